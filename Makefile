@@ -1,0 +1,103 @@
+# Two commands matter: `make demo` and `make test`. Both need Python 3.11 or 3.12, Java 17 or 21, and
+# make; everything else is fetched into .venv and .cache.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup java demo test check format lint types unit coverage bench bench-search lock clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+UV_VERSION := 0.13.9
+STAMP := $(VENV)/.set-up
+CODE := lib jobs tests demo benchmarks notebooks setup.py
+# The pure core: what decides. The rest is an edge to Spark, MLflow, a model or a person.
+CORE := lib/climb/*.py,lib/climb/config/*,lib/climb/predictor/*,lib/climb/search/*,lib/climb/ingest/*,lib/climb/quality/*
+EDGE := lib/climb/cli.py,lib/climb/run.py,lib/climb/tracking.py,lib/climb/progress.py
+
+# uv does not read pip's settings; who installs through a mirror has told pip.
+ifdef PIP_INDEX_URL
+export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
+endif
+
+help: ## This list.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
+
+setup: java $(STAMP) ## Set everything up in .venv; does nothing when nothing changed.
+
+$(STAMP): requirements.txt pyproject.toml setup.py conf/spark/local.conf Makefile
+	@python=; for p in $(PYTHON) python3.11 python3.12 python3; do \
+	  if $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; \
+	  then python=$$p; break; fi; done; \
+	if [ -z "$$python" ]; then \
+	  echo "climb needs Python 3.11 or 3.12 and found neither. Debian or Ubuntu: apt-get install -y" \
+	    "python3.11 python3.11-venv; macOS: brew install python@3.11; conda: conda create -n climb" \
+	    "python=3.11. Elsewhere: make PYTHON=/path/to/python3.11 setup"; exit 1; fi; \
+	test -x $(BIN)/python || $$python -m venv $(VENV)
+	@test "$$($(UV) --version 2>/dev/null | cut -d' ' -f2)" = $(UV_VERSION) \
+	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@echo "setup: installing requirements.txt into $(VENV) (about 8 GB, mostly torch)"
+	@VIRTUAL_ENV=$(VENV) $(UV) pip sync --quiet requirements.txt
+	@VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --no-deps --editable .
+	@spark=$$($(BIN)/python -c 'import pyspark, pathlib; print(pathlib.Path(pyspark.__file__).parent)'); \
+	mkdir -p "$$spark/conf" && cp conf/spark/local.conf "$$spark/conf/spark-defaults.conf"; \
+	rm -f $(BIN)/spark-submit; \
+	printf '%s\n' '#!/bin/sh' \
+	  '# PySpark'"'"'s own script asks whichever python3 is first on the path where Spark is.' \
+	  "export SPARK_HOME='$$spark' PYSPARK_PYTHON=\"\$${PYSPARK_PYTHON:-$$(cd $(BIN) && pwd)/python}\"" \
+	  'exec "$$SPARK_HOME/bin/spark-submit" "$$@"' > $(BIN)/spark-submit; \
+	chmod +x $(BIN)/spark-submit
+	@touch $@
+	@echo "setup: done; . $(BIN)/activate puts climb and spark-submit on the path"
+
+java:
+	@python=; for p in $(BIN)/python $(PYTHON) python3.11 python3.12 python3; do \
+	  if $$p -c 0 2>/dev/null; then python=$$p; break; fi; done; \
+	check() { PYTHONPATH=lib $$python -m climb.preflight; }; \
+	test -n "$$python" || exit 0; \
+	if said=$$(check); then exit 0; fi; echo "$$said"; \
+	if [ -f /etc/debian_version ] && [ "$$(id -u)" = 0 ]; then \
+	  echo "setup: this is Debian and you are root: installing it"; \
+	  apt-get update -q && apt-get install -q -y openjdk-17-jre-headless && check; \
+	else exit 1; fi
+
+demo: setup ## The main job on 10,000 real documents: text in, a mixture with its evidence out.
+	@$(BIN)/python demo/fetch.py
+	@$(BIN)/climb run --conf conf/demo.yaml
+
+test: setup format lint types ## Format, lint, types, and all tests, with coverage.
+	@rm -f .coverage
+	@$(BIN)/python -m pytest tests --cov --cov-report=term
+	@$(MAKE) --no-print-directory coverage
+
+coverage:
+	@echo "coverage of the pure core (at least 95 %, lines and branches):"
+	@$(BIN)/coverage report --include='$(CORE)' --omit='$(EDGE)' --fail-under=95
+
+check: setup format lint types unit ## The quick part: format, lint, types, unit tests.
+
+format:
+	@$(BIN)/ruff format --check $(wildcard $(CODE))
+
+lint:
+	@$(BIN)/ruff check $(wildcard $(CODE))
+
+types:
+	@$(BIN)/mypy
+
+unit:
+	@$(BIN)/python -m pytest tests/unit
+
+bench: setup ## Ratios against peers, in one run; writes benchmarks/RESULTS.md.
+	@VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --requirement pyproject.toml --extra bench
+	@$(BIN)/python benchmarks/bench.py
+
+bench-search: setup ## Search methods on a surface fitted to published runs.
+	@VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --requirement pyproject.toml --extra bench
+	@$(BIN)/python benchmarks/search.py
+
+lock: setup ## Compile requirements.txt from pyproject.toml: pinned, hashed, naming no index.
+	@$(UV) pip compile -q pyproject.toml --extra spark --extra cpu --extra demo --extra dev \
+	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.txt
+
+clean: ## Remove what the demo wrote; keeps .venv and what was downloaded.
+	rm -rf climb-demo .cache/demo .coverage
