@@ -1,0 +1,196 @@
+"""What a search says to people: its answer in sentences and a table, and in JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climb.mixture import FeasibleSet, weights_by_name
+from climb.search.answer import Recommendation
+from climb.search.compare import Gain
+
+Array = NDArray[np.float64]
+
+_GOOD, _POOR = 0.9, 0.6
+"""Held-out Spearman from which a predictor is called good, and under which it is called poor."""
+
+
+def predicted(
+    n_mixtures: int,
+    n_runs: int,
+    ranks: Mapping[str, float],
+    objective: str,
+    remark: str,
+    out: Path,
+) -> str:
+    """What `climb predict` says; `ranks` holds the held-out Spearman per metric and of `score`."""
+    metrics = {name: rank for name, rank in ranks.items() if name != "score"}
+    lines = [
+        f"Fitted {len(metrics)} metrics on {n_runs} runs, predicted {n_mixtures} mixtures.",
+        f"Held-out runs: the score ({objective}) is ranked at Spearman {_number(ranks['score'])}; "
+        f"{_weakest(metrics)}.",
+        "Deviations are those of one new run: prediction error, and seed noise where runs repeat.",
+    ]
+    return "\n".join([*lines, *_remark(remark), f"wrote {out}"])
+
+
+def proposed(n: int, n_runs: int, learned: bool, remark: str, out: Path) -> str:
+    """What `climb propose` says."""
+    how = (
+        f"from {n_runs} runs: the predicted optimum first, then promising and unlike what is known"
+        if learned
+        else f"spread over the feasible set: {n_runs} runs are too few to learn from yet"
+    )
+    return "\n".join([f"Proposed {n} mixtures {how}.", *_remark(remark), f"wrote {out}"])
+
+
+def recommended(
+    answer: Recommendation,
+    space: FeasibleSet,
+    epochs_K: Array,
+    objective: str,
+    remark: str,
+    written: tuple[Path, Path],
+) -> str:
+    """What `climb recommend` says: the mixture, what it gains, how far to trust it, what to do."""
+    gain = answer.gain
+    lines = [
+        f"Best mixture for {objective} (score: higher is better), from {answer.n_trials} runs of "
+        f"{answer.n_mixtures} mixtures:",
+        "",
+        *_table(answer, space, epochs_K),
+        "",
+        f"Over natural proportions: {_gain(gain)}.",
+        f"Over uniform: {_gain(answer.gain_over_uniform)}.",
+        f"Verdict: {answer.verdict}."
+        + (
+            ""
+            if answer.verdict == "gain"
+            else " The interval holds 0: what the runs show may as well be chance."
+        ),
+        "",
+        "How far to trust it:",
+        *(f"- {line}" for line in _doubts(answer, space)),
+        "",
+        "Next:",
+        *(f"- {line}" for line in _next(answer)),
+    ]
+    return "\n".join([*lines, *_remark(remark), f"wrote {written[0]} and {written[1]}"])
+
+
+def as_json(answer: Recommendation, objective: str) -> dict[str, Any]:
+    """The answer as plain JSON values; what is unknown is null."""
+    return {
+        "objective": objective,
+        "weights": weights_by_name(answer.domains, answer.weights_K),
+        "gain": _interval(answer.gain),
+        "gain_over_uniform": _interval(answer.gain_over_uniform),
+        "p_better": answer.p_better,
+        "verdict": answer.verdict,
+        "score": {
+            "found": {"mean": answer.score_mean, "std": answer.score_std},
+            "natural": {"mean": answer.natural_mean, "std": answer.natural_std},
+            "uniform": {"mean": answer.uniform_mean, "std": answer.uniform_std},
+        },
+        "noise": {
+            name: _plain(noise)
+            for name, noise in zip(answer.metric_names, answer.noise_Q.tolist(), strict=True)
+        },
+        "quality": {name: _plain(rank) for name, rank in answer.quality.items()},
+        "n_runs": answer.n_trials,
+        "n_mixtures": answer.n_mixtures,
+    }
+
+
+def _table(answer: Recommendation, space: FeasibleSet, epochs_K: Array) -> list[str]:
+    wide = max(len("domain"), *map(len, space.domains))
+    lines = [f"  {'domain':<{wide}}  {'found':>8}  {'natural':>8}  {'epochs':>7}"]
+    for k in np.argsort(-answer.weights_K, kind="stable"):
+        at_cap = space.caps_K[k] - answer.weights_K[k] < 1e-6 and space.caps_K[k] > 0.0
+        lines.append(
+            f"  {space.domains[k]:<{wide}}  {100 * answer.weights_K[k]:>6.2f} %  "
+            f"{100 * space.natural_K[k]:>6.2f} %  {epochs_K[k]:>7.2f}"
+            + ("  at its limit" if at_cap else "")
+        )
+    return lines
+
+
+def _doubts(answer: Recommendation, space: FeasibleSet) -> list[str]:
+    rank = answer.quality["score"]
+    metrics = {name: value for name, value in answer.quality.items() if name != "score"}
+    word = "well" if rank >= _GOOD else "passably" if rank >= _POOR else "poorly"
+    lines = [
+        f"Held-out mixtures are ranked {word}: Spearman {_number(rank)} for the score; "
+        f"{_weakest(metrics)}."
+    ]
+    if np.isnan(answer.noise_Q).any():
+        lines.append("No mixture was run twice, so seed noise is not known by itself.")
+    else:
+        lines.append(
+            "Seed noise per run: "
+            + ", ".join(
+                f"{name} {_number(noise)}"
+                for name, noise in zip(answer.metric_names, answer.noise_Q.tolist(), strict=True)
+            )
+            + "."
+        )
+    lost = [d for d, w in zip(space.domains, answer.weights_K, strict=True) if w == 0.0]
+    if lost:
+        lines.append(
+            f"It leaves out {', '.join(lost)}: right only if the metrics speak for all you need."
+        )
+    if _few(answer):
+        lines.append(
+            f"{answer.n_mixtures} mixtures are few for {len(space.domains)} domains; three times "
+            "as many as domains is a start."
+        )
+    return lines
+
+
+def _next(answer: Recommendation) -> list[str]:
+    lines = [
+        "Train this mixture and natural proportions with 3 seeds each: a direct comparison beats "
+        "any prediction."
+    ]
+    if answer.verdict != "gain" or not answer.quality["score"] >= _GOOD or _few(answer):
+        lines.append("Ask `climb propose` for 16 more mixtures, train them, and ask again.")
+    if np.isnan(answer.noise_Q).any():
+        lines.append("Those repeats also tell the seed noise, which is only inferred so far.")
+    return lines
+
+
+def _few(answer: Recommendation) -> bool:
+    return answer.n_mixtures < 3 * len(answer.domains)
+
+
+def _gain(gain: Gain) -> str:
+    return (
+        f"{gain.mean:+.4g} (90 % interval {gain.low:+.4g} to {gain.high:+.4g}), better with "
+        f"probability {gain.p_better:.2f}"
+    )
+
+
+def _weakest(ranks: Mapping[str, float]) -> str:
+    name = min(ranks, key=lambda name: ranks[name] if math.isfinite(ranks[name]) else -2.0)
+    return f"the weakest metric is {name} at {_number(ranks[name])}"
+
+
+def _interval(gain: Gain) -> dict[str, float]:
+    return {"mean": gain.mean, "low": gain.low, "high": gain.high}
+
+
+def _plain(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if math.isfinite(value) else "unknown"
+
+
+def _remark(remark: str) -> list[str]:
+    return [f"Note: {remark}."] if remark else []

@@ -1,0 +1,220 @@
+"""Runs that somebody else made, as CSV: predict others, propose the next, recommend the best.
+
+Axes: T runs, M mixtures, K domains, Q metrics.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climb import advice
+from climb.config import build
+from climb.errors import InputError
+from climb.files import replacing
+from climb.mixture import FeasibleSet, weights_by_name
+from climb.objective import Objective
+from climb.predictor import Predictor
+from climb.search.answer import recommend as best_mixture
+from climb.search.rounds import first_round
+from climb.search.rounds import propose as next_mixtures
+from climb.search.surrogate import FEWEST, Calibration, Surrogate
+from climb.search.trials import Trials
+from climb.sheet import DRIFT, METRIC, WEIGHT, Sheet, write_numbers, write_rows
+
+if TYPE_CHECKING:
+    from climb.config.sections import SearchConfig
+
+Array = NDArray[np.float64]
+
+
+def read_runs(path: Path) -> tuple[Trials, str]:
+    """Read RUNS.csv: columns weight.<domain> and metric.<name>, optional seed and tokens.
+
+    Returns:
+        The runs, and a remark on what was set aside (empty when nothing was).
+
+    Raises:
+        InputError: anything in the file that cannot be used, with its row.
+    """
+    sheet = Sheet.read(path)
+    # Metrics in the order of their names: sums over them must not depend on the file's columns.
+    domains, metric_names = sheet.named(WEIGHT), tuple(sorted(sheet.named(METRIC)))
+    for prefix, what, names in ((WEIGHT, "domain", domains), (METRIC, "name", metric_names)):
+        if not names:
+            raise InputError(
+                f"{path} has no column {prefix}<{what}>; it has {', '.join(sheet.columns)}"
+            )
+    weights_TK = sheet.mixtures(domains)
+    metrics_TQ = sheet.numbers([METRIC + name for name in metric_names])
+    seeds_T = np.zeros(len(weights_TK))
+    if "seed" in sheet.columns:
+        seeds_T = sheet.numbers(["seed"])[:, 0]
+    _, first_T = np.unique(
+        np.column_stack([weights_TK, metrics_TQ, seeds_T]), axis=0, return_index=True
+    )
+    rows: list[dict[str, Any]] = [
+        {
+            "round": 0,
+            "method": "proposal",
+            "seed": int(seeds_T[t]),
+            "weights": weights_by_name(domains, weights_TK[t]),
+            "metrics": dict(zip(metric_names, metrics_TQ[t].tolist(), strict=True)),
+        }
+        for t in np.sort(first_T)
+    ]
+    doubles = sorted(set(range(len(sheet.rows))) - set(first_T.tolist()))
+    return Trials.from_rows(rows, domains, metric_names), _set_aside(sheet, doubles)
+
+
+def _set_aside(sheet: Sheet, doubles: Sequence[int]) -> str:
+    """What of a file was not used."""
+    remarks = []
+    if doubles:
+        named = ", ".join(str(t + 1) for t in doubles[:10]) + (", ..." if len(doubles) > 10 else "")
+        remarks.append(f"{len(doubles)} rows repeat another to the last digit, left out: {named}")
+    other = [
+        name
+        for name in sheet.columns
+        if name not in ("seed", "tokens") and not name.startswith((WEIGHT, METRIC))
+    ]
+    if other:
+        remarks.append(f"columns not used: {', '.join(other)}")
+    return "; ".join(remarks)
+
+
+def read_prior(path: Path, domains: Sequence[str], cfg: SearchConfig) -> FeasibleSet:
+    """Read PRIOR.csv (domain,tokens) into the set that mixtures may come from.
+
+    Numbers that sum to 1 are shares, not tokens: then nothing is known about epochs, and only
+    `max_share_ratio` limits a weight.
+
+    Raises:
+        InputError: missing columns, other domains than the runs', or bad numbers.
+        MixtureError: limits that no mixture can keep.
+    """
+    sheet = Sheet.read(path)
+    tokens = sheet.numbers(["tokens"])[:, 0]
+    if "domain" not in sheet.columns:
+        raise InputError(f"{path} has no column 'domain'; it has {', '.join(sheet.columns)}")
+    place = sheet.columns.index("domain")
+    names = [row[place].strip() for row in sheet.rows]
+    if sorted(names) != sorted(domains):
+        missing = sorted(set(domains) - set(names))
+        more = sorted((Counter(names) - Counter(domains)).elements())
+        raise InputError(
+            f"{path}: its domains are not those of the runs (missing: "
+            f"{', '.join(missing) or 'none'}; unknown or twice: {', '.join(more) or 'none'})"
+        )
+    by_name = dict(zip(names, tokens.tolist(), strict=True))
+    tokens_K = np.array([by_name[domain] for domain in domains])
+    shares = abs(float(tokens_K.sum()) - 1.0) <= DRIFT
+    return FeasibleSet.of(
+        domains,
+        tokens_K * cfg.target_tokens if shares else tokens_K,
+        target_tokens=cfg.target_tokens,
+        max_epochs=None if shares else cfg.max_epochs,
+        max_share_ratio=cfg.max_share_ratio,
+        min_weight=cfg.min_weight,
+    )
+
+
+def predict(runs: Path, mixtures: Path, out: Path, cfg: SearchConfig, objective: str) -> str:
+    """Fit on runs, and write what one run of each other mixture would measure.
+
+    P.csv has the row number, mean and standard deviation of every metric and of the score. The
+    deviations are those of a new run: prediction error as held-out runs show it, and seed noise.
+
+    Returns:
+        What was done, in lines to print.
+
+    Raises:
+        ClimbError: a file or objective that cannot be used.
+    """
+    trials, remark = read_runs(runs)
+    weights_MK = Sheet.read(mixtures).mixtures(trials.domains)
+    wanted = Objective.parse(objective, trials.metric_names)
+    # Every metric is predicted, whatever the objective weighs.
+    every = Objective.parse("mean(*):min", trials.metric_names)
+    predictor: Predictor = build(cfg.predictor, Predictor)
+    order_K = np.argsort(np.array(trials.domains, dtype=object))
+    surrogate = Surrogate.fit(trials.reordered(order_K), every, predictor)
+    held = surrogate.held_out(predictor, cfg.seed)
+    means_MQ, stds_MQ = surrogate.metrics(weights_MK[:, order_K])
+    header, columns = ["row"], [np.arange(1.0, len(weights_MK) + 1.0)]
+    ranks = {}
+    for name in (*trials.metric_names, "score"):
+        view = wanted if name == "score" else Objective.parse(f"{name}:max", trials.metric_names)
+        size_Q = np.abs(view.weights_Q)
+        noise_D, noise = surrogate.noise_of(trials, view)
+        # Without repeats the noise that the fits infer is part of what held-out runs calibrate.
+        inferred = 0.0 if noise else surrogate.inferred_noise(view)
+        held_D, std_M = (np.hypot(s @ size_Q, inferred) for s in (held[1], stds_MQ))
+        calibration = Calibration.of(
+            view.score(surrogate.repeats.means_DQ), view.score(held[0]), held_D, noise_D
+        )
+        title = name if name == "score" else f"metric.{name}"
+        header += [f"{title}.mean", f"{title}.std"]
+        columns += [view.score(means_MQ), calibration.new_run(std_M, noise)]
+        ranks[name] = calibration.rank
+    write_numbers(out, header, np.column_stack(columns))
+    return advice.predicted(len(weights_MK), len(trials), ranks, objective, remark, out)
+
+
+def propose(runs: Path, prior: Path, out: Path, n: int, cfg: SearchConfig, objective: str) -> str:
+    """Write the n mixtures to train next; before there are enough runs to learn from, spread ones.
+
+    Returns:
+        What was done, in lines to print.
+
+    Raises:
+        ClimbError: a file, objective or limit that cannot be used.
+    """
+    trials, remark = read_runs(runs)
+    space = read_prior(prior, trials.domains, cfg)
+    wanted = Objective.parse(objective, trials.metric_names)
+    learned = len(trials.repeats().counts_D) >= FEWEST
+    if learned:
+        predictor: Predictor = build(cfg.predictor, Predictor)
+        # All runs are of round 0; the mixtures wanted are round 1.
+        wide = cfg.model_copy(update={"trials_per_round": (len(trials), n)})
+        weights_MK = next_mixtures(trials, 1, space, wanted, predictor, wide)
+    else:
+        weights_MK = first_round(space, n, cfg)
+    write_numbers(out, [WEIGHT + domain for domain in space.domains], weights_MK)
+    return advice.proposed(n, len(trials), learned, remark, out)
+
+
+def recommend(runs: Path, prior: Path, out: Path, cfg: SearchConfig, objective: str) -> str:
+    """Write the best mixture (CSV), and how much better and how sure (JSON beside it).
+
+    Returns:
+        Advice, in lines to print.
+
+    Raises:
+        ClimbError: a file, objective or limit that cannot be used.
+    """
+    beside = out.with_suffix(".json")
+    if beside == out:
+        raise InputError(f"--out is {out}; the JSON file goes beside it, so name a .csv file")
+    trials, remark = read_runs(runs)
+    space = read_prior(prior, trials.domains, cfg)
+    wanted = Objective.parse(objective, trials.metric_names)
+    answer = best_mixture(trials, space, wanted, build(cfg.predictor, Predictor), cfg)
+    epochs_K = space.epochs(answer.weights_K, cfg.target_tokens)
+    columns = (answer.weights_K.tolist(), space.natural_K.tolist(), epochs_K.tolist())
+    write_rows(
+        out,
+        ["domain", "weight", "natural", "epochs"],
+        [list(row) for row in zip(space.domains, *columns, strict=True)],
+    )
+    text = json.dumps(advice.as_json(answer, objective), indent=2, allow_nan=False)
+    with replacing(beside) as stream:
+        stream.write(text.encode() + b"\n")
+    return advice.recommended(answer, space, epochs_K, objective, remark, (out, beside))

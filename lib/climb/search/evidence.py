@@ -1,0 +1,76 @@
+"""How well the predictor did, round by round, and for every mixture while it was held out.
+
+Axes: T trials, D distinct mixtures, Q metrics of the objective.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from climb.errors import SearchError
+from climb.objective import Objective
+from climb.predictor import Predictor
+from climb.search.answer import Recommendation, judge
+from climb.search.surrogate import Surrogate
+from climb.search.trials import Trials
+
+if TYPE_CHECKING:
+    from climb.config.sections import SearchConfig
+
+
+def evidence(
+    trials: Trials,
+    answer: Recommendation,
+    objective: Objective,
+    predictor: Predictor,
+    cfg: SearchConfig,
+) -> dict[str, Any]:
+    """What a reader needs to believe an answer or not, as plain JSON values.
+
+    Returns:
+        `quality.rounds` (held-out Spearman per metric and of the score, from the trials up to that
+        round), `cross_validated` (held-out prediction and measured score of every mixture),
+        `noise` (standard deviation over seeds per metric), `predicted` (the predictor's own view
+        of the gain) and the number of trials.
+    """
+    known = trials.unanswered()
+    surrogate = Surrogate.fit(known, objective, predictor)
+    predicted_D, _ = surrogate.combine(*surrogate.held_out(predictor, cfg.seed))
+    measured_D = surrogate.repeats.means_DQ @ surrogate.signs_Q
+    noise = dict(zip(answer.metric_names, map(float, answer.noise_Q), strict=True))
+    return {
+        "quality": {"rounds": quality_by_round(known, objective, predictor, cfg.seed)},
+        "cross_validated": [
+            {"predicted": float(p), "measured": float(m)}
+            for p, m in zip(predicted_D, measured_D, strict=True)
+        ],
+        "noise": _plain(noise),
+        "predicted": {
+            "natural": vars(answer.gain),
+            "uniform": vars(answer.gain_over_uniform),
+        },
+        "n_trials": len(trials),
+    }
+
+
+def quality_by_round(
+    known: Trials, objective: Objective, predictor: Predictor, seed: int
+) -> list[dict[str, Any]]:
+    """Held-out Spearman correlations of what could be fitted after each round."""
+    rounds = []
+    for round_ in range(int(known.rounds_T.max()) + 1):
+        earlier = known.before(round_ + 1)
+        try:
+            surrogate = Surrogate.fit(earlier, objective, predictor)
+        except SearchError:  # too few mixtures yet: no quality to speak of
+            continue
+        _, quality = judge(surrogate, earlier, predictor, seed)
+        rounds.append({"round": round_, "n_trials": len(earlier), "spearman": _plain(quality)})
+    return rounds
+
+
+def _plain(values: dict[str, float]) -> dict[str, float | None]:
+    """NaN has no JSON: unknown values become null."""
+    return {name: float(v) if np.isfinite(v) else None for name, v in values.items()}

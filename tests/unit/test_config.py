@@ -1,0 +1,143 @@
+"""Configuration: layers, mistakes with the key's path, plug-ins and what identifies them."""
+
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import pytest
+import yaml
+
+from climb.config import Config, ModelPath, build, load, recipe_of, resolved_yaml
+from climb.errors import ConfigError, PreflightError
+
+
+@runtime_checkable
+class Greeter(Protocol):
+    def greet(self) -> str: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hello:
+    name: str
+    times: int = 1
+    model: ModelPath = "package:climb/py.typed"
+    batch: int = field(default=8, metadata={"speed_only": True})
+
+    def greet(self):
+        return f"hello {self.name}" * self.times
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mute:
+    name: str
+
+
+HERE = f"{__name__}:Hello"
+
+
+def test_the_default_configuration_is_complete_and_survives_a_round_trip():
+    cfg = load()
+    assert Config.model_validate(yaml.safe_load(resolved_yaml(cfg))) == cfg
+
+
+def test_a_file_changes_some_keys_and_set_changes_them_last(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("cluster: {k: 50}\nsearch: {seed: 3}\n")
+    cfg = load(path, ["search.seed=4", "storage.root=elsewhere"])
+    assert (cfg.cluster.k, cfg.search.seed, cfg.storage.root) == (50, 4, "elsewhere")
+    assert cfg.cluster.seed == load().cluster.seed
+
+
+def test_a_plugin_of_another_class_replaces_the_whole_spec(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("embed: {embedder: {use: 'a.b:C', size: 3}}\n")
+    assert load(path).embed.embedder == {"use": "a.b:C", "size": 3}
+
+
+def test_every_mistake_is_reported_at_once_with_its_path_and_the_nearest_key():
+    with pytest.raises(ConfigError) as caught:
+        load(settings=["search.seeed=1", "cluster.k=none", "nonsense.key=1"])
+    message = str(caught.value)
+    assert "unknown key search.seeed; did you mean 'seed'?" in message
+    assert "cluster.k is 'none'" in message
+    assert "unknown key nonsense" in message
+    assert "\n" not in message
+
+
+def test_two_ways_to_cut_the_tree_are_one_too_many():
+    with pytest.raises(ConfigError, match=r"prune: .*exactly one of merge_height and domains"):
+        load(settings=["prune.domains=5"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cluster: [", "is not YAML"),
+        ("- a\n- b\n", "must hold sections"),
+        ("!!python/object/apply:os.system ['true']", "is not YAML"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_named(tmp_path, text, message):
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load(path)
+    assert "broken.yaml" in str(caught.value)
+
+
+def test_an_empty_file_changes_nothing_and_a_missing_one_is_named(tmp_path):
+    (tmp_path / "empty.yaml").write_text("")
+    assert load(tmp_path / "empty.yaml") == load()
+    with pytest.raises(ConfigError, match=r"absent\.yaml"):
+        load(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize("setting", ["search.seed", "seed=1", ".seed=1", "search.seed=[1"])
+def test_a_malformed_setting_is_named(setting):
+    with pytest.raises(ConfigError, match="--set"):
+        load(settings=[setting])
+
+
+def test_a_uri_needs_a_folder_that_proxies_can_open():
+    with pytest.raises(ConfigError, match=r"storage: .*storage\.files"):
+        load(settings=["storage.root=s3://bucket/climb"])
+    assert load(settings=["storage.root=s3://bucket/climb", "storage.files=/mnt/climb"])
+
+
+def test_a_plugin_is_built_with_its_fields_converted():
+    assert build({"use": HERE, "name": "you", "times": "2"}, Greeter).greet() == "hello you" * 2
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"name": "x"}, "use: module:Class"),
+        ({"use": "no.such.module:X"}, "cannot be imported"),
+        ({"use": f"{__name__}:pytest"}, "not a dataclass"),
+        ({"use": HERE, "nam": "x"}, "did you mean 'name'"),
+        ({"use": HERE, "name": "x", "qqqq": 1}, "its fields are"),
+        ({"use": HERE}, "name"),
+        ({"use": f"{__name__}:Mute", "name": "x"}, "not a Greeter"),
+    ],
+)
+def test_a_wrong_plugin_spec_says_what_is_wrong(spec, message):
+    with pytest.raises(ConfigError, match=message):
+        build(spec, Greeter)
+
+
+def test_a_recipe_names_what_changes_results_and_nothing_else(tmp_path):
+    one, same = Hello(name="a"), Hello(name="a", batch=99)
+    assert recipe_of(one) == recipe_of(same)
+    assert recipe_of(one) != recipe_of(Hello(name="b"))
+    first, copy, other = tmp_path / "m1", tmp_path / "m2", tmp_path / "m3"
+    for folder, content in ((first, b"w"), (copy, b"w"), (other, b"v")):
+        folder.mkdir()
+        (folder / "weights").write_bytes(content)
+    recipes = [recipe_of(Hello(name="a", model=str(f))) for f in (first, copy, other)]
+    assert recipes[0] == recipes[1] != recipes[2]
+
+
+def test_a_missing_model_is_named_before_anything_runs():
+    with pytest.raises(PreflightError, match="nowhere"):
+        recipe_of(Hello(name="a", model="/nowhere"))
+    with pytest.raises(PreflightError, match="no_such_package"):
+        recipe_of(Hello(name="a", model="package:no_such_package/x"))

@@ -1,0 +1,53 @@
+"""A file is written whole or not at all, and a model is known by its content."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from climb.files import content_digest, replacing, resolve
+
+
+def write_half(path):
+    with replacing(path) as stream:
+        stream.write(b"half")
+        raise RuntimeError
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path):
+    path = tmp_path / "f"
+    path.write_bytes(b"old")
+    with pytest.raises(RuntimeError):
+        write_half(path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_process_killed_while_writing_leaves_the_old_file(tmp_path):
+    path = tmp_path / "f"
+    path.write_bytes(b"old")
+    code = (
+        "import os, signal, sys; from pathlib import Path; from climb.files import replacing\n"
+        "with replacing(Path(sys.argv[1])) as s:\n"
+        "    s.write(b'half'); s.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert path.read_bytes() == b"old"
+
+
+def test_one_changed_byte_or_name_changes_the_digest(tmp_path):
+    def folder(name, file, content):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_bytes(content)
+        return content_digest(tmp_path / name)
+
+    one = folder("a", "w", b"abc")
+    assert one == folder("b", "w", b"abc")
+    assert one != folder("c", "w", b"abd")
+    assert one != folder("d", "v", b"abc")
+
+
+def test_a_package_path_leads_into_the_installed_package():
+    assert resolve("package:climb/py.typed").name == "py.typed"

@@ -1,0 +1,322 @@
+"""Rows of files become documents or rejections, in bounded memory, however the files are cut."""
+
+import gzip
+import hashlib
+import json
+import resource
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+
+from climb.config import load
+from climb.ingest import lines
+from climb.ingest.files import find_files
+from climb.ingest.plan import bundles, plan
+from climb.ingest.rows import bundle_json, read_bundles
+
+GOOD = "A document that is long enough."
+
+
+def nothing():
+    """What happens between planning and reading, in most tests."""
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Rows of all files in the folder, as dicts."""
+
+    def rows(*settings, parallelism=2, meanwhile=nothing):
+        cfg = load(settings=["ingest.skip_corrupt=true", *settings]).ingest
+        shared = bundles(plan(find_files([str(tmp_path)]), cfg), parallelism)
+        meanwhile()
+        batch = pa.RecordBatch.from_pydict(
+            {"bundle": list(range(len(shared))), "units": [bundle_json(b) for b in shared]}
+        )
+        return [row for out in read_bundles(iter([batch]), cfg) for row in out.to_pylist()]
+
+    return rows
+
+
+def by_text(rows):
+    return {row["text"]: row for row in rows if row["reason"] is None}
+
+
+def reasons(rows):
+    return [row["reason"] for row in rows if row["reason"] is not None]
+
+
+def test_an_id_is_the_hash_of_source_and_text(tmp_path, read):
+    pq.write_table(pa.table({"text": [GOOD, GOOD], "site": ["a", None]}), tmp_path / "a.parquet")
+    sourced, plain = read("ingest.source_column=site")
+    assert sourced["doc_id"] == hashlib.sha256(f"a\0{GOOD}".encode()).hexdigest()[:32]
+    assert plain["doc_id"] == hashlib.sha256(f"\0{GOOD}".encode()).hexdigest()[:32]
+    assert sourced["digest"] == plain["digest"] == plain["doc_id"]
+    assert (sourced["source"], plain["source"]) == ("a", "")
+
+
+def test_the_same_rows_come_from_every_format(tmp_path, read):
+    rows = [
+        {"text": f"Document number {i}, with é and \U0001f600.", "n": i, "who": None if i else "x"}
+        for i in range(5)
+    ]
+    text = "".join(json.dumps(row, ensure_ascii=i % 2 == 0) + "\n" for i, row in enumerate(rows))
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    (tmp_path / "b.jsonl").write_text(text.replace("\n", "\r\n\n"))
+    (tmp_path / "c.jsonl.gz").write_bytes(
+        b"".join(gzip.compress(line.encode()) for line in text.splitlines(keepends=True))
+    )
+    (tmp_path / "d.jsonl.zst").write_bytes(
+        b"".join(zstandard.compress(line.encode()) for line in text.splitlines(keepends=True))
+    )
+    out = read("ingest.source_column=n", "ingest.metadata_columns=[who]")
+    kept = [{k: v for k, v in row.items() if k not in ("row_id", "file")} for row in out]
+    assert len(kept) == 20
+    assert kept[:5] == kept[5:10] == kept[10:15] == kept[15:]
+    assert [row["metadata"] for row in kept[:2]] == ['{"who": "x"}', "{}"]
+    assert [row["source"] for row in kept[:5]] == ["0", "1", "2", "3", "4"]
+    assert len({row["row_id"] for row in out}) == 20
+
+
+def test_each_hostile_line_has_its_reason(tmp_path, read):
+    hostile = {
+        "missing_text": [b'{"text": null}', b'{"id": 3}'],
+        "wrong_type": [b'{"text": 7}', b'{"text": ["a"]}', b'["text"]', b'"text"'],
+        "bad_json": [
+            b"{broken",
+            b"\xff\xfe\x00\x00",
+            b'{"text": "cut',
+            b"[" * 10_000,
+            b'{"a": ' * 100_000,
+            b'{"n": ' + b"9" * 5000 + b"}",
+        ],
+        "line_too_long": [b'{"text": "' + b"x" * 1_100_000 + b'"}'],
+        "too_long": [json.dumps({"text": "x" * 1001}).encode(), b'{"text": "%s"}' % (b"x" * 5000)],
+        "empty": [b'{"text": ""}', rb'{"text": " \n\t"}'],
+        "too_short": [b'{"text": "x"}'],
+        "invalid_utf8": [b'{"text": "long enough, but \xff\xff\xff\xff"}', rb'{"text": "\ud800"}'],
+    }
+    good = json.dumps({"text": GOOD}).encode()
+    for reason, rows in hostile.items():
+        (tmp_path / f"{reason}.jsonl").write_bytes(b"\n".join([good, *rows, good]) + b"\n")
+    out = read("ingest.max_chars=1000")
+    for reason, rows in hostile.items():
+        here = [row for row in out if row["file"].endswith(f"/{reason}.jsonl")]
+        assert reasons(here) == [reason] * len(rows)
+        assert [row["text"] for row in here if row["reason"] is None] == [GOOD, GOOD]
+        assert all(row["detail"] and len(row["digest"]) == 32 for row in here if row["reason"])
+
+
+def test_surrogates_and_invalid_bytes_in_a_line_are_repaired_by_the_rule(tmp_path, read):
+    line = GOOD * 10
+    (tmp_path / "a.jsonl").write_bytes(
+        b'{"text": "%s\\ud800"}\n' % line.encode()
+        + b'{"text": "%s\xe9", "bad": "\xff\xff\xff"}\n' % line.encode()
+        + b'\xef\xbb\xbf{"text": "the mark belongs to the start of a file"}\n'
+    )
+    first, second, third = read()
+    assert first["text"] == second["text"] == line + "\ufffd"
+    assert first["repairs"] == second["repairs"] == ["invalid_utf8"]
+    assert third["reason"] == "bad_json"
+
+
+def test_the_mark_at_the_start_of_a_file_is_no_repair_of_its_first_row(tmp_path, read):
+    (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + json.dumps({"text": GOOD}).encode())
+    assert [(row["text"], row["repairs"]) for row in read()] == [(GOOD, [])]
+
+
+def test_invalid_utf8_in_a_parquet_string_column_neither_raises_nor_passes(tmp_path, read):
+    cells = [GOOD.encode(), b"x" * 200 + b"\xff", b"\xff" * 50, b"ab\x00cd" * 9, None]
+    lengths = [0 if cell is None else len(cell) for cell in cells]
+    offsets = np.cumsum([0, *lengths]).astype(np.int32)
+    forged = pa.Array.from_buffers(
+        pa.string(),
+        5,
+        [
+            pa.py_buffer(bytes([0b01111])),
+            pa.py_buffer(offsets.tobytes()),
+            pa.py_buffer(b"".join(c or b"" for c in cells)),
+        ],
+    )
+    pq.write_table(pa.table({"text": forged, "site": forged}), tmp_path / "a.parquet")
+    out = read("ingest.source_column=site", "ingest.metadata_columns=[site]")
+    assert [row["reason"] for row in out] == [None, None, "invalid_utf8", None, "missing_text"]
+    assert out[1]["text"] == out[1]["source"] == "x" * 200 + "\ufffd"
+    assert out[1]["repairs"] == ["invalid_utf8"]
+    assert out[3]["text"] == "abcd" * 9
+    assert out[3]["repairs"] == ["control"]
+
+
+def test_labels_may_be_nested_and_what_is_invalid_in_them_is_left_out(tmp_path, read):
+    tags = pa.ListArray.from_arrays([0, 1, 2], pa.array([b"good", b"\xff"]).cast(pa.binary()))
+    forged = pa.ListArray.from_arrays(tags.offsets, tags.values.view(pa.string()))
+    table = pa.table({"text": [GOOD, GOOD], "tags": forged, "n": [{"a": 1}, None]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    out = read("ingest.metadata_columns=[tags, n]")
+    assert [json.loads(row["metadata"]) for row in out] == [
+        {"tags": '["good"]', "n": '{"a": 1}'},
+        {},
+    ]
+
+
+def test_files_that_vanish_or_change_after_the_look_are_counted(tmp_path, read):
+    names = ("a.parquet", "b.parquet", "c.txt", "d.jsonl")
+    for name in names[:2]:
+        pq.write_table(pa.table({"text": [GOOD] * 5}), tmp_path / name)
+    (tmp_path / "c.txt").write_text(GOOD)
+    (tmp_path / "d.jsonl").write_text(json.dumps({"text": GOOD}))
+
+    def meanwhile():
+        for name in ("a.parquet", "c.txt", "d.jsonl"):
+            (tmp_path / name).unlink()
+        (tmp_path / "b.parquet").write_bytes(b"PAR1 no more")
+
+    out = read(meanwhile=meanwhile)
+    assert [(row["file"], row["reason"], row["n_rows"]) for row in out] == [
+        (f"{tmp_path}/{name}", "unreadable_file", n)
+        for name, n in zip(names, (5, 5, 1, 1), strict=True)
+    ]
+
+
+def test_many_small_files_share_batches_and_each_row_keeps_its_file(tmp_path, read):
+    for i in range(600):
+        (tmp_path / f"{i:03}.txt").write_text(f"{GOOD} {i:03}")
+    out = read()
+    assert all(row["file"].endswith(f"{row['text'][-3:]}.txt") for row in out)
+    assert len({row["row_id"] for row in out}) == 600
+
+
+def test_text_files_are_one_document_each_in_any_encoding_with_a_mark(tmp_path, read):
+    (tmp_path / "a.txt").write_text(GOOD, encoding="utf-16")
+    (tmp_path / "b.md").write_text(GOOD, encoding="utf-8-sig")
+    (tmp_path / "c.txt").write_text(GOOD + "\r\nSecond line.", newline="")
+    (tmp_path / "d.txt").touch()
+    (tmp_path / "e.txt").write_text("x" * 4001)
+    (tmp_path / "f.txt").write_bytes(bytes(range(256)))
+    out = {row["file"][-5:]: row for row in read("ingest.max_chars=1000")}
+    assert (out["a.txt"]["text"], out["a.txt"]["repairs"]) == (GOOD, ["utf16"])
+    assert (out["b.md".rjust(5, "/")]["text"], out["/b.md"]["repairs"]) == (GOOD, ["bom"])
+    assert out["c.txt"]["text"] == GOOD + "\nSecond line."
+    assert [out[name]["reason"] for name in ("d.txt", "e.txt", "f.txt")] == [
+        *("empty", "too_long", "invalid_utf8"),
+    ]
+
+
+def test_lines_are_read_once_wherever_a_file_is_cut(tmp_path, monkeypatch, read):
+    texts = [f"Document {i} " + "x" * (i % 50 + 20) for i in range(60)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in texts))
+    whole = [row["text"] for row in read()]
+    assert whole == texts
+    first = len(json.dumps({"text": texts[0]})) + 1  # the cut falls exactly between two lines
+    for unit_bytes in (1, 17, first, 64, 1000):
+        monkeypatch.setattr("climb.ingest.plan.UNIT_BYTES", unit_bytes)
+        assert [row["text"] for row in read()] == texts
+
+
+def test_a_line_longer_than_its_unit_is_read_once(tmp_path, monkeypatch, read):
+    monkeypatch.setattr("climb.ingest.plan.UNIT_BYTES", 1000)
+    texts = [GOOD, "y" * 50_000, GOOD + "!", "z" * 1_200_000, GOOD + "?"]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in texts))
+    out = read("ingest.max_chars=100000")
+    assert [row["text"] for row in out if not row["reason"]] == [*texts[:3], texts[4]]
+    assert reasons(out) == ["too_long"]
+    out = read("ingest.max_chars=1000")
+    assert reasons(out) == ["too_long", "line_too_long"]
+
+
+def test_row_groups_order_and_names_do_not_show_in_the_documents(tmp_path, read):
+    rng = np.random.default_rng(0)
+    texts = [f"Document number {i} of a small corpus" for i in range(200)]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet")
+    first = by_text(read())
+    (tmp_path / "a.parquet").unlink()
+    order = rng.permutation(200)
+    mixed = [texts[i] for i in order]
+    pq.write_table(pa.table({"text": mixed[:90]}), tmp_path / "x.parquet", row_group_size=7)
+    pq.write_table(pa.table({"text": mixed[90:]}), tmp_path / "b.parquet", row_group_size=31)
+    second = by_text(read(parallelism=50))
+    columns = ("doc_id", "digest", "source", "n_bytes", "repairs", "metadata")
+    assert {t: [row[c] for c in columns] for t, row in first.items()} == {
+        t: [row[c] for c in columns] for t, row in second.items()
+    }
+
+
+def flip(path, at):
+    content = bytearray(path.read_bytes())
+    content[at] ^= 0xFF
+    path.write_bytes(content)
+
+
+def test_rows_behind_a_damaged_page_are_counted_as_unreadable(tmp_path, read):
+    texts = [f"Document number {i} of a small corpus" for i in range(1000)]
+    path = tmp_path / "a.parquet"
+    pq.write_table(
+        pa.table({"text": texts}),
+        path,
+        row_group_size=100,
+        use_dictionary=False,
+        compression="none",
+        write_page_checksum=True,
+    )
+    flip(path, path.stat().st_size // 2)
+    out = read()
+    assert reasons(out) == ["unreadable_file"]
+    assert [row["n_rows"] for row in out if row["reason"]] == [100]
+    kept = [row["text"] for row in out if not row["reason"]]
+    lost = sorted(set(texts) - set(kept), key=texts.index)
+    assert len(kept) == 900
+    assert lost == texts[texts.index(lost[0]) :][:100]
+
+
+@pytest.mark.parametrize("ending", ["gz", "zst"])
+def test_a_stream_that_is_cut_keeps_its_first_rows_and_says_so(tmp_path, read, ending):
+    texts = [f"{i} " + hashlib.sha256(bytes(i)).hexdigest() for i in range(5000)]
+    content = "".join(json.dumps({"text": t}) + "\n" for t in texts).encode()
+    packed = gzip.compress(content) if ending == "gz" else zstandard.compress(content)
+    (tmp_path / f"a.jsonl.{ending}").write_bytes(packed[: len(packed) * 9 // 10])
+    out = read()
+    kept = [row["text"] for row in out if row["reason"] is None]
+    assert 1000 < len(kept) < 5000
+    assert kept == texts[: len(kept)]
+    assert reasons(out)[-1] == "truncated_file"
+    assert set(reasons(out)) <= {"truncated_file", "bad_json"}
+
+
+def test_a_bomb_is_rejected_without_being_held(tmp_path, read):
+    with gzip.open(tmp_path / "a.jsonl.gz", "wb", compresslevel=1) as file:
+        file.write(json.dumps({"text": GOOD}).encode() + b"\n")
+        for _ in range(150):
+            file.write(b" " * (1 << 20))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    out = read("ingest.max_chars=1000")
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert reasons(out) == ["line_too_long"]
+    assert "a line of 157,286,400 bytes" in out[1]["detail"]
+    assert grown < 60 << 10  # KiB; the line has 150 MiB
+
+
+def test_a_line_without_an_end_ends_the_reading_of_its_file(tmp_path, monkeypatch, read):
+    monkeypatch.setattr(lines, "SKIPPED_BYTES", 2 << 20)
+    content = json.dumps({"text": GOOD}).encode() + b"\n" + b"x" * (4 << 20)
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(content))
+    out = read("ingest.max_chars=1000")
+    assert [row["reason"] for row in out] == [None, "unreadable_file"]
+    assert "does not end within 2,097,152 bytes" in out[1]["detail"]
+
+
+def test_an_object_of_a_million_keys_is_one_row(tmp_path, read):
+    row = {f"k{i}": i for i in range(1_000_000)} | {"text": GOOD}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    assert [row["text"] for row in read()] == [GOOD]
+
+
+def test_a_file_that_cannot_be_read_is_one_row_under_its_own_name(tmp_path, read):
+    (tmp_path / "a.csv").write_text("a,b")
+    (tmp_path / "b.txt").write_text(GOOD)
+    out = read()
+    assert [(row["reason"], row["file"]) for row in out] == [
+        (None, f"{tmp_path}/b.txt"),
+        ("foreign_file", f"{tmp_path}/a.csv"),
+    ]

@@ -1,0 +1,56 @@
+"""The objective's grammar, and that higher is always better."""
+
+import numpy as np
+import pytest
+
+from climb.errors import ConfigError
+from climb.objective import Objective
+
+NAMES = ("arc_easy.bpb", "arc_easy.accuracy", "piqa.bpb", "pile_cc")
+
+
+def test_a_mean_to_be_lowered_weighs_its_metrics_negatively():
+    objective = Objective.parse("mean(*.bpb):min", NAMES)
+    np.testing.assert_allclose(objective.weights_Q, [-0.5, 0.0, -0.5, 0.0])
+    assert objective.used == (0, 2)
+    assert objective.metric_names == NAMES
+
+
+def test_terms_have_weights_and_directions():
+    objective = Objective.parse("0.7*arc_easy.bpb:min + .3 * arc_easy.accuracy : max", NAMES)
+    np.testing.assert_allclose(objective.weights_Q, [-0.7, 0.3, 0.0, 0.0])
+
+
+def test_a_mean_takes_several_patterns_and_counts_a_metric_once():
+    objective = Objective.parse("2*mean(arc*.bpb, *.bpb):max", NAMES)
+    np.testing.assert_allclose(objective.weights_Q, [1.0, 0.0, 1.0, 0.0])
+
+
+def test_terms_of_one_metric_add_up():
+    objective = Objective.parse("pile_cc:min + 0.5*pile_cc:min", NAMES)
+    np.testing.assert_allclose(objective.weights_Q, [0, 0, 0, -1.5])
+
+
+def test_scores_rank_lower_losses_higher_and_skip_what_is_not_weighed():
+    objective = Objective.parse("pile_cc:min", NAMES)
+    scores = objective.score([[np.nan, 1, 1, 2.0], [np.nan, 1, 1, 1.5]])
+    np.testing.assert_allclose(scores, [-2.0, -1.5])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("pile_c:min", r"no metric 'pile_c'; did you mean 'pile_cc'\? \(metrics: arc_easy.bpb"),
+        ("zzzzzz:min", r"no metric 'zzzzzz' \(metrics"),
+        ("pile_cc", "not of the form"),
+        ("pile_cc:down", "not of the form"),
+        ("", "not of the form"),
+        ("mean():min", "not of the form"),
+        ("*.bpb:min", r"is a pattern; write mean\(\*\.bpb\)"),
+        ("mean(*.f1):max", r"no metric matches '\*\.f1'"),
+        ("pile_cc:min + pile_cc:max", "cancel out"),
+    ],
+)
+def test_what_cannot_be_read_is_named_with_what_there_is(text, message):
+    with pytest.raises(ConfigError, match=message):
+        Objective.parse(text, NAMES)

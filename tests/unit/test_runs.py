@@ -1,0 +1,271 @@
+"""Runs that somebody else made: files in, files and advice out, and mistakes named by row."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from climb.config import load
+from climb.errors import ClimbError, ConfigError, InputError, MixtureError
+from climb.runs import predict, propose, read_prior, read_runs, recommend
+from climb.testing.world import PlantedWorld
+
+CFG = load(
+    settings=[
+        "search.candidates=300",
+        "search.pick_from_top=64",
+        "search.target_tokens=200000000",
+        "search.predictor={use: climb.predictor.stack:StackPredictor}",
+    ]
+).search
+MEAN = "mean(*):min"
+WORLD = PlantedWorld.of(4, 2, noise=0.1, seed=3)
+
+
+def write(path, header, rows):
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+def read(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+HEADER = [
+    *(f"weight.{d}" for d in WORLD.space.domains),
+    *(f"metric.{m}" for m in WORLD.metric_names),
+]
+
+
+def run_rows(n, seed=0):
+    mixtures_MK = WORLD.space.sample(
+        np.random.default_rng(seed), n, concentration=(0.5, 5.0), temperature=0.5
+    )
+    trials = [WORLD.trial(w, 0, "proposal", 0) for w in mixtures_MK]
+    return [[*t["weights"].values(), *t["metrics"].values()] for t in trials]
+
+
+@pytest.fixture
+def files(tmp_path):
+    """RUNS.csv of 24 runs, PRIOR.csv, and a folder for what is written."""
+    prior = zip(WORLD.space.domains, WORLD.space.tokens_K.astype(int), strict=True)
+    return (
+        write(tmp_path / "runs.csv", HEADER, run_rows(24)),
+        write(tmp_path / "prior.csv", ["domain", "tokens"], prior),
+        tmp_path / "out.csv",
+    )
+
+
+def test_predicted_mixtures_have_a_row_each_with_means_and_deviations(files, tmp_path):
+    runs, _, out = files
+    unseen = run_rows(200, seed=9)
+    mixtures = write(tmp_path / "m.csv", HEADER[:4], [r[:4] for r in unseen])
+    said = predict(runs, mixtures, out, CFG, MEAN)
+    rows = read(out)
+    assert list(rows[0]) == [
+        "row",
+        *(f"metric.{m}.{part}" for m in WORLD.metric_names for part in ("mean", "std")),
+        "score.mean",
+        "score.std",
+    ]
+    assert [r["row"] for r in rows] == [str(i) for i in range(1, 201)]
+    truth = -np.array([r[4:] for r in unseen]).mean(axis=1)
+    means, stds = (np.array([float(r[f"score.{p}"]) for r in rows]) for p in ("mean", "std"))
+    assert np.corrcoef(means, truth)[0, 1] > 0.9
+    assert (np.abs(means - truth) < 1.645 * stds).mean() >= 0.7
+    assert "Fitted 2 metrics on 24 runs, predicted 200 mixtures" in said
+    assert f"wrote {out}" in said
+
+
+def test_proposed_mixtures_are_feasible_distinct_and_as_many_as_wanted(files):
+    runs, prior, out = files
+    said = propose(runs, prior, out, 6, CFG, MEAN)
+    weights_MK = np.array([[float(v) for v in r.values()] for r in read(out)])
+    assert weights_MK.shape == (6, 4)
+    assert list(read(out)[0]) == HEADER[:4]
+    assert read_prior(prior, WORLD.space.domains, CFG).contains(weights_MK).all()
+    assert len(np.unique(weights_MK.round(4), axis=0)) == 6
+    assert "from 24 runs" in said
+    before = out.read_bytes()
+    propose(runs, prior, out, 6, CFG, MEAN)
+    assert out.read_bytes() == before
+
+
+def test_with_too_few_runs_the_proposals_fill_the_space(files):
+    runs, prior, out = files
+    write(runs, HEADER, run_rows(2))
+    assert "2 runs are too few to learn from yet" in propose(runs, prior, out, 5, CFG, MEAN)
+    assert len(read(out)) == 5
+    write(runs, HEADER, [])
+    assert "0 runs are too few" in propose(runs, prior, out, 5, CFG, MEAN)
+
+
+def test_a_recommendation_is_a_table_a_json_file_and_advice(files):
+    runs, prior, out = files
+    said = recommend(runs, prior, out, CFG, MEAN)
+    rows, told = read(out), json.loads(out.with_suffix(".json").read_text())
+    assert list(rows[0]) == ["domain", "weight", "natural", "epochs"]
+    weights = {r["domain"]: float(r["weight"]) for r in rows}
+    assert sum(weights.values()) == pytest.approx(1.0)
+    assert told["weights"] == pytest.approx(weights)
+    assert set(told["gain"]) == {"mean", "low", "high"}
+    assert told["gain"]["low"] <= told["gain"]["mean"] <= told["gain"]["high"]
+    assert told["verdict"] in ("gain", "no gain found")
+    assert (told["verdict"] == "gain") == (told["gain"]["low"] > 0)
+    assert 0.0 <= told["p_better"] <= 1.0
+    assert told["noise"] == dict.fromkeys(WORLD.metric_names)
+    found_K = np.array([weights[d] for d in WORLD.space.domains])
+    assert WORLD.regret(found_K) < 0.3 * WORLD.regret(WORLD.space.uniform_K)
+    epochs = {r["domain"]: float(r["epochs"]) for r in rows}
+    tokens = dict(zip(WORLD.space.domains, WORLD.space.tokens_K.astype(int), strict=True))
+    assert epochs == pytest.approx({d: weights[d] * 2e8 / tokens[d] for d in weights})
+    for part in ("Over natural proportions", "Verdict", "How far to trust it", "Next:"):
+        assert part in said
+    assert "No mixture was run twice" in said
+
+
+def test_repeats_are_told_as_seed_noise(files):
+    runs, prior, out = files
+    repeated = [*run_rows(24), [*run_rows(24)[0][:4], 1.3, 1.2]]
+    write(runs, [*HEADER, "seed"], [[*r, i] for i, r in enumerate(repeated)])
+    assert "Seed noise per run: task0.bpb" in recommend(runs, prior, out, CFG, MEAN)
+    assert json.loads(out.with_suffix(".json").read_text())["noise"]["task0.bpb"] > 0
+
+
+def test_six_runs_get_an_answer_that_says_how_little_it_knows(files):
+    runs, prior, out = files
+    write(runs, HEADER, run_rows(6))
+    said = recommend(runs, prior, out, CFG, MEAN)
+    assert "6 mixtures are few for 4 domains" in said
+    assert "climb propose" in said
+
+
+def test_metrics_that_are_constant_have_an_unknown_rank(files):
+    runs, prior, out = files
+    write(runs, HEADER, [[*r[:5], 1.0] for r in run_rows(24)])
+    said = recommend(runs, prior, out, CFG, MEAN)
+    assert "the weakest metric is task1.bpb at unknown" in said
+    assert json.loads(out.with_suffix(".json").read_text())["quality"]["task1.bpb"] is None
+
+
+def test_shares_instead_of_tokens_limit_no_epochs(files):
+    _, prior, _ = files
+    write(prior, ["domain", "tokens"], zip(WORLD.space.domains, [0.4, 0.3, 0.2, 0.1], strict=True))
+    space = read_prior(prior, WORLD.space.domains, CFG)
+    np.testing.assert_allclose(space.caps_K, 1.0)
+    np.testing.assert_allclose(space.epochs(space.natural_K, CFG.target_tokens), 1.0)
+
+
+def test_too_few_tokens_for_the_target_are_a_clear_error(files):
+    runs, prior, out = files
+    write(prior, ["domain", "tokens"], zip(WORLD.space.domains, [1000, 1000, 500, 9], strict=True))
+    with pytest.raises(MixtureError, match="target run needs"):
+        recommend(runs, prior, out, CFG, MEAN)
+    assert not out.exists()
+
+
+def test_small_drift_is_mended_and_doubles_and_foreign_columns_are_told(files):
+    runs, prior, out = files
+    rows = [[*(1.004 * w for w in r[:4]), *r[4:]] for r in run_rows(12)]
+    write(runs, [*HEADER, "note"], [[*r, "x"] for r in [*rows, rows[3], rows[0]]])
+    trials, remark = read_runs(runs)
+    assert len(trials) == 12
+    np.testing.assert_allclose(trials.weights_TK.sum(axis=1), 1.0, atol=1e-12)
+    assert (
+        remark
+        == "2 rows repeat another to the last digit, left out: 13, 14; columns not used: note"
+    )
+    assert f"Note: {remark}." in propose(runs, prior, out, 2, CFG, MEAN)
+    write(runs, HEADER, rows[:1] * 14)
+    assert read_runs(runs)[1].endswith("2, 3, 4, 5, 6, 7, 8, 9, 10, 11, ...")
+
+
+def test_the_order_of_rows_and_columns_changes_no_answer(files):
+    runs, prior, out = files
+    recommend(runs, prior, out, CFG, MEAN)
+    first = {r["domain"]: r for r in read(out)}
+    turned = [r[::-1] for r in run_rows(24)[::-1]]
+    write(runs, HEADER[::-1], turned)
+    recommend(runs, prior, out, CFG, MEAN)
+    second = {r["domain"]: r for r in read(out)}
+    for domain, one in first.items():
+        assert float(second[domain]["weight"]) == pytest.approx(float(one["weight"]), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda h, r: (h, [*r[:2], [*r[2][:5], "nan"]]),
+            "row 3: column 'metric.task1.bpb' holds 'nan'",
+        ),
+        (lambda h, r: (h, [[*r[0][:5], ""]]), "row 1: column 'metric.task1.bpb' holds ''"),
+        (lambda h, r: (h, [r[0], [0.9, 0.9, 0, 0, 1, 1]]), "row 2: weights sum to 1.8"),
+        (lambda h, r: (h, [[1.1, -0.1, 0, 0, 1, 1]]), "smallest is -0.1"),
+        (lambda h, r: (h, [r[0], r[1][:5]]), "row 2: 5 cells, but the header has 6"),
+        (lambda h, r: ([*h[:5], h[4]], r), "names 'metric.task0.bpb' twice"),
+        (
+            lambda h, r: (h[4:], [x[4:] for x in r]),
+            "no column weight.<domain>; it has metric.task0",
+        ),
+        (lambda h, r: (h[:4], [x[:4] for x in r]), "no column metric.<name>; it has weight.d00"),
+    ],
+)
+def test_rows_that_cannot_be_used_are_named(files, change, message):
+    runs, prior, out = files
+    write(runs, *change(HEADER, run_rows(5)))
+    with pytest.raises(InputError) as caught:
+        recommend(runs, prior, out, CFG, MEAN)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_no_tables_are_named(files, tmp_path):
+    runs, prior, out = files
+    for content, message in ((b"", "is empty"), (b"\xff\xfe\x00", "is not a CSV file in UTF-8")):
+        runs.write_bytes(content)
+        with pytest.raises(InputError, match=message):
+            propose(runs, prior, out, 2, CFG, MEAN)
+    with pytest.raises(InputError, match=r"gone\.csv: No such file"):
+        propose(tmp_path / "gone.csv", prior, out, 2, CFG, MEAN)
+
+
+def test_a_prior_of_other_domains_or_columns_is_refused(files):
+    runs, prior, out = files
+    names = [*WORLD.space.domains]
+    write(prior, ["domain", "tokens"], [[n, 5] for n in [*names[:3], "else"]])
+    with pytest.raises(InputError, match=r"missing: d03; unknown or twice: else"):
+        propose(runs, prior, out, 2, CFG, MEAN)
+    write(prior, ["domain", "tokens"], [[n, 5] for n in [*names, names[0]]])
+    with pytest.raises(InputError, match=r"missing: none; unknown or twice: d00"):
+        propose(runs, prior, out, 2, CFG, MEAN)
+    write(prior, ["domain", "count"], [[n, 5] for n in names])
+    with pytest.raises(InputError, match=r"no column 'tokens'; it has domain, count"):
+        propose(runs, prior, out, 2, CFG, MEAN)
+    write(prior, ["name", "tokens"], [[n, 5] for n in names])
+    with pytest.raises(InputError, match=r"no column 'domain'; it has name, tokens"):
+        propose(runs, prior, out, 2, CFG, MEAN)
+
+
+def test_mixtures_of_other_domains_are_refused(files, tmp_path):
+    runs, _, out = files
+    mixtures = write(tmp_path / "m.csv", ["weight.d00", "weight.zz"], [[0.5, 0.5]])
+    with pytest.raises(InputError, match=r"missing: d01, d02, d03; unknown: zz"):
+        predict(runs, mixtures, out, CFG, MEAN)
+
+
+def test_an_objective_on_a_metric_that_is_not_there_lists_what_is(files):
+    runs, prior, out = files
+    with pytest.raises(ConfigError, match=r"did you mean 'task1.bpb'"):
+        recommend(runs, prior, out, CFG, "task1.bpd:min")
+
+
+def test_an_output_that_cannot_be_written_is_named(files, tmp_path):
+    runs, prior, _ = files
+    with pytest.raises(ClimbError, match=r"name a \.csv file"):
+        recommend(runs, prior, tmp_path / "best.json", CFG, MEAN)
+    with pytest.raises(InputError, match="cannot be written"):
+        propose(runs, prior, runs / "below" / "a_file.csv", 2, CFG, MEAN)
