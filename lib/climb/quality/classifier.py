@@ -1,0 +1,112 @@
+"""A classifier on hashed words and word pairs: trained here, from labels, in seconds.
+
+Legend: N texts, F hashed features, L labels.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse, special
+
+from climb.config.plugins import ModelPath
+from climb.errors import PreflightError
+from climb.files import replacing, resolve
+from climb.quality import Score, Scorer
+
+WEIGHTS, SETTINGS = "weights.npz", "model.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierScorer:
+    """Expected label under a logistic regression on hashed words and word pairs."""
+
+    model: ModelPath
+    """Folder that job train_scorer wrote."""
+
+    name: str
+    """Name of the score."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The one score."""
+        return (self.name,)
+
+    def load(self, device: str) -> Score:
+        """Read the weights; it computes on the CPU whatever the device.
+
+        Raises:
+            PreflightError: the folder is missing or holds no such model.
+        """
+        folder = resolve(self.model)
+        try:
+            settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+            with np.load(folder / WEIGHTS, allow_pickle=False) as arrays:
+                weights_FL, bias_L = arrays["weights_FL"], arrays["bias_L"]
+            labels_L, features = np.array(settings["labels"]), int(settings["features"])
+        except (OSError, ValueError, KeyError) as error:
+            raise PreflightError(
+                f"model path {self.model!r} holds no classifier of `climb train_scorer`: {error}"
+            ) from error
+
+        def score(texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+            logits_NL = hashed_pairs(texts, features) @ weights_FL + bias_L
+            expected_N = special.softmax(logits_NL, axis=1) @ labels_L
+            return {self.name: expected_N.astype(np.float32)}
+
+        return score
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierTrainer:
+    """Trains a logistic regression on hashed words and word pairs."""
+
+    features: int
+    """Columns that words and pairs are hashed into."""
+
+    inverse_penalty: float
+    """scikit-learn's C: larger fits the labels closer."""
+
+    balanced: bool
+    """Let all labels weigh alike, however rare. Junk is rare among labels as it is in corpora; left
+    as it is, a classifier of few labels hardly ever dares to say it."""
+
+    def train(self, texts: Sequence[str], labels_N: NDArray[np.float64], folder: Path) -> Scorer:
+        """Train on N labelled texts and write `weights.npz` and `model.json`."""
+        from sklearn.linear_model import LogisticRegression
+
+        labels_L, classes_N = np.unique(labels_N, return_inverse=True)
+        fit = LogisticRegression(
+            C=self.inverse_penalty,
+            class_weight="balanced" if self.balanced else None,
+            max_iter=500,
+        )
+        fit.fit(hashed_pairs(texts, self.features), classes_N)
+        weights_FL, bias_L = fit.coef_.T, fit.intercept_
+        if len(labels_L) == 2:  # scikit-learn keeps only the second label's side
+            weights_FL = np.hstack([np.zeros_like(weights_FL), weights_FL])
+            bias_L = np.concatenate([[0.0], bias_L])
+        with replacing(folder / WEIGHTS) as stream:
+            np.savez_compressed(
+                stream, weights_FL=weights_FL.astype(np.float32), bias_L=bias_L.astype(np.float64)
+            )
+        settings = {"labels": labels_L.tolist(), "features": self.features}
+        with replacing(folder / SETTINGS) as stream:
+            stream.write(json.dumps(settings).encode())
+        return ClassifierScorer(model=str(folder), name="quality")
+
+
+def hashed_pairs(texts: Sequence[str], features: int) -> Any:
+    """Counts of words and word pairs hashed into F columns, rows of length 1: sparse (N, F)."""
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+    if not texts:
+        return sparse.csr_array((0, features))
+    vectorizer = HashingVectorizer(n_features=features, ngram_range=(1, 2), alternate_sign=False)
+    return vectorizer.transform(list(texts))

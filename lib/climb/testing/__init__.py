@@ -1,0 +1,1 @@
+"""Fakes and contract checks for plug-ins, ours and yours."""

@@ -1,0 +1,41 @@
+"""A real embedder without weights, for tests that need vectors and no model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climb.embed import Embed
+
+
+@dataclass(frozen=True, kw_only=True)
+class HashedWords:
+    """Every word has a random direction, a text the sum of its words' directions, of length 1.
+
+    Texts with common words lie close. A text without words has the zero vector.
+    """
+
+    dim: int
+
+    def load(self, device: str) -> Embed:
+        """Load nothing."""
+
+        def embed(texts: Sequence[str]) -> NDArray[np.float32]:
+            sums_ND = np.zeros((len(texts), self.dim))
+            for row, text in enumerate(texts):
+                for word in text.lower().split():
+                    sums_ND[row] += self._direction(word)
+            norms_N1 = np.linalg.norm(sums_ND, axis=1, keepdims=True)
+            units_ND = sums_ND / np.where(norms_N1 > 0, norms_N1, 1.0)
+            vectors_ND: NDArray[np.float32] = units_ND.astype(np.float32)
+            return vectors_ND
+
+        return embed
+
+    def _direction(self, word: str) -> NDArray[np.float64]:
+        seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big")
+        return np.random.default_rng(seed).standard_normal(self.dim)
