@@ -1,0 +1,1 @@
+"""The jobs: each reads some tables, calls the library, writes some tables."""

@@ -1,0 +1,39 @@
+"""Pack a share of every domain into the token arrays that proxies read.
+
+documents, tokens, assignments, clusters, domains -> shards
+
+Rerun it at any time: a finished shard is skipped, and nothing is written while the inputs stay.
+"""
+
+from climb import tables
+from climb.config import Config
+from climb.run import main
+from climb.spark.pack import pack_shards
+from climb.spark.store import Store
+from climb.spark.tokens import current_recipe
+
+
+def run(store: Store, cfg: Config) -> str:
+    """Write the shards of bases, trials and target runs."""
+    inputs = store.inputs(
+        tables.DOCUMENTS,
+        tables.TOKENS,
+        tables.ASSIGNMENTS,
+        tables.CLUSTERS,
+        tables.DOMAINS,
+        tokenizer=current_recipe(store, cfg),
+        base_tokens=[cfg.proxy.base_tokens, cfg.train.base_tokens],
+        run_tokens=[cfg.proxy.trial_tokens, cfg.train.tokens, cfg.search.target_tokens],
+    )
+    if store.is_current(tables.SHARDS, inputs):
+        return f"{store.read(tables.SHARDS).count()} shards up to date"
+    rows = pack_shards(store, cfg, inputs)
+    store.replace(store.frame(rows, tables.SHARDS), tables.SHARDS, inputs)
+    sizes = {row["kind"]: 0 for row in rows}
+    for row in rows:
+        sizes[row["kind"]] += row["n_tokens"]
+    return "shards packed: " + ", ".join(f"{kind} {n:,} tokens" for kind, n in sizes.items())
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,32 @@
+"""The report: what was found, how sure it is and what it stands on, in one HTML file.
+
+    data = read_report(store, cfg)      # climb.spark.report: tables -> plain rows
+    html = render(data)                 # a pure function: equal rows give equal bytes
+
+Reading order: data (what goes in), heldout (the statistics), verdict (the sentences),
+charts (SVG), page (all of it in the template).
+"""
+
+from climb.report.data import (
+    Cluster,
+    CorpusShare,
+    Domain,
+    Evaluation,
+    Mixture,
+    Rejection,
+    ReportData,
+    Trial,
+)
+from climb.report.page import render
+
+__all__ = [
+    "Cluster",
+    "CorpusShare",
+    "Domain",
+    "Evaluation",
+    "Mixture",
+    "Rejection",
+    "ReportData",
+    "Trial",
+    "render",
+]

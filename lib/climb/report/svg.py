@@ -1,0 +1,148 @@
+"""A drawing as inline SVG: no script, no network, the same bytes for the same numbers."""
+
+from __future__ import annotations
+
+import html
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+ACCENT = "#0b66b5"
+"""The found mixture, and nothing else. Blue against greys reads the same to every kind of eye."""
+
+DARK = "#4a5361"
+LIGHT = "#98a1ad"
+GRID = "#e3e6ea"
+INK = "#1f2733"
+MUTED = "#667080"
+
+COLOURS = {"found": ACCENT, "natural": DARK, "uniform": LIGHT, "unclear": DARK}
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Numbers to pixels; runs down to up where `start` exceeds `end`."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        """Place of a value, in pixels."""
+        part = (value - self.low) / (self.high - self.low)
+        return self.start + part * (self.end - self.start)
+
+    def ticks(self, wanted: int = 5) -> list[float]:
+        """Round numbers within the axis, about as many as wanted and at least two."""
+        step = nice_step((self.high - self.low) / wanted)
+        while True:
+            first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+            if last > first:
+                return [i * step for i in range(first, last + 1)]
+            step /= 2
+
+
+def axis(values: Sequence[float], start: float, end: float, zero: bool = False) -> Axis:
+    """An axis that holds all values with some air; with `zero` it holds 0 as well."""
+    held = [*values, 0.0] if zero else list(values)
+    low, high = min(held), max(held)
+    air = 0.06 * (high - low) or 0.06 * abs(high) or 1.0
+    return Axis(low - air, high + air, start, end)
+
+
+def nice_step(raw: float) -> float:
+    """1, 2 or 5 times a power of ten, about `raw`."""
+    power = 10.0 ** math.floor(math.log10(raw))
+    return next(n * power for n in (1.0, 2.0, 5.0, 10.0) if n * power >= 0.7 * raw)
+
+
+def decimals(ticks: Sequence[float]) -> int:
+    """Decimals that write every tick as it is."""
+    step = min((b - a for a, b in itertools.pairwise(ticks)), default=1.0)
+    return next(n for n in range(12) if n == 11 or abs(step * 10**n - round(step * 10**n)) < 1e-6)
+
+
+@dataclass(frozen=True)
+class Type:
+    """How a line of text looks."""
+
+    colour: str = MUTED
+    size: float = 13
+    anchor: Literal["start", "middle", "end"] = "start"
+    bold: bool = False
+
+
+@dataclass
+class Drawing:
+    """Shapes in the order in which they are drawn."""
+
+    width: int
+    height: int
+    label: str
+    """What a screen reader says."""
+
+    parts: list[str] = field(default_factory=list)
+
+    def line(
+        self, ends: tuple[float, float, float, float], colour: str, width: float = 1, dash: str = ""
+    ) -> None:
+        """A line from (x, y) to (x, y)."""
+        x1, y1, x2, y2 = (f"{value:.1f}" for value in ends)
+        dashed = f' stroke-dasharray="{dash}"' if dash else ""
+        self.parts.append(
+            f'<line x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}" stroke="{colour}" '
+            f'stroke-width="{width:g}" stroke-linecap="round"{dashed}/>'
+        )
+
+    def box(
+        self, corner: tuple[float, float], size: tuple[float, float], colour: str, opacity: float
+    ) -> None:
+        """A filled rectangle."""
+        self.parts.append(
+            f'<rect x="{corner[0]:.1f}" y="{corner[1]:.1f}" width="{size[0]:.1f}" '
+            f'height="{size[1]:.1f}" rx="2" fill="{colour}" fill-opacity="{opacity:g}"/>'
+        )
+
+    def text(self, at: tuple[float, float], text: str, type_: Type) -> None:
+        """A line of text, escaped."""
+        weight = ' font-weight="600"' if type_.bold else ""
+        self.parts.append(
+            f'<text x="{at[0]:.1f}" y="{at[1]:.1f}" fill="{type_.colour}" '
+            f'font-size="{type_.size:g}" text-anchor="{type_.anchor}"{weight}>'
+            f"{html.escape(text)}</text>"
+        )
+
+    def mark(
+        self, at: tuple[float, float], method: str, hint: str, size: float = 5, opacity: float = 1
+    ) -> None:
+        """A method's own shape and colour: found disc, natural square, uniform hollow diamond."""
+        x, y = at
+        colour = COLOURS[method]
+        if method == "natural":
+            shape = f'<rect x="{x - size + 0.5:.1f}" y="{y - size + 0.5:.1f}" '
+            shape += f'width="{2 * size - 1:g}" height="{2 * size - 1:g}" fill="{colour}"'
+        elif method == "uniform":
+            corners = ((x, y - size - 1), (x + size + 1, y), (x, y + size + 1), (x - size - 1, y))
+            points = " ".join(f"{px:.1f},{py:.1f}" for px, py in corners)
+            shape = f'<polygon points="{points}" fill="#fff" stroke="{colour}" stroke-width="2"'
+        else:
+            shape = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size:g}" fill="{colour}"'
+        faint = f' fill-opacity="{opacity:g}"' if opacity < 1 else ""
+        self.parts.append(f"{shape}{faint}><title>{html.escape(hint)}</title>{_closing(shape)}")
+
+    def svg(self) -> str:
+        """The whole element."""
+        inside = "".join(self.parts)
+        return (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width} {self.height}" '
+            f'role="img" aria-label="{html.escape(self.label)}" font-family="{FONT}" '
+            f'style="max-width:{self.width}px;width:100%;height:auto">{inside}</svg>'
+        )
+
+
+def _closing(shape: str) -> str:
+    return f"</{shape[1:].split(' ', 1)[0]}>"

@@ -1,0 +1,1 @@
+"""Everything that knows Spark: the session, the tables, and thin adapters around pure functions."""

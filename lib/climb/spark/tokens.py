@@ -1,0 +1,86 @@
+"""Train or load the tokenizer, and count every document's tokens."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+import pandas as pd
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.functions import pandas_udf
+
+from climb import tables, tokenizer
+from climb.config import Config
+from climb.spark.store import Store
+
+
+def current_recipe(store: Store, cfg: Config) -> str:
+    """Recipe of the tokenizer that this configuration uses."""
+    return tokenizer.recipe(cfg.count)
+
+
+def tokenizer_json(store: Store, cfg: Config) -> str:
+    """The tokenizer in use, as JSON.
+
+    Raises:
+        TableError: job `count` has not run.
+    """
+    rows = store.rows(tables.TOKENIZERS, recipe=current_recipe(store, cfg))
+    if not rows:
+        from climb.errors import TableError
+
+        raise TableError(
+            f"table tokenizers has no {current_recipe(store, cfg)}; run `climb count` first"
+        )
+    return str(rows[0]["tokenizer"])
+
+
+def ensure_tokenizer(store: Store, cfg: Config) -> str:
+    """Load or train the tokenizer once; after that the table is the truth.
+
+    A trained tokenizer stays when documents are added, so that counts and shards stay comparable.
+    """
+    recipe = current_recipe(store, cfg)
+    if store.exists(tables.TOKENIZERS):
+        rows = store.rows(tables.TOKENIZERS, recipe=recipe)
+        if rows:
+            return str(rows[0]["tokenizer"])
+    if cfg.count.path is not None:
+        json = tokenizer.read_json(cfg.count.path)
+    else:
+        documents = store.read(tables.DOCUMENTS)
+        sample = (
+            documents.orderBy(F.xxhash64("doc_id"), "doc_id")
+            .limit(cfg.count.sample_documents)
+            .select("doc_id", F.substring("text", 1, tokenizer.SAMPLE_CHARS).alias("text"))
+        )
+        rows_in_order = sorted(sample.collect(), key=lambda row: row.doc_id)
+        json = tokenizer.train_json((row.text for row in rows_in_order), cfg.count.vocab_size)
+    row = {"recipe": recipe, "tokenizer": json}
+    store.append(store.frame([row], tables.TOKENIZERS), tables.TOKENIZERS, once=recipe)
+    return json
+
+
+def count_tokens(documents: DataFrame, json: str, recipe: str) -> DataFrame:
+    """documents(doc_id, text) -> (doc_id, recipe, n_tokens)."""
+
+    @pandas_udf("int")  # type: ignore[call-overload, untyped-decorator]
+    def n_tokens(texts: Iterator[pd.Series]) -> Iterator[pd.Series]:
+        for batch in texts:
+            encodings = load_tokenizer(json).encode_batch_fast(
+                batch.tolist(), add_special_tokens=False
+            )
+            yield pd.Series([len(encoding) for encoding in encodings], dtype="int32")
+
+    return documents.select(
+        "doc_id", F.lit(recipe).alias("recipe"), n_tokens("text").alias("n_tokens")
+    )
+
+
+@functools.lru_cache(maxsize=2)
+def load_tokenizer(json: str):  # type: ignore[no-untyped-def]  # tokenizers has no types
+    """Parse the JSON once per Python worker."""
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_str(json)

@@ -1,0 +1,58 @@
+"""Test the answer: a larger model on found, natural and uniform mixtures, several seeds each."""
+
+from __future__ import annotations
+
+from climb import tables
+from climb.config import Config
+from climb.progress import bar, say
+from climb.spark.bench import Bench, ensure_bases
+from climb.spark.session import parallel_slots
+from climb.spark.store import Store
+from climb.spark.trials import Outcome, train_all
+
+
+def train_mixtures(store: Store, cfg: Config, bench: Bench) -> tuple[int, int]:
+    """Train every mixture of the search with every seed, unless it is recorded.
+
+    Returns:
+        How many models were trained now, and how many were known.
+    """
+    planned: dict[str, tuple[str, dict[str, float], int]] = {}
+    mixtures = store.rows(tables.MIXTURES, search=cfg.search.name)
+    for seed in range(cfg.train.seeds):  # seeds outside: a run cut short leaves whole comparisons
+        for row in mixtures:
+            weights = row["weights"]
+            planned[bench.name(weights, seed)] = (row["method"], weights, seed)
+    known: set[str] = set()
+    if store.exists(tables.EVALUATIONS):
+        known = {row["model"] for row in store.rows(tables.EVALUATIONS)}
+    todo = {name: plan for name, plan in planned.items() if name not in known}
+    if todo:
+        slots = parallel_slots(store.session, cfg.spark.parallel_trials)
+        ensure_bases(store, [bench], slots)
+        runs = [(name, bench.run(weights, seed)) for name, (_, weights, seed) in todo.items()]
+        outcomes = train_all(store.session, bench.proxy, runs, slots)
+        for outcome in bar(outcomes, len(runs), "train", "model"):
+            method, _, seed = todo[outcome.name]
+            if outcome.status == "failed":
+                say("train", f"{method} seed {seed} failed: {outcome.error}")
+            else:
+                record(store, outcome, method, seed, bench.n_tokens)
+    return len(todo), len(planned) - len(todo)
+
+
+def record(store: Store, outcome: Outcome, method: str, seed: int, n_tokens: int) -> None:
+    """Append a model's metrics, in one commit."""
+    rows = [
+        {
+            "model": outcome.name,
+            "method": method,
+            "seed": seed,
+            "metric": metric,
+            "value": value,
+            "n_tokens": n_tokens,
+            "seconds": outcome.seconds,
+        }
+        for metric, value in sorted(outcome.metrics.items())
+    ]
+    store.append(store.frame(rows, tables.EVALUATIONS), tables.EVALUATIONS, once=outcome.name)

@@ -1,0 +1,108 @@
+"""Trials and answers as the flat keys and values of tracked runs; pure, MLflow stays outside."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from climb.report.measured import objective_of, score_of
+
+COLUMNS = ("round", "seed", "seconds")
+"""Columns of a trial that are metrics of its run.
+
+MLflow's compare page draws, unasked, the first three params that differ and the first metric: so
+weights are the only params that differ, and the score is the first metric.
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One child run, before it is logged."""
+
+    trial_id: str
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+    finished: bool
+    ended_ms: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The parent run's part that changes while a search goes on."""
+
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    mixture: str | None = None
+    """The found mixture as JSON."""
+
+    step: int = 0
+    """Version of the table `mixtures`, so that MLflow keeps the answers of earlier versions."""
+
+
+def runs_of(rows: Sequence[Mapping[str, Any]], objective_text: str) -> list[Run]:
+    """A run per row of `trials`, all with the same keys; what a trial lacks is NaN."""
+    domains = sorted({name for row in rows for name in row["weights"]})
+    names = sorted({name for row in rows for name in row["metrics"] or {}})
+    finished = [row["metrics"] for row in rows if row["status"] == "finished"]
+    objective = objective_of(objective_text, finished)
+    runs = []
+    for row in rows:
+        measured = row["metrics"] or {}
+        values = {"score": score_of(objective, measured)}
+        values |= {f"metric.{name}": measured.get(name) for name in names}
+        values |= {name: row[name] for name in COLUMNS}
+        params = {"tokens": str(row["n_tokens"])}
+        params |= {f"weight.{name}": f"{row['weights'].get(name, 0.0):.6f}" for name in domains}
+        runs.append(
+            Run(
+                trial_id=row["trial_id"],
+                params={_key(name): value for name, value in params.items()},
+                metrics={_key(k): float("nan") if v is None else v for k, v in values.items()},
+                tags=_tags(row),
+                finished=row["status"] == "finished",
+                ended_ms=int(row["finished"].timestamp() * 1000),
+                seconds=row["seconds"] or 0.0,
+            )
+        )
+    return runs
+
+
+def answer_of(found: Mapping[str, Any], objective: str, versions: Mapping[str, Any]) -> Answer:
+    """The found row of `mixtures`, with the versions of the tables it stands on."""
+    values = {f"weight.{name}": weight for name, weight in found["weights"].items()}
+    values |= {"score": found["score"], "gain.p_better": found["p_better"]}
+    values |= {f"gain.{part}": found[f"gain_{part}"] for part in ("mean", "low", "high")}
+    tags = {f"climb.version.{name}": str(version) for name, version in versions.items()}
+    tags |= {"climb.verdict": found["verdict"] or "", "climb.objective": objective}
+    plain = {key: value for key, value in found.items() if key != "evidence"}
+    return Answer(
+        metrics={_key(name): float(value) for name, value in values.items() if value is not None},
+        tags=tags,
+        mixture=json.dumps(plain, indent=2, sort_keys=True) + "\n",
+        step=int(versions.get("mixtures") or 0),
+    )
+
+
+def _tags(row: Mapping[str, Any]) -> dict[str, str]:
+    """What finds a trial again, and what a person filters by."""
+    tags = {
+        f"climb.{name}": row[name] for name in ("search", "trial_id", "method", "proxy", "data")
+    }
+    proposal = row["method"] == "proposal"
+    part = f"round {row['round'] + 1}" if proposal else f"{row['method']} seed {row['seed']}"
+    tags["mlflow.runName"] = f"{part} {row['trial_id'][-6:]}"
+    return tags | ({"climb.error": row["error"]} if row["error"] else {})
+
+
+def _key(name: str) -> str:
+    """A name that MLflow accepts: domains may be called anything."""
+    if re.fullmatch(r"[\w.\- /]{1,200}", name, re.ASCII):
+        return name
+    tail = hashlib.sha256(name.encode()).hexdigest()[:6]
+    return f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', name)[:190]}-{tail}"
