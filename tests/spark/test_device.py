@@ -1,0 +1,52 @@
+"""With (fake) GPUs a task computes on the one that Spark gave it; elsewhere on the CPU."""
+
+import os
+import subprocess
+import sys
+
+from climb.spark.device import task_device
+
+CLUSTER = """
+import sys
+from pyspark.sql import SparkSession
+from climb.spark.device import task_device
+from climb.spark.session import parallel_slots
+session = (
+    SparkSession.builder.master("local-cluster[2,1,1024]")
+    .config("spark.executor.memory", "512m")
+    .config("spark.driver.host", "127.0.0.1")
+    .config("spark.ui.enabled", "false")
+    .config("spark.worker.resource.gpu.amount", "2")
+    .config("spark.worker.resource.gpu.discoveryScript", sys.argv[1])
+    .config("spark.executor.resource.gpu.amount", "1")
+    .config("spark.executor.resource.gpu.discoveryScript", sys.argv[1])
+    .config("spark.task.resource.gpu.amount", "1")
+    .getOrCreate()
+)
+devices = session.sparkContext.parallelize(range(4), 4).map(lambda _: task_device()).collect()
+print("DEVICES", *devices, "SLOTS", parallel_slots(session, None))
+session.stop()
+"""
+
+
+def test_without_a_task_or_a_gpu_the_device_is_the_cpu(spark):
+    assert task_device() == "cpu"
+    assert spark.sparkContext.parallelize([0], 1).map(lambda _: task_device()).collect() == ["cpu"]
+
+
+def test_a_task_computes_on_the_gpu_that_spark_assigned(tmp_path):
+    discovery = tmp_path / "gpus.sh"
+    discovery.write_text("""#!/bin/sh\necho '{"name": "gpu", "addresses": ["3", "5"]}'\n""")
+    discovery.chmod(0o755)
+    done = subprocess.run(
+        [sys.executable, "-c", CLUSTER, str(discovery)],
+        env=os.environ | {"PYSPARK_PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    line = next((x for x in done.stdout.splitlines() if x.startswith("DEVICES")), done.stderr)
+    assert {word for word in line.split() if word.startswith("c")} <= {"cuda:3", "cuda:5"}, line
+    assert "cuda:3" in line
+    assert line.endswith("SLOTS 2"), line
