@@ -47,7 +47,7 @@ def unbroken(tmp_path_factory):
 
 def test_a_run_says_one_line_a_job_and_where_to_look(unbroken):
     _, out = unbroken
-    stages = [line.split()[0] for line in out.splitlines()]
+    stages = [line.split()[0] for line in out.splitlines() if line]
     for job in ("ingest", "count", "embed", "score", "cluster", "prune", "pack", "search", "mix"):
         assert job in stages
     assert "report.html" in out

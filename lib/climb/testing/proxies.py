@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -36,6 +38,9 @@ class PlantedProxy:
     nan_when_above: Mapping[str, float] = field(default_factory=dict)
     """Domain -> weight; a run that gives the domain more fails as training that diverged does."""
 
+    fault: Literal["none", "nan", "exit"] = "none"
+    """What becomes of every run that continues a base: nothing, divergence, or a dead process."""
+
     sleep_seconds: float = 0.0
     """How long a run takes, for tests that interrupt it."""
 
@@ -43,9 +48,14 @@ class PlantedProxy:
         """Answer for a run's mixture.
 
         Raises:
-            ComponentError: a weight is above its `nan_when_above`, or `start` is no folder.
+            ComponentError: a weight is above its `nan_when_above`, the fault is `nan`, or `start`
+                is no folder.
         """
         time.sleep(self.sleep_seconds)
+        if run.start is not None and self.fault == "exit":
+            os._exit(1)
+        if run.start is not None and self.fault == "nan":
+            raise ComponentError("the loss is nan at step 1 of 1")
         for domain, limit in self.nan_when_above.items():
             weight = run.weights.get(domain, 0.0)
             if weight > limit:
