@@ -52,7 +52,7 @@ $(STAMP): requirements.txt pyproject.toml setup.py conf/spark/local.conf Makefil
 java:
 	@python=; for p in $(BIN)/python $(PYTHON) python3.11 python3.12 python3; do \
 	  if $$p -c 0 2>/dev/null; then python=$$p; break; fi; done; \
-	check() { PYTHONPATH=lib $$python -m climb.preflight; }; \
+	check() { PYTHONPATH=lib $$python -m climb.doctor; }; \
 	test -n "$$python" || exit 0; \
 	if said=$$(check); then exit 0; fi; echo "$$said"; \
 	if [ -f /etc/debian_version ] && [ "$$(id -u)" = 0 ]; then \

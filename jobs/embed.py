@@ -8,8 +8,8 @@ Rerun it at any time: what this embedder has already embedded is skipped.
 from pyspark.sql import functions as F
 
 from climb import tables
-from climb.config import Config, build, recipe_of
-from climb.embed import Embedder
+from climb.config import Config, recipe_of
+from climb.embed import embedder_of
 from climb.run import main
 from climb.spark.embed import embed_documents
 from climb.spark.steps import append_missing
@@ -18,7 +18,7 @@ from climb.spark.store import Store
 
 def run(store: Store, cfg: Config) -> str:
     """Embed the documents that this embedder has not seen yet."""
-    embedder = build(cfg.embed.embedder, Embedder)
+    embedder = embedder_of(cfg.embed)
     recipe = recipe_of(embedder)
     new, known = append_missing(
         store,

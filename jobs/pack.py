@@ -5,12 +5,13 @@ documents, tokens, assignments, clusters, domains -> shards
 Rerun it at any time: a finished shard is skipped, and nothing is written while the inputs stay.
 """
 
-from climb import tables
+from pathlib import Path
+
+from climb import tables, tokenizer
 from climb.config import Config
 from climb.run import main
 from climb.spark.pack import pack_shards
 from climb.spark.store import Store
-from climb.spark.tokens import current_recipe
 
 
 def run(store: Store, cfg: Config) -> str:
@@ -21,12 +22,14 @@ def run(store: Store, cfg: Config) -> str:
         tables.ASSIGNMENTS,
         tables.CLUSTERS,
         tables.DOMAINS,
-        tokenizer=current_recipe(store, cfg),
+        tokenizer=tokenizer.recipe(cfg.count),
         base_tokens=[cfg.proxy.base_tokens, cfg.train.base_tokens],
         run_tokens=[cfg.proxy.trial_tokens, cfg.train.tokens, cfg.search.target_tokens],
     )
     if store.is_current(tables.SHARDS, inputs):
-        return f"{store.read(tables.SHARDS).count()} shards up to date"
+        paths = [Path(row["path"]) for row in store.rows(tables.SHARDS)]
+        if all(path.exists() for path in paths):
+            return f"{len(paths)} shards up to date"
     rows = pack_shards(store, cfg, inputs)
     store.replace(store.frame(rows, tables.SHARDS), tables.SHARDS, inputs)
     sizes = {row["kind"]: 0 for row in rows}

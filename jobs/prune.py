@@ -5,13 +5,12 @@ documents, tokens, scores, centroids, assignments -> clusters, domains
 Rerun it at any time: both tables are a function of what is read, and stay while that stays.
 """
 
-from climb import tables
+from climb import tables, tokenizer
 from climb.config import Config, recipe_of
 from climb.run import main
 from climb.spark.domains import cluster_rows, decide, domain_rows, measure, sample_documents
 from climb.spark.score import build_scorers
 from climb.spark.store import Store
-from climb.spark.tokens import current_recipe
 
 
 def run(store: Store, cfg: Config) -> str:
@@ -23,7 +22,7 @@ def run(store: Store, cfg: Config) -> str:
         tables.CENTROIDS,
         tables.ASSIGNMENTS,
         prune=cfg.prune,
-        tokenizer=current_recipe(store, cfg),
+        tokenizer=tokenizer.recipe(cfg.count),
         scorers=[recipe_of(scorer) for scorer in build_scorers(cfg.score.scorers)],
     )
     if all(store.is_current(table, inputs) for table in (tables.CLUSTERS, tables.DOMAINS)):

@@ -8,8 +8,8 @@ Rerun it at any time: equal tables give equal bytes, and an equal file is not wr
 from pathlib import Path
 
 from climb.config import Config
-from climb.files import replacing
-from climb.report import render
+from climb.files import write_if_other
+from climb.report import figures, render
 from climb.run import main
 from climb.spark.report import read_report
 from climb.spark.store import Store
@@ -17,15 +17,15 @@ from climb.tracking import mirror
 
 
 def run(store: Store, cfg: Config) -> str:
-    """Render the tables, write the file unless it is the same, and mirror the runs to MLflow."""
-    page = render(read_report(store, cfg)).encode("utf-8", errors="replace")
+    """Render the tables, write what differs from what is there, and mirror the runs to MLflow."""
+    data = read_report(store, cfg)
+    page = render(data).encode("utf-8", errors="replace")
     path = Path(cfg.report.path) if cfg.report.path else store.files("report.html")
-    same = path.exists() and path.read_bytes() == page
-    if not same:
-        with replacing(path) as stream:
-            stream.write(page)
+    written = write_if_other(path, page)
+    for name, drawing in figures(data).items():
+        write_if_other(store.files("figures") / f"{name}.svg", drawing.encode())
     tracked = mirror(store, cfg)
-    done = f"{path} {'is up to date' if same else f'written, {len(page) // 1024} kB'}"
+    done = f"{path} {f'written, {len(page) // 1024} kB' if written else 'is up to date'}"
     return "; ".join(part for part in (done, tracked) if part)
 
 

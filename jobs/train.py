@@ -17,8 +17,9 @@ def run(store: Store, cfg: Config) -> str:
     bench = target_bench(store, cfg)
     if not bench.targets:
         return "no target has a `report` file, so there is nothing that the search never saw"
-    trained, known = train_mixtures(store, cfg, bench)
-    return f"{trained} models trained and measured, {known} known"
+    trained, failed, known = train_mixtures(store, cfg, bench)
+    lost = f", {failed} failed" if failed else ""
+    return f"{trained} models trained and measured{lost}, {known} known"
 
 
 if __name__ == "__main__":

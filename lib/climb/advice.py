@@ -114,10 +114,14 @@ def _table(answer: Recommendation, space: FeasibleSet, epochs_K: Array) -> list[
         at_cap = space.caps_K[k] - answer.weights_K[k] < 1e-6 and space.caps_K[k] > 0.0
         lines.append(
             f"  {space.domains[k]:<{wide}}  {100 * answer.weights_K[k]:>6.2f} %  "
-            f"{100 * space.natural_K[k]:>6.2f} %  {epochs_K[k]:>7.2f}"
+            f"{100 * space.natural_K[k]:>6.2f} %  {_epochs(epochs_K[k]):>7}"
             + ("  at its limit" if at_cap else "")
         )
     return lines
+
+
+def _epochs(value: float) -> str:
+    return f"{value:.2f}" if math.isfinite(value) else "-"
 
 
 def _doubts(answer: Recommendation, space: FeasibleSet) -> list[str]:

@@ -38,7 +38,7 @@ def _add_job(name: str) -> None:
         start(named([name]), conf, settings)
 
 
-for _name in PIPELINE:
+for _name in (*PIPELINE, "train_scorer"):
     _add_job(_name)
 
 
@@ -56,7 +56,7 @@ def config(conf: str | None, settings: tuple[str, ...], schema: bool) -> None:
 @climb.command()
 def doctor() -> None:
     """Say what this machine has and lacks, and the command that mends it."""
-    from climb.preflight import doctor as checks
+    from climb.doctor import doctor as checks
 
     found = checks()
     for check in found:

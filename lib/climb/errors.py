@@ -6,6 +6,7 @@ ClimbError
 |-- InputError        a file or document given by the user cannot be read as asked
 |-- TableError        a table is missing, empty, or was written by something else
 |-- ComponentError    a plug-in broke its contract (shape, NaN, missing key)
+|   `-- TrialError    a proxy's run ended badly by itself: its loss became NaN, or memory ran out
 |-- MixtureError      weights, caps or floors that no mixture can satisfy
 `-- SearchError       the trials cannot support an answer
 
@@ -38,9 +39,18 @@ class ComponentError(ClimbError):
     """A plug-in broke its contract."""
 
 
+class TrialError(ComponentError):
+    """A proxy's run ended badly by itself, and would again: it counts as a failed trial."""
+
+
 class MixtureError(ClimbError):
     """No mixture can satisfy these weights, caps or floors."""
 
 
 class SearchError(ClimbError):
     """The trials cannot support an answer."""
+
+
+def one_line(error: BaseException, limit: int = 200) -> str:
+    """What an error of another library says, without line breaks and cut to `limit` characters."""
+    return " ".join(str(error).split())[:limit] or type(error).__name__

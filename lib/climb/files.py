@@ -7,12 +7,18 @@ import functools
 import hashlib
 import importlib.util
 import os
-import tempfile
+import re
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from climb.errors import PreflightError
+
+
+def is_uri(path: str) -> bool:
+    """Whether a path names a file system (s3://, abfss://, dbfs:/), so that only Spark opens it."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", path) is not None
 
 
 def resolve(path: str) -> Path:
@@ -59,14 +65,22 @@ def _digest(path: Path, stamp: tuple[tuple[str, int, int], ...]) -> str:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Write a file beside its place, sync it, and rename it there: whole, or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    beside = path.parent / f".{path.name}.{secrets.token_hex(6)}"
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with beside.open("xb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        Path(name).replace(path)
+        beside.replace(path)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            Path(name).unlink()
+        beside.unlink(missing_ok=True)
         raise
+
+
+def write_if_other(path: Path, content: bytes) -> bool:
+    """Write a file unless it holds just that; whether it was written."""
+    if path.exists() and path.read_bytes() == content:
+        return False
+    with replacing(path) as stream:
+        stream.write(content)
+    return True

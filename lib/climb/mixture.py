@@ -31,7 +31,7 @@ class FeasibleSet:
 
     domains: tuple[str, ...]
     tokens_K: Array
-    """Tokens that each domain holds."""
+    """Tokens that each domain holds; NaN where only shares are known."""
 
     natural_K: Array
     """Token shares: the natural proportions, before any limit."""
@@ -200,10 +200,10 @@ class FeasibleSet:
         return np.asarray(whole & (under & (zero | above) & (weights >= -tolerance)).all(axis=-1))
 
     def epochs(self, weights_K: ArrayLike, target_tokens: float) -> Array:
-        """How often a run of `target_tokens` repeats each domain, shape (K,)."""
+        """How often a run of `target_tokens` repeats each domain, (K,); NaN for unknown tokens."""
         wanted_K = np.asarray(weights_K, dtype=np.float64) * target_tokens
         return np.divide(
-            wanted_K, self.tokens_K, out=np.zeros_like(wanted_K), where=self.tokens_K > 0.0
+            wanted_K, self.tokens_K, out=np.zeros_like(wanted_K), where=self.tokens_K != 0.0
         )
 
 

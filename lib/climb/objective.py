@@ -57,12 +57,7 @@ class Objective:
         names = tuple(metric_names)
         weights_Q = np.zeros(len(names))
         for term in text.split("+"):
-            match = _TERM.fullmatch(term.strip())
-            if match is None:
-                raise ConfigError(
-                    f"objective {text!r}: {term.strip()!r} is not of the form `name:min`, "
-                    "`0.7*name:max` or `mean(*.bpb):min`"
-                )
+            match = _parsed(term, text)
             sign = 1.0 if match["direction"] == "max" else -1.0
             weight = float(match["weight"] or 1.0)
             if match["patterns"] is None:
@@ -74,6 +69,24 @@ class Objective:
             raise ConfigError(f"objective {text!r} weighs no metric: its terms cancel out")
         return cls(text, names, weights_Q)
 
+    @classmethod
+    def single(cls, name: str, metric_names: Sequence[str]) -> Self:
+        """One metric as it is, whatever its name holds."""
+        names = tuple(metric_names)
+        weights_Q = np.zeros(len(names))
+        weights_Q[names.index(name)] = 1.0
+        return cls(name, names, weights_Q)
+
+    @staticmethod
+    def check(text: str) -> None:
+        """Look at an objective before there are metrics.
+
+        Raises:
+            ConfigError: a term is not of the right form.
+        """
+        for term in text.split("+"):
+            _parsed(term, text)
+
     @property
     def used(self) -> tuple[int, ...]:
         """Columns of the metrics that matter."""
@@ -84,6 +97,16 @@ class Objective:
         metrics = np.asarray(metrics_TQ, dtype=np.float64)[..., list(self.used)]
         scores: Array = metrics @ self.weights_Q[list(self.used)]
         return scores
+
+
+def _parsed(term: str, text: str) -> re.Match[str]:
+    match = _TERM.fullmatch(term.strip())
+    if match is None:
+        raise ConfigError(
+            f"objective {text!r}: {term.strip()!r} is not of the form `name:min`, "
+            "`0.7*name:max` or `mean(*.bpb):min`"
+        )
+    return match
 
 
 def _exact(name: str, names: tuple[str, ...], text: str) -> int:

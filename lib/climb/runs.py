@@ -5,6 +5,7 @@ Axes: T runs, M mixtures, K domains, Q metrics.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -17,7 +18,6 @@ from numpy.typing import NDArray
 from climb import advice
 from climb.config import build
 from climb.errors import InputError
-from climb.files import replacing
 from climb.mixture import FeasibleSet, weights_by_name
 from climb.objective import Objective
 from climb.predictor import Predictor
@@ -26,7 +26,7 @@ from climb.search.rounds import first_round
 from climb.search.rounds import propose as next_mixtures
 from climb.search.surrogate import FEWEST, Calibration, Surrogate
 from climb.search.trials import Trials
-from climb.sheet import DRIFT, METRIC, WEIGHT, Sheet, write_numbers, write_rows
+from climb.sheet import DRIFT, METRIC, WEIGHT, Sheet, write_numbers, write_rows, write_text
 
 if TYPE_CHECKING:
     from climb.config.sections import SearchConfig
@@ -115,14 +115,16 @@ def read_prior(path: Path, domains: Sequence[str], cfg: SearchConfig) -> Feasibl
     by_name = dict(zip(names, tokens.tolist(), strict=True))
     tokens_K = np.array([by_name[domain] for domain in domains])
     shares = abs(float(tokens_K.sum()) - 1.0) <= DRIFT
-    return FeasibleSet.of(
+    space = FeasibleSet.of(
         domains,
-        tokens_K * cfg.target_tokens if shares else tokens_K,
+        tokens_K,
         target_tokens=cfg.target_tokens,
         max_epochs=None if shares else cfg.max_epochs,
         max_share_ratio=cfg.max_share_ratio,
         min_weight=cfg.min_weight,
     )
+    unknown_K = np.full(len(domains), np.nan)
+    return dataclasses.replace(space, tokens_K=unknown_K) if shares else space
 
 
 def predict(runs: Path, mixtures: Path, out: Path, cfg: SearchConfig, objective: str) -> str:
@@ -150,7 +152,7 @@ def predict(runs: Path, mixtures: Path, out: Path, cfg: SearchConfig, objective:
     header, columns = ["row"], [np.arange(1.0, len(weights_MK) + 1.0)]
     ranks = {}
     for name in (*trials.metric_names, "score"):
-        view = wanted if name == "score" else Objective.parse(f"{name}:max", trials.metric_names)
+        view = wanted if name == "score" else Objective.single(name, trials.metric_names)
         size_Q = np.abs(view.weights_Q)
         noise_D, noise = surrogate.noise_of(trials, view)
         # Without repeats the noise that the fits infer is part of what held-out runs calibrate.
@@ -212,9 +214,12 @@ def recommend(runs: Path, prior: Path, out: Path, cfg: SearchConfig, objective: 
     write_rows(
         out,
         ["domain", "weight", "natural", "epochs"],
-        [list(row) for row in zip(space.domains, *columns, strict=True)],
+        # Without tokens there are no epochs: the cell stays empty.
+        [
+            ["" if value != value else value for value in row]
+            for row in zip(space.domains, *columns, strict=True)
+        ],
     )
     text = json.dumps(advice.as_json(answer, objective), indent=2, allow_nan=False)
-    with replacing(beside) as stream:
-        stream.write(text.encode() + b"\n")
+    write_text(beside, text + "\n")
     return advice.recommended(answer, space, epochs_K, objective, remark, (out, beside))

@@ -143,8 +143,17 @@ def write_rows(path: Path, header: Sequence[str], rows: Sequence[Sequence[object
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file, whole or not at all.
+
+    Raises:
+        InputError: it cannot be written there.
+    """
     try:
         with replacing(path) as stream:
-            stream.write(text.getvalue().encode())
+            stream.write(text.encode())
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from error

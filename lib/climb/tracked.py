@@ -41,6 +41,9 @@ class Answer:
     mixture: str | None = None
     """The found mixture as JSON."""
 
+    parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Trial id -> its round, method and seed in this search; another search may have trained it."""
+
     step: int = 0
     """Version of the table `mixtures`, so that MLflow keeps the answers of earlier versions."""
 
@@ -80,11 +83,13 @@ def answer_of(found: Mapping[str, Any], objective: str, versions: Mapping[str, A
     values |= {f"gain.{part}": found[f"gain_{part}"] for part in ("mean", "low", "high")}
     tags = {f"climb.version.{name}": str(version) for name, version in versions.items()}
     tags |= {"climb.verdict": found["verdict"] or "", "climb.objective": objective}
+    plan = json.loads(found.get("evidence") or "{}").get("plan") or []
     plain = {key: value for key, value in found.items() if key != "evidence"}
     return Answer(
         metrics={_key(name): float(value) for name, value in values.items() if value is not None},
         tags=tags,
         mixture=json.dumps(plain, indent=2, sort_keys=True) + "\n",
+        parts={trial_id: {"round": r, "method": m, "seed": s} for trial_id, r, m, s in plan},
         step=int(versions.get("mixtures") or 0),
     )
 

@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 from climb import tables
 from climb.config import Config
-from climb.files import replacing
+from climb.errors import one_line
+from climb.files import is_uri, replacing
 from climb.progress import say
 from climb.tracked import Answer, Run, answer_of, runs_of
 
@@ -73,7 +74,7 @@ def mirror(store: Store, cfg: Config) -> str | None:
         return _mirror(store, cfg, uri)
     except Exception as error:
         _failed_at[uri] = time.monotonic()
-        reason = _shown(" ".join(str(error).split()))[:160] or type(error).__name__
+        reason = _shown(one_line(error, 1_000))[:160]
         say("mlflow", f"warning: {_shown(uri)} was not updated, a later start will: {reason}")
         return None
 
@@ -84,7 +85,7 @@ def tracking_uri(cfg: Config) -> str | None:
         return None
     if cfg.tracking.uri is not None:
         return cfg.tracking.uri
-    if re.match(r"[A-Za-z][\w+.-]+:", cfg.storage.root):
+    if is_uri(cfg.storage.root):
         return None
     return f"sqlite:///{Path(cfg.storage.root).absolute()}/mlflow.db"
 
@@ -114,7 +115,12 @@ def _mirror(store: Store, cfg: Config, uri: str) -> str | None:
     marker = store.files("mlflow.mirrored")
     if _is_done(marker, state, uri):  # importing MLflow alone takes seconds
         return "MLflow up to date"
-    rows = store.rows(tables.TRIALS, search=cfg.search.name)
+    answer = _answer(store, cfg)
+    rows = [
+        {**row, **answer.parts.get(row["trial_id"], {})}
+        for row in store.rows(tables.TRIALS)
+        if row["search"] == cfg.search.name or row["trial_id"] in answer.parts
+    ]
     runs = runs_of(rows, cfg.search.objective)
     with _quietly():
         from mlflow import MlflowClient
@@ -123,7 +129,7 @@ def _mirror(store: Store, cfg: Config, uri: str) -> str | None:
         experiment = _experiment(client, cfg, uri)
         parent = _parent(client, experiment, cfg.search.name)
         logged = _log_missing(client, experiment, parent, cfg.search.name, runs)
-        _log_answer(client, parent, _answer(store, cfg), report)
+        _log_answer(client, parent, answer, [report, *_figures(store)])
     with replacing(marker) as stream:
         stream.write(state.encode())
     return f"MLflow: {logged} runs logged, {len(runs) - logged} known"
@@ -229,7 +235,12 @@ def _log_values(client: Any, run_id: str, run: Run) -> None:
         client.log_batch(run_id, params=params[start : start + PER_BATCH])
 
 
-def _log_answer(client: Any, parent: str, answer: Answer, report: Path) -> None:
+def _figures(store: Store) -> list[Path]:
+    """The report's drawings, as the job `report` left them."""
+    return sorted(store.files("figures").glob("*.svg"))
+
+
+def _log_answer(client: Any, parent: str, answer: Answer, files: list[Path]) -> None:
     """What the parent run says: only what differs from what it says already."""
     from mlflow.entities import Metric, RunTag
 
@@ -247,8 +258,10 @@ def _log_answer(client: Any, parent: str, answer: Answer, report: Path) -> None:
         client.log_text(parent, answer.mixture, "mixture.json")
         if run.info.status == "RUNNING":
             client.set_terminated(parent, "FINISHED")
-    if report.exists():
-        client.log_artifact(parent, str(report))
+    for path in files:
+        if path.exists():
+            folder = path.parent.name if path.suffix == ".svg" else None
+            client.log_artifact(parent, str(path), folder)
 
 
 @contextlib.contextmanager

@@ -10,12 +10,11 @@ import pyarrow.dataset as ds
 import pytest
 from climb.jobs import mix
 
-from climb import tables
+from climb import tables, tokenizer
 from climb.config import load
 from climb.errors import ConfigError, PreflightError, TableError
 from climb.spark.export import exported_from
 from climb.spark.store import Store
-from climb.spark.tokens import current_recipe
 
 DOMAINS = ("code", "law", "soup")
 WEIGHTS = {"code": 0.7, "law": 0.3, "soup": 0.0}
@@ -71,7 +70,7 @@ def write_world(store, cfg, reverse=False, partitions=1):
     ids = [(c, i) for c in range(5) for i in range(PER_CLUSTER)]
     ids = ids[::-1] if reverse else ids
     fixed = {"source": "", "n_bytes": 1, "repairs": [], "metadata": {}}
-    recipe = current_recipe(store, cfg)
+    recipe = tokenizer.recipe(cfg.count)
     documents = [{"doc_id": f"{c}-{i}", "text": f"text {c} {i}"} | fixed for c, i in ids]
     tokens = [{"doc_id": f"{c}-{i}", "recipe": recipe, "n_tokens": n_tokens(c, i)} for c, i in ids]
     place = {"clustering": "made", "distance": 0.0}

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from climb.jobs import prune
 
-from climb import tables
+from climb import tables, tokenizer
 from climb.config import load, recipe_of
 from climb.errors import ConfigError, TableError
 from climb.spark.score import build_scorers
 from climb.spark.store import Store
-from climb.spark.tokens import current_recipe
 
 TOPICS = (
     *("court appeal judge verdict", "court appeal statute judge"),  # nearest to each other
@@ -68,7 +67,7 @@ def write_world(store, cfg, reverse=False, partitions=1):
         text = f"the {TOPICS[c]} \n number {i}"
         fixed = {"source": "", "n_bytes": 1, "repairs": [], "metadata": {}}
         documents.append({"doc_id": doc_id, "text": text} | fixed)
-        count = {"doc_id": doc_id, "recipe": current_recipe(store, cfg), "n_tokens": 100 * (c + 1)}
+        count = {"doc_id": doc_id, "recipe": tokenizer.recipe(cfg.count), "n_tokens": 100 * (c + 1)}
         tokens += [count, count | {"recipe": "another", "n_tokens": 7}]
         value = QUALITY[c] + (0.3 if i % 2 else -0.3)
         scores.append(
@@ -173,7 +172,7 @@ def test_tables_that_are_not_complete_name_the_job_that_completes_them(store, cf
     write(store, tables.ASSIGNMENTS, [new], 1)
     with pytest.raises(TableError, match=r"tokens lacks 1 of 61 .* run `climb count` first"):
         prune.run(store, cfg)
-    count = {"doc_id": "new", "recipe": current_recipe(store, cfg), "n_tokens": 5}
+    count = {"doc_id": "new", "recipe": tokenizer.recipe(cfg.count), "n_tokens": 5}
     write(store, tables.TOKENS, [count], 1)
     with pytest.raises(TableError, match=r"lacks 1 of 61 .* run `climb score` first"):
         prune.run(store, cfg)

@@ -8,7 +8,7 @@ from climb.jobs import search, train
 
 from climb import tables
 from climb.config import load
-from climb.errors import ConfigError, SearchError, TableError
+from climb.errors import ComponentError, ConfigError, SearchError, TableError
 from climb.spark.store import Store
 from climb.spark.trials import train_all
 from climb.testing.contracts import tiny_run
@@ -173,11 +173,22 @@ def test_a_search_without_targets_or_with_other_domains_says_what_to_do(spark, t
         search.run(store, cfg)
 
 
-def test_a_worker_that_dies_for_good_is_a_failed_trial(spark, tmp_path):
+def test_a_worker_that_dies_is_lost_not_failed_and_nothing_is_recorded(spark, tmp_path):
     run = dataclasses.replace(tiny_run(tmp_path, 64), start=str(tmp_path))
     outcomes = list(train_all(spark, PlantedProxy(fault="exit"), [("a", run)], 1))
-    assert [(o.name, o.status) for o in outcomes] == [("a", "failed")]
-    assert outcomes[0].error.startswith("lost: ")
+    assert [(o.name, o.status) for o in outcomes] == [("a", "lost")]
+    assert "exit" in outcomes[0].error  # Spark: Python worker exited unexpectedly (crashed)
+    cfg = settings(tmp_path, fault="exit")
+    store = open_store(spark, tmp_path, cfg)
+    with pytest.raises(SearchError, match="10 of 10 trials were lost with their workers"):
+        search.run(store, cfg)
+    assert not store.exists(tables.TRIALS)
+
+
+def test_what_a_person_can_mend_stops_the_search_with_its_own_line(spark, tmp_path):
+    run = dataclasses.replace(tiny_run(tmp_path, 64), start="/nowhere")
+    with pytest.raises(ComponentError, match=r"^the run continues /nowhere, which is no folder$"):
+        list(train_all(spark, PlantedProxy(), [("a", run), ("b", run)], 2))
 
 
 def test_trials_run_as_many_at_a_time_as_there_are_slots(spark, tmp_path):

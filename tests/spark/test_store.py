@@ -3,7 +3,22 @@
 import pytest
 
 from climb import tables
-from climb.errors import TableError
+from climb.config import load
+from climb.errors import PreflightError, TableError
+from climb.spark.store import Store, unwritable
+
+
+@pytest.fixture(params=["path", "uri", "catalog"])
+def store(request, spark, tmp_path):
+    """Tables below a folder, below a URI, and by name in a catalog: all tests hold for each."""
+    settings = [f"storage.root={tmp_path}/out"]
+    if request.param == "uri":
+        settings = [f"storage.root=file://{tmp_path}/out", f"storage.files={tmp_path}/files"]
+    if request.param == "catalog":
+        name = f"climb_{abs(hash(str(tmp_path))):x}"
+        spark.sql(f"CREATE SCHEMA {name} LOCATION '{tmp_path}/schema'")
+        settings.append(f"storage.catalog=spark_catalog.{name}")
+    return Store(spark, load(settings=settings).storage)
 
 
 def token_rows(store, *ids):
@@ -25,9 +40,10 @@ def test_missing_leaves_out_what_the_same_recipe_made_before(store):
 
 
 def test_a_commit_of_the_same_name_is_written_once(store):
-    assert store.append(token_rows(store, "a"), tables.TOKENS, once="first") == 1
+    store.append(token_rows(store, "a"), tables.TOKENS, once="first")
     version = store.version(tables.TOKENS)
-    assert store.append(token_rows(store, "a"), tables.TOKENS, once="first") == 0
+    store.append(token_rows(store, "a"), tables.TOKENS, once="first")
+    assert store.read(tables.TOKENS).count() == 1
     assert store.version(tables.TOKENS) == version
 
 
@@ -61,3 +77,44 @@ def test_long_text_stays_out_of_the_file_statistics(store):
     store.append(store.frame([row], tables.CORPUS), tables.CORPUS)
     details = store.session.sql(f"DESCRIBE DETAIL {store.location(tables.CORPUS)}").collect()[0]
     assert "text" not in details["properties"]["delta.dataSkippingStatsColumns"].split(",")
+
+
+def test_upkeep_is_no_change_of_the_rows(store):
+    for i in range(3):
+        store.append(token_rows(store, f"{i}"), tables.TOKENS)
+    version, inputs = store.version(tables.TOKENS), store.inputs(tables.TOKENS)
+    rows = [{"recipe": "bpe", "tokenizer": "{}"}]
+    store.replace(store.frame(rows, tables.TOKENIZERS), tables.TOKENIZERS, inputs)
+    for table in (tables.TOKENS, tables.TOKENIZERS):
+        store.session.sql(f"OPTIMIZE {store.location(table)}")
+        where = store.location(table)
+        store.session.sql(f"ALTER TABLE {where} SET TBLPROPERTIES ('note' = 'tidied')")
+    assert store.version(tables.TOKENS) == version
+    assert store.is_current(tables.TOKENIZERS, store.inputs(tables.TOKENS))
+    store.append(token_rows(store, "y"), tables.TOKENS)
+    assert store.version(tables.TOKENS) > version
+
+
+def test_a_table_that_was_made_anew_has_another_identity(store):
+    store.append(token_rows(store, "a"), tables.TOKENS)
+    first = store.identity(tables.TOKENS)
+    assert store.identity(tables.TOKENS) == first
+    store.replace(store.frame([], tables.TOKENIZERS), tables.TOKENIZERS, {})
+    assert store.identity(tables.TOKENIZERS) != first
+
+
+def test_small_rows_come_back_as_they_were_given(store):
+    row = dict.fromkeys(tables.TRIALS.column_names) | {
+        "trial_id": "t", "weights": {"a": 0.25, "b": 0.75}, "metrics": {}, "seconds": 1.5,
+    }  # fmt: skip
+    store.append(store.frame([row], tables.TRIALS), tables.TRIALS)
+    assert store.rows(tables.TRIALS) == [row]
+
+
+def test_a_place_that_takes_no_files_is_one_line(spark, tmp_path):
+    (tmp_path / "file").write_text("")
+    store = Store(spark, load(settings=[f"storage.root={tmp_path}/file/out"]).storage)
+    with pytest.raises(PreflightError, match=r"table tokens: cannot write delta\.`.*/file/out"):
+        store.append(token_rows(store, "a"), tables.TOKENS)
+    assert unwritable(OSError("x\nNo space left on device\ny")) == "No space left on device"
+    assert unwritable(ValueError("a bug")) is None

@@ -29,7 +29,8 @@ def test_a_configuration_loads_and_its_plug_ins_can_be_built(path):
         cfg.train.model,
     ]
     for spec in specs:
-        assert type(build(spec, object)).__name__ == spec["use"].split(":")[1]
+        plugin = build(spec, object, batch_tokens=cfg.embed.batch_tokens)
+        assert type(plugin).__name__ == spec["use"].split(":")[1]
 
 
 @pytest.mark.parametrize("path", CONFS, ids=lambda path: path.name)

@@ -112,7 +112,7 @@ def test_a_plugin_is_built_with_its_fields_converted():
     [
         ({"name": "x"}, "use: module:Class"),
         ({"use": "no.such.module:X"}, "cannot be imported"),
-        ({"use": f"{__name__}:pytest"}, "not a dataclass"),
+        ({"use": f"{__name__}:pytest"}, "not a frozen dataclass"),
         ({"use": HERE, "nam": "x"}, "did you mean 'name'"),
         ({"use": HERE, "name": "x", "qqqq": 1}, "its fields are"),
         ({"use": HERE}, "name"),
@@ -141,3 +141,32 @@ def test_a_missing_model_is_named_before_anything_runs():
         recipe_of(Hello(name="a", model="/nowhere"))
     with pytest.raises(PreflightError, match="no_such_package"):
         recipe_of(Hello(name="a", model="package:no_such_package/x"))
+
+
+def test_set_changes_one_threshold_and_a_file_replaces_them_all(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("prune: {thresholds: {fineweb: 1.0, c4: 2.0}}\n")
+    assert load(path).prune.thresholds == {"fineweb": 1.0, "c4": 2.0}
+    changed = load(path, ["prune.thresholds.c4=3"])
+    assert changed.prune.thresholds == {"fineweb": 1.0, "c4": 3.0}
+
+
+def test_an_unknown_key_inside_a_list_has_a_suggestion():
+    target = "[{name: x, kind: text, serch: x.jsonl, report: null, limit: null}]"
+    with pytest.raises(ConfigError, match=r"proxy\.targets\.0\.serch; did you mean 'search'"):
+        load(settings=[f"proxy.targets={target}"])
+
+
+@pytest.mark.parametrize("setting", ['search.name="o\'brien"', "search.anchor_seeds=1"])
+def test_what_would_break_a_finished_search_is_refused(setting):
+    with pytest.raises(ConfigError, match=setting.split("=")[0]):
+        load(settings=[setting])
+
+
+def test_a_field_that_the_section_offers_is_used_unless_the_spec_has_it():
+    from climb.embed.sentence import SentenceEmbedder
+
+    spec = {"use": "climb.embed.sentence:SentenceEmbedder", "model": "m", "dim": 3}
+    spec |= {"max_tokens": 9, "precision": "float32"}
+    assert build(spec, SentenceEmbedder, batch_tokens=7).batch_tokens == 7
+    assert build(spec | {"batch_tokens": 5}, SentenceEmbedder, batch_tokens=7).batch_tokens == 5

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from climb.config import load
+from climb.doctor import doctor, java
 from climb.errors import PreflightError
-from climb.preflight import doctor, java, preflight
+from climb.preflight import preflight
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -220,7 +221,7 @@ def test_the_doctor_says_what_mends_a_missing_java(fake_java):
 def test_the_set_up_can_check_java_with_a_bare_python(fake_java):
     fake_java('openjdk version "11.0.22" 2024-01-16')
     done = subprocess.run(
-        [sys.executable, "-S", "-m", "climb.preflight"],  # -S: no installed package is found
+        [sys.executable, "-S", "-m", "climb.doctor"],  # -S: no installed package is found
         env={**os.environ, "PYTHONPATH": str(ROOT / "lib")},
         capture_output=True,
         text=True,
@@ -267,3 +268,43 @@ def test_the_doctor_counts_gpus_and_looks_for_the_jar_in_the_home_folder(tmp_pat
     checks = {check.name: check for check in doctor()}
     assert checks["gpus"].found == "2 x NVIDIA H200"
     assert "the first session fetches it" in checks["spark packages"].found
+
+
+def test_inputs_that_ingest_would_find_pass(configured, tmp_path, monkeypatch):
+    deep = tmp_path / "a" / "b"
+    deep.mkdir(parents=True)
+    (deep / "x.jsonl").write_text("{}")
+    (tmp_path / "[odd]").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for path in (f"{tmp_path}/**/*.jsonl", f"{tmp_path}/[odd]", "~/a"):
+        preflight(configured(f"ingest.inputs=['{path}']"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (
+            "proxy.model={use: 'climb.quality.rules:RuleScorer'}",
+            "proxy.model: plug-in 'climb.quality.rules:RuleScorer' is not a Proxy",
+        ),
+        ("search.objective='rubbish(('", "search.objective 'rubbish(('"),
+        ("prune.thresholds.rulez=1", "prune.thresholds names 'rulez'; the scores are c4, fineweb"),
+        ("count.path=package:no_such_package/tokenizer.json", "count.path: package:no_such"),
+    ],
+)
+def test_what_would_fail_after_hours_is_said_at_the_start(configured, setting, message):
+    assert message in complaint(configured(setting))
+
+
+def test_a_search_without_targets_is_refused_before_anything_runs(configured):
+    cfg = configured("proxy.targets=[]")
+    assert "proxy.targets is empty" in complaint(cfg, ["search"])
+    preflight(cfg, ["embed"])
+
+
+def test_a_plug_in_whose_package_is_missing_is_named(configured, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda n: None if n == "xgboost" else find(n))
+    said = complaint(configured("search.predictor={use: 'climb.predictor.xgb:XGBoostPredictor'}"))
+    assert "search.predictor" in said
+    assert "needs the Python package 'xgboost'" in said

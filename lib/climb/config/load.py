@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from climb.config.sections import Config
-from climb.errors import ConfigError
+from climb.errors import ConfigError, one_line
 
 
 def conf_folder() -> Path:
@@ -36,7 +36,7 @@ def load(path: str | Path | None = None, settings: Sequence[str] = ()) -> Config
     if path is not None:
         values = _merge(values, _read_yaml(Path(path)))
     for setting in settings:
-        values = _merge(values, _parse_setting(setting))
+        values = _merge(values, _parse_setting(setting), replaced=())
     try:
         return Config.model_validate(values)
     except ValidationError as error:
@@ -56,7 +56,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"configuration file {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        text = " ".join(str(error).split())
+        text = one_line(error)
         raise ConfigError(f"configuration file {path} is not YAML: {text}") from error
     if values is None:
         return {}
@@ -81,8 +81,14 @@ def _parse_setting(setting: str) -> dict[str, Any]:
     return dict(nested)
 
 
-def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay one mapping over another; a plug-in spec of another class replaces the whole spec."""
+def _merge(
+    below: Mapping[str, Any], above: Mapping[str, Any], replaced: Sequence[str] = ("thresholds",)
+) -> dict[str, Any]:
+    """Lay one mapping over another; a plug-in spec of another class replaces the whole spec.
+
+    So does a mapping under a key in `replaced`: a file says which thresholds there are, while
+    `--set prune.thresholds.rules=2` changes one of them.
+    """
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
@@ -92,8 +98,7 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
             and ("use" in value and value["use"] != old.get("use"))
         )
         if isinstance(value, Mapping) and isinstance(old, Mapping) and not other_class:
-            replaces = key == "thresholds"
-            merged[key] = dict(value) if replaces else _merge(old, value)
+            merged[key] = dict(value) if key in replaced else _merge(old, value, replaced)
         else:
             merged[key] = value
     return merged
@@ -117,10 +122,12 @@ def _explain(item: Any, values: Mapping[str, Any]) -> str:
 def _siblings(loc: Sequence[str]) -> list[str]:
     model: type[BaseModel] = Config
     for part in loc[:-1]:
+        if part.isdigit():  # an item of a list: its fields are those of the list's item type
+            continue
         field = model.model_fields.get(part)
-        if field is None or not (
-            isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
-        ):
+        inside = [] if field is None else [field.annotation, *get_args(field.annotation)]
+        models = [t for t in inside if isinstance(t, type) and issubclass(t, BaseModel)]
+        if not models:
             return []
-        model = field.annotation
+        model = models[0]
     return list(model.model_fields)

@@ -12,7 +12,7 @@ import hashlib
 import importlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -27,12 +27,13 @@ class _ModelPathMark:
 ModelPath = Annotated[str, _ModelPathMark]
 
 
-def build(spec: Mapping[str, Any], protocol: type) -> Any:
+def build(spec: Mapping[str, Any], protocol: type, **offered: Any) -> Any:
     """Make the plug-in that a spec names.
 
     Args:
         spec: `{"use": "module:Class", field: value, ...}`.
         protocol: the runtime-checkable protocol that it must satisfy.
+        offered: values for fields that the class may have; the spec's own values win.
 
     Returns:
         The frozen dataclass, its fields checked and converted by pydantic.
@@ -48,15 +49,13 @@ def build(spec: Mapping[str, Any], protocol: type) -> Any:
         cls = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"plug-in {use!r} cannot be imported: {error}") from error
-    if not dataclasses.is_dataclass(cls):
-        raise ConfigError(f"plug-in {use!r} is not a dataclass; a plug-in is a frozen dataclass")
-    fields = {key: value for key, value in spec.items() if key != "use"}
+    frozen = getattr(getattr(cls, "__dataclass_params__", None), "frozen", False)
+    if not isinstance(cls, type) or not dataclasses.is_dataclass(cls) or not frozen:
+        raise ConfigError(f"plug-in {use!r} is not a frozen dataclass; every plug-in is one")
     known = [field.name for field in dataclasses.fields(cls)]
-    for key in fields:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; its fields are {known}"
-            raise ConfigError(f"plug-in {use!r} has no field {key!r}{hint}")
+    fields = {key: value for key, value in offered.items() if key in known}
+    fields |= {key: value for key, value in spec.items() if key != "use"}
+    _refuse_unknown(fields, known, use)
     try:
         plugin = TypeAdapter(cls).validate_python(fields)
     except ValidationError as error:
@@ -69,6 +68,14 @@ def build(spec: Mapping[str, Any], protocol: type) -> Any:
     return plugin
 
 
+def _refuse_unknown(fields: Mapping[str, Any], known: list[str], use: str) -> None:
+    for key in fields:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; its fields are {known}"
+            raise ConfigError(f"plug-in {use!r} has no field {key!r}{hint}")
+
+
 def recipe_of(plugin: Any) -> str:
     """Name what made a row: the class and a digest of its fields and of the models behind them.
 
@@ -76,14 +83,22 @@ def recipe_of(plugin: Any) -> str:
     says `speed_only` (batch sizes) change nothing in the result and are left out.
     """
     cls = type(plugin)
-    hints = get_type_hints(cls, include_extras=True)
+    paths = model_paths(plugin)
     values: dict[str, Any] = {}
     for field in dataclasses.fields(plugin):
-        if field.metadata.get("speed_only"):
-            continue
-        value = getattr(plugin, field.name)
-        if _ModelPathMark in getattr(hints[field.name], "__metadata__", ()):
-            value = content_digest(resolve(value))
-        values[field.name] = value
+        if not field.metadata.get("speed_only"):
+            value = getattr(plugin, field.name)
+            is_model = field.name in paths
+            values[field.name] = content_digest(resolve(value)) if is_model else value
     text = json.dumps([f"{cls.__module__}:{cls.__qualname__}", values], sort_keys=True, default=str)
     return f"{cls.__name__}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def model_paths(plugin: Any) -> dict[str, str]:
+    """The fields of a plug-in that are model paths, `ModelPath | None` among them; name -> path."""
+    hints = get_type_hints(type(plugin), include_extras=True)
+    return {
+        name: getattr(plugin, name)
+        for name, hint in hints.items()
+        if ModelPath in (hint, *get_args(hint)) and getattr(plugin, name, None) is not None
+    }

@@ -24,6 +24,7 @@ from climb.config.text import (
     ScoreConfig,
     ScorerTraining,
 )
+from climb.files import is_uri
 
 __all__ = [
     "ClusterConfig",
@@ -66,7 +67,7 @@ class StorageConfig(Section):
 
     @model_validator(mode="after")
     def _files_have_a_path(self) -> Self:
-        if self.files is None and "://" in self.root:
+        if self.files is None and is_uri(self.root):
             raise ValueError(
                 f"root is the URI {self.root!r}; proxies read shards as plain files: "
                 "set storage.files to a folder that every node mounts"
@@ -133,8 +134,8 @@ class ProxyConfig(Section):
 class SearchConfig(Section):
     """How mixtures are proposed, and how the answer is chosen."""
 
-    name: str
-    """Key of this search in `trials` and `mixtures`."""
+    name: str = Field(pattern=r"^[\w.-]+$")
+    """Key of this search in `trials` and `mixtures`: letters, digits, `_`, `.` and `-`."""
 
     objective: str
     """Metrics, weights, directions: `mean(*.bpb):min`, `0.7*arc.bpb:min + 0.3*piqa.bpb:min`."""
@@ -142,8 +143,9 @@ class SearchConfig(Section):
     trials_per_round: tuple[PositiveInt, ...] = Field(min_length=1)
     """Proxies trained in each round, anchors apart. CLIMB: 64, 32, 16."""
 
-    anchor_seeds: PositiveInt
-    """Seeds with which natural, uniform and, at the end, the answer are each trained."""
+    anchor_seeds: int = Field(ge=2)
+    """Seeds with which natural, uniform and, at the end, the answer are each trained; one seed
+    alone says nothing about its noise."""
 
     predictor: PluginSpec
 

@@ -39,6 +39,9 @@ class EmbedConfig(Section):
     """How a document becomes a vector."""
 
     embedder: PluginSpec
+    batch_tokens: PositiveInt
+    """Tokens of a batch, padding counted, where the embedder works in batches. Speed only: lower
+    it where a GPU runs out of memory."""
 
 
 class CountConfig(Section):

@@ -8,6 +8,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from climb.config import build
+from climb.config.sections import EmbedConfig
+
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 """N texts -> vectors_ND: float32, finite, of length 1, or all zero for a text of unknown tokens."""
 
@@ -22,3 +25,13 @@ class Embedder(Protocol):
 
     def load(self, device: str) -> Embed:
         """Load the model onto `cpu`, `cuda:0`, ...; heavy imports belong in here."""
+
+
+def embedder_of(cfg: EmbedConfig) -> Embedder:
+    """The embedder that section `embed` names.
+
+    Raises:
+        ConfigError: it cannot be built.
+    """
+    embedder: Embedder = build(cfg.embedder, Embedder, batch_tokens=cfg.batch_tokens)
+    return embedder

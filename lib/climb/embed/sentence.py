@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from climb.config.plugins import ModelPath
 from climb.embed import Embed
-from climb.errors import ComponentError, ConfigError, PreflightError
+from climb.errors import ComponentError, ConfigError, PreflightError, one_line
 from climb.files import resolve
 
 Forward = Callable[[Sequence[str]], NDArray[np.float32]]
@@ -24,8 +24,13 @@ Forward = Callable[[Sequence[str]], NDArray[np.float32]]
 class SentenceEmbedder:
     """Vectors of length 1; CLIMB uses NovaSearch/stella_en_400M_v5, dim 1024, 512 tokens.
 
-    The same text gives the same vector to about 1e-6: what it is padded with moves the last bits.
+    The same text gives the same vector to about 1e-6 in float32, and to three digits in half
+    precision: what a batch holds beside it moves the last bits. So labels near a border, but no
+    decision about whole clusters, may differ between two cuts of a table into batches.
     """
+
+    needs: ClassVar[tuple[str, ...]] = ("torch", "sentence_transformers")
+    """Packages that it imports when it is used."""
 
     model: ModelPath
     """Folder of the model. Nothing is ever downloaded."""
@@ -36,7 +41,7 @@ class SentenceEmbedder:
 
     precision: Literal["float32", "bfloat16", "float16"]
     """What the weights are computed in. It changes vectors in the third digit, so it is part of
-    the recipe, and no machine decides it alone: `fastest_precision` measures it, you set it."""
+    the recipe, and you set it: half precision is faster on GPUs and on CPUs with avx512_bf16."""
 
     batch_tokens: int = field(metadata={"speed_only": True})
     """Tokens of a batch, padding counted."""
@@ -110,32 +115,11 @@ def halving(forward: Forward, texts: Sequence[str]) -> NDArray[np.float32]:
         if len(texts) == 1:
             raise ComponentError(
                 "one document does not fit the GPU's memory; "
-                f"lower embed.embedder.max_tokens (text: {texts[0][:80]!r})"
+                f"lower the model's max_tokens (text: {texts[0][:80]!r})"
             ) from error
     torch.cuda.empty_cache()  # outside the handler: the traceback held the failed batch's tensors
     half = len(texts) // 2
     return np.concatenate([halving(forward, texts[:half]), halving(forward, texts[half:])])
-
-
-def fastest_precision(
-    embedder: SentenceEmbedder, device: str, texts: Sequence[str]
-) -> dict[str, float]:
-    """Measure each precision on this machine: name -> texts a second, float32 first.
-
-    Half precision is worth it on GPUs and on CPUs with avx512_bf16, and slower elsewhere.
-    """
-    import dataclasses
-    import time
-
-    measured: dict[str, float] = {}
-    names: tuple[Literal["float32", "bfloat16", "float16"], ...] = ("float32", "bfloat16")
-    for precision in (*names, "float16") if device.startswith("cuda") else names:
-        embed = dataclasses.replace(embedder, precision=precision).load(device)
-        embed(texts[:2])  # the first call pays for kernels and caches
-        began = time.perf_counter()
-        embed(texts)
-        measured[precision] = len(texts) / (time.perf_counter() - began)
-    return measured
 
 
 def _load_model(spec: SentenceEmbedder, device: str) -> Any:
@@ -153,7 +137,7 @@ def _load_model(spec: SentenceEmbedder, device: str) -> Any:
             trust_remote_code=spec.trust_remote_code,
         )
     except (OSError, ValueError, KeyError) as error:
-        text = " ".join(str(error).split())
+        text = one_line(error)
         raise PreflightError(
             f"model path {spec.model!r} holds no sentence-transformers model: {text}"
         ) from error

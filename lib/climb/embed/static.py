@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from scipy import sparse
 
 from climb.config.plugins import ModelPath
 from climb.embed import Embed
-from climb.errors import ConfigError, PreflightError
+from climb.errors import ConfigError, PreflightError, one_line
 from climb.files import resolve
 
 CHARS_PER_TOKEN = 8
@@ -35,6 +35,9 @@ class StaticEmbedder:
     Source:
         The table that is the default is wordllama's l2_supercat (github.com/dleemiller/WordLlama).
     """
+
+    needs: ClassVar[tuple[str, ...]] = ("safetensors", "tokenizers")
+    """Packages that it imports when it is used."""
 
     table: ModelPath
     """A safetensors file with one matrix, (V, D)."""
@@ -135,7 +138,7 @@ def _read_tokenizer(path: str, n_rows: int) -> Any:
     try:
         tokenizer = Tokenizer.from_file(str(_file(path)))
     except Exception as error:  # the library raises bare Exceptions
-        text = " ".join(str(error).split())
+        text = one_line(error)
         raise PreflightError(f"tokenizer {path!r} cannot be read: {text}") from error
     tokenizer.no_padding()
     largest = max(tokenizer.get_vocab().values(), default=-1)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from climb.errors import InputError
+from climb.errors import InputError, one_line
 from climb.ingest import InputFile, Problem
 
 KINDS = {
@@ -110,7 +110,7 @@ def _matches(text: str) -> tuple[str, list[Any]]:
         below = _below(system, str(PurePosixPath(*parts[:wild])))
         return root, [found for found in below if pattern.fullmatch(found.path)]
     except (OSError, ValueError, pa.ArrowException) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise InputError(f"ingest.inputs: {text!r} cannot be listed: {reason}") from error
 
 
@@ -118,6 +118,7 @@ def _split(text: str) -> tuple[str, str]:
     """Root and path: `s3://bucket/a` keeps its URI as root, a local path is made absolute."""
     from pyarrow import fs
 
+    text = re.sub(r"^s3[an]://", "s3://", text)  # Hadoop's names for what Arrow calls s3
     if "://" not in text:
         return "", str(Path(text).expanduser().absolute())
     if text.startswith("file://"):

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from climb.errors import one_line
 from climb.ingest import InputFile, Unit
 from climb.ingest.files import open_filesystem
 
@@ -72,7 +73,7 @@ def read_lines(unit: Unit | InputFile, cap: int) -> Iterator[bytes | LongLine]:
     except EOFError as error:
         raise Damaged("truncated_file", str(error)) from error
     except (OSError, pa.ArrowException, zlib.error) as error:
-        detail = " ".join(str(error).split())[:200]
+        detail = one_line(error)
         reason = "truncated_file" if "Truncated" in detail else "unreadable_file"
         raise Damaged(reason, detail) from error
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from climb.config.sections import IngestConfig
-from climb.errors import InputError
+from climb.errors import InputError, one_line
 from climb.ingest import InputFile, Problem, Unit
 from climb.ingest.files import Found, open_filesystem
 from climb.ingest.lines import Damaged, first_objects, splittable
@@ -110,7 +110,7 @@ def _look(file: InputFile, cfg: IngestConfig) -> _Look:
     except Damaged as error:
         return _Look(problem=Problem(file.name, error.reason, error.detail))
     except (OSError, ValueError, pa.ArrowException) as error:
-        detail = " ".join(str(error).split())[:200]
+        detail = one_line(error)
         return _Look(problem=Problem(file.name, "unreadable_file", detail))
 
 

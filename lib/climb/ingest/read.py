@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from climb.config.sections import IngestConfig
+from climb.errors import one_line
 from climb.ingest import Unit
 from climb.ingest.clean import Rejection, label, metadata_json
 from climb.ingest.files import open_filesystem
@@ -113,7 +114,7 @@ def _read_parquet(unit: Unit, cfg: IngestConfig, pile: _Pile) -> Iterator[RawRow
                 yield from _read_group(file, group, unit, cfg, pile)
                 left -= file.metadata.row_group(group).num_rows
     except (OSError, ValueError, pa.ArrowException) as error:
-        detail = " ".join(str(error).split())[:200]
+        detail = one_line(error)
         pile.reject(unit.name, damage(unit, "unreadable_file", detail, max(1, left)))
 
 
@@ -138,7 +139,7 @@ def _read_group(
             yield _parquet_rows(batch, unit.name, cfg)
             done += len(batch)
     except (OSError, pa.ArrowException) as error:
-        detail = " ".join(str(error).split())[:200]
+        detail = one_line(error)
     if done < n_rows:
         part = dataclasses.replace(unit, start=group)
         pile.reject(unit.name, damage(part, "unreadable_file", detail, n_rows - done))
@@ -240,7 +241,7 @@ def _read_text(unit: Unit, cfg: IngestConfig, pile: _Pile) -> None:
                 total.update(piece)
                 n_bytes += len(piece)
     except OSError as error:
-        detail = " ".join(str(error).split())[:200]
+        detail = one_line(error)
         pile.reject(unit.name, damage(unit, "unreadable_file", detail))
         return
     pile.reject(unit.name, Rejection("too_long", f"{n_bytes:,} bytes", total.hexdigest()))

@@ -58,5 +58,6 @@ class Proxy(Protocol):
         """Train, measure and return the metrics by name.
 
         Raises:
-            ComponentError: the loss became NaN or infinite; the trial counts as failed.
+            TrialError: the loss became NaN or infinite, or memory ran out: the trial counts as
+                failed. Every other error stops the search, since it may be mended.
         """

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from climb.errors import ComponentError
+from climb.errors import TrialError
 from climb.proxy import Target
 from climb.proxy.language_model import hidden_states, token_nats
 from climb.proxy.targets import Item, Passage, load_items
@@ -78,7 +78,7 @@ def measure(
 
     Raises:
         InputError: a target's file cannot be read, or a line of it is not an item.
-        ComponentError: a likelihood is NaN or infinite.
+        TrialError: a likelihood is NaN or infinite.
     """
     metrics: dict[str, float] = {}
     for target in targets:
@@ -97,12 +97,12 @@ def item_scores(model: Any, target: Target, tokenizer: str, sequence: int) -> It
         (arXiv 2504.11393), "norm correct prob" per character.
 
     Raises:
-        InputError, ComponentError: as for `measure`.
+        InputError, TrialError: as for `measure`.
     """
     items = load_items(target, tokenizer, sequence)
     tails = tail_bits(model, [passage for item in items for passage in item.passages])
     if not np.isfinite(tails).all():
-        raise ComponentError(f"target {target.name!r}: the model gives NaN or infinite likelihoods")
+        raise TrialError(f"target {target.name!r}: the model gives NaN or infinite likelihoods")
     rows = []
     position = 0
     for item in items:

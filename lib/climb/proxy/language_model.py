@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from climb.errors import ComponentError, ConfigError
+from climb.errors import ConfigError, TrialError, one_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -117,11 +117,11 @@ def memory_errors(where: str) -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
-        raise ComponentError(f"{where}: out of memory: {str(error).splitlines()[0]}") from error
+        raise TrialError(f"{where}: out of memory: {one_line(error)}") from error
     except RuntimeError as error:
         if "can't allocate memory" not in str(error):
             raise
-        raise ComponentError(f"{where}: out of memory: {str(error).splitlines()[0]}") from error
+        raise TrialError(f"{where}: out of memory: {one_line(error)}") from error
 
 
 def open_model(folder: str | Path, n_ids: int) -> Any:

@@ -9,9 +9,9 @@ import shutil
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from climb.errors import ComponentError, ConfigError
+from climb.errors import ComponentError, ConfigError, TrialError
 from climb.files import resolve
 from climb.proxy import ProxyRun
 from climb.proxy.checkpoint import Checkpoints, run_digest
@@ -42,6 +42,9 @@ class TrainingRecipe(ABC):
     Source:
         CLIMB (arXiv 2504.13161), section 4; the schedule: MiniCPM (arXiv 2404.06395).
     """
+
+    needs: ClassVar[tuple[str, ...]] = ("torch", "transformers", "tokenizers")
+    """Packages that it imports when it is used."""
 
     sequence: int
     """Tokens of a training sequence, and the most that the model looks at."""
@@ -102,7 +105,8 @@ class TrainingRecipe(ABC):
         """Train, measure and return `<task>.<metric>` and `train.loss`.
 
         Raises:
-            ComponentError: the loss became NaN or infinite, memory ran out, or a shard is wrong.
+            TrialError: the loss became NaN or infinite, or memory ran out.
+            ComponentError: a shard is wrong.
             ConfigError: the run is shorter than a sequence, or model and tokenizer do not fit.
             InputError: a target's file cannot be read.
         """
@@ -170,7 +174,8 @@ class _Course:
         """Take one step.
 
         Raises:
-            ComponentError: the loss is NaN or infinite, or a shard holds an unknown token id.
+            TrialError: the loss is NaN or infinite.
+            ComponentError: a shard holds an unknown token id.
         """
         import torch
 
@@ -188,7 +193,7 @@ class _Course:
         loss = float(add_gradients(self.model, torch.from_numpy(ids_BL).to(self.model.device)))
         self.step += 1
         if not math.isfinite(loss):
-            raise ComponentError(
+            raise TrialError(
                 f"the loss is {loss} at step {self.step} of {self.steps}; "
                 f"a smaller learning_rate than {self.recipe.learning_rate} may help"
             )

@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ WEIGHTS, SETTINGS = "weights.npz", "model.json"
 @dataclass(frozen=True, kw_only=True)
 class ClassifierScorer:
     """Expected label under a logistic regression on hashed words and word pairs."""
+
+    needs: ClassVar[tuple[str, ...]] = ("sklearn",)
+    """Packages that it imports when it is used."""
 
     model: ModelPath
     """Folder that job train_scorer wrote."""
@@ -66,6 +69,9 @@ class ClassifierScorer:
 @dataclass(frozen=True, kw_only=True)
 class ClassifierTrainer:
     """Trains a logistic regression on hashed words and word pairs."""
+
+    needs: ClassVar[tuple[str, ...]] = ("sklearn",)
+    """Packages that it imports when it is used."""
 
     features: int
     """Columns that words and pairs are hashed into."""

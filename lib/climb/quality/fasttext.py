@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,9 @@ class FastTextScorer:
         CLIMB's classifiers have labels -1 (no answer) and 0 to 5; the public recipe takes the most
         likely one (NVIDIA NeMo Curator, nemotron-climb-data-curation).
     """
+
+    needs: ClassVar[tuple[str, ...]] = ("fasttext",)
+    """Packages that it imports when it is used."""
 
     model: ModelPath
     """The .bin file."""
@@ -77,6 +80,9 @@ class FastTextScorer:
 @dataclass(frozen=True, kw_only=True)
 class FastTextTrainer:
     """Trains a fastText classifier on words and word pairs; one thread, so that it repeats."""
+
+    needs: ClassVar[tuple[str, ...]] = ("fasttext",)
+    """Packages that it imports when it is used."""
 
     dim: int
     epochs: int

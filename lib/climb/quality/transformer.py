@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from climb.config.plugins import ModelPath
 from climb.embed.sentence import batches, halving
-from climb.errors import ComponentError, PreflightError
+from climb.errors import ComponentError, PreflightError, one_line
 from climb.files import resolve
 from climb.quality import Score
 
@@ -22,6 +22,9 @@ from climb.quality import Score
 @dataclass(frozen=True, kw_only=True)
 class TransformerScorer:
     """A transformer's own number where it has one output, else the expected label."""
+
+    needs: ClassVar[tuple[str, ...]] = ("torch", "transformers")
+    """Packages that it imports when it is used."""
 
     model: ModelPath
     """Folder of a Hugging Face sequence-classification model. Nothing is ever downloaded."""
@@ -90,7 +93,7 @@ def _opened(path: str) -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
-        text = " ".join(str(error).split())
+        text = one_line(error)
         raise PreflightError(f"model path {path!r} holds no sequence classifier: {text}") from error
     return tokenizer, model
 

@@ -3,7 +3,7 @@
     data = read_report(store, cfg)      # climb.spark.report: tables -> plain rows
     html = render(data)                 # a pure function: equal rows give equal bytes
 
-Reading order: data (what goes in), heldout (the statistics), verdict (the sentences),
+Reading order: data (what goes in), measured (the statistics), verdict (the sentences),
 charts (SVG), page (all of it in the template).
 """
 
@@ -17,7 +17,7 @@ from climb.report.data import (
     ReportData,
     Trial,
 )
-from climb.report.page import render
+from climb.report.page import figures, render
 
 __all__ = [
     "Cluster",
@@ -28,5 +28,6 @@ __all__ = [
     "Rejection",
     "ReportData",
     "Trial",
+    "figures",
     "render",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 
 from climb.report.data import METHODS, Domain, Mixture
@@ -143,7 +144,7 @@ def rounds_chart(
         scores = sorted(score for r, score in proposals if r == round_)
         place = left + width * (i + 0.5)
         _column(drawing, y, place, scores, f"round {round_ + 1}")
-        median, half = scores[len(scores) // 2], min(70.0, width / 3)
+        median, half = statistics.median(scores), min(70.0, width / 3)
         drawing.line((place - half, y(median), place + half, y(median)), ACCENT, 2)
         drawing.text((place, 362), f"{len(scores)} trials", TICK)
     if answers:

@@ -42,10 +42,7 @@ def render(data: ReportData) -> str:
     )
     for name in ("number", "signed", "share", "count", "tokens", "seconds", "printable"):
         env.filters[name] = getattr(formats, name)
-    held_out = measure(runs_of_evaluations(data.evaluations), data.objective)
-    proxies = measure(runs_of_trials(data.trials), data.objective)
-    if proxies.score is not None and data.direct:  # one number for one thing: the search's own
-        proxies = replace(proxies, score=replace(proxies.score, gains=data.direct))
+    held_out, proxies = _measured(data)
     return env.get_template("page.html.jinja").render(
         data=data,
         methods=METHODS,
@@ -60,6 +57,20 @@ def render(data: ReportData) -> str:
         totals=_totals(data),
         steps=next_steps(data),
     )
+
+
+def figures(data: ReportData) -> dict[str, str]:
+    """The page's drawings as SVG files, name -> text; those without data are left out."""
+    drawn = _charts(data, *_measured(data))
+    return {name: svg for name, svg in drawn.items() if svg}
+
+
+def _measured(data: ReportData) -> tuple[Measured, Measured]:
+    """The larger model's results, and the proxies'."""
+    proxies = measure(runs_of_trials(data.trials), data.objective)
+    if proxies.score is not None and data.direct:  # one number for one thing: the search's own
+        proxies = replace(proxies, score=replace(proxies.score, gains=data.direct))
+    return measure(runs_of_evaluations(data.evaluations), data.objective), proxies
 
 
 def _charts(data: ReportData, held_out: Measured, proxies: Measured) -> dict[str, str]:

@@ -79,6 +79,7 @@ def recommend(
     Raises:
         SearchError: fewer than 4 distinct mixtures.
     """
+    assert trials.domains == space.domains, "one order of domains for trials and set"
     ordered, back_K = by_name(space)
     known = trials.unanswered().reordered(np.argsort(back_K))
     surrogate = Surrogate.fit(known, objective, predictor)
@@ -119,11 +120,12 @@ def judge(
         ).rank
         for q, name in enumerate(names)
     }
-    calibration = Calibration.of(
-        repeats.means_DQ @ surrogate.signs_Q,
-        *surrogate.combine(means_DQ, stds_DQ),
-        surrogate.noise_of(trials, surrogate.objective)[0],
-    )
+    noise_D, noise = surrogate.noise_of(trials, surrogate.objective)
+    # Without repeats the noise that the fits infer is part of what held-out runs calibrate.
+    inferred = 0.0 if noise else surrogate.inferred_noise(surrogate.objective)
+    mean_D, std_D = surrogate.combine(means_DQ, stds_DQ)
+    measured_D = repeats.means_DQ @ surrogate.signs_Q
+    calibration = Calibration.of(measured_D, mean_D, np.hypot(std_D, inferred), noise_D)
     quality["score"] = calibration.rank
     return calibration, quality
 

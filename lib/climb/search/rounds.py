@@ -80,6 +80,7 @@ def propose(
         )
     if round_ == 0:
         return first_round(space, cfg.trials_per_round[0], cfg)
+    assert trials.domains == space.domains, "one order of domains for trials and set"
     known = trials.before(round_).unanswered()
     return _next_round(known, round_, space, objective, predictor, cfg)
 
@@ -112,14 +113,17 @@ def _next_round(
     tops_SK = climb_to_top(drawn_NK, known.weights_TK, ordered, surrogate, rng)
     near_NK = _around(tops_SK, ordered, cfg.candidates // 4, rng)
     pool_NK = np.vstack([tops_SK, near_NK, drawn_NK])
+    pool_NK = pool_NK[np.argsort(-surrogate.mean(pool_NK), kind="stable")]
     n_best = max(cfg.pick_from_top, n)
-    # The spread costs more than the mean: it is asked for where the mean is high.
-    pool_NK = pool_NK[np.argsort(-surrogate.mean(pool_NK), kind="stable")[: 4 * n_best]]
-    mean_N, std_N = surrogate.score(pool_NK)
-    best = np.argsort(-(mean_N + std_N), kind="stable")[:n_best]
-    best = np.union1d(best, [0])
-    chosen = promising(pool_NK[best], mean_N[best], std_N[best], known.weights_TK, n)
-    return pool_NK[best][_enough(chosen, n, ordered)][:, back_K]
+    while True:
+        # The spread costs more than the mean: it is asked for where the mean is high.
+        near_NK = pool_NK[: 4 * n_best]
+        mean_N, std_N = surrogate.score(near_NK)
+        best = np.union1d(np.argsort(-(mean_N + std_N), kind="stable")[:n_best], [0])
+        chosen = promising(near_NK[best], mean_N[best], std_N[best], known.weights_TK, n)
+        if len(chosen) == n or n_best >= len(pool_NK):
+            return np.asarray(near_NK[best][_enough(chosen, n, ordered)][:, back_K])
+        n_best *= 2  # the best candidates lie so near each other that they are not n trials
 
 
 def by_name(space: FeasibleSet) -> tuple[FeasibleSet, NDArray[np.int64]]:

@@ -60,7 +60,7 @@ class Calibration:
             slope = min(max(raw, 0.0), 1.0)
             if np.ptp(measured_D) > 0.0:
                 rank = float(stats.spearmanr(mean_D, measured_D).statistic)
-        claimed = float(np.square(std_D).mean())
+        claimed = max(float(np.square(std_D).mean()), 1e-300)
         error = float(np.square(off_D).mean() - np.square(noise_D).mean())
         inflation = float(np.sqrt(np.clip(error / claimed, 0.1, 100.0)))
         return cls(float(measured_D.mean()), slope, slope_std, inflation, rank)

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from climb import tables
+from climb import tables, tokenizer
 from climb.config import Config, build, recipe_of
 from climb.errors import ComponentError, TableError
 from climb.files import content_digest, replacing, resolve
 from climb.progress import say
 from climb.proxy import Proxy, ProxyRun, Target
 from climb.spark.store import Store
-from climb.spark.tokens import current_recipe, tokenizer_json
+from climb.spark.tokens import tokenizer_json
 from climb.spark.trials import train_all
 
 BASE_SEED = 0
@@ -119,21 +119,19 @@ def target_bench(store: Store, cfg: Config) -> Bench:
     return _bench(store, cfg, build(cfg.train.model, Proxy), kinds, sizes, targets)
 
 
-def ensure_bases(store: Store, benches: list[Bench], slots: int) -> None:
-    """Train the shared bases that are not there yet, side by side.
+def ensure_base(store: Store, bench: Bench) -> None:
+    """Train the shared base if it is not there yet.
 
     Raises:
-        ComponentError: a base's loss became NaN; no trial can start from it.
+        ComponentError: its loss became NaN, or its worker was lost; no trial can start from it.
     """
-    missing = [bench for bench in benches if not bench.base.is_dir()]
-    for bench in missing:
-        outcomes = train_all(
-            store.session, bench.proxy, [(bench.base.name, bench.base_run())], slots
-        )
-        for outcome in outcomes:
-            if outcome.status == "failed":
-                raise ComponentError(f"the shared base failed: {outcome.error}")
-            say("base", f"{bench.base_tokens:,} tokens  ({outcome.seconds:.1f} s)")
+    if bench.base.is_dir():
+        return
+    run = (bench.base.name, bench.base_run())
+    for outcome in train_all(store.session, bench.proxy, [run], slots=1):
+        if outcome.status != "finished":
+            raise ComponentError(f"the shared base {outcome.status}: {outcome.error}")
+        say("base", f"{bench.base_tokens:,} tokens  ({outcome.seconds:.1f} s)")
 
 
 def _bench(
@@ -169,9 +167,11 @@ def _bench(
 
 
 def _tokenizer_file(store: Store, cfg: Config) -> Path:
-    path = store.files("shards") / f"{current_recipe(store, cfg)}.json"
     text = tokenizer_json(store, cfg).encode()
-    if not path.exists() or path.read_bytes() != text:
+    # By content: another run that keeps its files here may have trained another one.
+    name = f"{tokenizer.recipe(cfg.count)}-{hashlib.sha256(text).hexdigest()[:12]}.json"
+    path = store.files("shards") / name
+    if not path.exists():
         with replacing(path) as stream:
             stream.write(text)
     return path

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame, Row, Window
 from pyspark.sql import functions as F
 
-from climb import tables
+from climb import tables, tokenizer
 from climb.config import Config, recipe_of
 from climb.config.sections import PruneConfig
 from climb.domains import merge, prune, prune_to_share, token_shares
@@ -23,7 +23,6 @@ from climb.errors import ConfigError, TableError
 from climb.progress import say
 from climb.spark.score import build_scorers
 from climb.spark.store import Store
-from climb.spark.tokens import current_recipe
 from climb.terms import distinctive_terms, name_groups
 
 Array = NDArray[np.float64]
@@ -67,7 +66,7 @@ def measure(store: Store, cfg: Config) -> Measured:
     assigned = store.read(tables.ASSIGNMENTS)
     if not assigned.where(~F.col("clustering").isin(*names_made)).isEmpty():
         raise TableError("table assignments is of other centroids; run `climb cluster` first")
-    counted = store.read(tables.TOKENS).where(F.col("recipe") == current_recipe(store, cfg))
+    counted = store.read(tables.TOKENS).where(F.col("recipe") == tokenizer.recipe(cfg.count))
     sums = (
         assigned.join(counted.select("doc_id", "n_tokens"), on="doc_id", how="left")
         .groupBy("cluster")

@@ -21,16 +21,13 @@ from pyspark.sql import functions as F
 from climb import tables
 from climb.datacard import FORMAT, data_card
 from climb.errors import ConfigError, PreflightError
-from climb.spark.store import Inputs, Store
+from climb.spark.store import Inputs, Store, unwritable
 
 TOKENS_PER_FILE = 50_000_000
 """About 200 MB of text; a smaller domain is one file."""
 
-UNWRITABLE = (
-    *("Permission denied", "Read-only file system", "No space left", "Mkdirs failed"),
-    *("Not a directory", "not a directory", "Access denied", "AccessDenied", "quota"),
-)
-"""What file systems say about themselves, as opposed to what is wrong with us."""
+WRITING, OLD = ".writing", ".old"
+"""Suffixes of the folder while it is written, and of the one that it replaces."""
 
 
 class Folder:
@@ -107,6 +104,8 @@ def exported_from(store: Store, place: str) -> Inputs | None:
     """
     with _explained(place):
         folder = Folder(store.session, place)
+        if any(folder.beside(suffix).exists() for suffix in (WRITING, OLD)):
+            return None  # a run was killed here; object stores rename a folder file by file
         text = folder.read("manifest.json")
         if text is None and folder.exists() and not folder.is_empty():
             raise ConfigError(
@@ -139,7 +138,7 @@ def export(store: Store, place: str, made: dict[str, Any]) -> None:
     """
     with _explained(place):
         folder = Folder(store.session, place)
-        fresh, old = folder.beside(".writing"), folder.beside(".old")
+        fresh, old = folder.beside(WRITING), folder.beside(OLD)
         for left in (fresh, old):  # of a run that was killed
             left.delete()
         fresh.create()
@@ -179,8 +178,7 @@ def _explained(place: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        text = str(error)
-        found = [line.strip() for line in text.splitlines() if any(w in line for w in UNWRITABLE)]
-        if not found:
+        reason = unwritable(error)
+        if reason is None:
             raise
-        raise PreflightError(f"mix.export: cannot write {place}: {found[0]}") from error
+        raise PreflightError(f"mix.export: cannot write {place}: {reason}") from error

@@ -8,6 +8,11 @@ from collections.abc import Iterator
 
 from climb import errors
 
+_PYTHON = re.compile(
+    r"^(?!org\.|java\.|py4j\.)(?:\w+\.)*\w+(?:Error|Exception|Exit)\b.*$", re.MULTILINE
+)
+_ABORTED = re.compile(r"Job aborted.*|ExecutorLost.*|.*worker exited unexpectedly.*")
+
 _RAISED = re.compile(r"^climb\.errors\.(\w+): (.*)$", re.MULTILINE)
 
 
@@ -35,3 +40,9 @@ def climb_error(text: str) -> errors.ClimbError | None:
     if not isinstance(cls, type) or not issubclass(cls, errors.ClimbError):
         return None
     return cls(message)
+
+
+def last_line(text: str) -> str:
+    """The one line of Spark's many that says why a task failed, cut to 500 characters."""
+    reasons = _PYTHON.findall(text)[-1:] or _ABORTED.findall(text)[:1] or text.splitlines()[:1]
+    return str(reasons[0]).strip()[:500] if reasons else "no reason given"

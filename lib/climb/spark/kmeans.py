@@ -23,7 +23,7 @@ from climb import tables
 from climb.clusters import QUANTUM_BITS, Nearest, canonical
 from climb.config import Config, build, recipe_of
 from climb.config.sections import ClusterConfig
-from climb.embed import Embedder
+from climb.embed import embedder_of
 from climb.errors import ComponentError, ConfigError, TableError
 from climb.progress import say
 from climb.spark.failures import task_errors
@@ -116,7 +116,7 @@ def ensure_centroids(store: Store, cfg: Config, vectors: DataFrame, n_vectors: i
         TableError: there are no vectors.
         ComponentError: the clusterer's result is no array of centroids.
     """
-    embedder = recipe_of(build(cfg.embed.embedder, Embedder))
+    embedder = recipe_of(embedder_of(cfg.embed))
     if n_vectors == 0:
         raise TableError(
             f"table embeddings in {store.cfg.root} holds no vector of {embedder}; "

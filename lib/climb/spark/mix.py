@@ -15,7 +15,7 @@ import numpy as np
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from climb import tables
+from climb import tables, tokenizer
 from climb.config import Config
 from climb.datacard import Written
 from climb.errors import TableError
@@ -23,7 +23,6 @@ from climb.mixing import BUCKET_BITS, Portion, boundary, over_epochs, portions, 
 from climb.progress import say
 from climb.spark.pack import tagged_documents
 from climb.spark.store import Inputs, Store
-from climb.spark.tokens import current_recipe
 
 LOWEST = -(2**63)
 """Before every hash."""
@@ -67,7 +66,7 @@ def mix_inputs(store: Store, cfg: Config, weights: Mapping[str, float], total: i
         seed=cfg.search.seed,
         weights=dict(weights),
         tokens=total,
-        tokenizer=current_recipe(store, cfg),
+        tokenizer=tokenizer.recipe(cfg.count),
     )
 
 

@@ -19,11 +19,12 @@ import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from climb import tables
+from climb import tables, tokenizer
 from climb.config import Config
 from climb.files import replacing
+from climb.spark.failures import task_errors
 from climb.spark.store import Store
-from climb.spark.tokens import current_recipe, load_tokenizer, tokenizer_json
+from climb.spark.tokens import load_tokenizer, tokenizer_json
 from climb.tokenizer import end_of_text_id
 
 Kind = Literal["base", "trial", "target-base", "target"]
@@ -87,20 +88,29 @@ def pack_shards(store: Store, cfg: Config, inputs: Mapping[str, Any]) -> list[di
         store: tables `documents`, `assignments`, `clusters`, `domains`, `tokens` are read.
         cfg: the configuration.
         inputs: what the shards are made from; names their folder, so shards of other inputs stay.
+
+    Raises:
+        ConfigError: the tokenizer has no token that ends a text.
     """
-    folder = store.files("shards") / hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:12]
+    model = tokenizer_json(store, cfg)
+    # Versions alone do not name rows: a table that was made anew begins again at 0, and several
+    # runs may keep their files in one folder.
+    ids = [store.identity(table) for table in (tables.DOCUMENTS, tables.ASSIGNMENTS)]
+    made_from = json.dumps([inputs, ids, hashlib.sha256(model.encode()).hexdigest()])
+    folder = store.files("shards") / hashlib.sha256(made_from.encode()).hexdigest()[:12]
     shards = plan_shards(store.rows(tables.DOMAINS), cfg)
-    pack = _packer(shards, str(folder), tokenizer_json(store, cfg))
+    pack = _packer(shards, str(folder), model)
     chosen = _hash_range(tagged_documents(store, cfg), shards)
     packed = chosen.groupBy("kind", "domain").applyInPandas(pack, tables.SHARDS.columns)
-    rows = [row.asDict() for row in packed.collect()]
+    with task_errors():
+        rows = [row.asDict() for row in packed.collect()]
     return sorted(rows, key=lambda row: (row["kind"], row["domain"]))
 
 
 def tagged_documents(store: Store, cfg: Config) -> DataFrame:
     """Documents of the kept clusters: (doc_id, domain, n_tokens, text)."""
     kept = store.read(tables.CLUSTERS).where("kept").select("cluster", "domain")
-    counts = store.read(tables.TOKENS).where(F.col("recipe") == current_recipe(store, cfg))
+    counts = store.read(tables.TOKENS).where(F.col("recipe") == tokenizer.recipe(cfg.count))
     return (
         store.read(tables.ASSIGNMENTS)
         .join(F.broadcast(kept), on="cluster")
@@ -122,15 +132,15 @@ def _hash_range(tagged: DataFrame, shards: Sequence[Shard]) -> DataFrame:
 
 
 def _packer(
-    shards: Sequence[Shard], folder: str, tokenizer: str
+    shards: Sequence[Shard], folder: str, model: str
 ) -> Callable[[pd.DataFrame], pd.DataFrame]:
     """A function of one argument, as applyInPandas takes a second for the group's key."""
     wanted = {(str(s.kind), s.domain): s.wanted for s in shards}
-    return lambda group: _pack_group(group, wanted, folder, tokenizer)
+    return lambda group: _pack_group(group, wanted, folder, model)
 
 
 def _pack_group(
-    group: pd.DataFrame, wanted: Mapping[tuple[str, str], int], folder: str, tokenizer: str
+    group: pd.DataFrame, wanted: Mapping[tuple[str, str], int], folder: str, model: str
 ) -> pd.DataFrame:
     """Tokenise one shard's documents in hash order up to the wanted tokens; write the array."""
     kind, domain = str(group["kind"].iloc[0]), str(group["domain"].iloc[0])
@@ -141,7 +151,7 @@ def _pack_group(
     texts = group["text"].iloc[:enough].tolist()
     if not path.exists():
         with replacing(path) as stream:
-            np.save(stream, _token_ids(texts, tokenizer)[:n_tokens])
+            np.save(stream, _token_ids(texts, model)[:n_tokens])
     ids = np.load(path, mmap_mode="r")
     row = {
         "kind": kind,
@@ -154,10 +164,10 @@ def _pack_group(
     return pd.DataFrame([row])
 
 
-def _token_ids(texts: list[str], tokenizer: str) -> np.ndarray:
+def _token_ids(texts: list[str], model: str) -> np.ndarray:
     """Token ids of all texts, each followed by the end-of-text token; uint16 where they fit."""
-    model = load_tokenizer(tokenizer)
-    end = end_of_text_id(model)
-    dtype = np.uint16 if model.get_vocab_size() <= 2**16 else np.uint32
-    encoded = model.encode_batch_fast(texts, add_special_tokens=False)
+    loaded = load_tokenizer(model)
+    end = end_of_text_id(loaded)
+    dtype = np.uint16 if loaded.get_vocab_size() <= 2**16 else np.uint32
+    encoded = loaded.encode_batch_fast(texts, add_special_tokens=False)
     return np.concatenate([np.array([*encoding.ids, end], dtype=dtype) for encoding in encoded])

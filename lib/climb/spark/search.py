@@ -23,10 +23,10 @@ from climb.progress import bar, say
 from climb.search import Gain, Recommendation, Trials, anchors, compare, propose, recommend
 from climb.search.evidence import evidence
 from climb.search.rounds import first_round
-from climb.spark.bench import Bench, ensure_bases, trial_bench
+from climb.spark.bench import Bench, ensure_base, trial_bench
 from climb.spark.session import parallel_slots
 from climb.spark.store import Store
-from climb.spark.trials import train_all
+from climb.spark.trials import Outcome, train_all
 from climb.tracking import mirror
 
 
@@ -114,35 +114,52 @@ def train_round(study: Study, plan: Sequence[Planned]) -> tuple[int, int]:
 
     Returns:
         How many were trained now, and how many of those failed.
+
+    Raises:
+        SearchError: workers were lost; what they trained is not recorded, so that the next start
+            trains it again.
     """
     known = {row["trial_id"] for row in study.recorded(plan)}
     todo = {p.trial_id: p for p in plan if p.trial_id not in known}
     if not todo:
         return 0, 0
     slots = parallel_slots(study.store.session, study.cfg.spark.parallel_trials)
-    ensure_bases(study.store, [study.bench], slots)
+    ensure_base(study.store, study.bench)
     runs = [(name, study.bench.run(p.weights, p.seed)) for name, p in todo.items()]
     outcomes = train_all(study.store.session, study.bench.proxy, runs, slots)
-    failed = 0
+    # The version tells this start from one before: a row that somebody deleted is written again.
+    start = study.store.version(tables.TRIALS)
+    failed, lost = 0, []
     for outcome in bar(outcomes, len(runs), "search", "trial"):
-        planned = todo[outcome.name]
-        row = {
-            "trial_id": planned.trial_id,
-            "search": study.cfg.search.name,
-            "round": planned.round_,
-            "method": planned.method,
-            "seed": planned.seed,
-            "proxy": study.bench.recipe,
-            "data": study.bench.data,
-            "weights": planned.weights,
-            "n_tokens": study.bench.n_tokens,
-            "finished": datetime.now(UTC),
-        } | {k: v for k, v in asdict(outcome).items() if k != "name"}
-        study.store.append(
-            study.store.frame([row], tables.TRIALS), tables.TRIALS, once=planned.trial_id
-        )
+        if outcome.status == "lost":
+            lost.append(outcome)
+            continue
+        row = _trial_row(study, todo[outcome.name], outcome)
+        once = f"{outcome.name}:{start}"
+        study.store.append(study.store.frame([row], tables.TRIALS), tables.TRIALS, once=once)
         failed += outcome.status == "failed"
+    if lost:
+        raise SearchError(
+            f"{len(lost)} of {len(runs)} trials were lost with their workers, and are not "
+            f"recorded; the first: {lost[0].error}; start again to train them"
+        )
     return len(runs), failed
+
+
+def _trial_row(study: Study, planned: Planned, outcome: Outcome) -> dict[str, Any]:
+    """A row of `trials`."""
+    return {
+        "trial_id": planned.trial_id,
+        "search": study.cfg.search.name,
+        "round": planned.round_,
+        "method": planned.method,
+        "seed": planned.seed,
+        "proxy": study.bench.recipe,
+        "data": study.bench.data,
+        "weights": planned.weights,
+        "n_tokens": study.bench.n_tokens,
+        "finished": datetime.now(UTC),
+    } | {k: v for k, v in asdict(outcome).items() if k != "name"}
 
 
 def plan_round(study: Study, round_: int, earlier: Sequence[Planned]) -> list[Planned]:

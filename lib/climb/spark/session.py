@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from delta import configure_spark_with_delta_pip
-from pyspark import SparkConf
+from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
 from climb.config.sections import SparkConfig
+from climb.progress import say
 
 DELTA = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
@@ -51,6 +52,8 @@ def start_session(cfg: SparkConfig) -> SparkSession:
     if "DATABRICKS_RUNTIME_VERSION" in os.environ:
         return SparkSession.builder.getOrCreate()
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
+    if submitted:
+        SparkContext._ensure_initialized()  # or SparkConf sees nothing of what was submitted
     given = SparkConf() if submitted else None
     master = given.get("spark.master", "local[*]") if given else "local[*]"
     settings = dict(DELTA)
@@ -58,6 +61,8 @@ def start_session(cfg: SparkConfig) -> SparkSession:
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         settings |= SMALL_MACHINE
         settings["spark.driver.memory"] = cfg.driver_memory
+        if given is not None:
+            _drop_gpus(given)
     settings["spark.sql.shuffle.partitions"] = str(cfg.shuffle_partitions)
     builder = SparkSession.builder.appName("climb").master(str(master))
     for key, value in settings.items():
@@ -69,6 +74,18 @@ def start_session(cfg: SparkConfig) -> SparkSession:
         session = builder.getOrCreate()
     session.sparkContext.setLogLevel("ERROR")
     return session
+
+
+def _drop_gpus(given: SparkConf) -> None:
+    """Take out settings of GPUs: local mode has no GPU scheduling, and would wait for ever.
+
+    spark-submit left them in the JVM's system properties, where every new SparkConf reads them.
+    """
+    keys = [key for key, _ in given.getAll() if ".resource.gpu." in key]
+    if keys:
+        say("spark", f"warning: local mode schedules no GPUs, left out: {', '.join(sorted(keys))}")
+    for key in keys:
+        SparkContext._jvm.java.lang.System.clearProperty(key)  # type: ignore[union-attr]
 
 
 @contextlib.contextmanager
@@ -92,13 +109,21 @@ def _quiet_start() -> Iterator[None]:
 
 
 def parallel_slots(session: SparkSession, wanted: int | None) -> int:
-    """How many one-task jobs run at once: what was asked for, else one per GPU, else per core."""
+    """How many one-task jobs run at once: what was asked for, else one per GPU, else per core.
+
+    A cluster whose executors are still registering is taken for as large as it was asked to be.
+    """
     if wanted is not None:
         return wanted
     context = session.sparkContext
-    gpus = float(context.getConf().get("spark.task.resource.gpu.amount", "0") or 0)
-    executors = max(1, context._jsc.sc().getExecutorMemoryStatus().size() - 1)
-    if gpus > 0:
-        per_executor = float(context.getConf().get("spark.executor.resource.gpu.amount", "1") or 1)
-        return max(1, int(executors * per_executor / gpus))
-    return max(1, int(context.defaultParallelism))
+    conf = context.getConf()
+    gpus = float(conf.get("spark.task.resource.gpu.amount", "0") or 0)
+    if gpus <= 0:
+        return max(1, int(context.defaultParallelism))
+    asked = "spark.executor.instances"
+    if conf.get("spark.dynamicAllocation.enabled", "false") == "true":
+        asked = "spark.dynamicAllocation.maxExecutors"
+    registered = int(context._jsc.sc().getExecutorMemoryStatus().size()) - 1
+    executors = max(1, registered, int(conf.get(asked, "0") or 0))
+    per_executor = float(conf.get("spark.executor.resource.gpu.amount", "1") or 1)
+    return max(1, int(executors * per_executor / gpus))

@@ -16,17 +16,41 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import NumericType, StringType, StructType
 from pyspark.sql.utils import AnalysisException
 
 from climb.config.sections import Section, StorageConfig
 from climb.errors import PreflightError, TableError
+from climb.files import is_uri
 from climb.tables import Table
 
 Inputs = dict[str, Any]
+
+UPKEEP = (
+    *("OPTIMIZE", "VACUUM START", "VACUUM END", "REORG", "ANALYZE", "COMPUTE STATS"),
+    *("SET TBLPROPERTIES", "UNSET TBLPROPERTIES", "CLUSTER BY", "UPGRADE PROTOCOL"),
+)
+"""Operations that make a version of a table and leave its rows as they are."""
+
+RECENT = 20
+"""Commits among which the newest that changed rows is looked for first."""
+
+UNWRITABLE = (
+    *("Permission denied", "Read-only file system", "No space left", "Mkdirs failed"),
+    *("Not a directory", "not a directory", "Access denied", "AccessDenied", "quota"),
+)
+"""What file systems say about themselves, as opposed to what is wrong with us."""
+
+
+def unwritable(error: Exception) -> str | None:
+    """The line in which a file system says that it takes no files; None for every other error."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line for line in lines if any(words in line for words in UNWRITABLE)), None)
 
 
 class Store:
@@ -46,7 +70,7 @@ class Store:
         """Path or URI of a folder that Spark reads and writes."""
         root = self.cfg.root.rstrip("/")
         # Spark's SQL reads a relative path another way than its writers do.
-        return f"{root}/{name}" if ":" in root else str(Path(root).absolute() / name)
+        return f"{root}/{name}" if is_uri(root) else str(Path(root).absolute() / name)
 
     def files(self, name: str) -> Path:
         """Folder of files that proxies and readers open as plain paths on every node."""
@@ -66,7 +90,7 @@ class Store:
         """
         if not self.exists(table):
             raise TableError(
-                f"table {table.name} does not exist in {self.cfg.root}; "
+                f"table {table.name} does not exist ({self.location(table)}); "
                 f"run `climb {table.writer}` first"
             )
         return self.session.table(self.location(table))
@@ -88,9 +112,16 @@ class Store:
         return rows.join(known.select("doc_id"), on="doc_id", how="left_anti")
 
     def version(self, table: Table) -> int | None:
-        """Number of the table's newest version; None where the table does not exist."""
-        history = self._history(table, 1)
-        return int(history[0]["version"]) if history else None
+        """The newest version that changed rows; None where the table does not exist.
+
+        Upkeep (OPTIMIZE, VACUUM, ...) makes versions too, but no reader has to look again.
+        """
+        changes = self._changes(table, 1)
+        return int(changes[0]["version"]) if changes else None
+
+    def identity(self, table: Table) -> str:
+        """Id of the table itself: a table that was dropped and made again has another."""
+        return str(self._sql(table, f"DESCRIBE DETAIL {self.location(table)}")[0]["id"])
 
     def inputs(self, *read: Table, **settings: Any) -> Inputs:
         """What a table is about to be made from: versions of the tables read, and settings."""
@@ -107,13 +138,13 @@ class Store:
 
     def made_from(self, table: Table, scope: str | None = None) -> Inputs | None:
         """What the newest commit (of that scope) says the rows were made from."""
-        for commit in self._history(table, 1 if scope is None else 100):
+        for commit in self._changes(table, 1 if scope is None else 100):
             metadata = json.loads(commit["userMetadata"] or "{}")
             if metadata.get("scope") == scope:
                 return metadata.get("inputs")  # type: ignore[no-any-return]
         return None
 
-    def append(self, rows: DataFrame, table: Table, once: str | None = None) -> int:
+    def append(self, rows: DataFrame, table: Table, once: str | None = None) -> None:
         """Add rows in one commit.
 
         Args:
@@ -121,29 +152,36 @@ class Store:
             table: the table.
             once: a name of this commit; a second commit of the same name is skipped by Delta.
 
-        Returns:
-            How many rows the commit added.
+        Raises:
+            PreflightError: the table's place cannot be written.
         """
         writer = self._writer(rows, table, {}).mode("append")
         if once is not None:
             writer = writer.option("txnAppId", f"{table.name}:{once}").option("txnVersion", "1")
-        return self._commit(writer, table, once)
+        self._commit(writer, table)
 
     def replace(
         self, rows: DataFrame, table: Table, inputs: Inputs, scope: str | None = None
-    ) -> int:
-        """Put rows in the place of all rows, or of those that the SQL predicate `scope` selects."""
+    ) -> None:
+        """Put rows in the place of all rows, or of those that the SQL predicate `scope` selects.
+
+        Raises:
+            PreflightError: the table's place cannot be written.
+        """
         metadata = {"inputs": inputs, "scope": scope}
         writer = self._writer(rows, table, metadata).mode("overwrite")
         if scope is not None and self.exists(table):
             writer = writer.option("replaceWhere", scope)
-        return self._commit(writer, table)
+        self._commit(writer, table)
 
     def frame(self, rows: Iterable[Mapping[str, Any]], table: Table) -> DataFrame:
         """A DataFrame of the table's columns from dicts."""
         schema = StructType.fromDDL(table.columns)
-        data = [tuple(row[name] for name in schema.fieldNames()) for row in rows]
-        return self.session.createDataFrame(data, schema)
+        names = schema.fieldNames()
+        data = [{name: row[name] for name in names} for row in rows]
+        # By way of Arrow no Python worker has a part in it: a commit takes a quarter of the time.
+        arrow = pa.Table.from_pylist(data, schema=to_arrow_schema(schema))
+        return self.session.createDataFrame(arrow, schema)
 
     def _writer(self, rows: DataFrame, table: Table, metadata: Inputs) -> Any:
         schema = StructType.fromDDL(table.columns)
@@ -158,31 +196,34 @@ class Store:
         ]
         return writer.option("delta.dataSkippingStatsColumns", ",".join(simple))
 
-    def _commit(self, writer: Any, table: Table, once: str | None = None) -> int:
-        before = self.version(table) if once is not None else None
+    def _commit(self, writer: Any, table: Table) -> None:
         try:
             if self.cfg.catalog is not None:
                 writer.saveAsTable(self.location(table))
             else:
                 writer.save(f"{self.folder('tables')}/{table.name}")
         except Exception as error:
-            text = str(error)
-            if "Permission denied" in text or "Read-only file system" in text or "mkdir" in text:
-                reason = text.splitlines()[0]
-                raise PreflightError(
-                    f"table {table.name}: cannot write below {self.cfg.root}: {reason}"
-                ) from error
-            raise
-        newest = self._history(table, 1)[0]
-        if newest["version"] == before:
-            return 0
-        return int((newest["operationMetrics"] or {}).get("numOutputRows", 0))
+            reason = unwritable(error)
+            if reason is None:
+                raise
+            raise PreflightError(
+                f"table {table.name}: cannot write {self.location(table)}: {reason}"
+            ) from error
 
-    def _history(self, table: Table, limit: int) -> list[dict[str, Any]]:
+    def _changes(self, table: Table, n: int) -> list[dict[str, Any]]:
+        """Up to n commits that changed rows, newest first."""
         if not self.exists(table):
             return []
+        describe = f"DESCRIBE HISTORY {self.location(table)}"
+        for limit in (max(n, RECENT), None):
+            commits = self._sql(table, describe + (f" LIMIT {limit}" if limit else ""))
+            changes = [commit for commit in commits if commit["operation"] not in UPKEEP]
+            if len(changes) >= n or len(commits) < (limit or 0):
+                break
+        return changes[:n]
+
+    def _sql(self, table: Table, query: str) -> list[dict[str, Any]]:
         try:
-            history = self.session.sql(f"DESCRIBE HISTORY {self.location(table)} LIMIT {limit}")
-            return [row.asDict() for row in history.collect()]
+            return [row.asDict() for row in self.session.sql(query).collect()]
         except AnalysisException as error:
             raise TableError(f"table {table.name} cannot be read: {error}") from error

@@ -32,8 +32,8 @@ def _verdict(found: dict[str, Any]) -> str:
 def _places(store: Store, cfg: Config) -> list[str]:
     """Where the run left its tables, dataset, report and tracked runs."""
     return [
-        f"tables   {store.folder('tables')}",
-        f"dataset  {cfg.mix.export or store.files('mixed')}",
+        f"tables   {store.cfg.catalog or store.folder('tables')}",
+        f"dataset  {cfg.mix.export or store.folder('mixed')}",
         f"report   {cfg.report.path or store.files('report.html')}",
         f"MLflow   {how_to_open(cfg)}",
     ]

@@ -12,12 +12,8 @@ from pyspark.sql.pandas.functions import pandas_udf
 
 from climb import tables, tokenizer
 from climb.config import Config
+from climb.errors import TableError
 from climb.spark.store import Store
-
-
-def current_recipe(store: Store, cfg: Config) -> str:
-    """Recipe of the tokenizer that this configuration uses."""
-    return tokenizer.recipe(cfg.count)
 
 
 def tokenizer_json(store: Store, cfg: Config) -> str:
@@ -26,12 +22,10 @@ def tokenizer_json(store: Store, cfg: Config) -> str:
     Raises:
         TableError: job `count` has not run.
     """
-    rows = store.rows(tables.TOKENIZERS, recipe=current_recipe(store, cfg))
+    rows = store.rows(tables.TOKENIZERS, recipe=tokenizer.recipe(cfg.count))
     if not rows:
-        from climb.errors import TableError
-
         raise TableError(
-            f"table tokenizers has no {current_recipe(store, cfg)}; run `climb count` first"
+            f"table tokenizers has no {tokenizer.recipe(cfg.count)}; run `climb count` first"
         )
     return str(rows[0]["tokenizer"])
 
@@ -41,7 +35,7 @@ def ensure_tokenizer(store: Store, cfg: Config) -> str:
 
     A trained tokenizer stays when documents are added, so that counts and shards stay comparable.
     """
-    recipe = current_recipe(store, cfg)
+    recipe = tokenizer.recipe(cfg.count)
     if store.exists(tables.TOKENIZERS):
         rows = store.rows(tables.TOKENIZERS, recipe=recipe)
         if rows:

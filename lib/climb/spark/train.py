@@ -5,17 +5,18 @@ from __future__ import annotations
 from climb import tables
 from climb.config import Config
 from climb.progress import bar, say
-from climb.spark.bench import Bench, ensure_bases
+from climb.spark.bench import Bench, ensure_base
 from climb.spark.session import parallel_slots
 from climb.spark.store import Store
 from climb.spark.trials import Outcome, train_all
 
 
-def train_mixtures(store: Store, cfg: Config, bench: Bench) -> tuple[int, int]:
+def train_mixtures(store: Store, cfg: Config, bench: Bench) -> tuple[int, int, int]:
     """Train every mixture of the search with every seed, unless it is recorded.
 
     Returns:
-        How many models were trained now, and how many were known.
+        How many models were trained now, how many were not because they failed, and how many
+        were known. Those that failed are tried again at the next start.
     """
     planned: dict[str, tuple[str, dict[str, float], int]] = {}
     mixtures = store.rows(tables.MIXTURES, search=cfg.search.name)
@@ -27,18 +28,20 @@ def train_mixtures(store: Store, cfg: Config, bench: Bench) -> tuple[int, int]:
     if store.exists(tables.EVALUATIONS):
         known = {row["model"] for row in store.rows(tables.EVALUATIONS)}
     todo = {name: plan for name, plan in planned.items() if name not in known}
+    n_failed = 0
     if todo:
         slots = parallel_slots(store.session, cfg.spark.parallel_trials)
-        ensure_bases(store, [bench], slots)
+        ensure_base(store, bench)
         runs = [(name, bench.run(weights, seed)) for name, (_, weights, seed) in todo.items()]
         outcomes = train_all(store.session, bench.proxy, runs, slots)
         for outcome in bar(outcomes, len(runs), "train", "model"):
             method, _, seed = todo[outcome.name]
-            if outcome.status == "failed":
-                say("train", f"{method} seed {seed} failed: {outcome.error}")
+            if outcome.status != "finished":
+                n_failed += 1
+                say("train", f"{method} seed {seed} {outcome.status}: {outcome.error}")
             else:
                 record(store, outcome, method, seed, bench.n_tokens)
-    return len(todo), len(planned) - len(todo)
+    return len(todo) - n_failed, n_failed, len(planned) - len(todo)
 
 
 def record(store: Store, outcome: Outcome, method: str, seed: int, n_tokens: int) -> None:

@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from climb.errors import ComponentError
+from climb.errors import ComponentError, TrialError
 from climb.proxy import ProxyRun, Target
 
 
@@ -48,18 +48,18 @@ class PlantedProxy:
         """Answer for a run's mixture.
 
         Raises:
-            ComponentError: a weight is above its `nan_when_above`, the fault is `nan`, or `start`
-                is no folder.
+            TrialError: a weight is above its `nan_when_above`, or the fault is `nan`.
+            ComponentError: `start` is no folder.
         """
         time.sleep(self.sleep_seconds)
         if run.start is not None and self.fault == "exit":
             os._exit(1)
         if run.start is not None and self.fault == "nan":
-            raise ComponentError("the loss is nan at step 1 of 1")
+            raise TrialError("the loss is nan at step 1 of 1")
         for domain, limit in self.nan_when_above.items():
             weight = run.weights.get(domain, 0.0)
             if weight > limit:
-                raise ComponentError(
+                raise TrialError(
                     f"the loss is nan at step 1 of 1: {domain} has weight {weight:.4f} > {limit}"
                 )
         if run.start is not None and not Path(run.start).is_dir():
