@@ -12,7 +12,7 @@ STAMP := $(VENV)/.set-up
 CODE := lib jobs tests demo benchmarks notebooks setup.py
 # The pure core: what decides. The rest is an edge to Spark, MLflow, a model or a person.
 CORE := lib/climb/*.py,lib/climb/config/*,lib/climb/predictor/*,lib/climb/search/*,lib/climb/ingest/*,lib/climb/quality/*
-EDGE := lib/climb/cli.py,lib/climb/run.py,lib/climb/tracking.py,lib/climb/progress.py
+EDGE := lib/climb/cli.py,lib/climb/doctor.py,lib/climb/run.py,lib/climb/tracking.py,lib/climb/progress.py
 
 # uv does not read pip's settings; who installs through a mirror has told pip.
 ifdef PIP_INDEX_URL

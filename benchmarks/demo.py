@@ -30,7 +30,7 @@ def rss_gb(root: int) -> float:
     return sum(sizes.get(pid, 0) for pid in family) / 1e6
 
 
-def main() -> None:
+def main() -> int:
     """Run the demo from nothing, and print a table."""
     if not Path(".cache/demo").is_dir():
         subprocess.run([sys.executable, "demo/fetch.py"], check=True)
@@ -58,7 +58,8 @@ def main() -> None:
     print(
         f"\nPeak memory, JVM and workers included: **{peak[0]:.1f} GB** (bar: under {BAR_GB:.0f})"
     )
+    return int(peak[0] >= BAR_GB)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -60,14 +60,14 @@ def measure(spec: dict[str, object], texts: list[str], sources_N: np.ndarray) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("embedder", nargs="*", choices=[*specs(), []], default=["static"])
-    parser.add_argument("--per-file", type=int, default=400)
+    parser.add_argument("embedder", nargs="*", help=f"of {', '.join(specs())}")
+    parser.add_argument("--per-file", type=int, default=100)
     args = parser.parse_args()
     texts, sources_N, _ = corpus(args.per_file)
     print(f"{len(texts):,} documents of {len(set(sources_N))} sources, one thread\n")
     print("| embedder | docs/s |" + "".join(f" NMI K={k} |" for k in CLUSTERS))
     print("|---|---|" + "---|" * len(CLUSTERS))
-    for name in args.embedder:
+    for name in args.embedder or ["static", "minilm"]:
         rate, *nmi = measure(specs()[name], texts, sources_N).values()
         print(f"| {name} | {rate:.0f} |" + "".join(f" {x:.3f} |" for x in nmi), flush=True)
 

@@ -57,7 +57,10 @@ def vectors(n, seed=0):
 
 
 def embedded(store, cfg, rows, partitions=1):
-    """Append embeddings, in as many files and in the order given."""
+    """Append documents and their embeddings, in as many files and in the order given."""
+    text = {"source": "", "n_bytes": 1, "repairs": [], "metadata": {}, "text": "t"}
+    documents = store.frame([text | {"doc_id": i} for i in rows], tables.DOCUMENTS)
+    store.append(documents, tables.DOCUMENTS)
     data = [{"doc_id": i, "recipe": recipe(cfg), "embedding": v} for i, v in rows.items()]
     frame = store.frame(data, tables.EMBEDDINGS).repartition(partitions)
     store.append(frame, tables.EMBEDDINGS)
@@ -140,6 +143,19 @@ def test_no_vectors_name_the_job_that_makes_them(store, cfg):
     embedded(store, cfg, {"none": None})
     with pytest.raises(TableError, match="run `climb embed` first"):
         cluster.run(store, cfg)
+
+
+def test_documents_that_are_not_embedded_yet_are_counted_and_nothing_is_fitted(store, cfg):
+    embedded(store, cfg, vectors(9))
+    lost = store.read(tables.EMBEDDINGS).where("doc_id > '0-006'")
+    store.replace(
+        store.read(tables.EMBEDDINGS).join(lost, "doc_id", "left_anti"), tables.EMBEDDINGS, {}
+    )
+    with pytest.raises(
+        TableError, match=r"table embeddings lacks 2 documents .* `climb embed` first"
+    ):
+        cluster.run(store, cfg)
+    assert not store.exists(tables.CENTROIDS)
 
 
 def test_the_sample_is_the_lowest_hashes(store, cfg):

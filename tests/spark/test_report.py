@@ -93,7 +93,9 @@ def test_the_job_writes_once_and_mirrors_once(small_run, job):
     experiment = client.get_experiment_by_name("climb").experiment_id
     (parent,) = client.search_runs([experiment], "tags.\"climb.kind\" = 'search'")
     names = {item.path for item in client.list_artifacts(parent.info.run_id)}
-    assert names == {"report.html", "mixture.json"}
+    assert names == {"report.html", "mixture.json", "figures"}
+    drawn = {item.path for item in client.list_artifacts(parent.info.run_id, "figures")}
+    assert {"figures/mixture.svg", "figures/rounds.svg", "figures/gains.svg"} <= drawn
     assert parent.data.tags["climb.version.domains"] == "0"
 
 

@@ -149,6 +149,7 @@ def test_set_changes_one_threshold_and_a_file_replaces_them_all(tmp_path):
     assert load(path).prune.thresholds == {"fineweb": 1.0, "c4": 2.0}
     changed = load(path, ["prune.thresholds.c4=3"])
     assert changed.prune.thresholds == {"fineweb": 1.0, "c4": 3.0}
+    assert load(path, ["prune.thresholds={}"]).prune.thresholds == {}
 
 
 def test_an_unknown_key_inside_a_list_has_a_suggestion():

@@ -14,6 +14,11 @@ from climb.config.sections import Config
 from climb.errors import ConfigError, one_line
 
 
+REPLACED = ("thresholds",)
+"""Mappings that a file, or `--set prune.thresholds={...}`, replaces whole: whoever names thresholds
+says which there are. `--set prune.thresholds.rules=2` changes one of them."""
+
+
 def conf_folder() -> Path:
     """The folder of default.yaml: beside the package in a wheel, conf/ in a checkout."""
     package = Path(__file__).resolve().parents[1]
@@ -34,9 +39,11 @@ def load(path: str | Path | None = None, settings: Sequence[str] = ()) -> Config
     """
     values = _read_yaml(conf_folder() / "default.yaml")
     if path is not None:
-        values = _merge(values, _read_yaml(Path(path)))
+        values = _merge(values, _read_yaml(Path(path)), REPLACED)
     for setting in settings:
-        values = _merge(values, _parse_setting(setting), replaced=())
+        key = setting.partition("=")[0]
+        whole = REPLACED if key.endswith(REPLACED) else ()
+        values = _merge(values, _parse_setting(setting), whole)
     try:
         return Config.model_validate(values)
     except ValidationError as error:
@@ -82,12 +89,11 @@ def _parse_setting(setting: str) -> dict[str, Any]:
 
 
 def _merge(
-    below: Mapping[str, Any], above: Mapping[str, Any], replaced: Sequence[str] = ("thresholds",)
+    below: Mapping[str, Any], above: Mapping[str, Any], replaced: Sequence[str]
 ) -> dict[str, Any]:
     """Lay one mapping over another; a plug-in spec of another class replaces the whole spec.
 
-    So does a mapping under a key in `replaced`: a file says which thresholds there are, while
-    `--set prune.thresholds.rules=2` changes one of them.
+    So does a mapping under a key in `replaced`.
     """
     merged = dict(below)
     for key, value in above.items():

@@ -184,7 +184,6 @@ def _totals(data: ReportData) -> dict[str, Any]:
     models = {(row.method, row.seed): row for row in data.evaluations}
     return {
         "rejected": rejected,
-        "read": None if data.n_documents is None else data.n_documents + rejected,
         "trial_tokens": sum(trial.n_tokens for trial in data.trials),
         "trial_seconds": sum(trial.seconds for trial in data.trials),
         "models": len(models),
