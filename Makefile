@@ -2,7 +2,7 @@
 # make; everything else is fetched into .venv and .cache.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup java demo test check format lint types unit coverage bench bench-search lock clean
+.PHONY: help setup java demo test check format lint types unit coverage bench lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -88,16 +88,11 @@ unit:
 	@$(BIN)/python -m pytest tests/unit
 
 bench: setup ## Ratios against peers, in one run; writes benchmarks/RESULTS.md.
-	@VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --requirement pyproject.toml --extra bench
 	@$(BIN)/python benchmarks/bench.py
-
-bench-search: setup ## Search methods on a surface fitted to published runs.
-	@VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --requirement pyproject.toml --extra bench
-	@$(BIN)/python benchmarks/search.py
 
 lock: setup ## Compile requirements.txt from pyproject.toml: pinned, hashed, naming no index.
 	@$(UV) pip compile -q pyproject.toml --extra spark --extra cpu --extra demo --extra dev \
-	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.txt
+	  --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header -o requirements.txt
 
 clean: ## Remove what the demo wrote; keeps .venv and what was downloaded.
 	rm -rf climb-demo .cache/demo .coverage

@@ -32,8 +32,7 @@ TARGETS = {
     # name: (items that the search may see, items that only the final models see)
     "arc_easy": ("arc_easy/train_rc_5shot", "arc_easy/test_rc_5shot"),
     "arc_challenge": ("arc_challenge/train_rc_5shot", "arc_challenge/test_rc_5shot"),
-    "piqa": ("piqa/train_rc_5shot", "piqa/val_rc_5shot"),  # PIQA's test labels are not public,
-    "siqa": ("socialiqa/train_rc_5shot", "socialiqa/val_rc_5shot"),  # nor are SIQA's
+    "piqa": ("piqa/train_rc_5shot", "piqa/val_rc_5shot"),  # PIQA's test labels are not public
 }
 ITEMS = 1_000
 SHARED_WORDS = 13

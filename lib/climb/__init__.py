@@ -4,7 +4,7 @@ documents   = ingest(files)                                        jobs/ingest.p
 n_tokens    = count(documents)                                     jobs/count.py
 vectors_ND  = embed(documents)                                     climb.embed
 scores_NS   = score(documents)                                     climb.quality
-clusters_N  = k_means(vectors_ND)                                  climb.clusters
+clusters_N  = k_means(vectors_ND)                                  climb.spark.kmeans
 domains_K   = merge(prune(clusters, scores))                       climb.domains
 space       = weights that sum to 1, within every domain's tokens  climb.mixture
 for round_ in rounds:

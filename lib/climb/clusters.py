@@ -48,11 +48,6 @@ def canonical(centroids_CD: Array) -> Array:
     return np.unique(quantise(centroids_CD), axis=0)
 
 
-def assign(vectors_ND: NDArray[np.float32], centroids_CD: Array) -> tuple[NDArray[np.int64], Array]:
-    """Find each vector's nearest centroid; `Nearest` for one block after the other."""
-    return Nearest(centroids_CD)(vectors_ND)
-
-
 class Nearest:
     """The nearest of these centroids, for blocks of vectors; ties go to the lower number.
 

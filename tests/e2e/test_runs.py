@@ -16,19 +16,26 @@ from climb import tables
 from climb.config import load
 from climb.spark.store import Store
 
-CLIMB = [str(Path(sys.executable).parent / "climb")]
+BIN = Path(sys.executable).parent
+UNTRACKED = ["--set", "tracking.enabled=false"]
+"""MLflow takes seconds to make its store; the last run of a series logs what is missing."""
+
 PER_RUN = {"seconds", "finished"}
 """Columns that tell when and how fast a row was made."""
 
 
-def climb(*args):
+def run(program, *args):
     return subprocess.run(
-        [*CLIMB, *map(str, args)],
+        [str(BIN / program), *map(str, args)],
         capture_output=True,
         text=True,
         timeout=900,
         check=False,
     )
+
+
+def climb(*args):
+    return run("climb", *args)
 
 
 def rows_of(spark, conf, table, *settings):
@@ -63,13 +70,17 @@ def test_a_second_run_makes_no_new_version_of_any_table(unbroken, spark):
     assert None not in before.values()
 
 
-def test_partitions_file_names_and_order_change_no_row(unbroken, spark, tmp_path):
+def test_partitions_processes_file_names_and_order_change_no_row(unbroken, spark, tmp_path):
+    """One partition and one process there; seven, and two executors by spark-submit, here."""
     conf, _ = unbroken
     other = world.write_world(tmp_path)
     shutil.rmtree(tmp_path / "text")
     world.write_corpus(tmp_path / "text", n_files=5, shuffle=1, prefix="renamed")
-    done = climb("run", "--conf", other, "--set", "spark.shuffle_partitions=7")
+    cluster = ["--master", "local-cluster[2,1,1024]"]
+    pipeline = ["jobs/pipeline.py", "--conf", other, "--set", "spark.shuffle_partitions=7"]
+    done = run("spark-submit", *cluster, *pipeline, *UNTRACKED)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "session on local-cluster[2,1,1024]" in done.stdout
     for table in (tables.DOCUMENTS, tables.ASSIGNMENTS, tables.DOMAINS, tables.CORPUS):
         assert rows_of(spark, conf, table) == rows_of(spark, other, table), table.name
     assert _mixtures(spark, conf) == _mixtures(spark, other)
@@ -84,9 +95,10 @@ def _commits(root, table):
 
 
 def _kill_when(conf, reached, timeout=300):
-    """Start a run, and SIGKILL it with its JVM and workers as soon as `reached()`."""
+    """Start a run, and SIGKILL it with its JVM and workers as soon as `reached(its start)`."""
+    start = time.time()
     process = subprocess.Popen(
-        [*CLIMB, "run", "--conf", str(conf)],
+        [str(BIN / "climb"), "run", "--conf", str(conf), *UNTRACKED],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -94,7 +106,7 @@ def _kill_when(conf, reached, timeout=300):
     )
     began = time.monotonic()
     while process.poll() is None and time.monotonic() - began < timeout:
-        if reached():
+        if reached(start):
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
             return
@@ -104,10 +116,12 @@ def _kill_when(conf, reached, timeout=300):
     raise AssertionError(f"the point was never reached:\n{process.communicate()[0]}")
 
 
-def _has_checkpoint(root):
-    """A trial (not a base) has written a resume point."""
-    folders = (root / "models" / "checkpoints").glob("*")
-    return any(any(f.iterdir()) for f in folders if not f.name.startswith("base"))
+def _has_checkpoint(root, start):
+    """A trial (not a base) has written a resume point since then."""
+    slots = (root / "models" / "checkpoints").glob("*/slot-*.pt")
+    return any(
+        slot.stat().st_mtime > start for slot in slots if not slot.parent.name.startswith("base")
+    )
 
 
 def _mix_is_being_written(root):
@@ -124,11 +138,11 @@ def test_a_run_killed_at_four_points_ends_with_the_rows_of_an_unbroken_one(
     conf, _ = unbroken
     broken = world.write_world(tmp_path)
     root = tmp_path / "out"
-    _kill_when(broken, lambda: 1 < _commits(root, tables.EMBEDDINGS) < 4)
-    _kill_when(broken, lambda: _commits(root, tables.TRIALS) >= 3)
+    _kill_when(broken, lambda _: 1 < _commits(root, tables.EMBEDDINGS) < 4)
+    _kill_when(broken, lambda _: _commits(root, tables.TRIALS) >= 3)
     finished = {row["trial_id"]: row for row in _raw_trials(spark, broken)}
-    _kill_when(broken, lambda: _has_checkpoint(root))
-    _kill_when(broken, lambda: _mix_is_being_written(root))
+    _kill_when(broken, lambda start: _has_checkpoint(root, start))
+    _kill_when(broken, lambda _: _mix_is_being_written(root))
     done = climb("run", "--conf", broken)
     assert done.returncode == 0, done.stdout + done.stderr
     for table in (tables.TRIALS, tables.MIXTURES, tables.CORPUS, tables.EVALUATIONS):
@@ -168,12 +182,15 @@ def test_a_users_mistake_is_one_line_and_exit_1(args, message):
 
 def test_spark_submit_runs_a_single_job(unbroken):
     conf, _ = unbroken
-    done = subprocess.run(
-        [str(Path(sys.executable).parent / "spark-submit"), "jobs/prune.py", "--conf", str(conf)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = run("spark-submit", "jobs/prune.py", "--conf", conf)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "prune" in done.stdout
+    assert "prune    4 domains up to date" in done.stdout
+
+
+def test_local_mode_drops_gpu_settings_with_a_warning_instead_of_waiting(unbroken):
+    conf, _ = unbroken
+    gpu = ["--conf", "spark.task.resource.gpu.amount=1"]
+    done = run("spark-submit", *gpu, "jobs/count.py", "--conf", conf)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "local mode schedules no GPUs, left out: spark.task.resource.gpu.amount" in done.stdout
+    assert "0 documents counted, 300 known" in done.stdout

@@ -99,7 +99,7 @@ def write_conf(folder, corpus, root):
             ],
         },
         "search": {
-            "trials_per_round": [6, 3],
+            "trials_per_round": [5, 2],
             "anchor_seeds": 2,
             "candidates": 200,
             "pick_from_top": 20,

@@ -95,7 +95,7 @@ def test_the_counts_of_a_hostile_folder_add_up(store, tmp_path, ingest):
     assert f"{n_repeated + sum(expected.values()):,} of {n_rows:,} rows rejected (dupl" in line
     assert len({row["reject_id"] for row in rejected}) == len(rejected)
     assert all(row["file"] and row["detail"] for row in rejected)
-    assert not (tmp_path / "out/staging/ingest").exists()
+    assert not (tmp_path / "out/ingest.staging").exists()
 
 
 def test_a_rerun_writes_nothing_and_a_flipped_byte_adds_one_document(store, tmp_path, ingest):
@@ -167,7 +167,7 @@ def test_a_file_that_breaks_in_a_task_is_named_and_nothing_is_written(store, tmp
     with pytest.raises(InputError, match=r"1 of the input files .*/cut.jsonl.gz \(Compressed file"):
         ingest()
     assert versions(store) == [None, None]
-    assert not (tmp_path / "out/staging/ingest").exists()
+    assert not (tmp_path / "out/ingest.staging").exists()
 
 
 def test_input_without_a_single_document_is_an_error_with_the_counts(store, tmp_path, ingest):

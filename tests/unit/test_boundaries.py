@@ -23,7 +23,7 @@ PLUG_INS = {"ingest", "embed", "quality", "proxy", "predictor", "report", "testi
 PURE = {"numpy", "scipy", "yaml"}
 HEAVY = {
     "pyspark", "delta", "pandas", "pyarrow", "torch", "transformers", "tokenizers", "safetensors",
-    "sentence_transformers", "fasttext", "sklearn", "xgboost", "botorch", "mlflow", "plotly",
+    "sentence_transformers", "fasttext", "sklearn", "xgboost", "mlflow",
     "jinja2", "tqdm",
 }  # fmt: skip
 # Jobs that are no step of the pipeline.

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from climb.clusters import assign, canonical, quantise
+from climb.clusters import Nearest, canonical, quantise
 from climb.errors import ComponentError
 
 
@@ -55,7 +55,7 @@ def test_centroids_lose_duplicates_and_get_one_order():
 def test_assignment_equals_brute_force_in_whole_numbers(n, c, width):
     vectors_ND = unit_vectors(n, width)
     centroids_CD = canonical(0.7 * unit_vectors(c, width, seed=1).astype(float))
-    labels_N, distances_N = assign(vectors_ND, centroids_CD)
+    labels_N, distances_N = Nearest(centroids_CD)(vectors_ND)
     expected_N, expected_distances_N = brute_force(vectors_ND, centroids_CD)
     np.testing.assert_array_equal(labels_N, expected_N)
     np.testing.assert_array_equal(distances_N, expected_distances_N)
@@ -72,12 +72,12 @@ def test_vectors_between_centroids_one_quantum_apart_are_decided_exactly():
     half_squares_C = np.square(c_CD).sum(axis=1) / 2
     ranked_N = (vectors_ND @ c_CD.T - half_squares_C).argmax(axis=1)
     assert (ranked_N != expected_N).any()
-    np.testing.assert_array_equal(assign(vectors_ND, centroids_CD)[0], expected_N)
+    np.testing.assert_array_equal(Nearest(centroids_CD)(vectors_ND)[0], expected_N)
 
 
 def test_a_tie_goes_to_the_lower_number():
     centroids_CD = np.array([[-0.5, 0.0], [0.0, -0.5], [0.0, 0.5], [0.5, 0.0]])
-    labels_N, distances_N = assign(np.zeros((3, 2), dtype=np.float32), centroids_CD)
+    labels_N, distances_N = Nearest(centroids_CD)(np.zeros((3, 2), dtype=np.float32))
     assert labels_N.tolist() == [0, 0, 0]
     assert distances_N.tolist() == [0.5, 0.5, 0.5]
 
@@ -85,9 +85,9 @@ def test_a_tie_goes_to_the_lower_number():
 def test_no_batch_shape_changes_a_label_or_a_distance():
     vectors_ND = unit_vectors(5000, 100)
     centroids_CD = canonical(unit_vectors(64, 100, seed=1).astype(float))
-    whole = assign(vectors_ND, centroids_CD)
+    whole = Nearest(centroids_CD)(vectors_ND)
     for size in (1, 7, 4999):
-        parts = [assign(vectors_ND[i : i + size], centroids_CD) for i in range(0, 5000, size)]
+        parts = [Nearest(centroids_CD)(vectors_ND[i : i + size]) for i in range(0, 5000, size)]
         for one, joined in zip(whole, zip(*parts, strict=True), strict=True):
             np.testing.assert_array_equal(np.concatenate(joined), one)
 
@@ -97,9 +97,9 @@ def test_a_vector_that_is_not_finite_is_refused(bad):
     vectors_ND = unit_vectors(4, 3)
     vectors_ND[2, 1] = bad
     with pytest.raises(ComponentError, match="NaN, inf"):
-        assign(vectors_ND, np.zeros((2, 3)))
+        Nearest(np.zeros((2, 3)))(vectors_ND)
 
 
 def test_widths_that_differ_are_refused():
     with pytest.raises(ComponentError, match=r"\(4, 3\).*\(2, 5\)"):
-        assign(unit_vectors(4, 3), np.zeros((2, 5)))
+        Nearest(np.zeros((2, 5)))(unit_vectors(4, 3))

@@ -13,7 +13,6 @@ from pydantic import BaseModel, ValidationError
 from climb.config.sections import Config
 from climb.errors import ConfigError, one_line
 
-
 REPLACED = ("thresholds",)
 """Mappings that a file, or `--set prune.thresholds={...}`, replaces whole: whoever names thresholds
 says which there are. `--set prune.thresholds.rules=2` changes one of them."""

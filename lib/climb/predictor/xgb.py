@@ -1,4 +1,4 @@
-"""Boosted trees with settings for 30-200 trials; the spread comes from trees held back in turn.
+"""Boosted trees with settings for 30-200 trials; the spread comes from bootstrap fits.
 
 Axes: T trials, K domains, M mixtures, F features.
 """

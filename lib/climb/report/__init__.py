@@ -17,7 +17,7 @@ from climb.report.data import (
     ReportData,
     Trial,
 )
-from climb.report.page import figures, render
+from climb.report.page import figures, render, verdict_of
 
 __all__ = [
     "Cluster",
@@ -30,4 +30,5 @@ __all__ = [
     "Trial",
     "figures",
     "render",
+    "verdict_of",
 ]

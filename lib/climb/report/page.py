@@ -19,7 +19,7 @@ from climb.report.measured import (
     runs_of_trials,
     score_of,
 )
-from climb.report.verdict import conclude, next_steps
+from climb.report.verdict import Verdict, conclude, next_steps
 
 MOST_CLUSTERS = 200
 """Rows of the table of clusters: what was pruned first, then the largest."""
@@ -57,6 +57,11 @@ def render(data: ReportData) -> str:
         totals=_totals(data),
         steps=next_steps(data),
     )
+
+
+def verdict_of(data: ReportData) -> Verdict:
+    """What the page says first."""
+    return conclude(data, _measured(data)[0])
 
 
 def figures(data: ReportData) -> dict[str, str]:

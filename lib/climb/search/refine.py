@@ -20,6 +20,9 @@ Array = NDArray[np.float64]
 _TRIED = 48
 """Steps tried from each start in an iteration."""
 
+_ITERATIONS = 80
+"""Rounds of steps at most."""
+
 _SMALLEST = 2e-3
 """Step, in nats of a weight, at which a start counts as arrived."""
 
@@ -29,7 +32,6 @@ def refine(
     space: FeasibleSet,
     height: Callable[[Array], Array],
     rng: np.random.Generator,
-    iterations: int = 80,
 ) -> tuple[Array, Array]:
     """Climb from each start; never goes down.
 
@@ -38,7 +40,6 @@ def refine(
         space: the set to stay in.
         height: mixtures (M, K) -> what to make large (M,).
         rng: where the steps come from.
-        iterations: at most so many rounds of steps.
 
     Returns:
         The mixtures reached, and their heights; best first.
@@ -46,7 +47,7 @@ def refine(
     here_SK = np.array(starts_SK, dtype=np.float64)
     top_S = height(here_SK)
     step_S = np.full(len(here_SK), 1.0)
-    for _ in range(iterations):
+    for _ in range(_ITERATIONS):
         going = np.flatnonzero(step_S > _SMALLEST)
         if not len(going):
             break

@@ -129,7 +129,7 @@ class Trials:
         noise_Q = np.full(len(self.metric_names), np.nan)
         if freedom:
             noise_Q = np.sqrt(np.square(apart_TQ).sum(axis=0) / freedom)
-        return Repeats(self.weights_TK[first_D], means_DQ, counts_D, noise_Q, freedom)
+        return Repeats(self.weights_TK[first_D], means_DQ, counts_D, noise_Q)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,9 +141,6 @@ class Repeats:
     counts_D: NDArray[np.int64]
     noise_Q: Array
     """Standard deviation over seeds, pooled over all mixtures with repeats; NaN without repeats."""
-
-    freedom: int
-    """Degrees of freedom behind the noise."""
 
     def columns(self, used: Sequence[int]) -> Repeats:
         """Some metrics only."""

@@ -39,6 +39,9 @@ class Bench:
     data: str
     """Digest of the token ids of all shards."""
 
+    base_data: str
+    """Digest of the base's alone: other trials leave the base as it is."""
+
     tokenizer: str
     base_tokens: int
     n_tokens: int
@@ -59,7 +62,7 @@ class Bench:
     def base(self) -> Path:
         """Folder of the shared base."""
         natural = sorted((name, round(weight, 12)) for name, weight in self.natural.items())
-        made_with = [recipe_of(self.proxy), self.data, self.base_tokens, natural]
+        made_with = [recipe_of(self.proxy), self.base_data, self.base_tokens, natural]
         return self.files / "proxies" / f"base-{_digest(made_with)}"
 
     def name(self, weights: Mapping[str, float], seed: int) -> str:
@@ -157,6 +160,7 @@ def _bench(
         shards={row["domain"]: row["path"] for row in run_rows},
         base_shards={row["domain"]: row["path"] for row in base_rows},
         data=_digest([[row["kind"], row["domain"], row["sha256"]] for row in rows]),
+        base_data=_digest([[row["domain"], row["sha256"]] for row in base_rows]),
         tokenizer=str(_tokenizer_file(store, cfg)),
         base_tokens=sizes[0],
         n_tokens=sizes[1],

@@ -95,7 +95,7 @@ def staged_rows(store: Store, units: list[Unit], cfg: IngestConfig) -> Iterator[
         PreflightError: nothing can be written below storage.root.
         InputError: a file turned out to be damaged, and `skip_corrupt` is false.
     """
-    folder = f"{store.folder('staging')}/ingest"
+    folder = store.folder("ingest.staging")
     with _scratch(store, folder):
         _read_files(store, units, cfg).write.mode("overwrite").parquet(folder)
         rows = store.session.read.schema(COLUMNS).parquet(folder)

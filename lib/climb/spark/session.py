@@ -7,7 +7,6 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 from delta import configure_spark_with_delta_pip
 from pyspark import SparkConf, SparkContext
@@ -93,15 +92,16 @@ def _quiet_start() -> Iterator[None]:
     """Keep what Ivy and the JVM say while they start in a file; show it if they fail.
 
     The JVM inherits the file as its standard error, so its later lines go there too; Python's
-    own errors and bars do not.
+    own errors and bars do not. Nobody reads it once this process has ended, so it has no name.
     """
     kept = os.dup(2)
-    with tempfile.NamedTemporaryFile(prefix="climb-jvm-", suffix=".log", delete=False) as log:
+    with tempfile.TemporaryFile(prefix="climb-jvm-") as log:
         os.dup2(log.fileno(), 2)
         try:
             yield
         except BaseException:
-            os.write(kept, Path(log.name).read_bytes()[-4000:])
+            log.seek(0)
+            os.write(kept, log.read()[-4000:])
             raise
         finally:
             os.dup2(kept, 2)

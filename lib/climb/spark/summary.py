@@ -6,6 +6,8 @@ from typing import Any
 
 from climb import tables
 from climb.config import Config
+from climb.report import verdict_of
+from climb.spark.report import read_report
 from climb.spark.store import Store
 from climb.tracking import how_to_open
 
@@ -19,14 +21,17 @@ def summarise(store: Store, cfg: Config) -> str:
     for name, weight in sorted(found["weights"].items(), key=lambda item: (-item[1], item[0])):
         share, epochs = natural["weights"][name], found["epochs"][name]
         lines.append(f"{name:<{width}}  {share:7.1%}  {weight:7.1%}  {epochs:7.2f}")
-    return "\n".join([*lines, "", _verdict(found), "", *_places(store, cfg)])
+    return "\n".join([*lines, "", *_verdict(store, cfg, found), "", *_places(store, cfg)])
 
 
-def _verdict(found: dict[str, Any]) -> str:
-    return (
-        f"{found['verdict']}: score {found['gain_mean']:+.4f} over natural proportions, "
-        f"90 % interval [{found['gain_low']:+.4f}, {found['gain_high']:+.4f}]"
+def _verdict(store: Store, cfg: Config, found: dict[str, Any]) -> list[str]:
+    """The report's own verdict, and beside it what the proxies alone say."""
+    verdict = verdict_of(read_report(store, cfg))
+    proxies = (
+        f"On the proxies: {found['verdict']}, {found['gain_mean']:+.4f} over natural proportions "
+        f"(90 % interval {found['gain_low']:+.4f} to {found['gain_high']:+.4f})."
     )
+    return [f"{verdict.headline}.", verdict.summary, *verdict.reasons, proxies]
 
 
 def _places(store: Store, cfg: Config) -> list[str]:

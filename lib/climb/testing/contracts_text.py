@@ -96,9 +96,12 @@ def check_scorer(
 
 def _check_recipe(plugin: Any) -> None:
     """A recipe travels to workers by pickle, and names rows by its fields."""
-    _require(pickle.loads(pickle.dumps(plugin)) == plugin, plugin, "changes when it is pickled")
-    _require(hash(plugin) == hash(plugin), plugin, "must be hashable: a frozen dataclass")
-    _require(recipe_of(plugin) == recipe_of(plugin), plugin, "must have one recipe")
+    frozen = getattr(getattr(plugin, "__dataclass_params__", None), "frozen", False)
+    _require(frozen, plugin, "must be a frozen dataclass")
+    travelled = pickle.loads(pickle.dumps(plugin))
+    _require(travelled == plugin, plugin, "changes when it is pickled")
+    _require(hash(travelled) == hash(plugin), plugin, "hashes differently when it is pickled")
+    _require(recipe_of(travelled) == recipe_of(plugin), plugin, "must have one recipe")
 
 
 def _require(holds: bool, plugin: Any, text: str) -> None:
