@@ -1,6 +1,6 @@
 """Pack a share of every domain into the token arrays that proxies read.
 
-documents, tokens, assignments, clusters, domains -> shards
+documents, tokenizers, tokens, assignments, clusters, domains -> shards
 
 Rerun it at any time: a finished shard is skipped, and nothing is written while the inputs stay.
 """

@@ -1,6 +1,7 @@
 """Write the report: the answer, how sure it is, and what it stands on, in one HTML file.
 
-documents, rejected, clusters, domains, trials, mixtures, corpus, evaluations -> report.html
+documents, rejected, tokenizers, clusters, domains, shards, trials, mixtures, corpus,
+evaluations -> report.html
 
 Rerun it at any time: equal tables give equal bytes, and an equal file is not written again.
 """

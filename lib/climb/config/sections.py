@@ -221,7 +221,7 @@ class ReportConfig(Section):
     """The HTML report."""
 
     path: str | None
-    """File to write; null means <storage.root>/report.html."""
+    """File to write; null means report.html below storage.files (or root)."""
 
 
 class Config(Section):
