@@ -9,6 +9,7 @@ from climb.jobs import search, train
 from climb import tables
 from climb.config import load
 from climb.errors import ComponentError, ConfigError, SearchError, TableError
+from climb.spark.failures import last_line
 from climb.spark.store import Store
 from climb.spark.trials import train_all
 from climb.testing.contracts import tiny_run
@@ -200,3 +201,24 @@ def test_trials_run_as_many_at_a_time_as_there_are_slots(spark, tmp_path):
     assert sorted(o.name for o in outcomes) == names
     assert all(o.status == "finished" for o in outcomes)
     assert len({o.metrics["letters.bpb"] for o in outcomes}) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            "An error occurred.\n: org.apache.spark.SparkException: Job aborted\n"
+            "Traceback (most recent call last):\n  File x\nRuntimeError: CUDA error\n\n"
+            "\tat org.apache.spark.Task.run",
+            "RuntimeError: CUDA error",
+        ),
+        (
+            "An error occurred.\n: Job aborted due to stage failure: x\n\tat a.b",
+            "Job aborted due to",
+        ),
+        ("no traceback here\nat all", "no traceback here"),
+        ("", "no reason given"),
+    ],
+)
+def test_of_a_lost_task_the_one_line_that_says_why_is_kept(text, line):
+    assert last_line(text).startswith(line)

@@ -54,3 +54,15 @@ def test_scores_rank_lower_losses_higher_and_skip_what_is_not_weighed():
 def test_what_cannot_be_read_is_named_with_what_there_is(text, message):
     with pytest.raises(ConfigError, match=message):
         Objective.parse(text, NAMES)
+
+
+@pytest.mark.parametrize("name", ["pile cc", "c++.bpb", "2*x"])
+def test_one_metric_needs_no_syntax_whatever_its_name_holds(name):
+    single = Objective.single(name, ("other", name))
+    np.testing.assert_array_equal(single.score([[5.0, 2.0]]), [2.0])
+
+
+def test_the_form_of_an_objective_can_be_checked_before_there_are_metrics():
+    Objective.check("0.7*anything:max + mean(*.bpb):min")
+    with pytest.raises(ConfigError, match="not of the form"):
+        Objective.check("0.7*anything:max + rubbish((")

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from climb.config import load
-from climb.predictor.gp import GPPredictor
+from climb.config import build, load
+from climb.predictor import Predictor
 from climb.search import anchors, propose, recommend
 from climb.testing.world import PlantedWorld
 
@@ -30,7 +30,8 @@ def settings(per_round, seed):
 
 def search(world, per_round, anchor_seeds, seed):
     """Every round of a search, each trained by the fake proxy: the trials and the answer."""
-    cfg, predictor = settings(per_round, seed), GPPredictor()
+    cfg = settings(per_round, seed)
+    predictor = build(cfg.predictor, Predictor)  # the one that is shipped
     rows = [world.trial(w_K, 0, m, s) for m, w_K, s in anchors(world.space, anchor_seeds)]
     for round_ in range(len(per_round)):
         known = world.trials(rows)

@@ -224,6 +224,17 @@ def test_candidates_near_each_other_are_not_both_chosen():
     assert promising(pool, np.array([1.0, 0.999, 0.9]), np.full(3, 0.2), pool, 2).tolist() == []
 
 
+@pytest.mark.parametrize("pick_from_top", [8, 12])
+def test_few_best_candidates_that_lie_near_each_other_still_give_a_whole_round(pick_from_top):
+    cfg = CFG.model_copy(update={"pick_from_top": pick_from_top})
+    for seed in range(5):
+        cfg = cfg.model_copy(update={"seed": seed})
+        first = told([row(w) for w in first_round(SPACE, 12, cfg)])
+        # A surface without spread: the candidates of highest mean crowd around one place.
+        second_MK = propose(first, 1, SPACE, OBJECTIVE, Quadratic(spread=0.0), cfg)
+        assert len(np.unique(second_MK.round(6), axis=0)) == 8
+
+
 def test_spread_out_takes_the_farthest_first():
     pool = np.array([[0.9, 0.1, 0, 0], [0, 0, 0, 1.0], [0.8, 0.2, 0, 0]])
     assert spread_out(pool, np.eye(4)[:1], 2).tolist() == [1, 2]
@@ -287,6 +298,13 @@ def test_predictions_that_never_come_true_leave_no_slope():
     assert constant.slope == 0.0
     assert np.isnan(constant.rank)
     assert np.isnan(Calibration.of(np.ones(8), measured, std, np.zeros(8)).rank)
+
+
+def test_a_predictor_that_claims_no_spread_at_all_is_calibrated_too():
+    measured = np.arange(8.0)
+    sure = Calibration.of(measured, measured + 0.1, np.zeros(8), np.zeros(8))
+    assert np.isfinite(sure.inflation)
+    assert sure.slope == pytest.approx(1.0)
 
 
 def test_spreads_are_inflated_to_what_held_out_trials_show():
