@@ -70,17 +70,14 @@ def test_a_second_run_makes_no_new_version_of_any_table(unbroken, spark):
     assert None not in before.values()
 
 
-def test_partitions_processes_file_names_and_order_change_no_row(unbroken, spark, tmp_path):
-    """One partition and one process there; seven, and two executors by spark-submit, here."""
+def test_partitions_file_names_and_order_change_no_row(unbroken, spark, tmp_path):
+    """One shuffle partition there, seven here."""
     conf, _ = unbroken
     other = world.write_world(tmp_path)
     shutil.rmtree(tmp_path / "text")
     world.write_corpus(tmp_path / "text", n_files=5, shuffle=1, prefix="renamed")
-    cluster = ["--master", "local-cluster[2,1,1024]"]
-    pipeline = ["jobs/pipeline.py", "--conf", other, "--set", "spark.shuffle_partitions=7"]
-    done = run("spark-submit", *cluster, *pipeline, *UNTRACKED)
+    done = climb("run", "--conf", other, "--set", "spark.shuffle_partitions=7", *UNTRACKED)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "session on local-cluster[2,1,1024]" in done.stdout
     for table in (tables.DOCUMENTS, tables.ASSIGNMENTS, tables.DOMAINS, tables.CORPUS):
         assert rows_of(spark, conf, table) == rows_of(spark, other, table), table.name
     assert _mixtures(spark, conf) == _mixtures(spark, other)
@@ -180,17 +177,22 @@ def test_a_users_mistake_is_one_line_and_exit_1(args, message):
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_spark_submit_runs_a_single_job(unbroken):
+def test_spark_submit_runs_a_single_job_and_local_mode_drops_gpu_settings(unbroken):
+    """A task that asks for a GPU would wait for ever in local mode."""
     conf, _ = unbroken
-    done = run("spark-submit", "jobs/prune.py", "--conf", conf)
+    gpu = ["--conf", "spark.task.resource.gpu.amount=1"]
+    done = run("spark-submit", *gpu, "jobs/prune.py", "--conf", conf)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "local mode schedules no GPUs, left out: spark.task.resource.gpu.amount" in done.stdout
     assert "prune    4 domains up to date" in done.stdout
 
 
-def test_local_mode_drops_gpu_settings_with_a_warning_instead_of_waiting(unbroken):
+def test_the_master_that_spark_submit_was_given_wins(unbroken):
+    """Two executor processes count with another tokenizer, so that there is something to do."""
     conf, _ = unbroken
-    gpu = ["--conf", "spark.task.resource.gpu.amount=1"]
-    done = run("spark-submit", *gpu, "jobs/count.py", "--conf", conf)
+    cluster = ["--master", "local-cluster[2,1,1024]"]
+    other = ["--set", "count.vocab_size=300"]
+    done = run("spark-submit", *cluster, "jobs/count.py", "--conf", conf, *other)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "local mode schedules no GPUs, left out: spark.task.resource.gpu.amount" in done.stdout
-    assert "0 documents counted, 300 known" in done.stdout
+    assert "session on local-cluster[2,1,1024]" in done.stdout
+    assert "300 documents counted, 0 known" in done.stdout
