@@ -70,7 +70,7 @@ demo: setup ## The main job on 10,000 real documents: text in, a mixture with it
 test: setup format lint types ## Format, lint, types, and all tests, with coverage.
 	@rm -f .coverage
 	@# Two at a time, a file each: whole runs in one process, everything else in the other.
-	@$(BIN)/python -m pytest tests -n 2 --dist loadfile --cov --cov-report=term --durations=10
+	@$(BIN)/python -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term --durations=10
 	@$(MAKE) --no-print-directory coverage
 
 coverage:

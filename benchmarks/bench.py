@@ -9,9 +9,11 @@ import os
 import platform
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 HERE = Path(__file__).parent
+RESULTS = HERE / "RESULTS.md"
 PARTS = {
     "embedders": "Embedders: speed and agreement with known sources",
     "embedding": "Embedding through Spark / the same model's encode in one process",
@@ -23,26 +25,36 @@ PARTS = {
 
 
 def main() -> int:
-    """Measure one after the other, since two at once would measure each other; 1 on a miss."""
-    chosen = sys.argv[1:] or list(PARTS)
-    done, missed = {}, []
-    for part in chosen:
+    """Measure one after the other, since two at once would measure each other; 1 on a miss.
+
+    The parts that are named, or all; sections of the others stay as they are.
+    """
+    missed = []
+    for part in sys.argv[1:] or PARTS:
         print(f"bench: {part}", flush=True)
         run = subprocess.run(
             [sys.executable, HERE / f"{part}.py"], stdout=subprocess.PIPE, text=True, check=False
         )
-        done[part] = run.stdout.strip()
+        text = run.stdout.strip()
         if run.returncode:
             missed.append(part)
-            done[part] += f"\n\n**Bar missed, or failed** (exit {run.returncode})."
-        print(done[part], flush=True)
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
-    lines = ["# Results", "", f"Written by `make bench` on {machine}.", ""]
-    for part, text in done.items():
-        lines += [f"## {PARTS[part]}", "", text, ""]
-    if chosen == list(PARTS):
-        (HERE / "RESULTS.md").write_text("\n".join(lines))
+            text += f"\n\n**Bar missed, or failed** (exit {run.returncode})."
+        print(text, flush=True)
+        write(PARTS[part], text)
     return int(bool(missed))
+
+
+def write(title: str, text: str) -> None:
+    """Put one section into RESULTS.md."""
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    known = {}
+    if RESULTS.exists():
+        _, *sections = RESULTS.read_text().split("\n## ")
+        known = {section.split("\n", 1)[0]: section.split("\n", 1)[1] for section in sections}
+    known[title] = f"\n{text}\n\n({datetime.now(UTC):%Y-%m-%d}, {machine})\n"
+    ordered = [f"## {name}\n{known[name]}" for name in PARTS.values() if name in known]
+    head = "# Results\n\nWritten by `make bench`, section by section.\n\n"
+    RESULTS.write_text(head + "\n".join(ordered))
 
 
 if __name__ == "__main__":

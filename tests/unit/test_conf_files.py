@@ -51,8 +51,12 @@ def test_the_paper_s_file_states_a_source_for_every_constant_of_the_search():
 
 def test_spark_submit_on_one_machine_has_the_settings_of_a_session_that_climb_starts():
     local = settings(ROOT / "conf" / "spark" / "local.conf")
-    for key, value in (DELTA | SMALL_MACHINE).items():
-        assert local[key] == value
+    # These defaults hold for every master that is submitted to: executors elsewhere could not reach
+    # a driver on loopback, so its address is left to climb's own session, which knows the master.
+    loopback = {"spark.driver.host", "spark.driver.bindAddress"}
+    assert not loopback & local.keys()
+    for key in (DELTA | SMALL_MACHINE).keys() - loopback:
+        assert local[key] == (DELTA | SMALL_MACHINE)[key]
     assert local["spark.driver.memory"] == load().spark.driver_memory
 
 
