@@ -61,7 +61,7 @@ def measure(spec: dict[str, object], texts: list[str], sources_N: np.ndarray) ->
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("embedder", nargs="*", help=f"of {', '.join(specs())}")
-    parser.add_argument("--per-file", type=int, default=100)
+    parser.add_argument("--per-file", type=int, default=40)
     args = parser.parse_args()
     texts, sources_N, _ = corpus(args.per_file)
     print(f"{len(texts):,} documents of {len(set(sources_N))} sources, one thread\n")

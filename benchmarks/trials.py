@@ -26,20 +26,22 @@ from climb.spark.store import Store
 from climb.spark.trials import train_all, train_one
 from climb.tokenizer import train_json
 
-TRIALS, SLOTS, REPEATS, BAR = 8, 2, 3, 0.9
-TOKENS = 100_000
+TRIALS, SLOTS, REPEATS, BAR = 6, 2, 3, 0.9
+TOKENS = 200_000
+N_IDS = 512
+"""Fewer than the tokenizer of the made-up words has."""
 PROXY = LlamaProxy(hidden=96, layers=2, heads=2, sequence=128, batch=16, learning_rate=8e-3)
 
 
 def runs(folder: Path) -> list[tuple[str, ProxyRun]]:
-    """Eight trials on two domains of random tokens, from random weights."""
+    """Trials on two domains of random tokens, from random weights."""
     rng = np.random.default_rng(0)
     words = [f"word{i}" for i in range(500)]
     (folder / "tokenizer.json").write_text(
         train_json([" ".join(rng.choice(words, 50)) for _ in range(500)], 1024)
     )
     for name in ("a", "b"):
-        np.save(folder / f"{name}.npy", rng.integers(0, 1024, TOKENS, dtype=np.uint16))
+        np.save(folder / f"{name}.npy", rng.integers(0, N_IDS, TOKENS, dtype=np.uint16))
     weights = np.linspace(0.1, 0.9, TRIALS)
     return [
         (

@@ -29,7 +29,7 @@ class StaticEmbedder:
     """Mean of token vectors, scaled to length 1; all zero where the table knows no token of a text.
 
     Order of words is lost and topic stays, which is what clusters are made of: on known sources
-    it agrees better than a small transformer, at a hundred times its speed (DECISIONS.md).
+    it agrees better than a small transformer, at sixty times its speed (DECISIONS.md).
     A vector depends on its own text alone, to the last bit.
 
     Source:
