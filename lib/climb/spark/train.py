@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from climb import tables
 from climb.config import Config
 from climb.progress import bar, say
@@ -34,19 +36,26 @@ def train_mixtures(store: Store, cfg: Config, bench: Bench) -> tuple[int, int, i
         ensure_base(store, bench)
         runs = [(name, bench.run(weights, seed)) for name, (_, weights, seed) in todo.items()]
         outcomes = train_all(store.session, bench.proxy, runs, slots)
+        # As in the search: models whose rows somebody deleted are written again.
+        start = store.version(tables.EVALUATIONS)
         for outcome in bar(outcomes, len(runs), "train", "model"):
             method, _, seed = todo[outcome.name]
             if outcome.status != "finished":
                 n_failed += 1
                 say("train", f"{method} seed {seed} {outcome.status}: {outcome.error}")
             else:
-                record(store, outcome, method, seed, bench.n_tokens)
+                rows = evaluation_rows(outcome, method, seed, bench.n_tokens)
+                once = f"{outcome.name}:{start}"
+                frame = store.frame(rows, tables.EVALUATIONS)
+                store.append(frame, tables.EVALUATIONS, once=once)
     return len(todo) - n_failed, n_failed, len(planned) - len(todo)
 
 
-def record(store: Store, outcome: Outcome, method: str, seed: int, n_tokens: int) -> None:
-    """Append a model's metrics, in one commit."""
-    rows = [
+def evaluation_rows(
+    outcome: Outcome, method: str, seed: int, n_tokens: int
+) -> list[dict[str, Any]]:
+    """A model's rows of `evaluations`, one a metric."""
+    return [
         {
             "model": outcome.name,
             "method": method,
@@ -58,4 +67,3 @@ def record(store: Store, outcome: Outcome, method: str, seed: int, n_tokens: int
         }
         for metric, value in sorted(outcome.metrics.items())
     ]
-    store.append(store.frame(rows, tables.EVALUATIONS), tables.EVALUATIONS, once=outcome.name)
