@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,75 +18,20 @@ from numpy.typing import NDArray
 from climb import advice
 from climb.config import build
 from climb.errors import InputError
-from climb.mixture import FeasibleSet, weights_by_name
+from climb.mixture import FeasibleSet
 from climb.objective import Objective
 from climb.predictor import Predictor
+from climb.rows import read_runs
 from climb.search.answer import recommend as best_mixture
 from climb.search.rounds import first_round
 from climb.search.rounds import propose as next_mixtures
 from climb.search.surrogate import FEWEST, Calibration, Surrogate
-from climb.search.trials import Trials
-from climb.sheet import DRIFT, METRIC, WEIGHT, Sheet, write_numbers, write_rows, write_text
+from climb.sheet import DRIFT, WEIGHT, Sheet, write_numbers, write_rows, write_text
 
 if TYPE_CHECKING:
     from climb.config.sections import SearchConfig
 
 Array = NDArray[np.float64]
-
-
-def read_runs(path: Path) -> tuple[Trials, str]:
-    """Read RUNS.csv: columns weight.<domain> and metric.<name>, optional seed and tokens.
-
-    Returns:
-        The runs, and a remark on what was set aside (empty when nothing was).
-
-    Raises:
-        InputError: anything in the file that cannot be used, with its row.
-    """
-    sheet = Sheet.read(path)
-    # Metrics in the order of their names: sums over them must not depend on the file's columns.
-    domains, metric_names = sheet.named(WEIGHT), tuple(sorted(sheet.named(METRIC)))
-    for prefix, what, names in ((WEIGHT, "domain", domains), (METRIC, "name", metric_names)):
-        if not names:
-            raise InputError(
-                f"{path} has no column {prefix}<{what}>; it has {', '.join(sheet.columns)}"
-            )
-    weights_TK = sheet.mixtures(domains)
-    metrics_TQ = sheet.numbers([METRIC + name for name in metric_names])
-    seeds_T = np.zeros(len(weights_TK))
-    if "seed" in sheet.columns:
-        seeds_T = sheet.numbers(["seed"])[:, 0]
-    _, first_T = np.unique(
-        np.column_stack([weights_TK, metrics_TQ, seeds_T]), axis=0, return_index=True
-    )
-    rows: list[dict[str, Any]] = [
-        {
-            "round": 0,
-            "method": "proposal",
-            "seed": int(seeds_T[t]),
-            "weights": weights_by_name(domains, weights_TK[t]),
-            "metrics": dict(zip(metric_names, metrics_TQ[t].tolist(), strict=True)),
-        }
-        for t in np.sort(first_T)
-    ]
-    doubles = sorted(set(range(len(sheet.rows))) - set(first_T.tolist()))
-    return Trials.from_rows(rows, domains, metric_names), _set_aside(sheet, doubles)
-
-
-def _set_aside(sheet: Sheet, doubles: Sequence[int]) -> str:
-    """What of a file was not used."""
-    remarks = []
-    if doubles:
-        named = ", ".join(str(t + 1) for t in doubles[:10]) + (", ..." if len(doubles) > 10 else "")
-        remarks.append(f"{len(doubles)} rows repeat another to the last digit, left out: {named}")
-    other = [
-        name
-        for name in sheet.columns
-        if name not in ("seed", "tokens") and not name.startswith((WEIGHT, METRIC))
-    ]
-    if other:
-        remarks.append(f"columns not used: {', '.join(other)}")
-    return "; ".join(remarks)
 
 
 def read_prior(path: Path, domains: Sequence[str], cfg: SearchConfig) -> FeasibleSet:

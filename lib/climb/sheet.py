@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,25 +24,34 @@ WEIGHT, METRIC = "weight.", "metric."
 DRIFT = 0.01
 """Rows of weights that sum to 1 within this are normalised; printed decimals drift so far."""
 
+_CELL = 40
+"""Characters of a cell that a message shows."""
+
 
 @dataclass(frozen=True, eq=False)
 class Sheet:
-    """A CSV file of numbers, every cell checked."""
+    """A CSV file of numbers, every cell checked. Rows are counted from 1, after the header."""
 
     path: Path
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
     @classmethod
-    def read(cls, path: Path) -> Sheet:
-        """Read a file whole.
+    def read(cls, path: Path, *, any_width: bool = False) -> Sheet:
+        """Read a file whole; a line without any text is no row.
+
+        Args:
+            path: the file.
+            any_width: keep rows of another width than the header, for a caller that names them.
 
         Raises:
             InputError: no such file, not text, no header, a column twice, or a row of another
                 width.
         """
         try:
-            lines = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")))
+            text = io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")
+            # Strict: a quote that is never closed would swallow the rest of the file as one cell.
+            lines = list(csv.reader(text, strict=True))
         except OSError as error:
             raise InputError(f"{path}: {error.strerror}") from error
         except (UnicodeDecodeError, csv.Error) as error:
@@ -51,19 +60,44 @@ class Sheet:
         if not lines:
             raise InputError(f"{path} is empty; it needs a header row")
         columns = tuple(cell.strip() for cell in lines[0])
+        broken = [name for name in columns if len(name.splitlines()) > 1]
+        if broken:
+            raise InputError(f"{path}: the header has a line break in {shown(broken[0])}")
         twice = sorted(name for name, count in Counter(columns).items() if count > 1)
         if twice:
             raise InputError(f"{path}: the header names {', '.join(map(repr, twice))} twice")
-        for number, line in enumerate(lines[1:], start=1):
-            if len(line) != len(columns):
-                raise InputError(
-                    f"{path}, row {number}: {len(line)} cells, but the header has {len(columns)}"
-                )
-        return cls(path, columns, tuple(tuple(line) for line in lines[1:]))
+        sheet = cls(path, columns, tuple(tuple(line) for line in lines[1:]))
+        if not any_width:
+            sheet._refuse(
+                [(n, fault) for n, row in sheet.numbered() if (fault := sheet.misfit(row))]
+            )
+        return sheet
+
+    def numbered(self) -> Iterator[tuple[int, tuple[str, ...]]]:
+        """The rows with their numbers."""
+        return enumerate(self.rows, start=1)
 
     def named(self, prefix: str) -> tuple[str, ...]:
         """What follows the prefix in the columns that have it."""
         return tuple(name.removeprefix(prefix) for name in self.columns if name.startswith(prefix))
+
+    def place(self, name: str) -> int:
+        """Where a column stands.
+
+        Raises:
+            InputError: there is none of that name.
+        """
+        if name not in self.columns:
+            raise InputError(
+                f"{self.path} has no column {name!r}; it has {', '.join(self.columns)}"
+            )
+        return self.columns.index(name)
+
+    def misfit(self, row: Sequence[str]) -> str:
+        """What is wrong with the width of a row; empty if nothing is."""
+        if len(row) == len(self.columns):
+            return ""
+        return f"{len(row)} cells, but the header has {len(self.columns)}"
 
     def numbers(self, names: Sequence[str]) -> Array:
         """Columns as numbers, shape (rows, names).
@@ -71,20 +105,20 @@ class Sheet:
         Raises:
             InputError: a column that is missing, or a cell that is not a finite number.
         """
-        for name in names:
-            if name not in self.columns:
-                raise InputError(
-                    f"{self.path} has no column {name!r}; it has {', '.join(self.columns)}"
-                )
-        places = [self.columns.index(name) for name in names]
-        values = [
-            [
-                self._number(number, name, row[place])
-                for name, place in zip(names, places, strict=True)
-            ]
-            for number, row in enumerate(self.rows, start=1)
-        ]
-        return np.array(values, dtype=np.float64).reshape(len(self.rows), len(names))
+        places = [self.place(name) for name in names]
+        values = np.full((len(self.rows), len(names)), np.nan)
+        faults = []
+        for number, row in self.numbered():
+            found = [finite(row[place]) for place in places]
+            wrong = [i for i, value in enumerate(found) if value is None]
+            if wrong:
+                i = wrong[0]
+                fault = f"column {names[i]!r} holds {shown(row[places[i]])}"
+                faults.append((number, f"{fault}; it must be a finite number"))
+            else:
+                values[number - 1] = found
+        self._refuse(faults)
+        return values
 
     def mixtures(self, domains: Sequence[str]) -> Array:
         """The columns `weight.<domain>`, shape (rows, K); small drift from a sum of 1 is mended.
@@ -100,36 +134,76 @@ class Sheet:
                 f"(missing: {', '.join(missing) or 'none'}; unknown: {', '.join(more) or 'none'})"
             )
         weights_MK = self.numbers([WEIGHT + domain for domain in domains])
-        for number, weights_K in enumerate(weights_MK, start=1):
-            total = math.fsum(weights_K)  # exact, so that the order of columns changes nothing
-            if weights_K.min() < 0.0 or abs(total - 1.0) > DRIFT:
-                raise InputError(
-                    f"{self.path}, row {number}: weights sum to {total:.6g} and the smallest is "
-                    f"{weights_K.min():.6g}; a mixture is non-negative and sums to 1"
-                )
-            weights_K /= total
+        rows = list(enumerate(weights_MK.tolist(), start=1))
+        self._refuse([(n, fault) for n, weights in rows if (fault := no_mixture(weights))])
+        totals_M = np.array([total(weights) for _, weights in rows])
+        weights_MK /= totals_M[:, None]
         return weights_MK
 
-    def _number(self, row: int, name: str, cell: str) -> float:
-        try:
-            value = float(cell)
-        except ValueError:
-            value = float("nan")
-        if not np.isfinite(value):
-            raise InputError(
-                f"{self.path}, row {row}: column {name!r} holds {cell!r}; it must be a finite "
-                "number"
-            )
-        return value
+    def _refuse(self, faults: Sequence[tuple[int, str]]) -> None:
+        refuse(self.path, len(self.rows), [(f"row {n}", fault) for n, fault in faults])
+
+
+def refuse(path: Path, n_rows: int, faults: Sequence[tuple[str, str]], advice: str = "") -> None:
+    """Raise what is wrong with rows of a file, if anything is: how many, and the first three.
+
+    Args:
+        path: the file.
+        n_rows: how many rows it has.
+        faults: which row, and what is wrong with it.
+        advice: what would help.
+
+    Raises:
+        InputError: there are faults.
+    """
+    if faults:
+        first = "; ".join(f"{row}: {fault}" for row, fault in faults[:3])
+        more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise InputError(
+            f"{path}: {len(faults)} of {n_rows} rows cannot be used: {first}{more}{advice}"
+        )
+
+
+def finite(text: str) -> float | None:
+    """A cell as a finite number, or None; Python's own digit groups (1_000) are no number here."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and "_" not in text else None
+
+
+def total(weights: Sequence[float]) -> float:
+    """The sum of weights, exact, so that the order of columns changes nothing."""
+    try:
+        return math.fsum(weights)
+    except OverflowError:
+        return math.inf
+
+
+def no_mixture(weights: Sequence[float]) -> str:
+    """Why weights are no mixture; empty if they are one, up to drift."""
+    if min(weights) >= 0.0 and abs(total(weights) - 1.0) <= DRIFT:
+        return ""
+    return (
+        f"weights sum to {total(weights):.6g} and the smallest is {min(weights):.6g}; a mixture "
+        "is non-negative and sums to 1"
+    )
+
+
+def shown(text: str) -> str:
+    """A cell as a message shows it: quoted, on one line, and not too long."""
+    return repr(text if len(text) <= _CELL else text[:_CELL] + "...")
 
 
 def write_numbers(path: Path, header: Sequence[str], values_MX: Array) -> None:
     """Write numbers with all their digits; whole ones without a point."""
-    rows = [[_cell(value) for value in row] for row in values_MX.tolist()]
+    rows = [[cell(value) for value in row] for row in values_MX.tolist()]
     write_rows(path, header, rows)
 
 
-def _cell(value: float) -> float | int:
+def cell(value: float) -> float | int:
+    """A number as it is written: whole ones without a point."""
     return int(value) if value.is_integer() else value
 
 
