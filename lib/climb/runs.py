@@ -25,6 +25,7 @@ from climb.rows import read_runs
 from climb.search.answer import recommend as best_mixture
 from climb.search.rounds import first_round
 from climb.search.rounds import propose as next_mixtures
+from climb.search.searcher import Problem
 from climb.search.surrogate import FEWEST, Calibration, Surrogate
 from climb.sheet import DRIFT, WEIGHT, Sheet, write_numbers, write_rows, write_text
 
@@ -127,13 +128,14 @@ def propose(runs: Path, prior: Path, out: Path, n: int, cfg: SearchConfig, objec
     space = read_prior(prior, trials.domains, cfg)
     wanted = Objective.parse(objective, trials.metric_names)
     learned = len(trials.repeats().counts_D) >= FEWEST
+    # All runs are of round 0; the mixtures wanted are round 1.
+    wide = cfg.model_copy(update={"trials_per_round": (len(trials), n)})
+    problem = Problem.of(space, wanted, wide)
     if learned:
-        predictor: Predictor = build(cfg.predictor, Predictor)
-        # All runs are of round 0; the mixtures wanted are round 1.
-        wide = cfg.model_copy(update={"trials_per_round": (len(trials), n)})
-        weights_MK = next_mixtures(trials, 1, space, wanted, predictor, wide)
+        weights_MK = next_mixtures(trials, 1, problem)
     else:
-        weights_MK = first_round(space, n, cfg)
+        ordered, back_K = problem.by_name()
+        weights_MK = first_round(n, ordered)[:, back_K]
     write_numbers(out, [WEIGHT + domain for domain in space.domains], weights_MK)
     return advice.proposed(n, len(trials), learned, remark, out)
 
@@ -153,7 +155,7 @@ def recommend(runs: Path, prior: Path, out: Path, cfg: SearchConfig, objective: 
     trials, remark = read_runs(runs)
     space = read_prior(prior, trials.domains, cfg)
     wanted = Objective.parse(objective, trials.metric_names)
-    answer = best_mixture(trials, space, wanted, build(cfg.predictor, Predictor), cfg)
+    answer = best_mixture(trials, Problem.of(space, wanted, cfg))
     epochs_K = space.epochs(answer.weights_K, cfg.target_tokens)
     columns = (answer.weights_K.tolist(), space.natural_K.tolist(), epochs_K.tolist())
     write_rows(

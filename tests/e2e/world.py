@@ -102,7 +102,6 @@ def write_conf(folder, corpus, root):
             "trials_per_round": [5, 2],
             "anchor_seeds": 2,
             "candidates": 200,
-            "pick_from_top": 20,
             "target_tokens": 20_000,
             "max_share_ratio": None,
         },

@@ -38,7 +38,6 @@ def settings(root, **proxy):
             "search.trials_per_round=[6, 4]",
             "search.anchor_seeds=2",
             "search.candidates=300",
-            "search.pick_from_top=30",
             "search.target_tokens=1_000_000",
             "search.max_epochs=8",
             "search.max_share_ratio=null",

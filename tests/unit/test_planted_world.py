@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from climb.config import build, load
-from climb.predictor import Predictor
-from climb.search import anchors, propose, recommend
+from climb.config import load
+from climb.search import Problem, anchors, propose, recommend
 from climb.testing.world import PlantedWorld
 
 NOISE = 0.1
@@ -23,22 +22,20 @@ def settings(per_round, seed):
             f"search.trials_per_round={list(per_round)}",
             f"search.seed={seed}",
             "search.candidates=500",
-            "search.pick_from_top=64",
         ]
     ).search
 
 
 def search(world, per_round, anchor_seeds, seed):
     """Every round of a search, each trained by the fake proxy: the trials and the answer."""
-    cfg = settings(per_round, seed)
-    predictor = build(cfg.predictor, Predictor)  # the one that is shipped
+    problem = Problem.of(world.space, world.objective, settings(per_round, seed))
     rows = [world.trial(w_K, 0, m, s) for m, w_K, s in anchors(world.space, anchor_seeds)]
     for round_ in range(len(per_round)):
         known = world.trials(rows)
-        asked_MK = propose(known, round_, world.space, world.objective, predictor, cfg)
+        asked_MK = propose(known, round_, problem)
         rows += [world.trial(w_K, round_, "proposal", 0) for w_K in asked_MK]
     trials = world.trials(rows)
-    return trials, recommend(trials, world.space, world.objective, predictor, cfg)
+    return trials, recommend(trials, problem)
 
 
 @pytest.mark.slow

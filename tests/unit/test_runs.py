@@ -14,7 +14,6 @@ from climb.testing.world import PlantedWorld
 CFG = load(
     settings=[
         "search.candidates=300",
-        "search.pick_from_top=64",
         "search.target_tokens=200000000",
         "search.predictor={use: climb.predictor.stack:StackPredictor}",
     ]

@@ -10,10 +10,11 @@ from climb.errors import ComponentError, SearchError
 from climb.mixture import FeasibleSet
 from climb.objective import Objective
 from climb.predictor import Predict
-from climb.search import Gain, Trials, anchors, compare, propose, recommend
+from climb.search import Gain, Problem, Trials, anchors, compare, propose, recommend
 from climb.search.evidence import evidence
+from climb.search.promising import PromisingSearcher, promising
 from climb.search.refine import refine
-from climb.search.rounds import first_round, promising, spread_out
+from climb.search.rounds import first_round, spread_out
 from climb.search.surrogate import Calibration, Surrogate
 
 DOMAINS = ("a", "b", "c", "d")
@@ -24,7 +25,6 @@ CFG = load(
     settings=[
         "search.trials_per_round=[12,8,6]",
         "search.candidates=300",
-        "search.pick_from_top=60",
         "search.seed=1",
     ]
 ).search
@@ -75,8 +75,13 @@ class Broken:
         return lambda w: (np.full(len(w), self.value), np.zeros(len(w)))
 
 
-def ask(rows, round_, space=SPACE):
-    return propose(told(rows), round_, space, OBJECTIVE, Quadratic(), CFG)
+def problem(space=SPACE, predictor=None, cfg=CFG, searcher=None):
+    searcher = searcher or PromisingSearcher(pick_from_top=60)
+    return Problem(space, OBJECTIVE, predictor or Quadratic(), searcher, cfg)
+
+
+def ask(rows, round_):
+    return propose(told(rows), round_, problem())
 
 
 def searched(noise=0.0):
@@ -135,7 +140,7 @@ def test_anchors_are_natural_and_uniform_inside_the_set_with_every_seed():
 
 
 def test_the_first_round_fills_the_set_better_than_plain_draws():
-    chosen_MK = first_round(SPACE, 12, CFG)
+    chosen_MK = first_round(12, problem())
     assert SPACE.contains(chosen_MK).all()
     plain_MK = SPACE.sample(np.random.default_rng(0), 12, concentration=(0.1, 5), temperature=0.5)
 
@@ -173,10 +178,10 @@ def test_permuting_domains_permutes_proposals_and_answer():
     turned = SPACE.reordered(order)
     trials = Trials.from_rows(rows, turned.domains, ("x.bpb", "y.bpb"))
     for round_ in (0, 1):
-        there_MK = propose(trials, round_, turned, OBJECTIVE, Quadratic(), CFG)
+        there_MK = propose(trials, round_, problem(turned))
         np.testing.assert_array_equal(there_MK, ask(rows, round_)[:, order])
-    here = recommend(told(rows), SPACE, OBJECTIVE, Quadratic(), CFG)
-    there = recommend(trials, turned, OBJECTIVE, Quadratic(), CFG)
+    here = recommend(told(rows), problem())
+    there = recommend(trials, problem(turned))
     np.testing.assert_array_equal(there.weights_K, here.weights_K[order])
     assert there.gain == here.gain
 
@@ -184,7 +189,7 @@ def test_permuting_domains_permutes_proposals_and_answer():
 def test_equal_seeds_give_equal_bytes_and_other_seeds_other_mixtures():
     assert ask([], 0).tobytes() == ask([], 0).tobytes()
     other = CFG.model_copy(update={"seed": 2})
-    assert not np.array_equal(first_round(SPACE, 12, other), ask([], 0))
+    assert not np.array_equal(first_round(12, problem(cfg=other)), ask([], 0))
 
 
 def test_a_round_that_is_not_configured_is_refused():
@@ -201,10 +206,10 @@ def test_too_few_mixtures_cannot_be_learned_from():
 def test_a_set_with_one_mixture_has_nothing_to_search():
     fixed = FeasibleSet.of(DOMAINS, [1, 2, 3, 4], target_tokens=10.0, max_epochs=1.0)
     with pytest.raises(SearchError, match="gave 0 distinct mixtures of 12 wanted"):
-        first_round(fixed, 12, CFG)
+        first_round(12, problem(fixed))
     rows = [row(w) for w in ask([], 0)]
     with pytest.raises(SearchError, match="distinct mixtures of 8 wanted"):
-        propose(told(rows), 1, fixed, OBJECTIVE, Quadratic(), CFG)
+        propose(told(rows), 1, problem(fixed))
 
 
 @pytest.mark.parametrize("broken", [Broken(), Broken(value=np.inf)], ids=["nan", "inf"])
@@ -226,12 +231,13 @@ def test_candidates_near_each_other_are_not_both_chosen():
 
 @pytest.mark.parametrize("pick_from_top", [8, 12])
 def test_few_best_candidates_that_lie_near_each_other_still_give_a_whole_round(pick_from_top):
-    cfg = CFG.model_copy(update={"pick_from_top": pick_from_top})
+    searcher = PromisingSearcher(pick_from_top=pick_from_top)
     for seed in range(5):
-        cfg = cfg.model_copy(update={"seed": seed})
-        first = told([row(w) for w in first_round(SPACE, 12, cfg)])
+        cfg = CFG.model_copy(update={"seed": seed})
         # A surface without spread: the candidates of highest mean crowd around one place.
-        second_MK = propose(first, 1, SPACE, OBJECTIVE, Quadratic(spread=0.0), cfg)
+        crowded = problem(predictor=Quadratic(spread=0.0), cfg=cfg, searcher=searcher)
+        first = told([row(w) for w in first_round(12, crowded)])
+        second_MK = propose(first, 1, crowded)
         assert len(np.unique(second_MK.round(6), axis=0)) == 8
 
 
@@ -255,7 +261,7 @@ def test_refining_climbs_to_the_top_inside_the_set_and_never_goes_down():
 
 
 def test_the_answer_is_the_optimum_with_a_gain_that_holds_the_truth():
-    answer = recommend(told(searched(noise=0.01)), SPACE, OBJECTIVE, Quadratic(), CFG)
+    answer = recommend(told(searched(noise=0.01)), problem())
     np.testing.assert_allclose(answer.weights_K, BEST_K, atol=0.06)
     truth = np.square(0.25 - BEST_K).sum()
     assert answer.gain.low < truth < answer.gain.high
@@ -271,9 +277,9 @@ def test_the_answer_is_the_optimum_with_a_gain_that_holds_the_truth():
 
 def test_measuring_the_answer_does_not_change_it():
     rows = searched(noise=0.01)
-    first = recommend(told(rows), SPACE, OBJECTIVE, Quadratic(), CFG)
+    first = recommend(told(rows), problem())
     rows += [row(first.weights_K, 3, "found", seed, noise=0.3) for seed in range(3)]
-    second = recommend(told(rows), SPACE, OBJECTIVE, Quadratic(), CFG)
+    second = recommend(told(rows), problem())
     np.testing.assert_array_equal(first.weights_K, second.weights_K)
     assert first.gain == second.gain
 
@@ -282,10 +288,10 @@ def test_where_nothing_can_be_learned_no_gain_is_claimed():
     claimed = 0
     for seed in range(12):
         rng = np.random.default_rng(seed)
-        rows = [row(w) for w in first_round(SPACE, 24, CFG)]
+        rows = [row(w) for w in first_round(24, problem())]
         for one in rows:
             one["metrics"] = {"x.bpb": rng.normal(), "y.bpb": rng.normal()}
-        answer = recommend(told(rows), SPACE, OBJECTIVE, Quadratic(spread=0.3), CFG)
+        answer = recommend(told(rows), problem(predictor=Quadratic(spread=0.3)))
         claimed += answer.verdict == "gain"
     assert claimed <= 1
 
@@ -349,12 +355,12 @@ def test_an_interval_that_holds_zero_is_no_gain():
 
 def test_the_evidence_shows_quality_round_by_round():
     rows = searched(noise=0.01)
-    answer = recommend(told(rows), SPACE, OBJECTIVE, Quadratic(), CFG)
-    shown = evidence(told(rows), answer, OBJECTIVE, Quadratic(), CFG)
+    answer = recommend(told(rows), problem())
+    shown = evidence(told(rows), answer, problem())
     assert [r["round"] for r in shown["quality"]["rounds"]] == [0, 1, 2]
     assert len(shown["cross_validated"]) == answer.n_mixtures
-    early = [row(w) for w in np.eye(4)[:2]] + [row(w, 1) for w in first_round(SPACE, 12, CFG)]
-    only_late = evidence(told(early), answer, OBJECTIVE, Quadratic(), CFG)
+    early = [row(w) for w in np.eye(4)[:2]] + [row(w, 1) for w in first_round(12, problem())]
+    only_late = evidence(told(early), answer, problem())
     assert [r["round"] for r in only_late["quality"]["rounds"]] == [1]
     assert only_late["noise"] == pytest.approx(
         {"x.bpb": answer.noise_Q[0], "y.bpb": answer.noise_Q[1]}

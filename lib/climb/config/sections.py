@@ -149,11 +149,15 @@ class SearchConfig(Section):
 
     predictor: PluginSpec
 
-    candidates: PositiveInt
-    """Mixtures that the predictor ranks before every round after the first."""
+    searcher: PluginSpec
+    """What chooses the mixtures of every round, and the answer."""
 
-    pick_from_top: PositiveInt
-    """A round is drawn from this many best-ranked candidates."""
+    candidates: PositiveInt
+    """Mixtures that the predictor ranks before every round after the first, and for the answer."""
+
+    max_drop: NonNegativeFloat | None
+    """No metric of the objective may be predicted worse than at natural proportions by more than
+    this, in its own unit; null: only the score counts."""
 
     concentration: tuple[PositiveFloat, PositiveFloat]
     """Range of the Dirichlet strength, drawn log-uniformly. NVIDIA's recipe: 0.1 to 5."""
@@ -181,16 +185,6 @@ class SearchConfig(Section):
         if value[0] > value[1]:
             raise ValueError(f"the range is {list(value)}; the first must not exceed the second")
         return value
-
-    @model_validator(mode="after")
-    def _enough_to_pick_from(self) -> Self:
-        largest_later_round = max(self.trials_per_round[1:], default=0)
-        if not largest_later_round <= self.pick_from_top <= self.candidates:
-            raise ValueError(
-                f"pick_from_top is {self.pick_from_top}; it must lie between the largest "
-                f"later round ({largest_later_round}) and candidates ({self.candidates})"
-            )
-        return self
 
 
 class MixConfig(Section):

@@ -6,21 +6,17 @@ Axes: T trials, D distinct mixtures, K domains, Q metrics of the objective, M mi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from climb.mixture import FeasibleSet
-from climb.objective import Objective
 from climb.predictor import Predictor
 from climb.search.compare import Gain
-from climb.search.rounds import STAGE_ANSWER, by_name, climb_to_top, draw
+from climb.search.height import fitted
+from climb.search.rounds import kept_inside
+from climb.search.searcher import Problem
 from climb.search.surrogate import Calibration, Surrogate
 from climb.search.trials import Trials
-
-if TYPE_CHECKING:
-    from climb.config.sections import SearchConfig
 
 Array = NDArray[np.float64]
 
@@ -64,34 +60,29 @@ class Recommendation:
         return self.gain.verdict
 
 
-def recommend(
-    trials: Trials,
-    space: FeasibleSet,
-    objective: Objective,
-    predictor: Predictor,
-    cfg: SearchConfig,
-) -> Recommendation:
-    """Find the optimum of the predicted score, and judge it by what held-out trials say.
+def recommend(trials: Trials, problem: Problem) -> Recommendation:
+    """Ask the searcher for its answer, and judge it by what held-out trials say.
 
     A predicted gain counts only as far as predictions for held-out mixtures came true (see
     `_gain`). Trials of the answer itself are left out: measuring it must not change it.
 
     Raises:
         SearchError: fewer than 4 distinct mixtures.
+        ComponentError: the searcher's answer is no mixture.
     """
-    assert trials.domains == space.domains, "one order of domains for trials and set"
-    ordered, back_K = by_name(space)
+    assert trials.domains == problem.space.domains, "one order of domains for trials and set"
+    ordered, back_K = problem.by_name()
+    space, objective = ordered.space, ordered.wanted
     known = trials.unanswered().reordered(np.argsort(back_K))
-    surrogate = Surrogate.fit(known, objective, predictor)
-    rng = np.random.default_rng([cfg.seed, STAGE_ANSWER])
-    drawn_NK = draw(ordered, rng, cfg.candidates, cfg)
-    best_K = climb_to_top(drawn_NK, known.weights_TK, ordered, surrogate, rng)[0]
-    calibration, quality = judge(surrogate, known, predictor, cfg.seed)
-    fixed_MK = np.stack([best_K, ordered.project(ordered.natural_K), ordered.uniform_K])
+    surrogate = fitted(known, ordered).surrogate
+    answer_K = ordered.searcher.answer(known, ordered)
+    best_K = kept_inside(answer_K, (len(back_K),), ordered)
+    calibration, quality = judge(surrogate, known, ordered.predictor, ordered.cfg.seed)
+    fixed_MK = np.stack([best_K, space.project(space.natural_K), space.uniform_K])
     mean_M, std_M = calibration.applied(*surrogate.score(fixed_MK))
     gains = [_gain(surrogate, calibration, known, fixed_MK[[0, m]]) for m in (1, 2)]
     return Recommendation(
-        space.domains,
+        problem.space.domains,
         best_K[back_K],
         *(float(mean_M[0]), float(std_M[0])),
         *(float(mean_M[1]), float(std_M[1])),

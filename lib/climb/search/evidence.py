@@ -5,28 +5,18 @@ Axes: T trials, D distinct mixtures, Q metrics of the objective.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from climb.errors import SearchError
-from climb.objective import Objective
-from climb.predictor import Predictor
 from climb.search.answer import Recommendation, judge
+from climb.search.searcher import Problem
 from climb.search.surrogate import Surrogate
 from climb.search.trials import Trials
 
-if TYPE_CHECKING:
-    from climb.config.sections import SearchConfig
 
-
-def evidence(
-    trials: Trials,
-    answer: Recommendation,
-    objective: Objective,
-    predictor: Predictor,
-    cfg: SearchConfig,
-) -> dict[str, Any]:
+def evidence(trials: Trials, answer: Recommendation, problem: Problem) -> dict[str, Any]:
     """What a reader needs to believe an answer or not, as plain JSON values.
 
     Returns:
@@ -36,12 +26,13 @@ def evidence(
         of the gain) and the number of trials.
     """
     known = trials.unanswered()
-    surrogate = Surrogate.fit(known, objective, predictor)
-    predicted_D, _ = surrogate.combine(*surrogate.held_out(predictor, cfg.seed))
+    surrogate = Surrogate.fit(known, problem.wanted, problem.predictor)
+    held = surrogate.held_out(problem.predictor, problem.cfg.seed)
+    predicted_D, _ = surrogate.combine(*held)
     measured_D = surrogate.repeats.means_DQ @ surrogate.signs_Q
     noise = dict(zip(answer.metric_names, map(float, answer.noise_Q), strict=True))
     return {
-        "quality": {"rounds": quality_by_round(known, objective, predictor, cfg.seed)},
+        "quality": {"rounds": quality_by_round(known, problem)},
         "cross_validated": [
             {"predicted": float(p), "measured": float(m)}
             for p, m in zip(predicted_D, measured_D, strict=True)
@@ -55,18 +46,16 @@ def evidence(
     }
 
 
-def quality_by_round(
-    known: Trials, objective: Objective, predictor: Predictor, seed: int
-) -> list[dict[str, Any]]:
+def quality_by_round(known: Trials, problem: Problem) -> list[dict[str, Any]]:
     """Held-out Spearman correlations of what could be fitted after each round."""
     rounds = []
     for round_ in range(int(known.rounds_T.max()) + 1):
         earlier = known.before(round_ + 1)
         try:
-            surrogate = Surrogate.fit(earlier, objective, predictor)
+            surrogate = Surrogate.fit(earlier, problem.wanted, problem.predictor)
         except SearchError:  # too few mixtures yet: no quality to speak of
             continue
-        _, quality = judge(surrogate, earlier, predictor, seed)
+        _, quality = judge(surrogate, earlier, problem.predictor, problem.cfg.seed)
         rounds.append({"round": round_, "n_trials": len(earlier), "spearman": _plain(quality)})
     return rounds
 

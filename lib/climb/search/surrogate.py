@@ -114,15 +114,19 @@ class Surrogate:
         """Mean and spread of the score, shapes (M,); the spread is not calibrated yet."""
         return self.combine(*self.metrics(weights_MK))
 
-    def mean(self, weights_MK: Array) -> Array:
-        """Mean of the score alone, shape (M,): what climbing asks thousands of times."""
+    def means(self, weights_MK: Array) -> Array:
+        """Mean of every metric, shape (M, Q), without the spread, which costs more."""
         means = [
             predict.mean(weights_MK)
             if isinstance(predict, JointPredict)
             else predict(weights_MK)[0]
             for predict in self.predicts_Q
         ]
-        return np.asarray(np.stack(means, axis=1) @ self.signs_Q)
+        return np.stack(means, axis=1)
+
+    def mean(self, weights_MK: Array) -> Array:
+        """Mean of the score alone, shape (M,): what climbing asks thousands of times."""
+        return np.asarray(self.means(weights_MK) @ self.signs_Q)
 
     def difference_std(self, one_K: Array, other_K: Array) -> float:
         """Spread of the difference of two mixtures' scores; errors that they share cancel out."""

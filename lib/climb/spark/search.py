@@ -14,15 +14,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from climb import tables
-from climb.config import Config, build
+from climb.config import Config
 from climb.errors import ConfigError, SearchError
 from climb.mixture import FeasibleSet, weights_by_name
 from climb.objective import Objective
-from climb.predictor import Array, Predictor
+from climb.predictor import Array
 from climb.progress import bar, say
 from climb.search import Gain, Recommendation, Trials, anchors, compare, propose, recommend
 from climb.search.evidence import evidence
-from climb.search.rounds import first_round
+from climb.search.searcher import Problem
 from climb.spark.bench import Bench, ensure_base, trial_bench
 from climb.spark.session import parallel_slots
 from climb.spark.store import Store
@@ -48,8 +48,13 @@ class Study:
     store: Store
     cfg: Config
     bench: Bench
-    space: FeasibleSet
-    predictor: Predictor
+    problem: Problem
+    """Without an objective: which metrics there are, the first trials show."""
+
+    @property
+    def space(self) -> FeasibleSet:
+        """The mixtures that the target run can be trained on."""
+        return self.problem.space
 
     def plan(self, round_: int, method: str, weights_K: Array, seed: int) -> Planned:
         """Name a trial of this mixture."""
@@ -81,9 +86,10 @@ class Study:
         names = sorted(finished[0]["metrics"])
         return Trials.from_rows(finished, self.space.domains, names)
 
-    def objective(self, trials: Trials) -> Objective:
-        """The configured objective over the metrics that the trials have."""
-        return Objective.parse(self.cfg.search.objective, trials.metric_names)
+    def scored(self, trials: Trials) -> Problem:
+        """The problem with the configured objective over the metrics that the trials have."""
+        objective = Objective.parse(self.cfg.search.objective, trials.metric_names)
+        return self.problem.scored_by(objective)
 
 
 def open_study(store: Store, cfg: Config) -> Study:
@@ -106,7 +112,7 @@ def open_study(store: Store, cfg: Config) -> Study:
         max_share_ratio=cfg.search.max_share_ratio,
         min_weight=cfg.search.min_weight,
     )
-    return Study(store, cfg, trial_bench(store, cfg), space, build(cfg.search.predictor, Predictor))
+    return Study(store, cfg, trial_bench(store, cfg), Problem.of(space, None, cfg.search))
 
 
 def train_round(study: Study, plan: Sequence[Planned]) -> tuple[int, int]:
@@ -170,11 +176,11 @@ def plan_round(study: Study, round_: int, earlier: Sequence[Planned]) -> list[Pl
             study.plan(0, method, weights_K, seed)
             for method, weights_K, seed in anchors(study.space, cfg.anchor_seeds)
         ]
-        weights_MK = first_round(study.space, cfg.trials_per_round[0], cfg)
+        nothing = Trials.from_rows([], study.space.domains, ())
+        weights_MK = propose(nothing, 0, study.problem)
     else:
         plan, trials = [], study.trials(earlier)
-        objective = study.objective(trials)
-        weights_MK = propose(trials, round_, study.space, objective, study.predictor, cfg)
+        weights_MK = propose(trials, round_, study.scored(trials))
     return plan + [study.plan(round_, "proposal", weights_K, 0) for weights_K in weights_MK]
 
 
@@ -197,7 +203,7 @@ def search(study: Study) -> tuple[list[Planned], Recommendation, int]:
         mirror(study.store, study.cfg)
     trials = study.trials(plan)
     say("search", "fitting the answer")
-    answer = recommend(trials, study.space, study.objective(trials), study.predictor, cfg)
+    answer = recommend(trials, study.scored(trials))
     last = len(cfg.trials_per_round)
     confirm = [
         study.plan(last, "found", answer.weights_K, seed) for seed in range(cfg.anchor_seeds)
@@ -211,9 +217,11 @@ def mixture_rows(
 ) -> list[dict[str, Any]]:
     """Rows of the table `mixtures`: found, natural and uniform, with the evidence."""
     trials = study.trials(plan)
-    objective = study.objective(trials)
-    direct = {name: compare(trials, objective, "found", name) for name in ("natural", "uniform")}
-    shown = evidence(trials, answer, objective, study.predictor, study.cfg.search) | {
+    problem = study.scored(trials)
+    direct = {
+        name: compare(trials, problem.wanted, "found", name) for name in ("natural", "uniform")
+    }
+    shown = evidence(trials, answer, problem) | {
         "objective": study.cfg.search.objective,
         "n_failed": len(study.recorded(plan)) - len(trials),
         "plan": [[p.trial_id, p.round_, p.method, p.seed] for p in plan],
