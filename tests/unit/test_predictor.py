@@ -8,10 +8,9 @@ from scipy.optimize import check_grad
 from scipy.stats import spearmanr
 
 from climb.predictor import JointPredict, in_canonical_order
-from climb.predictor import powerlaw as law
 from climb.predictor import process as gaussian
 from climb.predictor.gp import GPPredictor
-from climb.predictor.powerlaw import PowerLawPredictor
+from climb.predictor.powerlaw import PowerLawPredictor, power_law
 from climb.predictor.stack import StackPredictor
 from climb.predictor.xgb import XGBoostPredictor
 from climb.testing.contracts import check_predictor
@@ -132,8 +131,8 @@ def test_the_gradients_are_those_of_the_functions():
     weights_MK, at_P = rng.dirichlet(np.ones(3), size=2), rng.normal(size=8) * 0.3
     for m in range(2):
         off = check_grad(
-            lambda p, m=m: law._law(p, weights_MK)[0][m],
-            lambda p, m=m: law._law(p, weights_MK)[1][m],
+            lambda p, m=m: power_law(p, weights_MK)[0][m],
+            lambda p, m=m: power_law(p, weights_MK)[1][m],
             at_P,
         )
         assert off < 1e-5
