@@ -23,8 +23,8 @@ PLUG_INS = {"ingest", "embed", "quality", "proxy", "predictor", "report", "testi
 PURE = {"numpy", "scipy", "yaml"}
 HEAVY = {
     "pyspark", "delta", "pandas", "pyarrow", "torch", "transformers", "tokenizers", "safetensors",
-    "sentence_transformers", "fasttext", "sklearn", "xgboost", "mlflow",
-    "jinja2", "tqdm",
+    "sentence_transformers", "fasttext", "sklearn", "xgboost", "lightgbm",
+    "botorch", "gpytorch", "mlflow", "jinja2", "tqdm",
 }  # fmt: skip
 # Jobs that are no step of the pipeline.
 EXTRA_JOBS = {"train_scorer"}

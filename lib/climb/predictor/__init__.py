@@ -13,6 +13,9 @@ Array = NDArray[np.float64]
 Predict = Callable[[Array], tuple[Array, Array]]
 """weights_MK -> (mean_M, std_M): the expected metric; std leaves seed noise out."""
 
+Extra = Callable[[Array], Array]
+"""weights_MK -> features_MF, finite: what something cheaper than a trial says of each mixture."""
+
 
 @runtime_checkable
 class JointPredict(Protocol):
@@ -36,11 +39,17 @@ class JointPredict(Protocol):
 class Predictor(Protocol):
     """A regression recipe."""
 
-    def fit(self, weights_TK: Array, values_T: Array, noise_T: Array) -> Predict:
+    def fit(
+        self, weights_TK: Array, values_T: Array, noise_T: Array, extra: Extra | None = None
+    ) -> Predict:
         """Fit one metric of T trials; noise_T is each value's standard deviation over seeds.
 
         Where nothing is known of the noise, noise_T is 0 and the predictor judges it by itself.
         The fit is a function of the set of trials: their order changes nothing.
+
+        `extra` gives further features of each mixture, in any unit; the Predict takes weights
+        alone and asks `extra` by itself. A predictor without that parameter can be used wherever
+        nothing extra is known.
         """
 
 

@@ -87,6 +87,11 @@ class Process:
         alpha_T = cho_solve((lower, True), values_T - mean)
         return cls(scaled, lengths_K, mean, variance, own_T, values_T, lower, alpha_T)
 
+    @property
+    def noise(self) -> float:
+        """Standard deviation of the noisiest trial's own noise."""
+        return float(np.sqrt(self.noise_T.max()))
+
     def mean_at(self, points_MK: Array) -> Array:
         """Mean of the noiseless value at each point, shape (M,)."""
         return np.asarray(self.mean + self._covariance(points_MK) @ self.alpha_T)

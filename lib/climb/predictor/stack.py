@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from climb.predictor import Array, JointPredict, Predict
+from climb.predictor import Array, Extra, JointPredict, Predict
 from climb.predictor.gp import GPPredictor
 from climb.predictor.powerlaw import PowerLawPredictor
 
@@ -29,9 +29,11 @@ class StackPredictor:
     trust: float = 1.0
     """Power of the ratio of held-out errors that weights follow; 0 shares equally."""
 
-    def fit(self, weights_TK: Array, values_T: Array, noise_T: Array) -> Predict:
+    def fit(
+        self, weights_TK: Array, values_T: Array, noise_T: Array, extra: Extra | None = None
+    ) -> Predict:
         """Fit every member on every trial, and their weights on held-out ones."""
-        trials = (weights_TK, values_T, noise_T)
+        trials = (weights_TK, values_T, noise_T, extra)
         fits = [member.fit_held_out(*trials) for member in (GPPredictor(), PowerLawPredictor())]
         held_TP = np.stack([held_T for _, held_T in fits], axis=1)
         shares_P = _shares(held_TP, values_T, self.trust)

@@ -5,21 +5,19 @@ Axes: T trials, K domains, M mixtures, F features.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from climb.predictor import Array, Predict, in_canonical_order
-
-_EPSILON = 1e-3
-"""Added before the logarithm: below a thousandth, a share of a domain makes no difference."""
+from climb.predictor import Array, Extra, Predict
+from climb.predictor.sample import Sample, raw_and_log
+from climb.predictor.trees import Boosted, Rows, TreesPredict, bootstrap
 
 
 @dataclass(frozen=True, kw_only=True)
 class XGBoostPredictor:
-    """Gradient boosting on weights and log weights.
+    """Gradient boosting on weights, log weights and extra features.
 
     The mean is that of one fit on all trials. The spread adds what `members` fits on bootstrap
     samples disagree about; far from every trial it does not grow, which trees cannot do.
@@ -41,41 +39,22 @@ class XGBoostPredictor:
 
     seed: int = 0
 
-    def fit(self, weights_TK: Array, values_T: Array, noise_T: Array) -> Predict:
+    def fit(
+        self, weights_TK: Array, values_T: Array, noise_T: Array, extra: Extra | None = None
+    ) -> Predict:
         """Fit on T trials; noisy ones weigh less. See `climb.predictor.Predictor`."""
-        _, trials = in_canonical_order(weights_TK, values_T, noise_T)
-        weights_TK, values_T, noise_T = trials
-        features_TF = _features(weights_TK)
-        centre, scale = float(values_T.mean()), float(values_T.std()) or 1.0
-        scaled_T = (values_T - centre) / scale
-        # A trial measured with noise s beside others of spread 1: weight 1 / (1 + s^2).
-        trust_T = 1.0 / (1.0 + np.square(noise_T / scale))
-        whole = self._boost(features_TF, scaled_T, trust_T, self.seed)
-        rng = np.random.default_rng([self.seed, len(values_T)])
-        members = []
-        for member in range(self.members):
-            drawn = np.sort(rng.integers(0, len(values_T), size=len(values_T)))
-            members.append(
-                self._boost(
-                    features_TF[drawn],
-                    scaled_T[drawn],
-                    trust_T[drawn],
-                    self.seed + 1 + member,
-                    speed=10,
-                )
-            )
+        sample = Sample.of(weights_TK, values_T, noise_T, extra)
+        every_T = np.arange(len(values_T))
+        whole = self._boost(sample, every_T, self.seed, speed=1)
+        members = bootstrap(
+            lambda rows, seed: self._boost(sample, rows, seed, speed=10),
+            every_T,
+            self.members,
+            self.seed,
+        )
+        return TreesPredict(whole, members, raw_and_log, extra, sample)
 
-        def predict(weights_MK: Array) -> tuple[Array, Array]:
-            features_MF = _features(weights_MK)
-            mean_M = whole(features_MF)
-            apart_M = np.stack([member(features_MF) for member in members]).std(axis=0, ddof=1)
-            return centre + scale * mean_M, scale * np.maximum(apart_M, 1e-6)
-
-        return predict
-
-    def _boost(
-        self, features_TF: Array, scaled_T: Array, trust_T: Array, seed: int, speed: int = 1
-    ) -> Callable[[Array], Array]:
+    def _boost(self, sample: Sample, rows: Rows, seed: int, speed: int) -> Boosted:
         """One booster as a function; `speed` trades trees for rate."""
         import xgboost
 
@@ -90,13 +69,10 @@ class XGBoostPredictor:
             "seed": seed,
             "verbosity": 0,
         }
-        rows = xgboost.DMatrix(features_TF, label=scaled_T, weight=trust_T, nthread=1)
-        booster = xgboost.train(parameters, rows, num_boost_round=self.trees // speed)
-        return lambda features_MF: np.asarray(
-            booster.predict(xgboost.DMatrix(features_MF, nthread=1)), dtype=np.float64
+        columns_TF = sample.columns(raw_and_log)[rows]
+        trust_T = sample.trust_T[rows]
+        data = xgboost.DMatrix(columns_TF, label=sample.values_T[rows], weight=trust_T, nthread=1)
+        booster = xgboost.train(parameters, data, num_boost_round=self.trees // speed)
+        return lambda columns_MF: np.asarray(
+            booster.predict(xgboost.DMatrix(columns_MF, nthread=1)), dtype=np.float64
         )
-
-
-def _features(weights_MK: Array) -> Array:
-    """Raw weights see the large shares, logarithms the small ones; trees pick per split."""
-    return np.hstack([weights_MK, np.log(weights_MK + _EPSILON)])

@@ -6,15 +6,18 @@ Each check raises AssertionError with the promise that was broken.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import gzip
+import inspect
 import json
 import math
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from climb.predictor import Predictor
+from climb.predictor import Array, Predict, Predictor
 from climb.proxy import Proxy, ProxyRun, Target
 from climb.tokenizer import train_json
 
@@ -48,7 +51,10 @@ def check_proxy(proxy: Proxy, folder: Path, device: str = "cpu", n_tokens: int =
 
 
 def check_predictor(predictor: Predictor) -> None:
-    """Fit a predictor on a small made-up metric, in two orders, with and without known noise."""
+    """Fit a predictor on a small made-up metric, in two orders, with and without known noise.
+
+    Where its `fit` takes `extra`, a feature that says what the weights hardly show must help.
+    """
     assert isinstance(predictor, Predictor), "a predictor has fit(weights_TK, values_T, noise_T)"
     assert dataclasses.is_dataclass(predictor), "a predictor is a dataclass"
     assert predictor.__dataclass_params__.frozen, "a predictor is frozen: its recipe is its fields"
@@ -58,20 +64,56 @@ def check_predictor(predictor: Predictor) -> None:
     values_T = 1.0 + weights_TK[:, 0] - weights_TK[:, 1] ** 2 + 0.01 * random.normal(size=24)
     elsewhere_MK = random.dirichlet(np.ones(5), size=7)
     for noise_T in (np.zeros(24), np.full(24, 0.01)):
-        given = tuple(array.copy() for array in (weights_TK, values_T, noise_T))
-        mean_M, std_M = predictor.fit(*given)(elsewhere_MK)
-        for name, values in (("mean", mean_M), ("std", std_M)):
-            assert values.shape == (7,), f"the {name} has shape (M,); found {values.shape}"
-            assert np.isfinite(values).all(), f"the {name} is finite"
-        assert (std_M >= 0.0).all(), "a standard deviation is not negative"
-        for before, after in zip((weights_TK, values_T, noise_T), given, strict=True):
-            assert np.array_equal(before, after), "fit leaves its arguments as they are"
-        order = random.permutation(24)
-        again_M, std_again_M = predictor.fit(weights_TK[order], values_T[order], noise_T[order])(
-            elsewhere_MK
-        )
-        assert np.array_equal(mean_M, again_M), "the order of trials changes nothing"
-        assert np.array_equal(std_M, std_again_M), "the order of trials changes no spread"
+        _check_fits(predictor.fit, (weights_TK, values_T, noise_T), elsewhere_MK)
+    if "extra" in inspect.signature(predictor.fit).parameters:
+        _check_extra(predictor)
+
+
+def _check_fits(
+    fit: Callable[..., Predict], trials: tuple[Array, Array, Array], elsewhere_MK: Array
+) -> None:
+    """Finite answers, the same ones in any order, and arguments that are left alone."""
+    given = tuple(array.copy() for array in trials)
+    mean_M, std_M = fit(*given)(elsewhere_MK)
+    for name, values in (("mean", mean_M), ("std", std_M)):
+        shape = (len(elsewhere_MK),)
+        assert values.shape == shape, f"the {name} has shape (M,); found {values.shape}"
+        assert np.isfinite(values).all(), f"the {name} is finite"
+    assert (std_M >= 0.0).all(), "a standard deviation is not negative"
+    for before, after in zip(trials, given, strict=True):
+        assert np.array_equal(before, after), "fit leaves its arguments as they are"
+    order = np.random.default_rng(1).permutation(len(trials[0]))
+    again_M, std_again_M = fit(*(array[order] for array in trials))(elsewhere_MK)
+    assert np.array_equal(mean_M, again_M), "the order of trials changes nothing"
+    assert np.array_equal(std_M, std_again_M), "the order of trials changes no spread"
+
+
+def _check_extra(predictor: Predictor) -> None:
+    """A feature that tells the metric, in another unit, beside weights that hardly do."""
+    random = np.random.default_rng(2)
+    weights_TK = random.dirichlet(np.ones(5), size=96)
+    waves_K = np.array([40.0, -25.0, 10.0, 0.0, 0.0])
+
+    def extra(weights_MK: Array) -> Array:
+        return np.asarray(50.0 + 3.0 * np.sin(weights_MK @ waves_K)[:, None])
+
+    values_T = weights_TK[:, 0] + extra(weights_TK)[:, 0] + 0.1 * random.normal(size=96)
+    trials = (weights_TK[:64], values_T[:64], np.zeros(64))
+    _check_fits(functools.partial(predictor.fit, extra=extra), trials, weights_TK[64:])
+    blind_M, _ = predictor.fit(*trials)(weights_TK[64:])
+    told_M, _ = predictor.fit(*trials, extra=extra)(weights_TK[64:])
+    blind, told = (_correlation(mean_M, values_T[64:]) for mean_M in (blind_M, told_M))
+    assert told > blind, (
+        f"a feature that tells the metric helps: correlation with unseen trials is {told:.3f} with "
+        f"it and {blind:.3f} without"
+    )
+
+
+def _correlation(one_M: Array, other_M: Array) -> float:
+    """Pearson's, 0 where either is constant."""
+    one_M, other_M = one_M - one_M.mean(), other_M - other_M.mean()
+    length = float(np.linalg.norm(one_M) * np.linalg.norm(other_M))
+    return float(one_M @ other_M) / length if length > 0.0 else 0.0
 
 
 def _check_metrics(metrics: dict[str, float], run: ProxyRun) -> None:
