@@ -46,7 +46,7 @@ def test_the_paper_s_file_states_a_source_for_every_constant_of_the_search():
     for line in search.splitlines():
         if line.startswith("  ") and not line.lstrip().startswith("#") and line[2] != " ":
             key = line.split(":")[0].strip()
-            assert "#" in line or key in {"name", "predictor"}, key
+            assert "#" in line or key in {"name", "predictor", "searcher"}, key
 
 
 def test_spark_submit_on_one_machine_has_the_settings_of_a_session_that_climb_starts():
