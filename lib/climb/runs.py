@@ -23,10 +23,11 @@ from climb.objective import Objective
 from climb.predictor import Predictor
 from climb.rows import read_runs
 from climb.search.answer import recommend as best_mixture
+from climb.search.calibration import Calibration
 from climb.search.rounds import first_round
 from climb.search.rounds import propose as next_mixtures
 from climb.search.searcher import Problem
-from climb.search.surrogate import FEWEST, Calibration, Surrogate
+from climb.search.surrogate import FEWEST, Surrogate
 from climb.sheet import DRIFT, WEIGHT, Sheet, write_numbers, write_rows, write_text
 
 if TYPE_CHECKING:

@@ -11,11 +11,12 @@ from climb.mixture import FeasibleSet
 from climb.objective import Objective
 from climb.predictor import Predict
 from climb.search import Gain, Problem, Trials, anchors, compare, propose, recommend
+from climb.search.calibration import Calibration
 from climb.search.evidence import evidence
 from climb.search.promising import PromisingSearcher, promising
 from climb.search.refine import refine
 from climb.search.rounds import first_round, spread_out
-from climb.search.surrogate import Calibration, Surrogate
+from climb.search.surrogate import Surrogate
 
 DOMAINS = ("a", "b", "c", "d")
 BEST_K = np.array([0.1, 0.5, 0.3, 0.1])

@@ -155,6 +155,20 @@ class SearchConfig(Section):
     candidates: PositiveInt
     """Mixtures that the predictor ranks before every round after the first, and for the answer."""
 
+    scale: Literal["raw", "noise"]
+    """raw: metrics enter the score in their own units; noise: each divided by its deviation over
+    seeds, so that a metric counts by what a run can tell of it."""
+
+    min_signal: NonNegativeFloat
+    """Variance over mixtures / variance over seeds under which a metric is named as noise."""
+
+    down_weight: bool
+    """Whether such a metric also counts less, by ratio / (1 + ratio)."""
+
+    stop_below: NonNegativeFloat | None
+    """A round expected to raise the answer's score by less than this is not trained, nor are those
+    after it; null: all rounds are trained."""
+
     max_drop: NonNegativeFloat | None
     """No metric of the objective may be predicted worse than at natural proportions by more than
     this, in its own unit; null: only the score counts."""

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from climb.predictor import Predictor
+from climb.search.calibration import Calibration, judge
 from climb.search.compare import Gain
 from climb.search.height import fitted
 from climb.search.rounds import kept_inside
 from climb.search.searcher import Problem
-from climb.search.surrogate import Calibration, Surrogate
+from climb.search.surrogate import Surrogate
 from climb.search.trials import Trials
 
 Array = NDArray[np.float64]
@@ -95,30 +95,6 @@ def recommend(trials: Trials, problem: Problem) -> Recommendation:
         len(known),
         len(surrogate.repeats.counts_D),
     )
-
-
-def judge(
-    surrogate: Surrogate, trials: Trials, predictor: Predictor, seed: int
-) -> tuple[Calibration, dict[str, float]]:
-    """Hold mixtures out in turn: how the score's predictions came true, and the rank per metric."""
-    repeats = surrogate.repeats
-    means_DQ, stds_DQ = surrogate.held_out(predictor, seed)
-    noise_DQ = np.nan_to_num(repeats.noise_Q, nan=0.0) / np.sqrt(repeats.counts_D)[:, None]
-    names = [surrogate.objective.metric_names[q] for q in surrogate.objective.used]
-    quality = {
-        name: Calibration.of(
-            repeats.means_DQ[:, q], means_DQ[:, q], stds_DQ[:, q], noise_DQ[:, q]
-        ).rank
-        for q, name in enumerate(names)
-    }
-    noise_D, noise = surrogate.noise_of(trials, surrogate.objective)
-    # Without repeats the noise that the fits infer is part of what held-out runs calibrate.
-    inferred = 0.0 if noise else surrogate.inferred_noise(surrogate.objective)
-    mean_D, std_D = surrogate.combine(means_DQ, stds_DQ)
-    measured_D = repeats.means_DQ @ surrogate.signs_Q
-    calibration = Calibration.of(measured_D, mean_D, np.hypot(std_D, inferred), noise_D)
-    quality["score"] = calibration.rank
-    return calibration, quality
 
 
 def _gain(surrogate: Surrogate, calibration: Calibration, trials: Trials, pair_2K: Array) -> Gain:

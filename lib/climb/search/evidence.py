@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from climb.errors import SearchError
-from climb.search.answer import Recommendation, judge
+from climb.search.answer import Recommendation
+from climb.search.calibration import judge
 from climb.search.searcher import Problem
 from climb.search.surrogate import Surrogate
 from climb.search.trials import Trials

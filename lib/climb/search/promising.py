@@ -46,7 +46,7 @@ class PromisingSearcher:
         height = fitted(known, problem)
         drawn_NK = problem.draw(random, problem.cfg.candidates)
         tops_SK = climb_to_top(drawn_NK, known, height, random)
-        near_NK = _around(tops_SK, problem.space, problem.cfg.candidates // 4, random)
+        near_NK = around(tops_SK, problem.space, problem.cfg.candidates // 4, random)
         pool_NK = np.vstack([tops_SK, near_NK, drawn_NK])
         height_N = height(pool_NK)
         order = np.argsort(-height_N, kind="stable")
@@ -109,7 +109,7 @@ def promising(
     return np.array(chosen, dtype=np.int64)
 
 
-def _around(tops_SK: Array, space: FeasibleSet, n: int, random: np.random.Generator) -> Array:
+def around(tops_SK: Array, space: FeasibleSet, n: int, random: np.random.Generator) -> Array:
     """Mixtures near the best ones: random domains scaled by factors of every size."""
     centre_NK = tops_SK[random.integers(len(tops_SK), size=n)]
     size_N1 = np.exp(random.uniform(np.log(0.05), np.log(1.0), size=(n, 1)))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-STAGE_PROPOSE, STAGE_ANSWER = 1, 2
+STAGE_PROPOSE, STAGE_ANSWER, STAGE_FURTHER, STAGE_PARETO = 1, 2, 3, 4
 """Keep the random numbers of proposals and of the answer apart."""
 
 

@@ -10,7 +10,6 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from climb.errors import ComponentError, SearchError
 from climb.objective import Objective
@@ -24,54 +23,6 @@ FEWEST = 4
 
 _FOLDS = 5
 """Parts of the trials that are held out in turn."""
-
-
-@dataclass(frozen=True, eq=False)
-class Calibration:
-    """How far predictions can be believed, from mixtures that were held out in turn."""
-
-    centre: float
-    slope: float
-    """Measured change per predicted change, 0 to 1: what is left of a prediction elsewhere."""
-
-    slope_std: float
-    inflation: float
-    """Real error over claimed spread."""
-
-    rank: float
-    """Spearman correlation of predicted and measured; NaN where either is constant."""
-
-    @classmethod
-    def of(cls, measured_D: Array, mean_D: Array, std_D: Array, noise_D: Array) -> Self:
-        """Compare held-out predictions with what was measured.
-
-        `noise_D` is the standard deviation of each measured value, 0 where unknown: then the
-        spread that comes out covers seed noise too.
-        """
-        off_D = measured_D - mean_D
-        centre = float(mean_D.mean())
-        power = float(np.square(mean_D - centre).sum())
-        # A slope under 1 is what overfitting looks like; one above 1 is not to be relied on.
-        slope, slope_std, rank = 0.0, 0.0, float("nan")
-        if power > 1e-24 * max(1.0, centre**2):
-            raw = float(((mean_D - centre) * (measured_D - measured_D.mean())).sum()) / power
-            rest_D = measured_D - measured_D.mean() - raw * (mean_D - centre)
-            slope_std = float(np.sqrt(np.square(rest_D).sum() / (len(rest_D) - 2) / power))
-            slope = min(max(raw, 0.0), 1.0)
-            if np.ptp(measured_D) > 0.0:
-                rank = float(stats.spearmanr(mean_D, measured_D).statistic)
-        claimed = max(float(np.square(std_D).mean()), 1e-300)
-        error = float(np.square(off_D).mean() - np.square(noise_D).mean())
-        inflation = float(np.sqrt(np.clip(error / claimed, 0.1, 100.0)))
-        return cls(float(measured_D.mean()), slope, slope_std, inflation, rank)
-
-    def applied(self, mean_M: Array, std_M: Array) -> tuple[Array, Array]:
-        """Predictions as far as they can be believed."""
-        return self.centre + self.slope * (mean_M - self.centre), self.inflation * std_M
-
-    def new_run(self, std_M: Array, noise: float) -> Array:
-        """Standard deviation of what one new run would measure, shape (M,)."""
-        return np.asarray(np.hypot(self.inflation * std_M, noise))
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,18 +79,28 @@ class Surrogate:
         """Mean of the score alone, shape (M,): what climbing asks thousands of times."""
         return np.asarray(self.means(weights_MK) @ self.signs_Q)
 
-    def difference_std(self, one_K: Array, other_K: Array) -> float:
-        """Spread of the difference of two mixtures' scores; errors that they share cancel out."""
-        pair_2K = np.stack([one_K, other_K])
-        spread_Q = []
+    def difference_stds(self, one_K: Array, others_MK: Array) -> Array:
+        """Spread of every metric's difference between one mixture and others, shape (M, Q).
+
+        Errors that two mixtures share cancel out, where a predictor knows of them.
+        """
+        every_MK = np.vstack([one_K[None], others_MK])
+        spread_QM = []
         for predict in self.predicts_Q:
             if isinstance(predict, JointPredict):
-                covariance_22 = predict.joint(pair_2K)[1]
+                covariance_MM = predict.joint(every_MK)[1]
+                own_M, shared_M = np.diag(covariance_MM), covariance_MM[0]
             else:
-                covariance_22 = np.diag(np.square(predict(pair_2K)[1]))
-            across = float(np.trace(covariance_22) - 2.0 * covariance_22[0, 1])
-            spread_Q.append(np.sqrt(max(across, 0.0)))
-        return float(np.abs(self.signs_Q) @ spread_Q)
+                own_M = np.square(predict(every_MK)[1])
+                shared_M = np.zeros_like(own_M)
+            across_M = own_M[0] + own_M[1:] - 2.0 * shared_M[1:]
+            spread_QM.append(np.sqrt(np.maximum(across_M, 0.0)))
+        return np.stack(spread_QM, axis=1)
+
+    def difference_std(self, one_K: Array, other_K: Array) -> float:
+        """Spread of the difference of two mixtures' scores; metrics' errors are taken as one."""
+        spread_1Q = self.difference_stds(one_K, other_K[None])
+        return float(np.abs(self.signs_Q) @ spread_1Q[0])
 
     def inferred_noise(self, view: Objective) -> float:
         """Noise of one run's score as the fits infer it; 0 where no predictor says.
