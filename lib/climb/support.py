@@ -108,8 +108,7 @@ def choose(filled_MK: Array, bounds: Bounds, fallback_K: Bools) -> Bools:
         bounds: the bounds.
         fallback_K: a choice that fits, of `witness`.
     """
-    large_MK = (filled_MK >= bounds.low_K * (1.0 - 1e-9)) & (bounds.high_K > 0.0)
-    used_MK = bounds.must_K | large_MK
+    used_MK = (filled_MK >= bounds.low_K * (1.0 - 1e-9)) & (bounds.high_K > 0.0)
     bad_M = ~bounds.fit(used_MK)
     if bad_M.any():
         used_MK[bad_M] = _completed(filled_MK[bad_M], used_MK[bad_M], bounds)

@@ -238,6 +238,15 @@ def test_a_smallest_weight_that_no_number_of_domains_can_meet_is_refused():
     )
 
 
+def test_a_floor_can_take_the_place_of_a_domain_that_is_needed():
+    # b, c and d hold 1.02; with a, which must take part, only two of them have room.
+    rules = [limit(name, max_weight=0.34) for name in "bcd"] + [limit("a", max_weight=0.3)]
+    given = {"names": tuple("abcd"), "tokens": [1.0] * 4, "max_epochs": None, "min_weight": 0.3}
+    assert made(*rules, **given)
+    said = refused(*rules, limit("floor", "a", min_weight=0.01), **given)
+    assert "caps sum to 1.32, but to 0.98 with weights of at least search.min_weight 0.3" in said
+
+
 def test_a_floor_under_the_smallest_weight_counts_as_that():
     kept = made(limit("code", min_weight=0.01), min_weight=0.1)
     assert kept.project([0.0, 0.5, 0.5, 0.0])[0] == pytest.approx(0.1)

@@ -141,13 +141,22 @@ def test_a_group_of_weight_zero_gets_its_least_in_proportion_to_natural_shares()
 
 def test_domains_of_weight_zero_stay_there_where_their_group_is_full_without_them():
     space = by_hand([0.5] * 4, groups=(group("ab", most=0.4),))
-    np.testing.assert_allclose(space.project([0.7, 0.0, 0.3, 0.0]), [0.4, 0, 0.5, 0.1], atol=1e-12)
+    found_K = space.project([0.7, 0.0, 0.3, 0.0])
+    np.testing.assert_allclose(found_K, [0.4, 0.0, 0.5, 0.1], atol=1e-12)
+    assert found_K[1] == 0.0
+
+
+def test_domains_of_weight_zero_stay_there_where_a_group_s_least_fills_the_whole():
+    space = by_hand([1.0, 1.0, 0.7, 1.0], groups=(group("ab", least=0.4),))
+    found_K = space.project([0.0, 0.0, 1.0, 0.0])
+    np.testing.assert_allclose(found_K, [0.2, 0.2, 0.6, 0.0], atol=1e-12)
+    assert found_K[3] == 0.0
 
 
 def test_however_small_a_weight_is_it_comes_before_the_weights_that_are_zero():
-    space = by_hand([0.5, 0.3, 0.199, 1.0])
+    space = by_hand([0.5, 0.3, 0.199999, 1.0])
     np.testing.assert_allclose(
-        space.project([0.9, 0.1, 1e-13, 0.0]), [0.5, 0.3, 0.199, 0.001], atol=1e-12
+        space.project([0.9, 0.1, 1e-13, 0.0]), [0.5, 0.3, 0.199999, 1e-6], atol=1e-12
     )
 
 
@@ -162,6 +171,16 @@ def test_small_weights_stay_where_their_group_would_miss_its_least():
     np.testing.assert_allclose(found_K, [0.0, 0.0, 0.1, 0.9], atol=1e-12)
     tight = by_hand([0.08, 0.06, 0.5, 1.0], min_weight=0.05, groups=(group("ab", least=0.1),))
     np.testing.assert_allclose(tight.project([0.03, 0.02, 0.5, 0.45])[:2], 0.05, atol=1e-12)
+
+
+@pytest.mark.parametrize("cap", [0.11, 0.5])
+def test_a_mixture_keeps_its_own_domains_where_a_full_group_leaves_room_for_others(cap):
+    # c and d hold 0.8; the group has room for one of a and b and not for 0.2; so e comes back too.
+    space = by_hand([cap, cap, 0.5, 0.3, 0.4], min_weight=0.1, groups=(group("ab", most=0.15),))
+    found_K = space.project([0.07, 0.08, 0.5, 0.3, 0.05])
+    assert space.contains(found_K, tolerance=1e-12)
+    assert found_K[0] == 0.0
+    assert (found_K[1:] >= 0.1).all()
 
 
 def test_a_group_that_holds_less_than_the_smallest_weight_is_left_out():
