@@ -8,6 +8,7 @@ Rerun it at any time: rows and export stay while what they are made from stays.
 from climb import tables
 from climb.config import Config
 from climb.datacard import manifest
+from climb.limits import Limits
 from climb.run import main
 from climb.spark.export import export, exported_from
 from climb.spark.mix import mix_inputs, mixed, mixture, plan, written
@@ -23,7 +24,7 @@ def run(store: Store, cfg: Config) -> str:
     current = store.is_current(tables.CORPUS, inputs)
     if current and exported:
         return f"{total:,} tokens up to date in {place}"
-    shares = plan(store, weights, total, cfg.search.max_epochs)
+    shares = plan(store, weights, total, Limits.of(cfg.search))
     if not current:
         store.replace(mixed(store, cfg, shares), tables.CORPUS, inputs)
     versions = inputs["read"] | {t.name: store.version(t) for t in (tables.MIXTURES, tables.CORPUS)}

@@ -12,15 +12,17 @@ finds the bucket that the mark falls into, and only that bucket's documents are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from climb.errors import TableError
-from climb.mixture import apportion
+from climb.collisions import breaches
+from climb.errors import MixtureError, TableError
+from climb.limits import Limits
+from climb.mixture import FeasibleSet, apportion, weights_array
 
 BUCKET_BITS = 12
 """4096 buckets: one holds a few thousand documents of a domain of ten million."""
@@ -108,11 +110,26 @@ def taken(ends_N: Any, tokens_N: Any, rest: Any) -> Any:
     return 2 * ends_N - tokens_N < 2 * rest
 
 
-def over_epochs(shares: Sequence[Portion], max_epochs: float) -> list[str]:
-    """Domains that the dataset repeats more often than the search allowed, with their epochs."""
-    return [
-        f"{share.domain} {share.wanted / share.tokens:.3g} times"
-        for share in shares
-        # One token more than the cap is what whole tokens cost, not another epoch.
-        if share.wanted > max_epochs * share.tokens + 1
-    ]
+def check_limits(weights: Mapping[str, float], tokens: Mapping[str, int], limits: Limits) -> None:
+    """Hold a dataset of `limits.target_tokens` tokens against the limits that its search kept to.
+
+    Args:
+        weights: the mixture, by name.
+        tokens: tokens that each domain holds, by name.
+        limits: the limits of the search, for as many tokens as the dataset has.
+
+    Raises:
+        MixtureError: the dataset would break a limit, or no dataset of that size can keep them all.
+    """
+    names = sorted(tokens)
+    try:
+        space = FeasibleSet.of(names, [tokens[name] for name in names], limits)
+        broken = breaches(space, weights_array(names, weights), 1e-9)
+    except MixtureError as error:
+        broken = [str(error)]
+    if broken:
+        raise MixtureError(
+            f"a dataset of {limits.target_tokens:,} tokens of this mixture would break what the "
+            f"search may do: {'; '.join(broken)}. Lower mix.tokens, or change those limits (the "
+            "search then has to run again where its answer breaks them)"
+        )

@@ -1,4 +1,4 @@
-"""Mixtures and the set they may come from: caps, sampling, projection, whole tokens.
+"""Mixtures and the set they may come from: limits, sampling, projection, whole tokens.
 
 Axes: M mixtures, K domains. A mixture is non-negative, sums to 1, and is keyed by domain name
 outside arrays. Everything that makes a mixture - the sampler, the acquisition, the refinement,
@@ -9,24 +9,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from climb import waterfill
+from climb.box import box, checked_tokens
+from climb.collisions import collisions
 from climb.errors import MixtureError
+from climb.limits import Limit, Limits
+from climb.support import Bounds, Witness, nearest, witness
+from climb.waterfill import ROUNDING, Pool
 
 Array = NDArray[np.float64]
+
+_BLOCK = 1024
+"""Mixtures that are projected at once: few enough to stay in the cache. Changes no result."""
 
 
 @dataclass(frozen=True, eq=False)
 class FeasibleSet:
     """The mixtures that the target run can really be trained on.
 
-    A weight is either 0 or lies between `min_weight` and its cap.
+    A weight is either 0 or lies between `min_weight` and its cap, and never under its floor; the
+    weights of a group have a total between its own bounds.
     """
 
     domains: tuple[str, ...]
@@ -36,74 +45,90 @@ class FeasibleSet:
     natural_K: Array
     """Token shares: the natural proportions, before any limit."""
 
+    floors_K: Array
+    """Smallest weight per domain; one with a floor above 0 always takes part."""
+
     caps_K: Array
     """Largest weight per domain."""
 
-    min_weight: float
+    min_weight: float = 0.0
     """A domain takes part with at least this weight, or not at all."""
 
+    groups: tuple[Limit, ...] = ()
+    """Limits on the total weight of several domains, by name; no domain is in two of them."""
+
+    pull: float = 0.0
+    """Score that a mixture loses per nat of KL divergence from the natural proportions."""
+
+    reasons: tuple[tuple[str, str], ...] = ()
+    """What sets each domain's floor, and what its cap; for messages. Empty: not known."""
+
     @classmethod
-    def of(
-        cls,
-        domains: Sequence[str],
-        tokens_K: ArrayLike,
-        *,
-        target_tokens: float,
-        max_epochs: float | None,
-        max_share_ratio: float | None = None,
-        min_weight: float = 0.0,
-    ) -> Self:
-        """Derive the caps: min(1, max_epochs * tokens / target_tokens, max_share_ratio * share).
+    def of(cls, domains: Sequence[str], tokens_K: ArrayLike, limits: Limits) -> Self:
+        """Derive floors, caps and groups from limits.
 
         Args:
             domains: K names.
             tokens_K: tokens that each domain holds.
-            target_tokens: tokens of the run that the mixture is for.
-            max_epochs: how often that run may repeat a domain's tokens; None sets no limit.
-            max_share_ratio: largest weight as a multiple of the token share; None sets no limit.
-            min_weight: weights under this become 0.
+            limits: what is allowed and demanded.
 
         Raises:
-            MixtureError: names or tokens that make no sense, or limits that no mixture can keep;
-                the message says which limits collide and by how much.
+            MixtureError: names or tokens that make no sense, limits on domains that there are not,
+                or limits that no mixture can keep; the message says which limits collide and by
+                how much.
 
         Source:
-            The share ratio is RegMix's MAXIMUM_USAGE (arXiv 2407.01492); the epochs cap is ours.
+            The share ratio is RegMix's MAXIMUM_USAGE (arXiv 2407.01492); the pull is Olmix's
+            (arXiv 2602.12237); the epochs cap is ours.
         """
-        tokens = _checked_tokens(domains, tokens_K)
-        for name, value in (("target_tokens", target_tokens), ("max_epochs", max_epochs)):
-            if value is not None and not (np.isfinite(value) and value > 0):
-                raise MixtureError(f"{name} is {value}; it must be a positive number")
-        natural_K = tokens / math.fsum(tokens)
-        epochs_K = np.inf if max_epochs is None else max_epochs * tokens / target_tokens
-        ratio_K = np.inf if max_share_ratio is None else max_share_ratio * natural_K
-        caps_K = np.minimum(1.0, np.minimum(epochs_K, ratio_K))
-        if caps_K.sum() < 1.0 - 1e-9:
-            raise MixtureError(
-                _explain_caps(caps_K, tokens, target_tokens, max_epochs, max_share_ratio)
-            )
-        return cls(tuple(domains), tokens, natural_K, caps_K, min_weight)
+        tokens = checked_tokens(domains, tokens_K)
+        return cls(
+            tuple(domains),
+            tokens,
+            tokens / math.fsum(tokens),
+            min_weight=limits.min_weight,
+            pull=limits.pull,
+            **vars(box(limits, domains, tokens)),
+        )
 
     def __post_init__(self) -> None:
-        sizes = {len(self.domains), *map(len, (self.tokens_K, self.natural_K, self.caps_K))}
+        arrays = (self.tokens_K, self.natural_K, self.floors_K, self.caps_K)
+        sizes = {len(self.domains), *map(len, arrays)}
         if len(sizes) != 1:
             raise MixtureError(
                 f"{len(self.domains)} domains with arrays of other lengths {sorted(sizes)}"
             )
         if not 0.0 <= self.min_weight < 1.0:
             raise MixtureError(f"min_weight is {self.min_weight}; it must lie in [0, 1)")
-        if not (np.isfinite(self.caps_K).all() and (self.caps_K >= 0.0).all()):
-            raise MixtureError(f"caps must be finite and non-negative: {self.caps_K.tolist()}")
-        most = waterfill.most_that_fits(self.caps_K, self.min_weight)
-        if most < 1.0 - 1e-9:
-            small = [
-                d for d, c in zip(self.domains, self.caps_K, strict=True) if c < self.min_weight
-            ]
-            raise MixtureError(
-                f"caps sum to {self.caps_K.sum():.4f}, but to {most:.4f} with weights of at least "
-                f"min_weight {self.min_weight:g} (caps below it: {', '.join(small) or 'none'}); a "
-                "mixture needs 1: lower min_weight, or raise max_epochs or max_share_ratio"
-            )
+        for name, bounds_K in (("floors", self.floors_K), ("caps", self.caps_K)):
+            if not (np.isfinite(bounds_K).all() and (bounds_K >= 0.0).all()):
+                raise MixtureError(f"{name} must be finite and non-negative: {bounds_K.tolist()}")
+        problems = collisions(self)
+        if problems:
+            raise MixtureError("; ".join(problems))
+
+    @cached_property
+    def bounds(self) -> Bounds:
+        """The limits as arithmetic needs them."""
+        must_K = self.floors_K > 0.0
+        high_K = np.where(self.caps_K >= self.min_weight, self.caps_K, 0.0)
+        low_K = np.minimum(np.maximum(self.floors_K, self.min_weight), high_K)
+        pools = [Pool(self.columns(g), g.min_weight, g.max_weight) for g in self.groups]
+        grouped = {name for group in self.groups for name in group.domains}
+        rest = [k for k, name in enumerate(self.domains) if name not in grouped]
+        if rest:
+            pools.append(Pool(np.array(rest, dtype=np.int64), 0.0, 1.0))
+        rank_K = np.argsort(np.argsort(np.array(self.domains, dtype=object)))
+        return Bounds(low_K, high_K, must_K, rank_K, tuple(pools))
+
+    @cached_property
+    def witness(self) -> Witness:
+        """Domains that can make a mixture; they stand in where a mixture's own cannot."""
+        return witness(self.bounds)
+
+    def columns(self, group: Limit) -> NDArray[np.int64]:
+        """Where the domains of a group stand."""
+        return np.array([self.domains.index(name) for name in group.domains], dtype=np.int64)
 
     @property
     def uniform_K(self) -> Array:
@@ -113,23 +138,27 @@ class FeasibleSet:
     def reordered(self, order_K: Sequence[int] | NDArray[np.int64]) -> FeasibleSet:
         """The same set with its domains in another order."""
         index = np.asarray(order_K, dtype=np.int64)
-        return FeasibleSet(
-            tuple(self.domains[k] for k in index),
-            self.tokens_K[index],
-            self.natural_K[index],
-            self.caps_K[index],
-            self.min_weight,
+        return replace(
+            self,
+            domains=tuple(self.domains[k] for k in index),
+            tokens_K=self.tokens_K[index],
+            natural_K=self.natural_K[index],
+            floors_K=self.floors_K[index],
+            caps_K=self.caps_K[index],
+            reasons=tuple(self.reasons[k] for k in index) if self.reasons else (),
         )
 
     def project(self, weights_MK: ArrayLike) -> Array:
-        """Move mixtures to the nearest feasible ones; feasible ones stay as they are.
+        """Move mixtures to the nearest feasible ones; feasible ones stay as they are, to the bit.
 
         What a cap cuts off goes to the other domains in proportion to their weights
-        ("water-filling"), so ratios between uncapped domains stay: among all mixtures under the
-        caps this is the nearest in KL divergence. Domains of weight 0 receive something only when
-        every other domain is at its cap, and then in proportion to natural shares. After that,
-        weights below `min_weight` become 0 - unless the rest could not hold the whole, when the
-        largest of them are raised to `min_weight` instead - and the water is levelled again.
+        ("water-filling"), and what a floor or a group's least takes comes from them likewise, so
+        ratios between domains that no bound holds stay: among all mixtures within floors, caps and
+        groups this is the nearest in KL divergence. Domains of weight 0 receive something only
+        when the others are full, and then in proportion to natural shares. After that, weights
+        below `min_weight` become 0 - unless the rest could not hold the whole, or a group's least,
+        when the largest of them are raised to `min_weight` instead - and the water is levelled
+        again.
 
         Args:
             weights_MK: non-negative, shape (M, K) or (K,); rows need not sum to 1.
@@ -141,6 +170,17 @@ class FeasibleSet:
             MixtureError: wrong width, negative or non-finite weights, or a row of zeros.
         """
         given = np.asarray(weights_MK, dtype=np.float64)
+        found_MK = self._checked(given).copy()
+        moved = np.flatnonzero(~self.bounds.keep(found_MK, 0.0, ROUNDING * len(self.domains)))
+        choice_K = self.witness.used_K if self.min_weight > 0.0 else None
+        for start in range(0, len(moved), _BLOCK):
+            rows = moved[start : start + _BLOCK]
+            away_MK = found_MK[rows] / found_MK[rows].sum(axis=1, keepdims=True)
+            found_MK[rows] = nearest(away_MK, self.natural_K, self.bounds, choice_K)
+        return found_MK.reshape(given.shape)
+
+    def _checked(self, given: Array) -> Array:
+        """Rows of finite, non-negative weights, shape (M, K)."""
         weights_MK = np.atleast_2d(given)
         if given.ndim not in (1, 2) or weights_MK.shape[1] != len(self.domains):
             raise MixtureError(
@@ -149,14 +189,9 @@ class FeasibleSet:
             )
         if not (np.isfinite(weights_MK).all() and (weights_MK >= 0.0).all()):
             raise MixtureError("weights must be finite and non-negative")
-        total_M1 = weights_MK.sum(axis=1, keepdims=True)
-        if not (total_M1 > 0.0).all():
+        if not weights_MK.any(axis=1).all():
             raise MixtureError("a mixture of zeros has no nearest feasible mixture")
-        usable_K = np.where(self.caps_K >= self.min_weight, self.caps_K, 0.0)
-        filled_MK = waterfill.fill(weights_MK / total_M1, self.natural_K, usable_K)
-        if self.min_weight > 0.0:
-            filled_MK = waterfill.drop_small(filled_MK, usable_K, self.min_weight)
-        return filled_MK.reshape(given.shape)
+        return weights_MK
 
     def sample(
         self,
@@ -193,11 +228,23 @@ class FeasibleSet:
     def contains(self, weights_MK: ArrayLike, tolerance: float = 1e-9) -> NDArray[np.bool_]:
         """Whether each mixture keeps every limit to within `tolerance`, shape (M,) or ()."""
         weights = np.asarray(weights_MK, dtype=np.float64)
-        under = weights <= self.caps_K + tolerance
-        zero = np.abs(weights) <= tolerance
-        whole = np.abs(weights.sum(axis=-1) - 1.0) <= tolerance * max(1, len(self.domains))
-        above = weights >= self.min_weight - tolerance
-        return np.asarray(whole & (under & (zero | above) & (weights >= -tolerance)).all(axis=-1))
+        return self.bounds.keep(weights, tolerance, tolerance * max(1, len(self.domains)))
+
+    def penalty(self, weights_MK: ArrayLike) -> Array:
+        """Score that each mixture loses to the pull, pull * KL(weights || natural), (M,) or ().
+
+        0 log 0 is 0. No cap leaves weight to a domain without tokens; a mixture from elsewhere that
+        gives it some loses infinitely much.
+
+        Source:
+            The term is Olmix's (arXiv 2602.12237).
+        """
+        weights = np.asarray(weights_MK, dtype=np.float64)
+        if self.pull <= 0.0:
+            return np.zeros(weights.shape[:-1])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            nats = np.where(weights > 0.0, weights * np.log(weights / self.natural_K), 0.0)
+        return np.asarray(self.pull * nats.sum(axis=-1))
 
     def epochs(self, weights_K: ArrayLike, target_tokens: float) -> Array:
         """How often a run of `target_tokens` repeats each domain, (K,); NaN for unknown tokens."""
@@ -245,39 +292,3 @@ def weights_array(domains: Sequence[str], weights: Mapping[str, float]) -> Array
             f"the mixture weighs unknown domains {sorted(unknown)}; known: {list(domains)}"
         )
     return np.array([weights.get(domain, 0.0) for domain in domains], dtype=np.float64)
-
-
-def _checked_tokens(domains: Sequence[str], tokens_K: ArrayLike) -> Array:
-    tokens = np.array(tokens_K, dtype=np.float64)
-    twice = sorted({name for name in domains if list(domains).count(name) > 1})
-    if twice:
-        raise MixtureError(f"domains are named twice: {', '.join(twice)}")
-    if not domains or tokens.shape != (len(domains),):
-        raise MixtureError(f"{len(domains)} domains, but token counts of shape {tokens.shape}")
-    for name, count in zip(domains, tokens.tolist(), strict=True):
-        if not (np.isfinite(count) and count >= 0.0):
-            raise MixtureError(f"domain {name!r} has {count} tokens; it must be 0 or more")
-    if not tokens.any():
-        raise MixtureError("all domains are empty; a mixture needs tokens")
-    return tokens
-
-
-def _explain_caps(
-    caps_K: Array, tokens_K: Array, target: float, max_epochs: float | None, ratio: float | None
-) -> str:
-    """Which limits collide, and by how much."""
-    held, total = float(tokens_K.sum()), float(caps_K.sum())
-    start = f"caps sum to {total:.4f}, a mixture needs 1: "
-    if max_epochs is None:
-        return f"{start}max_share_ratio is {ratio:g}; it must be 1 or more"
-    supply = max_epochs * held
-    if supply < target:
-        return (
-            f"{start}the domains' {held:.4g} tokens times max_epochs {max_epochs:g} give "
-            f"{supply:.4g} tokens, but the target run needs {target:.4g}: raise max_epochs to "
-            f"{target / held:.3g}, or lower target_tokens"
-        )
-    return (
-        f"{start}max_epochs {max_epochs:g} alone would do ({supply:.4g} of {target:.4g} tokens), "
-        f"but max_share_ratio {ratio:g} lowers caps further; it must be 1 or more"
-    )

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from climb import advice
 from climb.config import build
 from climb.errors import InputError
+from climb.limits import Limits
 from climb.mixture import FeasibleSet
 from climb.objective import Objective
 from climb.predictor import Predictor
@@ -39,8 +40,8 @@ Array = NDArray[np.float64]
 def read_prior(path: Path, domains: Sequence[str], cfg: SearchConfig) -> FeasibleSet:
     """Read PRIOR.csv (domain,tokens) into the set that mixtures may come from.
 
-    Numbers that sum to 1 are shares, not tokens: then nothing is known about epochs, and only
-    `max_share_ratio` limits a weight.
+    Numbers that sum to 1 are shares, not tokens: then nothing is known about epochs, and only the
+    limits of weights hold.
 
     Raises:
         InputError: missing columns, other domains than the runs', or bad numbers.
@@ -62,14 +63,8 @@ def read_prior(path: Path, domains: Sequence[str], cfg: SearchConfig) -> Feasibl
     by_name = dict(zip(names, tokens.tolist(), strict=True))
     tokens_K = np.array([by_name[domain] for domain in domains])
     shares = abs(float(tokens_K.sum()) - 1.0) <= DRIFT
-    space = FeasibleSet.of(
-        domains,
-        tokens_K,
-        target_tokens=cfg.target_tokens,
-        max_epochs=None if shares else cfg.max_epochs,
-        max_share_ratio=cfg.max_share_ratio,
-        min_weight=cfg.min_weight,
-    )
+    limits = Limits.of(cfg)
+    space = FeasibleSet.of(domains, tokens_K, limits.without_epochs() if shares else limits)
     unknown_K = np.full(len(domains), np.nan)
     return dataclasses.replace(space, tokens_K=unknown_K) if shares else space
 

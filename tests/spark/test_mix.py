@@ -12,7 +12,7 @@ from climb.jobs import mix
 
 from climb import tables, tokenizer
 from climb.config import load
-from climb.errors import ConfigError, PreflightError, TableError
+from climb.errors import ConfigError, MixtureError, PreflightError, TableError
 from climb.spark.export import exported_from
 from climb.spark.store import Store
 
@@ -169,7 +169,7 @@ def test_a_rerun_changes_nothing_and_a_lost_export_is_made_again(store, cfg):
     assert json.loads(manifest.read_text())["wanted_tokens"] == 2_000
 
 
-def test_a_mixture_that_does_not_fit_is_an_error_or_a_warning(store, capsys):
+def test_a_mixture_that_does_not_fit_is_an_error(store):
     with pytest.raises(TableError, match="no answer of the search 'other'"):
         mix.run(store, config(store.cfg.root, "search.name=other"))
     found = dict.fromkeys(tables.MIXTURES.column_names) | {"method": "found"}
@@ -177,12 +177,13 @@ def test_a_mixture_that_does_not_fit_is_an_error_or_a_warning(store, capsys):
         write(store, tables.MIXTURES, [found | {"search": search, "weights": weights}], 1)
     with pytest.raises(TableError, match=r"weighs space, but the domains .* code, law, soup"):
         mix.run(store, config(store.cfg.root, "search.name=other"))
-    assert store.version(tables.CORPUS) == 0
-    mix.run(store, config(store.cfg.root, "search.name=law"))
     epochs = 11_111 / held("law")
     assert epochs > 6
-    said = capsys.readouterr().out
-    assert f"law {epochs:.3g} times; search.max_epochs is 6" in said
+    with pytest.raises(MixtureError, match=r"law 1, at most .* \(search\.max_epochs 6 of its"):
+        mix.run(store, config(store.cfg.root, "search.name=law"))
+    assert store.version(tables.CORPUS) == 0
+    own = "search.limits=[{name: law, domains: [law], max_epochs: 9}]"
+    mix.run(store, config(store.cfg.root, "search.name=law", own))
     copies = Counter(row["doc_id"] for row in store.rows(tables.CORPUS))
     assert set(copies.values()) <= {int(epochs), int(epochs) + 1}
 

@@ -138,15 +138,15 @@ def test_the_larger_model_is_trained_once_per_mixture_and_seed(searched):
 
 
 def test_a_proxy_that_diverges_is_a_failed_trial_and_the_search_goes_on(spark, tmp_path):
-    cfg = settings(tmp_path, nan_when_above={"recipes": 0.26})
+    cfg = settings(tmp_path, nan_when_above={"code": 0.6})
     store = open_store(spark, tmp_path, cfg)
     said = search.run(store, cfg)
     rows = store.rows(tables.TRIALS)
     failed = [row for row in rows if row["status"] == "failed"]
     assert 0 < len(failed) < len(rows)
     for row in failed:
-        assert row["weights"]["recipes"] > 0.26
-        assert row["error"].startswith("the loss is nan at step 1 of 1: recipes has weight")
+        assert row["weights"]["code"] > 0.6
+        assert row["error"].startswith("the loss is nan at step 1 of 1: code has weight")
         assert row["metrics"] == {}
     evidence = json.loads(answer(store)["found"]["evidence"])
     assert evidence["n_failed"] == len(failed)

@@ -1,12 +1,15 @@
 """A mixed dataset holds the wanted tokens of every domain, to within half a document."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from climb.errors import TableError
-from climb.mixing import Portion, boundary, over_epochs, portions, taken
+from climb.errors import MixtureError, TableError
+from climb.limits import Limit, Limits
+from climb.mixing import Portion, boundary, check_limits, portions, taken
 
 SIZES = st.lists(st.integers(1, 500), min_size=1, max_size=60)
 
@@ -72,6 +75,14 @@ def test_a_domain_without_tokens_cannot_be_wanted():
         portions({"a": 1.0}, {"a": 0}, 10)
 
 
-def test_epochs_over_the_limit_are_named_but_a_rounded_token_is_not_an_epoch():
-    shares = [Portion("a", 0.5, 10, 62), Portion("b", 0.5, 10, 41), Portion("c", 0.0, 10, 5)]
-    assert over_epochs(shares, 4.0) == ["a 6.2 times"]
+def test_a_dataset_breaks_no_limit_of_the_search():
+    weights, tokens = {"a": 0.6, "b": 0.4, "c": 0.0}, {"a": 10, "b": 10, "c": 10}
+    rules = (Limit(name="b", domains=("b",), max_epochs=2.0),)
+    limits = Limits(target_tokens=50, max_epochs=3.0, rules=rules)
+    check_limits(weights, tokens, limits)
+    with pytest.raises(MixtureError) as caught:
+        check_limits(weights, tokens, replace(limits, target_tokens=60))
+    assert "a 0.6, at most 0.5 (search.max_epochs 3 of its 10 tokens)" in str(caught.value)
+    assert "b 0.4, at most 0.3333 (search.limits 'b': max_epochs 2 of its" in str(caught.value)
+    with pytest.raises(MixtureError, match=r"dataset of 1,000 tokens .* give 80 tokens"):
+        check_limits(weights, tokens, replace(limits, target_tokens=1_000))

@@ -1,47 +1,38 @@
-"""The feasible set: projection, sampling, whole tokens, and limits that collide."""
+"""The feasible set: projection, sampling, whole tokens. Limits that collide: test_limits.py."""
 
 import numpy as np
 import pytest
-from hypothesis import given, reject, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import minimize
 
 from climb.errors import MixtureError
+from climb.limits import Limit, Limits
 from climb.mixture import FeasibleSet, apportion, weights_array, weights_by_name
 
 QUICK = settings(max_examples=60, deadline=None)
 
 
-def small_set(**limits):
-    known = {"target_tokens": 100.0, "max_epochs": 2.0} | limits
-    return FeasibleSet.of(("a", "b", "c"), [10.0, 40.0, 50.0], **known)
+def small_set(*rules, **limits):
+    known = {"target_tokens": 100.0, "max_epochs": 2.0, "rules": rules} | limits
+    return FeasibleSet.of(("a", "b", "c"), [10.0, 40.0, 50.0], Limits(**known))
 
 
-@st.composite
-def sets(draw):
-    """Feasible sets of 2 to 12 domains, with and without a smallest weight."""
-    k = draw(st.integers(2, 12))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    tokens_K = rng.gamma(0.7, size=k) + 1e-3
-    limits = {
-        "target_tokens": tokens_K.sum(),
-        "max_epochs": draw(st.floats(1.0, 6.0)),
-        "max_share_ratio": draw(st.sampled_from([None, 1.0, 3.0, 15.0])),
-        "min_weight": draw(st.sampled_from([0.0, 2e-4, 0.01, 0.1])),
-    }
-    try:
-        return FeasibleSet.of([f"d{i}" for i in range(k)], tokens_K, **limits)
-    except MixtureError:  # a smallest weight above too many caps: rightly refused
-        reject()
+def by_hand(caps, min_weight=0.0, natural=None, floors=None, groups=()):
+    """A set of domains a, b, ... with these caps; equal shares and no floors unless given."""
+    k = len(caps)
+    return FeasibleSet(
+        tuple("abcdefgh"[:k]),
+        np.ones(k),
+        np.full(k, 1.0 / k) if natural is None else np.array(natural),
+        np.zeros(k) if floors is None else np.array(floors),
+        np.array(caps),
+        min_weight,
+        groups,
+    )
 
 
-@st.composite
-def sets_with_mixtures(draw):
-    space = draw(sets())
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    weights_MK = rng.dirichlet(np.full(len(space.domains), 0.3), size=6)
-    weights_MK[0] = np.eye(len(space.domains))[0]
-    return space, weights_MK
+def group(domains, least=0.0, most=1.0):
+    return Limit(name=domains, domains=tuple(domains), min_weight=least, max_weight=most)
 
 
 def test_a_cap_is_the_smallest_of_one_epochs_and_share_ratio():
@@ -51,28 +42,6 @@ def test_a_cap_is_the_smallest_of_one_epochs_and_share_ratio():
 
 def test_without_epochs_only_the_share_ratio_limits():
     np.testing.assert_allclose(small_set(max_epochs=None, max_share_ratio=5.0).caps_K, [0.5, 1, 1])
-
-
-def test_too_few_tokens_say_how_many_there_are_and_how_many_are_needed():
-    with pytest.raises(MixtureError, match=r"100 tokens times max_epochs 2 give 200 .* needs 400"):
-        small_set(target_tokens=400.0)
-
-
-def test_a_share_ratio_under_one_is_named_as_what_collides():
-    with pytest.raises(MixtureError, match=r"caps sum to 0\.5000.*max_share_ratio 0\.5"):
-        small_set(max_share_ratio=0.5)
-    with pytest.raises(MixtureError, match=r"max_share_ratio is 0\.5; it must be 1 or more"):
-        small_set(max_epochs=None, max_share_ratio=0.5)
-
-
-def test_a_smallest_weight_above_the_caps_names_the_domains_it_shuts_out():
-    with pytest.raises(MixtureError, match=r"caps sum to 1\.0000, but to 0\.9000 .*: a\)"):
-        small_set(max_epochs=1.0, min_weight=0.2)
-
-
-def test_a_smallest_weight_that_no_number_of_domains_can_meet_is_refused():
-    with pytest.raises(MixtureError, match=r"min_weight 0\.4"):
-        FeasibleSet(tuple("abc"), np.ones(3), np.ones(3) / 3, np.full(3, 0.4), 0.4)
 
 
 @pytest.mark.parametrize(
@@ -88,37 +57,32 @@ def test_a_smallest_weight_that_no_number_of_domains_can_meet_is_refused():
 )
 def test_tokens_that_make_no_sense_are_named(names, tokens, message):
     with pytest.raises(MixtureError, match=message):
-        FeasibleSet.of(names, tokens, target_tokens=1.0, max_epochs=1.0)
-
-
-@pytest.mark.parametrize("limits", [{"target_tokens": 0.0}, {"max_epochs": float("inf")}])
-def test_limits_must_be_positive_numbers(limits):
-    with pytest.raises(MixtureError, match=f"{next(iter(limits))} is .*positive number"):
-        small_set(**limits)
+        FeasibleSet.of(names, tokens, Limits(target_tokens=1.0, max_epochs=1.0))
 
 
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ((np.ones(3), np.ones(2), np.ones(3), 0.0), "other lengths"),
-        ((np.ones(3), np.ones(3), np.ones(3), 1.0), "min_weight is 1.0"),
-        ((np.ones(3), np.ones(3), np.array([1.0, np.nan, 1.0]), 0.0), "finite"),
+        ({"natural": [0.5, 0.5]}, "other lengths"),
+        ({"min_weight": 1.0}, "min_weight is 1.0"),
+        ({"caps": [1.0, np.nan, 1.0]}, "caps must be finite"),
+        ({"floors": [0.0, -0.1, 0.0]}, "floors must be finite and non-negative"),
+        ({"floors": [0.0, 0.5, 0.6]}, "floors sum to 1.1"),
+        ({"caps": [0.4, 0.4, 0.4], "min_weight": 0.4}, r"search\.min_weight 0\.4"),
     ],
 )
 def test_a_set_made_by_hand_is_checked_too(arrays, message):
     with pytest.raises(MixtureError, match=message):
-        FeasibleSet(tuple("abc"), *arrays)
+        by_hand(**({"caps": [1.0, 1.0, 1.0]} | arrays))
 
 
 def test_what_a_cap_cuts_goes_to_the_others_in_proportion():
-    space = FeasibleSet(tuple("abc"), np.ones(3), np.ones(3) / 3, np.array([0.4, 1.0, 1.0]), 0.0)
+    space = by_hand([0.4, 1.0, 1.0])
     np.testing.assert_allclose(space.project([0.7, 0.2, 0.1]), [0.4, 0.4, 0.2], atol=1e-12)
 
 
 def test_a_domain_of_weight_zero_gets_something_only_when_the_rest_is_full():
-    caps_K = np.array([0.4, 0.5, 1.0, 1.0])
-    natural_K = np.array([0.1, 0.3, 0.4, 0.2])
-    space = FeasibleSet(tuple("abcd"), np.ones(4), natural_K, caps_K, 0.0)
+    space = by_hand([0.4, 0.5, 1.0, 1.0], natural=[0.1, 0.3, 0.4, 0.2])
     np.testing.assert_allclose(
         space.project([0.5, 0.5, 0.0, 0.0]), [0.4, 0.5, 1 / 15, 1 / 30], atol=1e-12
     )
@@ -127,30 +91,111 @@ def test_a_domain_of_weight_zero_gets_something_only_when_the_rest_is_full():
 
 
 def test_natural_proportions_above_their_caps_are_brought_under_them():
-    space = FeasibleSet(
-        tuple("abc"), np.ones(3), np.array([0.8, 0.1, 0.1]), np.array([0.5, 1.0, 1.0]), 0.0
-    )
+    space = by_hand([0.5, 1.0, 1.0], natural=[0.8, 0.1, 0.1])
     np.testing.assert_allclose(space.project(space.natural_K), [0.5, 0.25, 0.25], atol=1e-12)
 
 
 def test_small_weights_become_zero_and_the_others_share_what_they_had():
-    space = FeasibleSet(tuple("abc"), np.ones(3), np.ones(3) / 3, np.ones(3), 0.1)
+    space = by_hand([1.0, 1.0, 1.0], min_weight=0.1)
     np.testing.assert_allclose(space.project([0.05, 0.38, 0.57]), [0.0, 0.4, 0.6], atol=1e-12)
 
 
 def test_small_weights_stay_where_the_others_have_no_room():
-    caps_K = np.array([0.5, 0.48, 0.5, 0.5])
-    space = FeasibleSet(tuple("abcd"), np.ones(4), np.ones(4) / 4, caps_K, 0.1)
+    space = by_hand([0.5, 0.48, 0.5, 0.5], min_weight=0.1)
     found_K = space.project([0.6, 0.36, 0.03, 0.01])
     np.testing.assert_allclose(found_K[[2, 3]], [0.1, 0.0], atol=1e-12)
     assert space.contains(found_K)
 
 
 def test_the_largest_caps_are_used_when_the_largest_weights_would_be_too_many():
-    caps_K = np.array([0.34, 0.34, 0.3, 0.6, 0.5])
-    space = FeasibleSet(tuple("abcde"), np.ones(5), np.ones(5) / 5, caps_K, 0.3)
-    found_K = space.project([0.5, 0.3, 0.15, 0.03, 0.02])
-    assert space.contains(found_K)
+    space = by_hand([0.34, 0.34, 0.3, 0.6, 0.5], min_weight=0.3)
+    for weights in ([0.5, 0.3, 0.15, 0.03, 0.02], [0.4, 0.3, 0.3, 0.0, 0.0]):
+        assert space.contains(space.project(weights))
+
+
+def test_what_a_floor_takes_comes_from_the_others_in_proportion():
+    space = by_hand([1.0, 1.0, 1.0], floors=[0.4, 0.0, 0.0])
+    np.testing.assert_allclose(space.project([0.1, 0.6, 0.3]), [0.4, 0.4, 0.2], atol=1e-12)
+    np.testing.assert_allclose(space.project([0.0, 1.0, 0.0]), [0.4, 0.6, 0.0], atol=1e-12)
+
+
+def test_what_a_group_may_not_have_goes_to_the_others_and_ratios_inside_it_stay():
+    space = by_hand([1.0] * 4, groups=(group("ab", most=0.3), group("cd", least=0.2)))
+    np.testing.assert_allclose(
+        space.project([0.6, 0.3, 0.06, 0.04]), [0.2, 0.1, 0.42, 0.28], atol=1e-12
+    )
+    np.testing.assert_allclose(space.project([0.1, 0.1, 0.4, 0.4]), [0.1, 0.1, 0.4, 0.4])
+
+
+def test_what_a_group_must_have_comes_from_the_others_and_caps_hold_inside_it():
+    space = by_hand([0.25, 1.0, 1.0], groups=(group("ab", least=0.6),))
+    np.testing.assert_allclose(space.project([0.2, 0.1, 0.7]), [0.25, 0.35, 0.4], atol=1e-12)
+
+
+def test_a_group_of_weight_zero_gets_its_least_in_proportion_to_natural_shares():
+    space = by_hand([1.0] * 4, natural=[0.3, 0.1, 0.5, 0.1], groups=(group("ab", least=0.4),))
+    np.testing.assert_allclose(
+        space.project([0.0, 0.0, 1.0, 0.0]), [0.3, 0.1, 0.6, 0.0], atol=1e-12
+    )
+
+
+def test_domains_of_weight_zero_stay_there_where_their_group_is_full_without_them():
+    space = by_hand([0.5] * 4, groups=(group("ab", most=0.4),))
+    found_K = space.project([0.7, 0.0, 0.3, 0.0])
+    np.testing.assert_allclose(found_K, [0.4, 0.0, 0.5, 0.1], atol=1e-12)
+    assert found_K[1] == 0.0
+
+
+def test_domains_of_weight_zero_stay_there_where_a_group_s_least_fills_the_whole():
+    space = by_hand([1.0, 1.0, 0.7, 1.0], groups=(group("ab", least=0.4),))
+    found_K = space.project([0.0, 0.0, 1.0, 0.0])
+    np.testing.assert_allclose(found_K, [0.2, 0.2, 0.6, 0.0], atol=1e-12)
+    assert found_K[3] == 0.0
+
+
+def test_however_small_a_weight_is_it_comes_before_the_weights_that_are_zero():
+    space = by_hand([0.5, 0.3, 0.199999, 1.0])
+    np.testing.assert_allclose(
+        space.project([0.9, 0.1, 1e-13, 0.0]), [0.5, 0.3, 0.199999, 1e-6], atol=1e-12
+    )
+
+
+def test_a_domain_with_a_floor_stays_when_small_weights_go():
+    space = by_hand([1.0] * 3, min_weight=0.1, floors=[0.02, 0.0, 0.0])
+    np.testing.assert_allclose(space.project([0.03, 0.05, 0.92]), [0.1, 0.0, 0.9], atol=1e-12)
+
+
+def test_small_weights_stay_where_their_group_would_miss_its_least():
+    space = by_hand([0.08, 0.5, 0.5, 1.0], min_weight=0.05, groups=(group("abc", least=0.1),))
+    found_K = space.project([0.03, 0.02, 0.04, 0.91])
+    np.testing.assert_allclose(found_K, [0.0, 0.0, 0.1, 0.9], atol=1e-12)
+    tight = by_hand([0.08, 0.06, 0.5, 1.0], min_weight=0.05, groups=(group("ab", least=0.1),))
+    np.testing.assert_allclose(tight.project([0.03, 0.02, 0.5, 0.45])[:2], 0.05, atol=1e-12)
+
+
+@pytest.mark.parametrize("cap", [0.11, 0.5])
+def test_a_mixture_keeps_its_own_domains_where_a_full_group_leaves_room_for_others(cap):
+    # c and d hold 0.8; the group has room for one of a and b and not for 0.2; so e comes back too.
+    space = by_hand([cap, cap, 0.5, 0.3, 0.4], min_weight=0.1, groups=(group("ab", most=0.15),))
+    found_K = space.project([0.07, 0.08, 0.5, 0.3, 0.05])
+    assert space.contains(found_K, tolerance=1e-12)
+    assert found_K[0] == 0.0
+    assert (found_K[1:] >= 0.1).all()
+
+
+def test_a_group_that_holds_less_than_the_smallest_weight_is_left_out():
+    space = by_hand([1.0] * 3, min_weight=0.1, groups=(group("ab", most=0.05),))
+    np.testing.assert_allclose(space.project([0.5, 0.2, 0.3]), [0.0, 0.0, 1.0], atol=1e-12)
+
+
+def test_another_choice_of_domains_stands_in_where_a_mixture_s_own_does_not_fit():
+    # a and b hold too little for the group's least, and with c their smallest weights are too much.
+    space = by_hand(
+        [0.31, 0.31, 0.34, 0.4, 0.4], min_weight=0.3, groups=(group("abc", least=0.63, most=0.66),)
+    )
+    found_K = space.project([0.3, 0.3, 0.001, 0.399, 0.0])
+    assert space.contains(found_K, tolerance=1e-12)
+    assert found_K[2] >= 0.3
 
 
 @pytest.mark.parametrize(
@@ -166,55 +211,6 @@ def test_the_largest_caps_are_used_when_the_largest_weights_would_be_too_many():
 def test_what_is_no_mixture_cannot_be_projected(weights, message):
     with pytest.raises(MixtureError, match=message):
         small_set().project(weights)
-
-
-@given(sets_with_mixtures())
-@QUICK
-def test_projection_lands_in_the_set_and_stays_there(drawn):
-    space, weights_MK = drawn
-    once_MK = space.project(weights_MK)
-    assert space.contains(once_MK, tolerance=1e-9).all()
-    np.testing.assert_allclose(space.project(once_MK), once_MK, rtol=0, atol=1e-12)
-
-
-@given(sets_with_mixtures())
-@QUICK
-def test_permuting_domains_permutes_the_projection(drawn):
-    space, weights_MK = drawn
-    order_K = np.random.default_rng(len(space.domains)).permutation(len(space.domains))
-    there_MK = space.reordered(order_K).project(weights_MK[:, order_K])
-    np.testing.assert_allclose(there_MK, space.project(weights_MK)[:, order_K], atol=1e-12)
-
-
-@given(st.integers(0, 2**32 - 1))
-@settings(max_examples=15, deadline=None)
-def test_projection_is_the_nearest_under_the_caps_in_kl(seed):
-    rng = np.random.default_rng(seed)
-    caps_K = rng.uniform(0.25, 0.6, size=5)
-    space = FeasibleSet(tuple("abcde"), np.ones(5), np.ones(5) / 5, caps_K, 0.0)
-    weights_K = rng.dirichlet(np.ones(5)) * 0.99 + 0.002
-
-    def distance(w_K):
-        return float((w_K * np.log(np.maximum(w_K, 1e-12) / weights_K)).sum())
-
-    found = minimize(
-        distance,
-        caps_K / caps_K.sum(),
-        method="SLSQP",
-        bounds=[(1e-9, cap) for cap in caps_K],
-        constraints={"type": "eq", "fun": lambda w_K: w_K.sum() - 1.0},
-        options={"ftol": 1e-12, "maxiter": 300},
-    )
-    assert distance(space.project(weights_K)) <= found.fun + 1e-6
-
-
-@given(sets(), st.integers(0, 2**32 - 1))
-@QUICK
-def test_samples_keep_every_limit(space, seed):
-    rng = np.random.default_rng(seed)
-    drawn_MK = space.sample(rng, 50, concentration=(0.1, 5.0), temperature=0.5)
-    assert drawn_MK.shape == (50, len(space.domains))
-    assert space.contains(drawn_MK, tolerance=1e-9).all()
 
 
 def test_equal_seeds_draw_equal_bytes_whatever_the_order_of_the_domains():
@@ -239,9 +235,14 @@ def test_small_strengths_draw_sparse_mixtures_and_large_ones_the_prior():
 
 
 def test_a_domain_without_tokens_is_never_drawn():
-    space = FeasibleSet.of(tuple("abc"), [0, 5, 5], target_tokens=5.0, max_epochs=1.0)
-    drawn = space.sample(np.random.default_rng(0), 99, concentration=(0.1, 5), temperature=0.5)
-    assert drawn[:, 0].max() == 0.0
+    for limits in (
+        Limits(target_tokens=5.0, max_epochs=1.0),
+        Limits(target_tokens=5.0, max_epochs=None),
+    ):
+        space = FeasibleSet.of(tuple("abc"), [0, 5, 5], limits)
+        drawn = space.sample(np.random.default_rng(0), 99, concentration=(0.1, 5), temperature=0.5)
+        assert drawn[:, 0].max() == 0.0
+        assert space.project([1.0, 0.0, 0.0])[0] == 0.0
     np.testing.assert_array_equal(space.epochs([0.0, 0.5, 0.5], 20.0), [0.0, 2.0, 2.0])
 
 
@@ -258,8 +259,45 @@ def test_contains_names_what_breaks_a_limit():
     assert bool(space.contains(rows[0]))
 
 
+def test_contains_sees_floors_and_groups():
+    space = by_hand([1.0] * 3, floors=[0.1, 0.0, 0.0], groups=(group("bc", least=0.5, most=0.8),))
+    rows = [[0.3, 0.7, 0.0], [0.0, 0.7, 0.3], [0.6, 0.2, 0.2], [0.1, 0.9, 0.0]]
+    assert space.contains(rows).tolist() == [True, False, False, False]
+
+
+def test_the_penalty_is_the_pull_times_the_divergence_from_natural_shares():
+    space = small_set(pull=0.5)
+    rows = [[0.1, 0.4, 0.5], [0.0, 0.5, 0.5]]
+    expected = [0.0, 0.5 * 0.5 * np.log(0.5 / 0.4)]
+    np.testing.assert_allclose(space.penalty(rows), expected, atol=1e-15)
+    assert space.penalty(rows[1]) == pytest.approx(expected[1])
+    np.testing.assert_array_equal(small_set().penalty(rows), [0.0, 0.0])
+    np.testing.assert_allclose(space.reordered([2, 0, 1]).penalty([0.5, 0.0, 0.5]), expected[1])
+
+
+def test_the_penalty_of_a_domain_without_tokens_is_infinite_and_no_mixture_of_the_set_has_it():
+    space = FeasibleSet.of(("a", "b"), [0, 1], Limits(target_tokens=1, max_epochs=None, pull=1.0))
+    assert space.penalty([0.5, 0.5]) == np.inf
+    assert space.penalty(space.project([0.5, 0.5])) == 0.0
+
+
 def test_uniform_is_the_feasible_mixture_nearest_to_equal_weights():
     np.testing.assert_allclose(small_set().uniform_K, [0.2, 0.4, 0.4], atol=1e-12)
+    held = small_set(group("ab", most=0.4))
+    np.testing.assert_allclose(held.uniform_K, [0.2, 0.2, 0.6], atol=1e-12)
+
+
+def test_a_reordered_set_keeps_its_limits():
+    space = small_set(
+        group("ab", most=0.4), Limit(name="c", domains=("c",), min_weight=0.3), pull=2.0
+    )
+    other = space.reordered([2, 0, 1])
+    assert (other.groups, other.pull, other.domains) == (space.groups, 2.0, ("c", "a", "b"))
+    assert other.reasons == tuple(space.reasons[k] for k in (2, 0, 1))
+    np.testing.assert_array_equal(other.floors_K, [0.3, 0.0, 0.0])
+    np.testing.assert_allclose(
+        other.project([0.1, 0.5, 0.4]), space.project([0.5, 0.4, 0.1])[[2, 0, 1]], atol=1e-12
+    )
 
 
 @given(

@@ -352,6 +352,12 @@ def test_failed_trials_are_listed_with_their_error(data):
 
 def test_a_domain_at_its_limit_of_epochs_is_pointed_out(data):
     assert "recipes: at the limit of 4.0 epochs" in Page(render(data)).visible
+    epochs = data.mixtures["found"].epochs["recipes"]
+    higher = Page(render(replace(data, own_epochs={"recipes": 2 * epochs}))).visible
+    assert "recipes: at the limit" not in higher
+    assert f"the limit was 4.0, of recipes {2 * epochs:.1f}" in higher
+    own = Page(render(replace(data, own_epochs={"recipes": epochs}))).visible
+    assert "or a higher max_epochs in search.limits, may help" in own
 
 
 def test_a_weak_predictor_is_given_as_a_reason(data):

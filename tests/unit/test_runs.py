@@ -11,13 +11,12 @@ from climb.errors import ClimbError, ConfigError, InputError, MixtureError
 from climb.runs import predict, propose, read_prior, read_runs, recommend
 from climb.testing.world import PlantedWorld
 
-CFG = load(
-    settings=[
-        "search.candidates=300",
-        "search.target_tokens=200000000",
-        "search.predictor={use: climb.predictor.stack:StackPredictor}",
-    ]
-).search
+SETTINGS = (
+    "search.candidates=300",
+    "search.target_tokens=200000000",
+    "search.predictor={use: climb.predictor.stack:StackPredictor}",
+)
+CFG = load(settings=SETTINGS).search
 MEAN = "mean(*):min"
 WORLD = PlantedWorld.of(4, 2, noise=0.1, seed=3)
 
@@ -164,6 +163,33 @@ def test_too_few_tokens_for_the_target_are_a_clear_error(files):
     with pytest.raises(MixtureError, match="target run needs"):
         recommend(runs, prior, out, CFG, MEAN)
     assert not out.exists()
+
+
+def test_proposals_and_the_answer_keep_to_limits_of_domains_and_groups(files):
+    runs, prior, out = files
+    limits = (
+        "[{name: two, domains: ['d00', 'd01'], min_weight: 0.2, max_weight: 0.3},"
+        " {name: one, domains: [d02], min_weight: 0.35}]"
+    )
+    cfg = load(settings=[*SETTINGS, f"search.limits={limits}"]).search
+    asked = [propose(runs, prior, out, 8, cfg, MEAN) and read(out)]
+    write(runs, HEADER, [])
+    asked.append(propose(runs, prior, out, 8, cfg, MEAN) and read(out))
+    write(runs, HEADER, run_rows(24))
+    recommend(runs, prior, out, cfg, MEAN)
+    asked.append([{f"weight.{row['domain']}": row["weight"] for row in read(out)}])
+    for rows in asked:
+        for row in rows:
+            both = float(row["weight.d00"]) + float(row["weight.d01"])
+            assert 0.2 - 1e-9 <= both <= 0.3 + 1e-9
+            assert float(row["weight.d02"]) >= 0.35 - 1e-9
+
+
+def test_a_limit_on_a_domain_that_the_prior_has_not_is_named(files):
+    runs, prior, out = files
+    cfg = load(settings=[*SETTINGS, "search.limits=[{name: x, domains: [d09], max_weight: 0.5}]"])
+    with pytest.raises(MixtureError, match=r"search\.limits 'x': 'd09' matches none"):
+        recommend(runs, prior, out, cfg.search, MEAN)
 
 
 def test_small_drift_is_mended_and_doubles_and_foreign_columns_are_told(files):

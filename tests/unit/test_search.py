@@ -7,6 +7,7 @@ import pytest
 
 from climb.config import load
 from climb.errors import ComponentError, SearchError
+from climb.limits import Limits
 from climb.mixture import FeasibleSet
 from climb.objective import Objective
 from climb.predictor import Predict
@@ -20,7 +21,9 @@ from climb.search.surrogate import Surrogate
 
 DOMAINS = ("a", "b", "c", "d")
 BEST_K = np.array([0.1, 0.5, 0.3, 0.1])
-SPACE = FeasibleSet.of(DOMAINS, np.ones(4), target_tokens=4.0, max_epochs=2.4, min_weight=1e-3)
+SPACE = FeasibleSet.of(
+    DOMAINS, np.ones(4), Limits(target_tokens=4.0, max_epochs=2.4, min_weight=1e-3)
+)
 OBJECTIVE = Objective.parse("0.5*x.bpb:min + 0.5*y.bpb:min", ("x.bpb", "y.bpb"))
 CFG = load(
     settings=[
@@ -132,7 +135,7 @@ def test_no_trials_are_trials_too():
 
 
 def test_anchors_are_natural_and_uniform_inside_the_set_with_every_seed():
-    space = FeasibleSet.of(DOMAINS, [1, 2, 3, 4], target_tokens=6.0, max_epochs=1.0)
+    space = FeasibleSet.of(DOMAINS, [1, 2, 3, 4], Limits(target_tokens=6.0, max_epochs=1.0))
     found = anchors(space, 2)
     assert [(m, s) for m, _, s in found] == [
         ("natural", 0), ("natural", 1), ("uniform", 0), ("uniform", 1),
@@ -205,7 +208,7 @@ def test_too_few_mixtures_cannot_be_learned_from():
 
 
 def test_a_set_with_one_mixture_has_nothing_to_search():
-    fixed = FeasibleSet.of(DOMAINS, [1, 2, 3, 4], target_tokens=10.0, max_epochs=1.0)
+    fixed = FeasibleSet.of(DOMAINS, [1, 2, 3, 4], Limits(target_tokens=10.0, max_epochs=1.0))
     with pytest.raises(SearchError, match="gave 0 distinct mixtures of 12 wanted"):
         first_round(12, problem(fixed))
     rows = [row(w) for w in ask([], 0)]

@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from climb.config.limits import LimitConfig
 from climb.config.section import PluginSpec, Section
 from climb.config.text import (
     ClusterConfig,
@@ -24,7 +25,9 @@ from climb.config.text import (
     ScoreConfig,
     ScorerTraining,
 )
+from climb.errors import MixtureError
 from climb.files import is_uri
+from climb.limits import Limits
 
 __all__ = [
     "ClusterConfig",
@@ -32,6 +35,7 @@ __all__ = [
     "CountConfig",
     "EmbedConfig",
     "IngestConfig",
+    "LimitConfig",
     "MixConfig",
     "PluginSpec",
     "ProxyConfig",
@@ -188,6 +192,12 @@ class SearchConfig(Section):
     min_weight: NonNegativeFloat
     """Weights under this become 0. NVIDIA's recipe: 2e-4."""
 
+    limits: tuple[LimitConfig, ...]
+    """Floors, caps and epochs of single domains, and of groups of domains."""
+
+    pull: NonNegativeFloat
+    """Score taken off per nat of KL divergence from natural proportions; 0: none. Olmix: 0.05."""
+
     target_tokens: PositiveInt
     """Tokens of the run the mixture is for, not of a proxy."""
 
@@ -199,6 +209,14 @@ class SearchConfig(Section):
         if value[0] > value[1]:
             raise ValueError(f"the range is {list(value)}; the first must not exceed the second")
         return value
+
+    @model_validator(mode="after")
+    def _limits_make_sense(self) -> Self:
+        try:
+            Limits.of(self)
+        except MixtureError as error:
+            raise ValueError(str(error)) from error
+        return self
 
 
 class MixConfig(Section):

@@ -13,7 +13,6 @@ from climb.predictor import Array, Extra, JointPredict, Predict, in_canonical_or
 from climb.predictor.gp import GPPredictor
 from climb.predictor.powerlaw import PowerLawPredictor
 
-
 _Member = GPPredictor | PowerLawPredictor
 
 

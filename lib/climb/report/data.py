@@ -126,6 +126,9 @@ class ReportData:
     """Rows of `documents`: what ingest kept."""
 
     max_epochs: float | None = None
+    own_epochs: Mapping[str, float] = field(default_factory=dict)
+    """Limits of epochs of single domains, where they have one that differs."""
+
     versions: Mapping[str, int] = field(default_factory=dict)
     """Table name -> version that was read."""
 

@@ -152,11 +152,14 @@ def next_steps(data: ReportData) -> list[str]:
     if failed:
         steps.append(f"{len(failed)} of {len(data.trials)} trials failed; their errors are above.")
     if data.max_epochs is not None:
-        capped = [n for n, e in sorted(found.epochs.items()) if e > 0.98 * data.max_epochs]
-        if capped:
+        most = dict.fromkeys(found.epochs, data.max_epochs) | dict(data.own_epochs)
+        capped = [n for n, e in sorted(found.epochs.items()) if e > 0.98 * most[n]]
+        for limit in sorted({most[n] for n in capped}):
+            names = ", ".join(n for n in capped if most[n] == limit)
+            key = "search.max_epochs" if limit == data.max_epochs else "max_epochs in search.limits"
             steps.append(
-                f"{', '.join(capped)}: at the limit of {number(data.max_epochs, 1)} epochs. More "
-                "text of that kind, or a higher search.max_epochs, may help."
+                f"{names}: at the limit of {number(limit, 1)} epochs. More text of that kind, or a "
+                f"higher {key}, may help."
             )
     dropped = [n for n, w in sorted(found.weights.items()) if w == 0.0]
     if dropped:

@@ -1,4 +1,4 @@
-"""What candidates are compared by: the predicted score, and whether a mixture keeps the guard.
+"""What candidates are compared by: the predicted score, less what pull and guard take from it.
 
 Axes: M mixtures, K domains, Q metrics of the objective.
 """
@@ -48,7 +48,7 @@ class Height:
     def __call__(self, weights_MK: Array) -> Array:
         """Height of each mixture, shape (M,)."""
         means_MQ = self.surrogate.means(weights_MK)
-        height_M: Array = means_MQ @ self.surrogate.signs_Q
+        height_M: Array = means_MQ @ self.surrogate.signs_Q - self.space.penalty(weights_MK)
         if self.least_Q is None:
             return height_M
         short_MQ = self.least_Q - means_MQ * np.sign(self.surrogate.signs_Q)

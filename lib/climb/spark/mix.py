@@ -8,7 +8,7 @@ row per domain - decides about every document by itself. Nothing is sorted but s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,8 @@ from climb import tables, tokenizer
 from climb.config import Config
 from climb.datacard import Written
 from climb.errors import TableError
-from climb.mixing import BUCKET_BITS, Portion, boundary, over_epochs, portions, taken
-from climb.progress import say
+from climb.limits import Limits
+from climb.mixing import BUCKET_BITS, Portion, boundary, check_limits, portions, taken
 from climb.spark.pack import tagged_documents
 from climb.spark.store import Inputs, Store
 
@@ -70,26 +70,19 @@ def mix_inputs(store: Store, cfg: Config, weights: Mapping[str, float], total: i
     )
 
 
-def plan(
-    store: Store, weights: Mapping[str, float], total: int, max_epochs: float
-) -> list[Portion]:
-    """Tokens wanted of each domain, with a warning where that repeats it too often.
+def plan(store: Store, weights: Mapping[str, float], total: int, limits: Limits) -> list[Portion]:
+    """Tokens wanted of each domain.
 
     Raises:
         TableError: the mixture is of other domains than those of table `clusters`.
+        MixtureError: a dataset of so many tokens would break a limit of the search.
     """
     kept = [row for row in store.rows(tables.CLUSTERS) if row["kept"]]
     tokens: dict[str, int] = {row["domain"]: 0 for row in kept}
     for row in kept:
         tokens[row["domain"]] += row["n_tokens"]
     shares = portions(weights, tokens, total)
-    often = over_epochs(shares, max_epochs)
-    if often:
-        say(
-            "mix",
-            f"warning: {total:,} tokens repeat {', '.join(often)}; search.max_epochs is "
-            f"{max_epochs:g}: the search never tested this",
-        )
+    check_limits(weights, tokens, replace(limits, target_tokens=total))
     return shares
 
 

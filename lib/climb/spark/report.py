@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from climb import tables
 from climb.config import Config, resolved_yaml
 from climb.errors import ClimbError, TableError
+from climb.limits import Limits
 from climb.report import (
     Cluster,
     CorpusShare,
@@ -68,9 +69,16 @@ def read_report(store: Store, cfg: Config) -> ReportData:
         corpus=_corpus(store),
         n_documents=_count(store, tables.DOCUMENTS),
         max_epochs=cfg.search.max_epochs,
+        own_epochs=_own_epochs(cfg, mixtures["found"]["weights"]),
         versions={name: version for name, version in versions.items() if version is not None},
         configuration=resolved_yaml(cfg),
     )
+
+
+def _own_epochs(cfg: Config, domains: Iterable[str]) -> dict[str, float]:
+    """Limits of epochs that differ from the one for all."""
+    most = Limits.of(cfg.search).epochs(sorted(domains))
+    return {name: often for name, (often, _) in most.items() if often != cfg.search.max_epochs}
 
 
 def _read(store: Store, table: Table) -> DataFrame | None:

@@ -16,6 +16,7 @@ from typing import Any
 from climb import tables
 from climb.config import Config
 from climb.errors import ConfigError, SearchError
+from climb.limits import Limits
 from climb.mixture import FeasibleSet, weights_by_name
 from climb.objective import Objective
 from climb.predictor import Array
@@ -96,7 +97,7 @@ def open_study(store: Store, cfg: Config) -> Study:
     """Read domains and shards, and set up the feasible set.
 
     Raises:
-        MixtureError: the caps leave no mixture.
+        MixtureError: the limits leave no mixture, or name domains that there are not.
         ConfigError: no targets are configured.
     """
     if not cfg.proxy.targets:
@@ -104,14 +105,7 @@ def open_study(store: Store, cfg: Config) -> Study:
     domains = store.rows(tables.DOMAINS)
     names = tuple(sorted(row["domain"] for row in domains))
     tokens = {row["domain"]: row["n_tokens"] for row in domains}
-    space = FeasibleSet.of(
-        names,
-        [tokens[name] for name in names],
-        target_tokens=cfg.search.target_tokens,
-        max_epochs=cfg.search.max_epochs,
-        max_share_ratio=cfg.search.max_share_ratio,
-        min_weight=cfg.search.min_weight,
-    )
+    space = FeasibleSet.of(names, [tokens[name] for name in names], Limits.of(cfg.search))
     return Study(store, cfg, trial_bench(store, cfg), Problem.of(space, None, cfg.search))
 
 

@@ -5,11 +5,12 @@ Axes: K domains, Q metrics, M mixtures.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from climb.limits import Limits
 from climb.mixture import FeasibleSet
 from climb.objective import Objective
 from climb.search.trials import Trials
@@ -53,13 +54,11 @@ class PlantedWorld:
         tokens_K = 1e9 * rng.dirichlet(np.full(n_domains, 2.0))
         names = tuple(f"d{k:02d}" for k in range(n_domains))
         space = FeasibleSet.of(
-            names, tokens_K, target_tokens=2e8, max_epochs=4.0, max_share_ratio=15.0
+            names, tokens_K, Limits(target_tokens=2e8, max_epochs=4.0, max_share_ratio=15.0)
         )
         # Well inside the caps, or the best feasible mixture would not be the planted one.
-        caps_K = np.minimum(space.caps_K, 0.9)
-        best_K = FeasibleSet(names, tokens_K, space.natural_K, caps_K, 0.0).project(
-            rng.dirichlet(np.full(n_domains, 0.5))
-        )
+        inside = replace(space, caps_K=np.minimum(space.caps_K, 0.9))
+        best_K = inside.project(rng.dirichlet(np.full(n_domains, 0.5)))
         part_QK = rng.dirichlet(np.full(n_metrics, 1.0), size=n_domains).T * n_metrics
         needs_QK = part_QK * (best_K + _SHIFT) ** (1.0 + _FALL)
         world = cls(space, best_K, needs_QK, np.zeros(n_metrics), seed)
