@@ -173,6 +173,18 @@ def test_small_weights_stay_where_their_group_would_miss_its_least():
     np.testing.assert_allclose(tight.project([0.03, 0.02, 0.5, 0.45])[:2], 0.05, atol=1e-12)
 
 
+def test_another_choice_of_domains_still_holds_those_with_a_floor():
+    # d holds too little for its group, and d and e together are too much: e alone stands in.
+    space = by_hand(
+        [0.9, 0.9, 0.9, 0.2, 0.3],
+        min_weight=0.2,
+        floors=[0.01, 0.01, 0.01, 0.0, 0.0],
+        groups=(group("de", least=0.25, most=0.39),),
+    )
+    found_K = space.project([0.2, 0.2, 0.2, 0.4, 0.0])
+    np.testing.assert_allclose(found_K, [0.25, 0.25, 0.25, 0.0, 0.25], atol=1e-12)
+
+
 @pytest.mark.parametrize("cap", [0.11, 0.5])
 def test_a_mixture_keeps_its_own_domains_where_a_full_group_leaves_room_for_others(cap):
     # c and d hold 0.8; the group has room for one of a and b and not for 0.2; so e comes back too.
