@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,12 @@ from numpy.typing import NDArray
 from climb.mixture import FeasibleSet, weights_by_name
 from climb.search.answer import Recommendation
 from climb.search.compare import Gain
+from climb.search.explain import Effects
 
 Array = NDArray[np.float64]
+
+_METRICS_SHOWN, _PAIRS_SHOWN = 6, 3
+"""Metrics and pairs of metrics that the text explains; the JSON file holds all."""
 
 _GOOD, _POOR = 0.9, 0.6
 """Held-out Spearman from which a predictor is called good, and under which it is called poor."""
@@ -49,19 +54,24 @@ def proposed(n: int, n_runs: int, learned: bool, remark: str, out: Path) -> str:
     return "\n".join([f"Proposed {n} mixtures {how}.", *_remark(remark), f"wrote {out}"])
 
 
-def recommended(
-    answer: Recommendation,
-    space: FeasibleSet,
-    epochs_K: Array,
-    objective: str,
-    remark: str,
-    written: tuple[Path, Path],
-) -> str:
+@dataclass(frozen=True)
+class Notes:
+    """What surrounds an answer."""
+
+    objective: str
+    min_signal: float
+    """Variance over mixtures / variance over seeds under which a metric is named as noise."""
+
+    remark: str
+    written: tuple[Path, ...]
+
+
+def recommended(answer: Recommendation, space: FeasibleSet, epochs_K: Array, notes: Notes) -> str:
     """What `climb recommend` says: the mixture, what it gains, how far to trust it, what to do."""
     gain = answer.gain
     lines = [
-        f"Best mixture for {objective} (score: higher is better), from {answer.n_trials} runs of "
-        f"{answer.n_mixtures} mixtures:",
+        f"Best mixture for {notes.objective} (score: higher is better), from {answer.n_trials} "
+        f"runs of {answer.n_mixtures} mixtures:",
         "",
         *_table(answer, space, epochs_K),
         "",
@@ -75,12 +85,16 @@ def recommended(
         ),
         "",
         "How far to trust it:",
-        *(f"- {line}" for line in _doubts(answer, space)),
+        *(f"- {line}" for line in _doubts(answer, space, notes.min_signal)),
+        "",
+        "What pulls at it:",
+        *(f"- {line}" for line in _pulls(answer.effects)),
         "",
         "Next:",
         *(f"- {line}" for line in _next(answer)),
     ]
-    return "\n".join([*lines, *_remark(remark), f"wrote {written[0]} and {written[1]}"])
+    files = ", ".join(map(str, notes.written[:-1])) + f" and {notes.written[-1]}"
+    return "\n".join([*lines, *_remark(notes.remark), f"wrote {files}"])
 
 
 def as_json(answer: Recommendation, objective: str) -> dict[str, Any]:
@@ -102,6 +116,14 @@ def as_json(answer: Recommendation, objective: str) -> dict[str, Any]:
             for name, noise in zip(answer.metric_names, answer.noise_Q.tolist(), strict=True)
         },
         "quality": {name: _plain(rank) for name, rank in answer.quality.items()},
+        "signal": {
+            name: _plain(ratio)
+            for name, ratio in zip(
+                answer.signal.metric_names, answer.signal.ratio_Q.tolist(), strict=True
+            )
+        },
+        "further_round": vars(answer.further),
+        "one_percent_more": answer.effects.as_json(),
         "n_runs": answer.n_trials,
         "n_mixtures": answer.n_mixtures,
     }
@@ -124,7 +146,7 @@ def _epochs(value: float) -> str:
     return f"{value:.2f}" if math.isfinite(value) else "-"
 
 
-def _doubts(answer: Recommendation, space: FeasibleSet) -> list[str]:
+def _doubts(answer: Recommendation, space: FeasibleSet, min_signal: float) -> list[str]:
     rank = answer.quality["score"]
     metrics = {name: value for name, value in answer.quality.items() if name != "score"}
     word = "well" if rank >= _GOOD else "passably" if rank >= _POOR else "poorly"
@@ -143,6 +165,12 @@ def _doubts(answer: Recommendation, space: FeasibleSet) -> list[str]:
             )
             + "."
         )
+    weak = answer.signal.below(min_signal)
+    if weak:
+        lines.append(
+            f"Mostly noise (mixtures move them less than {min_signal:g} times what seeds do): "
+            f"{', '.join(weak)}. search.down_weight=true makes them count less."
+        )
     lost = [d for d, w in zip(space.domains, answer.weights_K, strict=True) if w == 0.0]
     if lost:
         lines.append(
@@ -156,13 +184,39 @@ def _doubts(answer: Recommendation, space: FeasibleSet) -> list[str]:
     return lines
 
 
+def _pulls(effects: Effects) -> list[str]:
+    """The domains that matter most, metric by metric, and the metrics that part ways."""
+    lines = []
+    for q, name in enumerate(effects.metric_names[:_METRICS_SHOWN]):
+        mean_K, std_K = effects.mean_KQ[:, q], effects.std_KQ[:, q]
+        best, worst = int(mean_K.argmax()), int(mean_K.argmin())
+        shown = ", ".join(
+            f"{effects.domains[k]} {mean_K[k]:+.2g} (± {std_K[k]:.1g})" for k in (best, worst)
+        )
+        lines.append(f"{name}: one percent more of a domain helps most and least: {shown}.")
+    if len(effects.metric_names) > _METRICS_SHOWN:
+        lines.append(f"{len(effects.metric_names) - _METRICS_SHOWN} more metrics: the JSON file.")
+    for pair in effects.trade_offs[:_PAIRS_SHOWN]:
+        helped, cost = pair.metrics
+        lines.append(
+            f"{helped} and {cost} trade off (correlation {pair.correlation:.2f}): more "
+            f"{pair.domain} does {pair.effects[0]:+.2g} to the one, {pair.effects[1]:+.2g} to the "
+            "other."
+        )
+    return lines
+
+
 def _next(answer: Recommendation) -> list[str]:
     lines = [
         "Train this mixture and natural proportions with 3 seeds each: a direct comparison beats "
         "any prediction."
     ]
+    further = answer.further
+    worth = f"{further.n_trials} more runs are worth about {further.worth:+.2g} of score"
     if answer.verdict != "gain" or not answer.quality["score"] >= _GOOD or _few(answer):
-        lines.append("Ask `climb propose` for 16 more mixtures, train them, and ask again.")
+        lines.append(f"{worth}: ask `climb propose`, train them, and ask again.")
+    else:
+        lines.append(f"{worth}; `climb propose` names them.")
     if np.isnan(answer.noise_Q).any():
         lines.append("Those repeats also tell the seed noise, which is only inferred so far.")
     return lines

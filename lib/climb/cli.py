@@ -121,14 +121,22 @@ def propose(
 @click.option("--prior", type=CSV, required=True)
 @click.option("--out", type=CSV, required=True)
 @click.option("--objective", default="mean(*):min", show_default=True)
+@click.option("--pareto", type=CSV, help="Also write the trade-offs between metrics to this CSV.")
 @options
 def recommend(
-    runs: Path, prior: Path, out: Path, objective: str, conf: str | None, settings: tuple[str, ...]
+    runs: Path,
+    prior: Path,
+    out: Path,
+    objective: str,
+    pareto: Path | None,
+    conf: str | None,
+    settings: tuple[str, ...],
 ) -> None:
     """Recommend the best mixture, with its expected gain and an interval."""
     from climb import runs as csv_runs
 
-    click.echo(csv_runs.recommend(runs, prior, out, load(conf, settings).search, objective))
+    cfg = load(conf, settings).search
+    click.echo(csv_runs.recommend(runs, prior, out, cfg, objective, pareto))
 
 
 @climb.group("import")

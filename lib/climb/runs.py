@@ -25,16 +25,22 @@ from climb.predictor import Predictor
 from climb.rows import read_runs
 from climb.search.answer import recommend as best_mixture
 from climb.search.calibration import Calibration
+from climb.search.pareto import pareto
 from climb.search.rounds import first_round
 from climb.search.rounds import propose as next_mixtures
 from climb.search.searcher import Problem
+from climb.search.signal import weighed
 from climb.search.surrogate import FEWEST, Surrogate
-from climb.sheet import DRIFT, WEIGHT, Sheet, write_numbers, write_rows, write_text
+from climb.search.trials import Trials
+from climb.sheet import DRIFT, METRIC, WEIGHT, Sheet, write_numbers, write_rows, write_text
 
 if TYPE_CHECKING:
     from climb.config.sections import SearchConfig
 
 Array = NDArray[np.float64]
+
+FRONT = 16
+"""Weightings of the metrics that a Pareto front is made of."""
 
 
 def read_prior(path: Path, domains: Sequence[str], cfg: SearchConfig) -> FeasibleSet:
@@ -122,7 +128,7 @@ def propose(runs: Path, prior: Path, out: Path, n: int, cfg: SearchConfig, objec
     """
     trials, remark = read_runs(runs)
     space = read_prior(prior, trials.domains, cfg)
-    wanted = Objective.parse(objective, trials.metric_names)
+    wanted = weighed(Objective.parse(objective, trials.metric_names), trials, cfg)
     learned = len(trials.repeats().counts_D) >= FEWEST
     # All runs are of round 0; the mixtures wanted are round 1.
     wide = cfg.model_copy(update={"trials_per_round": (len(trials), n)})
@@ -136,8 +142,18 @@ def propose(runs: Path, prior: Path, out: Path, n: int, cfg: SearchConfig, objec
     return advice.proposed(n, len(trials), learned, remark, out)
 
 
-def recommend(runs: Path, prior: Path, out: Path, cfg: SearchConfig, objective: str) -> str:
+def recommend(
+    runs: Path,
+    prior: Path,
+    out: Path,
+    cfg: SearchConfig,
+    objective: str,
+    front: Path | None = None,
+) -> str:
     """Write the best mixture (CSV), and how much better and how sure (JSON beside it).
+
+    With `front`, also mixtures none of which is predicted better than another on every metric
+    (CSV: weights, and the mean of each metric).
 
     Returns:
         Advice, in lines to print.
@@ -150,19 +166,35 @@ def recommend(runs: Path, prior: Path, out: Path, cfg: SearchConfig, objective: 
         raise InputError(f"--out is {out}; the JSON file goes beside it, so name a .csv file")
     trials, remark = read_runs(runs)
     space = read_prior(prior, trials.domains, cfg)
-    wanted = Objective.parse(objective, trials.metric_names)
-    answer = best_mixture(trials, Problem.of(space, wanted, cfg))
+    wanted = weighed(Objective.parse(objective, trials.metric_names), trials, cfg)
+    problem = Problem.of(space, wanted, cfg)
+    answer = best_mixture(trials, problem)
+    written = [out, beside]
+    if front is not None:
+        write_front(trials, problem, front)
+        written.append(front)
     epochs_K = space.epochs(answer.weights_K, cfg.target_tokens)
-    columns = (answer.weights_K.tolist(), space.natural_K.tolist(), epochs_K.tolist())
-    write_rows(
-        out,
-        ["domain", "weight", "natural", "epochs"],
-        # Without tokens there are no epochs: the cell stays empty.
-        [
-            ["" if value != value else value for value in row]
-            for row in zip(space.domains, *columns, strict=True)
-        ],
-    )
+    _write_mixture(answer.weights_K, epochs_K, space, out)
     text = json.dumps(advice.as_json(answer, objective), indent=2, allow_nan=False)
     write_text(beside, text + "\n")
-    return advice.recommended(answer, space, epochs_K, objective, remark, (out, beside))
+    notes = advice.Notes(objective, cfg.min_signal, remark, tuple(written))
+    return advice.recommended(answer, space, epochs_K, notes)
+
+
+def _write_mixture(weights_K: Array, epochs_K: Array, space: FeasibleSet, out: Path) -> None:
+    """Write BEST.csv; without tokens there are no epochs, and their cells stay empty."""
+    columns = (weights_K.tolist(), space.natural_K.tolist(), epochs_K.tolist())
+    rows = [
+        ["" if value != value else value for value in row]
+        for row in zip(space.domains, *columns, strict=True)
+    ]
+    write_rows(out, ["domain", "weight", "natural", "epochs"], rows)
+
+
+def write_front(trials: Trials, problem: Problem, out: Path) -> None:
+    """Write the predicted Pareto front: weight.<domain>, metric.<name>, best by the score first."""
+    weights_PK, means_PQ = pareto(trials, FRONT, problem)
+    wanted = problem.wanted
+    names = [METRIC + wanted.metric_names[q] for q in wanted.used]
+    header = [*(WEIGHT + domain for domain in problem.space.domains), *names]
+    write_numbers(out, header, np.hstack([weights_PK, means_PQ]))

@@ -176,13 +176,36 @@ def test_the_gradients_are_those_of_the_functions():
 
 
 def test_the_stack_leans_on_the_member_that_held_out_trials_believe():
-    values_T = np.arange(10.0)
-    held_TP = np.stack([values_T + 0.1, values_T + 1.0], axis=1)
-    from climb.predictor.stack import _shares
+    values_T = np.arange(40.0)
+    shake_T = np.where(np.arange(40) % 2, 1.0, -1.0)
+    stack = StackPredictor()
+    near, far = values_T + 0.1 * shake_T, values_T + 10.0 * shake_T
+    np.testing.assert_allclose(
+        stack._shares(np.stack([near, far], axis=1), values_T), [1, 0], atol=0.02
+    )
+    np.testing.assert_allclose(
+        stack._shares(np.stack([far, near], axis=1), values_T), [0, 1], atol=0.02
+    )
 
-    shares_P = _shares(held_TP, values_T, 1.0)
-    np.testing.assert_allclose(shares_P, [100 / 101, 1 / 101], rtol=1e-6)
-    np.testing.assert_allclose(_shares(held_TP, values_T, 0.0), [0.5, 0.5])
+
+def test_the_stack_leans_on_the_law_where_held_out_trials_cannot_tell():
+    noise_T = np.random.default_rng(0).normal(size=40)
+    alike = np.stack([np.full(40, 0.01), np.full(40, -0.01)], axis=1)
+    process, law = StackPredictor()._shares(alike, noise_T)
+    assert process < 0.05
+    assert law > 0.95
+
+
+def test_many_trials_are_held_out_without_fitting_them_again():
+    rng = np.random.default_rng(0)
+    weights_TK = rng.dirichlet(np.ones(3), size=40)
+    values_T = weights_TK[:, 0] ** 0.5 + 0.05 * rng.normal(size=40)
+    given = (weights_TK, values_T, np.zeros(40))
+    refitted = StackPredictor().fit(*given)
+    closed = StackPredictor(refit_below=0).fit(*given)
+    assert refitted.shares_P.sum() == pytest.approx(1.0)
+    assert closed.shares_P.sum() == pytest.approx(1.0)
+    assert not np.array_equal(refitted.shares_P, closed.shares_P)
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])

@@ -116,7 +116,7 @@ def test_a_recommendation_is_a_table_a_json_file_and_advice(files):
     assert 0.0 <= told["p_better"] <= 1.0
     assert told["noise"] == dict.fromkeys(WORLD.metric_names)
     found_K = np.array([weights[d] for d in WORLD.space.domains])
-    assert WORLD.regret(found_K) < 0.3 * WORLD.regret(WORLD.space.uniform_K)
+    assert WORLD.regret(found_K) < 0.4 * WORLD.regret(WORLD.space.uniform_K)
     epochs = {r["domain"]: float(r["epochs"]) for r in rows}
     tokens = dict(zip(WORLD.space.domains, WORLD.space.tokens_K.astype(int), strict=True))
     assert epochs == pytest.approx({d: weights[d] * 2e8 / tokens[d] for d in weights})

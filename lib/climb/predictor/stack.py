@@ -24,7 +24,7 @@ class StackPredictor:
     under noise, where a process has little left to bend to. Which of the two a metric follows, its
     own trials say: the share of the process is a least-squares fit, between 0 and 1, of measured
     values on what both predicted while those were held out. Few or noisy trials say little, so
-    the share is drawn towards `process_share`.
+    the share is drawn towards 0: where the trials cannot tell, the law answers.
 
     Source:
         Stacked regressions with non-negative weights: Breiman (1996). Members, folds and the pull
@@ -32,14 +32,16 @@ class StackPredictor:
         (DECISIONS.md).
     """
 
-    process_share: float = 0.25
-    """Share of the process where the trials cannot tell."""
-
     share_spread: float = 0.25
-    """How far the share is expected to lie from that: standard deviation of a normal prior."""
+    """How large the share of the process is expected to be: deviation of a normal prior about 0."""
 
     folds: int = 5
     """Parts of the trials that are held out in turn."""
+
+    refit_below: int = 160
+    """Trials from which each is held out in closed form, with the parameters that all trials chose:
+    few trials would flatter the process so, which chooses more of them; many cost too much to
+    refit."""
 
     def fit(
         self, weights_TK: Array, values_T: Array, noise_T: Array, extra: Extra | None = None
@@ -47,10 +49,11 @@ class StackPredictor:
         """Fit both members on every trial, and their shares on held-out ones."""
         _, trials = in_canonical_order(weights_TK, values_T, noise_T)
         members: tuple[_Member, ...] = (GPPredictor(), PowerLawPredictor())
-        held_TP = self._held_out(members, *trials, extra)
-        shares_P = self._shares(held_TP, trials[1])
-        fits = tuple(member.fit_held_out(*trials, extra)[0] for member in members)
-        return _StackPredict(fits, shares_P)
+        fits = [member.fit_held_out(*trials, extra) for member in members]
+        held_TP = np.stack([held_T for _, held_T in fits], axis=1)
+        if len(held_TP) < self.refit_below:
+            held_TP = self._held_out(members, *trials, extra)
+        return _StackPredict(tuple(fit for fit, _ in fits), self._shares(held_TP, trials[1]))
 
     def _held_out(
         self,
@@ -82,10 +85,7 @@ class StackPredictor:
         error = float(np.square(values_T[:, None] - held_TP).mean(axis=0).min())
         doubt = error / self.share_spread**2
         power = float(apart_T @ apart_T) + doubt
-        share = self.process_share
-        if power > 0.0:
-            share = (float(apart_T @ off_T) + doubt * self.process_share) / power
-        share = min(max(share, 0.0), 1.0)
+        share = min(max(float(apart_T @ off_T) / power, 0.0), 1.0) if power > 0.0 else 0.0
         return np.array([share, 1.0 - share])
 
 

@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 
 from climb.search.calibration import Calibration, judge
 from climb.search.compare import Gain
+from climb.search.explain import Effects, effects
+from climb.search.further import Further, further
 from climb.search.height import fitted
 from climb.search.rounds import kept_inside
 from climb.search.searcher import Problem
+from climb.search.signal import Signal
 from climb.search.surrogate import Surrogate
 from climb.search.trials import Trials
 
@@ -48,6 +51,14 @@ class Recommendation:
 
     n_trials: int
     n_mixtures: int
+    effects: Effects
+    """What one percent more of each domain does, at the answer."""
+
+    signal: Signal
+    """How well each metric tells mixtures apart."""
+
+    further: Further
+    """What another round would be worth."""
 
     @property
     def p_better(self) -> float:
@@ -74,7 +85,8 @@ def recommend(trials: Trials, problem: Problem) -> Recommendation:
     ordered, back_K = problem.by_name()
     space, objective = ordered.space, ordered.wanted
     known = trials.unanswered().reordered(np.argsort(back_K))
-    surrogate = fitted(known, ordered).surrogate
+    height = fitted(known, ordered)
+    surrogate = height.surrogate
     answer_K = ordered.searcher.answer(known, ordered)
     best_K = kept_inside(answer_K, (len(back_K),), ordered)
     calibration, quality = judge(surrogate, known, ordered.predictor, ordered.cfg.seed)
@@ -94,6 +106,9 @@ def recommend(trials: Trials, problem: Problem) -> Recommendation:
         quality,
         len(known),
         len(surrogate.repeats.counts_D),
+        effects(surrogate, space.domains, best_K, calibration.inflation).reordered(back_K),
+        Signal.of(known, objective),
+        further(known, height, calibration, ordered),
     )
 
 

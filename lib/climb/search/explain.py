@@ -55,6 +55,17 @@ class Effects:
 
     score_std_K: Array
 
+    def reordered(self, order_K: NDArray[np.int64]) -> Effects:
+        """The same with the domains in another order."""
+        return Effects(
+            tuple(self.domains[k] for k in order_K),
+            self.metric_names,
+            self.mean_KQ[order_K],
+            self.std_KQ[order_K],
+            self.score_K[order_K],
+            self.score_std_K[order_K],
+        )
+
     @property
     def trade_offs(self) -> tuple[TradeOff, ...]:
         """Pairs of metrics whose effects over domains run against each other, worst first."""

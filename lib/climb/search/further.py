@@ -5,10 +5,13 @@ Axes: C candidates for the answer, N trials of the round, Q metrics, Z imagined 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
 
+from climb.errors import SearchError
 from climb.predictor import JointPredict, Predict
 from climb.search.calibration import Calibration, judge
 from climb.search.height import Height, fitted
@@ -26,10 +29,17 @@ _OUTCOMES = 1024
 """Imagined outcomes of the round."""
 
 
-def worth_of_round(
-    known: Trials, n: int, height: Height, calibration: Calibration, problem: Problem
-) -> float:
-    """How much higher the true score of the answer is expected to be after n more trials.
+@dataclass(frozen=True)
+class Further:
+    """What a round that was not trained would be worth."""
+
+    n_trials: int
+    worth: float
+    """Expected rise of the answer's true score."""
+
+
+def further(known: Trials, height: Height, calibration: Calibration, problem: Problem) -> Further:
+    """What one more round, as large as the last that is configured, would be worth.
 
     The knowledge gradient of a batch: the searcher proposes the round, the fitted predictors
     imagine its outcomes (prediction and seed noise), and every outcome moves the predicted scores
@@ -39,7 +49,6 @@ def worth_of_round(
 
     Args:
         known: trials with their domains in the order of their names, as in `problem`.
-        n: trials of the round.
         height: fitted to them.
         calibration: of the score, from held-out mixtures.
         problem: what is searched.
@@ -48,28 +57,42 @@ def worth_of_round(
         Knowledge gradient: Frazier, Powell and Dayanik (2009); of a batch: Wu and Frazier (arXiv
         1606.04414), here on a fixed set of candidates.
     """
+    n = problem.cfg.trials_per_round[-1]
+    worth = _worth(known, n, height, calibration, problem)
+    return Further(n, worth)
+
+
+def worth_of_round(trials: Trials, round_: int, problem: Problem) -> float:
+    """What a configured round would be worth before it is trained; see `further`.
+
+    It depends on the trials of earlier rounds alone, as the round's proposals do.
+
+    Raises:
+        SearchError: fewer than 4 distinct mixtures.
+    """
+    ordered, back_K = problem.by_name()
+    known = trials.before(round_).unanswered().reordered(np.argsort(back_K))
+    height = fitted(known, ordered)
+    calibration, _ = judge(height.surrogate, known, ordered.predictor, ordered.cfg.seed)
+    n = ordered.cfg.trials_per_round[round_]
+    return _worth(known, n, height, calibration, ordered)
+
+
+def _worth(
+    known: Trials, n: int, height: Height, calibration: Calibration, problem: Problem
+) -> float:
     next_round = int(known.rounds_T.max()) + 1
-    asked_NK = problem.searcher.propose(known, next_round, n, problem)
+    try:
+        asked_NK = problem.searcher.propose(known, next_round, n, problem)
+    except SearchError:  # the set holds too few other mixtures: nothing is left to learn
+        return 0.0
     asked_NK = kept_inside(asked_NK, (n, len(problem.space.domains)), problem)
     candidates_CK = _candidates(known, height, problem)
     root_CX = calibration.inflation * learned(height, candidates_CK, asked_NK)
     normal_XZ = problem.random(STAGE_FURTHER).normal(size=(root_CX.shape[1], _OUTCOMES))
     height_C = calibration.slope * height(candidates_CK)
     risen_Z = (height_C[:, None] + root_CX @ normal_XZ).max(axis=0)
-    return float(risen_Z.mean() - height_C.max())
-
-
-def worth_stopping(trials: Trials, n: int, problem: Problem) -> float:
-    """What a round of n more trials is worth, from the trials alone; see `worth_of_round`.
-
-    Raises:
-        SearchError: fewer than 4 distinct mixtures.
-    """
-    ordered, back_K = problem.by_name()
-    known = trials.unanswered().reordered(np.argsort(back_K))
-    height = fitted(known, ordered)
-    calibration, _ = judge(height.surrogate, known, ordered.predictor, ordered.cfg.seed)
-    return worth_of_round(known, n, height, calibration, ordered)
+    return max(float(risen_Z.mean() - height_C.max()), 0.0)
 
 
 def learned(height: Height, candidates_CK: Array, asked_NK: Array) -> Array:

@@ -23,7 +23,9 @@ from climb.predictor import Array
 from climb.progress import bar, say
 from climb.search import Gain, Recommendation, Trials, anchors, compare, propose, recommend
 from climb.search.evidence import evidence
+from climb.search.further import worth_of_round
 from climb.search.searcher import Problem
+from climb.search.signal import weighed
 from climb.spark.bench import Bench, ensure_base, trial_bench
 from climb.spark.session import parallel_slots
 from climb.spark.store import Store
@@ -90,7 +92,7 @@ class Study:
     def scored(self, trials: Trials) -> Problem:
         """The problem with the configured objective over the metrics that the trials have."""
         objective = Objective.parse(self.cfg.search.objective, trials.metric_names)
-        return self.problem.scored_by(objective)
+        return self.problem.scored_by(weighed(objective, trials, self.cfg.search))
 
 
 def open_study(store: Store, cfg: Config) -> Study:
@@ -178,6 +180,21 @@ def plan_round(study: Study, round_: int, earlier: Sequence[Planned]) -> list[Pl
     return plan + [study.plan(round_, "proposal", weights_K, 0) for weights_K in weights_MK]
 
 
+def worthwhile(study: Study, round_: int, earlier: Sequence[Planned]) -> bool:
+    """Whether a round is expected to raise the answer's score by `search.stop_below` or more."""
+    least = study.cfg.search.stop_below
+    if least is None:
+        return True
+    trials = study.trials(earlier)
+    worth = worth_of_round(trials, round_, study.scored(trials))
+    if worth < least:
+        say(
+            "search",
+            f"round {round_ + 1} is worth {worth:.2g}, under stop_below {least:g}: left out",
+        )
+    return worth >= least
+
+
 def search(study: Study) -> tuple[list[Planned], Recommendation, int]:
     """All rounds, the answer, and the answer trained with several seeds.
 
@@ -187,7 +204,11 @@ def search(study: Study) -> tuple[list[Planned], Recommendation, int]:
     cfg = study.cfg.search
     plan: list[Planned] = []
     n_trained = 0
-    for round_ in range(len(cfg.trials_per_round)):
+    rounds = len(cfg.trials_per_round)
+    for round_ in range(rounds):
+        if round_ and not worthwhile(study, round_, plan):
+            rounds = round_
+            break
         new = plan_round(study, round_, plan)
         n_new, n_failed = train_round(study, new)
         n_trained += n_new
@@ -198,9 +219,8 @@ def search(study: Study) -> tuple[list[Planned], Recommendation, int]:
     trials = study.trials(plan)
     say("search", "fitting the answer")
     answer = recommend(trials, study.scored(trials))
-    last = len(cfg.trials_per_round)
     confirm = [
-        study.plan(last, "found", answer.weights_K, seed) for seed in range(cfg.anchor_seeds)
+        study.plan(rounds, "found", answer.weights_K, seed) for seed in range(cfg.anchor_seeds)
     ]
     n_trained += train_round(study, confirm)[0]
     return plan + confirm, answer, n_trained
