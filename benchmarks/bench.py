@@ -19,6 +19,7 @@ PARTS = {
     "embedding": "Embedding through Spark / the same model's encode in one process",
     "assignment": "Assignment pass / KMeansModel.transform",
     "trials": "Trials through Spark / a plain loop over both cores",
+    "carry": "Runs carried into other domains / as many fresh runs",
     "domains": "Clusters against known sources, junk that goes, good text that goes",
     "demo": "The demo: seconds per stage and peak memory",
 }

@@ -112,7 +112,7 @@ def judge(
     """Hold mixtures out in turn: how the score's predictions came true, and the rank per metric."""
     repeats = surrogate.repeats
     means_DQ, stds_DQ = surrogate.held_out(predictor, seed)
-    noise_DQ = np.nan_to_num(repeats.noise_Q, nan=0.0) / np.sqrt(repeats.counts_D)[:, None]
+    noise_DQ = repeats.noise_DQ
     names = [surrogate.objective.metric_names[q] for q in surrogate.objective.used]
     quality = {
         name: Calibration.of(

@@ -5,6 +5,7 @@ Axes: T trials, D distinct mixtures, K domains, Q metrics of the objective, M mi
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Self
 
@@ -174,14 +175,15 @@ class Surrogate:
         Both are 0 where no mixture was run twice.
         """
         scores_T1 = view.score(trials.metrics_TQ)[:, None]
-        noise = trials.with_metrics(("score",), scores_T1).repeats().noise_Q[0]
-        noise = float(np.nan_to_num(noise, nan=0.0))
-        return noise / np.sqrt(self.repeats.counts_D), noise
+        scored = trials.with_metrics(("score",), scores_T1).repeats()
+        # The order of mixtures is the fit's own, whatever the trials' order of domains.
+        counts_D, doubt_D = self.repeats.counts_D, self.repeats.doubt_D
+        here = dataclasses.replace(scored, counts_D=counts_D, doubt_D=doubt_D)
+        return here.noise_DQ[:, 0], float(np.nan_to_num(scored.noise_Q[0], nan=0.0))
 
 
 def _fit(repeats: Repeats, rows: NDArray[np.int64], predictor: Predictor) -> tuple[Predict, ...]:
-    noise_Q = np.nan_to_num(repeats.noise_Q, nan=0.0)
-    noise_DQ = noise_Q / np.sqrt(repeats.counts_D)[:, None]
+    noise_DQ = repeats.noise_DQ
     return tuple(
         predictor.fit(repeats.weights_DK[rows], repeats.means_DQ[rows, q], noise_DQ[rows, q])
         for q in range(repeats.means_DQ.shape[1])
