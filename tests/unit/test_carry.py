@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from climb.objective import Objective
+from climb.predictor.xgb import XGBoostPredictor
 from climb.search import Surrogate, Trials
-from climb.search.carry import Earlier, Overlap, Past, carried
+from climb.search.answer import judge
+from climb.search.carry import Earlier, Overlap, Past, carried, regrouped
+from climb.search.surrogate import Calibration
 from climb.testing.world import PlantedWorld
 
 METRICS = ("x.bpb", "y.bpb")
@@ -130,6 +133,38 @@ def test_a_cluster_that_two_new_domains_share_goes_to_both_in_proportion():
     assert found.share_JK.sum() == pytest.approx(0.8)
 
 
+def test_cells_are_said_in_new_clusters_as_the_clusters_tokens_went():
+    moved_BC = np.array([[6.0, 4.0, 0.0], [0.0, 5.0, 5.0], [0.0, 0.0, 0.0]])
+    cells = {
+        ("a", 0): 20.0,
+        ("b", 1): 10.0,
+        (None, 0): 5.0,
+        ("a", None): 1.0,
+        ("b", 2): 7.0,
+        ("b", 9): 2.0,
+    }
+    said = regrouped(cells, moved_BC)
+    assert said == pytest.approx(
+        {
+            ("a", 0): 12.0, ("a", 1): 8.0, ("a", None): 1.0,
+            ("b", 1): 5.0, ("b", None): 5.0 + 7.0 + 2.0,
+            (None, 0): 3.0, (None, 1): 2.0,
+        }
+    )  # fmt: skip
+    assert sum(said.values()) == pytest.approx(sum(cells.values()))
+
+
+def test_clusters_made_anew_and_back_lose_nothing_but_what_was_mixed_up():
+    """Domains a and b become one cluster and part again: who was who is known no more."""
+    there = regrouped({("a", 0): 30.0, ("b", 1): 10.0}, np.array([[30.0, 0.0], [10.0, 0.0]]))
+    back = regrouped(there, np.array([[30.0, 10.0, 0.0]]))
+    found = Overlap.through(back, {("a", 0): 30.0, ("b", 1): 10.0})
+    np.testing.assert_allclose(found.share_JK, [[0.75, 0.25], [0.75, 0.25]])
+    said = carried(np.array([[1.0, 0.0], [0.75, 0.25]]), found)
+    np.testing.assert_allclose(said.kept_T, 1.0)
+    np.testing.assert_allclose(said.doubt_T, [0.25, 0.0], atol=1e-12)
+
+
 CHANGE = overlap(a_x=50, b_x=25, b_y=25, c_none=40)
 THEN = [[0.5, 0.3, 0.2], [0.2, 0.5, 0.3], [0.1, 0.1, 0.8]]
 
@@ -143,6 +178,11 @@ def past(least=0.5, level=0.0):
 def own(n=1):
     natural = rows([[0.7, 0.3]] * n, "xy", method="natural")
     return Trials.from_rows(natural + rows([[0.1, 0.9]], "xy"), ("x", "y"), METRICS)
+
+
+def test_a_line_says_how_many_runs_are_carried():
+    assert str(past()) == "5 runs of earlier domains known, 4 carried: 77.5% of their text kept"
+    assert str(Past((), 7)) == "7 runs of earlier domains known, 0 carried"
 
 
 def test_runs_that_keep_too_little_are_left_out_and_counted():
@@ -227,6 +267,31 @@ def test_joined_trials_stand_in_one_order_whatever_came_first():
     np.testing.assert_array_equal(one.metrics_TQ, other.metrics_TQ)
     np.testing.assert_array_equal(one.doubt_T, other.doubt_T)
     assert one.methods_T == other.methods_T
+
+
+def test_predictions_are_judged_by_runs_in_these_domains_once_there_are_enough():
+    world = PlantedWorld.of(6, 2, 0.3, seed=1)
+    mixtures_MK = world.space.sample(
+        np.random.default_rng(0), 16, concentration=(0.1, 5.0), temperature=0.5
+    )
+    trials = world.trials([world.trial(w, 0, "proposal", 0) for w in mixtures_MK])
+    doubted = dataclasses.replace(
+        trials.where(np.arange(16) >= 8),
+        metrics_TQ=np.random.default_rng(1).normal(size=(8, 2)),
+        doubt_T=np.full(8, 0.6),
+    )
+    here = trials.where(np.arange(16) < 8)
+    surrogate = Surrogate.fit(here.joined([doubted]), world.objective, XGBoostPredictor())
+    assert surrogate.judged_D.sum() == 8
+    means_DQ, stds_DQ = surrogate.held_out(XGBoostPredictor(), 0)
+    _, quality = judge(surrogate, here.joined([doubted]), XGBoostPredictor(), 0)
+    own = surrogate.repeats.doubt_D == 0.0
+    expected = Calibration.of(
+        surrogate.repeats.means_DQ[own, 0], means_DQ[own, 0], stds_DQ[own, 0], np.zeros(8)
+    )
+    assert quality["task0.bpb"] == expected.rank
+    few = here.where(np.arange(8) < 3).joined([doubted])
+    assert Surrogate.fit(few, world.objective, XGBoostPredictor()).judged_D.sum() == 11
 
 
 @dataclasses.dataclass(frozen=True)

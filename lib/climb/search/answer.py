@@ -110,22 +110,20 @@ def judge(
     surrogate: Surrogate, trials: Trials, predictor: Predictor, seed: int
 ) -> tuple[Calibration, dict[str, float]]:
     """Hold mixtures out in turn: how the score's predictions came true, and the rank per metric."""
-    repeats = surrogate.repeats
-    means_DQ, stds_DQ = surrogate.held_out(predictor, seed)
-    noise_DQ = repeats.noise_DQ
+    judged_D = surrogate.judged_D
+    means_DQ, stds_DQ = (held_DQ[judged_D] for held_DQ in surrogate.held_out(predictor, seed))
+    real_DQ, noise_DQ = surrogate.repeats.means_DQ[judged_D], surrogate.repeats.noise_DQ[judged_D]
     names = [surrogate.objective.metric_names[q] for q in surrogate.objective.used]
     quality = {
-        name: Calibration.of(
-            repeats.means_DQ[:, q], means_DQ[:, q], stds_DQ[:, q], noise_DQ[:, q]
-        ).rank
+        name: Calibration.of(real_DQ[:, q], means_DQ[:, q], stds_DQ[:, q], noise_DQ[:, q]).rank
         for q, name in enumerate(names)
     }
     noise_D, noise = surrogate.noise_of(trials, surrogate.objective)
     # Without repeats the noise that the fits infer is part of what held-out runs calibrate.
     inferred = 0.0 if noise else surrogate.inferred_noise(surrogate.objective)
     mean_D, std_D = surrogate.combine(means_DQ, stds_DQ)
-    measured_D = repeats.means_DQ @ surrogate.signs_Q
-    calibration = Calibration.of(measured_D, mean_D, np.hypot(std_D, inferred), noise_D)
+    real_D, noise_D = real_DQ @ surrogate.signs_Q, noise_D[judged_D]
+    calibration = Calibration.of(real_D, mean_D, np.hypot(std_D, inferred), noise_D)
     quality["score"] = calibration.rank
     return calibration, quality
 
@@ -144,6 +142,4 @@ def _gain(surrogate: Surrogate, calibration: Calibration, trials: Trials, pair_2
         calibration.inflation * surrogate.difference_std(*pair_2K),
         np.hypot(calibration.slope_std * predicted, np.sqrt(2.0) * noise),
     )
-    return Gain.of(
-        calibration.slope * predicted, float(spread), len(surrogate.repeats.counts_D) - 2
-    )
+    return Gain.of(calibration.slope * predicted, float(spread), int(surrogate.judged_D.sum()) - 2)

@@ -10,7 +10,7 @@ to be exchanged to make it a run of its new mixture (their total variation dista
     past = Past((Earlier.of(trials, Overlap.through(cells_then, cells_now), least=0.5),), n=80)
     trials = past.joined(own)
 
-Axes: T runs, J old domains, K new domains, C clusters, Q metrics.
+Axes: T runs, J old domains, K new domains, Q metrics, C clusters, B clusters before.
 """
 
 from __future__ import annotations
@@ -116,6 +116,34 @@ def carried(weights_TJ: Array, overlap: Overlap) -> Carried:
     return Carried(weights_TK, kept_T, np.minimum(doubt_T, 1.0))
 
 
+def regrouped(cells: Cells, moved_BC: Array) -> dict[tuple[str | None, int | None], float]:
+    """Say in the clusters of another clustering where domains' tokens lie.
+
+    A cluster's tokens are taken to go where its tokens went, whichever domain has them.
+
+    Args:
+        cells: tokens by (domain, cluster before).
+        moved_BC: tokens by cluster before and cluster after; the last column is of documents that
+            have no cluster now.
+    """
+    names = sorted({name or "" for name, _ in cells})
+    n_before = len(moved_BC)
+    held_JB = np.zeros((len(names), n_before + 1))
+    for (name, cluster), n in cells.items():
+        known = cluster is not None and cluster < n_before
+        held_JB[names.index(name or ""), cluster if known else n_before] += n
+    # Tokens that no row of the other clustering accounts for are in none of its clusters.
+    gone_C = np.eye(moved_BC.shape[1])[-1]
+    part_BC = np.vstack([_parts(moved_BC, moved_BC.sum(axis=1, keepdims=True)), gone_C])
+    part_BC[:-1][moved_BC.sum(axis=1) <= 0.0] = gone_C
+    now_JC = np.einsum("jb,bc->jc", held_JB, part_BC)
+    last = now_JC.shape[1] - 1
+    return {
+        (names[j] or None, int(c) if c < last else None): float(now_JC[j, c])
+        for j, c in np.argwhere(now_JC > 0.0)
+    }
+
+
 @dataclass(frozen=True, eq=False)
 class Earlier:
     """The runs of one earlier corpus whose text is still there, in the present domains."""
@@ -171,6 +199,12 @@ class Past:
         """What a search knows: its own trials, and the carried ones."""
         found = [trials for one in self.earlier if (trials := one.beside(own)) is not None]
         return own.joined(found) if found else own
+
+    def __str__(self) -> str:
+        """One line for whoever watches a search."""
+        kept_T = np.concatenate([np.empty(0), *(one.kept_T for one in self.earlier)])
+        line = f"{self.n} runs of earlier domains known, {len(kept_T)} carried"
+        return f"{line}: {kept_T.mean():.1%} of their text kept" if len(kept_T) else line
 
     def summary(self, own: Trials) -> dict[str, Any]:
         """How many runs are carried, how much of their text is kept, and how many are not."""

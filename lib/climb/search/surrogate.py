@@ -105,6 +105,15 @@ class Surrogate:
         every_D = np.arange(len(repeats.counts_D))
         return cls(objective, repeats, _fit(repeats, every_D, predictor), signs_Q)
 
+    @property
+    def judged_D(self) -> NDArray[np.bool_]:
+        """Mixtures that predictions are judged by: those run in these domains, if they are enough.
+
+        A run of other domains that is not as predicted may be its own doubt.
+        """
+        here_D: NDArray[np.bool_] = self.repeats.doubt_D == 0.0
+        return here_D if here_D.sum() >= FEWEST else np.ones_like(here_D)
+
     def metrics(self, weights_MK: Array) -> tuple[Array, Array]:
         """Mean and spread of every metric as the predictors say, shapes (M, Q)."""
         answers = [_checked(predict, weights_MK) for predict in self.predicts_Q]

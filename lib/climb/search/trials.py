@@ -23,8 +23,8 @@ _SAME = 9
 
 _PER_DOUBT = 2.0
 """Spreads of a metric over mixtures that a run lies off, per share of its text that is in doubt.
-Random mixtures lie 1.6 apart per share of text that they do not have in common; what carried runs
-were off was 1.2 to 2.3 (DECISIONS.md)."""
+Random mixtures lie 1.6 apart per share of text that they do not have in common, carried runs lay
+1.3 to 2.3 off (DECISIONS.md)."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,9 +21,11 @@ from climb.objective import Objective
 from climb.predictor import Array, Predictor
 from climb.progress import bar, say
 from climb.search import Gain, Recommendation, Trials, anchors, compare, propose, recommend
+from climb.search.carry import Past
 from climb.search.evidence import evidence
 from climb.search.rounds import first_round
 from climb.spark.bench import Bench, ensure_base, trial_bench
+from climb.spark.lineage import past
 from climb.spark.session import parallel_slots
 from climb.spark.store import Store
 from climb.spark.trials import Outcome, train_all
@@ -50,6 +52,8 @@ class Study:
     bench: Bench
     space: FeasibleSet
     predictor: Predictor
+    past: Past
+    """What was trained in other domains before: fixed when the search starts."""
 
     def plan(self, round_: int, method: str, weights_K: Array, seed: int) -> Planned:
         """Name a trial of this mixture."""
@@ -68,7 +72,7 @@ class Study:
         ]
 
     def trials(self, plan: Sequence[Planned]) -> Trials:
-        """The finished trials of a plan as arrays.
+        """The finished trials of a plan as arrays, and beside them the carried ones.
 
         Raises:
             SearchError: every trial of the plan failed.
@@ -79,7 +83,7 @@ class Study:
             error = next((row["error"] for row in rows), "none was trained")
             raise SearchError(f"all {len(rows)} trials failed; the first: {error}")
         names = sorted(finished[0]["metrics"])
-        return Trials.from_rows(finished, self.space.domains, names)
+        return self.past.joined(Trials.from_rows(finished, self.space.domains, names))
 
     def objective(self, trials: Trials) -> Objective:
         """The configured objective over the metrics that the trials have."""
@@ -106,7 +110,8 @@ def open_study(store: Store, cfg: Config) -> Study:
         max_share_ratio=cfg.search.max_share_ratio,
         min_weight=cfg.search.min_weight,
     )
-    return Study(store, cfg, trial_bench(store, cfg), space, build(cfg.search.predictor, Predictor))
+    bench, predictor = trial_bench(store, cfg), build(cfg.search.predictor, Predictor)
+    return Study(store, cfg, bench, space, predictor, past(store, cfg, bench))
 
 
 def train_round(study: Study, plan: Sequence[Planned]) -> tuple[int, int]:
@@ -187,6 +192,8 @@ def search(study: Study) -> tuple[list[Planned], Recommendation, int]:
     cfg = study.cfg.search
     plan: list[Planned] = []
     n_trained = 0
+    if study.past.n:
+        say("search", str(study.past))
     for round_ in range(len(cfg.trials_per_round)):
         new = plan_round(study, round_, plan)
         n_new, n_failed = train_round(study, new)
@@ -215,7 +222,8 @@ def mixture_rows(
     direct = {name: compare(trials, objective, "found", name) for name in ("natural", "uniform")}
     shown = evidence(trials, answer, objective, study.predictor, study.cfg.search) | {
         "objective": study.cfg.search.objective,
-        "n_failed": len(study.recorded(plan)) - len(trials),
+        "n_failed": sum(row["status"] == "failed" for row in study.recorded(plan)),
+        "carried": study.past.summary(trials),
         "plan": [[p.trial_id, p.round_, p.method, p.seed] for p in plan],
         "direct": {name: vars(gain) for name, gain in direct.items()},
     }
