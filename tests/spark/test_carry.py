@@ -69,7 +69,6 @@ def write_world(spark, root):
     store = Store(spark, cfg.storage)
     add_documents(store, cfg, range(PER_TOPIC))
     write_centroids(store, "made", range(len(TOPICS)))
-    return store
 
 
 def add_documents(store, cfg, numbers):
@@ -133,11 +132,17 @@ def planted(store, cfg):
 
 
 @pytest.fixture(scope="module")
-def best(spark, tmp_path_factory):
+def world(spark, tmp_path_factory):
+    root = tmp_path_factory.mktemp("world")
+    write_world(spark, root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def best(spark, world):
     """One planted proxy knows the best mixture of both kinds of domains."""
-    root = tmp_path_factory.mktemp("names")
-    store = write_world(spark, root)
-    before, after = (planted(store, config(root, s, {})) for s in (BEFORE, AFTER))
+    store = Store(spark, config(world, BEFORE, {}).storage)
+    after, before = (planted(store, config(world, s, {})) for s in (AFTER, BEFORE))
     assert all(before[name] == after[name] for name in before.keys() & after.keys())
     assert len(before.keys() - after.keys()) >= 3
     return before | after
@@ -159,14 +164,14 @@ def plain(rows):
 
 
 @pytest.fixture(scope="module")
-def first(spark, best, tmp_path_factory):
+def first(spark, world, best):
     """A search in the first domains; every test goes on with a copy."""
-    root = tmp_path_factory.mktemp("first")
-    store = write_world(spark, root)
-    run(store, config(root, BEFORE, best))
+    cfg = config(world, BEFORE, best)
+    store = Store(spark, cfg.storage)
+    run(store, cfg)
     assert len(store.rows(tables.TRIALS)) == TRIALS
     assert evidence(store)["carried"]["n"] == 0
-    return root
+    return world
 
 
 @pytest.fixture(scope="module")
