@@ -19,12 +19,12 @@ PARTS = {
     "embedding": "Embedding through Spark / the same model's encode in one process",
     "assignment": "Assignment pass / KMeansModel.transform",
     "trials": "Trials through Spark / a plain loop over both cores",
+    "carry": "Runs carried into other domains / as many fresh runs",
     "domains": "Clusters against known sources, junk that goes, good text that goes",
     "demo": "The demo: seconds per stage and peak memory",
     "accuracy": "Search: ranks of unseen published runs, and intervals",
     "regret": "Search: regret of every searcher, simulated",
     "null": "Search: gains claimed where there is none; limits broken",
-    "carry": "Search: runs of other domains, re-expressed",
     "speed": "Search: seconds of a large proposal and of fits",
 }
 SEARCH = ("accuracy", "regret", "null", "carry", "speed")
