@@ -54,7 +54,6 @@ def config(root, prune_settings, best):
             "search.trials_per_round=[6, 3]",
             "search.anchor_seeds=2",
             "search.candidates=300",
-            "search.pick_from_top=30",
             "search.target_tokens=2000",
             "search.max_share_ratio=null",
         ]
