@@ -1,6 +1,7 @@
 """The search itself: what it knows, what it trains next, what it answers, and how sure it is."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -363,9 +364,29 @@ def test_the_evidence_shows_quality_round_by_round():
     shown = evidence(told(rows), answer, problem())
     assert [r["round"] for r in shown["quality"]["rounds"]] == [0, 1, 2]
     assert len(shown["cross_validated"]) == answer.n_mixtures
+    assert shown["effects"] == answer.effects.as_json()
+    assert shown["further"] == {"n_trials": 6, "worth": answer.further.worth}
+    signal = dict(zip(answer.signal.metric_names, answer.signal.ratio_Q, strict=True))
+    assert shown["signal"] == pytest.approx(signal)
+    assert shown["noisy"] == []
+    assert json.loads(json.dumps(shown, allow_nan=False)) == json.loads(json.dumps(shown))
     early = [row(w) for w in np.eye(4)[:2]] + [row(w, 1) for w in first_round(12, problem())]
     only_late = evidence(told(early), answer, problem())
     assert [r["round"] for r in only_late["quality"]["rounds"]] == [1]
     assert only_late["noise"] == pytest.approx(
         {"x.bpb": answer.noise_Q[0], "y.bpb": answer.noise_Q[1]}
     )
+
+
+def test_the_evidence_names_noise_and_leaves_null_what_nobody_knows():
+    rows = [row(w) for w in first_round(12, problem())]
+    alone = evidence(told(rows), recommend(told(rows), problem()), problem())
+    assert alone["signal"] == {"x.bpb": None, "y.bpb": None}
+    assert alone["noisy"] == []
+    repeated = [*rows, *(row(w, seed=1, noise=3.0) for w in first_round(12, problem()))]
+    shown = evidence(told(repeated), recommend(told(repeated), problem()), problem())
+    assert set(shown["noisy"]) == {"x.bpb", "y.bpb"}
+    assert all(0.0 <= ratio < CFG.min_signal for ratio in shown["signal"].values())
+    exact = [*rows, *(row(w, seed=1) for w in first_round(12, problem()))]
+    shown = evidence(told(exact), recommend(told(exact), problem()), problem())
+    assert shown["signal"] == {"x.bpb": None, "y.bpb": None}  # seeds make no difference: infinite
