@@ -19,6 +19,7 @@ from climb.search.promising import PromisingSearcher, promising
 from climb.search.refine import refine
 from climb.search.rounds import first_round, spread_out
 from climb.search.surrogate import Surrogate
+from climb.testing.predictors import BowlPredictor
 
 DOMAINS = ("a", "b", "c", "d")
 BEST_K = np.array([0.1, 0.5, 0.3, 0.1])
@@ -58,21 +59,6 @@ def told(rows):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Quadratic:
-    """Fits exactly what `losses` is, so that only the search itself is under test."""
-
-    spread: float = 0.01
-
-    def fit(self, weights_TK, values_T, noise_T) -> Predict:
-        def features(w):
-            return np.hstack([np.ones((len(w), 1)), w, w**2])
-
-        order = np.lexsort((*weights_TK.T, values_T))
-        coefficients, *_ = np.linalg.lstsq(features(weights_TK[order]), values_T[order], rcond=1e-9)
-        return lambda w: (features(w) @ coefficients, np.full(len(w), self.spread))
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Broken:
     value: float = float("nan")
 
@@ -82,7 +68,7 @@ class Broken:
 
 def problem(space=SPACE, predictor=None, cfg=CFG, searcher=None):
     searcher = searcher or PromisingSearcher(pick_from_top=60)
-    return Problem(space, OBJECTIVE, predictor or Quadratic(), searcher, cfg)
+    return Problem(space, OBJECTIVE, predictor or BowlPredictor(), searcher, cfg)
 
 
 def ask(rows, round_):
@@ -240,7 +226,7 @@ def test_few_best_candidates_that_lie_near_each_other_still_give_a_whole_round(p
     for seed in range(5):
         cfg = CFG.model_copy(update={"seed": seed})
         # A surface without spread: the candidates of highest mean crowd around one place.
-        crowded = problem(predictor=Quadratic(spread=0.0), cfg=cfg, searcher=searcher)
+        crowded = problem(predictor=BowlPredictor(spread=0.0), cfg=cfg, searcher=searcher)
         first = told([row(w) for w in first_round(12, crowded)])
         second_MK = propose(first, 1, crowded)
         assert len(np.unique(second_MK.round(6), axis=0)) == 8
@@ -296,7 +282,7 @@ def test_where_nothing_can_be_learned_no_gain_is_claimed():
         rows = [row(w) for w in first_round(24, problem())]
         for one in rows:
             one["metrics"] = {"x.bpb": rng.normal(), "y.bpb": rng.normal()}
-        answer = recommend(told(rows), problem(predictor=Quadratic(spread=0.3)))
+        answer = recommend(told(rows), problem(predictor=BowlPredictor(spread=0.3)))
         claimed += answer.verdict == "gain"
     assert claimed <= 1
 
