@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -38,8 +40,8 @@ class Answer:
 
     metrics: Mapping[str, float] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
-    mixture: str | None = None
-    """The found mixture as JSON."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Name -> text: the found mixture as JSON, and what one percent more of each domain does."""
 
     parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Trial id -> its round, method and seed in this search; another search may have trained it."""
@@ -78,20 +80,49 @@ def runs_of(rows: Sequence[Mapping[str, Any]], objective_text: str) -> list[Run]
 
 def answer_of(found: Mapping[str, Any], objective: str, versions: Mapping[str, Any]) -> Answer:
     """The found row of `mixtures`, with the versions of the tables it stands on."""
+    evidence = json.loads(found.get("evidence") or "{}")
     values = {f"weight.{name}": weight for name, weight in found["weights"].items()}
     values |= {"score": found["score"], "gain.p_better": found["p_better"]}
     values |= {f"gain.{part}": found[f"gain_{part}"] for part in ("mean", "low", "high")}
+    values |= _trust(evidence)
     tags = {f"climb.version.{name}": str(version) for name, version in versions.items()}
     tags |= {"climb.verdict": found["verdict"] or "", "climb.objective": objective}
-    plan = json.loads(found.get("evidence") or "{}").get("plan") or []
     plain = {key: value for key, value in found.items() if key != "evidence"}
+    files = {"mixture.json": json.dumps(plain, indent=2, sort_keys=True) + "\n"}
+    if evidence.get("effects"):
+        files["effects.csv"] = _effects_csv(evidence["effects"]["domains"])
+    plan = evidence.get("plan") or []
     return Answer(
-        metrics={_key(name): float(value) for name, value in values.items() if value is not None},
+        metrics={_key(k): float("nan") if v is None else float(v) for k, v in values.items()},
         tags=tags,
-        mixture=json.dumps(plain, indent=2, sort_keys=True) + "\n",
+        files=files,
         parts={trial_id: {"round": r, "method": m, "seed": s} for trial_id, r, m, s in plan},
         step=int(versions.get("mixtures") or 0),
     )
+
+
+def _trust(evidence: Mapping[str, Any]) -> dict[str, float | None]:
+    """How far the answer can be believed, metric by metric, and what a further round is worth."""
+    rounds = (evidence.get("quality") or {}).get("rounds") or []
+    ranks = rounds[-1]["spearman"] if rounds else {}
+    noise, signal = evidence.get("noise") or {}, evidence.get("signal") or {}
+    names = sorted((noise.keys() | ranks.keys()) - {"score"})
+    values = {f"quality.{name}": ranks.get(name) for name in ("score", *names)}
+    values |= {f"noise.{name}": noise.get(name) for name in names}
+    values |= {f"signal.{name}": signal.get(name) for name in names}
+    further = evidence.get("further") or {}
+    return values | {f"further.{part}": further.get(part) for part in ("worth", "n_trials")}
+
+
+def _effects_csv(domains: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+    """A row per domain and metric, the score among them."""
+    stream = io.StringIO()
+    table = csv.writer(stream, lineterminator="\n")
+    table.writerow(["domain", "metric", "mean", "std"])
+    for domain, effects in sorted(domains.items()):
+        rows = sorted(effects.items(), key=lambda item: (item[0] != "score", item[0]))
+        table.writerows([domain, name, e["mean"], e["std"]] for name, e in rows)
+    return stream.getvalue()
 
 
 def _tags(row: Mapping[str, Any]) -> dict[str, str]:

@@ -4,8 +4,11 @@
 
 A parent run per search, a child per trial. Every child has the same flat, numeric keys: params
 `weight.<domain>` and `tokens`, metrics `score`, `metric.<name>`, `round`, `seed` and `seconds`, so
-that the compare page's table and parallel coordinates need no setting up. What is missing on the
-server is found by tag and logged; a server that is down costs one line, and the next call mends it.
+that the compare page's table and parallel coordinates need no setting up. The parent has the
+answer: metrics `weight.<domain>`, `score` and `gain.*`, then `quality.<metric>`, `noise.<metric>`,
+`signal.<metric>`, `further.worth` and `further.n_trials`, NaN where unknown; and `effects.csv`,
+what one percent more of each domain does. What is missing on the server is found by tag and logged;
+a server that is down costs one line, and the next call mends it.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import os
 import re
 import shlex
@@ -249,19 +253,24 @@ def _log_answer(client: Any, parent: str, answer: Answer, files: list[Path]) -> 
     metrics = [
         Metric(key, value, now, answer.step)
         for key, value in answer.metrics.items()
-        if told.metrics.get(key) != value
+        if not _same(told.metrics.get(key), value)
     ]
     tags = [RunTag(k, v) for k, v in answer.tags.items() if told.tags.get(k) != v]
     if metrics or tags:
         client.log_batch(parent, metrics=metrics, tags=tags)
-    if answer.mixture is not None:
-        client.log_text(parent, answer.mixture, "mixture.json")
-        if run.info.status == "RUNNING":
-            client.set_terminated(parent, "FINISHED")
+    for name, text in answer.files.items():
+        client.log_text(parent, text, name)
+    if answer.files and run.info.status == "RUNNING":
+        client.set_terminated(parent, "FINISHED")
     for path in files:
         if path.exists():
             folder = path.parent.name if path.suffix == ".svg" else None
             client.log_artifact(parent, str(path), folder)
+
+
+def _same(known: float | None, value: float) -> bool:
+    """NaN stands for what is unknown, and is told once as any number."""
+    return known == value or (known is not None and math.isnan(known) and math.isnan(value))
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from climb.report import (
     Trial,
     render,
 )
+from climb.report.effects import effects_table
 from climb.report.formats import NOTHING
 from climb.report.measured import paired_gain, spread
 from climb.search.compare import Gain
@@ -98,6 +99,39 @@ def evidence():
         "predicted": {"natural": {"mean": 0.0912, "low": 0.07, "high": 0.11, "p_better": 0.99}},
         "n_trials": 36,
         "n_failed": 1,
+    }
+
+
+def explained():
+    """Evidence of a search that also says what each domain does, and what a round is worth."""
+    return evidence() | {
+        "signal": {"arc_easy.bpb": 37.5, "siqa.bpb": 1.2},
+        "noisy": ["siqa.bpb"],
+        "further": {"n_trials": 16, "worth": 0.00243},
+        "effects": {
+            "step": 0.01,
+            "domains": {
+                name: {
+                    "score": {"mean": score, "std": 0.0004},
+                    "arc_easy.bpb": {"mean": arc, "std": 0.001},
+                    "siqa.bpb": {"mean": -arc, "std": 0.001},
+                }
+                for name, score, arc in (
+                    ("recipes", 0.0011, 0.006),
+                    ("law", -0.0022, -0.0132),
+                    ("space", 0.0003, 0.0009),
+                    ("chat", 0.0004, -0.003),
+                )
+            },
+            "trade_offs": [
+                {
+                    "metrics": ["arc_easy.bpb", "siqa.bpb"],
+                    "correlation": -0.87,
+                    "domain": "recipes",
+                    "effects": [0.006, -0.006],
+                }
+            ],
+        },
     }
 
 
@@ -288,6 +322,9 @@ def test_text_of_documents_never_becomes_markup(data):
         data.domains[0], name="<b onclick=x>&</b>", terms=(hostile[0],), examples=hostile
     )
     found = replace(data.mixtures["found"], weights=FOUND | {evil.name: 0.0})
+    told = explained() | {"noisy": [hostile[0]]}
+    told["effects"]["domains"][hostile[1]] = {hostile[0]: {"mean": 1.0, "std": 0.0}}
+    told["effects"]["trade_offs"][0] |= {"metrics": list(hostile[:2]), "domain": hostile[2]}
     text = render(
         replace(
             data,
@@ -298,6 +335,7 @@ def test_text_of_documents_never_becomes_markup(data):
             clusters=(replace(data.clusters[-1], reason=hostile[0]),),
             trials=(replace(data.trials[9], error=hostile[0]), *data.trials),
             configuration=hostile[0],
+            evidence=told,
         )
     )
     page = Page(text)
@@ -324,6 +362,7 @@ def test_equal_rows_give_equal_bytes_whatever_order_mappings_have(data):
     def turned(mapping):
         return dict(reversed(mapping.items()))
 
+    data = replace(data, evidence=explained())
     other = replace(
         data,
         direct=turned(data.direct),
@@ -385,6 +424,112 @@ def test_runs_of_earlier_domains_are_mentioned_with_what_is_left_of_them(data):
         assert "earlier domains" not in Page(render(replace(data, evidence=without))).visible
 
 
+def test_the_predictor_is_judged_by_round_and_metric_with_seed_noise_and_signal(data):
+    page = Page(render(replace(data, evidence=explained()))).visible
+    assert "held-out Spearman round 1 22 trials round 2 30 trials round 3 34 trials" in page
+    assert f"score 0.71 0.83 0.88 0.0024 {NOTHING}" in page
+    assert "arc_easy.bpb 0.61 0.73 0.78 0.0040 37.5" in page
+
+
+def test_a_rank_that_is_hardly_better_than_none_is_grey(data):
+    weak = {"quality": {"rounds": [{"round": 0, "spearman": {"score": 0.49, "a.bpb": 0.5}}]}}
+    text = render(replace(data, evidence=weak))
+    assert re.findall(r'<td class="n weak">([^<]+)', text) == ["0.49"]
+
+
+def test_metrics_that_are_mostly_noise_are_named_with_what_to_do(data):
+    page = Page(render(replace(data, evidence=explained()))).visible
+    assert "Mostly noise: siqa.bpb . Mixtures move it hardly more than seeds do." in page
+    assert "siqa.bpb: mostly noise. Longer proxies (proxy.trial_tokens)" in page
+    assert "ostly noise" not in Page(render(data)).visible
+
+
+def test_what_one_percent_more_of_a_domain_does_stands_best_first_with_its_spread(data):
+    page = Page(render(replace(data, evidence=explained()))).visible
+    start = page.index("What one percent more of a domain does")
+    table = page[start : page.index("Baselines", start)]
+    assert "when 1 % of the mixture goes to a domain" in table
+    rows = [
+        "domain score arc_easy.bpb siqa.bpb",
+        "recipes +0.0011 ± 0.0004 +0.006 ± 0.001 −0.006 ± 0.001",  # noqa: RUF001
+        "chat +0.0004 ± 0.0004 −0.003 ± 0.001 +0.003 ± 0.001",  # noqa: RUF001
+        "space +0.0003 ± 0.0004",
+        "law −0.0022 ± 0.0004 −0.013 ± 0.001 +0.013 ± 0.001",  # noqa: RUF001
+    ]
+    places = [table.index(row) for row in rows]
+    assert places == sorted(places)
+
+
+def test_an_effect_is_shaded_by_its_sign_and_size_and_only_beyond_its_spread():
+    table = effects_table(explained())
+    shades = {domain: [cell.shade for cell in cells] for domain, cells in table.rows}
+    assert shades == {
+        "recipes": ["up2", "up2", "down2"],
+        "law": ["down3", "down3", "up3"],
+        "space": ["", "", ""],  # 0.0003 of 0.0004, and 0.0009 of 0.001
+        "chat": ["", "down1", "up1"],  # 0.0004 of 0.0004 does not exceed it
+    }
+
+
+def test_metrics_that_want_different_domains_are_told_in_a_sentence(data):
+    page = Page(render(replace(data, evidence=explained()))).visible
+    assert (
+        "arc_easy.bpb and siqa.bpb trade off (correlation over domains −0.87): more "  # noqa: RUF001
+        "recipes does +0.0060 to arc_easy.bpb and −0.0060 to siqa.bpb." in page  # noqa: RUF001
+    )
+    agreed = explained()
+    agreed["effects"]["trade_offs"] = []
+    page = Page(render(replace(data, evidence=agreed))).visible
+    assert "No two metrics want opposite domains" in page
+
+
+def test_an_answer_of_an_earlier_version_says_that_it_has_no_effects(data):
+    for old in (evidence(), {}, evidence() | {"effects": None, "further": None, "noisy": None}):
+        page = Page(render(replace(data, evidence=old))).visible
+        assert "The search left no figures on single domains" in page
+        assert "further round" not in page
+
+
+def test_of_many_domains_and_metrics_those_that_matter_are_shown_and_the_rest_counted(data):
+    effects = {"step": 0.01, "trade_offs": [], "domains": {}}
+    for k in range(100):
+        cell = {"mean": 0.001 * (k - 50), "std": 0.0}
+        effects["domains"][f"d{k:02d}"] = {
+            "score": cell, **{f"t{q:02d}.bpb": cell for q in range(20)}
+        }  # fmt: skip
+    table = effects_table({"effects": effects})
+    names = [domain for domain, _ in table.rows]
+    # The thirty that lie farthest from 0: 0 to 35 lie at -50 to -15, 65 to 99 at +15 to +49.
+    assert names[0] == "d99"
+    assert names[-1] == "d00"
+    assert min(abs(int(name[1:]) - 50) for name in names) == 35
+    assert (table.n_domains, table.n_metrics) == (70, 8)
+    page = Page(render(replace(data, evidence={"effects": effects}))).visible
+    assert "70 domains that move the score less and 8 metrics are left out" in page
+
+
+@pytest.mark.parametrize(("largest", "shown"), [(0.0123, "+0.012"), (12.3, "+12"), (0.0, "0.0000")])
+def test_effects_have_as_many_decimals_as_their_column_needs(largest, shown):
+    one = {"score": {"mean": largest, "std": 0.0}}
+    ((_, (cell,)),) = effects_table({"effects": {"domains": {"a": one}}}).rows
+    assert cell.mean.lstrip("+") == shown.lstrip("+")
+
+
+def test_what_a_further_round_is_worth_stands_among_the_next_steps(data):
+    page = Page(render(replace(data, evidence=explained()))).visible
+    said = page[page.index("What to look at next") :]
+    assert (
+        "A further round of 16 trials is worth +0.0024 of score, 3 % of the gain over natural "
+        "proportions: append 16 to search.trials_per_round" in said
+    )
+    unclear = {"natural": Gain(mean=0.01, low=-0.01, high=0.03, p_better=0.8)}
+    page = Page(render(replace(data, evidence=explained(), direct=unclear))).visible
+    assert "is worth +0.0024 of score: append 16" in page
+    nothing = explained() | {"further": {"n_trials": 16, "worth": 0.00002}}
+    page = Page(render(replace(data, evidence=nothing))).visible
+    assert "A further round of 16 trials would change nothing that the predictor foresees" in page
+
+
 def test_figures_that_the_search_could_not_compute_are_dashes(data):
     evidence = {
         "quality": {"rounds": [{"round": 0, "spearman": {"score": None, "piqa.bpb": None}}]},
@@ -393,7 +538,7 @@ def test_figures_that_the_search_could_not_compute_are_dashes(data):
         "predicted": None,
     }
     page = Page(render(replace(data, evidence=evidence)))
-    assert f"piqa.bpb {NOTHING} {NOTHING}" in page.visible
+    assert f"piqa.bpb {NOTHING} {NOTHING} {NOTHING}" in page.visible
     assert "Trials that the predictor had not seen" not in page.visible
 
 

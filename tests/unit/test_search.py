@@ -1,6 +1,7 @@
 """The search itself: what it knows, what it trains next, what it answers, and how sure it is."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from climb.search.promising import PromisingSearcher, promising
 from climb.search.refine import refine
 from climb.search.rounds import first_round, spread_out
 from climb.search.surrogate import Surrogate
+from climb.testing.predictors import BowlPredictor
 
 DOMAINS = ("a", "b", "c", "d")
 BEST_K = np.array([0.1, 0.5, 0.3, 0.1])
@@ -57,21 +59,6 @@ def told(rows):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Quadratic:
-    """Fits exactly what `losses` is, so that only the search itself is under test."""
-
-    spread: float = 0.01
-
-    def fit(self, weights_TK, values_T, noise_T) -> Predict:
-        def features(w):
-            return np.hstack([np.ones((len(w), 1)), w, w**2])
-
-        order = np.lexsort((*weights_TK.T, values_T))
-        coefficients, *_ = np.linalg.lstsq(features(weights_TK[order]), values_T[order], rcond=1e-9)
-        return lambda w: (features(w) @ coefficients, np.full(len(w), self.spread))
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Broken:
     value: float = float("nan")
 
@@ -81,7 +68,7 @@ class Broken:
 
 def problem(space=SPACE, predictor=None, cfg=CFG, searcher=None):
     searcher = searcher or PromisingSearcher(pick_from_top=60)
-    return Problem(space, OBJECTIVE, predictor or Quadratic(), searcher, cfg)
+    return Problem(space, OBJECTIVE, predictor or BowlPredictor(), searcher, cfg)
 
 
 def ask(rows, round_):
@@ -239,7 +226,7 @@ def test_few_best_candidates_that_lie_near_each_other_still_give_a_whole_round(p
     for seed in range(5):
         cfg = CFG.model_copy(update={"seed": seed})
         # A surface without spread: the candidates of highest mean crowd around one place.
-        crowded = problem(predictor=Quadratic(spread=0.0), cfg=cfg, searcher=searcher)
+        crowded = problem(predictor=BowlPredictor(spread=0.0), cfg=cfg, searcher=searcher)
         first = told([row(w) for w in first_round(12, crowded)])
         second_MK = propose(first, 1, crowded)
         assert len(np.unique(second_MK.round(6), axis=0)) == 8
@@ -295,7 +282,7 @@ def test_where_nothing_can_be_learned_no_gain_is_claimed():
         rows = [row(w) for w in first_round(24, problem())]
         for one in rows:
             one["metrics"] = {"x.bpb": rng.normal(), "y.bpb": rng.normal()}
-        answer = recommend(told(rows), problem(predictor=Quadratic(spread=0.3)))
+        answer = recommend(told(rows), problem(predictor=BowlPredictor(spread=0.3)))
         claimed += answer.verdict == "gain"
     assert claimed <= 1
 
@@ -363,9 +350,29 @@ def test_the_evidence_shows_quality_round_by_round():
     shown = evidence(told(rows), answer, problem())
     assert [r["round"] for r in shown["quality"]["rounds"]] == [0, 1, 2]
     assert len(shown["cross_validated"]) == answer.n_mixtures
+    assert shown["effects"] == answer.effects.as_json()
+    assert shown["further"] == {"n_trials": 6, "worth": answer.further.worth}
+    signal = dict(zip(answer.signal.metric_names, answer.signal.ratio_Q, strict=True))
+    assert shown["signal"] == pytest.approx(signal)
+    assert shown["noisy"] == []
+    assert json.loads(json.dumps(shown, allow_nan=False)) == json.loads(json.dumps(shown))
     early = [row(w) for w in np.eye(4)[:2]] + [row(w, 1) for w in first_round(12, problem())]
     only_late = evidence(told(early), answer, problem())
     assert [r["round"] for r in only_late["quality"]["rounds"]] == [1]
     assert only_late["noise"] == pytest.approx(
         {"x.bpb": answer.noise_Q[0], "y.bpb": answer.noise_Q[1]}
     )
+
+
+def test_the_evidence_names_noise_and_leaves_null_what_nobody_knows():
+    rows = [row(w) for w in first_round(12, problem())]
+    alone = evidence(told(rows), recommend(told(rows), problem()), problem())
+    assert alone["signal"] == {"x.bpb": None, "y.bpb": None}
+    assert alone["noisy"] == []
+    repeated = [*rows, *(row(w, seed=1, noise=3.0) for w in first_round(12, problem()))]
+    shown = evidence(told(repeated), recommend(told(repeated), problem()), problem())
+    assert set(shown["noisy"]) == {"x.bpb", "y.bpb"}
+    assert all(0.0 <= ratio < CFG.min_signal for ratio in shown["signal"].values())
+    exact = [*rows, *(row(w, seed=1) for w in first_round(12, problem()))]
+    shown = evidence(told(exact), recommend(told(exact), problem()), problem())
+    assert shown["signal"] == {"x.bpb": None, "y.bpb": None}  # seeds make no difference: infinite

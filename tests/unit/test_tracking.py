@@ -190,6 +190,78 @@ def test_the_parent_carries_the_answer_its_versions_and_files(store, cfg, client
     assert json.loads((folder / "mixture.json").read_text())["weights"]["recipes"] == 0.4
 
 
+def explained():
+    """Evidence as a search leaves it; what could not be known is null."""
+    spread = {"std": 0.0005}
+    return {
+        "quality": {
+            "rounds": [
+                {"round": 0, "spearman": {"score": 0.5, "piqa.bpb": 0.4, "siqa.bpb": None}},
+                {"round": 1, "spearman": {"score": 0.9, "piqa.bpb": 0.8, "siqa.bpb": None}},
+            ]
+        },
+        "noise": {"piqa.bpb": 0.004, "siqa.bpb": 0.02},
+        "signal": {"piqa.bpb": 37.5, "siqa.bpb": None},
+        "further": {"n_trials": 16, "worth": 0.0024},
+        "effects": {
+            "step": 0.01,
+            "domains": {
+                name: {"piqa.bpb": spread | {"mean": piqa}, "score": spread | {"mean": score}}
+                for name, piqa, score in (("recipes", 0.002, 0.001), ("law & order", 0.0, -0.1))
+            },
+            "trade_offs": [],
+        },
+    }
+
+
+def test_the_parent_says_how_far_to_trust_the_answer_and_what_a_further_round_is_worth(
+    store, cfg, client
+):
+    store.put(tables.MIXTURES, [found(evidence=json.dumps(explained()))])
+    mirror(store, cfg)
+    (parent,) = runs_by_kind(client, "search")
+    told = parent.data.metrics
+    assert (told["quality.score"], told["quality.piqa.bpb"]) == (0.9, 0.8)  # of the last round
+    assert (told["noise.siqa.bpb"], told["signal.piqa.bpb"]) == (0.02, 37.5)
+    assert (told["further.worth"], told["further.n_trials"]) == (0.0024, 16)
+    assert math.isnan(told["quality.siqa.bpb"])
+    assert math.isnan(told["signal.siqa.bpb"])
+
+
+def test_effects_of_domains_are_a_file_and_no_metrics(store, cfg, client):
+    store.put(tables.MIXTURES, [found(evidence=json.dumps(explained()))])
+    mirror(store, cfg)
+    (parent,) = runs_by_kind(client, "search")
+    assert not [key for key in parent.data.metrics if "effect" in key]
+    folder = Path(client.download_artifacts(parent.info.run_id, ""))
+    assert (folder / "effects.csv").read_text().splitlines() == [
+        "domain,metric,mean,std",
+        "law & order,score,-0.1,0.0005",
+        "law & order,piqa.bpb,0.0,0.0005",
+        "recipes,score,0.001,0.0005",
+        "recipes,piqa.bpb,0.002,0.0005",
+    ]
+
+
+def test_every_parent_has_the_same_keys_and_what_is_unknown_is_told_once(store, tmp_path, client):
+    unknown = {"noise": {"piqa.bpb": None, "siqa.bpb": None}}
+    for name, evidence in (("whole", explained()), ("unknown", unknown)):
+        cfg = load(settings=[f"storage.root={tmp_path}", f"search.name={name}"])
+        store.put(tables.TRIALS, [trial(0, search=name)])
+        for gain in (0.02, 0.025):
+            row = found(search=name, evidence=json.dumps(evidence), gain_mean=gain)
+            store.put(tables.MIXTURES, [row])
+            mirror(store, cfg)
+    parents = runs_by_kind(client, "search")
+    keys = {tuple(sorted(parent.data.metrics)) for parent in parents}
+    assert len(parents) == 2
+    assert len(keys) == 1
+    for parent in parents:
+        run_id = parent.info.run_id
+        assert len(client.get_metric_history(run_id, "gain.mean")) == 2
+        assert len(client.get_metric_history(run_id, "signal.siqa.bpb")) == 1
+
+
 def test_a_server_that_is_down_costs_one_warning_and_is_caught_up_later(
     store, cfg, client, tmp_path, capsys
 ):

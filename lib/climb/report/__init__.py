@@ -3,8 +3,8 @@
     data = read_report(store, cfg)      # climb.spark.report: tables -> plain rows
     html = render(data)                 # a pure function: equal rows give equal bytes
 
-Reading order: data (what goes in), measured (the statistics), verdict (the sentences),
-charts (SVG), page (all of it in the template).
+Reading order: data (what goes in), measured (the statistics), verdict (the sentences), effects
+(what each domain does), charts (SVG), page (all of it in the template).
 """
 
 from climb.report.data import (

@@ -10,6 +10,7 @@ from typing import Any
 
 from climb.report import charts, formats
 from climb.report.data import METHODS, Cluster, Domain, ReportData
+from climb.report.effects import effects_table
 from climb.report.measured import (
     BASELINES,
     Measured,
@@ -19,7 +20,7 @@ from climb.report.measured import (
     runs_of_trials,
     score_of,
 )
-from climb.report.verdict import Verdict, conclude, next_steps
+from climb.report.verdict import WEAK_RANKING, Verdict, conclude, next_steps
 
 MOST_CLUSTERS = 200
 """Rows of the table of clusters: what was pruned first, then the largest."""
@@ -52,6 +53,7 @@ def render(data: ReportData) -> str:
         charts=_charts(data, held_out, proxies),
         domains=_domains(data),
         quality=_quality(data.evidence),
+        effects=effects_table(data.evidence),
         clusters=_clusters(data.clusters),
         failed=[trial for trial in data.trials if not trial.finished],
         totals=_totals(data),
@@ -148,19 +150,23 @@ def _weight(mixture: Any, name: str) -> float:
 
 
 def _quality(evidence: Mapping[str, Any]) -> dict[str, Any]:
-    """Rank correlation per round and metric, the score first, with the metric's seed noise."""
+    """Rank correlation per round and metric, the score first, and how noisy each metric is."""
     rounds = (evidence.get("quality") or {}).get("rounds") or []
-    noise = evidence.get("noise") or {}
-    names = {name for entry in rounds for name in entry.get("spearman", {})} | set(noise)
+    noise, signal = evidence.get("noise") or {}, evidence.get("signal") or {}
+    names = {name for entry in rounds for name in entry.get("spearman", {})}
+    names |= set(noise) | set(signal)
     return {
         "rounds": rounds,
         "expected": (evidence.get("predicted") or {}).get("natural"),
+        "noisy": evidence.get("noisy") or [],
+        "weak": WEAK_RANKING,
         "rows": [
-            (
-                name,
-                [entry.get("spearman", {}).get(name) for entry in rounds],
-                noise.get(name),
-            )
+            {
+                "name": name,
+                "ranks": [entry.get("spearman", {}).get(name) for entry in rounds],
+                "noise": noise.get(name),
+                "signal": signal.get(name),
+            }
             for name in sorted(names, key=lambda n: (n != "score", n))
         ],
     }

@@ -167,6 +167,7 @@ def next_steps(data: ReportData) -> list[str]:
     ranking = last_ranking(data)
     if ranking is not None and ranking < WEAK_RANKING:
         steps.append("Raise proxy.trial_tokens or search.trials_per_round: the ranking is weak.")
+    steps += _noisy(data) + _further_round(data)
     largest = max(data.domains, key=lambda d: (d.token_share, d.name), default=None)
     if largest is not None and largest.token_share > 0.5:
         steps.append(
@@ -174,3 +175,32 @@ def next_steps(data: ReportData) -> list[str]:
             "prune.merge_height (or more prune.domains) would give the search more to choose from."
         )
     return steps
+
+
+def _noisy(data: ReportData) -> list[str]:
+    """Metrics that seeds move about as much as mixtures do."""
+    noisy = data.evidence.get("noisy") or []
+    if not noisy:
+        return []
+    return [
+        f"{', '.join(noisy)}: mostly noise. Longer proxies (proxy.trial_tokens) would tell more; "
+        "with search.down_weight=true such a metric counts for less."
+    ]
+
+
+def _further_round(data: ReportData) -> list[str]:
+    """What one more round of trials would be worth, where the search says so."""
+    further = data.evidence.get("further") or {}
+    worth, n = further.get("worth"), further.get("n_trials")
+    if worth is None or n is None:
+        return []
+    gain = data.direct.get("natural")
+    part = ""
+    if gain is not None and gain.low > 0.0:
+        part = f", {share(worth / gain.mean, 0)} of the gain over natural proportions"
+    if float(f"{worth:.4f}") == 0.0:
+        return [f"A further round of {n} trials would change nothing that the predictor foresees."]
+    return [
+        f"A further round of {n} trials is worth {signed(worth)} of score{part}: append {n} to "
+        "search.trials_per_round and run `climb search` again."
+    ]

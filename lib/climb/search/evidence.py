@@ -23,8 +23,11 @@ def evidence(trials: Trials, answer: Recommendation, problem: Problem) -> dict[s
     Returns:
         `quality.rounds` (held-out Spearman per metric and of the score, from the trials up to that
         round), `cross_validated` (held-out prediction and measured score of mixtures run here),
-        `noise` (standard deviation over seeds per metric), `predicted` (the predictor's own view
-        of the gain) and the number of trials.
+        `noise` (standard deviation over seeds per metric), `signal` (variance over mixtures over
+        that over seeds; null where it is not known or seeds make no difference), `noisy` (metrics
+        of which it lies under `search.min_signal`), `effects` (what one percent more of each domain
+        does), `further` (what one more round would be worth), `predicted` (the predictor's own
+        view of the gain) and the number of trials.
     """
     known = trials.unanswered()
     surrogate = Surrogate.fit(known, problem.wanted, problem.predictor)
@@ -33,6 +36,7 @@ def evidence(trials: Trials, answer: Recommendation, problem: Problem) -> dict[s
     measured_D = surrogate.repeats.means_DQ @ surrogate.signs_Q
     judged_D = surrogate.judged_D
     noise = dict(zip(answer.metric_names, map(float, answer.noise_Q), strict=True))
+    signal = answer.signal
     return {
         "quality": {"rounds": quality_by_round(known, problem)},
         "cross_validated": [
@@ -40,6 +44,10 @@ def evidence(trials: Trials, answer: Recommendation, problem: Problem) -> dict[s
             for p, m in zip(predicted_D[judged_D], measured_D[judged_D], strict=True)
         ],
         "noise": _plain(noise),
+        "signal": _plain(dict(zip(signal.metric_names, signal.ratio_Q.tolist(), strict=True))),
+        "noisy": list(signal.below(problem.cfg.min_signal)),
+        "effects": answer.effects.as_json(),
+        "further": vars(answer.further),
         "predicted": {
             "natural": vars(answer.gain),
             "uniform": vars(answer.gain_over_uniform),

@@ -14,11 +14,16 @@ import math
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from climb.config import load
 from climb.predictor import Array, Predict, Predictor
+from climb.predictor.gp import GPPredictor
 from climb.proxy import Proxy, ProxyRun, Target
+from climb.search import Problem, Searcher, Trials, anchors
+from climb.testing.world import PlantedWorld
 from climb.tokenizer import train_json
 
 
@@ -32,9 +37,7 @@ def check_proxy(proxy: Proxy, folder: Path, device: str = "cpu", n_tokens: int =
         n_tokens: of each of the four runs; at least one sequence of the proxy.
     """
     assert isinstance(proxy, Proxy), "a proxy has a method train(run, device)"
-    assert dataclasses.is_dataclass(proxy), "a proxy is a dataclass: its fields are its recipe"
-    assert proxy.__dataclass_params__.frozen, "a proxy is frozen: its recipe names its results"
-    assert pickle.loads(pickle.dumps(proxy)) == proxy, "a proxy travels to the workers as itself"
+    _check_recipe(proxy, "proxy")
     base = tiny_run(folder, n_tokens)
     _check_metrics(proxy.train(base, device), base)
     assert base.save is not None
@@ -56,9 +59,7 @@ def check_predictor(predictor: Predictor) -> None:
     Where its `fit` takes `extra`, a feature that says what the weights hardly show must help.
     """
     assert isinstance(predictor, Predictor), "a predictor has fit(weights_TK, values_T, noise_T)"
-    assert dataclasses.is_dataclass(predictor), "a predictor is a dataclass"
-    assert predictor.__dataclass_params__.frozen, "a predictor is frozen: its recipe is its fields"
-    assert pickle.loads(pickle.dumps(predictor)) == predictor, "a predictor travels as itself"
+    _check_recipe(predictor, "predictor")
     random = np.random.default_rng(0)
     weights_TK = random.dirichlet(np.full(5, 0.5), size=24)
     values_T = 1.0 + weights_TK[:, 0] - weights_TK[:, 1] ** 2 + 0.01 * random.normal(size=24)
@@ -67,6 +68,79 @@ def check_predictor(predictor: Predictor) -> None:
         _check_fits(predictor.fit, (weights_TK, values_T, noise_T), elsewhere_MK)
     if "extra" in inspect.signature(predictor.fit).parameters:
         _check_extra(predictor)
+
+
+def check_searcher(searcher: Searcher, predictor: Predictor | None = None) -> None:
+    """Let a searcher spend three small rounds in a planted world, and answer.
+
+    Args:
+        searcher: the recipe.
+        predictor: whom it may ask; None: a Gaussian process.
+    """
+    assert isinstance(searcher, Searcher), "a searcher has propose(...) and answer(known, problem)"
+    _check_recipe(searcher, "searcher")
+    world = PlantedWorld.of(5, 2, noise=0.1, seed=0)
+    cfg = load(settings=["search.trials_per_round=[8, 5, 3]", "search.candidates=200"]).search
+    problem = Problem(world.space, None, predictor or GPPredictor(), searcher, cfg)
+    known = Trials.from_rows([], world.space.domains, ())
+    rows = [world.trial(w_K, 0, method, s) for method, w_K, s in anchors(world.space, 2)]
+    for round_, n in enumerate(cfg.trials_per_round):
+        asked_MK = _answered(problem, known, round_, n)
+        inside_MK = world.space.project(asked_MK)
+        rows += [world.trial(w_K, round_, "proposal", 0) for w_K in inside_MK]
+        known, problem = world.trials(rows), problem.scored_by(world.objective)
+    _answered(problem, known)
+
+
+def _answered(
+    problem: Problem, known: Trials, round_: int | None = None, n: int | None = None
+) -> Array:
+    """What a searcher proposes for a round, or its answer: usable, and the same when asked again.
+
+    Asked again are a copy of it, about the same trials, and itself, about the trials in another
+    order.
+    """
+
+    def ask(searcher: Searcher, trials: Trials) -> Array:
+        fresh = dataclasses.replace(problem)  # what was fitted for one problem is not used again
+        if round_ is None or n is None:
+            return np.asarray(searcher.answer(trials, fresh))
+        return np.asarray(searcher.propose(trials, round_, n, fresh))
+
+    what = "the answer" if round_ is None else f"the proposal for round {round_}"
+    shape = tuple(size for size in (n, len(known.domains)) if size is not None)
+    given = known.weights_TK.copy(), known.metrics_TQ.copy()
+    found = ask(problem.searcher, known)
+    assert found.shape == shape, f"{what} has shape {shape}; found {found.shape}"
+    assert np.isfinite(found).all(), f"{what} is finite"
+    assert (found >= 0.0).all(), f"{what} has no negative weight"
+    assert found.any(axis=-1).all(), f"{what} has no mixture of zeros"
+    for before, after in zip(given, (known.weights_TK, known.metrics_TQ), strict=True):
+        assert np.array_equal(before, after), f"{what} leaves the trials as they are"
+    again = ask(pickle.loads(pickle.dumps(problem.searcher)), known)
+    assert again.tobytes() == found.tobytes(), f"{what} depends on the seed and the trials alone"
+    turned = ask(problem.searcher, _turned(known))
+    assert turned.tobytes() == found.tobytes(), f"{what} does not depend on the order of trials"
+    return found
+
+
+def _turned(trials: Trials) -> Trials:
+    """The same trials, last ones first."""
+    return dataclasses.replace(
+        trials,
+        weights_TK=trials.weights_TK[::-1].copy(),
+        metrics_TQ=trials.metrics_TQ[::-1].copy(),
+        rounds_T=trials.rounds_T[::-1].copy(),
+        methods_T=trials.methods_T[::-1],
+        seeds_T=trials.seeds_T[::-1].copy(),
+    )
+
+
+def _check_recipe(plugin: Any, kind: str) -> None:
+    """A recipe names its results by its fields, and travels to the workers."""
+    frozen = getattr(getattr(plugin, "__dataclass_params__", None), "frozen", False)
+    assert frozen, f"a {kind} is a frozen dataclass: its fields are its recipe"
+    assert pickle.loads(pickle.dumps(plugin)) == plugin, f"a {kind} travels to workers as itself"
 
 
 def _check_fits(
