@@ -1,7 +1,7 @@
 """How far every searcher's answer stays behind the best mixture, on surfaces that stand in for
 training.
 
-    python benchmarks/regret.py [SEEDS]
+    python benchmarks/regret.py [SEEDS [SURFACE ...]]
 
 A surface per loss is fitted to all 768 published runs of RegMix (`regmix.Surface`); a trial is the
 surface and noise, 0.3 of the score's spread. Every searcher has the same caps and the same number
@@ -26,6 +26,7 @@ from climb.search import Problem, Trials, anchors, propose
 from climb.search.rounds import kept_inside
 
 SEEDS = 20
+KINDS = ("blend", "trees")
 LIGHTGBM = "{use: climb.predictor.lightgbm:LightGBMPredictor, members: 2}"
 REGMIX = (
     "{use: climb.predictor.lightgbm:LightGBMPredictor, depth: -1, leaf_rows: 20, l1: 0.0, l2: 0.0, "
@@ -66,10 +67,11 @@ ENTRANTS = (
     peer("RegMix", "RegMixSearcher", (64,), REGMIX),
     peer("CLIMB as the paper says", "ClimbSearcher", (64, 32, 16), LIGHTGBM),
     peer("NVIDIA's recipe", "NvidiaSearcher", (64, 32, 16), LIGHTGBM),
-    Entrant("climb (default)", (58, 32, 16), 3),
+    Entrant("climb (default)", (90, 16), 3),
     Entrant("climb, one round", (106,), 3),
-    Entrant("climb (default)", (32, 16, 10), 3),
-    Entrant("climb (default)", (14, 8), 3),
+    Entrant("climb, CLIMB's rounds", (58, 32, 16), 3),
+    Entrant("climb (default)", (50, 8), 3),
+    Entrant("climb (default)", (19, 3), 3),
 )
 BARS = {
     ("mean of 13", 112): 0.20,
@@ -156,7 +158,7 @@ def main() -> int:
     """Both surfaces, both targets; 1 when the default misses a bar on the blend."""
     seeds = int(sys.argv[1]) if len(sys.argv) > 1 else SEEDS
     missed = 0
-    for kind in ("blend", "trees"):
+    for kind in sys.argv[2:] or KINDS:
         _WORLD["surface"] = Surface(kind)
         for target in TARGETS:
             regrets = measured(kind, target, seeds)
