@@ -2,7 +2,7 @@
 # make; everything else is fetched into .venv and .cache.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup java demo test check format lint types unit coverage bench lock clean
+.PHONY: help setup java demo test check format lint types unit coverage bench bench-search lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -93,6 +93,9 @@ unit:
 
 bench: setup ## Ratios against peers, in one run; writes benchmarks/RESULTS.md.
 	@$(BIN)/python benchmarks/bench.py
+
+bench-search: setup ## The search's part of it: accuracy, regret of every peer, honesty, speed (an hour).
+	@$(BIN)/python benchmarks/bench.py search
 
 lock: setup ## Compile requirements.txt from pyproject.toml: pinned, hashed, naming no index.
 	@$(UV) pip compile -q pyproject.toml --extra spark --extra cpu --extra demo --extra dev \

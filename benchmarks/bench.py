@@ -19,21 +19,33 @@ PARTS = {
     "embedding": "Embedding through Spark / the same model's encode in one process",
     "assignment": "Assignment pass / KMeansModel.transform",
     "trials": "Trials through Spark / a plain loop over both cores",
+    "carry": "Runs carried into other domains / as many fresh runs",
     "domains": "Clusters against known sources, junk that goes, good text that goes",
     "demo": "The demo: seconds per stage and peak memory",
+    "accuracy": "Search: ranks of unseen published runs, and intervals",
+    "regret": "Search: regret of every searcher, simulated",
+    "null": "Search: gains claimed where there is none; limits broken",
+    "speed": "Search: seconds of a large proposal and of fits",
 }
+SEARCH = ("accuracy", "regret", "null", "carry", "speed")
+"""Parts of `make bench-search`. They hold two processes of one thread each."""
 
 
 def main() -> int:
     """Measure one after the other, since two at once would measure each other; 1 on a miss.
 
-    The parts that are named, or all; sections of the others stay as they are.
+    The parts that are named (`search`: those of the search), or all; sections of the others stay as
+    they are.
     """
     missed = []
-    for part in sys.argv[1:] or PARTS:
+    wanted = SEARCH if sys.argv[1:] == ["search"] else sys.argv[1:] or PARTS
+    for part in wanted:
         print(f"bench: {part}", flush=True)
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        environment = os.environ | (threads if part in SEARCH else {})
+        command = [sys.executable, HERE / f"{part}.py"]
         run = subprocess.run(
-            [sys.executable, HERE / f"{part}.py"], stdout=subprocess.PIPE, text=True, check=False
+            command, stdout=subprocess.PIPE, text=True, check=False, env=environment
         )
         text = run.stdout.strip()
         if run.returncode:

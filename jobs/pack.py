@@ -1,6 +1,6 @@
 """Pack a share of every domain into the token arrays that proxies read.
 
-documents, tokenizers, tokens, assignments, clusters, domains -> shards
+documents, tokenizers, tokens, assignments, clusters, domains -> shards, lineage
 
 Rerun it at any time: a finished shard is skipped, and nothing is written while the inputs stay.
 """
@@ -10,12 +10,13 @@ from pathlib import Path
 from climb import tables, tokenizer
 from climb.config import Config
 from climb.run import main
+from climb.spark.lineage import record
 from climb.spark.pack import pack_shards
 from climb.spark.store import Store
 
 
 def run(store: Store, cfg: Config) -> str:
-    """Write the shards of bases, trials and target runs."""
+    """Write the shards of bases, trials and target runs, and what their domains are made of."""
     inputs = store.inputs(
         tables.DOCUMENTS,
         tables.TOKENS,
@@ -27,10 +28,12 @@ def run(store: Store, cfg: Config) -> str:
         run_tokens=[cfg.proxy.trial_tokens, cfg.train.tokens, cfg.search.target_tokens],
     )
     if store.is_current(tables.SHARDS, inputs):
-        paths = [Path(row["path"]) for row in store.rows(tables.SHARDS)]
-        if all(path.exists() for path in paths):
-            return f"{len(paths)} shards up to date"
+        rows = store.rows(tables.SHARDS)
+        if all(Path(row["path"]).exists() for row in rows):
+            record(store, cfg, rows)
+            return f"{len(rows)} shards up to date"
     rows = pack_shards(store, cfg, inputs)
+    record(store, cfg, rows)
     store.replace(store.frame(rows, tables.SHARDS), tables.SHARDS, inputs)
     sizes = {row["kind"]: 0 for row in rows}
     for row in rows:

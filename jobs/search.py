@@ -1,6 +1,6 @@
 """Search the mixture: propose, train proxies, fit, again, and say how sure the answer is.
 
-domains, shards, tokenizers -> trials, mixtures
+domains, shards, lineage, tokenizers -> trials, mixtures
 
 Rerun it at any time: a trial that is recorded is never trained again.
 """

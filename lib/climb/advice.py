@@ -21,6 +21,9 @@ Array = NDArray[np.float64]
 _METRICS_SHOWN, _PAIRS_SHOWN = 6, 3
 """Metrics and pairs of metrics that the text explains; the JSON file holds all."""
 
+_NOTHING = 1e-5
+"""Worth of a round, as a share of the score, that is not worth a number."""
+
 _GOOD, _POOR = 0.9, 0.6
 """Held-out Spearman from which a predictor is called good, and under which it is called poor."""
 
@@ -186,22 +189,22 @@ def _doubts(answer: Recommendation, space: FeasibleSet, min_signal: float) -> li
 
 def _pulls(effects: Effects) -> list[str]:
     """The domains that matter most, metric by metric, and the metrics that part ways."""
-    lines = []
+    lines = ["What one percent more of a domain does, the others giving it in proportion:"]
     for q, name in enumerate(effects.metric_names[:_METRICS_SHOWN]):
         mean_K, std_K = effects.mean_KQ[:, q], effects.std_KQ[:, q]
-        best, worst = int(mean_K.argmax()), int(mean_K.argmin())
-        shown = ", ".join(
-            f"{effects.domains[k]} {mean_K[k]:+.2g} (± {std_K[k]:.1g})" for k in (best, worst)
+        best, worst = (
+            f"{effects.domains[k]} ({mean_K[k]:+.2g} ± {std_K[k]:.1g})"
+            for k in (mean_K.argmax(), mean_K.argmin())
         )
-        lines.append(f"{name}: one percent more of a domain helps most and least: {shown}.")
+        lines.append(f"{name}: best {best}, worst {worst}.")
     if len(effects.metric_names) > _METRICS_SHOWN:
         lines.append(f"{len(effects.metric_names) - _METRICS_SHOWN} more metrics: the JSON file.")
     for pair in effects.trade_offs[:_PAIRS_SHOWN]:
         helped, cost = pair.metrics
         lines.append(
             f"{helped} and {cost} trade off (correlation {pair.correlation:.2f}): more "
-            f"{pair.domain} does {pair.effects[0]:+.2g} to the one, {pair.effects[1]:+.2g} to the "
-            "other."
+            f"{pair.domain} is worth {pair.effects[0]:+.2g} to the one, {pair.effects[1]:+.2g} to "
+            "the other."
         )
     return lines
 
@@ -212,7 +215,9 @@ def _next(answer: Recommendation) -> list[str]:
         "any prediction."
     ]
     further = answer.further
-    worth = f"{further.n_trials} more runs are worth about {further.worth:+.2g} of score"
+    worth = f"{further.n_trials} more runs would raise its score by about {further.worth:.2g}"
+    if further.worth < _NOTHING * abs(answer.score_mean):
+        worth = f"{further.n_trials} more runs would hardly change the answer"
     if answer.verdict != "gain" or not answer.quality["score"] >= _GOOD or _few(answer):
         lines.append(f"{worth}: ask `climb propose`, train them, and ask again.")
     else:

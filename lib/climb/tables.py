@@ -95,6 +95,13 @@ SHARDS = Table(
     "pack",
     "kind STRING, domain STRING, path STRING, n_documents BIGINT, n_tokens BIGINT, sha256 STRING",
 )
+LINEAGE = Table(
+    "lineage",
+    ("data", "clustering", "domain", "cluster"),
+    "pack",
+    "data STRING, tokenizer STRING, trial_share DOUBLE, clustering STRING, domain STRING, "
+    "cluster INT, n_tokens DOUBLE",
+)
 TRIALS = Table(
     "trials",
     ("trial_id",),
@@ -138,6 +145,7 @@ TABLES = (
     CLUSTERS,
     DOMAINS,
     SHARDS,
+    LINEAGE,
     TRIALS,
     MIXTURES,
     CORPUS,

@@ -411,6 +411,19 @@ def test_what_the_predictor_expected_stands_beside_what_was_measured(data):
     assert "measured were +0.0810 (+0.0690 to +0.0930)" in page
 
 
+def test_runs_of_earlier_domains_are_mentioned_with_what_is_left_of_them(data):
+    carried = {"n": 40, "dropped": 3, "kept_mean": 0.912, "kept_min": 0.6, "doubt_mean": 0.134}
+    page = Page(render(replace(data, evidence=evidence() | {"carried": carried}))).visible
+    assert "40 runs of earlier domains" in page
+    assert "91.2 % of the text that they read is still here (60.0 % at least)" in page
+    assert "3 others were left out" in page
+    none = {"n": 0, "dropped": 3, "kept_mean": None, "kept_min": None, "doubt_mean": None}
+    page = Page(render(replace(data, evidence=evidence() | {"carried": none}))).visible
+    assert "3 runs of earlier domains say too little about these" in page
+    for without in (evidence(), evidence() | {"carried": none | {"dropped": 0}}):
+        assert "earlier domains" not in Page(render(replace(data, evidence=without))).visible
+
+
 def test_the_predictor_is_judged_by_round_and_metric_with_seed_noise_and_signal(data):
     page = Page(render(replace(data, evidence=explained()))).visible
     assert "held-out Spearman round 1 22 trials round 2 30 trials round 3 34 trials" in page

@@ -201,6 +201,10 @@ class SearchConfig(Section):
     target_tokens: PositiveInt
     """Tokens of the run the mixture is for, not of a proxy."""
 
+    carry_min_kept: PositiveFloat | None = Field(le=1.0)
+    """Runs of earlier domains are used, said in the present ones, where at least this share of the
+    text that they read is still in some domain; null uses none."""
+
     seed: NonNegativeInt
 
     @field_validator("concentration")

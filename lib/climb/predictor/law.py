@@ -81,7 +81,7 @@ class _LawPredict:
 
     @property
     def noise(self) -> float:
-        return self.scale * float(np.sqrt(self.fitted.noise_T.max()))
+        return self.scale * float(np.sqrt(self.fitted.noise_T.min()))
 
     def __call__(self, weights_MK: Array) -> tuple[Array, Array]:
         mean_M, slopes_MP = self._law(weights_MK)

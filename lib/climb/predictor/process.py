@@ -96,8 +96,8 @@ class Process:
 
     @property
     def noise(self) -> float:
-        """Standard deviation of the noisiest trial's own noise."""
-        return float(np.sqrt(self.noise_T.max()))
+        """Standard deviation of the noise of the trial that was measured best."""
+        return float(np.sqrt(self.noise_T.min()))
 
     def mean_at(self, points_MK: Array) -> Array:
         """Mean of the noiseless value at each point, shape (M,)."""

@@ -13,8 +13,6 @@ from climb.predictor import Array, Extra, JointPredict, Predict, in_canonical_or
 from climb.predictor.gp import GPPredictor
 from climb.predictor.powerlaw import PowerLawPredictor
 
-_Member = GPPredictor | PowerLawPredictor
-
 
 @dataclass(frozen=True, kw_only=True)
 class StackPredictor:
@@ -39,44 +37,39 @@ class StackPredictor:
     """Parts of the trials that are held out in turn."""
 
     refit_below: int = 160
-    """Trials from which each is held out in closed form, with the parameters that all trials chose:
-    few trials would flatter the process so, which chooses more of them; many cost too much to
-    refit."""
+    """Trials from which the process holds each out in closed form, with the parameters that all
+    trials chose. Few trials would be flattered so; many cost too much to refit. The law's closed
+    form holds its parameters out as well."""
 
     def fit(
         self, weights_TK: Array, values_T: Array, noise_T: Array, extra: Extra | None = None
     ) -> Predict:
         """Fit both members on every trial, and their shares on held-out ones."""
         _, trials = in_canonical_order(weights_TK, values_T, noise_T)
-        members: tuple[_Member, ...] = (GPPredictor(), PowerLawPredictor())
-        fits = [member.fit_held_out(*trials, extra) for member in members]
-        held_TP = np.stack([held_T for _, held_T in fits], axis=1)
-        if len(held_TP) < self.refit_below:
-            held_TP = self._held_out(members, *trials, extra)
-        return _StackPredict(tuple(fit for fit, _ in fits), self._shares(held_TP, trials[1]))
+        process, held_T = GPPredictor().fit_held_out(*trials, extra)
+        law, law_held_T = PowerLawPredictor().fit_held_out(*trials, extra)
+        if len(held_T) < self.refit_below:
+            held_T = self._held_out(*trials, extra)
+        shares_P = self._shares(np.stack([held_T, law_held_T], axis=1), trials[1])
+        return _StackPredict((process, law), shares_P)
 
     def _held_out(
-        self,
-        members: tuple[_Member, ...],
-        weights_TK: Array,
-        values_T: Array,
-        noise_T: Array,
-        extra: Extra | None,
+        self, weights_TK: Array, values_T: Array, noise_T: Array, extra: Extra | None
     ) -> Array:
-        """What each member predicts of each trial from the others' folds, shape (T, P)."""
+        """What the process predicts of each trial from the others' folds, shape (T,)."""
         # Repeats of one mixture are held out together, or a fit would have seen the answer.
         _, mixture_T = np.unique(np.round(weights_TK, 9), axis=0, return_inverse=True)
         mixture_T = mixture_T.reshape(-1)
         n_mixtures = int(mixture_T.max()) + 1
         n_folds = min(self.folds, n_mixtures)
+        held_T = np.full(len(values_T), float(values_T.mean()))
         dealt_D = np.random.default_rng(n_mixtures).permutation(n_mixtures) % n_folds
-        held_TP = np.full((len(values_T), len(members)), float(values_T.mean()))
         for fold in range(n_folds if n_mixtures > 1 else 0):
             out_T = dealt_D[mixture_T] == fold
             seen = (weights_TK[~out_T], values_T[~out_T], noise_T[~out_T])
-            for p, member in enumerate(members):
-                held_TP[out_T, p] = member.fit_held_out(*seen, extra)[0].mean(weights_TK[out_T])
-        return held_TP
+            process, _ = GPPredictor().fit_held_out(*seen, extra)
+            held_T[out_T] = process.mean(weights_TK[out_T])
+        return held_T
 
     def _shares(self, held_TP: Array, values_T: Array) -> Array:
         """Most probable shares of the process and of the law."""

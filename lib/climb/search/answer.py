@@ -126,6 +126,4 @@ def _gain(surrogate: Surrogate, calibration: Calibration, trials: Trials, pair_2
         calibration.inflation * surrogate.difference_std(*pair_2K),
         np.hypot(calibration.slope_std * predicted, np.sqrt(2.0) * noise),
     )
-    return Gain.of(
-        calibration.slope * predicted, float(spread), len(surrogate.repeats.counts_D) - 2
-    )
+    return Gain.of(calibration.slope * predicted, float(spread), int(surrogate.judged_D.sum()) - 2)

@@ -71,21 +71,19 @@ def judge(
     surrogate: Surrogate, trials: Trials, predictor: Predictor, seed: int
 ) -> tuple[Calibration, dict[str, float]]:
     """Hold mixtures out in turn: how the score's predictions came true, and the rank per metric."""
-    repeats = surrogate.repeats
-    means_DQ, stds_DQ = surrogate.held_out(predictor, seed)
-    noise_DQ = np.nan_to_num(repeats.noise_Q, nan=0.0) / np.sqrt(repeats.counts_D)[:, None]
+    judged_D = surrogate.judged_D
+    means_DQ, stds_DQ = (held_DQ[judged_D] for held_DQ in surrogate.held_out(predictor, seed))
+    real_DQ, noise_DQ = surrogate.repeats.means_DQ[judged_D], surrogate.repeats.noise_DQ[judged_D]
     names = [surrogate.objective.metric_names[q] for q in surrogate.objective.used]
     quality = {
-        name: Calibration.of(
-            repeats.means_DQ[:, q], means_DQ[:, q], stds_DQ[:, q], noise_DQ[:, q]
-        ).rank
+        name: Calibration.of(real_DQ[:, q], means_DQ[:, q], stds_DQ[:, q], noise_DQ[:, q]).rank
         for q, name in enumerate(names)
     }
     noise_D, noise = surrogate.noise_of(trials, surrogate.objective)
     # Without repeats the noise that the fits infer is part of what held-out runs calibrate.
     inferred = 0.0 if noise else surrogate.inferred_noise(surrogate.objective)
     mean_D, std_D = surrogate.combine(means_DQ, stds_DQ)
-    measured_D = repeats.means_DQ @ surrogate.signs_Q
-    calibration = Calibration.of(measured_D, mean_D, np.hypot(std_D, inferred), noise_D)
+    real_D, noise_D = real_DQ @ surrogate.signs_Q, noise_D[judged_D]
+    calibration = Calibration.of(real_D, mean_D, np.hypot(std_D, inferred), noise_D)
     quality["score"] = calibration.rank
     return calibration, quality

@@ -22,7 +22,7 @@ def evidence(trials: Trials, answer: Recommendation, problem: Problem) -> dict[s
 
     Returns:
         `quality.rounds` (held-out Spearman per metric and of the score, from the trials up to that
-        round), `cross_validated` (held-out prediction and measured score of every mixture),
+        round), `cross_validated` (held-out prediction and measured score of mixtures run here),
         `noise` (standard deviation over seeds per metric), `signal` (variance over mixtures over
         that over seeds; null where it is not known or seeds make no difference), `noisy` (metrics
         of which it lies under `search.min_signal`), `effects` (what one percent more of each domain
@@ -34,13 +34,14 @@ def evidence(trials: Trials, answer: Recommendation, problem: Problem) -> dict[s
     held = surrogate.held_out(problem.predictor, problem.cfg.seed)
     predicted_D, _ = surrogate.combine(*held)
     measured_D = surrogate.repeats.means_DQ @ surrogate.signs_Q
+    judged_D = surrogate.judged_D
     noise = dict(zip(answer.metric_names, map(float, answer.noise_Q), strict=True))
     signal = answer.signal
     return {
         "quality": {"rounds": quality_by_round(known, problem)},
         "cross_validated": [
             {"predicted": float(p), "measured": float(m)}
-            for p, m in zip(predicted_D, measured_D, strict=True)
+            for p, m in zip(predicted_D[judged_D], measured_D[judged_D], strict=True)
         ],
         "noise": _plain(noise),
         "signal": _plain(dict(zip(signal.metric_names, signal.ratio_Q.tolist(), strict=True))),

@@ -83,10 +83,11 @@ class Effects:
         return tuple(self._pair(*pair) for pair in sorted(pairs)[:_SHOWN])
 
     def _pair(self, together: float, q: int, r: int) -> TradeOff:
-        """Name the domain where the two, each by its own spread, lie farthest apart."""
-        scaled_KQ = self.mean_KQ / np.where((s := self.mean_KQ.std(axis=0)) > 0.0, s, 1.0)
-        apart_K = scaled_KQ[:, q] - scaled_KQ[:, r]
-        k = int(np.abs(apart_K).argmax())
+        """Name the domain where the two differ most surely, each measured by its own spread."""
+        own_2 = self.mean_KQ[:, [q, r]].std(axis=0)
+        apart_K = self.mean_KQ[:, q] / own_2[0] - self.mean_KQ[:, r] / own_2[1]
+        doubt_K = np.hypot(self.std_KQ[:, q] / own_2[0], self.std_KQ[:, r] / own_2[1])
+        k = int((np.abs(apart_K) / (1.0 + doubt_K)).argmax())
         first, second = (q, r) if apart_K[k] > 0.0 else (r, q)
         return TradeOff(
             (self.metric_names[first], self.metric_names[second]),

@@ -44,10 +44,7 @@ class PromisingSearcher:
             return first_round(n, problem)
         random = problem.random(STAGE_PROPOSE, round_)
         height = fitted(known, problem)
-        drawn_NK = problem.draw(random, problem.cfg.candidates)
-        tops_SK = climb_to_top(drawn_NK, known, height, random)
-        near_NK = around(tops_SK, problem.space, problem.cfg.candidates // 4, random)
-        pool_NK = np.vstack([tops_SK, near_NK, drawn_NK])
+        pool_NK = self._pool(known, height, problem, random)
         height_N = height(pool_NK)
         order = np.argsort(-height_N, kind="stable")
         pool_NK, height_N = pool_NK[order], height_N[order]
@@ -60,6 +57,21 @@ class PromisingSearcher:
             if len(chosen) == n or n_best >= len(pool_NK):
                 return np.asarray(near_NK[best][enough(chosen, n, problem.space)])
             n_best *= 2  # the best candidates lie so near each other that they are not n trials
+
+    def _pool(
+        self, known: Trials, height: Height, problem: Problem, random: np.random.Generator
+    ) -> Array:
+        """Candidates: what climbing finds by the mean and by mean + spread, around both, draws."""
+        n, space = problem.cfg.candidates, problem.space
+        drawn_NK = problem.draw(random, n)
+        tops_SK = climb_to_top(drawn_NK, known, height, random)
+
+        def bold(weights_MK: Array) -> Array:
+            return height(weights_MK) + self.boldness * height.surrogate.score(weights_MK)[1]
+
+        bold_SK, _ = refine(tops_SK[: _STARTS // 2], space, bold, random)
+        tops_SK = np.vstack([tops_SK, bold_SK])
+        return np.vstack([tops_SK, around(tops_SK, space, n // 4, random), drawn_NK])
 
     def answer(self, known: Trials, problem: Problem) -> Array:
         """The mixture of highest predicted score that climbing finds."""

@@ -5,6 +5,7 @@ Axes: T trials, D distinct mixtures, K domains, Q metrics of the objective, M mi
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Self
 
@@ -54,6 +55,15 @@ class Surrogate:
         signs_Q = objective.weights_Q[list(objective.used)]
         every_D = np.arange(len(repeats.counts_D))
         return cls(objective, repeats, _fit(repeats, every_D, predictor), signs_Q)
+
+    @property
+    def judged_D(self) -> NDArray[np.bool_]:
+        """Mixtures that predictions are judged by: those run in these domains, if they are enough.
+
+        A run of other domains that is not as predicted may be its own doubt.
+        """
+        here_D: NDArray[np.bool_] = self.repeats.doubt_D == 0.0
+        return here_D if here_D.sum() >= FEWEST else np.ones_like(here_D)
 
     def metrics(self, weights_MK: Array) -> tuple[Array, Array]:
         """Mean and spread of every metric as the predictors say, shapes (M, Q)."""
@@ -139,14 +149,15 @@ class Surrogate:
         Both are 0 where no mixture was run twice.
         """
         scores_T1 = view.score(trials.metrics_TQ)[:, None]
-        noise = trials.with_metrics(("score",), scores_T1).repeats().noise_Q[0]
-        noise = float(np.nan_to_num(noise, nan=0.0))
-        return noise / np.sqrt(self.repeats.counts_D), noise
+        scored = trials.with_metrics(("score",), scores_T1).repeats()
+        # The order of mixtures is the fit's own, whatever the trials' order of domains.
+        counts_D, doubt_D = self.repeats.counts_D, self.repeats.doubt_D
+        here = dataclasses.replace(scored, counts_D=counts_D, doubt_D=doubt_D)
+        return here.noise_DQ[:, 0], float(np.nan_to_num(scored.noise_Q[0], nan=0.0))
 
 
 def _fit(repeats: Repeats, rows: NDArray[np.int64], predictor: Predictor) -> tuple[Predict, ...]:
-    noise_Q = np.nan_to_num(repeats.noise_Q, nan=0.0)
-    noise_DQ = noise_Q / np.sqrt(repeats.counts_D)[:, None]
+    noise_DQ = repeats.noise_DQ
     return tuple(
         predictor.fit(repeats.weights_DK[rows], repeats.means_DQ[rows, q], noise_DQ[rows, q])
         for q in range(repeats.means_DQ.shape[1])

@@ -21,6 +21,11 @@ Array = NDArray[np.float64]
 _SAME = 9
 """Decimals to which two mixtures must agree to be one: what a table or a CSV file keeps."""
 
+_PER_DOUBT = 2.0
+"""Spreads of a metric over mixtures that a run lies off, per share of its text that is in doubt.
+Random mixtures lie 1.6 apart per share of text that they do not have in common, carried runs lay
+1.3 to 2.3 off (DECISIONS.md)."""
+
 
 @dataclass(frozen=True, eq=False)
 class Trials:
@@ -32,9 +37,12 @@ class Trials:
     metrics_TQ: Array
     rounds_T: NDArray[np.int64]
     methods_T: tuple[str, ...]
-    """proposal, natural, uniform, or found: the answer, trained after it was fixed."""
+    """proposal, natural, uniform, found: the answer, trained after it was fixed, or carried: run in
+    other domains, its mixture said in these."""
 
     seeds_T: NDArray[np.int64]
+    doubt_T: Array
+    """Share of what a carried trial read that its mixture here would not have; 0 for own ones."""
 
     @classmethod
     def from_rows(
@@ -44,6 +52,8 @@ class Trials:
         metric_names: Sequence[str],
     ) -> Self:
         """Take rows with the keys round, method, seed, weights and metrics (both by name).
+
+        These are runs in these very domains: nothing about them is in doubt.
 
         Rows are sorted by round, method, seed and weights, so their order changes nothing.
 
@@ -62,6 +72,7 @@ class Trials:
             np.array(rounds, dtype=np.int64),
             tuple(methods),
             np.array(seeds, dtype=np.int64),
+            np.zeros(len(taken)),
         )
 
     def __len__(self) -> int:
@@ -69,16 +80,7 @@ class Trials:
 
     def where(self, keep_T: ArrayLike) -> Trials:
         """The trials that a mask keeps."""
-        keep = np.flatnonzero(np.asarray(keep_T, dtype=np.bool_))
-        return Trials(
-            self.domains,
-            self.weights_TK[keep],
-            self.metric_names,
-            self.metrics_TQ[keep],
-            self.rounds_T[keep],
-            tuple(self.methods_T[t] for t in keep),
-            self.seeds_T[keep],
-        )
+        return self._rows(np.flatnonzero(np.asarray(keep_T, dtype=np.bool_)))
 
     def before(self, round_: int) -> Trials:
         """The trials of earlier rounds: all that a round's proposals may depend on."""
@@ -95,27 +97,32 @@ class Trials:
     def reordered(self, order_K: NDArray[np.int64]) -> Trials:
         """The same trials with their domains in another order, sorted anew."""
         domains = tuple(self.domains[k] for k in order_K)
-        weights_TK = self.weights_TK[:, order_K]
-        keys = (*self.metrics_TQ.T[::-1], *weights_TK.T[::-1], self.seeds_T, self.methods_T)
-        rows = np.lexsort((*keys, self.rounds_T))
+        turned = dataclasses.replace(self, domains=domains, weights_TK=self.weights_TK[:, order_K])
+        return turned._sorted()
+
+    def joined(self, others: Sequence[Trials]) -> Trials:
+        """These trials and others of the same domains and metrics, sorted anew."""
+        every = [self, *others]
+        assert {(t.domains, t.metric_names) for t in every} == {(self.domains, self.metric_names)}
         return Trials(
-            domains,
-            weights_TK[rows],
+            self.domains,
+            np.concatenate([t.weights_TK for t in every]),
             self.metric_names,
-            self.metrics_TQ[rows],
-            self.rounds_T[rows],
-            tuple(self.methods_T[t] for t in rows),
-            self.seeds_T[rows],
-        )
+            np.concatenate([t.metrics_TQ for t in every]),
+            np.concatenate([t.rounds_T for t in every]),
+            tuple(method for t in every for method in t.methods_T),
+            np.concatenate([t.seeds_T for t in every]),
+            np.concatenate([t.doubt_T for t in every]),
+        )._sorted()
 
     def with_metrics(self, names: Sequence[str], metrics_TQ: Array) -> Trials:
         """The same trials measured by something else."""
         return dataclasses.replace(self, metric_names=tuple(names), metrics_TQ=metrics_TQ)
 
     def repeats(self) -> Repeats:
-        """Trials of one mixture taken together."""
+        """Trials of one mixture taken together, those that are in doubt apart from those not."""
         _, first_D, index_T, counts_D = np.unique(
-            np.round(self.weights_TK, _SAME),
+            np.round(np.column_stack([self.weights_TK, self.doubt_T]), _SAME),
             axis=0,
             return_index=True,
             return_inverse=True,
@@ -129,7 +136,25 @@ class Trials:
         noise_Q = np.full(len(self.metric_names), np.nan)
         if freedom:
             noise_Q = np.sqrt(np.square(apart_TQ).sum(axis=0) / freedom)
-        return Repeats(self.weights_TK[first_D], means_DQ, counts_D, noise_Q)
+        doubt_D = self.doubt_T[first_D]
+        return Repeats(self.weights_TK[first_D], means_DQ, counts_D, noise_Q, doubt_D)
+
+    def _rows(self, rows: NDArray[np.int64]) -> Trials:
+        return Trials(
+            self.domains,
+            self.weights_TK[rows],
+            self.metric_names,
+            self.metrics_TQ[rows],
+            self.rounds_T[rows],
+            tuple(self.methods_T[t] for t in rows),
+            self.seeds_T[rows],
+            self.doubt_T[rows],
+        )
+
+    def _sorted(self) -> Trials:
+        """By round, method, seed, weights and metrics."""
+        keys = (*self.metrics_TQ.T[::-1], *self.weights_TK.T[::-1], self.seeds_T, self.methods_T)
+        return self._rows(np.lexsort((self.doubt_T, *keys, self.rounds_T)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +166,17 @@ class Repeats:
     counts_D: NDArray[np.int64]
     noise_Q: Array
     """Standard deviation over seeds, pooled over all mixtures with repeats; NaN without repeats."""
+
+    doubt_D: Array
+    """See `Trials.doubt_T`."""
+
+    @property
+    def noise_DQ(self) -> Array:
+        """Standard deviation of each mean: over seeds (0 where unknown), and by its doubt."""
+        seeds_DQ = np.nan_to_num(self.noise_Q, nan=0.0) / np.sqrt(self.counts_D)[:, None]
+        spread_Q = np.std(self.means_DQ, axis=0)
+        noise_DQ: Array = np.hypot(seeds_DQ, _PER_DOUBT * self.doubt_D[:, None] * spread_Q)
+        return noise_DQ
 
     def columns(self, used: Sequence[int]) -> Repeats:
         """Some metrics only."""

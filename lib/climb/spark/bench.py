@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,9 @@ from climb.proxy import Proxy, ProxyRun, Target
 from climb.spark.store import Store
 from climb.spark.tokens import tokenizer_json
 from climb.spark.trials import train_all
+
+TRIAL_KINDS = ("base", "trial")
+"""Shards that the search's runs read."""
 
 BASE_SEED = 0
 """The base is shared, so it has one seed; trials differ in theirs."""
@@ -107,7 +110,7 @@ def trial_bench(store: Store, cfg: Config) -> Bench:
         Target(name=t.name, kind=t.kind, path=t.search, limit=t.limit) for t in cfg.proxy.targets
     )
     sizes = (cfg.proxy.base_tokens, cfg.proxy.trial_tokens)
-    return _bench(store, cfg, build(cfg.proxy.model, Proxy), ("base", "trial"), sizes, targets)
+    return _bench(store, cfg, build(cfg.proxy.model, Proxy), TRIAL_KINDS, sizes, targets)
 
 
 def target_bench(store: Store, cfg: Config) -> Bench:
@@ -120,6 +123,12 @@ def target_bench(store: Store, cfg: Config) -> Bench:
     sizes = (cfg.train.base_tokens, cfg.train.tokens)
     kinds = ("target-base", "target")
     return _bench(store, cfg, build(cfg.train.model, Proxy), kinds, sizes, targets)
+
+
+def data_of(shards: Sequence[Mapping[str, Any]], kinds: Sequence[str] = TRIAL_KINDS) -> str:
+    """Digest of the token ids in the shards of these kinds: what `Bench.data` names a corpus by."""
+    taken = [[row["kind"], row["domain"], row["sha256"]] for row in shards if row["kind"] in kinds]
+    return _digest(sorted(taken))
 
 
 def ensure_base(store: Store, bench: Bench) -> None:
@@ -159,7 +168,7 @@ def _bench(
         natural={row["domain"]: row["token_share"] for row in domains},
         shards={row["domain"]: row["path"] for row in run_rows},
         base_shards={row["domain"]: row["path"] for row in base_rows},
-        data=_digest([[row["kind"], row["domain"], row["sha256"]] for row in rows]),
+        data=data_of(rows, kinds),
         base_data=_digest([[row["domain"], row["sha256"]] for row in base_rows]),
         tokenizer=str(_tokenizer_file(store, cfg)),
         base_tokens=sizes[0],

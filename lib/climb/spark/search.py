@@ -22,11 +22,13 @@ from climb.objective import Objective
 from climb.predictor import Array
 from climb.progress import bar, say
 from climb.search import Gain, Recommendation, Trials, anchors, compare, propose, recommend
+from climb.search.carry import Past
 from climb.search.evidence import evidence
 from climb.search.further import worth_of_round
 from climb.search.searcher import Problem
 from climb.search.signal import weighed
 from climb.spark.bench import Bench, ensure_base, trial_bench
+from climb.spark.lineage import past
 from climb.spark.session import parallel_slots
 from climb.spark.store import Store
 from climb.spark.trials import Outcome, train_all
@@ -54,6 +56,9 @@ class Study:
     problem: Problem
     """Without an objective: which metrics there are, the first trials show."""
 
+    past: Past
+    """What was trained in other domains before: fixed when the search starts."""
+
     @property
     def space(self) -> FeasibleSet:
         """The mixtures that the target run can be trained on."""
@@ -76,7 +81,7 @@ class Study:
         ]
 
     def trials(self, plan: Sequence[Planned]) -> Trials:
-        """The finished trials of a plan as arrays.
+        """The finished trials of a plan as arrays, and beside them the carried ones.
 
         Raises:
             SearchError: every trial of the plan failed.
@@ -87,7 +92,7 @@ class Study:
             error = next((row["error"] for row in rows), "none was trained")
             raise SearchError(f"all {len(rows)} trials failed; the first: {error}")
         names = sorted(finished[0]["metrics"])
-        return Trials.from_rows(finished, self.space.domains, names)
+        return self.past.joined(Trials.from_rows(finished, self.space.domains, names))
 
     def scored(self, trials: Trials) -> Problem:
         """The problem with the configured objective over the metrics that the trials have."""
@@ -108,7 +113,8 @@ def open_study(store: Store, cfg: Config) -> Study:
     names = tuple(sorted(row["domain"] for row in domains))
     tokens = {row["domain"]: row["n_tokens"] for row in domains}
     space = FeasibleSet.of(names, [tokens[name] for name in names], Limits.of(cfg.search))
-    return Study(store, cfg, trial_bench(store, cfg), Problem.of(space, None, cfg.search))
+    bench, problem = trial_bench(store, cfg), Problem.of(space, None, cfg.search)
+    return Study(store, cfg, bench, problem, past(store, cfg, bench))
 
 
 def train_round(study: Study, plan: Sequence[Planned]) -> tuple[int, int]:
@@ -204,6 +210,8 @@ def search(study: Study) -> tuple[list[Planned], Recommendation, int]:
     cfg = study.cfg.search
     plan: list[Planned] = []
     n_trained = 0
+    if study.past.n:
+        say("search", str(study.past))
     rounds = len(cfg.trials_per_round)
     for round_ in range(rounds):
         if round_ and not worthwhile(study, round_, plan):
@@ -237,7 +245,8 @@ def mixture_rows(
     }
     shown = evidence(trials, answer, problem) | {
         "objective": study.cfg.search.objective,
-        "n_failed": len(study.recorded(plan)) - len(trials),
+        "n_failed": sum(row["status"] == "failed" for row in study.recorded(plan)),
+        "carried": study.past.summary(trials),
         "plan": [[p.trial_id, p.round_, p.method, p.seed] for p in plan],
         "direct": {name: vars(gain) for name, gain in direct.items()},
     }

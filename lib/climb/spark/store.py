@@ -95,6 +95,18 @@ class Store:
             )
         return self.session.table(self.location(table))
 
+    def read_at(self, table: Table, version: int) -> DataFrame:
+        """All rows of an earlier version; reading them fails where its files were vacuumed.
+
+        Raises:
+            TableError: there is no such version, or it is forgotten.
+        """
+        query = f"SELECT * FROM {self.location(table)} VERSION AS OF {version}"
+        try:
+            return self.session.sql(query)
+        except AnalysisException as error:
+            raise TableError(f"table {table.name} has no version {version}: {error}") from error
+
     def rows(self, table: Table, **equals: str) -> list[dict[str, Any]]:
         """The rows of a small table as dicts, in the order of the key."""
         frame = self.read(table)

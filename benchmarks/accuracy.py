@@ -1,0 +1,150 @@
+"""How well predictors rank mixtures that they have not seen, and whether their intervals hold.
+
+    python benchmarks/accuracy.py [SEEDS]
+
+Fitted on n of RegMix's 512 training runs, scored on its 256 test runs. Nothing was chosen on the
+test runs: settings come from the training runs (DECISIONS.md). The default's 90 % intervals of one
+new run are calibrated as in `climb predict`.
+
+Axes: T runs, M test runs, Q losses.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from regmix import TARGETS, published
+from scipy.stats import norm, spearmanr
+
+from climb.config import build, load
+from climb.objective import Objective
+from climb.predictor import Predictor
+from climb.search.calibration import Calibration
+from climb.search.surrogate import Surrogate
+from climb.search.trials import Trials
+
+SEEDS = 10
+SIZES = (64, 112)
+DEFAULT = load().search.predictor
+LIGHTGBM = {"use": "climb.predictor.lightgbm:LightGBMPredictor", "members": 2}
+NO_LIMITS = {"depth": -1, "leaf_rows": 20, "l1": 0.0, "l2": 0.0, "held_share": 0.25, "patience": 3}
+REGMIX = LIGHTGBM | NO_LIMITS | {"patience_within_held": False}
+PER_METRIC = {
+    "default (stack)": DEFAULT,
+    "process": {"use": "climb.predictor.gp:GPPredictor"},
+    "power law": {"use": "climb.predictor.powerlaw:PowerLawPredictor"},
+    "XGBoost": {"use": "climb.predictor.xgb:XGBoostPredictor", "members": 2},
+    "ridge": {"use": "climb.predictor.ridge:RidgePredictor"},
+    "log-linear law": {"use": "climb.predictor.loglinear:LogLinearPredictor"},
+}
+OF_SCORE = {"LightGBM of the score, recipe": LIGHTGBM, "LightGBM of the score, RegMix": REGMIX}
+BARS = {("mean of 13", 64): 0.980, ("mean of 13", 112): 0.988}
+BARS |= {("Pile-CC", 64): 0.985, ("Pile-CC", 112): 0.990}
+COVERAGE = (0.86, 0.94)
+
+Array = NDArray[np.float64]
+
+
+def drawn(n: int, seed: int) -> tuple[Trials, Trials]:
+    """n training runs, and all test runs."""
+    train = published("train")
+    rows = np.random.default_rng([seed, n]).permutation(len(train))[:n]
+    return train.where(np.isin(np.arange(len(train)), rows)), published("test")
+
+
+def ranked(n: int, seed: int) -> dict[tuple[str, str], float]:
+    """Spearman on the test runs, by predictor and target."""
+    train, test = drawn(n, seed)
+    every = Objective.parse("mean(*):min", train.metric_names)
+    found = {}
+    for name, spec in PER_METRIC.items():
+        surrogate = Surrogate.fit(train, every, build(spec, Predictor))
+        means_MQ = surrogate.means(test.weights_TK)
+        for target, text in TARGETS.items():
+            view = Objective.parse(text, train.metric_names)
+            found[name, target] = _rank(view.score(means_MQ), view.score(test.metrics_TQ))
+    for name, spec in OF_SCORE.items():
+        for target, text in TARGETS.items():
+            view = Objective.parse(text, train.metric_names)
+            predict = build(spec, Predictor).fit(
+                train.weights_TK, view.score(train.metrics_TQ), np.zeros(n)
+            )
+            found[name, target] = _rank(predict(test.weights_TK)[0], view.score(test.metrics_TQ))
+    return found
+
+
+def covered(n: int, seed: int) -> dict[str, float]:
+    """Share of test runs inside the default's 90 % interval, of the score and of every loss."""
+    train, test = drawn(n, seed)
+    every = Objective.parse("mean(*):min", train.metric_names)
+    predictor: Predictor = build(DEFAULT, Predictor)
+    surrogate = Surrogate.fit(train, every, predictor)
+    held = surrogate.held_out(predictor, 0)
+    means_MQ, stds_MQ = surrogate.metrics(test.weights_TK)
+    inside = {}
+    for name in ("mean of 13", *train.metric_names):
+        view = every if name == "mean of 13" else Objective.single(name, train.metric_names)
+        size_Q = np.abs(view.weights_Q)
+        inferred = surrogate.inferred_noise(view)
+        held_D, std_M = (np.hypot(s @ size_Q, inferred) for s in (held[1], stds_MQ))
+        measured_D, held_mean_D = view.score(surrogate.repeats.means_DQ), view.score(held[0])
+        calibration = Calibration.of(measured_D, held_mean_D, held_D, np.zeros(len(held_D)))
+        off_M = np.abs(view.score(test.metrics_TQ) - view.score(means_MQ))
+        reach_M = norm.ppf(0.95) * calibration.new_run(std_M, 0.0)
+        inside[name] = float(np.mean(off_M <= reach_M))
+    return inside
+
+
+def _rank(predicted_M: Array, measured_M: Array) -> float:
+    return float(spearmanr(predicted_M, measured_M).statistic)
+
+
+def every_seed(task: Callable[[int, int], dict], n: int, seeds: int) -> list[dict]:
+    """Two seeds at a time: nothing here is a timing."""
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        return pool.starmap(task, [(n, seed) for seed in range(seeds)], chunksize=1)
+
+
+def main() -> int:
+    """Both tables; 1 when a bar is missed."""
+    seeds = int(sys.argv[1]) if len(sys.argv) > 1 else SEEDS
+    tables = {n: every_seed(ranked, n, seeds) for n in SIZES}
+    print(f"Spearman on 256 unseen runs, mean (standard deviation) of {seeds} draws of n runs.\n")
+    columns = [(target, n) for target in TARGETS for n in SIZES]
+    print("| predictor |" + "".join(f" {target}, n = {n} |" for target, n in columns))
+    print("|---|" + "---|" * len(columns))
+    missed = 0
+    for name in (*PER_METRIC, *OF_SCORE):
+        cells = []
+        for target, n in columns:
+            ranks = [found[name, target] for found in tables[n]]
+            cells.append(f" {np.mean(ranks):.3f} ({np.std(ranks, ddof=1):.3f}) |")
+            if name == "default (stack)":
+                missed += float(np.mean(ranks)) < BARS[target, n]
+        print(f"| {name} |" + "".join(cells))
+    bars = ", ".join(f"{t} n = {n}: {bar:g}" for (t, n), bar in BARS.items())
+    print(f"\nBars for the default: {bars}.\n")
+    print("Share of unseen runs inside the default's 90 % interval (bar 86 to 94 %):\n")
+    for n in SIZES:
+        inside = every_seed(covered, n, seeds)
+        score = float(np.mean([found["mean of 13"] for found in inside]))
+        losses = [np.mean([v for k, v in found.items() if k != "mean of 13"]) for found in inside]
+        low, high = (
+            np.min([list(f.values()) for f in inside]),
+            np.max([list(f.values()) for f in inside]),
+        )
+        print(
+            f"* n = {n}: mean of 13 {score:.1%}; single losses {np.mean(losses):.1%} "
+            f"(one loss in one draw: {low:.0%} to {high:.0%})"
+        )
+        for share in (score, float(np.mean(losses))):
+            missed += not COVERAGE[0] <= share <= COVERAGE[1]
+    return int(missed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
