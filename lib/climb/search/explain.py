@@ -68,9 +68,12 @@ class Effects:
 
     @property
     def trade_offs(self) -> tuple[TradeOff, ...]:
-        """Pairs of metrics whose effects over domains run against each other, worst first."""
-        spread_Q = self.mean_KQ.std(axis=0)
-        usable = [q for q in range(len(self.metric_names)) if spread_Q[q] > 0.0]
+        """Pairs of metrics whose effects over domains run against each other, worst first.
+
+        A metric of which no effect exceeds its spread has nothing to say.
+        """
+        clear_Q = (np.abs(self.mean_KQ) > self.std_KQ).any(axis=0)
+        usable = np.flatnonzero(clear_Q & (self.mean_KQ.std(axis=0) > 0.0)).tolist()
         pairs = []
         for i, q in enumerate(usable):
             for r in usable[i + 1 :]:

@@ -15,7 +15,7 @@ from climb.errors import SearchError
 from climb.predictor import JointPredict, Predict
 from climb.search.calibration import Calibration, judge
 from climb.search.height import Height, fitted
-from climb.search.promising import around, climb_to_top
+from climb.search.promising import around, climb_to_top, promising
 from climb.search.rounds import kept_inside
 from climb.search.searcher import STAGE_FURTHER, STAGE_PROPOSE, Problem
 from climb.search.trials import Trials
@@ -24,6 +24,9 @@ Array = NDArray[np.float64]
 
 _CANDIDATES = 300
 """Mixtures among which an imagined outcome may find a new optimum."""
+
+_HOPE = 2.0
+"""Spreads added to the mean when those are chosen."""
 
 _OUTCOMES = 1024
 """Imagined outcomes of the round."""
@@ -120,11 +123,17 @@ def _covariance(predict: Predict, weights_MK: Array) -> Array:
 
 
 def _candidates(known: Trials, height: Height, problem: Problem) -> Array:
-    """Where the best mixture may be: the tops, their surroundings, and the best draws."""
+    """Where the best mixture may be: the tops, and what promises most in one place and another.
+
+    By the prediction alone all of them would lie around one top, where one outcome moves all
+    alike and none overtakes another.
+    """
     random = problem.random(STAGE_PROPOSE, STAGE_FURTHER)
     drawn_NK = problem.draw(random, min(problem.cfg.candidates, 2_000))
     tops_SK = climb_to_top(drawn_NK, known, height, random)
     near_NK = around(tops_SK, problem.space, 1_000, random)
     pool_NK = np.vstack([near_NK, drawn_NK])
-    best = np.argsort(-height(pool_NK), kind="stable")[: _CANDIDATES - len(tops_SK)]
+    hope_N = _HOPE * height.surrogate.score(pool_NK)[1]
+    n = _CANDIDATES - len(tops_SK)
+    best = promising(pool_NK, height(pool_NK), hope_N, known.weights_TK, n)
     return np.vstack([tops_SK, pool_NK[best]])

@@ -19,6 +19,9 @@ from climb.search.trials import Trials
 
 Array = NDArray[np.float64]
 
+_ROUNDING = 1e-9
+"""Of a metric's size: what a prediction may differ by, alone and among others."""
+
 GUARDED = 1e9
 """Taken from a mixture that breaks a guard: lower than every score, and lower the more it does."""
 
@@ -41,8 +44,9 @@ class Height:
         drop, space = problem.cfg.max_drop, problem.space
         least_Q = None
         if drop is not None:
-            natural_1K = space.project(space.natural_K)[None]
-            least_Q = surrogate.means(natural_1K)[0] * np.sign(surrogate.signs_Q) - drop
+            natural_Q = surrogate.means(space.project(space.natural_K)[None])[0]
+            least_Q = natural_Q * np.sign(surrogate.signs_Q) - drop
+            least_Q -= _ROUNDING * np.abs(natural_Q)
         return cls(surrogate, space, least_Q)
 
     def __call__(self, weights_MK: Array) -> Array:
