@@ -266,6 +266,16 @@ def test_the_answer_is_the_optimum_with_a_gain_that_holds_the_truth():
     np.testing.assert_allclose(answer.noise_Q, 0.01, atol=0.008)
 
 
+def test_near_ties_are_averaged_when_asked_and_stay_near_the_top():
+    trials = told(searched(noise=0.01))
+    plain = recommend(trials, problem())
+    averaged = recommend(trials, problem(searcher=PromisingSearcher(pick_from_top=60, ties=0.5)))
+    assert not np.array_equal(plain.weights_K, averaged.weights_K)
+    assert SPACE.contains(averaged.weights_K)
+    np.testing.assert_allclose(averaged.weights_K, plain.weights_K, atol=0.05)
+    assert averaged.score_mean <= plain.score_mean
+
+
 def test_measuring_the_answer_does_not_change_it():
     rows = searched(noise=0.01)
     first = recommend(told(rows), problem())

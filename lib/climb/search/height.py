@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 _ROUNDING = 1e-9
 """Of a metric's size: what a prediction may differ by, alone and among others."""
 
-_OUT = 1e9
+GUARDED = 1e9
 """Taken from a mixture that breaks a guard: lower than every score, and lower the more it does."""
 
 
@@ -57,7 +57,7 @@ class Height:
             return height_M
         short_MQ = self.least_Q - means_MQ * np.sign(self.surrogate.signs_Q)
         short_M = np.maximum(short_MQ, 0.0).sum(axis=1)
-        return np.where(short_M > 0.0, -_OUT * (1.0 + short_M), height_M)
+        return np.where(short_M > 0.0, -GUARDED * (1.0 + short_M), height_M)
 
 
 @functools.lru_cache(maxsize=1)

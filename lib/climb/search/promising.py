@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climb.mixture import FeasibleSet
-from climb.search.height import Height, fitted
+from climb.search.height import GUARDED, Height, fitted
 from climb.search.refine import refine
 from climb.search.rounds import NEAREST, enough, first_round, spread_out
 from climb.search.searcher import STAGE_ANSWER, STAGE_PROPOSE, Problem
@@ -21,6 +21,9 @@ Array = NDArray[np.float64]
 
 _STARTS = 12
 """Mixtures that are climbed from."""
+
+_NEAR_TIES = 500
+"""Mixtures around the top that are asked whether they tie with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +40,10 @@ class PromisingSearcher:
 
     pick_from_top: int = 1024
     """Candidates of highest mean for which the spread is asked, which costs more."""
+
+    ties: float = 0.0
+    """The answer is the mean of all candidates that lie so many spreads of the difference, or less,
+    under the best; 0: the best alone."""
 
     def propose(self, known: Trials, round_: int, n: int, problem: Problem) -> Array:
         """Spread-out draws first; then what promises most."""
@@ -74,10 +81,21 @@ class PromisingSearcher:
         return np.vstack([tops_SK, around(tops_SK, space, n // 4, random), drawn_NK])
 
     def answer(self, known: Trials, problem: Problem) -> Array:
-        """The mixture of highest predicted score that climbing finds."""
+        """The mixture of highest predicted score that climbing finds, or the mean of near-ties."""
         random = problem.random(STAGE_ANSWER)
+        height, space = fitted(known, problem), problem.space
         drawn_NK = problem.draw(random, problem.cfg.candidates)
-        return np.asarray(climb_to_top(drawn_NK, known, fitted(known, problem), random)[0])
+        tops_SK = climb_to_top(drawn_NK, known, height, random)
+        if self.ties == 0.0:
+            return np.asarray(tops_SK[0])
+        near_NK = np.vstack([tops_SK, around(tops_SK[:1], space, _NEAR_TIES, random)])
+        spread_NQ = height.surrogate.difference_stds(tops_SK[0], near_NK)
+        doubt_N = spread_NQ @ np.abs(height.surrogate.signs_Q)
+        height_N = height(near_NK)
+        tied_N = height_N >= height_N[0] - self.ties * doubt_N
+        mean_K = space.project(near_NK[tied_N].mean(axis=0))
+        # A guard need not hold between mixtures that keep it: then the best stands alone.
+        return mean_K if height(mean_K[None])[0] > -GUARDED else np.asarray(tops_SK[0])
 
 
 def climb_to_top(
