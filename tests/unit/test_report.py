@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from climb.config import load
 from climb.report import (
     Cluster,
     CorpusShare,
@@ -22,7 +23,10 @@ from climb.report import (
 from climb.report.effects import effects_table
 from climb.report.formats import NOTHING
 from climb.report.measured import paired_gain, spread
+from climb.search import Problem, anchors, propose, recommend
 from climb.search.compare import Gain
+from climb.search.evidence import evidence as search_evidence
+from climb.testing.world import PlantedWorld
 
 NATURAL = {"recipes": 0.12, "law": 0.55, "space": 0.25, "chat": 0.08}
 FOUND = {"recipes": 0.46, "law": 0.04, "space": 0.31, "chat": 0.19}
@@ -513,6 +517,30 @@ def test_effects_have_as_many_decimals_as_their_column_needs(largest, shown):
     one = {"score": {"mean": largest, "std": 0.0}}
     ((_, (cell,)),) = effects_table({"effects": {"domains": {"a": one}}}).rows
     assert cell.mean.lstrip("+") == shown.lstrip("+")
+
+
+def test_the_evidence_of_a_real_search_fills_the_page(data):
+    world = PlantedWorld.of(4, 2, noise=0.1, seed=0)
+    rounds = ["search.trials_per_round=[10, 5]", "search.candidates=200"]
+    problem = Problem.of(world.space, world.objective, load(settings=rounds).search)
+    rows = [world.trial(w_K, 0, method, s) for method, w_K, s in anchors(world.space, 2)]
+    for round_ in range(2):
+        asked_MK = propose(world.trials(rows), round_, problem)
+        rows += [world.trial(w_K, round_, "proposal", 0) for w_K in asked_MK]
+    trials = world.trials(rows)
+    written = json.dumps(search_evidence(trials, recommend(trials, problem), problem))
+    real = replace(data, objective="mean(*.bpb):min", evidence=json.loads(written))
+    text = render(real)
+    heat = text[text.index('class="heat"') : text.index('id="baselines"')]
+    assert heat.count("<tr>") == 1 + 4
+    assert all(f"<b>{domain}</b>" in heat for domain in world.space.domains)
+    assert heat.count("±") == 4 * 3  # the score and two metrics
+    assert NOTHING not in heat
+    page = Page(text).visible
+    rank, figure = r"[01]\.\d\d", r"\d+\.\d+"
+    row = rf"task0\.bpb {rank} {rank} {figure} {figure} task1"  # two rounds, noise, signal
+    assert re.search(rf"score {rank} {rank} {NOTHING} {NOTHING} {row}", page)
+    assert "A further round of 5 trials" in page
 
 
 def test_what_a_further_round_is_worth_stands_among_the_next_steps(data):

@@ -133,6 +133,7 @@ def _turned(trials: Trials) -> Trials:
         rounds_T=trials.rounds_T[::-1].copy(),
         methods_T=trials.methods_T[::-1],
         seeds_T=trials.seeds_T[::-1].copy(),
+        doubt_T=trials.doubt_T[::-1].copy(),
     )
 
 
