@@ -171,7 +171,7 @@ class SearchConfig(Section):
 
     stop_below: NonNegativeFloat | None
     """A round expected to raise the answer's score by less than this is not trained, nor are those
-    after it; null: all rounds are trained."""
+    after it; null: all rounds are trained. The expectation errs low (DECISIONS.md)."""
 
     max_drop: NonNegativeFloat | None
     """No metric of the objective may be predicted worse than at natural proportions by more than
