@@ -111,7 +111,7 @@ def predict(runs: Path, mixtures: Path, out: Path, cfg: SearchConfig, objective:
         )
         title = name if name == "score" else f"metric.{name}"
         header += [f"{title}.mean", f"{title}.std"]
-        columns += [view.score(means_MQ), calibration.new_run(std_M, noise)]
+        columns += [view.score(means_MQ), calibration.new_run(view.score(means_MQ), std_M, noise)]
         ranks[name] = calibration.rank
     write_numbers(out, header, np.column_stack(columns))
     return advice.predicted(len(weights_MK), len(trials), ranks, objective, remark, out)

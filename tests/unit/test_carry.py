@@ -284,7 +284,7 @@ def test_predictions_are_judged_by_runs_in_these_domains_once_there_are_enough()
     surrogate = Surrogate.fit(here.joined([doubted]), world.objective, XGBoostPredictor())
     assert surrogate.judged_D.sum() == 8
     means_DQ, stds_DQ = surrogate.held_out(XGBoostPredictor(), 0)
-    _, quality = judge(surrogate, here.joined([doubted]), XGBoostPredictor(), 0)
+    quality = judge(surrogate, here.joined([doubted]), XGBoostPredictor(), 0).quality
     own = surrogate.repeats.doubt_D == 0.0
     expected = Calibration.of(
         surrogate.repeats.means_DQ[own, 0], means_DQ[own, 0], stds_DQ[own, 0], np.zeros(8)

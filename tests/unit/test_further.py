@@ -12,7 +12,7 @@ from climb.mixture import FeasibleSet
 from climb.objective import Objective
 from climb.predictor.gp import GPPredictor
 from climb.search import Problem, Trials
-from climb.search.calibration import Calibration
+from climb.search.calibration import Calibration, Inflation
 from climb.search.further import further, learned, worth_of_round
 from climb.search.height import fitted
 from climb.search.peers import RandomSearcher
@@ -24,7 +24,9 @@ DOMAINS = ("a", "b", "c")
 SPACE = FeasibleSet.of(DOMAINS, np.ones(3), Limits(target_tokens=1.0, max_epochs=3.0))
 OBJECTIVE = Objective.parse("x:max", ("x",))
 CFG = load(settings=["search.trials_per_round=[10, 6, 4]", "search.candidates=400"]).search
-BELIEVED = Calibration(centre=0.0, slope=1.0, slope_std=0.0, inflation=1.0, rank=1.0)
+BELIEVED = Calibration(
+    centre=0.0, slope=1.0, slope_std=0.0, inflation=Inflation(level=1.0), rank=1.0
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +142,7 @@ def test_an_answer_that_is_far_ahead_leaves_little_to_gain():
 
 def test_spreads_count_as_far_as_held_out_trials_bear_them_out():
     plane = Plane(doubt=0.3, noise=0.01)
-    wide = dataclasses.replace(BELIEVED, inflation=3.0)
+    wide = dataclasses.replace(BELIEVED, inflation=Inflation(level=3.0))
     assert worth(plane, wide) == pytest.approx(3.0 * worth(plane))
     # A slope of 0: what is predicted says nothing, and what is ahead may be anywhere.
     ahead = Plane(doubt=0.3, noise=0.01, slopes=(0.5, 0.0, 0.0))

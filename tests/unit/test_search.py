@@ -310,7 +310,7 @@ def test_predictions_that_never_come_true_leave_no_slope():
 def test_a_predictor_that_claims_no_spread_at_all_is_calibrated_too():
     measured = np.arange(8.0)
     sure = Calibration.of(measured, measured + 0.1, np.zeros(8), np.zeros(8))
-    assert np.isfinite(sure.inflation)
+    assert np.isfinite(sure.inflation.at(measured)).all()
     assert sure.slope == pytest.approx(1.0)
 
 
@@ -320,9 +320,31 @@ def test_spreads_are_inflated_to_what_held_out_trials_show():
     calibration = Calibration.of(
         truth + 0.5 * rng.normal(size=400), truth, np.full(400, 0.1), np.full(400, 0.4)
     )
-    np.testing.assert_allclose(calibration.inflation, 3.0, rtol=0.25)
-    np.testing.assert_allclose(calibration.new_run(np.array([0.1]), 0.4), 0.5, rtol=0.15)
+    np.testing.assert_allclose(calibration.inflation.at(truth[:1]), 3.0, rtol=0.25)
+    np.testing.assert_allclose(calibration.new_run(truth[:1], np.array([0.1]), 0.4), 0.5, rtol=0.15)
     assert 0.9 < calibration.slope <= 1.0
+
+
+def test_intervals_hold_where_errors_are_small_and_where_they_are_large():
+    rng = np.random.default_rng(0)
+    mean, claimed = rng.uniform(2.0, 4.0, size=600), np.full(600, 0.1)
+    measured = mean + 0.05 * np.exp(1.2 * (mean - 3.0)) * rng.normal(size=600)
+    seen = np.arange(600) < 200
+    calibration = Calibration.of(measured[seen], mean[seen], claimed[seen], np.zeros(200))
+    reach = 1.645 * calibration.new_run(mean, claimed, 0.0)
+    inside = np.abs(measured - mean) <= reach
+    for part in (mean < 2.6, mean > 3.4):
+        assert 0.84 <= inside[~seen & part].mean() <= 0.97
+    beyond = calibration.inflation.at(np.array([2.0, -100.0, 4.0, 100.0]))
+    np.testing.assert_allclose(beyond[[0, 2]], beyond[[1, 3]], rtol=0.05)
+
+
+def test_errors_without_a_trend_are_given_none():
+    rng = np.random.default_rng(3)
+    mean = rng.normal(size=64)
+    measured = mean + 0.2 * rng.normal(size=64)
+    inflation = Calibration.of(measured, mean, np.full(64, 0.1), np.zeros(64)).inflation
+    np.testing.assert_allclose(inflation.at(np.array([-2.0, 2.0])), 2.0, rtol=0.35)
 
 
 def test_a_direct_comparison_is_welchs():

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from climb.search.calibration import Calibration, judge
+from climb.search.calibration import Calibration, HeldOut, judge
 from climb.search.compare import Gain
 from climb.search.explain import Effects, effects
 from climb.search.further import Further, further
@@ -46,8 +46,8 @@ class Recommendation:
     noise_Q: Array
     """Standard deviation of each metric over seeds, pooled over repeats; NaN without repeats."""
 
-    quality: dict[str, float]
-    """Spearman correlation on held-out mixtures by metric, and of the score under `score`."""
+    held_out: HeldOut
+    """How predictions came true while mixtures were held out."""
 
     n_trials: int
     n_mixtures: int
@@ -59,6 +59,11 @@ class Recommendation:
 
     further: Further
     """What another round would be worth."""
+
+    @property
+    def quality(self) -> dict[str, float]:
+        """Spearman correlation on held-out mixtures by metric, and of the score under `score`."""
+        return self.held_out.quality
 
     @property
     def p_better(self) -> float:
@@ -87,26 +92,27 @@ def recommend(trials: Trials, problem: Problem) -> Recommendation:
     known = trials.unanswered().reordered(np.argsort(back_K))
     height = fitted(known, ordered)
     surrogate = height.surrogate
-    answer_K = ordered.searcher.answer(known, ordered)
-    best_K = kept_inside(answer_K, (len(back_K),), ordered)
-    calibration, quality = judge(surrogate, known, ordered.predictor, ordered.cfg.seed)
+    best_K = kept_inside(ordered.searcher.answer(known, ordered), (len(back_K),), ordered)
+    held_out = judge(surrogate, known, ordered.predictor, ordered.cfg.seed)
+    calibration = held_out.calibration
     fixed_MK = np.stack([best_K, space.project(space.natural_K), space.uniform_K])
-    mean_M, std_M = calibration.applied(*surrogate.score(fixed_MK))
-    gains = [_gain(surrogate, calibration, known, fixed_MK[[0, m]]) for m in (1, 2)]
+    predicted_M, claimed_M = surrogate.score(fixed_MK)
+    mean_M, std_M = calibration.applied(predicted_M, claimed_M)
+    inflation = float(calibration.inflation.at(predicted_M)[0])
     return Recommendation(
         problem.space.domains,
         best_K[back_K],
         *(float(mean_M[0]), float(std_M[0])),
         *(float(mean_M[1]), float(std_M[1])),
         *(float(mean_M[2]), float(std_M[2])),
-        gains[0],
-        gains[1],
+        _gain(surrogate, calibration, known, fixed_MK[[0, 1]]),
+        _gain(surrogate, calibration, known, fixed_MK[[0, 2]]),
         tuple(objective.metric_names[q] for q in objective.used),
         surrogate.repeats.noise_Q,
-        quality,
+        held_out,
         len(known),
         len(surrogate.repeats.counts_D),
-        effects(surrogate, space.domains, best_K, calibration.inflation).reordered(back_K),
+        effects(surrogate, space.domains, best_K, inflation).reordered(back_K),
         Signal.of(known, objective),
         further(known, height, calibration, ordered),
     )
@@ -118,12 +124,12 @@ def _gain(surrogate: Surrogate, calibration: Calibration, trials: Trials, pair_2
     An optimum is where a predictor flatters itself most: the difference is multiplied by the slope
     of measured on predicted, and the slope's own uncertainty is part of the interval.
     """
-    here, there = surrogate.mean(pair_2K)
-    predicted = float(here - there)
-    noise = surrogate.noise_of(trials, surrogate.objective)[1]
-    noise = noise or surrogate.inferred_noise(surrogate.objective)
-    spread = np.hypot(
-        calibration.inflation * surrogate.difference_std(*pair_2K),
-        np.hypot(calibration.slope_std * predicted, np.sqrt(2.0) * noise),
-    )
+    mean_2 = surrogate.mean(pair_2K)
+    predicted = float(mean_2[0] - mean_2[1])
+    inflation_2 = calibration.inflation.at(mean_2)
+    noise_2 = np.full(2, surrogate.noise_of(trials, surrogate.objective)[1])
+    if not noise_2.any():
+        noise_2 = inflation_2 * surrogate.inferred_noise(surrogate.objective)
+    doubt = np.sqrt(np.square(inflation_2).mean()) * surrogate.difference_std(*pair_2K)
+    spread = np.linalg.norm([doubt, calibration.slope_std * predicted, *noise_2])
     return Gain.of(calibration.slope * predicted, float(spread), int(surrogate.judged_D.sum()) - 2)

@@ -11,6 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+from scipy.optimize import minimize
 
 from climb.predictor import Predictor
 from climb.search.surrogate import Surrogate
@@ -19,7 +20,86 @@ from climb.search.trials import Trials
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
+_TREND_SPREAD = 0.25
+"""Deviation of a normal prior on the trend of errors, about no trend."""
+
+_FREEDOM = 4.0
+"""Of Student's t, which errors are taken to follow: a few runs are far off, and they shall not
+decide how far off the others may be. Chosen on RegMix's training runs (DECISIONS.md)."""
+
+_SCALE = float(stats.norm.ppf(0.95) / stats.t.ppf(0.95, _FREEDOM))
+"""Of that t, so that 90 % of it lie where 90 % of a normal distribution with deviation 1 do."""
+
+_INFLATION = (0.1, 10.0)
+"""Bounds of real error over claimed spread, and of what the trend makes of it."""
+
+
+@dataclass(frozen=True)
+class Inflation:
+    """Real error over claimed spread, which may differ between low and high predictions.
+
+    Errors are rarely equal everywhere: losses scatter more where they are large. One factor for all
+    would call the mixtures that a search is after less certain than they are. Intervals of 90 %
+    are what it is made for: inflated spreads give them as normal deviations do.
+    """
+
+    level: float
+    """At the mean prediction."""
+
+    trend: float = 0.0
+    """Change of its logarithm per deviation of the predictions."""
+
+    centre: float = 0.0
+    width: float = 1.0
+    """Mean and deviation of the predictions of held-out mixtures."""
+
+    reach: tuple[float, float] = (0.0, 0.0)
+    """Lowest and highest of those, in deviations from the mean: the trend ends there."""
+
+    @classmethod
+    def of(cls, off_D: Array, mean_D: Array, std_D: Array, noise_D: Array) -> Self:
+        """Most probable level and trend, from errors `off_D` with seed noise in them."""
+        width = float(mean_D.std()) if _vary(mean_D) else 1.0
+        place_D = (mean_D - mean_D.mean()) / width
+        unit = float(np.sqrt(np.square(off_D).mean() + np.square(std_D).mean())) or 1.0
+        off_D, std_D, noise_D = off_D / unit, np.maximum(std_D / unit, 1e-9), noise_D / unit
+        claimed = float(np.square(std_D).mean())
+        error = float(np.square(off_D).mean() - np.square(noise_D).mean())
+        low, high = np.log(_INFLATION)
+        start = float(np.clip(0.5 * np.log(max(error, 1e-12) / claimed), low, high))
+        found = minimize(
+            _cost,
+            np.array([start, 0.0]),
+            args=(place_D, np.square(off_D), np.square(std_D), np.square(noise_D)),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(low, high), (-1.0, 1.0)],
+        ).x
+        reach = (float(place_D.min()), float(place_D.max()))
+        return cls(float(np.exp(found[0])), float(found[1]), float(mean_D.mean()), width, reach)
+
+    def at(self, mean_M: Array) -> Array:
+        """The factor at predictions, shape (M,)."""
+        place_M = np.clip((mean_M - self.centre) / self.width, *self.reach)
+        return np.asarray(np.clip(self.level * np.exp(self.trend * place_M), *_INFLATION))
+
+
+def _cost(
+    parameters: Array, place_D: Array, square_D: Array, claimed_D: Array, noise_D: Array
+) -> tuple[float, Array]:
+    """Minus the log posterior of level (its logarithm) and trend, and its gradient."""
+    own_D = claimed_D * np.exp(2.0 * (parameters[0] + parameters[1] * place_D))
+    variance_D = own_D + noise_D
+    square_D = square_D / (_SCALE**2 * variance_D)
+    cost = 0.5 * (np.log(variance_D) + (_FREEDOM + 1.0) * np.log1p(square_D / _FREEDOM)).sum()
+    pull_D = 1.0 - (_FREEDOM + 1.0) * square_D / (_FREEDOM + square_D)
+    pull_D *= own_D / variance_D
+    prior = parameters[1] / _TREND_SPREAD
+    gradient = np.array([pull_D.sum(), pull_D @ place_D + prior / _TREND_SPREAD])
+    return float(cost + 0.5 * prior**2), gradient
+
+
+@dataclass(frozen=True)
 class Calibration:
     """How far predictions can be believed, from mixtures that were held out in turn."""
 
@@ -28,9 +108,7 @@ class Calibration:
     """Measured change per predicted change, 0 to 1: what is left of a prediction elsewhere."""
 
     slope_std: float
-    inflation: float
-    """Real error over claimed spread."""
-
+    inflation: Inflation
     rank: float
     """Spearman correlation of predicted and measured; NaN where either is constant."""
 
@@ -41,49 +119,67 @@ class Calibration:
         `noise_D` is the standard deviation of each measured value, 0 where unknown: then the
         spread that comes out covers seed noise too.
         """
-        off_D = measured_D - mean_D
-        centre = float(mean_D.mean())
-        power = float(np.square(mean_D - centre).sum())
         # A slope under 1 is what overfitting looks like; one above 1 is not to be relied on.
-        slope, slope_std, rank = 0.0, 0.0, float("nan")
-        if power > 1e-24 * max(1.0, centre**2):
-            raw = float(((mean_D - centre) * (measured_D - measured_D.mean())).sum()) / power
-            rest_D = measured_D - measured_D.mean() - raw * (mean_D - centre)
+        slope, slope_std = 0.0, 0.0
+        if _vary(mean_D):
+            apart_D, real_D = mean_D - mean_D.mean(), measured_D - measured_D.mean()
+            power = float(apart_D @ apart_D)
+            raw = float(apart_D @ real_D) / power
+            rest_D = real_D - raw * apart_D
             slope_std = float(np.sqrt(np.square(rest_D).sum() / (len(rest_D) - 2) / power))
             slope = min(max(raw, 0.0), 1.0)
-            if np.ptp(measured_D) > 0.0:
-                rank = float(stats.spearmanr(mean_D, measured_D).statistic)
-        claimed = max(float(np.square(std_D).mean()), 1e-300)
-        error = float(np.square(off_D).mean() - np.square(noise_D).mean())
-        inflation = float(np.sqrt(np.clip(error / claimed, 0.1, 100.0)))
+        inflation = Inflation.of(measured_D - mean_D, mean_D, std_D, noise_D)
+        rank = _rank(mean_D, measured_D)
         return cls(float(measured_D.mean()), slope, slope_std, inflation, rank)
 
     def applied(self, mean_M: Array, std_M: Array) -> tuple[Array, Array]:
         """Predictions as far as they can be believed."""
-        return self.centre + self.slope * (mean_M - self.centre), self.inflation * std_M
+        believed_M = self.centre + self.slope * (mean_M - self.centre)
+        return believed_M, self.inflation.at(mean_M) * std_M
 
-    def new_run(self, std_M: Array, noise: float) -> Array:
+    def new_run(self, mean_M: Array, std_M: Array, noise: float) -> Array:
         """Standard deviation of what one new run would measure, shape (M,)."""
-        return np.asarray(np.hypot(self.inflation * std_M, noise))
+        return np.asarray(np.hypot(self.inflation.at(mean_M) * std_M, noise))
 
 
-def judge(
-    surrogate: Surrogate, trials: Trials, predictor: Predictor, seed: int
-) -> tuple[Calibration, dict[str, float]]:
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Mixtures that were predicted by fits which had not seen them."""
+
+    calibration: Calibration
+    """Of the score."""
+
+    quality: dict[str, float]
+    """Spearman correlation of predicted and measured by metric, and of the score as `score`."""
+
+    predicted_D: Array
+    measured_D: Array
+    """The score of each."""
+
+
+def judge(surrogate: Surrogate, trials: Trials, predictor: Predictor, seed: int) -> HeldOut:
     """Hold mixtures out in turn: how the score's predictions came true, and the rank per metric."""
     judged_D = surrogate.judged_D
     means_DQ, stds_DQ = (held_DQ[judged_D] for held_DQ in surrogate.held_out(predictor, seed))
-    real_DQ, noise_DQ = surrogate.repeats.means_DQ[judged_D], surrogate.repeats.noise_DQ[judged_D]
+    real_DQ = surrogate.repeats.means_DQ[judged_D]
     names = [surrogate.objective.metric_names[q] for q in surrogate.objective.used]
-    quality = {
-        name: Calibration.of(real_DQ[:, q], means_DQ[:, q], stds_DQ[:, q], noise_DQ[:, q]).rank
-        for q, name in enumerate(names)
-    }
+    quality = {name: _rank(means_DQ[:, q], real_DQ[:, q]) for q, name in enumerate(names)}
     noise_D, noise = surrogate.noise_of(trials, surrogate.objective)
     # Without repeats the noise that the fits infer is part of what held-out runs calibrate.
     inferred = 0.0 if noise else surrogate.inferred_noise(surrogate.objective)
     mean_D, std_D = surrogate.combine(means_DQ, stds_DQ)
     real_D, noise_D = real_DQ @ surrogate.signs_Q, noise_D[judged_D]
     calibration = Calibration.of(real_D, mean_D, np.hypot(std_D, inferred), noise_D)
-    quality["score"] = calibration.rank
-    return calibration, quality
+    return HeldOut(calibration, quality | {"score": calibration.rank}, mean_D, real_D)
+
+
+def _rank(predicted_D: Array, measured_D: Array) -> float:
+    """Spearman correlation; NaN where either is constant."""
+    if np.ptp(measured_D) == 0.0 or not _vary(predicted_D):
+        return float("nan")
+    return float(stats.spearmanr(predicted_D, measured_D).statistic)
+
+
+def _vary(values_D: Array) -> bool:
+    """Whether values differ by more than rounding."""
+    return float(values_D.std()) > 1e-12 * max(1.0, abs(float(values_D.mean())))

@@ -29,19 +29,14 @@ def evidence(trials: Trials, answer: Recommendation, problem: Problem) -> dict[s
         does), `further` (what one more round would be worth), `predicted` (the predictor's own
         view of the gain) and the number of trials.
     """
-    known = trials.unanswered()
-    surrogate = Surrogate.fit(known, problem.wanted, problem.predictor)
-    held = surrogate.held_out(problem.predictor, problem.cfg.seed)
-    predicted_D, _ = surrogate.combine(*held)
-    measured_D = surrogate.repeats.means_DQ @ surrogate.signs_Q
-    judged_D = surrogate.judged_D
+    held_out = answer.held_out
     noise = dict(zip(answer.metric_names, map(float, answer.noise_Q), strict=True))
     signal = answer.signal
     return {
-        "quality": {"rounds": quality_by_round(known, problem)},
+        "quality": {"rounds": quality_by_round(trials, answer, problem)},
         "cross_validated": [
             {"predicted": float(p), "measured": float(m)}
-            for p, m in zip(predicted_D[judged_D], measured_D[judged_D], strict=True)
+            for p, m in zip(held_out.predicted_D, held_out.measured_D, strict=True)
         ],
         "noise": _plain(noise),
         "signal": _plain(dict(zip(signal.metric_names, signal.ratio_Q.tolist(), strict=True))),
@@ -56,16 +51,24 @@ def evidence(trials: Trials, answer: Recommendation, problem: Problem) -> dict[s
     }
 
 
-def quality_by_round(known: Trials, problem: Problem) -> list[dict[str, Any]]:
+def quality_by_round(
+    trials: Trials, answer: Recommendation, problem: Problem
+) -> list[dict[str, Any]]:
     """Held-out Spearman correlations of what could be fitted after each round."""
+    ordered, back_K = problem.by_name()
+    known = trials.unanswered().reordered(np.argsort(back_K))
+    last = int(known.rounds_T.max())
     rounds = []
-    for round_ in range(int(known.rounds_T.max()) + 1):
+    for round_ in range(last + 1):
         earlier = known.before(round_ + 1)
-        try:
-            surrogate = Surrogate.fit(earlier, problem.wanted, problem.predictor)
-        except SearchError:  # too few mixtures yet: no quality to speak of
-            continue
-        _, quality = judge(surrogate, earlier, problem.predictor, problem.cfg.seed)
+        if round_ == last:  # all trials: what the answer was judged by
+            quality = answer.quality
+        else:
+            try:
+                surrogate = Surrogate.fit(earlier, ordered.wanted, ordered.predictor)
+            except SearchError:  # too few mixtures yet: no quality to speak of
+                continue
+            quality = judge(surrogate, earlier, ordered.predictor, ordered.cfg.seed).quality
         rounds.append({"round": round_, "n_trials": len(earlier), "spearman": _plain(quality)})
     return rounds
 

@@ -76,9 +76,9 @@ def worth_of_round(trials: Trials, round_: int, problem: Problem) -> float:
     ordered, back_K = problem.by_name()
     known = trials.before(round_).unanswered().reordered(np.argsort(back_K))
     height = fitted(known, ordered)
-    calibration, _ = judge(height.surrogate, known, ordered.predictor, ordered.cfg.seed)
+    held_out = judge(height.surrogate, known, ordered.predictor, ordered.cfg.seed)
     n = ordered.cfg.trials_per_round[round_]
-    return _worth(known, n, height, calibration, ordered)
+    return _worth(known, n, height, held_out.calibration, ordered)
 
 
 def _worth(
@@ -91,7 +91,8 @@ def _worth(
         return 0.0
     asked_NK = kept_inside(asked_NK, (n, len(problem.space.domains)), problem)
     candidates_CK = _candidates(known, height, problem)
-    root_CX = calibration.inflation * learned(height, candidates_CK, asked_NK)
+    inflation_C = calibration.inflation.at(height.surrogate.mean(candidates_CK))
+    root_CX = inflation_C[:, None] * learned(height, candidates_CK, asked_NK)
     normal_XZ = problem.random(STAGE_FURTHER).normal(size=(root_CX.shape[1], _OUTCOMES))
     height_C = calibration.slope * height(candidates_CK)
     risen_Z = (height_C[:, None] + root_CX @ normal_XZ).max(axis=0)
