@@ -29,6 +29,9 @@ _LARGEST_SEED = 2**53
 RUN, SEED, TOKENS = "run", "seed", "tokens"
 """Columns beside weights and metrics: what a run is called, its seed, and what it trained on."""
 
+SCORE = "score"
+"""No metric may be called so: it is what the objective makes of all metrics."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -148,6 +151,11 @@ def read_table(path: Path) -> RunTable:
             raise InputError(
                 f"{path} has no column {prefix}<{what}>; it has {', '.join(sheet.columns)}"
             )
+    if SCORE in metrics:
+        raise InputError(
+            f"{path} has a column {METRIC + SCORE!r}; {SCORE!r} is what the objective makes of all "
+            "metrics, so give that column another name"
+        )
     rows, rejected = [], []
     for number, row in sheet.numbered():
         cells = dict(zip(sheet.columns, row, strict=False))

@@ -137,7 +137,8 @@ def propose(runs: Path, prior: Path, out: Path, n: int, cfg: SearchConfig, objec
         weights_MK = next_mixtures(trials, 1, problem)
     else:
         ordered, back_K = problem.by_name()
-        weights_MK = first_round(n, ordered)[:, back_K]
+        known_TK = trials.reordered(np.argsort(back_K)).weights_TK
+        weights_MK = first_round(n, ordered, known_TK)[:, back_K]
     write_numbers(out, [WEIGHT + domain for domain in space.domains], weights_MK)
     return advice.proposed(n, len(trials), learned, remark, out)
 

@@ -237,6 +237,7 @@ def test_the_order_of_rows_and_columns_changes_no_answer(files):
             "no column weight.<domain>; it has metric.task0",
         ),
         (lambda h, r: (h[:4], [x[:4] for x in r]), "no column metric.<name>; it has weight.d00"),
+        (lambda h, r: ([*h[:5], "metric.score"], r), "a column 'metric.score'; 'score' is what"),
     ],
 )
 def test_rows_that_cannot_be_used_are_named(files, change, message):

@@ -177,6 +177,18 @@ def test_permuting_domains_permutes_proposals_and_answer():
     assert there.gain == here.gain
 
 
+def test_the_first_round_keeps_away_from_what_was_run_already():
+    run_MK = first_round(12, problem())
+    again_MK = first_round(12, problem(), run_MK)
+
+    def nearest(rows_MK):
+        apart_MM = np.linalg.norm(np.sqrt(rows_MK)[:, None] - np.sqrt(run_MK)[None], axis=2)
+        return apart_MM.min()
+
+    assert nearest(run_MK) == 0.0
+    assert nearest(again_MK) > 0.1
+
+
 def test_equal_seeds_give_equal_bytes_and_other_seeds_other_mixtures():
     assert ask([], 0).tobytes() == ask([], 0).tobytes()
     other = CFG.model_copy(update={"seed": 2})

@@ -48,7 +48,7 @@ class PromisingSearcher:
     def propose(self, known: Trials, round_: int, n: int, problem: Problem) -> Array:
         """Spread-out draws first; then what promises most."""
         if round_ == 0:
-            return first_round(n, problem)
+            return first_round(n, problem, known.weights_TK)
         random = problem.random(STAGE_PROPOSE, round_)
         height = fitted(known, problem)
         pool_NK = self._pool(known, height, problem, random)

@@ -78,12 +78,13 @@ def kept_inside(wanted_MK: Array, shape: tuple[int, ...], problem: Problem) -> A
     return problem.space.project(wanted)
 
 
-def first_round(n: int, problem: Problem) -> Array:
+def first_round(n: int, problem: Problem, known_TK: Array | None = None) -> Array:
     """Tempered Dirichlet draws inside the set, and among them those that fill it best.
 
     Args:
         n: mixtures wanted.
         problem: with its domains in the order of their names.
+        known_TK: mixtures that were run already, beside natural and uniform proportions.
 
     Raises:
         SearchError: the set holds too few distinct mixtures.
@@ -91,6 +92,8 @@ def first_round(n: int, problem: Problem) -> Array:
     space = problem.space
     drawn_NK = problem.draw(problem.random(STAGE_PROPOSE, 0), n * _DRAWS_PER_TRIAL)
     taken_MK = np.stack([space.project(space.natural_K), space.uniform_K])
+    if known_TK is not None:
+        taken_MK = np.vstack([taken_MK, known_TK])
     return drawn_NK[enough(spread_out(drawn_NK, taken_MK, n), n, space)]
 
 
