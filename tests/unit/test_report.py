@@ -22,7 +22,7 @@ from climb.report import (
 )
 from climb.report.effects import effects_table
 from climb.report.formats import NOTHING
-from climb.report.measured import paired_gain, spread
+from climb.report.measured import Run, measure, objective_of, paired_gain, spread
 from climb.search import Problem, anchors, propose, recommend
 from climb.search.compare import Gain
 from climb.search.evidence import evidence as search_evidence
@@ -517,6 +517,16 @@ def test_effects_have_as_many_decimals_as_their_column_needs(largest, shown):
     one = {"score": {"mean": largest, "std": 0.0}}
     ((_, (cell,)),) = effects_table({"effects": {"domains": {"a": one}}}).rows
     assert cell.mean.lstrip("+") == shown.lstrip("+")
+
+
+def test_scores_are_weighed_as_the_search_weighed_them():
+    runs = [Run("found", 0, {"a.bpb": 2.0, "b.bpb": 1.0, "c.bpb": 9.0})]
+    plain = measure(runs, "mean(a.bpb, b.bpb):min").score
+    scaled = measure(runs, "mean(a.bpb, b.bpb):min", {"a.bpb": -10.0, "b.bpb": -1.0})
+    assert plain.spreads["found"].mean == -1.5
+    assert scaled.score.spreads["found"].mean == -21.0
+    assert [metric.used for metric in scaled.metrics] == [True, True, False]
+    assert objective_of("a.bpb:min", [{"a.bpb": 1.0}], {"a.bpb": -1.0, "gone.bpb": -1.0}) is None
 
 
 def test_the_evidence_of_a_real_search_fills_the_page(data):

@@ -82,11 +82,21 @@ def runs_of_evaluations(evaluations: Sequence[Evaluation]) -> list[Run]:
     return [Run(method, seed, metrics[method, seed]) for method, seed in sorted(metrics)]
 
 
-def objective_of(text: str, metrics: Sequence[Mapping[str, float]]) -> Objective | None:
-    """The objective over the metrics that all rows have; None where it names others."""
+def objective_of(
+    text: str, metrics: Sequence[Mapping[str, float]], weights: Mapping[str, float] | None = None
+) -> Objective | None:
+    """The objective over the metrics that all rows have; None where it names others.
+
+    With `weights`, what one unit more of each metric adds to the score, those are what counts:
+    `search.scale` and `search.down_weight` make them differ from those of the text.
+    """
     if not metrics:
         return None
     names = sorted(set.intersection(*(set(row) for row in metrics)))
+    if weights:
+        if not weights.keys() <= set(names):
+            return None
+        return Objective(text, tuple(names), np.array([weights.get(name, 0.0) for name in names]))
     try:
         return Objective.parse(text, names)
     except ConfigError:
@@ -102,9 +112,11 @@ def score_of(objective: Objective | None, metrics: Mapping[str, float]) -> float
     return score if np.isfinite(score) else None
 
 
-def measure(runs: Sequence[Run], objective_text: str) -> Measured:
-    """Compare the mixtures on the score and on every metric."""
-    objective = objective_of(objective_text, [run.metrics for run in runs])
+def measure(
+    runs: Sequence[Run], objective_text: str, weighed: Mapping[str, float] | None = None
+) -> Measured:
+    """Compare the mixtures on the score and on every metric; see `objective_of`."""
+    objective = objective_of(objective_text, [run.metrics for run in runs], weighed)
     weights = {}
     if objective is not None:
         weights = dict(zip(objective.metric_names, objective.weights_Q.tolist(), strict=True))

@@ -74,10 +74,11 @@ def figures(data: ReportData) -> dict[str, str]:
 
 def _measured(data: ReportData) -> tuple[Measured, Measured]:
     """The larger model's results, and the proxies'."""
-    proxies = measure(runs_of_trials(data.trials), data.objective)
+    weighed = data.evidence.get("weighed")
+    proxies = measure(runs_of_trials(data.trials), data.objective, weighed)
     if proxies.score is not None and data.direct:  # one number for one thing: the search's own
         proxies = replace(proxies, score=replace(proxies.score, gains=data.direct))
-    return measure(runs_of_evaluations(data.evaluations), data.objective), proxies
+    return measure(runs_of_evaluations(data.evaluations), data.objective, weighed), proxies
 
 
 def _charts(data: ReportData, held_out: Measured, proxies: Measured) -> dict[str, str]:
@@ -112,7 +113,8 @@ def _scores(
 ) -> tuple[list[tuple[int, float]], list[float], dict[str, tuple[float, float]]]:
     """Scores of proposals with their round, of the answer, and the range of each baseline."""
     finished = [trial for trial in data.trials if trial.finished]
-    objective = objective_of(data.objective, [trial.metrics for trial in finished])
+    metrics, weighed = [trial.metrics for trial in finished], data.evidence.get("weighed")
+    objective = objective_of(data.objective, metrics, weighed)
     scored = [(trial, score_of(objective, trial.metrics)) for trial in finished]
     of: dict[str, list[tuple[int, float]]] = {}
     for trial, score in scored:

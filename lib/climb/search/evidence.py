@@ -23,13 +23,15 @@ def evidence(trials: Trials, answer: Recommendation, problem: Problem) -> dict[s
     Returns:
         `quality.rounds` (held-out Spearman per metric and of the score, from the trials up to that
         round), `cross_validated` (held-out prediction and measured score of mixtures run here),
-        `noise` (standard deviation over seeds per metric), `signal` (variance over mixtures over
-        that over seeds; null where it is not known or seeds make no difference), `noisy` (metrics
-        of which it lies under `search.min_signal`), `effects` (what one percent more of each domain
-        does), `further` (what one more round would be worth), `predicted` (the predictor's own
-        view of the gain) and the number of trials.
+        `weighed` (what one unit more of each metric adds to the score), `noise` (standard deviation
+        over seeds per metric), `signal` (variance over mixtures over that over seeds; null where it
+        is not known or seeds make no difference), `noisy` (metrics of which it lies under
+        `search.min_signal`), `effects` (what one percent more of each domain does), `further` (what
+        one more round would be worth), `predicted` (the predictor's own view of the gain) and the
+        number of trials.
     """
     held_out = answer.held_out
+    wanted = problem.wanted
     noise = dict(zip(answer.metric_names, map(float, answer.noise_Q), strict=True))
     signal = answer.signal
     return {
@@ -38,6 +40,7 @@ def evidence(trials: Trials, answer: Recommendation, problem: Problem) -> dict[s
             {"predicted": float(p), "measured": float(m)}
             for p, m in zip(held_out.predicted_D, held_out.measured_D, strict=True)
         ],
+        "weighed": {wanted.metric_names[q]: float(wanted.weights_Q[q]) for q in wanted.used},
         "noise": _plain(noise),
         "signal": _plain(dict(zip(signal.metric_names, signal.ratio_Q.tolist(), strict=True))),
         "noisy": list(signal.below(problem.cfg.min_signal)),
