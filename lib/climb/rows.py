@@ -205,7 +205,10 @@ def read_runs(path: Path) -> tuple[Trials, str]:
     faults = [
         (f"row {r.at.row}{_called(r.name)}", r.found) for r in rejected if r.reason != DUPLICATE
     ]
-    refuse(path, len(table), faults, ". `climb import csv` writes a file without such rows")
+    # A weight column under another name leaves every row short of a sum of 1.
+    unread = f"; {_unused(table.unused)}" if table.unused else ""
+    hint = f"{unread}. `climb import csv` writes a file without such rows"
+    refuse(path, len(table), faults, hint)
     # Metrics in the order of their names: sums over them must not depend on the file's columns.
     rows = [
         {
@@ -266,5 +269,9 @@ def _remark(doubles: Sequence[Rejected], unused: Sequence[str]) -> str:
             f"{len(doubles)} rows repeat another to the last digit, left out: {named}{more}"
         )
     if unused:
-        remarks.append(f"columns not used: {', '.join(unused)}")
+        remarks.append(_unused(unused))
     return "; ".join(remarks)
+
+
+def _unused(columns: Sequence[str]) -> str:
+    return f"columns not used: {', '.join(columns)}"

@@ -230,6 +230,7 @@ def test_the_order_of_rows_and_columns_changes_no_answer(files):
         (lambda h, r: (h, [[*r[0][:5], ""]]), "row 1: column 'metric.task1.bpb' holds ''"),
         (lambda h, r: (h, [r[0], [0.9, 0.9, 0, 0, 1, 1]]), "row 2: weights sum to 1.8"),
         (lambda h, r: (h, [[1.1, -0.1, 0, 0, 1, 1]]), "smallest is -0.1"),
+        (lambda h, r: (["weigth.d00", *h[1:]], r), "; columns not used: weigth.d00. `climb import"),
         (lambda h, r: (h, [r[0], r[1][:5]]), "row 2: 5 cells, but the header has 6"),
         (lambda h, r: ([*h[:5], h[4]], r), "names 'metric.task0.bpb' twice"),
         (
