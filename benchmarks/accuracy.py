@@ -23,7 +23,7 @@ from scipy.stats import norm, spearmanr
 from climb.config import build, load
 from climb.objective import Objective
 from climb.predictor import Predictor
-from climb.search.calibration import Calibration
+from climb.search.calibration import Calibrated
 from climb.search.surrogate import Surrogate
 from climb.search.trials import Trials
 
@@ -31,7 +31,7 @@ SEEDS = 10
 SIZES = (64, 112)
 DEFAULT = load().search.predictor
 LIGHTGBM = {"use": "climb.predictor.lightgbm:LightGBMPredictor", "members": 2}
-NO_LIMITS = {"depth": -1, "leaf_rows": 20, "l1": 0.0, "l2": 0.0, "held_share": 0.25, "patience": 3}
+NO_LIMITS = {"depth": -1, "leaf_rows": 20, "l1": 0.0, "l2": 0.0, "held_share": 0.128, "patience": 3}
 REGMIX = LIGHTGBM | NO_LIMITS | {"patience_within_held": False}
 PER_METRIC = {
     "default (stack)": DEFAULT,
@@ -90,15 +90,11 @@ def covered(n: int, seed: int) -> dict[tuple[str, str], float]:
     inside = {}
     for name in ("mean of 13", *train.metric_names):
         view = every if name == "mean of 13" else Objective.single(name, train.metric_names)
-        size_Q = np.abs(view.weights_Q)
-        inferred = surrogate.inferred_noise(view)
-        held_D = np.hypot(held[1] @ size_Q, inferred)
-        measured_D, held_mean_D = view.score(surrogate.repeats.means_DQ), view.score(held[0])
-        calibration = Calibration.of(measured_D, held_mean_D, held_D, np.zeros(len(held_D)))
-        for where, (means_MQ, stds_MQ) in answers.items():
-            mean_M, std_M = view.score(means_MQ), np.hypot(stds_MQ @ size_Q, inferred)
+        judged = Calibrated.of(surrogate, held, view, train)
+        for where, answer in answers.items():
+            mean_M, std_M = judged.new_run(*answer)
             off_M = np.abs(view.score(unseen[where].metrics_TQ) - mean_M)
-            reach_M = norm.ppf(0.95) * calibration.new_run(mean_M, std_M, 0.0)
+            reach_M = norm.ppf(0.95) * std_M
             inside[where, name] = float(np.mean(off_M <= reach_M))
     return inside
 

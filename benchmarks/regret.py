@@ -1,7 +1,7 @@
 """How far every searcher's answer stays behind the best mixture, on surfaces that stand in for
 training.
 
-    python benchmarks/regret.py [SEEDS [SURFACE ...]]
+    python benchmarks/regret.py [SEEDS [SURFACE [TARGET]]]
 
 A surface per loss is fitted to all 768 published runs of RegMix (`regmix.Surface`); a trial is the
 surface and noise, 0.3 of the score's spread. Every searcher has the same caps and the same number
@@ -13,6 +13,7 @@ Axes: T trials, K domains, Q losses.
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import sys
 from dataclasses import dataclass
@@ -24,15 +25,15 @@ from climb.config import load
 from climb.objective import Objective
 from climb.search import Problem, Trials, anchors, propose
 from climb.search.rounds import kept_inside
+from climb.search.searcher import ordered
 
 SEEDS = 20
 KINDS = ("blend", "trees")
-LIGHTGBM = "{use: climb.predictor.lightgbm:LightGBMPredictor, members: 2}"
-REGMIX = (
-    "{use: climb.predictor.lightgbm:LightGBMPredictor, depth: -1, leaf_rows: 20, l1: 0.0, l2: 0.0, "
-    "held_share: 0.25, patience: 3, patience_within_held: false, members: 2}"
-)
-"""As published: 128 of 512 runs held out, patience 3. (`members` is only for a spread.)"""
+LIGHTGBM = {"use": "climb.predictor.lightgbm:LightGBMPredictor", "members": 2}
+CLIMB = LIGHTGBM | {"patience_within_held": False}
+REGMIX = CLIMB | {"depth": -1, "leaf_rows": 20, "l1": 0.0, "l2": 0.0}
+REGMIX |= {"held_share": 0.128, "patience": 3}
+"""As published, see `climb.predictor.lightgbm`. (`members` is only for a spread.)"""
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,13 @@ class Entrant:
         return sum(self.rounds) + 2 * self.anchor_seeds
 
 
-def peer(name: str, cls: str, rounds: tuple[int, ...], predictor: str = "") -> Entrant:
+def peer(
+    name: str, cls: str, rounds: tuple[int, ...], predictor: dict[str, object] | None = None
+) -> Entrant:
     """A published searcher."""
     settings = [f"search.searcher={{use: climb.search.peers:{cls}}}", "search.candidates=100000"]
     if predictor:
-        settings.append(f"search.predictor={predictor}")
+        settings.append(f"search.predictor={json.dumps(predictor)}")
     return Entrant(name, rounds, 0, tuple(settings))
 
 
@@ -65,7 +68,7 @@ ENTRANTS = (
     peer("best of random", "RandomSearcher", (112,)),
     peer("RegMix", "RegMixSearcher", (112,), REGMIX),
     peer("RegMix", "RegMixSearcher", (64,), REGMIX),
-    peer("CLIMB as the paper says", "ClimbSearcher", (64, 32, 16), LIGHTGBM),
+    peer("CLIMB as the paper says", "ClimbSearcher", (64, 32, 16), CLIMB),
     peer("NVIDIA's recipe", "NvidiaSearcher", (64, 32, 16), LIGHTGBM),
     Entrant("climb (default)", (90, 16), 3),
     Entrant("climb, one round", (106,), 3),
@@ -116,12 +119,12 @@ def searched(entrant: Entrant, seed: int) -> tuple[float, bool]:
         ]
     trials = Trials.from_rows(rows, surface.space.domains, surface.metric_names)
     assert len(trials) == entrant.n_trials
-    ordered, back_K = problem.by_name()
-    answer_K = problem.searcher.answer(trials.reordered(np.argsort(back_K)), ordered)
-    inside_K = kept_inside(answer_K, (len(back_K),), ordered)[back_K]
+    known, by_name, back_K = ordered(trials, problem)
+    answer_K = by_name.searcher.answer(known, by_name)
+    inside_K = kept_inside(answer_K, (len(back_K),), by_name)[back_K]
     both_2K = np.stack([np.asarray(_WORLD["best_K"]), inside_K])
     best, here = objective.score(surface.losses(both_2K))
-    return float(best - here), not bool(ordered.space.contains(answer_K, 1e-3))
+    return float(best - here), not bool(by_name.space.contains(answer_K, 1e-3))
 
 
 def measured(kind: str, target: str, seeds: int) -> dict[tuple[str, int], np.ndarray]:
@@ -158,9 +161,9 @@ def main() -> int:
     """Both surfaces, both targets; 1 when the default misses a bar on the blend."""
     seeds = int(sys.argv[1]) if len(sys.argv) > 1 else SEEDS
     missed = 0
-    for kind in sys.argv[2:] or KINDS:
+    for kind in sys.argv[2:3] or KINDS:
         _WORLD["surface"] = Surface(kind)
-        for target in TARGETS:
+        for target in sys.argv[3:4] or TARGETS:
             regrets = measured(kind, target, seeds)
             regmix = float(regrets["RegMix", 112].mean())
             for (named, n), bar in BARS.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ def predicted(
     n_runs: int,
     ranks: Mapping[str, float],
     objective: str,
-    remark: str,
+    remarks: Sequence[str],
     out: Path,
 ) -> str:
     """What `climb predict` says; `ranks` holds the held-out Spearman per metric and of `score`."""
@@ -44,17 +44,16 @@ def predicted(
         f"{_weakest(metrics)}.",
         "Deviations are those of one new run: prediction error, and seed noise where runs repeat.",
     ]
-    return "\n".join([*lines, *_remark(remark), f"wrote {out}"])
+    return "\n".join([*lines, *_notes(remarks), f"wrote {out}"])
 
 
-def proposed(n: int, n_runs: int, learned: bool, remark: str, out: Path) -> str:
+def proposed(
+    n: int, n_runs: int, learned: bool, searcher: str, remarks: Sequence[str], out: Path
+) -> str:
     """What `climb propose` says."""
-    how = (
-        f"from {n_runs} runs: the predicted optimum first, then promising and unlike what is known"
-        if learned
-        else f"spread over the feasible set: {n_runs} runs are too few to learn from yet"
-    )
-    return "\n".join([f"Proposed {n} mixtures {how}.", *_remark(remark), f"wrote {out}"])
+    how = f"from {n_runs} runs" if learned else f"{n_runs} runs are too few to learn from yet"
+    line = f"Proposed {n} mixtures as {searcher} chooses them: {how}."
+    return "\n".join([line, *_notes(remarks), f"wrote {out}"])
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Notes:
     min_signal: float
     """Variance over mixtures / variance over seeds under which a metric is named as noise."""
 
-    remark: str
+    remarks: tuple[str, ...]
     written: tuple[Path, ...]
 
 
@@ -97,7 +96,7 @@ def recommended(answer: Recommendation, space: FeasibleSet, epochs_K: Array, not
         *(f"- {line}" for line in _next(answer)),
     ]
     files = ", ".join(map(str, notes.written[:-1])) + f" and {notes.written[-1]}"
-    return "\n".join([*lines, *_remark(notes.remark), f"wrote {files}"])
+    return "\n".join([*lines, *_notes(notes.remarks), f"wrote {files}"])
 
 
 def as_json(answer: Recommendation, objective: str) -> dict[str, Any]:
@@ -214,17 +213,32 @@ def _next(answer: Recommendation) -> list[str]:
         "Train this mixture and natural proportions with 3 seeds each: a direct comparison beats "
         "any prediction."
     ]
-    further = answer.further
-    worth = f"{further.n_trials} more runs would raise its score by about {further.worth:.2g}"
-    if further.worth < _NOTHING * abs(answer.score_mean):
-        worth = f"{further.n_trials} more runs would hardly change the answer"
-    if answer.verdict != "gain" or not answer.quality["score"] >= _GOOD or _few(answer):
+    worth = _worth(answer)
+    if answer.verdict != "gain" or _early(answer):
         lines.append(f"{worth}: ask `climb propose`, train them, and ask again.")
     else:
         lines.append(f"{worth}; `climb propose` names them.")
     if np.isnan(answer.noise_Q).any():
         lines.append("Those repeats also tell the seed noise, which is only inferred so far.")
     return lines
+
+
+def _worth(answer: Recommendation) -> str:
+    """What a further round would be worth, as far as anybody can say."""
+    n, worth = answer.further.n_trials, answer.further.worth
+    if worth is None:
+        return f"What {n} more runs would be worth, this predictor cannot say"
+    rise = f"{n} more runs would raise its score by about {worth:.2g}"
+    if _early(answer):
+        return f"{rise}, by a predictor that is not to be trusted yet"
+    if worth < _NOTHING * abs(answer.score_mean):
+        return f"{n} more runs would hardly change the answer"
+    return rise
+
+
+def _early(answer: Recommendation) -> bool:
+    """Whether the runs are too few, or predicted too badly, to lean on."""
+    return not answer.quality["score"] >= _GOOD or _few(answer)
 
 
 def _few(answer: Recommendation) -> bool:
@@ -255,5 +269,5 @@ def _number(value: float) -> str:
     return f"{value:.3g}" if math.isfinite(value) else "unknown"
 
 
-def _remark(remark: str) -> list[str]:
-    return [f"Note: {remark}."] if remark else []
+def _notes(remarks: Sequence[str]) -> list[str]:
+    return [f"Note: {remark}." for remark in remarks if remark]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from climb.errors import InputError
 from climb.rows import RUN, SEED, TOKENS, Rejected, Run, RunTable, normalised, sort_out
-from climb.sheet import DRIFT, METRIC, WEIGHT, cell, total, write_rows
+from climb.sheet import DRIFT, METRIC, WEIGHT, cell, check_places, total, write_rows
 
 _NAMED, _DOMAINS = 5, 12
 """Rows of each reason, and domains, that messages name; the file beside the output has all rows."""
@@ -47,7 +47,7 @@ def import_runs(table: RunTable, out: Path, prior: Prior | None = None, objectiv
     beside = out.with_name(out.name.removesuffix(".csv") + ".rejected.csv")
     runs, rejected = sort_out(table)
     places = [out, beside, *([prior.out] if prior else [])]
-    _check_places([*table.files, *([prior.source] if prior else [])], places)
+    check_places([*table.files, *([prior.source] if prior else [])], places)
     if not runs:
         raise InputError(_no_run(table, rejected))
     if prior:
@@ -57,21 +57,13 @@ def import_runs(table: RunTable, out: Path, prior: Prior | None = None, objectiv
     return _said(table, runs, rejected, [p for p in places if p != beside or rejected], objective)
 
 
-def _check_places(files: Sequence[Path], places: Sequence[Path]) -> None:
-    for place in places:
-        if place.resolve() in {file.resolve() for file in files}:
-            raise InputError(f"{place} is a file that is read; write to another")
-    if len({place.resolve() for place in places}) < len(places):
-        raise InputError(f"{places[-1]} would be written twice; name two different files")
-
-
 def _write_runs(out: Path, table: RunTable, runs: Sequence[Run]) -> None:
     domains, metrics = sorted(table.domains), sorted(table.metrics)
     domain_at = [list(table.domains).index(name) for name in domains]
     metric_at = [list(table.metrics).index(name) for name in metrics]
     extra = {
         RUN: [run.name for run in runs] if any(run.name for run in runs) else None,
-        SEED: [run.seed for run in runs] if runs[0].seed is not None else None,
+        SEED: [run.seed for run in runs] if any(run.seed is not None for run in runs) else None,
         TOKENS: [run.tokens for run in runs] if runs[0].tokens is not None else None,
     }
     kept = {name: values for name, values in extra.items() if values is not None}

@@ -100,6 +100,7 @@ def _plugins(cfg: Config) -> Iterator[tuple[str, Mapping[str, Any], type, tuple[
     from climb.proxy import Proxy
     from climb.quality import Scorer
     from climb.quality.training import ScorerTrainer
+    from climb.search.searcher import Searcher
 
     yield "embed.embedder", cfg.embed.embedder, Embedder, ("embed", "cluster")
     for index, scorer in enumerate(cfg.score.scorers):
@@ -110,6 +111,7 @@ def _plugins(cfg: Config) -> Iterator[tuple[str, Mapping[str, Any], type, tuple[
     yield "cluster.clusterer", cfg.cluster.clusterer, object, ("cluster",)
     yield "proxy.model", cfg.proxy.model, Proxy, ("search",)
     yield "search.predictor", cfg.search.predictor, Predictor, ("search",)
+    yield "search.searcher", cfg.search.searcher, Searcher, ("search",)
     yield "train.model", cfg.train.model, Proxy, ("train",)
 
 

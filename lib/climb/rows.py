@@ -120,7 +120,7 @@ def sort_out(table: RunTable) -> tuple[list[Run], list[Rejected]]:
             row.name,
             tuple(float(cell) for cell in row.weights),
             tuple(float(cell) for cell in row.metrics),
-            None if row.seed is None else int(float(row.seed)),
+            int(float(row.seed)) if row.seed and row.seed.strip() else None,
             row.tokens,
         )
         same = first.setdefault((normalised(run.weights), run.metrics, run.seed), row)
@@ -234,7 +234,7 @@ def _fault(row: RunRow, table: RunTable) -> Rejected | None:
         return Rejected(row.weights_at, row.name, reason, found)
     if bad := _bad_cell(row.metrics, table.metrics.values(), NO_METRIC, BAD_METRIC):
         return Rejected(row.metrics_at, row.name, *bad)
-    if row.seed is not None and not _is_whole(row.seed):
+    if row.seed and row.seed.strip() and not _is_whole(row.seed):
         found = f"column {SEED!r} holds {shown(row.seed)}"
         return Rejected(row.weights_at, row.name, BAD_SEED, found)
     return None

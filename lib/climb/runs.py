@@ -24,15 +24,23 @@ from climb.objective import Objective
 from climb.predictor import Predictor
 from climb.rows import read_runs
 from climb.search.answer import recommend as best_mixture
-from climb.search.calibration import Calibration
+from climb.search.calibration import Calibrated
 from climb.search.pareto import pareto
-from climb.search.rounds import first_round
 from climb.search.rounds import propose as next_mixtures
 from climb.search.searcher import Problem
 from climb.search.signal import weighed
 from climb.search.surrogate import FEWEST, Surrogate
 from climb.search.trials import Trials
-from climb.sheet import DRIFT, METRIC, WEIGHT, Sheet, write_numbers, write_rows, write_text
+from climb.sheet import (
+    DRIFT,
+    METRIC,
+    WEIGHT,
+    Sheet,
+    check_places,
+    write_numbers,
+    write_rows,
+    write_text,
+)
 
 if TYPE_CHECKING:
     from climb.config.sections import SearchConfig
@@ -87,6 +95,7 @@ def predict(runs: Path, mixtures: Path, out: Path, cfg: SearchConfig, objective:
     Raises:
         ClimbError: a file or objective that cannot be used.
     """
+    check_places([runs, mixtures], [out])
     trials, remark = read_runs(runs)
     weights_MK = Sheet.read(mixtures).mixtures(trials.domains)
     wanted = Objective.parse(objective, trials.metric_names)
@@ -101,20 +110,13 @@ def predict(runs: Path, mixtures: Path, out: Path, cfg: SearchConfig, objective:
     ranks = {}
     for name in (*trials.metric_names, "score"):
         view = wanted if name == "score" else Objective.single(name, trials.metric_names)
-        size_Q = np.abs(view.weights_Q)
-        noise_D, noise = surrogate.noise_of(trials, view)
-        # Without repeats the noise that the fits infer is part of what held-out runs calibrate.
-        inferred = 0.0 if noise else surrogate.inferred_noise(view)
-        held_D, std_M = (np.hypot(s @ size_Q, inferred) for s in (held[1], stds_MQ))
-        calibration = Calibration.of(
-            view.score(surrogate.repeats.means_DQ), view.score(held[0]), held_D, noise_D
-        )
+        judged = Calibrated.of(surrogate, held, view, trials)
         title = name if name == "score" else f"metric.{name}"
         header += [f"{title}.mean", f"{title}.std"]
-        columns += [view.score(means_MQ), calibration.new_run(view.score(means_MQ), std_M, noise)]
-        ranks[name] = calibration.rank
+        columns += judged.new_run(means_MQ, stds_MQ)
+        ranks[name] = judged.calibration.rank
     write_numbers(out, header, np.column_stack(columns))
-    return advice.predicted(len(weights_MK), len(trials), ranks, objective, remark, out)
+    return advice.predicted(len(weights_MK), len(trials), ranks, objective, (remark,), out)
 
 
 def propose(runs: Path, prior: Path, out: Path, n: int, cfg: SearchConfig, objective: str) -> str:
@@ -126,21 +128,24 @@ def propose(runs: Path, prior: Path, out: Path, n: int, cfg: SearchConfig, objec
     Raises:
         ClimbError: a file, objective or limit that cannot be used.
     """
+    check_places([runs, prior], [out])
     trials, remark = read_runs(runs)
     space = read_prior(prior, trials.domains, cfg)
-    wanted = weighed(Objective.parse(objective, trials.metric_names), trials, cfg)
+    wanted = Objective.parse(objective, trials.metric_names)
     learned = len(trials.repeats().counts_D) >= FEWEST
-    # All runs are of round 0; the mixtures wanted are round 1.
-    wide = cfg.model_copy(update={"trials_per_round": (len(trials), n)})
-    problem = Problem.of(space, wanted, wide)
+    # The runs are of one round, and the mixtures wanted of the next; that is the first as long as
+    # there is nothing to learn from.
+    rounds = (len(trials), n) if learned else (n,)
     if learned:
-        weights_MK = next_mixtures(trials, 1, problem)
+        wanted = weighed(wanted, trials, cfg)
     else:
-        ordered, back_K = problem.by_name()
-        known_TK = trials.reordered(np.argsort(back_K)).weights_TK
-        weights_MK = first_round(n, ordered, known_TK)[:, back_K]
+        trials = dataclasses.replace(trials, rounds_T=trials.rounds_T - 1)
+    problem = Problem.of(space, wanted, cfg.model_copy(update={"trials_per_round": rounds}))
+    weights_MK = next_mixtures(trials, len(rounds) - 1, problem)
     write_numbers(out, [WEIGHT + domain for domain in space.domains], weights_MK)
-    return advice.proposed(n, len(trials), learned, remark, out)
+    searcher = type(problem.searcher).__name__
+    remarks = (remark, _no_epochs(space, prior))
+    return advice.proposed(n, len(trials), learned, searcher, remarks, out)
 
 
 def recommend(
@@ -165,6 +170,7 @@ def recommend(
     beside = out.with_suffix(".json")
     if beside == out:
         raise InputError(f"--out is {out}; the JSON file goes beside it, so name a .csv file")
+    check_places([runs, prior], [out, beside, *([front] if front else [])])
     trials, remark = read_runs(runs)
     space = read_prior(prior, trials.domains, cfg)
     wanted = weighed(Objective.parse(objective, trials.metric_names), trials, cfg)
@@ -178,8 +184,16 @@ def recommend(
     _write_mixture(answer.weights_K, epochs_K, space, out)
     text = json.dumps(advice.as_json(answer, objective), indent=2, allow_nan=False)
     write_text(beside, text + "\n")
-    notes = advice.Notes(objective, cfg.min_signal, remark, tuple(written))
+    remarks = (remark, _no_epochs(space, prior))
+    notes = advice.Notes(objective, cfg.min_signal, remarks, tuple(written))
     return advice.recommended(answer, space, epochs_K, notes)
+
+
+def _no_epochs(space: FeasibleSet, prior: Path) -> str:
+    """A remark where limits of epochs could not be applied."""
+    if not np.isnan(space.tokens_K).any():
+        return ""
+    return f"{prior} holds shares, not tokens: epochs are not known, so no limit of epochs holds"
 
 
 def _write_mixture(weights_K: Array, epochs_K: Array, space: FeasibleSet, out: Path) -> None:

@@ -164,6 +164,22 @@ def refuse(path: Path, n_rows: int, faults: Sequence[tuple[str, str]], advice: s
         )
 
 
+def check_places(read: Sequence[Path], written: Sequence[Path]) -> None:
+    """Refuse to write over a file that is read, or two results to one file.
+
+    Raises:
+        InputError: which of them it is.
+    """
+    sources = {path.resolve() for path in read}
+    seen: set[Path] = set()
+    for path in written:
+        if path.resolve() in sources:
+            raise InputError(f"{path} is a file that is read; write to another")
+        if path.resolve() in seen:
+            raise InputError(f"{path} would be written twice; name two different files")
+        seen.add(path.resolve())
+
+
 def finite(text: str) -> float | None:
     """A cell as a finite number, or None; Python's own digit groups (1_000) are no number here."""
     try:

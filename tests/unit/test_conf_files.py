@@ -26,6 +26,7 @@ def test_a_configuration_loads_and_its_plug_ins_can_be_built(path):
         cfg.cluster.clusterer,
         cfg.proxy.model,
         cfg.search.predictor,
+        cfg.search.searcher,
         cfg.train.model,
     ]
     for spec in specs:
@@ -47,6 +48,12 @@ def test_the_paper_s_file_states_a_source_for_every_constant_of_the_search():
         if line.startswith("  ") and not line.lstrip().startswith("#") and line[2] != " ":
             key = line.split(":")[0].strip()
             assert "#" in line or key in {"name", "predictor", "searcher"}, key
+
+
+def test_the_paper_s_patience_is_twenty_whatever_is_held_out():
+    predictor = load(ROOT / "conf" / "climb-paper.yaml").search.predictor
+    built = build(predictor, object)
+    assert (built.patience, built.patience_within_held) == (20, False)
 
 
 def test_spark_submit_on_one_machine_has_the_settings_of_a_session_that_climb_starts():

@@ -81,11 +81,12 @@ def test_what_is_learned_is_what_the_posterior_no_longer_doubts():
     plane = Plane(doubt=0.7, noise=0.2)
     random = np.random.default_rng(1)
     asked_NK, candidates_CK = random.dirichlet(np.ones(3), 5), random.dirichlet(np.ones(3), 8)
-    root_CX = learned(fitted(KNOWN, problem(plane)), candidates_CK, asked_NK)
+    surrogate = fitted(KNOWN, problem(plane)).surrogate
+    root_CN = learned(surrogate, candidates_CK, asked_NK, Inflation(level=1.0))
     precision_KK = np.eye(3) / plane.doubt**2 + asked_NK.T @ asked_NK / plane.noise**2
     gone_KK = plane.doubt**2 * np.eye(3) - np.linalg.inv(precision_KK)
     np.testing.assert_allclose(
-        root_CX @ root_CX.T, candidates_CK @ gone_KK @ candidates_CK.T, rtol=1e-6, atol=1e-9
+        root_CN @ root_CN.T, candidates_CK @ gone_KK @ candidates_CK.T, rtol=1e-6, atol=1e-9
     )
 
 
@@ -107,11 +108,40 @@ def test_noise_that_repeats_show_counts_before_what_the_fit_infers():
     )
     plane = Plane(doubt=1.0, noise=1e-6)
     asked_NK = candidates_CK = np.eye(3)
-    quiet = learned(fitted(KNOWN, problem(plane)), candidates_CK, asked_NK)
-    noisy = learned(fitted(twice, problem(plane)), candidates_CK, asked_NK)
+    quiet, noisy = (fitted(t, problem(plane)).surrogate for t in (KNOWN, twice))
     own = float(twice.repeats().noise_Q[0])
-    np.testing.assert_allclose(np.square(quiet).sum(axis=1), 1.0, rtol=1e-6)
-    np.testing.assert_allclose(np.square(noisy).sum(axis=1), 1.0 / (1.0 + own**2))
+    for surrogate, noise, level in ((quiet, 0.0, 1.0), (noisy, own, 1.0), (noisy, own, 3.0)):
+        root_CN = learned(surrogate, candidates_CK, asked_NK, Inflation(level=level))
+        # Variance is inflated before it is shared with noise that is known as it is.
+        gone = level**4 / (level**2 + noise**2)
+        np.testing.assert_allclose(np.square(root_CN).sum(axis=1), gone, rtol=1e-6)
+
+
+def test_metrics_are_learned_about_together():
+    """Their errors are taken as one, as the score's spread takes them."""
+    both = Trials.from_rows(
+        [
+            {
+                "round": 0,
+                "method": "proposal",
+                "seed": 0,
+                "weights": dict(zip(DOMAINS, map(float, w_K), strict=True)),
+                "metrics": {"x": 0.0, "y": 0.0},
+            }
+            for w_K in KNOWN.weights_TK
+        ],
+        DOMAINS,
+        ("x", "y"),
+    )
+    plane = Plane(doubt=1.0, noise=0.1)
+    roots = []
+    for trials, text in ((KNOWN, "x:max"), (both, "x:max + y:max"), (both, "x:max + y:min")):
+        objective = Objective.parse(text, trials.metric_names)
+        there = dataclasses.replace(problem(plane), objective=objective)
+        surrogate = fitted(trials, there).surrogate
+        roots.append(learned(surrogate, np.eye(3), np.eye(3), Inflation(level=1.0)))
+    np.testing.assert_allclose(roots[1], 2.0 * roots[0])
+    np.testing.assert_allclose(np.abs(roots[2]), np.abs(roots[1]))
 
 
 def test_a_round_is_worth_nothing_where_nothing_is_uncertain():
@@ -149,8 +179,22 @@ def test_spreads_count_as_far_as_held_out_trials_bear_them_out():
     assert worth(ahead, dataclasses.replace(BELIEVED, slope=0.0)) > worth(ahead)
 
 
-def test_predictors_that_know_no_covariance_foresee_nothing():
-    assert worth(BowlPredictor(spread=1.0)) == pytest.approx(0.0, abs=1e-12)
+def test_predictors_that_know_no_covariance_cannot_say(capsys):
+    assert worth(BowlPredictor(spread=1.0)) is None
+    blind = study(0.5)
+    blind.scored = lambda trials: dataclasses.replace(THERE, predictor=BowlPredictor())
+    assert worthwhile(blind, 1, [])
+    assert "stop_below 0.5: this predictor cannot say, so no round stops" in capsys.readouterr().out
+
+
+def test_what_breaks_a_guard_is_no_answer_and_a_pull_counts_whole_however_bad_the_predictor():
+    steep = Plane(doubt=0.3, noise=0.01, slopes=(0.05, 0.0, -0.05))
+    unsure = dataclasses.replace(BELIEVED, slope=0.0)
+    free = worth(steep, unsure)
+    guarded = worth(steep, unsure, cfg=CFG.model_copy(update={"max_drop": 0.0}))
+    assert 0.0 < guarded < free
+    pulled = dataclasses.replace(SPACE, pull=100.0)
+    assert worth(steep, unsure, space=pulled) < 0.01 * free
 
 
 def test_a_set_that_holds_nothing_else_to_try_is_not_worth_a_round():

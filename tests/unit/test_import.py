@@ -492,6 +492,13 @@ def test_the_same_mixture_with_other_numbers_or_another_seed_is_a_repeat_not_a_d
     assert len(read_runs(path)[0]) == 3
 
 
+def test_a_run_without_a_seed_may_leave_its_cell_empty(tmp_path):
+    path = write(tmp_path / "runs.csv", table({5: ""}, {3: "0.5", 5: " "}))
+    assert read_table(path).rejected == ()
+    trials, _ = read_runs(path)
+    assert sorted(trials.seeds_T) == [0, 0, 3]
+
+
 def test_rows_in_are_rows_out_and_rows_rejected_whatever_is_wrong(tmp_path):
     rng = np.random.default_rng(0)
     kinds = [{}, {1: ""}, {2: "x"}, {1: "-1"}, {1: "9"}, {3: ""}, {4: "inf"}, {5: "z"}, {5: "1,2"}]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from climb.config import load
+from climb.errors import SearchError
 from climb.limits import Limits
 from climb.mixture import FeasibleSet
 from climb.objective import Objective
@@ -253,6 +254,12 @@ def test_later_rounds_of_climb_come_from_the_top_of_the_pool_and_not_from_its_ve
         ranks = rank_N[places]
         assert ranks.max() < n_top
         assert ranks.max() >= len(places)  # picked at random among them
+
+
+def test_a_pool_smaller_than_a_round_is_refused():
+    small = problem(ClimbSearcher(), cfg=CFG.model_copy(update={"candidates": 5}))
+    with pytest.raises(SearchError, match=r"search\.candidates 5 is less than the 8 mixtures"):
+        ClimbSearcher().propose(KNOWN, 1, 8, small)
 
 
 def test_climb_picks_among_m_squared_once_that_is_more_than_128():

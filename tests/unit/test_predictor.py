@@ -24,6 +24,7 @@ from climb.predictor.ridge import RidgePredictor
 from climb.predictor.sample import Scaling
 from climb.predictor.stack import StackPredictor
 from climb.predictor.xgb import XGBoostPredictor
+from climb.search import calibration
 from climb.testing.contracts import check_predictor
 
 QUICK_TREES = XGBoostPredictor(trees=200, rate=0.09, members=3)
@@ -163,6 +164,13 @@ def test_the_gradients_are_those_of_the_functions():
         lambda p: gaussian._cost(p, *given)[0], lambda p: gaussian._cost(p, *given)[1], at_P
     )
     assert off < 1e-4 * np.linalg.norm(gaussian._cost(at_P, *given)[1])
+    errors = (rng.normal(size=12), rng.random(12), rng.random(12), 0.1 * rng.random(12))
+    off = check_grad(
+        lambda p: calibration._cost(p, *errors)[0],
+        lambda p: calibration._cost(p, *errors)[1],
+        np.array([0.3, 0.2]),
+    )
+    assert off < 1e-5
     weights_MK = rng.dirichlet(np.ones(3), size=2)
     for law, n_parameters in ((power_law, 8), (log_linear_law, 5)):
         at_P = rng.normal(size=n_parameters) * 0.3
@@ -173,6 +181,21 @@ def test_the_gradients_are_those_of_the_functions():
                 at_P,
             )
             assert off < 1e-5
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_law_survives_trials_that_are_better_than_they_claim(seed):
+    """Runs carried from other domains claim a doubt; the sure ones alone show the noise."""
+    rng = np.random.default_rng(seed)
+    weights_TK = rng.dirichlet(np.ones(6), size=80)
+    truth_T = np.log(weights_TK + 0.05) @ rng.normal(size=6)
+    truth_T /= truth_T.std()
+    claimed_T = np.where(np.arange(80) < 40, 0.0, 1.0)
+    values_T = truth_T + np.where(claimed_T > 0.0, 0.6, 0.3) * rng.normal(size=80)
+    predict = PowerLawPredictor().fit(weights_TK, values_T, claimed_T)
+    assert 0.1 < predict.noise < 0.6
+    unseen_MK = rng.dirichlet(np.ones(6), size=200)
+    assert predict(unseen_MK)[1].mean() > 0.05
 
 
 def test_the_stack_leans_on_the_member_that_held_out_trials_believe():

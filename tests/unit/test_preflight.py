@@ -287,6 +287,10 @@ def test_inputs_that_ingest_would_find_pass(configured, tmp_path, monkeypatch):
             "proxy.model={use: 'climb.quality.rules:RuleScorer'}",
             "proxy.model: plug-in 'climb.quality.rules:RuleScorer' is not a Proxy",
         ),
+        (
+            "search.searcher={use: 'climb.search.peers:RegMixSearcherr'}",
+            "search.searcher: plug-in 'climb.search.peers:RegMixSearcherr' cannot be imported",
+        ),
         ("search.objective='rubbish(('", "search.objective 'rubbish(('"),
         ("prune.thresholds.rulez=1", "prune.thresholds names 'rulez'; the scores are c4, fineweb"),
         ("count.path=package:no_such_package/tokenizer.json", "count.path: package:no_such"),

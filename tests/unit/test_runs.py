@@ -99,6 +99,19 @@ def test_with_too_few_runs_the_proposals_fill_the_space(files):
     assert len(read(out)) == 5
     write(runs, HEADER, [])
     assert "0 runs are too few" in propose(runs, prior, out, 5, CFG, MEAN)
+    # Weights by noise need repeats, which nobody has yet: nothing is weighed before it is learned.
+    scaled = CFG.model_copy(update={"scale": "noise"})
+    assert "0 runs are too few" in propose(runs, prior, out, 5, scaled, MEAN)
+
+
+def test_the_searcher_that_is_asked_for_proposes_from_the_first_run_on(files):
+    runs, prior, out = files
+    alone = {"use": "climb.search.peers:SingleDomainSearcher"}
+    cfg = CFG.model_copy(update={"searcher": alone, "max_epochs": None, "max_share_ratio": None})
+    write(runs, HEADER, run_rows(2))
+    assert "as SingleDomainSearcher chooses them" in propose(runs, prior, out, 4, cfg, MEAN)
+    largest = [max(float(v) for v in r.values()) for r in read(out)]
+    assert min(largest) > 0.99
 
 
 def test_a_recommendation_is_a_table_a_json_file_and_advice(files):
@@ -155,6 +168,34 @@ def test_shares_instead_of_tokens_limit_no_epochs(files):
     space = read_prior(prior, WORLD.space.domains, CFG)
     np.testing.assert_allclose(space.caps_K, 1.0)
     assert np.isnan(space.epochs(space.natural_K, CFG.target_tokens)).all()
+
+
+def test_an_answer_says_that_shares_left_the_limits_of_epochs_out(files):
+    runs, prior, out = files
+    assert "no limit of epochs" not in recommend(runs, prior, out, CFG, MEAN)
+    write(prior, ["domain", "tokens"], zip(WORLD.space.domains, [0.4, 0.3, 0.2, 0.1], strict=True))
+    for said in (recommend(runs, prior, out, CFG, MEAN), propose(runs, prior, out, 2, CFG, MEAN)):
+        assert f"Note: {prior} holds shares, not tokens: epochs are not known" in said
+
+
+def test_nothing_is_written_over_what_is_read_or_twice(files, tmp_path):
+    runs, prior, out = files
+    mixtures = write(tmp_path / "m.csv", HEADER[:4], [r[:4] for r in run_rows(3)])
+    before = [path.read_bytes() for path in (runs, prior, mixtures)]
+    for attempt in (
+        lambda: propose(runs, prior, runs, 2, CFG, MEAN),
+        lambda: propose(runs, prior, prior, 2, CFG, MEAN),
+        lambda: predict(runs, mixtures, mixtures, CFG, MEAN),
+        lambda: recommend(runs, prior, runs, CFG, MEAN),
+        lambda: recommend(runs, prior, out, CFG, MEAN, front=prior),
+    ):
+        with pytest.raises(InputError, match="is a file that is read; write to another"):
+            attempt()
+    for front in (out, out.with_suffix(".json")):
+        with pytest.raises(InputError, match=f"{front.name} would be written twice"):
+            recommend(runs, prior, out, CFG, MEAN, front=front)
+    assert [path.read_bytes() for path in (runs, prior, mixtures)] == before
+    assert not out.exists()
 
 
 def test_too_few_tokens_for_the_target_are_a_clear_error(files):

@@ -5,15 +5,17 @@ import json
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from climb.config import load
-from climb.errors import ComponentError, SearchError
+from climb.errors import ComponentError, ConfigError, SearchError
 from climb.limits import Limits
 from climb.mixture import FeasibleSet
 from climb.objective import Objective
 from climb.predictor import Predict
 from climb.search import Gain, Problem, Trials, anchors, compare, propose, recommend
-from climb.search.calibration import Calibration
+from climb.search.answer import _gain
+from climb.search.calibration import Calibration, Inflation
 from climb.search.evidence import evidence
 from climb.search.promising import PromisingSearcher, promising
 from climb.search.refine import refine
@@ -200,6 +202,12 @@ def test_a_round_that_is_not_configured_is_refused():
         ask([], 3)
 
 
+@pytest.mark.parametrize("wrong", [{"ties": -1.0}, {"pick_from_top": 0}, {"boldness": -0.1}])
+def test_a_searcher_s_numbers_are_checked_when_it_is_made(wrong):
+    with pytest.raises(ConfigError, match="must be at least 0, pick_from_top at least 1"):
+        PromisingSearcher(**wrong)
+
+
 def test_too_few_mixtures_cannot_be_learned_from():
     rows = [row(w) for w in np.eye(4)[:3]] * 2
     with pytest.raises(SearchError, match="3 distinct mixtures were trained to the end"):
@@ -319,11 +327,55 @@ def test_predictions_that_never_come_true_leave_no_slope():
     assert np.isnan(Calibration.of(np.ones(8), measured, std, np.zeros(8)).rank)
 
 
-def test_a_predictor_that_claims_no_spread_at_all_is_calibrated_too():
-    measured = np.arange(8.0)
-    sure = Calibration.of(measured, measured + 0.1, np.zeros(8), np.zeros(8))
-    assert np.isfinite(sure.inflation.at(measured)).all()
-    assert sure.slope == pytest.approx(1.0)
+def test_a_predictor_that_claims_far_too_little_is_calibrated_too():
+    rng = np.random.default_rng(0)
+    measured, off = rng.normal(size=64), 0.1 * rng.normal(size=64)
+    sure = Calibration.of(measured, measured + off, np.full(64, 1e-3), np.zeros(64))
+    assert sure.slope == pytest.approx(1.0, abs=0.05)
+    np.testing.assert_allclose(sure.new_run(measured, np.full(64, 1e-3), 0.0), 0.1, rtol=0.5)
+    none = Calibration.of(measured, measured + off, np.zeros(64), np.zeros(64))
+    assert np.isfinite(none.inflation.at(measured)).all()
+
+
+def test_seed_noise_that_covers_all_errors_leaves_the_claimed_spread():
+    """Six repeats know the noise to a third: too much of it must not make a predictor sure."""
+    rng = np.random.default_rng(1)
+    mean = rng.normal(size=64)
+    measured = mean + 0.3 * rng.normal(size=64)
+    told_noise = np.full(64, 0.4)
+    inflation = Calibration.of(measured, mean, np.full(64, 0.1), told_noise).inflation
+    assert 0.25 < inflation.at(np.zeros(1))[0] < 1.0
+
+
+def test_a_gain_is_what_is_left_of_a_difference_with_every_doubt_in_its_interval():
+    rows = [row(w) for w in np.random.default_rng(0).dirichlet(np.ones(4), size=7)]
+    plain = Surrogate.fit(told(rows), OBJECTIVE, BowlPredictor(spread=0.3))
+    pair = np.eye(4)[:2]
+    inflation = Inflation(level=2.0)
+    believed = Calibration(0.0, slope=0.5, slope_std=0.2, inflation=inflation, rank=1.0)
+    gain = _gain(plain, believed, told(rows), pair)
+    predicted = float(np.subtract(*plain.mean(pair)))
+    # Errors of the two metrics are one: each weighs a half, each pair of spreads is independent.
+    doubt = 2.0 * 0.3 * np.sqrt(2.0)
+    spread = np.hypot(doubt, 0.2 * predicted)
+    assert gain.mean == pytest.approx(0.5 * predicted)
+    assert gain.high - gain.mean == pytest.approx(stats.t.ppf(0.95, 7 - 2) * spread)
+    # Repeats show what one run's noise is: of each of the two runs that are compared.
+    again = [row(w, seed=1) for w in np.random.default_rng(0).dirichlet(np.ones(4), size=7)]
+    for r in again:
+        r["metrics"] = {name: value + 0.2 for name, value in r["metrics"].items()}
+    noisy = Surrogate.fit(told(rows + again), OBJECTIVE, BowlPredictor(spread=0.3))
+    gain = _gain(noisy, believed, told(rows + again), pair)
+    noise = 0.2 / np.sqrt(2.0)
+    spread = np.linalg.norm([doubt, 0.2 * np.subtract(*noisy.mean(pair)), noise, noise])
+    assert gain.high - gain.mean == pytest.approx(stats.t.ppf(0.95, 7 - 2) * spread)
+
+
+def test_seeds_that_agree_to_the_last_digit_show_no_noise():
+    rows = [row(w, seed=s) for w in np.eye(4) for s in range(3)]
+    for r in rows:
+        r["metrics"] = {"x.bpb": 0.1, "y.bpb": 3.0 + 0.1 * r["seed"]}
+    np.testing.assert_allclose(told(rows).repeats().noise_Q, [0.0, 0.1])
 
 
 def test_spreads_are_inflated_to_what_held_out_trials_show():
@@ -400,12 +452,17 @@ def test_the_evidence_shows_quality_round_by_round():
     assert shown["signal"] == pytest.approx(signal)
     assert shown["noisy"] == []
     assert json.loads(json.dumps(shown, allow_nan=False)) == json.loads(json.dumps(shown))
-    early = [row(w) for w in np.eye(4)[:2]] + [row(w, 1) for w in first_round(12, problem())]
-    only_late = evidence(told(early), answer, problem())
-    assert [r["round"] for r in only_late["quality"]["rounds"]] == [1]
-    assert only_late["noise"] == pytest.approx(
-        {"x.bpb": answer.noise_Q[0], "y.bpb": answer.noise_Q[1]}
-    )
+    assert shown["quality"]["rounds"][2]["spearman"] == pytest.approx(answer.quality)
+    before = recommend(told(rows).before(2), problem())
+    assert shown["quality"]["rounds"][1]["spearman"] == pytest.approx(before.quality)
+    assert shown["noise"] == pytest.approx({"x.bpb": answer.noise_Q[0], "y.bpb": answer.noise_Q[1]})
+    assert shown["weighed"] == {"x.bpb": -0.5, "y.bpb": -0.5}
+
+
+def test_rounds_with_too_few_mixtures_have_no_quality():
+    rows = [row(w) for w in np.eye(4)[:2]] + [row(w, 1) for w in first_round(12, problem())]
+    shown = evidence(told(rows), recommend(told(rows), problem()), problem())
+    assert [r["round"] for r in shown["quality"]["rounds"]] == [1]
 
 
 def test_the_evidence_names_noise_and_leaves_null_what_nobody_knows():

@@ -116,6 +116,16 @@ def test_a_metric_without_noise_is_not_down_weighted():
     np.testing.assert_array_equal(there.weights_Q, OBJECTIVE.weights_Q)
 
 
+def test_a_metric_that_is_nothing_but_noise_is_still_named_and_guarded():
+    rows = [row(p, p, float(s), seed=s) for p in (0.2, 0.5, 0.8) for s in range(2)]
+    for r in rows:  # seeds move the clear one a little
+        r["metrics"]["clear.bpb"] += 0.01 * r["seed"]
+    there = weighed(OBJECTIVE, told(rows), settings(down_weight="true"))
+    assert there.used == OBJECTIVE.used
+    assert abs(there.weights_Q[1] / there.weights_Q[0]) < 0.01
+    assert Signal.of(told(rows), there).below(2.0) == ("noisy.bpb",)
+
+
 def test_metrics_that_no_mixture_moves_leave_nothing_to_search_for():
     one = told([row(0.5, 1.0, 1.0), row(0.5, 1.1, 0.9, seed=1)])
     with pytest.raises(SearchError, match="left no metric: none varies over the mixtures"):

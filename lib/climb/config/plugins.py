@@ -44,14 +44,7 @@ def build(spec: Mapping[str, Any], protocol: type, **offered: Any) -> Any:
     use = spec.get("use")
     if not isinstance(use, str) or use.count(":") != 1:
         raise ConfigError(f"a plug-in needs `use: module:Class`; found {use!r} in {dict(spec)}")
-    module_name, class_name = use.split(":")
-    try:
-        cls = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"plug-in {use!r} cannot be imported: {error}") from error
-    frozen = getattr(getattr(cls, "__dataclass_params__", None), "frozen", False)
-    if not isinstance(cls, type) or not dataclasses.is_dataclass(cls) or not frozen:
-        raise ConfigError(f"plug-in {use!r} is not a frozen dataclass; every plug-in is one")
+    cls = _imported(use)
     known = [field.name for field in dataclasses.fields(cls)]
     fields = {key: value for key, value in offered.items() if key in known}
     fields |= {key: value for key, value in spec.items() if key != "use"}
@@ -66,6 +59,22 @@ def build(spec: Mapping[str, Any], protocol: type, **offered: Any) -> Any:
     if not isinstance(plugin, protocol):
         raise ConfigError(f"plug-in {use!r} is not a {protocol.__name__}: a method is missing")
     return plugin
+
+
+def _imported(use: str) -> type:
+    module_name, class_name = use.split(":")
+    try:
+        cls = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        missing = isinstance(error, ModuleNotFoundError) and error.name == module_name.split(".")[0]
+        hint = "; for a file of your own, name its folder (PYTHONPATH=. climb ...)"
+        raise ConfigError(
+            f"plug-in {use!r} cannot be imported: {error}{hint if missing else ''}"
+        ) from error
+    frozen = getattr(getattr(cls, "__dataclass_params__", None), "frozen", False)
+    if not isinstance(cls, type) or not dataclasses.is_dataclass(cls) or not frozen:
+        raise ConfigError(f"plug-in {use!r} is not a frozen dataclass; every plug-in is one")
+    return cls
 
 
 def _refuse_unknown(fields: Mapping[str, Any], known: list[str], use: str) -> None:

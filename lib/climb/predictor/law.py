@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import least_squares
 
 from climb.predictor import Array, Extra, JointPredict
@@ -139,7 +140,9 @@ class _Fit:
 
     task: _Task
     parameters_P: Array
-    covariance_PP: Array
+    root_PP: Array
+    """A root of the parameters' covariance: root @ root.T."""
+
     noise_T: Array
     """Variance that this fit assumed for each value."""
 
@@ -148,12 +151,6 @@ class _Fit:
 
     cost: float
     """Minus twice the log posterior, up to a constant."""
-
-    @property
-    def root_PP(self) -> Array:
-        """A root of the covariance: root @ root.T gives it back."""
-        root_PP: Array = np.linalg.cholesky(self.covariance_PP).astype(np.float64)
-        return root_PP
 
     @classmethod
     def start(cls, task: _Task, start_P: Array) -> _Fit:
@@ -180,19 +177,21 @@ class _Fit:
         found = least_squares(misses, start_P, jac=slopes, method="lm", max_nfev=task.law.max_steps)
         off_T, slope_TP = task.at_trials(found.x)
         curvature_PP = (slope_TP / noise_T[:, None]).T @ slope_TP + np.diag(width_P**-2.0)
-        covariance_PP = np.linalg.inv(curvature_PP).astype(np.float64)
+        lower_PP = cholesky(curvature_PP, lower=True)
+        root_PP = solve_triangular(lower_PP, np.eye(len(lower_PP)), lower=True).T
         # Parameters that the data decided, not the prior: they cost degrees of freedom.
-        decided = len(centre_P) - float((np.diag(covariance_PP) / width_P**2).sum())
-        freedom = max(len(noise_T) - decided, 1.0)
-        left = float(np.square(off_T - task.values_T).sum()) / freedom
-        left = max(left - float(task.known_T.mean()), _LEAST_NOISE)
+        decided = len(centre_P) - float((np.square(root_PP).sum(axis=1) / width_P**2).sum())
+        scale = len(noise_T) / max(len(noise_T) - decided, 1.0)
+        # Doubtful values may lie nearer than they claim; they must not speak for the sure ones.
+        share_T = noise_T**-2.0 / (noise_T**-2.0).sum()
+        left = float(share_T @ (scale * np.square(off_T - task.values_T) - task.known_T))
         cost = float(np.square(found.fun).sum() + np.log(noise_T).sum())
-        return cls(task, found.x, covariance_PP, noise_T, left, cost)
+        return cls(task, found.x, root_PP, noise_T, max(left, _LEAST_NOISE), cost)
 
     def held_out(self) -> Array:
         """What each value would be without itself, by the leverage that it has on its own fit."""
         mean_T, slope_TP = self.task.at_trials(self.parameters_P)
-        lever_T = np.einsum("tp,pq,tq->t", slope_TP, self.covariance_PP, slope_TP) / self.noise_T
+        lever_T = np.square(slope_TP @ self.root_PP).sum(axis=1) / self.noise_T
         off_T = (mean_T - self.task.values_T) / np.maximum(1.0 - lever_T, 0.05)
         return np.asarray(self.task.values_T + off_T)
 

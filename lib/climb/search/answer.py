@@ -16,7 +16,7 @@ from climb.search.explain import Effects, effects
 from climb.search.further import Further, further
 from climb.search.height import fitted
 from climb.search.rounds import kept_inside
-from climb.search.searcher import Problem
+from climb.search.searcher import Problem, ordered
 from climb.search.signal import Signal
 from climb.search.surrogate import Surrogate
 from climb.search.trials import Trials
@@ -86,15 +86,13 @@ def recommend(trials: Trials, problem: Problem) -> Recommendation:
         SearchError: fewer than 4 distinct mixtures.
         ComponentError: the searcher's answer is no mixture.
     """
-    assert trials.domains == problem.space.domains, "one order of domains for trials and set"
-    ordered, back_K = problem.by_name()
-    space, objective = ordered.space, ordered.wanted
-    known = trials.unanswered().reordered(np.argsort(back_K))
-    height = fitted(known, ordered)
+    known, by_name, back_K = ordered(trials, problem)
+    space, objective = by_name.space, by_name.wanted
+    height = fitted(known, by_name)
     surrogate = height.surrogate
-    best_K = kept_inside(ordered.searcher.answer(known, ordered), (len(back_K),), ordered)
-    held_out = judge(surrogate, known, ordered.predictor, ordered.cfg.seed)
-    calibration = held_out.calibration
+    best_K = kept_inside(by_name.searcher.answer(known, by_name), (len(back_K),), by_name)
+    held_out = judge(surrogate, known, by_name.predictor, by_name.cfg.seed)
+    calibration = held_out.score.calibration
     fixed_MK = np.stack([best_K, space.project(space.natural_K), space.uniform_K])
     predicted_M, claimed_M = surrogate.score(fixed_MK)
     mean_M, std_M = calibration.applied(predicted_M, claimed_M)
@@ -114,7 +112,7 @@ def recommend(trials: Trials, problem: Problem) -> Recommendation:
         len(surrogate.repeats.counts_D),
         effects(surrogate, space.domains, best_K, inflation).reordered(back_K),
         Signal.of(known, objective),
-        further(known, height, calibration, ordered),
+        further(known, height, calibration, by_name),
     )
 
 

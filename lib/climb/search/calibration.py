@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.optimize import minimize
 
+from climb.objective import Objective
 from climb.predictor import Predictor
 from climb.search.surrogate import Surrogate
 from climb.search.trials import Trials
@@ -30,7 +31,11 @@ decide how far off the others may be. Chosen on RegMix's training runs (DECISION
 _SCALE = float(stats.norm.ppf(0.95) / stats.t.ppf(0.95, _FREEDOM))
 """Of that t, so that 90 % of it lie where 90 % of a normal distribution with deviation 1 do."""
 
-_INFLATION = (0.1, 10.0)
+_LEVEL_SPREAD = 1.0
+"""Deviation of a normal prior on the logarithm of the level, about none. Where seed noise covers
+all errors, they say nothing about the level, and it must not fall to 0."""
+
+_INFLATION = (0.1, 1000.0)
 """Bounds of real error over claimed spread, and of what the trend makes of it."""
 
 
@@ -90,13 +95,14 @@ def _cost(
     """Minus the log posterior of level (its logarithm) and trend, and its gradient."""
     own_D = claimed_D * np.exp(2.0 * (parameters[0] + parameters[1] * place_D))
     variance_D = own_D + noise_D
-    square_D = square_D / (_SCALE**2 * variance_D)
-    cost = 0.5 * (np.log(variance_D) + (_FREEDOM + 1.0) * np.log1p(square_D / _FREEDOM)).sum()
-    pull_D = 1.0 - (_FREEDOM + 1.0) * square_D / (_FREEDOM + square_D)
+    ratio_D = square_D / (_SCALE**2 * variance_D)
+    cost = 0.5 * (np.log(variance_D) + (_FREEDOM + 1.0) * np.log1p(ratio_D / _FREEDOM)).sum()
+    pull_D = 1.0 - (_FREEDOM + 1.0) * ratio_D / (_FREEDOM + ratio_D)
     pull_D *= own_D / variance_D
-    prior = parameters[1] / _TREND_SPREAD
-    gradient = np.array([pull_D.sum(), pull_D @ place_D + prior / _TREND_SPREAD])
-    return float(cost + 0.5 * prior**2), gradient
+    spread = np.array([_LEVEL_SPREAD, _TREND_SPREAD])
+    prior = parameters / spread
+    gradient = np.array([pull_D.sum(), pull_D @ place_D]) + prior / spread
+    return float(cost + 0.5 * prior @ prior), gradient
 
 
 @dataclass(frozen=True)
@@ -143,39 +149,77 @@ class Calibration:
 
 
 @dataclass(frozen=True, eq=False)
-class HeldOut:
-    """Mixtures that were predicted by fits which had not seen them."""
+class Calibrated:
+    """A score that metrics make, and how far its predictions can be believed."""
 
     calibration: Calibration
-    """Of the score."""
+    weights_Q: Array
+    """What one unit more of each metric of the surrogate adds."""
 
-    quality: dict[str, float]
-    """Spearman correlation of predicted and measured by metric, and of the score as `score`."""
+    noise: float
+    """Standard deviation of one run over seeds; 0 where no mixture was run twice."""
+
+    inferred: float
+    """Without repeats, the noise that the fits infer: it is part of what was calibrated."""
 
     predicted_D: Array
     measured_D: Array
-    """The score of each."""
+    """The score of each mixture that was held out."""
+
+    @classmethod
+    def of(
+        cls, surrogate: Surrogate, held: tuple[Array, Array], view: Objective, trials: Trials
+    ) -> Self:
+        """Judge a score by mixtures that were held out.
+
+        Args:
+            surrogate: fitted to `trials`.
+            held: its mean and std of every metric of every mixture, while that was held out (D, Q).
+            view: the score; it weighs no metric that the surrogate does not know.
+            trials: with the seeds.
+        """
+        judged_D = surrogate.judged_D
+        means_DQ, stds_DQ = (part_DQ[judged_D] for part_DQ in held)
+        weights_Q = view.weights_Q[list(surrogate.objective.used)]
+        noise_D, noise = surrogate.noise_of(trials, view)
+        inferred = 0.0 if noise else surrogate.inferred_noise(view)
+        measured_D = surrogate.repeats.means_DQ[judged_D] @ weights_Q
+        mean_D, std_D = means_DQ @ weights_Q, np.hypot(stds_DQ @ np.abs(weights_Q), inferred)
+        calibration = Calibration.of(measured_D, mean_D, std_D, noise_D[judged_D])
+        return cls(calibration, weights_Q, noise, inferred, mean_D, measured_D)
+
+    def new_run(self, means_MQ: Array, stds_MQ: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation of what one new run of each mixture would measure, (M,)."""
+        mean_M = means_MQ @ self.weights_Q
+        std_M = np.hypot(stds_MQ @ np.abs(self.weights_Q), self.inferred)
+        return mean_M, self.calibration.new_run(mean_M, std_M, self.noise)
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Mixtures that were predicted by fits which had not seen them."""
+
+    score: Calibrated
+    quality: dict[str, float]
+    """Spearman correlation of predicted and measured by metric, and of the score as `score`."""
 
 
 def judge(surrogate: Surrogate, trials: Trials, predictor: Predictor, seed: int) -> HeldOut:
     """Hold mixtures out in turn: how the score's predictions came true, and the rank per metric."""
-    judged_D = surrogate.judged_D
-    means_DQ, stds_DQ = (held_DQ[judged_D] for held_DQ in surrogate.held_out(predictor, seed))
-    real_DQ = surrogate.repeats.means_DQ[judged_D]
-    names = [surrogate.objective.metric_names[q] for q in surrogate.objective.used]
-    quality = {name: _rank(means_DQ[:, q], real_DQ[:, q]) for q, name in enumerate(names)}
-    noise_D, noise = surrogate.noise_of(trials, surrogate.objective)
-    # Without repeats the noise that the fits infer is part of what held-out runs calibrate.
-    inferred = 0.0 if noise else surrogate.inferred_noise(surrogate.objective)
-    mean_D, std_D = surrogate.combine(means_DQ, stds_DQ)
-    real_D, noise_D = real_DQ @ surrogate.signs_Q, noise_D[judged_D]
-    calibration = Calibration.of(real_D, mean_D, np.hypot(std_D, inferred), noise_D)
-    return HeldOut(calibration, quality | {"score": calibration.rank}, mean_D, real_D)
+    held = surrogate.held_out(predictor, seed)
+    judged_D, used = surrogate.judged_D, surrogate.objective.used
+    means_DQ, real_DQ = held[0][judged_D], surrogate.repeats.means_DQ[judged_D]
+    quality = {
+        surrogate.objective.metric_names[name]: _rank(means_DQ[:, q], real_DQ[:, q])
+        for q, name in enumerate(used)
+    }
+    score = Calibrated.of(surrogate, held, surrogate.objective, trials)
+    return HeldOut(score, quality | {"score": score.calibration.rank})
 
 
 def _rank(predicted_D: Array, measured_D: Array) -> float:
     """Spearman correlation; NaN where either is constant."""
-    if np.ptp(measured_D) == 0.0 or not _vary(predicted_D):
+    if not _vary(measured_D) or not _vary(predicted_D):
         return float("nan")
     return float(stats.spearmanr(predicted_D, measured_D).statistic)
 

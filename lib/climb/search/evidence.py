@@ -12,13 +12,18 @@ import numpy as np
 from climb.errors import SearchError
 from climb.search.answer import Recommendation
 from climb.search.calibration import judge
-from climb.search.searcher import Problem
+from climb.search.searcher import Problem, ordered
 from climb.search.surrogate import Surrogate
 from climb.search.trials import Trials
 
 
 def evidence(trials: Trials, answer: Recommendation, problem: Problem) -> dict[str, Any]:
     """What a reader needs to believe an answer or not, as plain JSON values.
+
+    Args:
+        trials: what the answer was made from, and perhaps trials of the answer itself.
+        answer: what `recommend` said of them.
+        problem: as it was for the answer.
 
     Returns:
         `quality.rounds` (held-out Spearman per metric and of the score, from the trials up to that
@@ -30,7 +35,7 @@ def evidence(trials: Trials, answer: Recommendation, problem: Problem) -> dict[s
         one more round would be worth), `predicted` (the predictor's own view of the gain) and the
         number of trials.
     """
-    held_out = answer.held_out
+    score = answer.held_out.score
     wanted = problem.wanted
     noise = dict(zip(answer.metric_names, map(float, answer.noise_Q), strict=True))
     signal = answer.signal
@@ -38,7 +43,7 @@ def evidence(trials: Trials, answer: Recommendation, problem: Problem) -> dict[s
         "quality": {"rounds": quality_by_round(trials, answer, problem)},
         "cross_validated": [
             {"predicted": float(p), "measured": float(m)}
-            for p, m in zip(held_out.predicted_D, held_out.measured_D, strict=True)
+            for p, m in zip(score.predicted_D, score.measured_D, strict=True)
         ],
         "weighed": {wanted.metric_names[q]: float(wanted.weights_Q[q]) for q in wanted.used},
         "noise": _plain(noise),
@@ -58,8 +63,7 @@ def quality_by_round(
     trials: Trials, answer: Recommendation, problem: Problem
 ) -> list[dict[str, Any]]:
     """Held-out Spearman correlations of what could be fitted after each round."""
-    ordered, back_K = problem.by_name()
-    known = trials.unanswered().reordered(np.argsort(back_K))
+    known, by_name, _ = ordered(trials, problem)
     last = int(known.rounds_T.max())
     rounds = []
     for round_ in range(last + 1):
@@ -68,10 +72,10 @@ def quality_by_round(
             quality = answer.quality
         else:
             try:
-                surrogate = Surrogate.fit(earlier, ordered.wanted, ordered.predictor)
+                surrogate = Surrogate.fit(earlier, by_name.wanted, by_name.predictor)
             except SearchError:  # too few mixtures yet: no quality to speak of
                 continue
-            quality = judge(surrogate, earlier, ordered.predictor, ordered.cfg.seed).quality
+            quality = judge(surrogate, earlier, by_name.predictor, by_name.cfg.seed).quality
         rounds.append({"round": round_, "n_trials": len(earlier), "spearman": _plain(quality)})
     return rounds
 

@@ -126,7 +126,8 @@ def effects(
         surrogate: fitted; `domains` are its columns.
         domains: names of the K domains.
         weights_K: the mixture to step from.
-        inflation: real error over claimed spread there, as held-out mixtures show it.
+        inflation: real error over claimed spread of the score there, for every metric alike, as
+            held-out mixtures show it.
     """
     steps_KK = (1.0 - STEP) * weights_K + STEP * np.eye(len(weights_K))
     change_KQ = surrogate.means(steps_KK) - surrogate.means(weights_K[None])

@@ -1,6 +1,6 @@
 """What a further round would be worth, before it is trained.
 
-Axes: C candidates for the answer, N trials of the round, Q metrics, Z imagined outcomes.
+Axes: C candidates for the answer, N trials of the round, M both, Q metrics, Z imagined outcomes.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
 
 from climb.errors import SearchError
-from climb.predictor import JointPredict, Predict
-from climb.search.calibration import Calibration, judge
-from climb.search.height import Height, fitted
+from climb.predictor import JointPredict
+from climb.search.calibration import Calibration, Inflation, judge
+from climb.search.height import GUARDED, Height, fitted
 from climb.search.promising import around, climb_to_top, promising
 from climb.search.rounds import kept_inside
-from climb.search.searcher import STAGE_FURTHER, STAGE_PROPOSE, Problem
+from climb.search.searcher import STAGE_FURTHER, Problem, ordered
+from climb.search.surrogate import Surrogate
 from climb.search.trials import Trials
 
 Array = NDArray[np.float64]
@@ -37,8 +38,8 @@ class Further:
     """What a round that was not trained would be worth."""
 
     n_trials: int
-    worth: float
-    """Expected rise of the answer's true score."""
+    worth: float | None
+    """Expected rise of the answer's true score; None where the predictor cannot say."""
 
 
 def further(known: Trials, height: Height, calibration: Calibration, problem: Problem) -> Further:
@@ -47,8 +48,8 @@ def further(known: Trials, height: Height, calibration: Calibration, problem: Pr
     The knowledge gradient of a batch: the searcher proposes the round, the fitted predictors
     imagine its outcomes (prediction and seed noise), and every outcome moves the predicted scores
     of the candidates; the mean rise of the best is what the round is worth. Spreads are first
-    inflated to what held-out mixtures show. Predictors that know no covariance between mixtures
-    learn nothing about one from another here: then the worth is understated.
+    inflated to what held-out mixtures show. A predictor that knows no covariance between mixtures
+    does not know what one teaches about another: then nobody knows the worth.
 
     Args:
         known: trials with their domains in the order of their names, as in `problem`.
@@ -61,11 +62,10 @@ def further(known: Trials, height: Height, calibration: Calibration, problem: Pr
         1606.04414), here on a fixed set of candidates.
     """
     n = problem.cfg.trials_per_round[-1]
-    worth = _worth(known, n, height, calibration, problem)
-    return Further(n, worth)
+    return Further(n, _worth(known, n, height, calibration, problem))
 
 
-def worth_of_round(trials: Trials, round_: int, problem: Problem) -> float:
+def worth_of_round(trials: Trials, round_: int, problem: Problem) -> float | None:
     """What a configured round would be worth before it is trained; see `further`.
 
     It depends on the trials of earlier rounds alone, as the round's proposals do.
@@ -73,54 +73,58 @@ def worth_of_round(trials: Trials, round_: int, problem: Problem) -> float:
     Raises:
         SearchError: fewer than 4 distinct mixtures.
     """
-    ordered, back_K = problem.by_name()
-    known = trials.before(round_).unanswered().reordered(np.argsort(back_K))
-    height = fitted(known, ordered)
-    held_out = judge(height.surrogate, known, ordered.predictor, ordered.cfg.seed)
-    n = ordered.cfg.trials_per_round[round_]
-    return _worth(known, n, height, held_out.calibration, ordered)
+    known, by_name, _ = ordered(trials.before(round_), problem)
+    height = fitted(known, by_name)
+    held_out = judge(height.surrogate, known, by_name.predictor, by_name.cfg.seed)
+    n = by_name.cfg.trials_per_round[round_]
+    return _worth(known, n, height, held_out.score.calibration, by_name)
 
 
 def _worth(
     known: Trials, n: int, height: Height, calibration: Calibration, problem: Problem
-) -> float:
+) -> float | None:
+    surrogate, space = height.surrogate, problem.space
+    if not all(isinstance(predict, JointPredict) for predict in surrogate.predicts_Q):
+        return None
     next_round = int(known.rounds_T.max()) + 1
     try:
         asked_NK = problem.searcher.propose(known, next_round, n, problem)
     except SearchError:  # the set holds too few other mixtures: nothing is left to learn
         return 0.0
-    asked_NK = kept_inside(asked_NK, (n, len(problem.space.domains)), problem)
+    asked_NK = kept_inside(asked_NK, (n, len(space.domains)), problem)
     candidates_CK = _candidates(known, height, problem)
-    inflation_C = calibration.inflation.at(height.surrogate.mean(candidates_CK))
-    root_CX = inflation_C[:, None] * learned(height, candidates_CK, asked_NK)
-    normal_XZ = problem.random(STAGE_FURTHER).normal(size=(root_CX.shape[1], _OUTCOMES))
-    height_C = calibration.slope * height(candidates_CK)
-    risen_Z = (height_C[:, None] + root_CX @ normal_XZ).max(axis=0)
+    candidates_CK = candidates_CK[height(candidates_CK) > -GUARDED]
+    root_CN = learned(surrogate, candidates_CK, asked_NK, calibration.inflation)
+    normal_NZ = problem.random(STAGE_FURTHER).normal(size=(n, _OUTCOMES))
+    # Predictions count as far as they came true; what pulls towards natural is known exactly.
+    height_C = calibration.slope * surrogate.mean(candidates_CK) - space.penalty(candidates_CK)
+    risen_Z = (height_C[:, None] + root_CN @ normal_NZ).max(axis=0)
     return max(float(risen_Z.mean() - height_C.max()), 0.0)
 
 
-def learned(height: Height, candidates_CK: Array, asked_NK: Array) -> Array:
-    """A root of the covariance of how the candidates' predicted scores will move, (C, N * Q).
+def learned(
+    surrogate: Surrogate, candidates_CK: Array, asked_NK: Array, inflation: Inflation
+) -> Array:
+    """A root of the covariance of how the candidates' predicted scores will move, (C, N).
 
-    Metrics are learned about independently of each other.
+    Errors of metrics are taken as fully correlated, as `Surrogate.combine` takes them and as
+    `inflation` was measured.
     """
-    surrogate, n = height.surrogate, len(asked_NK)
+    every_MK = np.vstack([asked_NK, candidates_CK])
+    factor_M = inflation.at(surrogate.mean(every_MK))
+    n = len(asked_NK)
     noise_Q = np.nan_to_num(surrogate.repeats.noise_Q, nan=0.0)
-    roots = []
+    root_CN = np.zeros((len(candidates_CK), n))
     for predict, sign, noise in zip(surrogate.predicts_Q, surrogate.signs_Q, noise_Q, strict=True):
-        own = noise or (predict.noise if isinstance(predict, JointPredict) else 0.0)
-        covariance = _covariance(predict, np.vstack([asked_NK, candidates_CK]))
-        asked_NN = covariance[:n, :n]
+        assert isinstance(predict, JointPredict)
+        covariance_MM = predict.joint(every_MK)[1] * np.outer(factor_M, factor_M)
+        # What fits infer of noise is inflated with the rest; what repeats show is known.
+        own_N = np.full(n, noise) if noise else factor_M[:n] * predict.noise
+        asked_NN = covariance_MM[:n, :n]
         jitter = 1e-9 * float(np.trace(asked_NN)) / n + 1e-300
-        lower_NN = cholesky(asked_NN + np.diag(np.full(n, own**2 + jitter)), lower=True)
-        roots.append(sign * solve_triangular(lower_NN, covariance[:n, n:], lower=True).T)
-    return np.hstack(roots)
-
-
-def _covariance(predict: Predict, weights_MK: Array) -> Array:
-    if isinstance(predict, JointPredict):
-        return predict.joint(weights_MK)[1]
-    return np.diag(np.square(predict(weights_MK)[1]))
+        lower_NN = cholesky(asked_NN + np.diag(np.square(own_N) + jitter), lower=True)
+        root_CN += abs(sign) * solve_triangular(lower_NN, covariance_MM[:n, n:], lower=True).T
+    return root_CN
 
 
 def _candidates(known: Trials, height: Height, problem: Problem) -> Array:
@@ -129,7 +133,7 @@ def _candidates(known: Trials, height: Height, problem: Problem) -> Array:
     By the prediction alone all of them would lie around one top, where one outcome moves all
     alike and none overtakes another.
     """
-    random = problem.random(STAGE_PROPOSE, STAGE_FURTHER)
+    random = problem.random(STAGE_FURTHER, 1)
     drawn_NK = problem.draw(random, min(problem.cfg.candidates, 2_000))
     tops_SK = climb_to_top(drawn_NK, known, height, random)
     near_NK = around(tops_SK, problem.space, 1_000, random)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from climb.search.height import Height, fitted
 from climb.search.promising import climb_to_top
-from climb.search.searcher import STAGE_PARETO, Problem
+from climb.search.searcher import STAGE_PARETO, Problem, ordered
 from climb.search.trials import Trials
 
 Array = NDArray[np.float64]
@@ -36,11 +36,10 @@ def pareto(trials: Trials, n: int, problem: Problem) -> tuple[Array, Array]:
     Raises:
         SearchError: fewer than 4 distinct mixtures.
     """
-    ordered, back_K = problem.by_name()
-    known = trials.unanswered().reordered(np.argsort(back_K))
-    height = fitted(known, ordered)
-    random = ordered.random(STAGE_PARETO)
-    drawn_NK = ordered.draw(random, ordered.cfg.candidates)
+    known, by_name, back_K = ordered(trials, problem)
+    height = fitted(known, by_name)
+    random = by_name.random(STAGE_PARETO)
+    drawn_NK = by_name.draw(random, by_name.cfg.candidates)
     signs_Q = height.surrogate.signs_Q
     tops = [climb_to_top(drawn_NK, known, height, random)[0]]
     for share_Q in random.dirichlet(np.ones(len(signs_Q)), size=n - 1):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from climb.errors import SearchError
 from climb.mixture import FeasibleSet
 from climb.objective import Objective
 from climb.search.searcher import STAGE_ANSWER, STAGE_PROPOSE, Problem
@@ -111,6 +112,11 @@ class ClimbSearcher(RandomSearcher):
         pool_NK = self.pool(problem, random)
         score_N = _of_score(known, problem).mean(pool_NK)
         best = np.argsort(-score_N, kind="stable")[: max(n * n, 128)]
+        if len(best) < n:
+            raise SearchError(
+                f"search.candidates {len(pool_NK)} is less than the {n} mixtures of a round; "
+                "raise it"
+            )
         return np.asarray(pool_NK[random.choice(best, size=n, replace=False)])
 
     def answer(self, known: Trials, problem: Problem) -> Array:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from climb.errors import ConfigError
 from climb.mixture import FeasibleSet
 from climb.search.height import GUARDED, Height, fitted
 from climb.search.refine import refine
@@ -30,9 +31,10 @@ _NEAR_TIES = 500
 class PromisingSearcher:
     """Confidence bounds with diversity, on the simplex; the answer is the refined optimum.
 
-    The first mixture of a later round is the optimum of the predicted score. Each further one has
-    the highest mean + spread, where the spread shrinks near mixtures that are chosen already.
-    Candidates are the tops that were climbed to, mixtures around them, and plain draws.
+    The first mixture of a later round is the optimum of the predicted score, unless that was run.
+    Each further one has the highest mean + spread, where the spread shrinks near mixtures that are
+    chosen already. Candidates are the tops that were climbed to, mixtures around them, and plain
+    draws.
     """
 
     boldness: float = 1.0
@@ -44,6 +46,12 @@ class PromisingSearcher:
     ties: float = 0.0
     """The answer is the mean of all candidates that lie so many spreads of the difference, or less,
     under the best; 0: the best alone."""
+
+    def __post_init__(self) -> None:
+        if self.boldness < 0.0 or self.pick_from_top < 1 or self.ties < 0.0:
+            raise ConfigError(
+                f"{self}: boldness and ties must be at least 0, pick_from_top at least 1"
+            )
 
     def propose(self, known: Trials, round_: int, n: int, problem: Problem) -> Array:
         """Spread-out draws first; then what promises most."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from climb.errors import ComponentError, SearchError
 from climb.mixture import FeasibleSet
-from climb.search.searcher import STAGE_PROPOSE, Problem
+from climb.search.searcher import STAGE_PROPOSE, Problem, ordered
 from climb.search.trials import Trials
 
 Array = NDArray[np.float64]
@@ -53,27 +53,25 @@ def propose(trials: Trials, round_: int, problem: Problem) -> Array:
             f"round {round_} is not among the {len(per_round)} rounds of "
             f"search.trials_per_round {list(per_round)}"
         )
-    assert trials.domains == problem.space.domains, "one order of domains for trials and set"
-    ordered, back_K = problem.by_name()
-    known = trials.before(round_).unanswered().reordered(np.argsort(back_K))
+    known, by_name, back_K = ordered(trials.before(round_), problem)
     n = per_round[round_]
-    wanted_MK = problem.searcher.propose(known, round_, n, ordered)
-    return kept_inside(wanted_MK, (n, len(back_K)), ordered)[:, back_K]
+    wanted_MK = by_name.searcher.propose(known, round_, n, by_name)
+    return kept_inside(wanted_MK, (n, len(back_K)), by_name)[:, back_K]
 
 
 def kept_inside(wanted_MK: Array, shape: tuple[int, ...], problem: Problem) -> Array:
     """What a searcher returned, checked and moved into the feasible set.
 
     Raises:
-        ComponentError: another shape, or weights that are negative or not finite.
+        ComponentError: another shape, or weights that are negative, not finite, or all 0.
     """
     wanted = np.asarray(wanted_MK, dtype=np.float64)
     usable = wanted.shape == shape and np.isfinite(wanted).all() and bool((wanted >= 0.0).all())
-    if not usable:
+    if not usable or not (wanted.sum(axis=-1) > 0.0).all():
         raise ComponentError(
             f"the searcher {type(problem.searcher).__name__} returned an array of shape "
             f"{wanted.shape} for {shape}, the smallest weight {np.min(wanted, initial=0.0)}; "
-            "mixtures are finite and not negative"
+            "mixtures are finite, not negative, and not 0 everywhere"
         )
     return problem.space.project(wanted)
 

@@ -6,6 +6,7 @@ Axes: M mixtures, K domains.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
@@ -93,3 +94,15 @@ class Problem:
         return self.space.sample(
             random, n, concentration=self.cfg.concentration, temperature=self.cfg.temperature
         )
+
+
+@functools.lru_cache(maxsize=1)
+def ordered(trials: Trials, problem: Problem) -> tuple[Trials, Problem, NDArray[np.int64]]:
+    """Trials to learn from and problem, domains sorted by name, and the columns that lead back.
+
+    Trials of the answer are left out: measuring it must not change it. Equal arguments give the
+    same objects, so what was fitted to them is found again (`climb.search.height.fitted`).
+    """
+    assert trials.domains == problem.space.domains, "one order of domains for trials and set"
+    by_name, back_K = problem.by_name()
+    return trials.unanswered().reordered(np.argsort(back_K)), by_name, back_K

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
+_LEAST_SHARE = 1e-3
+"""Of a metric's weight: what down-weighting leaves at least."""
+
 
 @dataclass(frozen=True, eq=False)
 class Signal:
@@ -79,9 +82,11 @@ def weighed(objective: Objective, trials: Trials, cfg: SearchConfig) -> Objectiv
     if cfg.down_weight:
         low_Q = signal.ratio_Q < cfg.min_signal
         known_Q = np.where(low_Q, signal.ratio_Q, 0.0)
-        factor_Q *= np.where(low_Q, known_Q / (1.0 + known_Q), 1.0)
+        # At weight 0 a metric would be named, predicted and guarded no more.
+        share_Q = np.maximum(known_Q / (1.0 + known_Q), _LEAST_SHARE)
+        factor_Q *= np.where(low_Q, share_Q, 1.0)
+        if not signal.ratio_Q.any():
+            raise SearchError("search.down_weight left no metric: none varies over the mixtures")
     weights_Q = objective.weights_Q.copy()
     weights_Q[list(objective.used)] *= factor_Q
-    if not weights_Q.any():
-        raise SearchError("search.down_weight left no metric: none varies over the mixtures")
     return dataclasses.replace(objective, weights_Q=weights_Q)

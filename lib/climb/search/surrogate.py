@@ -44,7 +44,6 @@ class Surrogate:
 
         Raises:
             SearchError: fewer than 4 distinct mixtures.
-            ComponentError: the predictor answered with NaN or a wrong shape.
         """
         repeats = trials.repeats().columns(objective.used)
         if len(repeats.counts_D) < FEWEST:
@@ -66,7 +65,11 @@ class Surrogate:
         return here_D if here_D.sum() >= FEWEST else np.ones_like(here_D)
 
     def metrics(self, weights_MK: Array) -> tuple[Array, Array]:
-        """Mean and spread of every metric as the predictors say, shapes (M, Q)."""
+        """Mean and spread of every metric as the predictors say, shapes (M, Q).
+
+        Raises:
+            ComponentError: a predictor answered with a wrong shape, NaN, or a negative spread.
+        """
         answers = [_checked(predict, weights_MK) for predict in self.predicts_Q]
         means, stds = zip(*answers, strict=True)
         return np.stack(means, axis=1), np.stack(stds, axis=1)
@@ -166,11 +169,12 @@ def _fit(repeats: Repeats, rows: NDArray[np.int64], predictor: Predictor) -> tup
 
 def _checked(predict: Predict, weights_MK: Array) -> tuple[Array, Array]:
     mean_M, std_M = predict(weights_MK)
-    for name, values in (("mean", mean_M), ("std", std_M)):
-        if values.shape != (len(weights_MK),) or not np.isfinite(values).all():
+    for name, values, least in (("mean", mean_M, -np.inf), ("std", std_M, 0.0)):
+        wrong = ~(np.isfinite(values) & (values >= least))
+        if values.shape != (len(weights_MK),) or wrong.any():
             raise ComponentError(
-                f"the predictor's {name} has shape {values.shape} with "
-                f"{int((~np.isfinite(values)).sum())} values not finite for {len(weights_MK)} "
-                f"mixtures; it must have shape {(len(weights_MK),)} and be finite"
+                f"the predictor's {name} has shape {values.shape} with {int(wrong.sum())} values "
+                f"not finite or below {least:g} for {len(weights_MK)} mixtures; it must have shape "
+                f"{(len(weights_MK),)} and be finite"
             )
     return mean_M, std_M

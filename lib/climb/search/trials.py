@@ -21,6 +21,9 @@ Array = NDArray[np.float64]
 _SAME = 9
 """Decimals to which two mixtures must agree to be one: what a table or a CSV file keeps."""
 
+_ROUNDING = 1e-12
+"""Of a metric's size: what is less is no noise."""
+
 _PER_DOUBT = 2.0
 """Spreads of a metric over mixtures that a run lies off, per share of its text that is in doubt.
 Random mixtures lie 1.6 apart per share of text that they do not have in common, carried runs lay
@@ -136,6 +139,8 @@ class Trials:
         noise_Q = np.full(len(self.metric_names), np.nan)
         if freedom:
             noise_Q = np.sqrt(np.square(apart_TQ).sum(axis=0) / freedom)
+            # Seeds that agree to the last digit differ from their mean by rounding.
+            noise_Q[noise_Q <= _ROUNDING * np.abs(means_DQ).max(axis=0)] = 0.0
         doubt_D = self.doubt_T[first_D]
         return Repeats(self.weights_TK[first_D], means_DQ, counts_D, noise_Q, doubt_D)
 

@@ -193,6 +193,9 @@ def worthwhile(study: Study, round_: int, earlier: Sequence[Planned]) -> bool:
         return True
     trials = study.trials(earlier)
     worth = worth_of_round(trials, round_, study.scored(trials))
+    if worth is None:
+        say("search", f"search.stop_below {least:g}: this predictor cannot say, so no round stops")
+        return True
     if worth < least:
         say(
             "search",
