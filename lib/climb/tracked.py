@@ -9,9 +9,16 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from climb.errors import ConfigError, SearchError
+from climb.objective import Objective
 from climb.report.measured import objective_of, score_of
+from climb.search.signal import weighed
+from climb.search.trials import Trials
+
+if TYPE_CHECKING:
+    from climb.config.sections import SearchConfig
 
 COLUMNS = ("round", "seed", "seconds")
 """Columns of a trial that are metrics of its run.
@@ -50,12 +57,15 @@ class Answer:
     """Version of the table `mixtures`, so that MLflow keeps the answers of earlier versions."""
 
 
-def runs_of(rows: Sequence[Mapping[str, Any]], objective_text: str) -> list[Run]:
-    """A run per row of `trials`, all with the same keys; what a trial lacks is NaN."""
+def runs_of(rows: Sequence[Mapping[str, Any]], cfg: SearchConfig) -> list[Run]:
+    """A run per row of `trials`, all with the same keys; what a trial lacks is NaN.
+
+    Scores weigh metrics as the search does, which the trials of its first round may decide.
+    """
     domains = sorted({name for row in rows for name in row["weights"]})
     names = sorted({name for row in rows for name in row["metrics"] or {}})
     finished = [row["metrics"] for row in rows if row["status"] == "finished"]
-    objective = objective_of(objective_text, finished)
+    objective = objective_of(cfg.objective, finished, _weights(rows, domains, cfg))
     runs = []
     for row in rows:
         measured = row["metrics"] or {}
@@ -76,6 +86,22 @@ def runs_of(rows: Sequence[Mapping[str, Any]], objective_text: str) -> list[Run]
             )
         )
     return runs
+
+
+def _weights(
+    rows: Sequence[Mapping[str, Any]], domains: Sequence[str], cfg: SearchConfig
+) -> dict[str, float] | None:
+    """What one unit more of each metric adds to the score, where trials decide that."""
+    finished = [row for row in rows if row["status"] == "finished"]
+    if not finished or (cfg.scale == "raw" and not cfg.down_weight):
+        return None
+    names = sorted(set.intersection(*(set(row["metrics"]) for row in finished)))
+    try:
+        objective = Objective.parse(cfg.objective, names)
+        wanted = weighed(objective, Trials.from_rows(finished, domains, names), cfg)
+    except (ConfigError, SearchError):  # such a search has no answer either
+        return None
+    return {wanted.metric_names[q]: float(wanted.weights_Q[q]) for q in wanted.used}
 
 
 def answer_of(found: Mapping[str, Any], objective: str, versions: Mapping[str, Any]) -> Answer:

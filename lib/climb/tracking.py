@@ -125,7 +125,7 @@ def _mirror(store: Store, cfg: Config, uri: str) -> str | None:
         for row in store.rows(tables.TRIALS)
         if row["search"] == cfg.search.name or row["trial_id"] in answer.parts
     ]
-    runs = runs_of(rows, cfg.search.objective)
+    runs = runs_of(rows, cfg.search)
     with _quietly():
         from mlflow import MlflowClient
 
@@ -145,7 +145,7 @@ def _state(store: Store, cfg: Config, uri: str, report: Path) -> str:
         "uri": uri,
         "experiment": cfg.tracking.experiment,
         "search": cfg.search.name,
-        "objective": cfg.search.objective,
+        "objective": [cfg.search.objective, cfg.search.scale, cfg.search.down_weight],
         "trials": store.version(tables.TRIALS),
         "mixtures": store.version(tables.MIXTURES),
         "report": hashlib.sha256(report.read_bytes()).hexdigest() if report.exists() else None,

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 from climb.jobs import search, train
 
@@ -135,6 +136,28 @@ def test_the_larger_model_is_trained_once_per_mixture_and_seed(searched):
     version = store.version(tables.EVALUATIONS)
     assert train.run(store, cfg) == "0 models trained and measured, 6 known"
     assert store.version(tables.EVALUATIONS) == version
+
+
+def test_a_search_that_stops_early_with_scaled_metrics_stays_as_it_is_when_run_again(
+    spark, tmp_path
+):
+    cfg = settings(tmp_path)
+    scaled = {"scale": "noise", "stop_below": 1e9}
+    cfg = cfg.model_copy(update={"search": cfg.search.model_copy(update=scaled)})
+    store = open_store(spark, tmp_path, cfg)
+    assert search.run(store, cfg).startswith("12 trials trained, 0 known")  # the second round not
+    rows, before = store.rows(tables.TRIALS), answer(store)
+    assert {row["round"] for row in rows if row["method"] == "found"} == {1}
+    evidence = json.loads(before["found"]["evidence"])
+    repeats = {"natural": [], "uniform": []}
+    for row in rows:
+        if row["method"] in repeats:
+            repeats[row["method"]].append(row["metrics"]["quiz.bpb"])
+    noise = np.sqrt(np.mean([np.var(values, ddof=1) for values in repeats.values()]))
+    assert evidence["weighed"]["quiz.bpb"] == pytest.approx(-1.0 / noise)
+    store.replace(store.frame([], tables.MIXTURES), tables.MIXTURES, {}, "search = 'default'")
+    assert search.run(store, cfg).startswith("0 trials trained, 12 known")
+    assert answer(store) == before
 
 
 def test_a_proxy_that_diverges_is_a_failed_trial_and_the_search_goes_on(spark, tmp_path):

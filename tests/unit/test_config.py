@@ -111,7 +111,7 @@ def test_a_plugin_is_built_with_its_fields_converted():
     ("spec", "message"),
     [
         ({"name": "x"}, "use: module:Class"),
-        ({"use": "no.such.module:X"}, "cannot be imported"),
+        ({"use": "no.such.module:X"}, r"name its folder \(PYTHONPATH=\. climb"),
         ({"use": f"{__name__}:pytest"}, "not a frozen dataclass"),
         ({"use": HERE, "nam": "x"}, "did you mean 'name'"),
         ({"use": HERE, "name": "x", "qqqq": 1}, "its fields are"),

@@ -11,6 +11,7 @@ import pytest
 
 from climb import tables, tracking
 from climb.config import load
+from climb.tracked import runs_of
 from climb.tracking import how_to_open, mirror, tracking_uri
 
 
@@ -135,6 +136,20 @@ def test_every_trial_becomes_one_child_with_the_same_keys(store, cfg, client):
     assert [run.info.status for run in children] == ["FINISHED"] * 4 + ["FAILED"]
     assert math.isnan(children[4].data.metrics["score"])
     assert children[4].data.tags["climb.error"] == "loss became NaN"
+
+
+def test_scores_of_trials_weigh_metrics_as_the_search_does():
+    rows = [trial(i, round=0, metrics={"piqa.bpb": 2.0 + 0.1 * i}) for i in range(3)]
+    again = [trial(i + 3, round=0, seed=1, weights=rows[i]["weights"]) for i in range(3)]
+    rows += [row | {"metrics": {"piqa.bpb": 2.0 + 0.1 * i + 0.02}} for i, row in enumerate(again)]
+    plain, scaled = (
+        runs_of(rows, load(settings=["search.objective=piqa.bpb:min", f"search.scale={s}"]).search)
+        for s in ("raw", "noise")
+    )
+    noise = 0.02 / math.sqrt(2.0)
+    for one, other in zip(plain, scaled, strict=True):
+        assert one.metrics["score"] == pytest.approx(-one.metrics["metric.piqa.bpb"])
+        assert other.metrics["score"] == pytest.approx(one.metrics["score"] / noise)
 
 
 def test_nothing_is_logged_twice_and_only_new_trials_are_logged(store, cfg, client):

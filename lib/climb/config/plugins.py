@@ -50,7 +50,7 @@ def build(spec: Mapping[str, Any], protocol: type, **offered: Any) -> Any:
     fields |= {key: value for key, value in spec.items() if key != "use"}
     _refuse_unknown(fields, known, use)
     try:
-        plugin = TypeAdapter(cls).validate_python(fields)
+        plugin: Any = TypeAdapter(cls).validate_python(fields)
     except ValidationError as error:
         wrong = "; ".join(
             f"{'.'.join(map(str, e['loc'])) or 'value'}: {e['msg']}" for e in error.errors()
