@@ -219,6 +219,18 @@ def test_the_stack_leans_on_the_law_where_held_out_trials_cannot_tell():
     assert law > 0.95
 
 
+def test_the_less_trials_can_tell_the_more_the_stack_leans_on_the_law():
+    rng = np.random.default_rng(1)
+    truth_T, apart_T = rng.normal(size=40), 0.1 * rng.normal(size=40)
+    held_TP = np.stack([truth_T + apart_T, truth_T], axis=1)
+    shares = []
+    for noise in (0.01, 0.3, 3.0):  # the process is right, and less and less can be seen of it
+        values_T = truth_T + apart_T + noise * rng.permutation(np.tile([1.0, -1.0], 20))
+        shares.append(StackPredictor()._shares(held_TP, values_T)[0])
+    assert shares[0] > 0.9
+    assert max(shares[1:]) < 0.3
+
+
 def test_many_trials_are_held_out_without_fitting_them_again():
     rng = np.random.default_rng(0)
     weights_TK = rng.dirichlet(np.ones(3), size=40)

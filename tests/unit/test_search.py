@@ -189,6 +189,9 @@ def test_the_first_round_keeps_away_from_what_was_run_already():
 
     assert nearest(run_MK) == 0.0
     assert nearest(again_MK) > 0.1
+    # Runs carried from other domains stand before round 0, and the searcher sees them.
+    carried = told([row(w, round_=-1) for w in run_MK])
+    np.testing.assert_allclose(propose(carried, 0, problem()), again_MK)
 
 
 def test_equal_seeds_give_equal_bytes_and_other_seeds_other_mixtures():
