@@ -119,20 +119,7 @@ def test_noise_that_repeats_show_counts_before_what_the_fit_infers():
 
 def test_metrics_are_learned_about_together():
     """Their errors are taken as one, as the score's spread takes them."""
-    both = Trials.from_rows(
-        [
-            {
-                "round": 0,
-                "method": "proposal",
-                "seed": 0,
-                "weights": dict(zip(DOMAINS, map(float, w_K), strict=True)),
-                "metrics": {"x": 0.0, "y": 0.0},
-            }
-            for w_K in KNOWN.weights_TK
-        ],
-        DOMAINS,
-        ("x", "y"),
-    )
+    both = KNOWN.with_metrics(("x", "y"), np.zeros((len(KNOWN), 2)))
     plane = Plane(doubt=1.0, noise=0.1)
     roots = []
     for trials, text in ((KNOWN, "x:max"), (both, "x:max + y:max"), (both, "x:max + y:min")):
@@ -193,6 +180,12 @@ def test_what_breaks_a_guard_is_no_answer_and_a_pull_counts_whole_however_bad_th
     free = worth(steep, unsure)
     guarded = worth(steep, unsure, cfg=CFG.model_copy(update={"max_drop": 0.0}))
     assert 0.0 < guarded < free
+    # Two metrics that want opposite things: all but level ground is worse for one of them.
+    both = KNOWN.with_metrics(("x", "y"), np.zeros((len(KNOWN), 2)))
+    torn = Objective.parse("x:max + 0.5*y:min", ("x", "y"))
+    there = problem(steep, cfg=CFG.model_copy(update={"max_drop": 0.0}))
+    there = dataclasses.replace(there, objective=torn)
+    assert further(both, fitted(both, there), unsure, there).worth < 0.01 * free
     pulled = dataclasses.replace(SPACE, pull=100.0)
     assert worth(steep, unsure, space=pulled) < 0.01 * free
 
