@@ -30,7 +30,7 @@ class StackPredictor:
         (DECISIONS.md).
     """
 
-    share_spread: float = 0.12
+    share_spread: float = 0.15
     """How large the share of the process is expected to be: deviation of a normal prior about 0."""
 
     folds: int = 5
