@@ -209,10 +209,8 @@ def judge(surrogate: Surrogate, trials: Trials, predictor: Predictor, seed: int)
     held = surrogate.held_out(predictor, seed)
     judged_D, used = surrogate.judged_D, surrogate.objective.used
     means_DQ, real_DQ = held[0][judged_D], surrogate.repeats.means_DQ[judged_D]
-    quality = {
-        surrogate.objective.metric_names[name]: _rank(means_DQ[:, q], real_DQ[:, q])
-        for q, name in enumerate(used)
-    }
+    names = [surrogate.objective.metric_names[q] for q in used]
+    quality = {name: _rank(means_DQ[:, q], real_DQ[:, q]) for q, name in enumerate(names)}
     score = Calibrated.of(surrogate, held, surrogate.objective, trials)
     return HeldOut(score, quality | {"score": score.calibration.rank})
 
