@@ -128,14 +128,24 @@ def test_a_recommendation_is_a_table_a_json_file_and_advice(files):
     assert (told["verdict"] == "gain") == (told["gain"]["low"] > 0)
     assert 0.0 <= told["p_better"] <= 1.0
     assert told["noise"] == dict.fromkeys(WORLD.metric_names)
-    found_K = np.array([weights[d] for d in WORLD.space.domains])
-    assert WORLD.regret(found_K) < 0.4 * WORLD.regret(WORLD.space.uniform_K)
     epochs = {r["domain"]: float(r["epochs"]) for r in rows}
     tokens = dict(zip(WORLD.space.domains, WORLD.space.tokens_K.astype(int), strict=True))
     assert epochs == pytest.approx({d: weights[d] * 2e8 / tokens[d] for d in weights})
     for part in ("Over natural proportions", "Verdict", "How far to trust it", "Next:"):
         assert part in said
     assert "No mixture was run twice" in said
+
+
+def test_recommended_mixtures_are_much_better_than_uniform(files):
+    """One table of 24 noisy runs may mislead; six of them do not in the mean."""
+    runs, prior, out = files
+    left = []
+    for seed in range(6):
+        write(runs, HEADER, run_rows(24, seed))
+        recommend(runs, prior, out, CFG, MEAN)
+        weights = {r["domain"]: float(r["weight"]) for r in read(out)}
+        left.append(WORLD.regret(np.array([weights[d] for d in WORLD.space.domains])))
+    assert np.mean(left) < 0.2 * WORLD.regret(WORLD.space.uniform_K)
 
 
 def test_repeats_are_told_as_seed_noise(files):
