@@ -1,5 +1,5 @@
-# Two commands matter: `make demo` and `make test`. Both need Python 3.11 or 3.12, Java 17 or 21, and
-# make; everything else is fetched into .venv and .cache.
+# Start with `make demo` or `make test`. Both need make, Python 3.11 or 3.12, and Java 17 or 21;
+# everything else is downloaded to .venv and .cache.
 
 .DEFAULT_GOAL := help
 .PHONY: help setup java demo test check format lint types unit coverage bench bench-search lock clean
@@ -10,26 +10,26 @@ UV := $(BIN)/uv
 UV_VERSION := 0.13.9
 STAMP := $(VENV)/.set-up
 CODE := lib jobs tests demo benchmarks notebooks setup.py
-# The pure core: what decides. The rest is an edge to Spark, MLflow, a model or a person.
-CORE := lib/climb/*.py,lib/climb/config/*,lib/climb/predictor/*,lib/climb/search/*,lib/climb/ingest/*,lib/climb/quality/*
-EDGE := lib/climb/cli.py,lib/climb/doctor.py,lib/climb/run.py,lib/climb/tracking.py,lib/climb/progress.py
+# The pure core: code that computes results. The rest connects it to Spark, MLflow, models and users.
+CORE := lib/climb/*.py,lib/climb/config/*,lib/climb/dataset/*,lib/climb/domains/*,lib/climb/ingest/*,lib/climb/mixture/*,lib/climb/predictor/*,lib/climb/quality/*,lib/climb/runs/*,lib/climb/search/*,lib/climb/tracking/values.py,lib/climb/cli/preflight.py
+EDGE := lib/climb/progress.py
 
-# uv does not read pip's settings; who installs through a mirror has told pip.
+# uv does not read pip's settings, so the index of a mirror is passed on.
 ifdef PIP_INDEX_URL
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
 endif
 
-help: ## This list.
+help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
-setup: java $(STAMP) ## Set everything up in .venv; does nothing when nothing changed.
+setup: java $(STAMP) ## Install everything into .venv; does nothing if nothing has changed.
 
 $(STAMP): requirements.txt pyproject.toml setup.py conf/spark/local.conf Makefile
 	@python=; for p in $(PYTHON) python3.11 python3.12 python3; do \
 	  if $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; \
 	  then python=$$p; break; fi; done; \
 	if [ -z "$$python" ]; then \
-	  echo "climb needs Python 3.11 or 3.12 and found neither. Debian or Ubuntu: apt-get install -y" \
+	  echo "setup: Python 3.11 or 3.12 not found. Debian or Ubuntu: apt-get install -y" \
 	    "python3.11 python3.11-venv; macOS: brew install python@3.11; conda: conda create -n climb" \
 	    "python=3.11. Elsewhere: make PYTHON=/path/to/python3.11 setup"; exit 1; fi; \
 	test -x $(BIN)/python || $$python -m venv $(VENV)
@@ -42,34 +42,34 @@ $(STAMP): requirements.txt pyproject.toml setup.py conf/spark/local.conf Makefil
 	mkdir -p "$$spark/conf" && cp conf/spark/local.conf "$$spark/conf/spark-defaults.conf"; \
 	rm -f $(BIN)/spark-submit; \
 	printf '%s\n' '#!/bin/sh' \
-	  '# PySpark'"'"'s own script asks whichever python3 is first on the path where Spark is.' \
+	  '# PySpark'"'"'s own script uses the first python3 on the PATH to find Spark.' \
 	  "export SPARK_HOME='$$spark' PYSPARK_PYTHON=\"\$${PYSPARK_PYTHON:-$$(cd $(BIN) && pwd)/python}\"" \
 	  'exec "$$SPARK_HOME/bin/spark-submit" "$$@"' > $(BIN)/spark-submit; \
 	chmod +x $(BIN)/spark-submit
-	@echo "setup: fetching Delta's jar, which Spark asks for at every start"
+	@echo "setup: downloading Delta's jar, which Spark needs at every start"
 	@$(BIN)/python -c 'from climb.config import load; from climb.spark.session import start_session; \
 	  start_session(load().spark).stop()'
 	@touch $@
-	@echo "setup: done; . $(BIN)/activate puts climb and spark-submit on the path"
+	@echo "setup: done; . $(BIN)/activate puts climb and spark-submit on the PATH"
 
 java:
 	@python=; for p in $(BIN)/python $(PYTHON) python3.11 python3.12 python3; do \
 	  if $$p -c 0 2>/dev/null; then python=$$p; break; fi; done; \
-	check() { PYTHONPATH=lib $$python -m climb.doctor; }; \
+	check() { PYTHONPATH=lib $$python -m climb.cli.doctor; }; \
 	test -n "$$python" || exit 0; \
-	if said=$$(check); then exit 0; fi; echo "$$said"; \
+	if output=$$(check); then exit 0; fi; echo "$$output"; \
 	if [ -f /etc/debian_version ] && [ "$$(id -u)" = 0 ]; then \
-	  echo "setup: this is Debian and you are root: installing it"; \
+	  echo "setup: installing Java with apt-get (this is Debian, and you are root)"; \
 	  apt-get update -q && apt-get install -q -y openjdk-17-jre-headless && check; \
 	else exit 1; fi
 
-demo: setup ## The main job on 10,000 real documents: text in, a mixture with its evidence out.
+demo: setup ## Run all jobs on 10,000 real documents, and write the mixture and the report.
 	@$(BIN)/python demo/fetch.py
 	@$(BIN)/climb run --conf conf/demo.yaml
 
-test: setup format lint types ## Format, lint, types, and all tests, with coverage.
+test: setup format lint types ## Check format, lint and types, and run all tests with coverage.
 	@rm -f .coverage
-	@# Two at a time, a file each: whole runs in one process, everything else in the other.
+	@# Two processes, one test file each at a time: the end-to-end tests in one, the rest in the other.
 	@$(BIN)/python -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term --durations=10
 	@$(MAKE) --no-print-directory coverage
 
@@ -77,7 +77,7 @@ coverage:
 	@echo "coverage of the pure core (at least 95 %, lines and branches):"
 	@$(BIN)/coverage report --include='$(CORE)' --omit='$(EDGE)' --fail-under=95
 
-check: setup format lint types unit ## The quick part: format, lint, types, unit tests.
+check: setup format lint types unit ## The fast checks: format, lint, types, unit tests.
 
 format:
 	@$(BIN)/ruff format --check $(wildcard $(CODE))
@@ -91,15 +91,15 @@ types:
 unit:
 	@$(BIN)/python -m pytest tests/unit
 
-bench: setup ## Ratios against peers, in one run; writes benchmarks/RESULTS.md.
+bench: setup ## Compare with other methods; writes benchmarks/RESULTS.md.
 	@$(BIN)/python benchmarks/bench.py
 
-bench-search: setup ## The search's part of it: accuracy, regret of every peer, honesty, speed (an hour).
+bench-search: setup ## Only the benchmarks of the search: accuracy, regret, calibration, speed (an hour).
 	@$(BIN)/python benchmarks/bench.py search
 
-lock: setup ## Compile requirements.txt from pyproject.toml: pinned, hashed, naming no index.
+lock: setup ## Compile requirements.txt from pyproject.toml, with pinned versions and hashes.
 	@$(UV) pip compile -q pyproject.toml --extra spark --extra cpu --extra demo --extra dev \
 	  --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header -o requirements.txt
 
-clean: ## Remove what the demo wrote; keeps .venv and what was downloaded.
+clean: ## Remove the output of the demo; keeps .venv and downloads.
 	rm -rf climb-demo .cache/demo .coverage

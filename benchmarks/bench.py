@@ -1,72 +1,109 @@
-"""Run every benchmark, each in a process of its own, and write benchmarks/RESULTS.md.
+"""Run benchmarks, each in a process of its own, and write benchmarks/RESULTS.md.
 
-Absolute times depend on the machine; every figure with a bar is a ratio to a peer in the same run.
+    python benchmarks/bench.py                    # all of them
+    python benchmarks/bench.py search             # those of the search
+    python benchmarks/bench.py speed reuse        # these two
+    python benchmarks/bench.py --quick speed      # a tiny version that records nothing
+    python benchmarks/bench.py --render           # RESULTS.md from the recorded sections
+
+Every figure with a bar is a ratio to a peer in the same run, or has a wide margin: absolute times
+depend on the machine. A benchmark that fails or is skipped leaves its recorded section unchanged.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
-import platform
 import subprocess
 import sys
-from datetime import UTC, datetime
+import tempfile
 from pathlib import Path
 
-HERE = Path(__file__).parent
+from section import HERE, Section, from_json, render_results, to_json
+
 RESULTS = HERE / "RESULTS.md"
-PARTS = {
-    "embedders": "Embedders: speed and agreement with known sources",
-    "embedding": "Embedding through Spark / the same model's encode in one process",
-    "assignment": "Assignment pass / KMeansModel.transform",
-    "trials": "Trials through Spark / a plain loop over both cores",
-    "carry": "Runs carried into other domains / as many fresh runs",
-    "domains": "Clusters against known sources, junk that goes, good text that goes",
-    "demo": "The demo: seconds per stage and peak memory",
-    "accuracy": "Search: ranks of unseen published runs, and intervals",
-    "regret": "Search: regret of every searcher, simulated",
-    "null": "Search: gains claimed where there is none; limits broken",
-    "speed": "Search: seconds of a large proposal and of fits",
+SECTIONS = HERE / "results"
+NAMES = (
+    *("embedders", "embedding", "assignment", "trials", "domains", "demo"),
+    *("accuracy", "regret_blend_mean", "regret_blend_pile", "regret_trees_mean"),
+    *("regret_trees_pile", "null", "reuse", "speed"),
+)
+"""All sections in the order of the page. A name is that of its script, or starts with it."""
+
+SEARCH = NAMES[NAMES.index("accuracy") :]
+"""Sections of `make bench-search`. They use two processes of one thread each."""
+
+GROUPS = {
+    "search": SEARCH,
+    "regret": tuple(name for name in NAMES if name.startswith("regret_")),
 }
-SEARCH = ("accuracy", "regret", "null", "carry", "speed")
-"""Parts of `make bench-search`. They hold two processes of one thread each."""
 
 
 def main() -> int:
-    """Measure one after the other, since two at once would measure each other; 1 on a miss.
+    """Measure one after the other, because two at once would slow each other down.
 
-    The parts that are named (`search`: those of the search), or all; sections of the others stay as
-    they are.
+    Returns:
+        1 where a bar is missed or a benchmark fails, else 0.
     """
-    missed = []
-    wanted = SEARCH if sys.argv[1:] == ["search"] else sys.argv[1:] or PARTS
-    for part in wanted:
-        print(f"bench: {part}", flush=True)
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-        environment = os.environ | (threads if part in SEARCH else {})
-        command = [sys.executable, HERE / f"{part}.py"]
-        run = subprocess.run(
-            command, stdout=subprocess.PIPE, text=True, check=False, env=environment
-        )
-        text = run.stdout.strip()
-        if run.returncode:
-            missed.append(part)
-            text += f"\n\n**Bar missed, or failed** (exit {run.returncode})."
-        print(text, flush=True)
-        write(PARTS[part], text)
-    return int(bool(missed))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join((*NAMES, *GROUPS)))
+    parser.add_argument("--quick", action="store_true", help="tiny versions; records nothing")
+    parser.add_argument("--render", action="store_true", help="only write RESULTS.md")
+    args = parser.parse_args()
+    names = select_names(args.names)
+    if args.render:
+        write_results(RESULTS, SECTIONS)
+        return 0
+    succeeded = [run_benchmark(name, args.quick) for name in names]
+    return int(not all(succeeded))
 
 
-def write(title: str, text: str) -> None:
-    """Put one section into RESULTS.md."""
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
-    known = {}
-    if RESULTS.exists():
-        _, *sections = RESULTS.read_text().split("\n## ")
-        known = {section.split("\n", 1)[0]: section.split("\n", 1)[1] for section in sections}
-    known[title] = f"\n{text}\n\n({datetime.now(UTC):%Y-%m-%d}, {machine})\n"
-    ordered = [f"## {name}\n{known[name]}" for name in PARTS.values() if name in known]
-    head = "# Results\n\nWritten by `make bench`, section by section.\n\n"
-    RESULTS.write_text(head + "\n".join(ordered))
+def select_names(arguments: list[str]) -> list[str]:
+    """Sections of the command line, groups expanded; all sections where it names none."""
+    unknown = [name for name in arguments if name not in (*NAMES, *GROUPS)]
+    if unknown:
+        sys.exit(f"bench: no benchmark {unknown[0]!r}; there are {', '.join((*NAMES, *GROUPS))}")
+    return [name for text in arguments for name in GROUPS.get(text, (text,))] or list(NAMES)
+
+
+def build_command(name: str, quick: bool, output: Path) -> list[str]:
+    """The command line of one section; `regret_blend_mean` runs regret.py with two arguments."""
+    script, *arguments = name.split("_")
+    options = ["--quick"] if quick else ["--output", str(output)]
+    return [sys.executable, str(HERE / f"{script}.py"), *arguments, *options]
+
+
+def run_benchmark(name: str, quick: bool) -> bool:
+    """Run one benchmark and record what it writes; False on a missed bar or a failure."""
+    print(f"bench: {name}", flush=True)
+    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    environment = os.environ | (one_thread if name in SEARCH else {})
+    with tempfile.TemporaryDirectory() as scratch:
+        output = Path(scratch) / "section.json"
+        run = subprocess.run(build_command(name, quick, output), check=False, env=environment)
+        if output.is_file():
+            record(from_json(output.read_text()), RESULTS, SECTIONS)
+            return run.returncode == 0
+    if run.returncode:
+        print(f"bench: {name} failed with exit status {run.returncode}; nothing was recorded")
+    return run.returncode == 0
+
+
+def record(section: Section, results: Path, folder: Path) -> None:
+    """Keep one section, and write the page anew from all that are kept."""
+    folder.mkdir(exist_ok=True)
+    (folder / f"{section.name}.json").write_text(to_json(section))
+    write_results(results, folder)
+
+
+def write_results(results: Path, folder: Path) -> None:
+    """Write the page from the sections in a folder."""
+    files = {name: folder / f"{name}.json" for name in NAMES}
+    sections = [from_json(path.read_text()) for path in files.values() if path.is_file()]
+    not_measured = [name for name, path in files.items() if not path.is_file()]
+    results.write_text(render_results(sections, not_measured))
 
 
 if __name__ == "__main__":

@@ -1,20 +1,40 @@
-"""The demo's stages in seconds, and the peak memory of its driver with the JVM and all workers."""
+"""The demo's stages in seconds, and the peak memory of its driver with the JVM and all workers.
+
+    python benchmarks/demo.py
+
+Fetches the demo's data to .cache/demo if needed, and runs the demo in a temporary folder.
+"""
 
 from __future__ import annotations
 
+import argparse
 import re
-import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
+from section import HERE, Bar, Section, Table, run_section
+
 CLIMB = Path(sys.executable).parent / "climb"
+ROOT = HERE.parent
 STAGE = re.compile(r"^(\w+) +(.*)  \(([\d.]+) s\)$")
 BAR_GB = 8.0
+SECONDS_PER_SAMPLE = 0.5
+TARGETS = ".cache/demo/targets"
+QUICK = (
+    *("ingest.inputs=[.cache/demo/text/part-0.parquet]", "cluster.k=16", "prune.domains=4"),
+    f"proxy.targets=[{{name: piqa, kind: choices, search: {TARGETS}/piqa.search.jsonl.gz, "
+    f"report: {TARGETS}/piqa.report.jsonl.gz, limit: 20}}]",
+    *("proxy.base_tokens=20000", "search.trials_per_round=[5]", "search.candidates=200"),
+    *("search.target_tokens=200000", "search.replicates=2"),
+    *("train.base_tokens=20000", "train.tokens=20000", "train.seeds=2"),
+)
+"""Settings of the tiny version."""
 
 
-def rss_gb(root: int) -> float:
+def sum_rss_gb(root: int) -> float:
     """Resident memory of a process and all its descendants, in GB, as Linux counts it."""
     parents, sizes = {}, {}
     for status in Path("/proc").glob("[0-9]*/status"):
@@ -25,41 +45,52 @@ def rss_gb(root: int) -> float:
         pid = int(fields["Pid"])
         parents[pid], sizes[pid] = int(fields["PPid"]), int(fields.get("VmRSS", 0))
     family = {root}
-    while grown := {pid for pid, parent in parents.items() if parent in family} - family:
-        family |= grown
+    while children := {pid for pid, parent in parents.items() if parent in family} - family:
+        family |= children
     return sum(sizes.get(pid, 0) for pid in family) / 1e6
 
 
-def main() -> int:
-    """Run the demo from nothing, and print a table."""
-    if not Path(".cache/demo").is_dir():
-        subprocess.run([sys.executable, "demo/fetch.py"], check=True)
-    shutil.rmtree("climb-demo", ignore_errors=True)
+def run_demo(settings: tuple[str, ...]) -> tuple[str, float]:
+    """Run the demo from the start: its output, and its peak memory in GB."""
+    options = [part for setting in settings for part in ("--set", setting)]
     process = subprocess.Popen(
-        [CLIMB, "run", "--conf", "conf/demo.yaml"], stdout=subprocess.PIPE, text=True
+        [CLIMB, "run", "--conf", "conf/demo.yaml", *options],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
     )
-    peak, ended = [0.0], threading.Event()
+    samples, ended = [0.0], threading.Event()
 
-    def watch() -> None:
-        while not ended.wait(0.5):
-            peak[0] = max(peak[0], rss_gb(process.pid))
+    def sample_memory() -> None:
+        while not ended.wait(SECONDS_PER_SAMPLE):
+            samples.append(sum_rss_gb(process.pid))
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    out, _ = process.communicate()
+    sampler = threading.Thread(target=sample_memory)
+    sampler.start()
+    output, _ = process.communicate()
     ended.set()
-    watcher.join()
+    sampler.join()
     if process.returncode:
-        sys.exit(out)
-    print("| stage | seconds | what |\n|---|---|---|")
-    for line in out.splitlines():
-        if match := STAGE.match(line):
-            print(f"| {match[1]} | {match[3]} | {match[2]} |")
-    print(
-        f"\nPeak memory, JVM and workers included: **{peak[0]:.1f} GB** (bar: under {BAR_GB:.0f})"
+        sys.exit(f"the demo failed with exit status {process.returncode}:\n{output}")
+    return output, max(samples)
+
+
+def measure(args: argparse.Namespace) -> Section:
+    subprocess.run([sys.executable, "demo/fetch.py"], check=True, cwd=ROOT)
+    with tempfile.TemporaryDirectory() as scratch:
+        output, peak_gb = run_demo((f"storage.root={scratch}", *(QUICK if args.quick else ())))
+        output = output.replace(f"{scratch}/", "")
+    matches = [match for line in output.splitlines() if (match := STAGE.match(line))]
+    rows = tuple((match[1], match[3], match[2]) for match in matches)
+    return Section(
+        "demo",
+        "The demo: seconds per stage and peak memory",
+        tables=(Table(("stage", "seconds", "result"), rows),),
+        bars=(
+            Bar("peak memory in GB, JVM and workers included", peak_gb, at_most=BAR_GB, form=".1f"),
+        ),
     )
-    return int(peak[0] >= BAR_GB)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_section(measure)

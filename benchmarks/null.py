@@ -1,68 +1,79 @@
-"""How often a gain is claimed where there is none, and whether any proposal breaks a limit.
+"""How often a gain is claimed where there is none, and whether any proposal breaks a constraint.
 
-    python benchmarks/null.py
+    python benchmarks/bench.py null
 
-Null data: 64 of RegMix's runs whose losses were dealt anew over the mixtures, 40 times; nothing can
-be learned, so a gain is rarely claimed. Limits: 100,000 proposals (draws and projections of other
-mixtures) over 20 random feasible sets of 5 to 200 domains with caps, floors and groups.
+Null data: 64 of RegMix's runs with their losses permuted over the mixtures, 40 times. Nothing can
+be learned from them, so at most 2 claimed gains are allowed. Constraints: 100,000 proposals (draws
+and projections of other mixtures) over 20 random feasible sets of 5 to 200 domains with caps, lower
+bounds and groups.
 
 Axes: T runs, M mixtures, K domains.
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import multiprocessing
-import sys
 
 import numpy as np
-from regmix import feasible, published
+from regmix import build_feasible_set, load_published
+from section import Bar, Section, run_section
 
 from climb.config import load
 from climb.objective import Objective
-from climb.search import Problem, recommend
-from climb.testing.spaces import random_space
+from climb.search import Problem, SearchState, recommend
+from climb.testing.spaces import draw_feasible_set
 
-TIMES, RUNS, MOST = 40, 64, 2
+RUNS = 64
+DATA_SETS, MAX_CLAIMED = 40, 2
 SETS, DOMAINS, PROPOSALS = 20, (5, 200), 100_000
+QUICK_DATA_SETS, QUICK_SETS, QUICK_PROPOSALS = 2, 4, 400
 
 
-def claimed(seed: int) -> bool:
-    """Whether a gain over natural proportions is claimed on dealt data."""
+def claims_gain(seed: int) -> bool:
+    """Whether a gain over the natural mixture is claimed on permuted data."""
     random = np.random.default_rng(9000 + seed)
-    train = published("train")
-    trials = train.where(np.isin(np.arange(len(train)), random.permutation(len(train))[:RUNS]))
-    dealt_TQ = train.metrics_TQ[random.permutation(len(train))[:RUNS]]
-    trials = dataclasses.replace(trials, metrics_TQ=dealt_TQ)
-    wanted = Objective.parse("mean(*):min", trials.metric_names)
-    problem = Problem.of(feasible(trials.domains), wanted, load().search)
-    return recommend(trials, problem).verdict == "gain"
+    train = load_published("train")
+    trials = train.select(np.isin(np.arange(len(train)), random.permutation(len(train))[:RUNS]))
+    permuted_TQ = train.metrics_TQ[random.permutation(len(train))[:RUNS]]
+    trials = dataclasses.replace(trials, metrics_TQ=permuted_TQ)
+    objective = Objective.parse("mean(*):min", trials.metric_names)
+    space = build_feasible_set(trials.domains)
+    problem = Problem.from_config(space, objective, load().search)
+    return recommend(SearchState.from_trials(trials, problem)).verdict == "gain"
 
 
-def broken() -> int:
-    """Proposals outside their set."""
+def count_infeasible(sets: int, proposals: int) -> int:
+    """Proposals outside their feasible set."""
     random = np.random.default_rng(0)
-    n, outside = PROPOSALS // SETS, 0
-    for number, n_domains in enumerate(np.linspace(*DOMAINS, SETS).round().astype(int)):
-        space = random_space(int(n_domains), number)
+    n, outside = proposals // sets, 0
+    for number, n_domains in enumerate(np.linspace(*DOMAINS, sets).round().astype(int)):
+        space = draw_feasible_set(int(n_domains), number)
         drawn_MK = space.sample(random, n // 2, concentration=(0.1, 5.0), temperature=0.5)
         others_MK = space.project(random.dirichlet(np.full(n_domains, 0.3), size=n - n // 2))
         outside += int((~space.contains(np.vstack([drawn_MK, others_MK]))).sum())
     return outside
 
 
-def main() -> int:
-    """Both counts; 1 when a bar is missed."""
+def measure(args: argparse.Namespace) -> Section:
+    data_sets, sets, proposals = DATA_SETS, SETS, PROPOSALS
+    if args.quick:
+        data_sets, sets, proposals = QUICK_DATA_SETS, QUICK_SETS, QUICK_PROPOSALS
     with multiprocessing.get_context("fork").Pool(2) as pool:
-        n_claimed = sum(pool.map(claimed, range(TIMES), chunksize=1))
-    print(f"A gain was claimed on {n_claimed} of {TIMES} null data sets (bar: at most {MOST}).\n")
-    outside = broken()
-    print(
-        f"{outside} of {PROPOSALS:,} proposals over {SETS} random sets of {DOMAINS[0]} to "
-        f"{DOMAINS[1]} domains broke a limit (bar: 0)."
+        n_claimed = sum(pool.map(claims_gain, range(data_sets), chunksize=1))
+    outside = count_infeasible(sets, proposals)
+    return Section(
+        "null",
+        "Search: gains claimed on null data; proposals that break a constraint",
+        f"{data_sets} null data sets: {RUNS} of RegMix's runs with permuted losses. {proposals:,} "
+        f"proposals over {sets} random feasible sets of {DOMAINS[0]} to {DOMAINS[1]} domains.",
+        bars=(
+            Bar("null data sets with a claimed gain", n_claimed, at_most=MAX_CLAIMED, form=".0f"),
+            Bar("proposals that break a constraint", outside, at_most=0, form=".0f"),
+        ),
     )
-    return int(n_claimed > MOST or outside > 0)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_section(measure)

@@ -1,183 +1,263 @@
-"""How far every searcher's answer stays behind the best mixture, on surfaces that stand in for
-training.
+"""How far the recommendation of every searcher is from the best mixture, on simulated training.
 
-    python benchmarks/regret.py [SEEDS [SURFACE [TARGET]]]
+    python benchmarks/bench.py regret               # all four sections
+    python benchmarks/bench.py regret_trees_pile    # one: SURFACE_TARGET
+    python benchmarks/regret.py trees pile --seeds 5
 
-A surface per loss is fitted to all 768 published runs of RegMix (`regmix.Surface`); a trial is the
-surface and noise, 0.3 of the score's spread. Every searcher has the same caps and the same number
-of trials; ours spends six of its own on natural and uniform proportions. Regret: the score of the
-best feasible mixture, found on the surface itself, minus that of the answer, both without noise.
+A surface per loss is fitted to all 768 published runs of RegMix (`regmix.Surface`). A trial is the
+value of the surface plus noise, 0.3 of the score's standard deviation over mixtures. Every searcher
+has the same caps and the same number of trials; ours spends six of its own on replicates of the
+natural and the uniform mixture. Regret: the score of the best feasible mixture, found on the
+surface itself, minus that of the recommendation, both without noise.
 
 Axes: T trials, K domains, Q losses.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import multiprocessing
-import sys
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from regmix import TARGETS, Surface
+from section import Bar, Section, Table, run_section
 
 from climb.config import load
 from climb.objective import Objective
-from climb.search import Problem, Trials, anchors, propose
-from climb.search.rounds import kept_inside
-from climb.search.searcher import ordered
+from climb.search import Problem, SearchState, Trials, propose
+from climb.search.rounds import project_proposals
 
-SEEDS = 20
-KINDS = ("blend", "trees")
+Array = NDArray[np.float64]
+
+SEEDS = {"blend": 20, "trees": 5}
+TARGET_NAMES = {"mean": "mean of 13", "pile": "Pile-CC"}
 LIGHTGBM = {"use": "climb.predictor.lightgbm:LightGBMPredictor", "members": 2}
 CLIMB = LIGHTGBM | {"patience_within_held": False}
 REGMIX = CLIMB | {"depth": -1, "leaf_rows": 20, "l1": 0.0, "l2": 0.0}
 REGMIX |= {"held_share": 0.128, "patience": 3}
-"""As published, see `climb.predictor.lightgbm`. (`members` is only for a spread.)"""
+"""As published, see `climb.predictor.lightgbm`. (`members` only adds a standard deviation.)"""
+
+QUICK_SEEDS, QUICK_STEP, QUICK_CANDIDATES = 2, 8, 2_000
 
 
 @dataclass(frozen=True)
 class Entrant:
-    """A row of the table."""
+    """A row of the table: a searcher, its rounds, and replicates of each baseline."""
 
     name: str
     rounds: tuple[int, ...]
-    anchor_seeds: int = 0
+    replicates: int = 0
     settings: tuple[str, ...] = ()
 
     @property
     def n_trials(self) -> int:
-        """Trials in all."""
-        return sum(self.rounds) + 2 * self.anchor_seeds
+        """Trials in all, of which two mixtures are baselines."""
+        return sum(self.rounds) + 2 * self.replicates
 
 
-def peer(
+def define_peer(
     name: str, cls: str, rounds: tuple[int, ...], predictor: dict[str, object] | None = None
 ) -> Entrant:
     """A published searcher."""
-    settings = [f"search.searcher={{use: climb.search.peers:{cls}}}", "search.candidates=100000"]
+    settings = [
+        f"search.searcher={{use: climb.search.searchers.published:{cls}}}",
+        "search.candidates=100000",
+    ]
     if predictor:
         settings.append(f"search.predictor={json.dumps(predictor)}")
     return Entrant(name, rounds, 0, tuple(settings))
 
 
+OURS, PEER, PEER_TRIALS = "climb (default)", "RegMix", 112
 ENTRANTS = (
-    peer("natural", "NaturalSearcher", (4,)),
-    peer("uniform", "UniformSearcher", (4,)),
-    peer("best single domain", "SingleDomainSearcher", (17,)),
-    peer("best of random", "RandomSearcher", (112,)),
-    peer("RegMix", "RegMixSearcher", (112,), REGMIX),
-    peer("RegMix", "RegMixSearcher", (64,), REGMIX),
-    peer("CLIMB as the paper says", "ClimbSearcher", (64, 32, 16), CLIMB),
-    peer("NVIDIA's recipe", "NvidiaSearcher", (64, 32, 16), LIGHTGBM),
-    Entrant("climb (default)", (90, 16), 3),
+    define_peer("natural", "NaturalSearcher", (4,)),
+    define_peer("uniform", "UniformSearcher", (4,)),
+    define_peer("best single domain", "SingleDomainSearcher", (17,)),
+    define_peer("best of random", "RandomSearcher", (112,)),
+    define_peer(PEER, "RegMixSearcher", (112,), REGMIX),
+    define_peer(PEER, "RegMixSearcher", (64,), REGMIX),
+    define_peer("CLIMB as the paper says", "ClimbSearcher", (64, 32, 16), CLIMB),
+    define_peer("NVIDIA's recipe", "NvidiaSearcher", (64, 32, 16), LIGHTGBM),
+    Entrant(OURS, (90, 16), 3),
     Entrant("climb, one round", (106,), 3),
     Entrant("climb, CLIMB's rounds", (58, 32, 16), 3),
-    Entrant("climb (default)", (50, 8), 3),
-    Entrant("climb (default)", (19, 3), 3),
+    Entrant(OURS, (50, 8), 3),
+    Entrant(OURS, (19, 3), 3),
 )
 BARS = {
-    ("mean of 13", 112): 0.20,
-    ("mean of 13", 64): 0.35,
-    ("mean of 13", 28): 1.0,
-    ("Pile-CC", 112): 0.28,
-    ("Pile-CC", 64): 0.50,
-    ("Pile-CC", 28): 1.0,
+    ("mean", 112): 0.20,
+    ("mean", 64): 0.35,
+    ("mean", 28): 1.0,
+    ("pile", 112): 0.28,
+    ("pile", 64): 0.50,
+    ("pile", 28): 1.0,
 }
-"""Regret of the default over RegMix's at 112 trials."""
-
-_WORLD: dict[str, object] = {}
-"""What workers inherit: fitted surfaces hold functions, which cannot be sent."""
+"""Regret of the default over RegMix's at 112 trials, on the blend, by target and trials."""
 
 
-def searched(entrant: Entrant, seed: int) -> tuple[float, bool]:
-    """Regret of one search, and whether its answer had to be moved inside the caps."""
-    surface, objective = _WORLD["surface"], _WORLD["objective"]
-    assert isinstance(surface, Surface)
-    assert isinstance(objective, Objective)
-    rounds = list(entrant.rounds)
-    settings = [f"search.trials_per_round={rounds}", f"search.seed={seed}", *entrant.settings]
-    problem = Problem.of(surface.space, objective, load(settings=settings).search)
-    random = np.random.default_rng([seed, 1])
-    noise_Q, rows = surface.noise(objective), []
-    for round_ in range(len(rounds)):
-        known = Trials.from_rows(rows, surface.space.domains, surface.metric_names)
-        plan = [("proposal", w_K, 0) for w_K in propose(known, round_, problem)]
-        if round_ == 0:
-            plan += anchors(surface.space, entrant.anchor_seeds)
-        true_TQ = surface.losses(np.stack([w_K for _, w_K, _ in plan]))
-        measured_TQ = true_TQ + noise_Q * random.normal(size=true_TQ.shape)
-        rows += [
-            {
-                "round": round_,
-                "method": method,
-                "seed": n,
-                "weights": dict(zip(surface.space.domains, w_K.tolist(), strict=True)),
-                "metrics": dict(zip(surface.metric_names, measured_Q.tolist(), strict=True)),
-            }
-            for n, ((method, w_K, _), measured_Q) in enumerate(zip(plan, measured_TQ, strict=True))
-        ]
-    trials = Trials.from_rows(rows, surface.space.domains, surface.metric_names)
-    assert len(trials) == entrant.n_trials
-    known, by_name, back_K = ordered(trials, problem)
-    answer_K = by_name.searcher.answer(known, by_name)
-    inside_K = kept_inside(answer_K, (len(back_K),), by_name)[back_K]
-    both_2K = np.stack([np.asarray(_WORLD["best_K"]), inside_K])
-    best, here = objective.score(surface.losses(both_2K))
-    return float(best - here), not bool(by_name.space.contains(answer_K, 1e-3))
+@dataclass(frozen=True, eq=False)
+class Simulation:
+    """What every search of one section shares."""
 
+    surface: Surface
+    objective: Objective
+    best_K: Array
+    noise_Q: Array
+    extra_settings: tuple[str, ...]
 
-def measured(kind: str, target: str, seeds: int) -> dict[tuple[str, int], np.ndarray]:
-    """Regrets of every entrant on one surface; prints the table."""
-    surface = _WORLD["surface"]
-    assert isinstance(surface, Surface)
-    objective = Objective.parse(TARGETS[target], surface.metric_names)
-    _WORLD.update(objective=objective, best_K=surface.best(objective))
-    tasks = [(entrant, seed) for entrant in ENTRANTS for seed in range(seeds)]
-    with multiprocessing.get_context("fork").Pool(2) as pool:
-        found = pool.starmap(searched, tasks, chunksize=1)
-    regrets, moved = {}, {}
-    for (entrant, _), (regret, outside) in zip(tasks, found, strict=True):
-        key = (entrant.name, entrant.n_trials)
-        regrets.setdefault(key, []).append(regret)
-        moved.setdefault(key, []).append(outside)
-    regmix = float(np.mean(regrets["RegMix", 112]))
-    print(f"\n### {target}, surface: {kind}, {seeds} seeds\n")
-    print(
-        "| searcher | trials | regret, nats | (± standard error) | / RegMix's at 112 | over a cap |"
-    )
-    print("|---|---|---|---|---|---|")
-    for (name, n), values in regrets.items():
-        mean, error = np.mean(values), np.std(values, ddof=1) / np.sqrt(len(values))
-        print(
-            f"| {name} | {n} | {mean:.4f} | {error:.4f} | {mean / regmix:.2f} "
-            f"| {np.mean(moved[name, n]):.0%} |",
-            flush=True,
+    @classmethod
+    def build(cls, kind: str, target: str, quick: bool) -> Simulation:
+        """Fit the surface, and find its best mixture."""
+        surface = Surface(kind, QUICK_STEP if quick else 1)
+        objective = Objective.parse(TARGETS[TARGET_NAMES[target]], surface.metric_names)
+        extra = (f"search.candidates={QUICK_CANDIDATES}",) if quick else ()
+        best_K = surface.find_best(objective, 1 if quick else 4)
+        return cls(surface, objective, best_K, surface.compute_noise(objective), extra)
+
+    def build_problem(self, entrant: Entrant, seed: int) -> Problem:
+        """The search of one entrant."""
+        settings = [f"search.trials_per_round={list(entrant.rounds)}", f"search.seed={seed}"]
+        settings += [*entrant.settings, *self.extra_settings]
+        return Problem.from_config(
+            self.surface.space, self.objective, load(settings=settings).search
         )
-    return {key: np.array(values) for key, values in regrets.items()}
 
-
-def main() -> int:
-    """Both surfaces, both targets; 1 when the default misses a bar on the blend."""
-    seeds = int(sys.argv[1]) if len(sys.argv) > 1 else SEEDS
-    missed = 0
-    for kind in sys.argv[2:3] or KINDS:
-        _WORLD["surface"] = Surface(kind)
-        for target in sys.argv[3:4] or TARGETS:
-            regrets = measured(kind, target, seeds)
-            regmix = float(regrets["RegMix", 112].mean())
-            for (named, n), bar in BARS.items():
-                if named != target:
-                    continue
-                ratio = float(regrets["climb (default)", n].mean()) / regmix
-                held = ratio <= bar
-                missed += kind == "blend" and not held
-                print(
-                    f"\n{target}, {n} trials: {ratio:.2f} of RegMix's regret at 112 trials "
-                    f"(bar {bar:g} on the blend): {'held' if held else 'missed'}"
+    def search(self, entrant: Entrant, seed: int) -> Trials:
+        """The trials of one search, round by round; baselines join the first round."""
+        surface, problem = self.surface, self.build_problem(entrant, seed)
+        random = np.random.default_rng([seed, 1])
+        trials = Trials.from_rows([], surface.space.domains, surface.metric_names)
+        rows: list[dict[str, object]] = []
+        for round_ in range(len(entrant.rounds)):
+            mixtures = [("proposal", w_K) for w_K in propose(trials, round_, problem)]
+            if round_ == 0:
+                mixtures += [
+                    (baseline.name, baseline.make_mixture(surface.space))
+                    for baseline in problem.baselines
+                    for _ in range(entrant.replicates)
+                ]
+            true_TQ = surface.losses(np.stack([w_K for _, w_K in mixtures]))
+            measured_TQ = true_TQ + self.noise_Q * random.normal(size=true_TQ.shape)
+            rows += [
+                {
+                    "round": round_,
+                    "method": method,
+                    "seed": n,
+                    "weights": dict(zip(surface.space.domains, w_K.tolist(), strict=True)),
+                    "metrics": dict(zip(surface.metric_names, losses_Q.tolist(), strict=True)),
+                }
+                for n, ((method, w_K), losses_Q) in enumerate(
+                    zip(mixtures, measured_TQ, strict=True)
                 )
-    return int(missed > 0)
+            ]
+            trials = Trials.from_rows(rows, surface.space.domains, surface.metric_names)
+        assert len(trials) == entrant.n_trials
+        return trials
+
+    def compute_regret(self, entrant: Entrant, seed: int) -> tuple[float, bool]:
+        """Regret of one search, and whether its recommendation was outside the feasible set."""
+        trials, problem = self.search(entrant, seed), self.build_problem(entrant, seed)
+        state = SearchState.from_trials(trials, problem)
+        mixture_K = state.problem.searcher.recommend(state)
+        feasible_K = project_proposals(mixture_K, (len(mixture_K),), state.problem)
+        pair_2K = np.stack([self.best_K, feasible_K[state.restore_K]])
+        best, recommended = self.objective.score(self.surface.losses(pair_2K))
+        is_outside = not bool(state.problem.space.contains(mixture_K, 1e-3))
+        return float(best - recommended), is_outside
+
+
+_SIMULATION: list[Simulation] = []
+"""Inherited by forked workers, because fitted surfaces contain functions and cannot be pickled."""
+
+
+def _run_task(entrant: Entrant, seed: int) -> tuple[float, bool]:
+    return _SIMULATION[0].compute_regret(entrant, seed)
+
+
+@dataclass(frozen=True)
+class Regret:
+    """Mean regret of a row in nats, its standard error, and the share of infeasible mixtures."""
+
+    mean: float
+    std_error: float
+    infeasible: float
+
+    def divide_by(self, other: Regret) -> tuple[float, float]:
+        """The ratio of two means, and its standard error by the delta method."""
+        ratio = self.mean / other.mean
+        relative = np.hypot(self.std_error / self.mean, other.std_error / other.mean)
+        return ratio, float(ratio * relative)
+
+
+def run_searches(entrants: tuple[Entrant, ...], seeds: int) -> dict[tuple[str, int], Regret]:
+    """All searches, two at a time, by name and number of trials."""
+    tasks = [(entrant, seed) for entrant in entrants for seed in range(seeds)]
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        outcomes = pool.starmap(_run_task, tasks, chunksize=1)
+    regrets = {}
+    for i, entrant in enumerate(entrants):
+        values, infeasible = np.array(outcomes[i * seeds : (i + 1) * seeds]).T
+        std_error = float(np.std(values, ddof=1) / np.sqrt(seeds))
+        key = (entrant.name, entrant.n_trials)
+        regrets[key] = Regret(float(values.mean()), std_error, float(infeasible.mean()))
+    return regrets
+
+
+def tabulate(regrets: dict[tuple[str, int], Regret]) -> Table:
+    """One row for each entrant."""
+    peer = regrets[PEER, PEER_TRIALS]
+    rows = []
+    for (name, n), regret in regrets.items():
+        figures = (f"{regret.mean:.4f}", f"{regret.std_error:.4f}")
+        ratio = f"{regret.divide_by(peer)[0]:.2f}"
+        rows.append((name, str(n), *figures, ratio, f"{regret.infeasible:.0%}"))
+    columns = ("searcher", "trials", "regret, nats", "standard error")
+    return Table((*columns, "/ RegMix's at 112", "over a cap"), tuple(rows))
+
+
+def compare_with_peer(
+    surface: str, target: str, regrets: dict[tuple[str, int], Regret]
+) -> tuple[tuple[Bar, ...], tuple[str, ...]]:
+    """Regret of the default over RegMix's at 112 trials: bars on the blend, else notes."""
+    bars, notes = [], []
+    for (name, n), regret in regrets.items():
+        if name != OURS:
+            continue
+        ratio, std_error = regret.divide_by(regrets[PEER, PEER_TRIALS])
+        title = f"regret of climb at {n} trials / RegMix's at {PEER_TRIALS}"
+        if surface == "blend":
+            bar = BARS[target, n]
+            bars.append(Bar(title, ratio, at_most=bar, std_error=std_error))
+        else:
+            notes.append(f"{title}: {ratio:.3f} (standard error {std_error:.3f}).")
+    return tuple(bars), tuple(notes)
+
+
+def measure(args: argparse.Namespace) -> Section:
+    target, seeds = TARGET_NAMES[args.target], args.seeds or SEEDS[args.surface]
+    entrants = ENTRANTS
+    if args.quick:
+        seeds, entrants = QUICK_SEEDS, (ENTRANTS[0], ENTRANTS[4], ENTRANTS[-1])
+    _SIMULATION[:] = [Simulation.build(args.surface, args.target, args.quick)]
+    regrets = run_searches(entrants, seeds)
+    bars, notes = compare_with_peer(args.surface, args.target, regrets)
+    return Section(
+        f"regret_{args.surface}_{args.target}",
+        f"Search: simulated regret of every searcher, {target}, surface: {args.surface}",
+        f"Mean over {seeds} seeds. Over a cap: share of searches whose recommendation was outside "
+        "the feasible set before its projection. Bars apply to the surface `blend` only.",
+        (tabulate(regrets),),
+        bars,
+        notes,
+    )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    parser = argparse.ArgumentParser()
+    parser.add_argument("surface", choices=list(SEEDS))
+    parser.add_argument("target", choices=list(TARGET_NAMES))
+    parser.add_argument("--seeds", type=int, help="default: 20 on blend, 5 on trees")
+    run_section(measure, parser)

@@ -1,4 +1,4 @@
-"""Where the folder of shared corpora is, and samples of it that are the same on every machine."""
+"""The folder of shared corpora, and samples of it that are the same on every machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 JUNK = "lowq_"
-"""Corpora whose name begins so are junk, by the word of who collected them."""
+"""Prefix of the corpora that their collectors call junk."""
 
 MINILM = {
     "use": "climb.embed.sentence:SentenceEmbedder",
@@ -23,14 +23,14 @@ MINILM = {
 
 
 def shared_data() -> Path:
-    """The folder; where it is absent, the benchmark ends well and says so."""
+    """The folder. Where it does not exist, the benchmark prints so and exits with status 0."""
     if not DATA.is_dir():
-        print(f"skipped: needs the folder of shared data at {DATA}")
+        print(f"skipped: this benchmark reads the shared data folder, and {DATA} does not exist")
         sys.exit(0)
     return DATA
 
 
-def corpus(per_file: int) -> tuple[list[str], np.ndarray, list[str]]:
+def sample_corpora(per_file: int) -> tuple[list[str], np.ndarray, list[str]]:
     """Some documents of every corpus, lowest hash of the id first.
 
     Returns:
@@ -41,12 +41,12 @@ def corpus(per_file: int) -> tuple[list[str], np.ndarray, list[str]]:
     rows: list[tuple[str, str, str]] = []
     for file in sorted((shared_data() / "corpus").glob("*.parquet")):
         table = pq.read_table(file, columns=["id", "text", "source"]).to_pydict()
-        found = zip(table["id"], table["text"], table["source"], strict=True)
-        rows += sorted(found, key=lambda row: digest(row[0]))[:per_file]
+        documents = zip(table["id"], table["text"], table["source"], strict=True)
+        rows += sorted(documents, key=lambda row: hash_id(row[0]))[:per_file]
     ids, texts, sources = map(list, zip(*rows, strict=True))
     return texts, np.array(sources), [str(i) for i in ids]
 
 
-def digest(key: object) -> str:
+def hash_id(key: object) -> str:
     """A stable hash of an id."""
     return hashlib.sha256(str(key).encode()).hexdigest()

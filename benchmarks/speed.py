@@ -1,6 +1,6 @@
-"""What a large proposal costs, and what fits cost: seconds on this machine, one thread.
+"""Seconds of a large proposal and of fits on this machine, one thread.
 
-    python benchmarks/speed.py
+    python benchmarks/bench.py speed
 
 Bars: `propose` for 100 domains, 20 metrics and 200 runs in 120 s; a fit of RegMix's 13 metrics on
 112 runs of 17 domains in 60 s for the default, and in 5 s for XGBoost.
@@ -8,61 +8,76 @@ Bars: `propose` for 100 domains, 20 metrics and 200 runs in 120 s; a fit of RegM
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 from collections.abc import Callable
 
 import numpy as np
-from regmix import published
+from regmix import load_published
+from section import Bar, Section, run_section
 
 from climb.config import build, load
 from climb.objective import Objective
 from climb.predictor import Predictor
-from climb.search import Problem, Trials, propose
-from climb.search.surrogate import Surrogate
+from climb.search import Problem, Surrogate, Trials, propose
 from climb.testing.world import PlantedWorld
 
 FITS = {
     "default": (load().search.predictor, 60.0),
-    "XGBoost": ({"use": "climb.predictor.xgb:XGBoostPredictor"}, 5.0),
+    "XGBoost": ({"use": "climb.predictor.xgboost:XGBoostPredictor"}, 5.0),
 }
+"""Specification and bar in seconds."""
+
+FIT_RUNS, QUICK_FIT_RUNS = 112, 24
+SIZE, QUICK_SIZE = (100, 20, 200), (8, 2, 24)
+"""Domains, metrics and runs of the proposal."""
+
+PROPOSAL_BAR = 120.0
 
 
-def seconds(task: Callable[[], object]) -> float:
+def measure_seconds(task: Callable[[], object]) -> float:
     """Wall time."""
     start = time.perf_counter()
     task()
     return time.perf_counter() - start
 
 
-def proposal() -> Callable[[], object]:
-    """A proposal of 16 mixtures from 200 runs, ready to be timed."""
-    world = PlantedWorld.of(100, 20, 0.3, 0)
-    settings = ["search.trials_per_round=[200, 16]"]
-    problem = Problem.of(world.space, world.objective, load(settings=settings).search)
-    nothing = Trials.from_rows([], world.space.domains, ())
-    asked_MK = propose(nothing, 0, problem)
-    trials = world.trials([world.trial(w_K, 0, "proposal", 0) for w_K in asked_MK])
+def prepare_proposal(n_domains: int, n_metrics: int, n_runs: int) -> Callable[[], object]:
+    """A proposal of 16 mixtures from n_runs runs, ready to be timed."""
+    world = PlantedWorld.build(n_domains, n_metrics, 0.3, 0)
+    settings = [f"search.trials_per_round=[{n_runs}, 16]"]
+    problem = Problem.from_config(world.space, world.objective, load(settings=settings).search)
+    no_trials = Trials.from_rows([], world.space.domains, ())
+    first_MK = propose(no_trials, 0, problem)
+    trials = world.make_trials([world.make_row(w_K, 0, "proposal", 0) for w_K in first_MK])
     return lambda: propose(trials, 1, problem)
 
 
-def main() -> int:
-    """Print the seconds; 1 when a bar is missed."""
-    train = published("train")
-    rows = np.random.default_rng(0).permutation(len(train))[:112]
-    some = train.where(np.isin(np.arange(len(train)), rows))
-    every = Objective.parse("mean(*):min", some.metric_names)
-    missed = 0
+def measure(args: argparse.Namespace) -> Section:
+    n_fit = QUICK_FIT_RUNS if args.quick else FIT_RUNS
+    n_domains, n_metrics, n_runs = QUICK_SIZE if args.quick else SIZE
+    train = load_published("train")
+    rows = np.random.default_rng(0).permutation(len(train))[:n_fit]
+    trials = train.select(np.isin(np.arange(len(train)), rows))
+    objective = Objective.parse("mean(*):min", trials.metric_names)
+    bars = []
     for name, (spec, bar) in FITS.items():
         predictor: Predictor = build(spec, Predictor)
-        spent = seconds(lambda predictor=predictor: Surrogate.fit(some, every, predictor))
-        missed += spent > bar
-        print(f"* {name}: 13 metrics on 112 runs fitted in {spent:.1f} s (bar {bar:g} s)")
-    spent = seconds(proposal())
-    missed += spent > 120.0
-    print(f"* propose, 100 domains, 20 metrics, 200 runs: {spent:.1f} s (bar 120 s)")
-    return int(missed > 0)
+        seconds = measure_seconds(
+            lambda predictor=predictor: Surrogate.fit(trials, objective, predictor)
+        )
+        title = f"{name}: fit of {len(trials.metric_names)} metrics on {n_fit} runs"
+        bars.append(Bar(title, seconds, at_most=bar, form=".1f"))
+    seconds = measure_seconds(prepare_proposal(n_domains, n_metrics, n_runs))
+    title = f"propose: {n_domains} domains, {n_metrics} metrics, {n_runs} runs"
+    bars.append(Bar(title, seconds, at_most=PROPOSAL_BAR, form=".1f"))
+    return Section(
+        "speed",
+        "Search: seconds of a large proposal and of fits",
+        "Wall time in seconds, one thread.",
+        bars=tuple(bars),
+    )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_section(measure)

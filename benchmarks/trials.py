@@ -1,13 +1,15 @@
 """Trials through Spark against the same trials in a plain loop over two processes.
 
-Bar: at least 0.9 of the plain loop's speed. Spark's side commits a row of the table `trials` as
-each trial ends, as the search does; the plain loop keeps nothing.
+    python benchmarks/trials.py
+
+Bar: at least 0.9 of the plain loop's speed. Spark's side commits a row of the table `trials` at the
+end of each trial, as the search does; the plain loop stores nothing.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -16,33 +18,35 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+from section import Bar, Section, run_section
 
 from climb import tables
 from climb.config import load
 from climb.proxy import ProxyRun
 from climb.proxy.llama import LlamaProxy
+from climb.spark.delta.store import Store
 from climb.spark.session import start_session
-from climb.spark.store import Store
-from climb.spark.trials import train_all, train_one
-from climb.tokenizer import train_json
+from climb.spark.training.trials import train_one, train_runs
+from climb.tokenizer import train_bpe
 
-TRIALS, SLOTS, REPEATS, BAR = 6, 2, 3, 0.9
-TOKENS = 200_000
+SLOTS, BAR = 2, 0.9
+TRIALS, TOKENS, REPEATS = 6, 200_000, 3
+QUICK_TRIALS, QUICK_TOKENS, QUICK_REPEATS = 2, 20_000, 1
 N_IDS = 512
-"""Fewer than the tokenizer of the made-up words has."""
+"""Token ids in the shards; fewer than the vocabulary of the tokenizer."""
+
 PROXY = LlamaProxy(hidden=96, layers=2, heads=2, sequence=128, batch=16, learning_rate=8e-3)
 
 
-def runs(folder: Path) -> list[tuple[str, ProxyRun]]:
-    """Trials on two domains of random tokens, from random weights."""
+def prepare_runs(folder: Path, n: int, tokens: int) -> list[tuple[str, ProxyRun]]:
+    """n trials on two domains of random tokens, from random weights."""
     rng = np.random.default_rng(0)
     words = [f"word{i}" for i in range(500)]
     (folder / "tokenizer.json").write_text(
-        train_json([" ".join(rng.choice(words, 50)) for _ in range(500)], 1024)
+        train_bpe([" ".join(rng.choice(words, 50)) for _ in range(500)], 1024)
     )
     for name in ("a", "b"):
-        np.save(folder / f"{name}.npy", rng.integers(0, N_IDS, TOKENS, dtype=np.uint16))
-    weights = np.linspace(0.1, 0.9, TRIALS)
+        np.save(folder / f"{name}.npy", rng.integers(0, N_IDS, tokens, dtype=np.uint16))
     return [
         (
             f"trial-{i}",
@@ -50,7 +54,7 @@ def runs(folder: Path) -> list[tuple[str, ProxyRun]]:
                 weights={"a": float(w), "b": float(1 - w)},
                 shards={name: str(folder / f"{name}.npy") for name in ("a", "b")},
                 tokenizer=str(folder / "tokenizer.json"),
-                n_tokens=TOKENS,
+                n_tokens=tokens,
                 seed=0,
                 start=None,
                 save=None,
@@ -58,55 +62,65 @@ def runs(folder: Path) -> list[tuple[str, ProxyRun]]:
                 checkpoint_steps=1_000,
             ),
         )
-        for i, w in enumerate(weights)
+        for i, w in enumerate(np.linspace(0.1, 0.9, n))
     ]
 
 
-def plain(pool: ProcessPoolExecutor, todo: Sequence[tuple[str, ProxyRun]]) -> float:
-    """Seconds of a loop over two processes that have the libraries loaded already."""
-    began = time.monotonic()
-    done = [pool.submit(train_one, PROXY, name, run) for name, run in todo]
-    assert all(future.result().status == "finished" for future in done)
-    return time.monotonic() - began
+def time_plain_loop(pool: ProcessPoolExecutor, runs: Sequence[tuple[str, ProxyRun]]) -> float:
+    """Seconds of a loop over two processes that have already imported the libraries."""
+    start = time.monotonic()
+    futures = [pool.submit(train_one, PROXY, name, run) for name, run in runs]
+    assert all(future.result().status == "finished" for future in futures)
+    return time.monotonic() - start
 
 
-def through_spark(store: Store, todo: Sequence[tuple[str, ProxyRun]]) -> float:
+def time_spark(store: Store, runs: Sequence[tuple[str, ProxyRun]]) -> float:
     """Seconds of the same trials as one-task jobs, each with its row committed."""
-    began = time.monotonic()
-    for outcome in train_all(store.session, PROXY, todo, SLOTS):
+    start = time.monotonic()
+    for outcome in train_runs(store.session, PROXY, runs, SLOTS):
         assert outcome.status == "finished"
         row = dict.fromkeys(tables.TRIALS.column_names) | {
-            "trial_id": f"{outcome.name} {began}",
+            "trial_id": f"{outcome.name} {start}",
             "metrics": outcome.metrics,
             "seconds": outcome.seconds,
         }
-        store.append(store.frame([row], tables.TRIALS), tables.TRIALS)
-    return time.monotonic() - began
+        store.append(store.create_frame([row], tables.TRIALS), tables.TRIALS)
+    return time.monotonic() - start
 
 
-def main() -> int:
-    """Measure, interleaved, and print; 1 where the bar is missed."""
+def measure(args: argparse.Namespace) -> Section:
+    n, tokens, repeats = TRIALS, TOKENS, REPEATS
+    if args.quick:
+        n, tokens, repeats = QUICK_TRIALS, QUICK_TOKENS, QUICK_REPEATS
     session = start_session(load().spark)
     ratios = []
     with (
         tempfile.TemporaryDirectory() as folder,
         ProcessPoolExecutor(SLOTS, mp_context=get_context("spawn")) as pool,
     ):
-        todo = runs(Path(folder))
+        runs = prepare_runs(Path(folder), n, tokens)
         store = Store(session, load(settings=[f"storage.root={folder}/out"]).storage)
-        through_spark(store, todo[:SLOTS])  # warm both sides
-        plain(pool, todo[:SLOTS])
-        for _ in range(REPEATS):
-            ours = through_spark(store, todo)
-            ratios.append(plain(pool, todo) / ours)
+        time_spark(store, runs[:SLOTS])  # an uncounted run of both sides
+        time_plain_loop(pool, runs[:SLOTS])
+        for _ in range(repeats):
+            seconds = time_spark(store, runs)
+            ratios.append(time_plain_loop(pool, runs) / seconds)
     session.stop()
-    print(
-        f"{TRIALS} trials of {TOKENS:,} tokens, {SLOTS} at a time, {REPEATS} interleaved repeats: "
-        f"speed through Spark / plain loop **{statistics.median(ratios):.2f}** "
-        f"({min(ratios):.2f} to {max(ratios):.2f}); bar {BAR}"
+    return Section(
+        "trials",
+        "Trials through Spark against a plain loop over both cores",
+        f"{n} trials of {tokens:,} tokens, {SLOTS} at a time, {repeats} interleaved repeats.",
+        bars=(
+            Bar(
+                "speed through Spark / speed of the plain loop, median",
+                statistics.median(ratios),
+                at_least=BAR,
+                form=".2f",
+            ),
+        ),
+        notes=(f"Range of the ratio: {min(ratios):.2f} to {max(ratios):.2f}.",),
     )
-    return int(statistics.median(ratios) < BAR)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_section(measure)

@@ -1,1 +1,1 @@
-"""The jobs: each reads some tables, calls the library, writes some tables."""
+"""The jobs: each reads tables, calls the library, and writes tables."""

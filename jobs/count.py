@@ -1,23 +1,23 @@
-"""Count every document's tokens, with the tokenizer that the proxies use.
+"""Count the tokens of every document, with the tokenizer of the proxies.
 
 documents -> tokenizers, tokens
 
-Rerun it at any time: a tokenizer is trained once, and what it has counted is skipped.
+Rerun it at any time: the tokenizer is trained once, and counted documents are skipped.
 """
 
-from climb import tables, tokenizer
+from climb import tables
+from climb.cli.start import main
 from climb.config import Config
-from climb.run import main
-from climb.spark.steps import append_missing
-from climb.spark.store import Store
-from climb.spark.tokens import count_tokens, ensure_tokenizer
+from climb.spark.corpus.append import append_missing
+from climb.spark.corpus.count import count_tokens, ensure_tokenizer
+from climb.spark.delta.store import Store
 
 
 def run(store: Store, cfg: Config) -> str:
-    """Train or load the tokenizer, and count what it has not counted yet."""
+    """Train or load the tokenizer, and count the documents that have no count yet."""
     json = ensure_tokenizer(store, cfg)
-    recipe = tokenizer.recipe(cfg.count)
-    new, known = append_missing(
+    recipe = cfg.count.recipe
+    new, existing = append_missing(
         store,
         store.read(tables.DOCUMENTS),
         tables.TOKENS,
@@ -25,7 +25,7 @@ def run(store: Store, cfg: Config) -> str:
         cfg.storage.commit_documents,
         lambda documents: count_tokens(documents, json, recipe),
     )
-    return f"{new:,} documents counted, {known:,} known ({recipe})"
+    return f"{new:,} documents counted, {existing:,} already counted ({recipe})"
 
 
 if __name__ == "__main__":

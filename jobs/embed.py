@@ -2,25 +2,25 @@
 
 documents -> embeddings
 
-Rerun it at any time: what this embedder has already embedded is skipped.
+Rerun it at any time: documents that this embedder has embedded are skipped.
 """
 
 from pyspark.sql import functions as F
 
 from climb import tables
+from climb.cli.start import main
 from climb.config import Config, recipe_of
-from climb.embed import embedder_of
-from climb.run import main
-from climb.spark.embed import embed_documents
-from climb.spark.steps import append_missing
-from climb.spark.store import Store
+from climb.embed import build_embedder
+from climb.spark.corpus.append import append_missing
+from climb.spark.corpus.embed import embed_documents
+from climb.spark.delta.store import Store
 
 
 def run(store: Store, cfg: Config) -> str:
-    """Embed the documents that this embedder has not seen yet."""
-    embedder = embedder_of(cfg.embed)
+    """Embed the documents that have no embedding of this embedder yet."""
+    embedder = build_embedder(cfg.embed)
     recipe = recipe_of(embedder)
-    new, known = append_missing(
+    new, existing = append_missing(
         store,
         store.read(tables.DOCUMENTS),
         tables.EMBEDDINGS,
@@ -28,9 +28,12 @@ def run(store: Store, cfg: Config) -> str:
         cfg.storage.commit_documents,
         lambda documents: embed_documents(documents, embedder),
     )
-    made = store.read(tables.EMBEDDINGS).where(F.col("recipe") == recipe)
-    without = made.where(F.col("embedding").isNull()).count()
-    return f"{new:,} documents embedded, {known:,} known, {without:,} without a vector ({recipe})"
+    embeddings = store.read(tables.EMBEDDINGS).where(F.col("recipe") == recipe)
+    n_null = embeddings.where(F.col("embedding").isNull()).count()
+    return (
+        f"{new:,} documents embedded, {existing:,} already embedded, "
+        f"{n_null:,} without a vector ({recipe})"
+    )
 
 
 if __name__ == "__main__":

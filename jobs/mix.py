@@ -1,38 +1,45 @@
-"""Write the mixed dataset: the wanted tokens of every domain, to within one document.
+"""Write the mixed dataset: the planned tokens of every domain, to within one document.
 
 mixtures, documents, tokens, assignments, clusters -> corpus
 
-Rerun it at any time: rows and export stay while what they are made from stays.
+Rerun it at any time: rows and export stay unless one of their inputs has changed.
 """
 
 from climb import tables
+from climb.cli.start import main
 from climb.config import Config
-from climb.datacard import manifest
-from climb.limits import Limits
-from climb.run import main
-from climb.spark.export import export, exported_from
-from climb.spark.mix import mix_inputs, mixed, mixture, plan, written
-from climb.spark.store import Store
+from climb.dataset.card import build_manifest
+from climb.spark.corpus.export import export, read_export_inputs
+from climb.spark.corpus.mix import (
+    count_corpus,
+    describe_mix_inputs,
+    plan_quotas,
+    read_recommendation,
+    select_documents,
+)
+from climb.spark.delta.store import Store
 
 
 def run(store: Store, cfg: Config) -> str:
-    """Mix by the weights that the search found, and export the result."""
-    weights, total = mixture(store, cfg)
-    inputs = mix_inputs(store, cfg, weights, total)
-    place = cfg.mix.export or store.folder("mixed")
-    exported = exported_from(store, place) == inputs
-    current = store.is_current(tables.CORPUS, inputs)
-    if current and exported:
-        return f"{total:,} tokens up to date in {place}"
-    shares = plan(store, weights, total, Limits.of(cfg.search))
-    if not current:
-        store.replace(mixed(store, cfg, shares), tables.CORPUS, inputs)
-    versions = inputs["read"] | {t.name: store.version(t) for t in (tables.MIXTURES, tables.CORPUS)}
-    made = manifest(cfg.search.name, shares, written(store), inputs, versions)
-    export(store, place, made)
+    """Select documents by the recommended weights, and export the dataset."""
+    weights, n_tokens = read_recommendation(store, cfg)
+    inputs = describe_mix_inputs(store, cfg, weights, n_tokens)
+    path = cfg.mix.export or store.locate_folder("mixed")
+    is_exported = read_export_inputs(store, path) == inputs
+    is_current = store.history.is_current(tables.CORPUS, inputs)
+    if is_current and is_exported:
+        return f"{n_tokens:,} tokens up to date in {path}"
+    quotas = plan_quotas(store, weights, n_tokens, cfg.search.mixture_constraints)
+    if not is_current:
+        store.replace(select_documents(store, cfg, quotas), tables.CORPUS, inputs)
+    versions = dict(inputs["read"])
+    for table in (tables.MIXTURES, tables.CORPUS):
+        versions[table.name] = store.history.read_version(table)
+    manifest = build_manifest(cfg.search.name, quotas, count_corpus(store), inputs, versions)
+    export(store, path, manifest)
     return (
-        f"{made['tokens']:,} of {total:,} wanted tokens in {made['rows']:,} rows of "
-        f"{len(shares)} domains; dataset in {place}"
+        f"{manifest['tokens']:,} of {n_tokens:,} planned tokens in {manifest['rows']:,} rows of "
+        f"{len(quotas)} domains; dataset in {path}"
     )
 
 

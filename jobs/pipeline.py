@@ -2,10 +2,10 @@
 
 ingest -> count -> embed -> score -> cluster -> prune -> pack -> search -> mix -> train -> report
 
-Rerun it at any time: every job does only what is missing.
+Rerun it at any time: every job computes only what is missing.
 """
 
-from climb.run import PIPELINE, main_of, named
+from climb.cli.start import PIPELINE, import_jobs, run_script
 
 if __name__ == "__main__":
-    main_of(named(PIPELINE))
+    run_script(import_jobs(PIPELINE))

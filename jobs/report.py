@@ -1,4 +1,4 @@
-"""Write the report: the answer, how sure it is, and what it stands on, in one HTML file.
+"""Write the report: the recommendation, its evidence and its uncertainty, in one HTML file.
 
 documents, rejected, tokenizers, clusters, domains, shards, trials, mixtures, corpus,
 evaluations -> report.html
@@ -8,26 +8,35 @@ Rerun it at any time: equal tables give equal bytes, and an equal file is not wr
 
 from pathlib import Path
 
+from climb.cli.start import main
 from climb.config import Config
-from climb.files import write_if_other
-from climb.report import figures, render
-from climb.run import main
-from climb.spark.report import read_report
-from climb.spark.store import Store
-from climb.tracking import mirror
+from climb.files import write_if_changed
+from climb.report import draw_figures, render
+from climb.spark.delta.store import Store
+from climb.spark.results.report import read_report
+from climb.spark.results.summary import summarize
+from climb.tracking.client import mirror
+from climb.tracking.uri import format_open_command
 
 
 def run(store: Store, cfg: Config) -> str:
-    """Render the tables, write what differs from what is there, and mirror the runs to MLflow."""
+    """Render the tables, write what changed, mirror the runs to MLflow, and summarize."""
     data = read_report(store, cfg)
     page = render(data).encode("utf-8", errors="replace")
-    path = Path(cfg.report.path) if cfg.report.path else store.files("report.html")
-    written = write_if_other(path, page)
-    for name, drawing in figures(data).items():
-        write_if_other(store.files("figures") / f"{name}.svg", drawing.encode())
+    path = Path(cfg.report.path) if cfg.report.path else store.locate_file("report.html")
+    written = write_if_changed(path, page)
+    for name, figure in draw_figures(data).items():
+        write_if_changed(store.locate_file("figures") / f"{name}.svg", figure.encode())
     tracked = mirror(store, cfg)
     done = f"{path} {f'written, {len(page) // 1024} kB' if written else 'is up to date'}"
-    return "; ".join(part for part in (done, tracked) if part)
+    locations = {
+        "tables": store.cfg.catalog or store.locate_folder("tables"),
+        "dataset": cfg.mix.export or store.locate_folder("mixed"),
+        "report": str(path),
+        "MLflow": format_open_command(cfg),
+    }
+    first = "; ".join(part for part in (done, tracked) if part)
+    return f"{first}\n{summarize(data, locations)}"
 
 
 if __name__ == "__main__":

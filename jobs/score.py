@@ -2,26 +2,26 @@
 
 documents -> scores
 
-Rerun it at any time: what a scorer has already scored is skipped.
+Rerun it at any time: documents that a scorer has scored are skipped.
 """
 
 from functools import partial
 
 from climb import tables
+from climb.cli.start import main
 from climb.config import Config, recipe_of
-from climb.run import main
-from climb.spark.score import build_scorers, score_documents
-from climb.spark.steps import append_missing
-from climb.spark.store import Store
+from climb.spark.corpus.append import append_missing
+from climb.spark.corpus.score import build_scorers, score_documents
+from climb.spark.delta.store import Store
 
 
 def run(store: Store, cfg: Config) -> str:
-    """Score the documents that each scorer has not seen yet."""
+    """Score the documents that have no score of a scorer yet."""
     documents = store.read(tables.DOCUMENTS)
-    done = []
+    lines = []
     for scorer in build_scorers(cfg.score.scorers):
         recipe = recipe_of(scorer)
-        new, known = append_missing(
+        new, existing = append_missing(
             store,
             documents,
             tables.SCORES,
@@ -29,8 +29,9 @@ def run(store: Store, cfg: Config) -> str:
             cfg.storage.commit_documents,
             partial(score_documents, scorer=scorer),
         )
-        done.append(f"{', '.join(scorer.names)}: {new:,} scored, {known:,} known ({recipe})")
-    return "; ".join(done) or "no scorers configured"
+        names = ", ".join(scorer.names)
+        lines.append(f"{names}: {new:,} scored, {existing:,} already scored ({recipe})")
+    return "; ".join(lines) or "no scorers configured"
 
 
 if __name__ == "__main__":

@@ -1,37 +1,39 @@
-"""Search the mixture: propose, train proxies, fit, again, and say how sure the answer is.
+"""Search the mixture: propose, train proxies, fit, repeat, and recommend with an interval.
 
 domains, shards, lineage, tokenizers -> trials, mixtures
 
-Rerun it at any time: a trial that is recorded is never trained again.
+Rerun it at any time: a recorded trial is never trained again.
 """
 
 from climb import tables
+from climb.cli.start import main
 from climb.config import Config
-from climb.run import main
-from climb.spark.search import mixture_rows, open_study, search
-from climb.spark.store import Store
-from climb.tracking import mirror
+from climb.spark.delta.store import Store
+from climb.spark.training.search import mixture_rows, search
+from climb.spark.training.study import open_study
+from climb.tracking.client import mirror
 
 
 def run(store: Store, cfg: Config) -> str:
-    """Run all rounds, and write the found mixture beside natural and uniform."""
+    """Run all rounds, and write the recommended mixture with the baselines."""
     study = open_study(store, cfg)
-    inputs = store.inputs(
-        tables.DOMAINS, tables.SHARDS, search=cfg.search, proxy=study.bench.recipe
+    inputs = store.history.describe_inputs(
+        tables.DOMAINS, tables.SHARDS, search=cfg.search, proxy=study.setup.recipe
     )
     scope = f"search = '{cfg.search.name}'"
-    if store.is_current(tables.MIXTURES, inputs, scope):
+    if store.history.is_current(tables.MIXTURES, inputs, scope):
         mirror(store, cfg)
-        return "the answer is up to date"
-    plan, answer, n_trained = search(study)
-    rows = mixture_rows(study, plan, answer)
-    store.replace(store.frame(rows, tables.MIXTURES), tables.MIXTURES, inputs, scope)
+        return "the recommendation is up to date"
+    result, n_trained = search(study, on_round=lambda: mirror(store, cfg))
+    rows = store.create_frame(mixture_rows(result), tables.MIXTURES)
+    store.replace(rows, tables.MIXTURES, inputs, scope)
     mirror(store, cfg)
-    found = rows[0]
+    reference = result.baselines[0]
+    gain = result.gains[reference]
     return (
-        f"{n_trained} trials trained, {len(plan) - n_trained} known; {found['verdict']}: "
-        f"{found['gain_mean']:+.4f} [{found['gain_low']:+.4f}, {found['gain_high']:+.4f}] "
-        "over natural proportions, 90 % interval"
+        f"{n_trained} trials trained, {len(result.plan) - n_trained} already recorded; "
+        f"{gain.verdict}: {gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}] over the "
+        f"{reference} mixture, 90 % interval, {gain.test}"
     )
 
 

@@ -1,25 +1,25 @@
-"""Test the found mixture with a larger model, on items that the search never saw.
+"""Test the recommended mixture with a larger model, on items that the search did not use.
 
 domains, shards, tokenizers, mixtures -> evaluations
 
-Rerun it at any time: a model that is recorded is never trained again.
+Rerun it at any time: a recorded model is never trained again.
 """
 
+from climb.cli.start import main
 from climb.config import Config
-from climb.run import main
-from climb.spark.bench import target_bench
-from climb.spark.store import Store
-from climb.spark.train import train_mixtures
+from climb.spark.delta.store import Store
+from climb.spark.training.setup import build_target_setup
+from climb.spark.training.train import train_mixtures
 
 
 def run(store: Store, cfg: Config) -> str:
-    """Train found, natural and uniform with several seeds, and measure them."""
-    bench = target_bench(store, cfg)
-    if not bench.targets:
-        return "no target has a `report` file, so there is nothing that the search never saw"
-    trained, failed, known = train_mixtures(store, cfg, bench)
-    lost = f", {failed} failed" if failed else ""
-    return f"{trained} models trained and measured{lost}, {known} known"
+    """Train the recommendation and the baselines with several seeds, and measure them."""
+    setup = build_target_setup(store, cfg)
+    if not setup.targets:
+        return "no target has a `report` file, so there are no items that the search did not use"
+    n_trained, n_failed, n_recorded = train_mixtures(store, cfg, setup)
+    failed = f", {n_failed} failed" if n_failed else ""
+    return f"{n_trained} models trained and measured{failed}, {n_recorded} already recorded"
 
 
 if __name__ == "__main__":

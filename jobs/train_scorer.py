@@ -1,34 +1,34 @@
-"""Train a quality scorer from labelled texts. Not part of the pipeline: its labels come from you.
+"""Train a quality scorer from labelled texts. Not part of the pipeline: users supply the labels.
 
 documents -> a model folder
 
-Rerun it at any time: the same labels and settings train nothing again.
+Rerun it at any time: a model of the same labels and settings is not trained again.
 """
 
 from pathlib import Path
 
+from climb.cli.start import main
 from climb.config import Config, build
 from climb.quality.training import ScorerTrainer, train_scorer
-from climb.run import main
-from climb.spark.labels import read_labels
-from climb.spark.store import Store
+from climb.spark.corpus.labels import read_labels
+from climb.spark.delta.store import Store
 
 
 def run(store: Store, cfg: Config) -> str:
-    """Train on the labels of score.training, and name the folder that scorers read."""
-    wanted = cfg.score.training
-    trainer = build(wanted.trainer, ScorerTrainer)
-    texts, labels = read_labels(store, wanted)
-    folder = Path(wanted.output) if wanted.output is not None else store.files("scorer")
+    """Train on the labels of score.training, and print the folder that scorers read."""
+    training = cfg.score.training
+    trainer = build(training.trainer, ScorerTrainer)
+    texts, labels = read_labels(store, training)
+    folder = Path(training.output) if training.output is not None else store.locate_file("scorer")
     trained = train_scorer(trainer, texts, labels, folder)
-    figures = "too few to measure it"
+    quality = "too few labels to measure the quality"
     if trained.error is not None:
-        figures = (
-            f"on {trained.n_held_out:,} held out: mean error {trained.error:.2f}, "
+        quality = (
+            f"on {trained.n_held_out:,} held-out labels: mean error {trained.error:.2f}, "
             f"rank correlation {trained.rank_correlation:.2f}"
         )
-    verb = "known" if trained.repeated else "trained"
-    return f"{verb} on {trained.n_labels:,} labels ({figures}): {folder}"
+    state = "up to date" if trained.repeated else "trained"
+    return f"{state}, {trained.n_labels:,} labels ({quality}): {folder}"
 
 
 if __name__ == "__main__":

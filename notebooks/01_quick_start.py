@@ -1,12 +1,12 @@
 # Databricks notebook source
 # MAGIC %md
-# MAGIC # The answer of a run, in five cells
+# MAGIC # The recommendation of a run
 # MAGIC
-# MAGIC Reads the tables that `climb run` wrote: what the domains are, how much of each to read,
-# MAGIC how much better that is, and what the search tried. It changes nothing.
+# MAGIC This notebook reads the tables that `climb run` wrote. It shows the domains, the recommended
+# MAGIC mixture, its measured gain and the trials. It writes no table.
 # MAGIC
-# MAGIC On Databricks, fill in the widgets. Elsewhere, run this file with plain Python from the
-# MAGIC folder in which `climb run` ran, or set `root`, `catalog` and `search` below.
+# MAGIC On Databricks, fill in the widgets. Elsewhere, run this file with Python in the working
+# MAGIC folder of `climb run`, or set `root`, `catalog` and `search` below.
 
 # COMMAND ----------
 
@@ -23,14 +23,14 @@ print(parameters)
 # MAGIC %md
 # MAGIC ## Open the tables
 # MAGIC
-# MAGIC `spark` is there on Databricks; elsewhere a small local session is started.
+# MAGIC Databricks provides `spark`. Elsewhere, this cell starts a local session.
 
 # COMMAND ----------
 
 from climb import tables
 from climb.config import load
+from climb.spark.delta.store import Store
 from climb.spark.session import start_session
-from climb.spark.store import Store
 
 settings = [f"{key}={parameters[name]}" for key, name in (
     ("storage.root", "root"),
@@ -43,7 +43,7 @@ store = Store(session, cfg.storage)
 
 
 def show(frame):
-    """Databricks draws a frame by itself; elsewhere it is printed."""
+    """Display a frame on Databricks; print it elsewhere."""
     if "display" in globals():
         display(frame)
     else:
@@ -54,7 +54,7 @@ def show(frame):
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC ## What the domains are
+# MAGIC ## Domains
 
 # COMMAND ----------
 
@@ -68,46 +68,42 @@ domains = show(
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC ## How much of each to read
+# MAGIC ## Recommended mixture
 # MAGIC
-# MAGIC `natural` is a domain's share of all tokens; `found` is the answer; `epochs` is how often
-# MAGIC the target run then reads the domain.
+# MAGIC One column per compared mixture: the recommendation and the baselines. `epochs` is how often
+# MAGIC the target run reads the domain under the recommendation.
 
 # COMMAND ----------
 
 import pandas as pd
 
-answers = {row["method"]: row for row in store.rows(tables.MIXTURES, search=cfg.search.name)}
+from climb.spark.results.report import read_result
+
+result = read_result(store, cfg.search.name)
 mixture = pd.DataFrame(
-    {
-        "natural": answers["natural"]["weights"],
-        "found": answers["found"]["weights"],
-        "epochs": answers["found"]["epochs"],
-    }
-).sort_values("found", ascending=False)
+    {m.name: m.weights for m in result.mixtures} | {"epochs": result.recommended.epochs}
+).sort_values("recommended", ascending=False)
 show(mixture.reset_index(names="domain").round(4))
 
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC ## How much better it is
+# MAGIC ## Measured gain
 # MAGIC
-# MAGIC The score is higher where the mixture is better. A gain is called one when its whole 90 %
-# MAGIC interval lies above 0.
+# MAGIC A higher score is better. The verdict is "gain" if the whole 90 % interval is above 0.
 
 # COMMAND ----------
 
-gain = {key: answers["found"][f"gain_{key}"] for key in ("mean", "low", "high")}
-verdict = answers["found"]["verdict"]
-print(
-    f"{verdict}: {gain['mean']:+.4f} over natural proportions, "
-    f"90 % interval {gain['low']:+.4f} to {gain['high']:+.4f}"
-)
+for baseline, gain in result.gains.items():
+    print(
+        f"{gain.verdict}: {gain.mean:+.4f} over the {baseline} mixture, "
+        f"90 % interval {gain.low:+.4f} to {gain.high:+.4f}, {gain.test}"
+    )
 
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC ## What the search tried
+# MAGIC ## Trials
 
 # COMMAND ----------
 
@@ -119,27 +115,24 @@ trials = pd.DataFrame(
         "status": row["status"],
         **(row["metrics"] or {}),
     }
-    for row in store.rows(tables.TRIALS, search=cfg.search.name)
+    for row in store.read_rows(tables.TRIALS, search=cfg.search.name)
 ).sort_values(["round", "method", "seed"])
 show(trials)
 
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC ## The mixture as a chart
+# MAGIC ## Chart of the mixture
 # MAGIC
-# MAGIC The same drawing as in `report.html`, which has the evidence as well.
+# MAGIC `report.html` contains the same chart, and the comparisons behind the verdict.
 
 # COMMAND ----------
 
 from climb.report.charts import mixture_chart
-from climb.report.data import Domain, Mixture
+from climb.report.data import Domain
 
 chart = mixture_chart(
-    {
-        method: Mixture(weights=row["weights"], epochs=row["epochs"])
-        for method, row in answers.items()
-    },
+    result.mixtures,
     [
         Domain(
             name=row["domain"],
@@ -148,7 +141,7 @@ chart = mixture_chart(
             token_share=row["token_share"],
             terms=tuple(row["terms"]),
         )
-        for row in store.rows(tables.DOMAINS)
+        for row in store.read_rows(tables.DOMAINS)
     ],
 )
 if "displayHTML" in globals():

@@ -1,8 +1,14 @@
 """One Spark session for all tests, and the one place that knows the folder of shared data."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Tests run in several processes: two BLAS threads in each of them would compete for the cores.
+# NumPy reads these when it is imported, which is after this file.
+for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -11,7 +17,10 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 def shared_data() -> Path:
     """Real corpora and published runs beside the checkout; not part of the project."""
     if not SHARED.is_dir():
-        pytest.skip(f"needs the folder of shared data at {SHARED}")
+        pytest.skip(
+            f"needs the folder of shared data at {SHARED}; it is not part of the project: copy it "
+            "there, or ignore this test"
+        )
     return SHARED
 
 
@@ -30,6 +39,6 @@ def spark():
 @pytest.fixture
 def store(spark, tmp_path):
     from climb.config import load
-    from climb.spark.store import Store
+    from climb.spark.delta.store import Store
 
     return Store(spark, load(settings=[f"storage.root={tmp_path}/out"]).storage)

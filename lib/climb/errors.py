@@ -1,22 +1,27 @@
-"""Everything that can go wrong for a user, as one tree.
+"""Every error that a user can fix or retry, as one tree.
 
 ClimbError
-|-- ConfigError       a configuration key, value or plug-in spec is wrong
-|-- PreflightError    this machine cannot run the job: Java, packages, disk, model files
-|-- InputError        a file or document given by the user cannot be read as asked
-|-- TableError        a table is missing, empty, or was written by something else
-|-- ComponentError    a plug-in broke its contract (shape, NaN, missing key)
-|   `-- TrialError    a proxy's run ended badly by itself: its loss became NaN, or memory ran out
-|-- MixtureError      weights, caps or floors that no mixture can satisfy
-`-- SearchError       the trials cannot support an answer
+|-- ConfigError           a configuration key, value or plug-in spec is wrong
+|-- PreflightError        this machine cannot run the job: Java, packages, disk, model files
+|-- InputError            a file or document of the user cannot be read as configured
+|-- TableError            a table is missing or empty, or another configuration wrote it
+|-- ComponentError        a plug-in violates its contract (shape, NaN, missing key)
+|-- MixtureError          no mixture satisfies the constraints
+|-- SearchError           the trials do not support a recommendation
+|
+|   A training run that fails is of one of four kinds (`climb.spark.failures`):
+|-- TrialError            deterministic: the loss became NaN; a retry would fail too
+|-- ResourceError         resource: memory ran out; the run may succeed alone on the machine
+`-- InfrastructureError   infrastructure: a worker or a mount was lost; a retry may succeed
+                          bug: every other exception; it keeps its own class and traceback
 
-A message says what is wrong, where, what was found, and what would be right, in one line
-(a table of values may follow). `climb.run.main` prints it and exits 1.
+A message says what is wrong, where, what was found, and what to do, in one line (a table of values
+may follow). `climb.cli.start.main` prints it and exits 1.
 """
 
 
 class ClimbError(Exception):
-    """A mistake that the user can mend; its message is all they need."""
+    """A mistake that the user can fix, or a failure that a retry may fix."""
 
 
 class ConfigError(ClimbError):
@@ -28,29 +33,40 @@ class PreflightError(ClimbError):
 
 
 class InputError(ClimbError):
-    """A file or document cannot be read as asked."""
+    """A file or document cannot be read as configured."""
 
 
 class TableError(ClimbError):
-    """A table is missing, empty, or was written by something else."""
+    """A table is missing or empty, or another configuration wrote it."""
 
 
 class ComponentError(ClimbError):
-    """A plug-in broke its contract."""
+    """A plug-in violates its contract."""
 
 
-class TrialError(ComponentError):
-    """A proxy's run ended badly by itself, and would again: it counts as a failed trial."""
+class MixtureError(ClimbError, ValueError):
+    """No mixture satisfies the constraints.
 
-
-class MixtureError(ClimbError):
-    """No mixture can satisfy these weights, caps or floors."""
+    It is also a ValueError, so that pydantic lists it among all mistakes of a configuration.
+    """
 
 
 class SearchError(ClimbError):
-    """The trials cannot support an answer."""
+    """The trials do not support a recommendation."""
+
+
+class TrialError(ClimbError):
+    """Training failed deterministically, and a retry would fail too: recorded as a failed trial."""
+
+
+class ResourceError(ClimbError):
+    """Memory ran out: the run is repeated alone, and recorded as failed if it fails again."""
+
+
+class InfrastructureError(ClimbError):
+    """A worker, a device or a mount was lost: the run is repeated, and never recorded as failed."""
 
 
 def one_line(error: BaseException, limit: int = 200) -> str:
-    """What an error of another library says, without line breaks and cut to `limit` characters."""
+    """Return an error's message without line breaks, cut to `limit` characters."""
     return " ".join(str(error).split())[:limit] or type(error).__name__

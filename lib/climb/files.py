@@ -1,4 +1,4 @@
-"""Local files: where a model path leads, what it contains, and writes that a crash cannot halve."""
+"""Local files: resolve model paths, hash their content, and write files atomically."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from climb.errors import PreflightError
 
 
 def is_uri(path: str) -> bool:
-    """Whether a path names a file system (s3://, abfss://, dbfs:/), so that only Spark opens it."""
+    """Whether a path names a file system (s3://, abfss://, dbfs:/) that only Spark can open."""
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", path) is not None
 
 
@@ -25,33 +25,34 @@ def resolve(path: str) -> Path:
     """Find a model file or folder: a path, or `package:NAME/inner/path` in an installed package.
 
     Raises:
-        PreflightError: nothing is there.
+        PreflightError: the package is not installed, or the path does not exist.
     """
     if path.startswith("package:"):
         name, _, inner = path.removeprefix("package:").partition("/")
         spec = importlib.util.find_spec(name)
         if spec is None or not spec.submodule_search_locations:
             raise PreflightError(
-                f"{path}: Python package {name!r} is not installed: pip install it"
+                f"model path {path!r}: Python package {name!r} is not installed; run "
+                f"`pip install {name}`"
             )
         found = Path(next(iter(spec.submodule_search_locations))) / inner
     else:
         found = Path(path)
     if not found.exists():
-        raise PreflightError(f"model path {path!r} does not exist (looked at {found})")
+        raise PreflightError(f"model path {path!r} does not exist (file {found})")
     return found
 
 
-def content_digest(path: Path) -> str:
-    """SHA-256 over the names and bytes of a file, or of all files of a folder in order of name."""
+def hash_content(path: Path) -> str:
+    """Hash a file, or the names and bytes of a folder's files in order of name (SHA-256)."""
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     stamp = tuple((str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files)
-    return _digest(path, stamp)
+    return _hash_files(path, stamp)
 
 
 @functools.lru_cache(maxsize=64)
-def _digest(path: Path, stamp: tuple[tuple[str, int, int], ...]) -> str:
-    """Hash once per process and state of the files: a model may hold gigabytes."""
+def _hash_files(path: Path, stamp: tuple[tuple[str, int, int], ...]) -> str:
+    """Hash once per process and state of the files: a model may have gigabytes."""
     total = hashlib.sha256()
     for name, _, _ in stamp:
         file = Path(name)
@@ -62,25 +63,32 @@ def _digest(path: Path, stamp: tuple[tuple[str, int, int], ...]) -> str:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Write a file beside its place, sync it, and rename it there: whole, or not at all."""
+def write_atomically(path: Path) -> Iterator[BinaryIO]:
+    """Write a temporary file in the same folder, sync it, and rename it to `path`.
+
+    After a crash the file is the old one or the new one, but never a part.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.parent / f".{path.name}.{secrets.token_hex(6)}"
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(6)}"
     try:
-        with beside.open("xb") as stream:
+        with temporary.open("xb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        beside.replace(path)
+        temporary.replace(path)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
-def write_if_other(path: Path, content: bytes) -> bool:
-    """Write a file unless it holds just that; whether it was written."""
+def write_if_changed(path: Path, content: bytes) -> bool:
+    """Write a file unless it has this content already.
+
+    Returns:
+        Whether the file was written.
+    """
     if path.exists() and path.read_bytes() == content:
         return False
-    with replacing(path) as stream:
+    with write_atomically(path) as stream:
         stream.write(content)
     return True

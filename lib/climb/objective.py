@@ -1,4 +1,4 @@
-"""Metrics of a proxy -> one score, and higher is always better.
+"""The objective: metrics of a proxy -> one score; higher is always better.
 
     mean(*.bpb):min                             all metrics that end in .bpb; lower is better
     pile_cc:min                                 one metric
@@ -12,7 +12,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -36,42 +36,44 @@ class Objective:
 
     text: str
     metric_names: tuple[str, ...]
-    """Names of all metrics that trials have, in the order of the columns of `metrics_TQ`."""
+    """Names of all metrics of the trials, in the order of the columns of `metrics_TQ`."""
 
     weights_Q: Array
-    """What one unit more of each metric adds to the score; 0 for metrics left out."""
+    """What one more unit of each metric adds to the score; 0 for metrics that it leaves out."""
 
     @classmethod
     def parse(cls, text: str, metric_names: Sequence[str]) -> Self:
-        """Read an objective.
+        """Parse an objective.
 
         Args:
             text: terms joined by +, each `[weight*]name:min|max` or
                 `[weight*]mean(pattern, ...):min|max`.
-            metric_names: the Q metrics that there are.
+            metric_names: names of the Q metrics.
 
         Raises:
-            ConfigError: a term that is not of that form, or a name or pattern that no metric has;
-                the message lists the metrics there are.
+            ConfigError: a term is not of that form, or a name or pattern matches no metric; the
+                message lists the metrics.
         """
         names = tuple(metric_names)
         weights_Q = np.zeros(len(names))
         for term in text.split("+"):
-            match = _parsed(term, text)
+            match = _parse_term(term, text)
             sign = 1.0 if match["direction"] == "max" else -1.0
             weight = float(match["weight"] or 1.0)
             if match["patterns"] is None:
-                found = [_exact(match["what"], names, text)]
+                columns = [_find_metric(match["what"], names, text)]
             else:
-                found = _matching(match["patterns"], names, text)
-            weights_Q[found] += sign * weight / len(found)
+                columns = _match_metrics(match["patterns"], names, text)
+            weights_Q[columns] += sign * weight / len(columns)
         if not weights_Q.any():
-            raise ConfigError(f"objective {text!r} weighs no metric: its terms cancel out")
+            raise ConfigError(
+                f"objective {text!r} has no weight on any metric: its terms cancel out"
+            )
         return cls(text, names, weights_Q)
 
     @classmethod
-    def single(cls, name: str, metric_names: Sequence[str]) -> Self:
-        """One metric as it is, whatever its name holds."""
+    def from_metric(cls, name: str, metric_names: Sequence[str]) -> Self:
+        """Build the objective that is one metric, whatever characters its name has."""
         names = tuple(metric_names)
         weights_Q = np.zeros(len(names))
         weights_Q[names.index(name)] = 1.0
@@ -79,27 +81,37 @@ class Objective:
 
     @staticmethod
     def check(text: str) -> None:
-        """Look at an objective before there are metrics.
+        """Check the syntax of an objective, before the metrics are known.
 
         Raises:
-            ConfigError: a term is not of the right form.
+            ConfigError: a term is not of the form that `parse` reads.
         """
         for term in text.split("+"):
-            _parsed(term, text)
+            _parse_term(term, text)
 
     @property
-    def used(self) -> tuple[int, ...]:
-        """Columns of the metrics that matter."""
+    def weighted_columns(self) -> tuple[int, ...]:
+        """Columns of the metrics whose weight is not 0."""
         return tuple(int(q) for q in np.flatnonzero(self.weights_Q))
 
     def score(self, metrics_TQ: ArrayLike) -> Array:
-        """One score per trial, shape (T,); metrics that the objective leaves out may be NaN."""
-        metrics = np.asarray(metrics_TQ, dtype=np.float64)[..., list(self.used)]
-        scores: Array = metrics @ self.weights_Q[list(self.used)]
+        """Compute one score per trial, shape (T,); metrics with weight 0 may be NaN."""
+        metrics = np.asarray(metrics_TQ, dtype=np.float64)[..., list(self.weighted_columns)]
+        scores: Array = metrics @ self.weights_Q[list(self.weighted_columns)]
         return scores
 
+    def score_run(self, metrics: Mapping[str, float]) -> float | None:
+        """Compute the score of one run from its metrics by name.
 
-def _parsed(term: str, text: str) -> re.Match[str]:
+        Returns:
+            The score; None if the run has no value of a metric, or one that is not finite.
+        """
+        row_1Q = np.array([[metrics.get(name, np.nan) for name in self.metric_names]])
+        score = float(self.score(row_1Q)[0])
+        return score if np.isfinite(score) else None
+
+
+def _parse_term(term: str, text: str) -> re.Match[str]:
     match = _TERM.fullmatch(term.strip())
     if match is None:
         raise ConfigError(
@@ -109,13 +121,13 @@ def _parsed(term: str, text: str) -> re.Match[str]:
     return match
 
 
-def _exact(name: str, names: tuple[str, ...], text: str) -> int:
+def _find_metric(name: str, names: tuple[str, ...], text: str) -> int:
     if name in names:
         return names.index(name)
-    if any(mark in name for mark in "*?["):
+    if any(character in name for character in "*?["):
         raise ConfigError(
             f"objective {text!r}: {name!r} is a pattern; write mean({name}) for the mean of all "
-            "metrics that match"
+            "matching metrics"
         )
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -124,13 +136,13 @@ def _exact(name: str, names: tuple[str, ...], text: str) -> int:
     )
 
 
-def _matching(patterns: str, names: tuple[str, ...], text: str) -> list[int]:
-    found: set[int] = set()
+def _match_metrics(patterns: str, names: tuple[str, ...], text: str) -> list[int]:
+    columns: set[int] = set()
     for pattern in re.split(r"\s*,\s*", patterns):
         matched = [q for q, name in enumerate(names) if fnmatch.fnmatchcase(name, pattern)]
         if not matched:
             raise ConfigError(
                 f"objective {text!r}: no metric matches {pattern!r} (metrics: {', '.join(names)})"
             )
-        found.update(matched)
-    return sorted(found)
+        columns.update(matched)
+    return sorted(columns)

@@ -1,4 +1,4 @@
-"""Lines and bars on the terminal: what is done, how far it is, and how long it still takes."""
+"""The run log and progress bars on the terminal."""
 
 from __future__ import annotations
 
@@ -9,13 +9,27 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def say(stage: str, text: str) -> None:
-    """Print one line of a stage."""
+def log(stage: str, text: str) -> None:
+    """Print one line of the run log.
+
+    Args:
+        stage: name of the job.
+        text: the line.
+    """
     print(f"{stage:<8} {text}", flush=True)
 
 
-def bar(steps: Iterable[T], total: int, stage: str, unit: str) -> Iterator[T]:
-    """Show the steps' progress with an estimate of what is left; silent where output is a file."""
+def show_progress(steps: Iterable[T], total: int, stage: str, unit: str) -> Iterator[T]:
+    """Iterate over steps and show a progress bar with the estimated time left.
+
+    Without a terminal there is no bar.
+
+    Args:
+        steps: what is iterated over.
+        total: number of steps.
+        stage: name of the job.
+        unit: what one step is.
+    """
     from tqdm import tqdm
 
     yield from tqdm(

@@ -1,4 +1,4 @@
-"""Every table in pipeline order: columns, key, and the one job that writes it.
+"""All tables in pipeline order: columns, key, and the one job that writes each.
 
 ingest -> count -> embed -> score -> cluster -> prune -> pack -> search -> mix -> train -> report
 """
@@ -10,18 +10,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Table:
-    """A Delta table. Columns are Spark DDL; rows are unique in `key`."""
+    """A Delta table. Its columns are Spark DDL; `key` is unique among its rows."""
 
     name: str
     key: tuple[str, ...]
     writer: str
     columns: str
     long: tuple[str, ...] = ()
-    """Columns of long text, kept out of the file statistics that every reader loads."""
+    """Columns of long text, which are left out of the file statistics that readers load."""
 
     @property
     def column_names(self) -> tuple[str, ...]:
-        """Names in order; types hold no comma outside <> brackets, which are skipped here."""
+        """Column names in order. Commas inside <> belong to a type and do not separate columns."""
         names, depth, start = [], 0, 0
         for i, char in enumerate(self.columns + ","):
             depth += (char == "<") - (char == ">")
@@ -97,26 +97,28 @@ SHARDS = Table(
 )
 LINEAGE = Table(
     "lineage",
-    ("data", "clustering", "domain", "cluster"),
+    ("corpus_digest", "clustering", "domain", "cluster"),
     "pack",
-    "data STRING, tokenizer STRING, trial_share DOUBLE, clustering STRING, domain STRING, "
-    "cluster INT, n_tokens DOUBLE",
+    "corpus_digest STRING, tokenizer STRING, trial_share DOUBLE, clustering STRING, "
+    "domain STRING, cluster INT, n_tokens DOUBLE",
 )
 TRIALS = Table(
     "trials",
     ("trial_id",),
     "search",
     "trial_id STRING, search STRING, round INT, method STRING, seed BIGINT, proxy STRING, "
-    "data STRING, weights MAP<STRING,DOUBLE>, metrics MAP<STRING,DOUBLE>, status STRING, "
-    "error STRING, n_tokens BIGINT, seconds DOUBLE, finished TIMESTAMP",
+    "corpus_digest STRING, weights MAP<STRING,DOUBLE>, metrics MAP<STRING,DOUBLE>, "
+    "status STRING, error STRING, n_tokens BIGINT, seconds DOUBLE, finished TIMESTAMP",
 )
 MIXTURES = Table(
     "mixtures",
     ("search", "method"),
     "search",
     "search STRING, method STRING, weights MAP<STRING,DOUBLE>, epochs MAP<STRING,DOUBLE>, "
-    "score DOUBLE, score_std DOUBLE, gain_mean DOUBLE, gain_low DOUBLE, gain_high DOUBLE, "
-    "p_better DOUBLE, verdict STRING, evidence STRING",
+    "score DOUBLE, score_std DOUBLE, "
+    "gains MAP<STRING,STRUCT<mean:DOUBLE,low:DOUBLE,high:DOUBLE,p_better:DOUBLE,n_pairs:BIGINT>>, "
+    "verdict STRING, result STRING",
+    long=("result",),
 )
 CORPUS = Table(
     "corpus",

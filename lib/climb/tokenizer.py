@@ -1,4 +1,4 @@
-"""The tokenizer that counts, shards and proxies share: one that is given, or a byte-level BPE."""
+"""The tokenizer of counts, shards and proxies: a configured one, or a trained byte-level BPE."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from climb.config.sections import CountConfig
 from climb.errors import ConfigError, InputError
 from climb.files import resolve
 
@@ -15,29 +14,39 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 END_OF_TEXT = "<|endoftext|>"
-KNOWN_ENDS = (END_OF_TEXT, "</s>", "<|end_of_text|>", "<eos>", "[SEP]")
+USUAL_ENDS = (END_OF_TEXT, "</s>", "<|end_of_text|>", "<eos>", "[SEP]")
 SAMPLE_CHARS = 20_000
-"""Of each sampled document the BPE sees this much: one long book must not decide the merges."""
+"""Characters of each sampled document that the BPE is trained on, so that no long one dominates."""
 
 
-def recipe(cfg: CountConfig) -> str:
-    """Name the tokenizer: its content where a path is given, else how it is trained."""
-    if cfg.path is None:
-        return f"bpe-{cfg.vocab_size}-{cfg.sample_documents}"
-    return f"file-{hashlib.sha256(read_json(cfg.path).encode()).hexdigest()[:12]}"
+def name_recipe(path: str | None, vocab_size: int, sample_documents: int) -> str:
+    """Name a tokenizer: by its content where a path is configured, else by how it is trained.
 
-
-def read_json(path: str) -> str:
-    """Text of tokenizer.json, given as a file or as the folder that holds it.
+    Args:
+        path: a tokenizer.json or a folder with one; None trains a byte-level BPE.
+        vocab_size: size of the trained vocabulary.
+        sample_documents: documents that the BPE is trained on.
 
     Raises:
-        PreflightError: nothing is there.
-        ConfigError: it is no tokenizer of the `tokenizers` library.
+        PreflightError: the path does not exist.
+        ConfigError: the file is not a tokenizer of the `tokenizers` library.
+    """
+    if path is None:
+        return f"bpe-{vocab_size}-{sample_documents}"
+    return f"file-{hashlib.sha256(read_tokenizer(path).encode()).hexdigest()[:12]}"
+
+
+def read_tokenizer(path: str) -> str:
+    """Read the JSON text of a tokenizer from a tokenizer.json or a folder with one.
+
+    Raises:
+        PreflightError: the path does not exist.
+        ConfigError: the file is not a tokenizer of the `tokenizers` library.
     """
     from tokenizers import Tokenizer
 
-    found = resolve(path)
-    file = found / "tokenizer.json" if found.is_dir() else found
+    resolved = resolve(path)
+    file = resolved / "tokenizer.json" if resolved.is_dir() else resolved
     try:
         text = file.read_text(encoding="utf-8")
         Tokenizer.from_str(text)
@@ -48,11 +57,15 @@ def read_json(path: str) -> str:
     return text
 
 
-def train_json(texts: Iterable[str], vocab_size: int) -> str:
-    """Train a byte-level BPE and return its JSON.
+def train_bpe(texts: Iterable[str], vocab_size: int) -> str:
+    """Train a byte-level BPE and return its JSON text.
+
+    Args:
+        texts: the training documents.
+        vocab_size: size of the vocabulary, with the end-of-text token.
 
     Raises:
-        InputError: there is no text.
+        InputError: no document has text.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -67,19 +80,23 @@ def train_json(texts: Iterable[str], vocab_size: int) -> str:
     )
     sample = [text[:SAMPLE_CHARS] for text in texts]
     if not any(sample):
-        raise InputError("the corpus holds no text to train a tokenizer on")
+        raise InputError("the corpus has no text to train a tokenizer on")
     tokenizer.train_from_iterator(sample, trainer)
     return str(tokenizer.to_str())
 
 
-def end_of_text_id(tokenizer: Tokenizer, name: str | Path = "the tokenizer") -> int:
-    """Id of the token that separates documents.
+def find_end_of_text_id(tokenizer: Tokenizer, name: str | Path = "the tokenizer") -> int:
+    """Find the id of the token that separates documents.
+
+    Args:
+        tokenizer: the loaded tokenizer.
+        name: its name in the error message.
 
     Raises:
-        ConfigError: the tokenizer has none of the usual ones.
+        ConfigError: the tokenizer has none of the usual end-of-text tokens.
     """
-    for token in KNOWN_ENDS:
-        found = tokenizer.token_to_id(token)
-        if found is not None:
-            return int(found)
-    raise ConfigError(f"{name} has no end-of-text token; one of {list(KNOWN_ENDS)} is needed")
+    for token in USUAL_ENDS:
+        token_id = tokenizer.token_to_id(token)
+        if token_id is not None:
+            return int(token_id)
+    raise ConfigError(f"{name} has no end-of-text token; it needs one of {list(USUAL_ENDS)}")

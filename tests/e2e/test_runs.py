@@ -1,4 +1,4 @@
-"""Whole runs: killed anywhere, cut otherwise, started otherwise, the answer is the same rows."""
+"""Whole runs: kills, partitions, file names and ways to start do not change the rows."""
 
 import json
 import os
@@ -14,14 +14,14 @@ import world
 
 from climb import tables
 from climb.config import load
-from climb.spark.store import Store
+from climb.spark.delta.store import Store
 
 BIN = Path(sys.executable).parent
 UNTRACKED = ["--set", "tracking.enabled=false"]
-"""MLflow takes seconds to make its store; the last run of a series logs what is missing."""
+"""MLflow needs seconds to create its store; the last run of a series logs what is missing."""
 
 PER_RUN = {"seconds", "finished"}
-"""Columns that tell when and how fast a row was made."""
+"""Columns with the time and the duration of a row."""
 
 
 def run(program, *args):
@@ -38,21 +38,21 @@ def climb(*args):
     return run("climb", *args)
 
 
-def rows_of(spark, conf, table, *settings):
+def read_rows(spark, conf, table, *settings):
     store = Store(spark, load(conf, settings).storage)
-    return [{k: v for k, v in row.items() if k not in PER_RUN} for row in store.rows(table)]
+    return [{k: v for k, v in row.items() if k not in PER_RUN} for row in store.read_rows(table)]
 
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
-    """One whole run that nobody disturbs."""
+    """One whole run without a kill."""
     conf = world.write_world(tmp_path_factory.mktemp("unbroken"))
     done = climb("run", "--conf", conf)
     assert done.returncode == 0, done.stdout + done.stderr
     return conf, done.stdout
 
 
-def test_a_run_says_one_line_a_job_and_where_to_look(unbroken):
+def test_a_run_prints_one_line_per_job_and_the_path_of_the_report(unbroken):
     _, out = unbroken
     stages = [line.split()[0] for line in out.splitlines() if line]
     for job in ("ingest", "count", "embed", "score", "cluster", "prune", "pack", "search", "mix"):
@@ -60,18 +60,18 @@ def test_a_run_says_one_line_a_job_and_where_to_look(unbroken):
     assert "report.html" in out
 
 
-def test_a_second_run_makes_no_new_version_of_any_table(unbroken, spark):
+def test_a_second_run_writes_no_new_version_of_a_table(unbroken, spark):
     conf, _ = unbroken
     store = Store(spark, load(conf).storage)
-    before = {table.name: store.version(table) for table in tables.TABLES}
+    before = {table.name: store.history.read_version(table) for table in tables.TABLES}
     done = climb("run", "--conf", conf)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert {table.name: store.version(table) for table in tables.TABLES} == before
+    assert {table.name: store.history.read_version(table) for table in tables.TABLES} == before
     assert None not in before.values()
 
 
-def test_partitions_file_names_and_order_change_no_row(unbroken, spark, tmp_path):
-    """One shuffle partition there, seven here."""
+def test_partitions_file_names_and_order_do_not_change_a_row(unbroken, spark, tmp_path):
+    """The unbroken run has one shuffle partition, this one seven."""
     conf, _ = unbroken
     other = world.write_world(tmp_path)
     shutil.rmtree(tmp_path / "text")
@@ -79,20 +79,17 @@ def test_partitions_file_names_and_order_change_no_row(unbroken, spark, tmp_path
     done = climb("run", "--conf", other, "--set", "spark.shuffle_partitions=7", *UNTRACKED)
     assert done.returncode == 0, done.stdout + done.stderr
     for table in (tables.DOCUMENTS, tables.ASSIGNMENTS, tables.DOMAINS, tables.CORPUS):
-        assert rows_of(spark, conf, table) == rows_of(spark, other, table), table.name
-    assert _mixtures(spark, conf) == _mixtures(spark, other)
+        assert read_rows(spark, conf, table) == read_rows(spark, other, table), table.name
+    mixtures = [read_rows(spark, c, tables.MIXTURES) for c in (conf, other)]
+    assert mixtures[0] == mixtures[1]
 
 
-def _mixtures(spark, conf):
-    return rows_of(spark, conf, tables.MIXTURES)
-
-
-def _commits(root, table):
+def _count_commits(root, table):
     return len(list((root / "tables" / table.name / "_delta_log").glob("*.json")))
 
 
 def _kill_when(conf, reached, timeout=300):
-    """Start a run, and SIGKILL it with its JVM and workers as soon as `reached(its start)`."""
+    """Start a run; kill it, its JVM and its workers as soon as `reached(its start)` is true."""
     start = time.time()
     process = subprocess.Popen(
         [str(BIN / "climb"), "run", "--conf", str(conf), *UNTRACKED],
@@ -110,40 +107,40 @@ def _kill_when(conf, reached, timeout=300):
         time.sleep(0.02)
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
-    raise AssertionError(f"the point was never reached:\n{process.communicate()[0]}")
+    raise AssertionError(f"the condition was never true:\n{process.communicate()[0]}")
 
 
 def _has_checkpoint(root, start):
-    """A trial (not a base) has written a resume point since then."""
+    """Whether a trial (not a base checkpoint) has written a checkpoint since then."""
     slots = (root / "models" / "checkpoints").glob("*/slot-*.pt")
     return any(
         slot.stat().st_mtime > start for slot in slots if not slot.parent.name.startswith("base")
     )
 
 
-def _mix_is_being_written(root):
-    """Files of the corpus are there, their commit is not."""
+def _is_writing_corpus(root):
+    """Whether files of the corpus exist and their commit does not."""
     folder = root / "tables" / "corpus"
     return (
-        folder.is_dir() and any(folder.rglob("*.parquet*")) and _commits(root, tables.CORPUS) == 0
+        folder.is_dir()
+        and any(folder.rglob("*.parquet*"))
+        and _count_commits(root, tables.CORPUS) == 0
     )
 
 
-def test_a_run_killed_at_four_points_ends_with_the_rows_of_an_unbroken_one(
-    unbroken, spark, tmp_path
-):
+def test_a_run_killed_four_times_ends_with_the_rows_of_an_unbroken_run(unbroken, spark, tmp_path):
     conf, _ = unbroken
     broken = world.write_world(tmp_path)
     root = tmp_path / "out"
-    _kill_when(broken, lambda _: 1 < _commits(root, tables.EMBEDDINGS) < 4)
-    _kill_when(broken, lambda _: _commits(root, tables.TRIALS) >= 3)
+    _kill_when(broken, lambda _: 1 < _count_commits(root, tables.EMBEDDINGS) < 4)
+    _kill_when(broken, lambda _: _count_commits(root, tables.TRIALS) >= 3)
     finished = {row["trial_id"]: row for row in _raw_trials(spark, broken)}
     _kill_when(broken, lambda start: _has_checkpoint(root, start))
-    _kill_when(broken, lambda _: _mix_is_being_written(root))
+    _kill_when(broken, lambda _: _is_writing_corpus(root))
     done = climb("run", "--conf", broken)
     assert done.returncode == 0, done.stdout + done.stderr
     for table in (tables.TRIALS, tables.MIXTURES, tables.CORPUS, tables.EVALUATIONS):
-        assert rows_of(spark, conf, table) == rows_of(spark, broken, table), table.name
+        assert read_rows(spark, conf, table) == read_rows(spark, broken, table), table.name
     after = {row["trial_id"]: row for row in _raw_trials(spark, broken)}
     assert finished, "no trial had finished before the kill"
     for trial_id, row in finished.items():
@@ -151,14 +148,14 @@ def test_a_run_killed_at_four_points_ends_with_the_rows_of_an_unbroken_one(
 
 
 def _raw_trials(spark, conf):
-    return Store(spark, load(conf).storage).rows(tables.TRIALS)
+    return Store(spark, load(conf).storage).read_rows(tables.TRIALS)
 
 
-def test_the_manifest_counts_what_the_dataset_holds(unbroken, spark):
+def test_the_manifest_has_the_counts_of_the_dataset(unbroken, spark):
     conf, _ = unbroken
     root = Path(load(conf).storage.root)
     manifest = json.loads((root / "mixed" / "manifest.json").read_text())
-    corpus = rows_of(spark, conf, tables.CORPUS)
+    corpus = read_rows(spark, conf, tables.CORPUS)
     assert manifest["tokens"] == sum(row["n_tokens"] for row in corpus)
 
 
@@ -170,7 +167,7 @@ def test_the_manifest_counts_what_the_dataset_holds(unbroken, spark):
         (["ingest", "--set", "ingest.inputs=[/nowhere]"], "/nowhere"),
     ],
 )
-def test_a_users_mistake_is_one_line_and_exit_1(args, message):
+def test_a_mistake_of_the_user_is_one_line_and_exit_1(args, message):
     done = climb(*args)
     assert done.returncode == 1
     assert message in done.stderr
@@ -178,21 +175,22 @@ def test_a_users_mistake_is_one_line_and_exit_1(args, message):
 
 
 def test_spark_submit_runs_a_single_job_and_local_mode_drops_gpu_settings(unbroken):
-    """A task that asks for a GPU would wait for ever in local mode."""
+    """In local mode, a task that requires a GPU would wait forever."""
     conf, _ = unbroken
     gpu = ["--conf", "spark.task.resource.gpu.amount=1"]
     done = run("spark-submit", *gpu, "jobs/prune.py", "--conf", conf)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "local mode schedules no GPUs, left out: spark.task.resource.gpu.amount" in done.stdout
+    message = "local mode does not schedule GPUs; ignored settings: spark.task.resource.gpu.amount"
+    assert message in done.stdout
     assert "prune    4 domains up to date" in done.stdout
 
 
-def test_the_master_that_spark_submit_was_given_wins(unbroken):
-    """Two executor processes count with another tokenizer, so that there is something to do."""
+def test_the_master_of_spark_submit_takes_precedence(unbroken):
+    """Two executor processes count with another tokenizer, so that the job has work to do."""
     conf, _ = unbroken
     cluster = ["--master", "local-cluster[2,1,1024]"]
     other = ["--set", "count.vocab_size=300"]
     done = run("spark-submit", *cluster, "jobs/count.py", "--conf", conf, *other)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "session on local-cluster[2,1,1024]" in done.stdout
-    assert "300 documents counted, 0 known" in done.stdout
+    assert "300 documents counted, 0 already counted" in done.stdout

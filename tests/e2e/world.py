@@ -1,4 +1,4 @@
-"""A small world for whole runs: five kinds of text, one of them junk, and questions about two."""
+"""Small data for whole runs: five kinds of text, one of them junk, and questions about two."""
 
 import gzip
 import json
@@ -27,14 +27,14 @@ TASKS = {"kitchen": "cooking", "heavens": "space"}
 
 
 def sentence(rng, words):
-    """Eight to sixteen words, content words and glue in turn."""
+    """Draw eight to sixteen words; function words and content words alternate."""
     n = rng.randrange(8, 16)
     picked = [rng.choice(words if i % 2 else GLUE) for i in range(n)]
     return " ".join(picked).capitalize() + "."
 
 
 def documents(n_per_kind, seed=0):
-    """Rows of text and kind, the kinds in turn."""
+    """Yield rows of text and kind; the kinds alternate."""
     rng = random.Random(seed)
     for i in range(n_per_kind):
         for kind, words in WORDS.items():
@@ -47,7 +47,7 @@ def documents(n_per_kind, seed=0):
 
 
 def write_corpus(folder, n_per_kind=60, n_files=3, shuffle=None, prefix="part"):
-    """JSON Lines files of the documents, in some order, cut into some files."""
+    """Write the documents as JSON Lines files, in this order and number of files."""
     rows = list(documents(n_per_kind))
     if shuffle is not None:
         random.Random(shuffle).shuffle(rows)
@@ -59,7 +59,7 @@ def write_corpus(folder, n_per_kind=60, n_files=3, shuffle=None, prefix="part"):
 
 
 def write_targets(folder):
-    """Per task a file of questions for the search and one for the report."""
+    """Write a file of questions for the search and one for the report, per task."""
     folder.mkdir(parents=True, exist_ok=True)
     for task, kind in TASKS.items():
         for split in ("search", "report"):
@@ -73,7 +73,7 @@ def write_targets(folder):
 
 
 def write_conf(folder, corpus, root):
-    """A configuration that runs every job in seconds; returns its path."""
+    """Write a configuration with which every job takes seconds; return its path."""
     model = {"hidden": 16, "layers": 2, "heads": 2, "sequence": 32, "batch": 8}
     conf = {
         "storage": {"root": str(root), "commit_documents": 60},
@@ -100,7 +100,7 @@ def write_conf(folder, corpus, root):
         },
         "search": {
             "trials_per_round": [5, 2],
-            "anchor_seeds": 2,
+            "replicates": 2,
             "candidates": 200,
             "target_tokens": 20_000,
             "max_share_ratio": None,
@@ -113,7 +113,7 @@ def write_conf(folder, corpus, root):
 
 
 def write_world(folder: Path) -> Path:
-    """Everything for one run below a folder; returns the configuration's path."""
+    """Write everything for one run below a folder; return the path of the configuration."""
     folder.mkdir(parents=True, exist_ok=True)
     write_corpus(folder / "text")
     write_targets(folder / "targets")

@@ -1,16 +1,16 @@
-"""With (fake) GPUs a task computes on the one that Spark gave it; elsewhere on the CPU."""
+"""A task computes on the (fake) GPU that Spark assigned to it, or on the CPU without one."""
 
 import os
 import subprocess
 import sys
 
-from climb.spark.device import task_device
+from climb.spark.device import get_task_device
 
 CLUSTER = """
 import sys
 from pyspark.sql import SparkSession
-from climb.spark.device import task_device
-from climb.spark.session import parallel_slots
+from climb.spark.device import get_task_device
+from climb.spark.session import count_parallel_slots
 session = (
     SparkSession.builder.master("local-cluster[2,1,1024]")
     .config("spark.executor.memory", "512m")
@@ -23,15 +23,17 @@ session = (
     .config("spark.task.resource.gpu.amount", "1")
     .getOrCreate()
 )
-devices = session.sparkContext.parallelize(range(4), 4).map(lambda _: task_device()).collect()
-print("DEVICES", *devices, "SLOTS", parallel_slots(session, None))
+devices = session.sparkContext.parallelize(range(4), 4).map(lambda _: get_task_device()).collect()
+print("DEVICES", *devices, "SLOTS", count_parallel_slots(session, None))
 session.stop()
 """
 
 
-def test_without_a_task_or_a_gpu_the_device_is_the_cpu(spark):
-    assert task_device() == "cpu"
-    assert spark.sparkContext.parallelize([0], 1).map(lambda _: task_device()).collect() == ["cpu"]
+def test_the_device_is_the_cpu_without_a_task_or_without_a_gpu(spark):
+    assert get_task_device() == "cpu"
+    assert spark.sparkContext.parallelize([0], 1).map(lambda _: get_task_device()).collect() == [
+        "cpu"
+    ]
 
 
 def test_a_task_computes_on_the_gpu_that_spark_assigned(tmp_path):

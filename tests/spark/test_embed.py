@@ -1,4 +1,4 @@
-"""Embedding in steps: what is missing is made once, a crash costs one step, zero is no vector."""
+"""Documents are embedded in steps: a crash costs one step, and a zero vector becomes NULL."""
 
 import json
 import os
@@ -11,10 +11,9 @@ from pyspark.sql import functions as F
 from climb import tables
 from climb.config import build, load, recipe_of
 from climb.embed import Embedder
-from climb.errors import ComponentError, PreflightError, TableError
-from climb.spark.embed import embed_documents
-from climb.spark.failures import climb_error
-from climb.spark.steps import append_missing
+from climb.errors import PreflightError, TableError
+from climb.spark.corpus.append import append_missing
+from climb.spark.corpus.embed import embed_documents
 from climb.testing.embedders import HashedWords
 
 WORDS = ("law", "court", "judge", "recipe", "flour", "sugar", "river", "enzyme", "cell", "protein")
@@ -25,10 +24,10 @@ def documents(store, *texts):
         dict.fromkeys(tables.DOCUMENTS.column_names) | {"doc_id": f"d{i}", "text": text}
         for i, text in enumerate(texts)
     ]
-    return store.frame(rows, tables.DOCUMENTS)
+    return store.create_frame(rows, tables.DOCUMENTS)
 
 
-def some_texts(n):
+def draw_texts(n):
     rng = np.random.default_rng(0)
     return [" ".join(rng.choice(WORDS, size=8)) for _ in range(n)]
 
@@ -37,13 +36,13 @@ def cfg(*settings, use="{use: climb.testing.embedders:HashedWords, dim: 8}"):
     return load(settings=[f"embed.embedder={use}", *settings])
 
 
-def test_every_document_gets_the_vector_that_the_embedder_gives_it(store):
-    texts = [*some_texts(30), "  "]
+def test_every_document_gets_the_vector_that_the_embedder_returns(store):
+    texts = [*draw_texts(30), "  "]
     store.append(documents(store, *texts), tables.DOCUMENTS)
     line = run(store, cfg())
     recipe = recipe_of(HashedWords(dim=8))
-    assert line == f"31 documents embedded, 0 known, 1 without a vector ({recipe})"
-    rows = store.rows(tables.EMBEDDINGS, recipe=recipe)
+    assert line == f"31 documents embedded, 0 already embedded, 1 without a vector ({recipe})"
+    rows = store.read_rows(tables.EMBEDDINGS, recipe=recipe)
     expected = dict(
         zip([f"d{i}" for i in range(31)], HashedWords(dim=8).load("cpu")(texts), strict=True)
     )
@@ -56,32 +55,32 @@ def test_every_document_gets_the_vector_that_the_embedder_gives_it(store):
 
 
 def test_a_second_run_commits_nothing_and_new_documents_are_added(store):
-    store.append(documents(store, *some_texts(12)), tables.DOCUMENTS)
+    store.append(documents(store, *draw_texts(12)), tables.DOCUMENTS)
     run(store, cfg())
-    version = store.version(tables.EMBEDDINGS)
-    assert run(store, cfg()).startswith("0 documents embedded, 12 known")
-    assert store.version(tables.EMBEDDINGS) == version
+    version = store.history.read_version(tables.EMBEDDINGS)
+    assert run(store, cfg()).startswith("0 documents embedded, 12 already embedded")
+    assert store.history.read_version(tables.EMBEDDINGS) == version
     store.append(
-        documents(store, *some_texts(15)).where("doc_id IN ('d12', 'd13', 'd14')"),
+        documents(store, *draw_texts(15)).where("doc_id IN ('d12', 'd13', 'd14')"),
         tables.DOCUMENTS,
     )
-    assert run(store, cfg()).startswith("3 documents embedded, 12 known")
+    assert run(store, cfg()).startswith("3 documents embedded, 12 already embedded")
 
 
-def test_another_embedder_embeds_everything_beside_the_first(store):
-    store.append(documents(store, *some_texts(5)), tables.DOCUMENTS)
+def test_rows_of_another_embedder_are_added_and_those_of_the_first_stay(store):
+    store.append(documents(store, *draw_texts(5)), tables.DOCUMENTS)
     run(store, cfg())
     wider = cfg(use="{use: climb.testing.embedders:HashedWords, dim: 9}")
-    assert run(store, wider).startswith("5 documents embedded, 0 known")
+    assert run(store, wider).startswith("5 documents embedded, 0 already embedded")
     sizes = store.read(tables.EMBEDDINGS).select(F.size("embedding").alias("n")).collect()
     assert sorted(row.n for row in sizes) == [8] * 5 + [9] * 5
 
 
-def test_a_crash_costs_one_step_and_the_rest_is_made_once(store):
-    frame = documents(store, *some_texts(40))
+def test_a_crash_costs_one_step_and_the_next_run_embeds_the_rest_once(store):
+    frame = documents(store, *draw_texts(40))
     calls = []
 
-    def make(chosen):
+    def compute(chosen):
         calls.append(chosen)
         if len(calls) == 3:
             raise KeyboardInterrupt
@@ -89,59 +88,48 @@ def test_a_crash_costs_one_step_and_the_rest_is_made_once(store):
 
     recipe = recipe_of(HashedWords(dim=4))
     with pytest.raises(KeyboardInterrupt):
-        append_missing(store, frame, tables.EMBEDDINGS, recipe, 10, make)
-    done = {row["doc_id"] for row in store.rows(tables.EMBEDDINGS)}
+        append_missing(store, frame, tables.EMBEDDINGS, recipe, 10, compute)
+    done = {row["doc_id"] for row in store.read_rows(tables.EMBEDDINGS)}
     assert 0 < len(done) < 40
-    new, known = append_missing(store, frame, tables.EMBEDDINGS, recipe, 10, make)
-    assert (new, known) == (40 - len(done), len(done))
-    ids = [row["doc_id"] for row in store.rows(tables.EMBEDDINGS)]
+    new, existing = append_missing(store, frame, tables.EMBEDDINGS, recipe, 10, compute)
+    assert (new, existing) == (40 - len(done), len(done))
+    ids = [row["doc_id"] for row in store.read_rows(tables.EMBEDDINGS)]
     assert sorted(ids) == sorted(f"d{i}" for i in range(40))
 
 
-def test_the_step_of_a_document_is_a_matter_of_its_id(store):
-    frame = documents(store, *some_texts(40))
+def test_the_step_of_a_document_depends_on_its_id_only(store):
+    frame = documents(store, *draw_texts(40))
 
-    def steps(rows):
+    def collect_steps(rows):
         found = []
 
-        def make(chosen):
+        def compute(chosen):
             found.append(frozenset(row.doc_id for row in chosen.collect()))
             return embed_documents(chosen.limit(0), HashedWords(dim=4))
 
-        append_missing(store, rows, tables.EMBEDDINGS, "nobody", 10, make)
+        append_missing(store, rows, tables.EMBEDDINGS, "another recipe", 10, compute)
         return found
 
-    first = steps(frame)
+    first = collect_steps(frame)
     assert len(first) == 4
-    assert first == steps(frame.orderBy(F.desc("doc_id")).repartition(7))
+    assert first == collect_steps(frame.orderBy(F.desc("doc_id")).repartition(7))
 
 
-def test_no_documents_are_an_error_that_says_where_to_look(store):
+def test_an_error_about_missing_documents_names_the_key_to_check(store):
     store.append(documents(store), tables.DOCUMENTS)
     with pytest.raises(TableError, match=r"has no rows; check ingest\.inputs"):
         run(store, cfg())
 
 
-def test_an_error_inside_a_task_arrives_as_the_same_error(store):
-    store.append(documents(store, *some_texts(3)), tables.DOCUMENTS)
+def test_an_error_of_a_task_is_raised_in_the_driver(store):
+    store.append(documents(store, *draw_texts(3)), tables.DOCUMENTS)
     spec = load().embed.embedder | {"dim": 77}
     wrong = cfg(use=json.dumps(spec))
     with pytest.raises(PreflightError, match=r"width 256; embed.embedder.dim is 77$"):
         run(store, wrong)
 
 
-def test_other_errors_of_tasks_are_not_taken_for_ours():
-    assert climb_error("ValueError: climb.errors.Nonsense happened") is None
-    assert climb_error("climb.errors.ClimbErr: no such class") is None
-    text = (
-        "Traceback ...\nclimb.errors.InputError: its cause\n\nDuring handling of it ...\n"
-        "climb.errors.ComponentError: it broke\n\n\tat org.apache"
-    )
-    assert type(climb_error(text)) is ComponentError
-    assert str(climb_error(text)) == "it broke"
-
-
-def test_a_task_uses_the_cores_that_spark_gave_it(spark):
+def test_a_task_uses_as_many_threads_as_spark_reserved_cores(spark):
     def threads(batches):
         import torch
 
@@ -159,9 +147,9 @@ def test_a_task_uses_the_cores_that_spark_gave_it(spark):
 
 def test_the_default_embedder_runs_in_tasks_and_gives_unit_vectors(store):
     embedder = build(load().embed.embedder, Embedder)
-    frame = documents(store, *some_texts(20))
+    frame = documents(store, *draw_texts(20))
     rows = embed_documents(frame.repartition(3), embedder).orderBy("doc_id").collect()
     vectors = np.array([row.embedding for row in rows], dtype=np.float32)
-    by_id = {f"d{i}": text for i, text in enumerate(some_texts(20))}
+    by_id = {f"d{i}": text for i, text in enumerate(draw_texts(20))}
     expected = embedder.load("cpu")([by_id[row.doc_id] for row in rows])
     np.testing.assert_array_equal(vectors, expected)

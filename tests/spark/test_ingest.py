@@ -1,4 +1,4 @@
-"""Ingest through Spark: counts add up, nothing depends on files, and a rerun changes nothing."""
+"""Ingest with Spark: counts add up, rows do not depend on files, a rerun changes nothing."""
 
 import gzip
 import hashlib
@@ -19,7 +19,7 @@ GOOD = [f"Document number {i}: a text that is long enough." for i in range(12)]
 
 @pytest.fixture
 def ingest(store, tmp_path):
-    """Run the job on the folder `in`; the line that it prints."""
+    """Return a function that runs the job on the folder `in` and returns its line."""
     (tmp_path / "in").mkdir()
 
     def job(*settings):
@@ -28,21 +28,21 @@ def ingest(store, tmp_path):
     return job
 
 
-def documents(store):
-    return store.rows(tables.DOCUMENTS)
+def read_documents(store):
+    return store.read_rows(tables.DOCUMENTS)
 
 
-def versions(store):
-    return [store.version(table) for table in (tables.DOCUMENTS, tables.REJECTED)]
+def read_versions(store):
+    return [store.history.read_version(table) for table in (tables.DOCUMENTS, tables.REJECTED)]
 
 
-def parquet(path, texts, **options):
+def write_parquet(path, texts, **options):
     pq.write_table(pa.table({"text": texts}), path, **options)
 
 
-def hostile_folder(folder):
-    """Files with each kind of bad row; reason -> how many rows of it there are."""
-    parquet(folder / "good.parquet", [*GOOD[:6], None, GOOD[0], "  ", "x"])
+def write_hostile_folder(folder):
+    """Write files with every kind of bad row; return reason -> number of rows."""
+    write_parquet(folder / "good.parquet", [*GOOD[:6], None, GOOD[0], "  ", "x"])
     lines = [
         *(json.dumps({"text": text}) for text in GOOD[5:8]),
         *('{"text": null}', '{"id": 1}', '{"text": 7}', "[1]", "{broken", "[" * 20_000),
@@ -77,21 +77,21 @@ def hostile_folder(folder):
 
 
 def test_the_counts_of_a_hostile_folder_add_up(store, tmp_path, ingest):
-    expected = hostile_folder(tmp_path / "in")
+    expected = write_hostile_folder(tmp_path / "in")
     line = ingest("ingest.skip_corrupt=true", "ingest.max_chars=1000")
-    rejected = store.rows(tables.REJECTED)
+    rejected = store.read_rows(tables.REJECTED)
     counts = {}
     for row in rejected:
         counts[row["reason"]] = counts.get(row["reason"], 0) + row["n_rows"]
     n_repeated = counts.pop("duplicate")
     assert counts == expected
-    kept = documents(store)
+    kept = read_documents(store)
     assert sorted(row["text"] for row in kept) == sorted(GOOD[:10])
     assert {row["text"]: row["repairs"] for row in kept}[GOOD[9]] == ["utf16"]
-    # Of the cut file's 6,000 rows all but a part of the last are read before it ends.
+    # The cut file has 6,000 rows, and all but a part of the last are read before it ends.
     assert 2 + 5990 <= n_repeated <= 2 + 6000
     n_rows = 10 + n_repeated + sum(expected.values())
-    assert line.startswith("10 documents new, 0 known; ")
+    assert line.startswith("10 new documents, 0 already ingested; ")
     assert f"{n_repeated + sum(expected.values()):,} of {n_rows:,} rows rejected (dupl" in line
     assert len({row["reject_id"] for row in rejected}) == len(rejected)
     assert all(row["file"] and row["detail"] for row in rejected)
@@ -101,28 +101,30 @@ def test_the_counts_of_a_hostile_folder_add_up(store, tmp_path, ingest):
 def test_a_rerun_writes_nothing_and_a_flipped_byte_adds_one_document(store, tmp_path, ingest):
     path = tmp_path / "in/a.txt"
     path.write_text(GOOD[0])
-    assert ingest() == "1 documents new, 0 known; 0 of 1 rows rejected"
-    before = versions(store)
-    assert ingest() == "files unchanged, 1 documents known"
-    assert versions(store) == before
-    parquet(tmp_path / "in/b.parquet", GOOD[:1])
-    assert ingest() == "0 documents new, 1 known; 1 of 2 rows rejected (duplicate 1)"
-    assert versions(store) == [before[0], before[1] + 1]
+    assert ingest() == "1 new documents, 0 already ingested; 0 of 1 rows rejected"
+    before = read_versions(store)
+    assert ingest() == "files unchanged, 1 documents up to date"
+    assert read_versions(store) == before
+    write_parquet(tmp_path / "in/b.parquet", GOOD[:1])
+    assert ingest() == ("0 new documents, 1 already ingested; 1 of 2 rows rejected (duplicate 1)")
+    assert read_versions(store) == [before[0], before[1] + 1]
     (tmp_path / "in/b.parquet").unlink()
     path.write_text(GOOD[0].replace("long", "song"))
-    assert ingest() == "1 documents new, 0 known; 1 older ones stay; 0 of 1 rows rejected"
-    assert len(documents(store)) == 2
+    assert ingest() == (
+        "1 new documents, 0 already ingested; 1 older ones kept; 0 of 1 rows rejected"
+    )
+    assert len(read_documents(store)) == 2
 
 
-def test_names_order_row_groups_and_partitions_leave_no_trace(store, tmp_path, ingest):
+def test_names_order_row_groups_and_partitions_do_not_change_a_row(store, tmp_path, ingest):
     rng = np.random.default_rng(0)
     texts = [f"Document number {i % 70} of a small corpus" for i in range(100)]
     rows = [{"text": t, "site": f"s{i % 3}", "url": f"u{i}"} for i, t in enumerate(texts)]
     settings = ("ingest.source_column=site", "ingest.metadata_columns=[url]")
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "in/a.parquet")
     first = ingest(*settings)
-    expected = documents(store)
-    assert first == "70 documents new, 0 known; 30 of 100 rows rejected (duplicate 30)"
+    expected = read_documents(store)
+    assert first == ("70 new documents, 0 already ingested; 30 of 100 rows rejected (duplicate 30)")
     (tmp_path / "in/a.parquet").unlink()
     mixed = [rows[i] for i in rng.permutation(100)]
     pq.write_table(pa.Table.from_pylist(mixed[:40]), tmp_path / "in/z.parquet", row_group_size=7)
@@ -133,10 +135,12 @@ def test_names_order_row_groups_and_partitions_leave_no_trace(store, tmp_path, i
         run(other, load(settings=[f"ingest.inputs=[{tmp_path}/in]", *settings]))
     finally:
         store.session.conf.set("spark.sql.shuffle.partitions", "2")
-    assert documents(other) == expected
+    assert read_documents(other) == expected
 
 
-def test_of_equal_texts_the_smallest_source_and_metadata_stay(store, tmp_path, ingest):
+def test_of_equal_texts_the_one_with_the_smallest_source_and_metadata_is_kept(
+    store, tmp_path, ingest
+):
     rows = [
         {"text": GOOD[0], "site": "b", "url": "1"},
         {"text": GOOD[0], "site": "a", "url": "3"},
@@ -146,40 +150,42 @@ def test_of_equal_texts_the_smallest_source_and_metadata_stay(store, tmp_path, i
     settings = ("ingest.source_column=site", "ingest.metadata_columns=[url]")
     path.write_text("\n".join(map(json.dumps, rows)))
     ingest(*settings)
-    (kept,) = documents(store)
+    (kept,) = read_documents(store)
     assert (kept["source"], kept["metadata"]) == ("a", {"url": "2"})
     assert kept["doc_id"] == hashlib.sha256(f"a\0{GOOD[0]}".encode()).hexdigest()[:32]
-    (repeated,) = store.rows(tables.REJECTED)
+    (repeated,) = store.read_rows(tables.REJECTED)
     assert (repeated["reason"], repeated["n_rows"]) == ("duplicate", 2)
     assert repeated["detail"] == f"same text as {kept['doc_id']}"
-    # Later a text is known whatever its source: a smaller one does not add it again.
+    # A text exists already, whatever its source: a smaller source does not add it again.
     path.write_text(json.dumps(rows[0] | {"site": "A"}))
-    assert ingest(*settings).startswith("0 documents new, 0 known; 1 older ones stay; 1 of 1")
-    assert documents(store) == [kept]
+    assert ingest(*settings).startswith(
+        "0 new documents, 0 already ingested; 1 older ones kept; 1 of 1"
+    )
+    assert read_documents(store) == [kept]
 
 
-def test_a_file_that_breaks_in_a_task_is_named_and_nothing_is_written(store, tmp_path, ingest):
-    parquet(tmp_path / "in/good.parquet", GOOD)
+def test_a_file_that_is_damaged_in_a_task_is_named_and_nothing_is_written(store, tmp_path, ingest):
+    write_parquet(tmp_path / "in/good.parquet", GOOD)
     lines = [
         json.dumps({"text": f"{i} {hashlib.sha256(bytes(i)).hexdigest()}"}) for i in range(999)
     ]
     (tmp_path / "in/cut.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode())[:-9])
     with pytest.raises(InputError, match=r"1 of the input files .*/cut.jsonl.gz \(Compressed file"):
         ingest()
-    assert versions(store) == [None, None]
+    assert read_versions(store) == [None, None]
     assert not (tmp_path / "out/ingest.staging").exists()
 
 
-def test_input_without_a_single_document_is_an_error_with_the_counts(store, tmp_path, ingest):
+def test_input_without_a_document_is_an_error_with_the_counts(store, tmp_path, ingest):
     with pytest.raises(InputError, match="no documents: there are no files in"):
         ingest()
-    parquet(tmp_path / "in/a.parquet", ["x", "y", " "])
+    write_parquet(tmp_path / "in/a.parquet", ["x", "y", " "])
     with pytest.raises(InputError, match=r"no documents in .*3 of 3 rows .* 2, empty 1\)|short 2"):
         ingest()
-    assert versions(store) == [None, None]
+    assert read_versions(store) == [None, None]
 
 
-def test_storage_that_cannot_be_written_is_one_clear_line(store, tmp_path, ingest):
+def test_storage_that_cannot_be_written_is_an_error_of_one_line(store, tmp_path, ingest):
     (tmp_path / "in/a.txt").write_text(GOOD[0])
     (tmp_path / "file").touch()
     cfg = load(settings=[f"ingest.inputs=[{tmp_path}/in]", f"storage.root={tmp_path}/file/out"])

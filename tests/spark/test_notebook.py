@@ -1,7 +1,9 @@
-"""The notebook runs as it stands against a run's tables, and changes nothing."""
+"""The notebook runs without changes on the tables of a run, and changes no table."""
 
 import runpy
 from pathlib import Path
+
+from small_search import small_search
 
 from climb import tables
 
@@ -9,26 +11,29 @@ NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "01_quick_start.p
 
 
 def run_notebook(store, cfg, **globals_):
-    given = {"given": {"root": cfg.storage.root}, "spark": store.session}
-    return runpy.run_path(str(NOTEBOOK), init_globals=given | globals_)
+    defaults = {"given": {"root": cfg.storage.root}, "spark": store.session}
+    return runpy.run_path(str(NOTEBOOK), init_globals=defaults | globals_)
 
 
-def test_the_notebook_shows_the_answer_of_a_run(small_run, tmp_path, monkeypatch, capsys):
+def test_the_notebook_shows_the_recommendation_of_a_run(small_run, tmp_path, monkeypatch, capsys):
     store, cfg = small_run
     monkeypatch.chdir(tmp_path)
-    before = {table.name: store.version(table) for table in tables.TABLES}
+    before = {table.name: store.history.read_version(table) for table in tables.TABLES}
     result = run_notebook(store, cfg)
     printed = capsys.readouterr().out
-    assert "gain: +0.0600 over natural proportions" in printed
-    assert result["mixture"].index[0] == "recipes"
-    assert result["mixture"].loc["law", "natural"] == 0.6
-    assert len(result["trials"]) == 14
+    search = small_search().result
+    gain = search.measured_gains["natural"]
+    assert f"gain: {gain.mean:+.4f} over the natural mixture" in printed
+    recommended = search.recommended.weights
+    assert result["mixture"].index[0] == max(recommended, key=recommended.get)
+    assert list(result["mixture"].columns) == ["recommended", "natural", "uniform", "epochs"]
+    assert len(result["trials"]) == 24
     assert (tmp_path / "mixture.svg").read_text().startswith("<svg")
-    assert {table.name: store.version(table) for table in tables.TABLES} == before
+    assert {table.name: store.history.read_version(table) for table in tables.TABLES} == before
 
 
 class Widgets:
-    """Databricks' widgets: a text with a default, which the user may have changed."""
+    """Stands for Databricks' widgets: text fields with defaults that a user can change."""
 
     def __init__(self, values):
         self.values = values
@@ -44,7 +49,7 @@ class Widgets:
         return self.values[name]
 
 
-def test_on_databricks_it_takes_widgets_and_draws_with_display(small_run):
+def test_on_databricks_the_notebook_reads_widgets_and_draws_with_display(small_run):
     store, cfg = small_run
     shown = []
     result = run_notebook(

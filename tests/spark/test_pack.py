@@ -1,4 +1,4 @@
-"""Shards hold the wanted share of every domain, in hash order, whatever the partitioning."""
+"""Shards have the planned share of every domain, in hash order, for every partitioning."""
 
 from pathlib import Path
 
@@ -9,8 +9,9 @@ from tokenizers import Tokenizer
 
 from climb import tables
 from climb.config import load
-from climb.spark.store import Store
-from climb.tokenizer import train_json
+from climb.spark.delta.store import Store
+from climb.spark.training.pack import MARGIN_DOCUMENTS, compute_domain_share, plan_shards
+from climb.tokenizer import train_bpe
 
 N = 120
 
@@ -37,9 +38,9 @@ def cfg(store):
 
 @pytest.fixture(scope="module")
 def packed(store, cfg):
-    """Two domains of documents with known token counts, and a junk cluster that was pruned."""
+    """Pack two domains of documents with counted tokens; a third cluster is pruned."""
     texts = {f"{i:03d}": f"{'alpha' if i % 2 else 'beta'} document {i} " * 5 for i in range(N)}
-    json = train_json(texts.values(), 300)
+    json = train_bpe(texts.values(), 300)
     counts = {i: len(Tokenizer.from_str(json).encode(t).ids) for i, t in texts.items()}
     write(store, tables.TOKENIZERS, [{"recipe": "bpe-300-5000", "tokenizer": json}])
     write(
@@ -93,44 +94,59 @@ def packed(store, cfg):
 
 
 def write(store, table, rows):
-    store.append(store.frame(rows, table), table)
+    store.append(store.create_frame(rows, table), table)
 
 
-def shards(store):
-    return {(row["kind"], row["domain"]): row for row in store.rows(tables.SHARDS)}
+def read_shards(store):
+    return {(row["kind"], row["domain"]): row for row in store.read_rows(tables.SHARDS)}
 
 
-def test_a_trial_shard_is_the_share_of_the_domain_that_the_trial_is_of_the_target(packed, store):
+def test_no_run_reads_more_than_the_whole_domain(cfg):
+    assert compute_domain_share(1000, cfg) == 0.25
+    assert compute_domain_share(9000, cfg) == 1.0
+
+
+def test_shards_of_all_kinds_are_planned_from_the_sizes_of_the_runs(cfg):
+    domain = {"domain": "a", "n_tokens": 100_000, "n_documents": MARGIN_DOCUMENTS * 10}
+    planned = {shard.kind: shard for shard in plan_shards([domain], cfg)}
+    assert {kind: shard.n_tokens for kind, shard in planned.items()} == {
+        "base": 1000, "trial": 25_000, "target-base": 1000, "target": 50_000,
+    }  # fmt: skip
+    assert planned["trial"].hash_range == pytest.approx(0.25 * 1.5 + 0.1)
+    assert [kind for kind, shard in planned.items() if shard.from_top] == ["base", "target-base"]
+
+
+def test_a_shard_has_the_share_of_the_domain_that_its_run_has_of_the_target_run(packed, store):
     _, sizes = packed
-    found = shards(store)
+    found = read_shards(store)
     for kind, ratio in (("trial", 0.25), ("target", 0.5)):
         for domain, size in zip(("beta", "alpha"), sizes, strict=True):
             assert found[kind, domain]["n_tokens"] == round(size * ratio)
 
 
-def test_a_shard_holds_whole_documents_of_its_domain_and_nothing_pruned(packed, store):
+def test_a_shard_has_whole_documents_of_its_domain_and_no_pruned_ones(packed, store):
     json, _ = packed
-    row = shards(store)["target", "alpha"]
+    row = read_shards(store)["target", "alpha"]
     text = Tokenizer.from_str(json).decode(np.load(row["path"]).tolist())
     numbers = [int(part.split()[2]) for part in text.split("  ") if part.startswith("alpha doc")]
     assert numbers
     assert all(number % 2 and number < 100 for number in numbers)
 
 
-def test_packing_again_writes_nothing_and_lost_files_are_not_needed_to_know_it(packed, store, cfg):
-    version = store.version(tables.SHARDS)
+def test_packing_again_writes_nothing(packed, store, cfg):
+    version = store.history.read_version(tables.SHARDS)
     assert "up to date" in pack.run(store, cfg)
-    assert store.version(tables.SHARDS) == version
+    assert store.history.read_version(tables.SHARDS) == version
 
 
-def test_another_partitioning_gives_the_same_tokens(packed, store, cfg, spark):
-    before = {key: row["sha256"] for key, row in shards(store).items()}
+def test_partitioning_does_not_change_the_tokens(packed, store, cfg, spark):
+    before = {key: row["sha256"] for key, row in read_shards(store).items()}
     spark.conf.set("spark.sql.shuffle.partitions", "7")
     try:
-        for row in shards(store).values():
+        for row in read_shards(store).values():
             Path(row["path"]).unlink()
-        store.session.sql(f"DELETE FROM {store.location(tables.SHARDS)}")
+        store.session.sql(f"DELETE FROM {store.locate(tables.SHARDS)}")
         pack.run(store, cfg)
     finally:
         spark.conf.set("spark.sql.shuffle.partitions", "2")
-    assert {key: row["sha256"] for key, row in shards(store).items()} == before
+    assert {key: row["sha256"] for key, row in read_shards(store).items()} == before

@@ -1,4 +1,4 @@
-"""Clusters are measured exactly, and become domains that a person can read."""
+"""Clusters are measured exactly, and merged into domains with readable names."""
 
 import shutil
 
@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from climb.jobs import prune
 
-from climb import tables, tokenizer
+from climb import tables
 from climb.config import load, recipe_of
 from climb.errors import ConfigError, TableError
-from climb.spark.score import build_scorers
-from climb.spark.store import Store
+from climb.spark.corpus.score import build_scorers
+from climb.spark.delta.store import Store
 
 TOPICS = (
-    *("court appeal judge verdict", "court appeal statute judge"),  # nearest to each other
+    *("court appeal judge verdict", "court appeal statute judge"),  # the two most similar
     *("onion butter garlic soup", "click winner casino prize", "orbit planet comet moon"),
 )
 CENTROIDS_CD = np.array([[1, 0, 0, 0], [0.9, 0.1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
@@ -35,7 +35,7 @@ def config(root, *settings):
 
 @pytest.fixture(scope="module")
 def world(spark, tmp_path_factory):
-    """The folder of tables that every test takes a copy of."""
+    """Return the folder of tables that every test copies."""
     cfg = config(tmp_path_factory.mktemp("world") / "out")
     write_world(Store(spark, cfg.storage), cfg)
     return cfg.storage.root
@@ -53,11 +53,11 @@ def store(spark, cfg):
 
 
 def write(store, table, rows, partitions):
-    store.append(store.frame(rows, table).repartition(partitions), table)
+    store.append(store.create_frame(rows, table).repartition(partitions), table)
 
 
 def write_world(store, cfg, reverse=False, partitions=1):
-    """Five clusters of twelve documents, and a sixth centroid that nothing is nearest to."""
+    """Write five clusters of twelve documents, and a sixth centroid without documents."""
     [scorer] = build_scorers(cfg.score.scorers)
     ids = [(c, i) for c in range(5) for i in range(PER_CLUSTER)]
     ids = ids[::-1] if reverse else ids
@@ -67,7 +67,7 @@ def write_world(store, cfg, reverse=False, partitions=1):
         text = f"the {TOPICS[c]} \n number {i}"
         fixed = {"source": "", "n_bytes": 1, "repairs": [], "metadata": {}}
         documents.append({"doc_id": doc_id, "text": text} | fixed)
-        count = {"doc_id": doc_id, "recipe": tokenizer.recipe(cfg.count), "n_tokens": 100 * (c + 1)}
+        count = {"doc_id": doc_id, "recipe": cfg.count.recipe, "n_tokens": 100 * (c + 1)}
         tokens += [count, count | {"recipe": "another", "n_tokens": 7}]
         value = QUALITY[c] + (0.3 if i % 2 else -0.3)
         scores.append(
@@ -77,8 +77,9 @@ def write_world(store, cfg, reverse=False, partitions=1):
                 "scores": dict.fromkeys(scorer.names, value),
             }
         )
-        place = {"clustering": "made", "cluster": c, "distance": ((i * 5) % PER_CLUSTER) / 10}
-        assignments.append({"doc_id": doc_id} | place)
+        distance = ((i * 5) % PER_CLUSTER) / 10
+        own = {"clustering": "made", "cluster": c, "distance": distance}
+        assignments.append({"doc_id": doc_id} | own)
     centroids = [
         {"cluster": c, "clustering": "made", "centroid": centroid_D}
         for c, centroid_D in enumerate([*CENTROIDS_CD.tolist(), [-1.0, 0.0, 0.0, 0.0]])
@@ -94,9 +95,9 @@ def write_world(store, cfg, reverse=False, partitions=1):
 
 
 def test_clusters_are_measured_pruned_merged_and_described(store, cfg):
-    said = prune.run(store, cfg)
-    assert said == "4 of 6 clusters kept (73.3% of the tokens), merged into 3 domains"
-    clusters = store.rows(tables.CLUSTERS)
+    line = prune.run(store, cfg)
+    assert line == "4 of 6 clusters kept (73.3% of the tokens), merged into 3 domains"
+    clusters = store.read_rows(tables.CLUSTERS)
     assert [row["kept"] for row in clusters] == [True, True, True, False, True, False]
     assert [row["reason"] for row in clusters[3:]] == ["rules 1 < 3", None, "no documents"]
     assert [row["n_documents"] for row in clusters] == [12, 12, 12, 12, 12, 0]
@@ -105,7 +106,7 @@ def test_clusters_are_measured_pruned_merged_and_described(store, cfg):
         assert row["scores"]["rules"] == pytest.approx(quality, abs=2**-20)
     assert clusters[5]["scores"] == {}
 
-    domains = {row["domain"]: row for row in store.rows(tables.DOMAINS)}
+    domains = {row["domain"]: row for row in store.read_rows(tables.DOMAINS)}
     law = next(row for row in domains.values() if row["clusters"] == [0, 1])
     assert law["n_tokens"] == 3600
     assert law["token_share"] == pytest.approx(3600 / 13200)
@@ -118,21 +119,21 @@ def test_clusters_are_measured_pruned_merged_and_described(store, cfg):
     assert sum(row["token_share"] for row in domains.values()) == pytest.approx(1.0)
 
 
-def test_examples_are_the_sampled_documents_nearest_to_the_centroid(store, cfg):
+def test_examples_are_the_sampled_documents_that_are_nearest_to_the_centroid(store, cfg):
     prune.run(store, config(store.cfg.root, "prune.sample_documents=12"))
-    [space] = [row for row in store.rows(tables.DOMAINS) if row["clusters"] == [4]]
-    # Document i lies at distance (5 i mod 12) / 10.
+    [space] = [row for row in store.read_rows(tables.DOMAINS) if row["clusters"] == [4]]
+    # Document i has distance (5 i mod 12) / 10.
     assert [text.rsplit(" ", 1)[1] for text in space["examples"]] == ["0", "5", "10"]
 
 
-def test_partitions_and_order_change_no_row_and_a_second_run_no_version(
+def test_partitions_and_order_do_not_change_a_row_and_a_second_run_writes_nothing(
     store, cfg, spark, tmp_path
 ):
     prune.run(store, cfg)
-    made = (tables.CLUSTERS, tables.DOMAINS)
-    before = [store.version(table) for table in made]
+    written = (tables.CLUSTERS, tables.DOMAINS)
+    before = [store.history.read_version(table) for table in written]
     assert prune.run(store, cfg) == "3 domains up to date"
-    assert [store.version(table) for table in made] == before
+    assert [store.history.read_version(table) for table in written] == before
 
     other = Store(spark, config(f"{tmp_path}/other").storage)
     partitions = spark.conf.get("spark.sql.shuffle.partitions")
@@ -142,15 +143,15 @@ def test_partitions_and_order_change_no_row_and_a_second_run_no_version(
         prune.run(other, cfg)
     finally:
         spark.conf.set("spark.sql.shuffle.partitions", partitions)
-    for table in made:
-        assert store.rows(table) == other.rows(table), table.name
+    for table in written:
+        assert store.read_rows(table) == other.read_rows(table), table.name
 
 
-def test_bad_settings_end_in_an_error_that_shows_what_there_is(store, cfg, capsys):
+def test_errors_about_thresholds_show_the_scores_of_the_clusters(store, cfg, capsys):
     root = store.cfg.root
-    with pytest.raises(ConfigError, match="leave none of 5 clusters") as everything:
+    with pytest.raises(ConfigError, match="prune all 5 clusters") as error:
         prune.run(store, config(root, "prune.thresholds={rules: 4.9}"))
-    table = str(everything.value).splitlines()
+    table = str(error.value).splitlines()
     assert "rules 4.9" in table[0]
     assert "rules" in table[1].split()
     assert [int(line.split()[0]) for line in table[2:]] == [4, 0, 1, 2, 3]
@@ -162,19 +163,21 @@ def test_bad_settings_end_in_an_error_that_shows_what_there_is(store, cfg, capsy
 
     many = config(root, "prune.merge_height=null", "prune.domains=9", "prune.weighted=true")
     assert "merged into 4 domains" in prune.run(store, many)
-    assert "warning: prune.domains is 9, but 4 clusters" in capsys.readouterr().out
+    assert "warning: prune.domains is 9, but only 4 clusters" in capsys.readouterr().out
     share = config(root, "prune.thresholds={}", "prune.keep_token_share=0.4")
     assert prune.run(store, share).startswith("2 of 6 clusters kept (40.0%")
 
 
-def test_tables_that_are_not_complete_name_the_job_that_completes_them(store, cfg):
+def test_an_error_about_missing_rows_names_the_job_that_computes_them(store, cfg):
     new = {"doc_id": "new", "clustering": "made", "cluster": 0, "distance": 0.0}
     write(store, tables.ASSIGNMENTS, [new], 1)
-    with pytest.raises(TableError, match=r"tokens lacks 1 of 61 .* run `climb count` first"):
+    with pytest.raises(
+        TableError, match=r"tokens has no row for 1 of 61 .* run `climb count` first"
+    ):
         prune.run(store, cfg)
-    count = {"doc_id": "new", "recipe": tokenizer.recipe(cfg.count), "n_tokens": 5}
+    count = {"doc_id": "new", "recipe": cfg.count.recipe, "n_tokens": 5}
     write(store, tables.TOKENS, [count], 1)
-    with pytest.raises(TableError, match=r"lacks 1 of 61 .* run `climb score` first"):
+    with pytest.raises(TableError, match=r"no row for 1 of 61 .* run `climb score` first"):
         prune.run(store, cfg)
     write(store, tables.ASSIGNMENTS, [new | {"doc_id": "old", "clustering": "before"}], 1)
     with pytest.raises(TableError, match="run `climb cluster` first"):

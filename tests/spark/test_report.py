@@ -1,19 +1,23 @@
-"""The report is read from the tables, written once, and leaves out what is no longer the answer."""
+"""The report reads the result of a search and the tables, and writes each file once."""
 
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from small_search import small_search
 
 from climb import tables
 from climb.config import load
 from climb.errors import TableError
-from climb.spark.report import read_report
-from climb.spark.store import Store
-from climb.tracking import tracking_uri
+from climb.spark.delta.store import Store
+from climb.spark.results.report import read_report
+from climb.spark.training.search import mixture_rows
+from climb.tracking.uri import resolve_tracking_uri
 
 JOB = Path(__file__).resolve().parents[2] / "jobs" / "report.py"
+RESULT = small_search().result
 
 
 @pytest.fixture
@@ -24,86 +28,87 @@ def job():
     return module
 
 
-def test_rows_become_the_report_s_data(small_run):
+def write_result(store, result):
+    store.append(store.create_frame(mixture_rows(result), tables.MIXTURES), tables.MIXTURES)
+
+
+def test_tables_become_the_data_of_the_report(small_run):
     store, cfg = small_run
     data = read_report(store, cfg)
+    assert data.result == RESULT
     assert data.n_documents == 8
     reasons = [(row.reason, row.n_rows) for row in data.rejections]
     assert reasons == [("duplicate", 6), ("too short", 2)]
     assert {(row.domain, row.n_documents, row.n_tokens) for row in data.corpus} == {
-        (name, 2, 200) for name in ("chat", "law", "recipes", "space")
+        (name, 2, 200) for name in RESULT.domains
     }
-    assert data.direct["natural"].low == 0.05
-    assert len(data.trials) == 14
+    assert len(data.trials) == len(RESULT.plan) == 24
     assert [trial.error for trial in data.trials if not trial.finished] == [
         "loss became NaN at step 7"
     ]
-    assert len(data.evaluations) == 3 * 3 * 4
+    assert len(data.evaluations) == 3 * 3 * 2
     assert data.versions["documents"] == 0
     assert "search:" in data.configuration
 
 
-def test_trials_of_earlier_data_and_earlier_answers_are_left_out(small_run, spark, tmp_path):
-    source, _ = small_run
-    cfg = load(settings=[f"storage.root={tmp_path}/out"])
-    store = Store(spark, cfg.storage)
-    rows = source.rows(tables.TRIALS)
-    earlier = [row | {"trial_id": f"old-{row['trial_id']}", "data": "d0"} for row in rows]
-    for row in earlier:
-        row["finished"] = row["finished"].replace(year=2024)
-    stale = rows[-1] | {"trial_id": "stale", "weights": {"law": 1.0}}
-    store.append(store.frame([*rows, *earlier, stale], tables.TRIALS), tables.TRIALS)
-    mixtures = source.rows(tables.MIXTURES)
-    store.append(store.frame(mixtures, tables.MIXTURES), tables.MIXTURES)
-    assert {t.trial_id for t in read_report(store, cfg).trials} == {r["trial_id"] for r in rows}
-
-
-def test_a_plan_in_the_evidence_decides_which_trials_count(small_run, spark, tmp_path):
+def test_trials_outside_the_plan_are_left_out(small_run, spark, tmp_path):
     source, _ = small_run
     cfg = load(settings=[f"storage.root={tmp_path}/out", "search.name=second"])
     store = Store(spark, cfg.storage)
-    store.append(store.frame(source.rows(tables.TRIALS), tables.TRIALS), tables.TRIALS)
-    row = source.rows(tables.MIXTURES)[0] | {
-        "search": "second",
-        "evidence": '{"plan": [["0000000000000004", 1, "proposal", 5]]}',
-    }
-    store.append(store.frame([row], tables.MIXTURES), tables.MIXTURES)
+    store.append(source.read(tables.TRIALS), tables.TRIALS)
+    part = RESULT.plan[4].model_copy(update={"round": 1, "method": "proposal", "seed": 5})
+    write_result(store, RESULT.model_copy(update={"search": "second", "plan": (part,)}))
     (trial,) = read_report(store, cfg).trials
-    assert (trial.trial_id, trial.round_, trial.seed) == ("0000000000000004", 1, 5)
+    assert (trial.trial_id, trial.round_, trial.seed) == (part.trial_id, 1, 5)
 
 
-def test_a_search_without_an_answer_names_the_job_that_makes_one(small_run):
+def test_a_search_without_a_result_names_the_job_that_makes_one(small_run):
     store, cfg = small_run
     other = cfg.model_copy(update={"search": cfg.search.model_copy(update={"name": "other"})})
     with pytest.raises(TableError, match=r"'other'; run `climb search` first"):
         read_report(store, other)
 
 
+def test_a_result_of_another_version_is_refused_with_the_field(spark, tmp_path):
+    cfg = load(settings=[f"storage.root={tmp_path}/out"])
+    store = Store(spark, cfg.storage)
+    rows = mixture_rows(RESULT)
+    record = json.loads(rows[0]["result"])
+    record["worth"] = record.pop("further_round")
+    rows[0]["result"] = json.dumps(record)
+    store.append(store.create_frame(rows, tables.MIXTURES), tables.MIXTURES)
+    with pytest.raises(TableError, match=r"search 'default'.*further_round.*run `climb search`"):
+        read_report(store, cfg)
+
+
 def test_the_job_writes_once_and_mirrors_once(small_run, job):
     store, cfg = small_run
-    path = store.files("report.html")
-    first = job.run(store, cfg)
+    path = store.locate_file("report.html")
+    first, _, summary = job.run(store, cfg).partition("\n")
     assert first.startswith(f"{path} written")
-    assert first.endswith("MLflow: 14 runs logged, 0 known")
+    assert first.endswith("MLflow: 24 runs logged, 0 already logged")
+    assert "The recommended mixture beats natural and uniform." in summary
+    assert f"report   {path}" in summary
+    assert all(name in summary for name in RESULT.domains)
     written, changed = path.read_bytes(), path.stat().st_mtime_ns
-    assert b"The found mixture beats natural and uniform proportions" in written
-    assert job.run(store, cfg) == f"{path} is up to date; MLflow up to date"
+    assert b"The recommended mixture beats natural and uniform" in written
+    again, _, same = job.run(store, cfg).partition("\n")
+    assert again == f"{path} is up to date; MLflow is up to date"
+    assert same == summary
     assert (path.read_bytes(), path.stat().st_mtime_ns) == (written, changed)
-    client = MlflowClient(tracking_uri=tracking_uri(cfg))
+    client = MlflowClient(tracking_uri=resolve_tracking_uri(cfg))
     experiment = client.get_experiment_by_name("climb").experiment_id
     (parent,) = client.search_runs([experiment], "tags.\"climb.kind\" = 'search'")
     names = {item.path for item in client.list_artifacts(parent.info.run_id)}
-    assert names == {"report.html", "mixture.json", "figures"}
+    assert names == {"report.html", "result.json", "effects.csv", "figures"}
     drawn = {item.path for item in client.list_artifacts(parent.info.run_id, "figures")}
     assert {"figures/mixture.svg", "figures/rounds.svg", "figures/gains.svg"} <= drawn
     assert parent.data.tags["climb.version.domains"] == "0"
 
 
-def test_a_report_of_the_answer_alone_needs_no_other_table(small_run, spark, tmp_path, job):
-    source, _ = small_run
+def test_a_report_of_the_result_alone_needs_no_other_table(spark, tmp_path, job):
     cfg = load(settings=[f"storage.root={tmp_path}/out", f"report.path={tmp_path}/r.html"])
     store = Store(spark, cfg.storage)
-    rows = source.rows(tables.MIXTURES)
-    store.append(store.frame(rows, tables.MIXTURES), tables.MIXTURES)
+    write_result(store, RESULT)
     assert job.run(store, cfg).startswith(f"{tmp_path}/r.html written")
     assert b"climb train" in (tmp_path / "r.html").read_bytes()

@@ -4,11 +4,12 @@ import ast
 import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-from climb.run import PIPELINE
+from climb.cli.start import PIPELINE
 from climb.tables import TABLES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,10 +18,29 @@ MODULES = sorted(LIB.rglob("*.py"))
 JOBS = sorted(path for path in (ROOT / "jobs").glob("*.py") if path.stem != "__init__")
 SOURCES = [*MODULES, *JOBS, *sorted((ROOT / "demo").glob("*.py"))]
 
-# The edge: how a job starts, the console script, MLflow. The rest of climb/*.py is pure.
-EDGE = {"run.py", "cli.py", "tracking.py"}
-PLUG_INS = {"ingest", "embed", "quality", "proxy", "predictor", "report", "testing"}
+# The layers, lowest first: a package imports at its top, and for type checking, only from its own
+# layer and from those above it in this list. The modules of climb/*.py are the first.
+LAYERS = (
+    ("",),
+    ("mixture",),
+    ("config", "domains", "dataset"),
+    ("predictor", "ingest", "embed", "quality", "proxy"),
+    ("search",),
+    ("report", "testing", "runs"),
+    ("spark",),
+    ("tracking",),
+    ("cli",),
+)
+# The layers inside spark/; its flat modules are the first.
+SPARK_LAYERS = (("",), ("delta",), ("corpus",), ("training",), ("results",))
+MOST_FLAT_MODULES = 8
 PURE = {"numpy", "scipy", "yaml"}
+MAY_IMPORT = {
+    "config": {"pydantic"},
+    "search": {"pydantic"},
+    "cli": {"click"},
+    "spark": {"pyspark", "delta", "pandas", "pyarrow", "tqdm"},
+}
 HEAVY = {
     "pyspark", "delta", "pandas", "pyarrow", "torch", "transformers", "tokenizers", "safetensors",
     "sentence_transformers", "fasttext", "sklearn", "xgboost", "lightgbm",
@@ -56,6 +76,27 @@ def folder(path):
     return parts[0] if len(parts) > 1 else ""
 
 
+def dotted(path):
+    parts = ["climb", *path.relative_to(LIB).with_suffix("").parts]
+    return ".".join(parts).removesuffix(".__init__")
+
+
+def climb_imports(path):
+    """Modules of climb that a module imports anywhere: at its top, in a function, for types."""
+    names = {dotted(module) for module in MODULES}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("climb"):
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in names else node.module
+
+
+def layer_of(parts, layers):
+    return next(i for i, names in enumerate(layers) if parts[0] in names)
+
+
 def third_party(path):
     roots = {name.split(".")[0] for name in top_level(path)}
     return roots - set(sys.stdlib_module_names) - {"climb", "__future__", ""}
@@ -69,6 +110,36 @@ def functions(path):
     ]
 
 
+def test_climb_has_few_flat_modules():
+    assert len([path for path in MODULES if folder(path) == ""]) <= MOST_FLAT_MODULES
+
+
+@pytest.mark.parametrize("path", MODULES, ids=named)
+def test_no_module_imports_from_a_layer_above_its_own(path):
+    own = layer_of([folder(path)], LAYERS)
+    for name in climb_imports(path):
+        parts = name.split(".")[1:]
+        target = parts[0] if (LIB / parts[0]).is_dir() else ""
+        assert layer_of([target], LAYERS) <= own, f"{named(path)} imports {name}"
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if folder(p) == "spark"], ids=named)
+def test_no_module_of_spark_imports_from_a_layer_above_its_own(path):
+    def inner(parts):
+        return [parts[0] if (LIB / "spark" / parts[0]).is_dir() else ""]
+
+    own = layer_of(inner(path.relative_to(LIB / "spark").parts), SPARK_LAYERS)
+    for name in climb_imports(path):
+        if name.startswith("climb.spark."):
+            target = layer_of(inner(name.split(".")[2:]), SPARK_LAYERS)
+            assert target <= own, f"{named(path)} imports {name}"
+
+
+def test_no_import_makes_a_circle():
+    graph = {dotted(path): set(climb_imports(path)) - {dotted(path)} for path in MODULES}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
 @pytest.mark.parametrize("path", MODULES, ids=named)
 def test_only_the_spark_folder_knows_spark(path):
     if folder(path) == "spark":
@@ -77,34 +148,21 @@ def test_only_the_spark_folder_knows_spark(path):
         names = set(imported([node])) if isinstance(node, ast.Import | ast.ImportFrom) else set()
         spark = {n for n in names if n.split(".")[0] in {"pyspark", "delta"}}
         assert not spark, f"{named(path)} imports {spark}"
-    if path.name not in EDGE:
-        assert not {n for n in top_level(path) if n.startswith("climb.spark")}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=named)
 def test_a_module_imports_at_its_top_only_what_its_folder_may(path):
-    allowed = set(PURE)
-    if folder(path) == "spark":
-        allowed |= {"pyspark", "delta", "pandas", "pyarrow", "tqdm"}
-    elif folder(path) == "config":
-        allowed |= {"pydantic"}
-    elif folder(path) == "" and path.name in EDGE:
-        allowed |= {"click"}
-    assert third_party(path) <= allowed
+    assert third_party(path) <= PURE | MAY_IMPORT.get(folder(path), set())
 
 
 @pytest.mark.parametrize("path", MODULES, ids=named)
-def test_a_module_belongs_to_a_folder_that_the_design_names(path):
-    assert folder(path) in {"", "config", "search", "spark", *PLUG_INS}
+def test_a_module_belongs_to_a_folder_that_the_layers_name(path):
+    assert folder(path) in {name for layer in LAYERS for name in layer}
     assert not VAGUE & {path.stem, folder(path)}
 
 
 def test_everything_but_spark_imports_without_anything_heavy():
-    names = [
-        ".".join(["climb", *path.relative_to(LIB).with_suffix("").parts]).removesuffix(".__init__")
-        for path in MODULES
-        if folder(path) != "spark"
-    ]
+    names = [dotted(path) for path in MODULES if folder(path) != "spark"]
     code = (
         f"import importlib, sys\nfor name in {names}: importlib.import_module(name)\n"
         f"print(sorted({HEAVY} & set(sys.modules)))"

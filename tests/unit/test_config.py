@@ -1,4 +1,4 @@
-"""Configuration: layers, mistakes with the key's path, plug-ins and what identifies them."""
+"""Configuration: layers of files, mistakes with their keys, plug-ins and their recipes."""
 
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 import pytest
 import yaml
 
-from climb.config import Config, ModelPath, build, load, recipe_of, resolved_yaml
+from climb.config import Config, ModelPath, build, dump_yaml, load, recipe_of
 from climb.errors import ConfigError, PreflightError
 
 
@@ -36,10 +36,10 @@ HERE = f"{__name__}:Hello"
 
 def test_the_default_configuration_is_complete_and_survives_a_round_trip():
     cfg = load()
-    assert Config.model_validate(yaml.safe_load(resolved_yaml(cfg))) == cfg
+    assert Config.model_validate(yaml.safe_load(dump_yaml(cfg))) == cfg
 
 
-def test_a_file_changes_some_keys_and_set_changes_them_last(tmp_path):
+def test_a_file_changes_some_keys_and_set_takes_precedence(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("cluster: {k: 50}\nsearch: {seed: 3}\n")
     cfg = load(path, ["search.seed=4", "storage.root=elsewhere"])
@@ -63,7 +63,7 @@ def test_every_mistake_is_reported_at_once_with_its_path_and_the_nearest_key():
     assert "\n" not in message
 
 
-def test_two_ways_to_cut_the_tree_are_one_too_many():
+def test_merge_height_and_domains_exclude_each_other():
     with pytest.raises(ConfigError, match=r"prune: .*exactly one of merge_height and domains"):
         load(settings=["prune.domains=5"])
 
@@ -72,11 +72,11 @@ def test_two_ways_to_cut_the_tree_are_one_too_many():
     ("text", "message"),
     [
         ("cluster: [", "is not YAML"),
-        ("- a\n- b\n", "must hold sections"),
+        ("- a\n- b\n", "must be a mapping of sections, not a list"),
         ("!!python/object/apply:os.system ['true']", "is not YAML"),
     ],
 )
-def test_a_file_that_is_no_configuration_is_named(tmp_path, text, message):
+def test_an_invalid_configuration_file_is_named(tmp_path, text, message):
     path = tmp_path / "broken.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=message) as caught:
@@ -97,13 +97,13 @@ def test_a_malformed_setting_is_named(setting):
         load(settings=[setting])
 
 
-def test_a_uri_needs_a_folder_that_proxies_can_open():
+def test_a_root_that_is_a_uri_needs_a_folder_that_proxies_can_open():
     with pytest.raises(ConfigError, match=r"storage: .*storage\.files"):
         load(settings=["storage.root=s3://bucket/climb"])
     assert load(settings=["storage.root=s3://bucket/climb", "storage.files=/mnt/climb"])
 
 
-def test_a_plugin_is_built_with_its_fields_converted():
+def test_the_fields_of_a_plugin_are_converted_to_their_types():
     assert build({"use": HERE, "name": "you", "times": "2"}, Greeter).greet() == "hello you" * 2
 
 
@@ -111,7 +111,7 @@ def test_a_plugin_is_built_with_its_fields_converted():
     ("spec", "message"),
     [
         ({"name": "x"}, "use: module:Class"),
-        ({"use": "no.such.module:X"}, r"name its folder \(PYTHONPATH=\. climb"),
+        ({"use": "no.such.module:X"}, r"set its folder \(PYTHONPATH=\. climb"),
         ({"use": f"{__name__}:pytest"}, "not a frozen dataclass"),
         ({"use": HERE, "nam": "x"}, "did you mean 'name'"),
         ({"use": HERE, "name": "x", "qqqq": 1}, "its fields are"),
@@ -119,12 +119,12 @@ def test_a_plugin_is_built_with_its_fields_converted():
         ({"use": f"{__name__}:Mute", "name": "x"}, "not a Greeter"),
     ],
 )
-def test_a_wrong_plugin_spec_says_what_is_wrong(spec, message):
+def test_an_invalid_plugin_spec_is_explained(spec, message):
     with pytest.raises(ConfigError, match=message):
         build(spec, Greeter)
 
 
-def test_a_recipe_names_what_changes_results_and_nothing_else(tmp_path):
+def test_a_recipe_depends_on_what_changes_results_and_on_nothing_else(tmp_path):
     one, same = Hello(name="a"), Hello(name="a", batch=99)
     assert recipe_of(one) == recipe_of(same)
     assert recipe_of(one) != recipe_of(Hello(name="b"))
@@ -136,7 +136,7 @@ def test_a_recipe_names_what_changes_results_and_nothing_else(tmp_path):
     assert recipes[0] == recipes[1] != recipes[2]
 
 
-def test_a_missing_model_is_named_before_anything_runs():
+def test_a_missing_model_is_named_when_its_recipe_is_computed():
     with pytest.raises(PreflightError, match="nowhere"):
         recipe_of(Hello(name="a", model="/nowhere"))
     with pytest.raises(PreflightError, match="no_such_package"):
@@ -158,13 +158,13 @@ def test_an_unknown_key_inside_a_list_has_a_suggestion():
         load(settings=[f"proxy.targets={target}"])
 
 
-@pytest.mark.parametrize("setting", ['search.name="o\'brien"', "search.anchor_seeds=1"])
-def test_what_would_break_a_finished_search_is_refused(setting):
+@pytest.mark.parametrize("setting", ['search.name="o\'brien"', "search.replicates=1"])
+def test_values_that_would_fail_at_the_end_of_a_search_are_errors(setting):
     with pytest.raises(ConfigError, match=setting.split("=")[0]):
         load(settings=[setting])
 
 
-def test_a_field_that_the_section_offers_is_used_unless_the_spec_has_it():
+def test_an_offered_field_is_used_unless_the_spec_sets_it():
     from climb.embed.sentence import SentenceEmbedder
 
     spec = {"use": "climb.embed.sentence:SentenceEmbedder", "model": "m", "dim": 3}

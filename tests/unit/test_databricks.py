@@ -1,4 +1,4 @@
-"""The bundle, the jobs' arrow lines and the tables' writers tell one story. Checked offline."""
+"""The bundle, the jobs' arrow lines and the tables' writers agree. Checked offline."""
 
 import re
 import tomllib
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from climb.cli.start import PIPELINE
 from climb.config import load
-from climb.run import PIPELINE
 from climb.tables import TABLES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,8 +34,8 @@ def depends_on(job):
     }
 
 
-def arrow(name):
-    """Tables read and tables written, from the job's docstring."""
+def parse_arrow(name):
+    """Return the tables read and the tables written, from the job's docstring."""
     text = (ROOT / "jobs" / f"{name}.py").read_text()
     docstring = text.split('"""')[1]
     found = re.fullmatch(r"(.*) -> (.*)", docstring.split("\n\n")[1].replace("\n", " "))
@@ -43,18 +43,18 @@ def arrow(name):
     return tuple({part.strip() for part in side.split(",")} for side in found.groups())
 
 
-def test_the_job_is_one_that_databricks_accepts(job):
+def test_databricks_accepts_the_job(job):
     jobs = pytest.importorskip("databricks.bundles.jobs")
     assert [task.task_key for task in jobs.Job.from_dict(job).tasks] == list(PIPELINE)
 
 
-def test_a_misspelt_key_would_not_be_accepted(job):
+def test_databricks_rejects_a_misspelt_key(job):
     jobs = pytest.importorskip("databricks.bundles.jobs")
     with pytest.raises(ValueError, match="max_retrys"):
         jobs.Job.from_dict(job | {"tasks": [job["tasks"][0] | {"max_retrys": 1}]})
 
 
-def test_every_job_is_one_task_in_the_order_of_the_pipeline(job):
+def test_every_job_is_one_task_and_the_order_is_that_of_the_pipeline(job):
     assert [task["task_key"] for task in job["tasks"]] == list(PIPELINE)
     for task in job["tasks"]:
         assert task["python_wheel_task"]["parameters"][0] == task["task_key"]
@@ -67,7 +67,7 @@ def test_no_task_waits_for_a_later_one(depends_on):
 
 @pytest.mark.parametrize("name", PIPELINE)
 def test_a_job_writes_the_tables_that_name_it_as_writer(name):
-    written = arrow(name)[1]
+    written = parse_arrow(name)[1]
     assert {table for table in written if table in WRITER} == {
         table for table, writer in WRITER.items() if writer == name
     }
@@ -75,7 +75,7 @@ def test_a_job_writes_the_tables_that_name_it_as_writer(name):
 
 @pytest.mark.parametrize("name", PIPELINE)
 def test_a_task_waits_for_exactly_the_writers_of_the_tables_it_reads(name, depends_on):
-    read = {table for table in arrow(name)[0] if table in WRITER}
+    read = {table for table in parse_arrow(name)[0] if table in WRITER}
     assert depends_on[name] == {WRITER[table] for table in read} - {name}
 
 
@@ -91,19 +91,21 @@ def test_the_wheel_has_the_entry_point_that_the_tasks_call(job):
 def test_the_tasks_parameters_give_a_valid_configuration(bundle, job):
     values = {name: variable["default"] for name, variable in bundle["variables"].items()}
     for task in job["tasks"]:
-        given = [
+        parameters = [
             re.sub(r"\$\{var\.(\w+)\}", lambda name: str(values[name[1]]), text)
             for text in task["python_wheel_task"]["parameters"]
         ]
-        conf = given[given.index("--conf") + 1].replace("${workspace.file_path}", str(ROOT))
-        settings = [value for flag, value in pairwise(given) if flag == "--set"]
+        conf = parameters[parameters.index("--conf") + 1].replace(
+            "${workspace.file_path}", str(ROOT)
+        )
+        settings = [value for flag, value in pairwise(parameters) if flag == "--set"]
         cfg = load(conf, settings)
         assert cfg.storage.catalog == "main.climb"
         assert cfg.storage.root == "/Volumes/main/climb/climb"
         assert cfg.ingest.inputs == ("/Volumes/main/climb/raw/*.parquet",)
 
 
-def test_the_clusters_are_what_the_pinned_spark_line_runs_on(job):
+def test_the_clusters_have_the_runtime_of_the_pinned_spark_version(job):
     clusters = {c["job_cluster_key"]: c["new_cluster"] for c in job["job_clusters"]}
     assert clusters["cpu"]["spark_version"] == "17.3.x-scala2.13"
     assert clusters["gpu"]["spark_version"] == "17.3.x-gpu-ml-scala2.13"

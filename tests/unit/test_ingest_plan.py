@@ -1,4 +1,4 @@
-"""Every file is looked at before any work starts: columns, types, and whether it is whole."""
+"""Every file is checked before any work starts: columns, types, and whether it is complete."""
 
 import gzip
 import json
@@ -11,14 +11,14 @@ import zstandard
 from climb.config import load
 from climb.errors import InputError
 from climb.ingest.files import find_files
-from climb.ingest.plan import UNIT_BYTES, bundles, plan
+from climb.ingest.plan import UNIT_BYTES, bundle_units, plan_units
 
 
 @pytest.fixture
-def look(tmp_path):
+def plan_folder(tmp_path):
     def units(*settings):
         cfg = load(settings=list(settings)).ingest
-        return plan(find_files([str(tmp_path)]), cfg)
+        return plan_units(find_files([str(tmp_path)]), cfg)
 
     return units
 
@@ -31,12 +31,12 @@ def jsonl(path, *rows):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def test_a_missing_column_is_named_with_its_file_and_the_nearest_one(tmp_path, look):
+def test_the_error_for_a_missing_column_names_file_and_closest_column(tmp_path, plan_folder):
     parquet(tmp_path / "a.parquet", text=["x"])
     parquet(tmp_path / "b.parquet", txt=["x"], url=["y"])
     jsonl(tmp_path / "c.jsonl", {"content": "x"})
     with pytest.raises(InputError) as error:
-        look()
+        plan_folder()
     message = str(error.value)
     assert "b.parquet: no column 'text' among txt, url; did you mean 'txt'?" in message
     assert "c.jsonl: no column 'text' among content" in message
@@ -44,15 +44,15 @@ def test_a_missing_column_is_named_with_its_file_and_the_nearest_one(tmp_path, l
     assert "\n" not in message
 
 
-def test_a_text_column_of_another_type_is_named_with_the_type(tmp_path, look):
+def test_the_error_for_a_text_column_of_another_type_names_the_type(tmp_path, plan_folder):
     parquet(tmp_path / "a.parquet", text=[1, 2])
     parquet(tmp_path / "b.parquet", text=[["x"]])
     jsonl(tmp_path / "c.jsonl", {"text": None}, {"text": 3})
     with pytest.raises(InputError) as error:
-        look()
+        plan_folder()
     assert "a.parquet: column 'text' is int64; it must be text" in str(error.value)
     assert "b.parquet: column 'text' is list<element: string>" in str(error.value)
-    assert "c.jsonl: key 'text' holds int; it must hold text" in str(error.value)
+    assert "c.jsonl: key 'text' is int; it must be text" in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -62,26 +62,26 @@ def test_a_text_column_of_another_type_is_named_with_the_type(tmp_path, look):
         pa.dictionary(pa.int32(), pa.string()),
     ],
 )
-def test_every_type_that_holds_text_will_do(tmp_path, look, type_):
+def test_every_arrow_type_of_text_is_accepted(tmp_path, plan_folder, type_):
     parquet(tmp_path / "a.parquet", text=pa.array(["x"], pa.string()).cast(type_))
-    assert [unit.n_rows for unit in look()] == [1]
+    assert [unit.n_rows for unit in plan_folder()] == [1]
 
 
-def test_source_and_metadata_columns_must_be_in_every_file(tmp_path, look):
+def test_source_and_metadata_columns_must_be_in_every_file(tmp_path, plan_folder):
     parquet(tmp_path / "a.parquet", text=["x"], site=["s"])
     (tmp_path / "b.txt").write_text("text")
     with pytest.raises(InputError) as error:
-        look("ingest.source_column=site", "ingest.metadata_columns=[url]")
+        plan_folder("ingest.source_column=site", "ingest.metadata_columns=[url]")
     message = str(error.value)
     assert "a.parquet: no column 'url' among text, site" in message
     assert "b.txt: a text file has no column 'site'; a text file has no column 'url'" in message
 
 
-def test_a_column_that_is_there_twice_is_refused(tmp_path, look):
+def test_a_column_that_occurs_twice_is_an_error(tmp_path, plan_folder):
     table = pa.Table.from_arrays([pa.array(["x"]), pa.array(["y"])], names=["text", "text"])
     pq.write_table(table, tmp_path / "a.parquet")
-    with pytest.raises(InputError, match="column 'text' is there 2 times"):
-        look()
+    with pytest.raises(InputError, match="column 'text' occurs 2 times"):
+        plan_folder()
 
 
 def damaged_files(folder):
@@ -117,19 +117,19 @@ REASONS = {
 }
 
 
-def test_damaged_and_foreign_files_are_listed_in_one_message(tmp_path, look):
+def test_one_error_lists_all_damaged_and_foreign_files(tmp_path, plan_folder):
     damaged_files(tmp_path)
     with pytest.raises(InputError) as error:
-        look()
+        plan_folder()
     message = str(error.value)
     assert message.startswith("12 of the input files cannot be read: ")
     assert message.count(f"{tmp_path}/") == 10
-    assert "; and 2 more; mend or remove them, or set ingest.skip_corrupt=true" in message
+    assert "; and 2 more; fix or remove them, or set ingest.skip_corrupt=true" in message
 
 
-def test_with_skip_corrupt_each_damaged_file_is_a_problem_with_its_reason(tmp_path, look):
+def test_with_skip_corrupt_each_damaged_file_is_a_problem_with_its_reason(tmp_path, plan_folder):
     damaged_files(tmp_path)
-    units = look("ingest.skip_corrupt=true")
+    units = plan_folder("ingest.skip_corrupt=true")
     problems = {u.name.rsplit("/")[-1]: u for u in units if u.kind == "problem"}
     assert sorted(problems) == sorted(REASONS)
     for name, (reason, detail) in REASONS.items():
@@ -138,25 +138,25 @@ def test_with_skip_corrupt_each_damaged_file_is_a_problem_with_its_reason(tmp_pa
     assert [u.name.rsplit("/")[-1] for u in units if u.kind != "problem"] == ["good.parquet"]
 
 
-def test_a_million_keys_do_not_fill_the_message(tmp_path, look):
+def test_the_message_for_an_object_of_many_keys_is_short(tmp_path, plan_folder):
     jsonl(tmp_path / "a.jsonl", {f"k{i}": i for i in range(100_000)})
     with pytest.raises(InputError, match=r"k49, \.\.\. \(100000 in all\)") as error:
-        look()
+        plan_folder()
     assert len(str(error.value)) < 1000
 
 
-def test_a_bad_first_line_does_not_condemn_a_file(tmp_path, look):
+def test_an_invalid_first_line_does_not_reject_the_file(tmp_path, plan_folder):
     (tmp_path / "a.jsonl").write_text('broken\n{"text": null}\n{"text": "x"}\n')
-    assert len(look()) == 1
+    assert len(plan_folder()) == 1
 
 
-def test_units_cover_all_row_groups_and_bytes_once(tmp_path, look):
+def test_units_cover_each_row_group_and_byte_once(tmp_path, plan_folder):
     table = pa.table({"text": [f"row {i}" for i in range(100)]})
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=7)
     with (tmp_path / "b.jsonl").open("w") as file:
         file.write('{"text": "x"}\n')
-        file.truncate(2 * UNIT_BYTES + 1)  # a sparse file: the size is all that counts here
-    parquet_unit, *ranges = look()
+        file.truncate(2 * UNIT_BYTES + 1)  # a sparse file, since only its size matters here
+    parquet_unit, *ranges = plan_folder()
     assert (parquet_unit.start, parquet_unit.stop, parquet_unit.n_rows) == (0, 15, 100)
     assert [(u.start, u.stop) for u in ranges] == [
         (0, UNIT_BYTES),
@@ -166,11 +166,11 @@ def test_units_cover_all_row_groups_and_bytes_once(tmp_path, look):
 
 
 @pytest.mark.parametrize("parallelism", [1, 4, 1000])
-def test_bundles_hold_every_unit_once_and_are_even(tmp_path, look, parallelism):
+def test_bundles_contain_every_unit_once_and_are_balanced(tmp_path, plan_folder, parallelism):
     for i in range(40):
         (tmp_path / f"{i:02}.txt").write_text("x" * 200_000)
-    units = look()
-    shared = bundles(units, parallelism)
-    assert [unit for bundle in shared for unit in bundle] == units
-    assert max(map(len, shared)) <= min(map(len, shared[:-1] or shared)) + 1
-    assert len(shared) == {1: 2, 4: 8, 1000: 10}[parallelism]
+    units = plan_folder()
+    bundles = bundle_units(units, parallelism)
+    assert [unit for bundle in bundles for unit in bundle] == units
+    assert max(map(len, bundles)) <= min(map(len, bundles[:-1] or bundles)) + 1
+    assert len(bundles) == {1: 2, 4: 8, 1000: 10}[parallelism]

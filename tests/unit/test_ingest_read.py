@@ -1,4 +1,4 @@
-"""Rows of files become documents or rejections, in bounded memory, however the files are cut."""
+"""Rows of files become documents or rejections, in bounded memory, however files are split."""
 
 import gzip
 import hashlib
@@ -14,26 +14,26 @@ import zstandard
 from climb.config import load
 from climb.ingest import lines
 from climb.ingest.files import find_files
-from climb.ingest.plan import bundles, plan
-from climb.ingest.rows import bundle_json, read_bundles
+from climb.ingest.plan import bundle_units, plan_units
+from climb.ingest.rows import encode_bundle, read_bundles
 
 GOOD = "A document that is long enough."
 
 
-def nothing():
-    """What happens between planning and reading, in most tests."""
+def do_nothing():
+    """Default action between planning and reading."""
 
 
 @pytest.fixture
 def read(tmp_path):
-    """Rows of all files in the folder, as dicts."""
+    """A function that reads all files of the folder and returns their rows as dicts."""
 
-    def rows(*settings, parallelism=2, meanwhile=nothing):
+    def rows(*settings, parallelism=2, before_reading=do_nothing):
         cfg = load(settings=["ingest.skip_corrupt=true", *settings]).ingest
-        shared = bundles(plan(find_files([str(tmp_path)]), cfg), parallelism)
-        meanwhile()
+        bundles = bundle_units(plan_units(find_files([str(tmp_path)]), cfg), parallelism)
+        before_reading()
         batch = pa.RecordBatch.from_pydict(
-            {"bundle": list(range(len(shared))), "units": [bundle_json(b) for b in shared]}
+            {"bundle": list(range(len(bundles))), "units": [encode_bundle(b) for b in bundles]}
         )
         return [row for out in read_bundles(iter([batch]), cfg) for row in out.to_pylist()]
 
@@ -80,8 +80,8 @@ def test_the_same_rows_come_from_every_format(tmp_path, read):
     assert len({row["row_id"] for row in out}) == 20
 
 
-def test_each_hostile_line_has_its_reason(tmp_path, read):
-    hostile = {
+def test_each_invalid_line_is_rejected_with_its_reason(tmp_path, read):
+    invalid = {
         "missing_text": [b'{"text": null}', b'{"id": 3}'],
         "wrong_type": [b'{"text": 7}', b'{"text": ["a"]}', b'["text"]', b'"text"'],
         "bad_json": [
@@ -99,17 +99,17 @@ def test_each_hostile_line_has_its_reason(tmp_path, read):
         "invalid_utf8": [b'{"text": "long enough, but \xff\xff\xff\xff"}', rb'{"text": "\ud800"}'],
     }
     good = json.dumps({"text": GOOD}).encode()
-    for reason, rows in hostile.items():
+    for reason, rows in invalid.items():
         (tmp_path / f"{reason}.jsonl").write_bytes(b"\n".join([good, *rows, good]) + b"\n")
     out = read("ingest.max_chars=1000")
-    for reason, rows in hostile.items():
+    for reason, rows in invalid.items():
         here = [row for row in out if row["file"].endswith(f"/{reason}.jsonl")]
         assert reasons(here) == [reason] * len(rows)
         assert [row["text"] for row in here if row["reason"] is None] == [GOOD, GOOD]
         assert all(row["detail"] and len(row["digest"]) == 32 for row in here if row["reason"])
 
 
-def test_surrogates_and_invalid_bytes_in_a_line_are_repaired_by_the_rule(tmp_path, read):
+def test_surrogates_and_invalid_bytes_in_a_line_are_repaired(tmp_path, read):
     line = GOOD * 10
     (tmp_path / "a.jsonl").write_bytes(
         b'{"text": "%s\\ud800"}\n' % line.encode()
@@ -122,12 +122,12 @@ def test_surrogates_and_invalid_bytes_in_a_line_are_repaired_by_the_rule(tmp_pat
     assert third["reason"] == "bad_json"
 
 
-def test_the_mark_at_the_start_of_a_file_is_no_repair_of_its_first_row(tmp_path, read):
+def test_a_byte_order_mark_of_a_file_is_not_a_repair_of_its_first_row(tmp_path, read):
     (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + json.dumps({"text": GOOD}).encode())
     assert [(row["text"], row["repairs"]) for row in read()] == [(GOOD, [])]
 
 
-def test_invalid_utf8_in_a_parquet_string_column_neither_raises_nor_passes(tmp_path, read):
+def test_invalid_utf8_in_a_parquet_string_column_is_repaired_or_rejected(tmp_path, read):
     cells = [GOOD.encode(), b"x" * 200 + b"\xff", b"\xff" * 50, b"ab\x00cd" * 9, None]
     lengths = [0 if cell is None else len(cell) for cell in cells]
     offsets = np.cumsum([0, *lengths]).astype(np.int32)
@@ -149,7 +149,7 @@ def test_invalid_utf8_in_a_parquet_string_column_neither_raises_nor_passes(tmp_p
     assert out[3]["repairs"] == ["control"]
 
 
-def test_labels_may_be_nested_and_what_is_invalid_in_them_is_left_out(tmp_path, read):
+def test_labels_may_be_nested_and_invalid_values_are_left_out(tmp_path, read):
     tags = pa.ListArray.from_arrays([0, 1, 2], pa.array([b"good", b"\xff"]).cast(pa.binary()))
     forged = pa.ListArray.from_arrays(tags.offsets, tags.values.view(pa.string()))
     table = pa.table({"text": [GOOD, GOOD], "tags": forged, "n": [{"a": 1}, None]})
@@ -161,26 +161,26 @@ def test_labels_may_be_nested_and_what_is_invalid_in_them_is_left_out(tmp_path, 
     ]
 
 
-def test_files_that_vanish_or_change_after_the_look_are_counted(tmp_path, read):
+def test_rows_of_files_that_change_after_the_check_are_counted(tmp_path, read):
     names = ("a.parquet", "b.parquet", "c.txt", "d.jsonl")
     for name in names[:2]:
         pq.write_table(pa.table({"text": [GOOD] * 5}), tmp_path / name)
     (tmp_path / "c.txt").write_text(GOOD)
     (tmp_path / "d.jsonl").write_text(json.dumps({"text": GOOD}))
 
-    def meanwhile():
+    def before_reading():
         for name in ("a.parquet", "c.txt", "d.jsonl"):
             (tmp_path / name).unlink()
         (tmp_path / "b.parquet").write_bytes(b"PAR1 no more")
 
-    out = read(meanwhile=meanwhile)
+    out = read(before_reading=before_reading)
     assert [(row["file"], row["reason"], row["n_rows"]) for row in out] == [
         (f"{tmp_path}/{name}", "unreadable_file", n)
         for name, n in zip(names, (5, 5, 1, 1), strict=True)
     ]
 
 
-def test_many_small_files_share_batches_and_each_row_keeps_its_file(tmp_path, read):
+def test_small_files_share_batches_and_each_row_keeps_its_file_name(tmp_path, read):
     for i in range(600):
         (tmp_path / f"{i:03}.txt").write_text(f"{GOOD} {i:03}")
     out = read()
@@ -188,7 +188,7 @@ def test_many_small_files_share_batches_and_each_row_keeps_its_file(tmp_path, re
     assert len({row["row_id"] for row in out}) == 600
 
 
-def test_text_files_are_one_document_each_in_any_encoding_with_a_mark(tmp_path, read):
+def test_each_text_file_with_a_byte_order_mark_is_one_document(tmp_path, read):
     (tmp_path / "a.txt").write_text(GOOD, encoding="utf-16")
     (tmp_path / "b.md").write_text(GOOD, encoding="utf-8-sig")
     (tmp_path / "c.txt").write_text(GOOD + "\r\nSecond line.", newline="")
@@ -204,12 +204,12 @@ def test_text_files_are_one_document_each_in_any_encoding_with_a_mark(tmp_path, 
     ]
 
 
-def test_lines_are_read_once_wherever_a_file_is_cut(tmp_path, monkeypatch, read):
+def test_each_line_is_read_once_wherever_a_file_is_split(tmp_path, monkeypatch, read):
     texts = [f"Document {i} " + "x" * (i % 50 + 20) for i in range(60)]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in texts))
     whole = [row["text"] for row in read()]
     assert whole == texts
-    first = len(json.dumps({"text": texts[0]})) + 1  # the cut falls exactly between two lines
+    first = len(json.dumps({"text": texts[0]})) + 1  # a split exactly between two lines
     for unit_bytes in (1, 17, first, 64, 1000):
         monkeypatch.setattr("climb.ingest.plan.UNIT_BYTES", unit_bytes)
         assert [row["text"] for row in read()] == texts
@@ -226,7 +226,7 @@ def test_a_line_longer_than_its_unit_is_read_once(tmp_path, monkeypatch, read):
     assert reasons(out) == ["too_long", "line_too_long"]
 
 
-def test_row_groups_order_and_names_do_not_show_in_the_documents(tmp_path, read):
+def test_documents_do_not_depend_on_row_groups_order_or_file_names(tmp_path, read):
     rng = np.random.default_rng(0)
     texts = [f"Document number {i} of a small corpus" for i in range(200)]
     pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet")
@@ -243,13 +243,13 @@ def test_row_groups_order_and_names_do_not_show_in_the_documents(tmp_path, read)
     }
 
 
-def flip(path, at):
+def flip_byte(path, at):
     content = bytearray(path.read_bytes())
     content[at] ^= 0xFF
     path.write_bytes(content)
 
 
-def test_rows_behind_a_damaged_page_are_counted_as_unreadable(tmp_path, read):
+def test_rows_after_a_damaged_page_are_counted_as_unreadable(tmp_path, read):
     texts = [f"Document number {i} of a small corpus" for i in range(1000)]
     path = tmp_path / "a.parquet"
     pq.write_table(
@@ -260,18 +260,18 @@ def test_rows_behind_a_damaged_page_are_counted_as_unreadable(tmp_path, read):
         compression="none",
         write_page_checksum=True,
     )
-    flip(path, path.stat().st_size // 2)
+    flip_byte(path, path.stat().st_size // 2)
     out = read()
     assert reasons(out) == ["unreadable_file"]
     assert [row["n_rows"] for row in out if row["reason"]] == [100]
     kept = [row["text"] for row in out if not row["reason"]]
-    lost = sorted(set(texts) - set(kept), key=texts.index)
+    missing = sorted(set(texts) - set(kept), key=texts.index)
     assert len(kept) == 900
-    assert lost == texts[texts.index(lost[0]) :][:100]
+    assert missing == texts[texts.index(missing[0]) :][:100]
 
 
 @pytest.mark.parametrize("ending", ["gz", "zst"])
-def test_a_stream_that_is_cut_keeps_its_first_rows_and_says_so(tmp_path, read, ending):
+def test_a_truncated_stream_keeps_its_first_rows_and_is_reported(tmp_path, read, ending):
     texts = [f"{i} " + hashlib.sha256(bytes(i)).hexdigest() for i in range(5000)]
     content = "".join(json.dumps({"text": t}) + "\n" for t in texts).encode()
     packed = gzip.compress(content) if ending == "gz" else zstandard.compress(content)
@@ -284,7 +284,7 @@ def test_a_stream_that_is_cut_keeps_its_first_rows_and_says_so(tmp_path, read, e
     assert set(reasons(out)) <= {"truncated_file", "bad_json"}
 
 
-def test_a_bomb_is_rejected_without_being_held(tmp_path, read):
+def test_a_decompression_bomb_is_rejected_in_bounded_memory(tmp_path, read):
     with gzip.open(tmp_path / "a.jsonl.gz", "wb", compresslevel=1) as file:
         file.write(json.dumps({"text": GOOD}).encode() + b"\n")
         for _ in range(150):
@@ -297,8 +297,8 @@ def test_a_bomb_is_rejected_without_being_held(tmp_path, read):
     assert grown < 60 << 10  # KiB; the line has 150 MiB
 
 
-def test_a_line_without_an_end_ends_the_reading_of_its_file(tmp_path, monkeypatch, read):
-    monkeypatch.setattr(lines, "SKIPPED_BYTES", 2 << 20)
+def test_a_line_that_does_not_end_stops_the_reading_of_its_file(tmp_path, monkeypatch, read):
+    monkeypatch.setattr(lines, "MAX_SKIPPED_BYTES", 2 << 20)
     content = json.dumps({"text": GOOD}).encode() + b"\n" + b"x" * (4 << 20)
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(content))
     out = read("ingest.max_chars=1000")
@@ -312,7 +312,7 @@ def test_an_object_of_a_million_keys_is_one_row(tmp_path, read):
     assert [row["text"] for row in read()] == [GOOD]
 
 
-def test_a_file_that_cannot_be_read_is_one_row_under_its_own_name(tmp_path, read):
+def test_a_file_that_cannot_be_read_is_one_rejected_row_with_its_name(tmp_path, read):
     (tmp_path / "a.csv").write_text("a,b")
     (tmp_path / "b.txt").write_text(GOOD)
     out = read()

@@ -1,4 +1,4 @@
-"""What holds for every feasible set, on random ones with floors, caps, epochs and groups."""
+"""Properties of every feasible set, on random ones with bounds, epoch limits and groups."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog, minimize
 
 from climb.mixture import FeasibleSet, apportion
-from climb.testing.spaces import random_space
+from climb.testing.spaces import draw_feasible_set
 
 SEEDS = st.integers(0, 2**32 - 1)
 QUICK = settings(max_examples=60, deadline=None)
@@ -18,12 +18,12 @@ QUICK = settings(max_examples=60, deadline=None)
 @st.composite
 def sets(draw, largest=40):
     """Feasible sets of 2 to 40 domains; about a quarter have no smallest weight."""
-    return random_space(draw(st.integers(2, largest)), draw(SEEDS))
+    return draw_feasible_set(draw(st.integers(2, largest)), draw(SEEDS))
 
 
 @st.composite
 def sets_with_mixtures(draw, largest=40):
-    """A set and mixtures from all over the simplex: corners, sparse ones, flat ones."""
+    """A set, and mixtures all over the simplex: corners, sparse ones, flat ones."""
     space = draw(sets(largest))
     k = len(space.domains)
     rng = np.random.default_rng(draw(SEEDS))
@@ -32,24 +32,29 @@ def sets_with_mixtures(draw, largest=40):
     return space, mixtures_MK
 
 
-def kl(weights_K, from_K):
-    """Divergence of one mixture from another that is 0 nowhere."""
+def drop_min_weight(space):
+    """The same set without a smallest weight."""
+    return replace(space, bounds=replace(space.bounds, min_weight=0.0))
+
+
+def compute_kl(weights_K, from_K):
+    """KL divergence of one mixture from another without zeros."""
     return float((weights_K * np.log(np.maximum(weights_K, 1e-300) / from_K)).sum())
 
 
-def group_rows(space):
-    """Groups as rows of sums, with their bounds."""
+def build_group_rows(space):
+    """Rows that sum the weights of each group, and the bounds of the sums."""
     rows_GK = np.zeros((len(space.groups), len(space.domains)))
     for row_K, group in zip(rows_GK, space.groups, strict=True):
-        row_K[space.columns(group)] = 1.0
-    least_G = np.array([group.min_weight for group in space.groups])
-    most_G = np.array([group.max_weight for group in space.groups])
-    return rows_GK, least_G, most_G
+        row_K[space.bounds.columns(group)] = 1.0
+    lower_G = np.array([group.min_weight for group in space.groups])
+    upper_G = np.array([group.max_weight for group in space.groups])
+    return rows_GK, lower_G, upper_G
 
 
 @given(sets_with_mixtures())
 @QUICK
-def test_a_projection_lands_in_the_set_and_is_not_moved_again_by_a_bit(drawn):
+def test_a_projection_is_feasible_and_projecting_it_again_changes_no_bit(drawn):
     space, mixtures_MK = drawn
     once_MK = space.project(mixtures_MK)
     assert space.contains(once_MK, tolerance=1e-12).all()
@@ -58,21 +63,21 @@ def test_a_projection_lands_in_the_set_and_is_not_moved_again_by_a_bit(drawn):
 
 @given(sets_with_mixtures())
 @QUICK
-def test_a_projected_weight_is_zero_or_at_least_the_smallest_and_floors_hold(drawn):
+def test_a_projected_weight_is_zero_or_at_least_the_smallest_and_within_its_bounds(drawn):
     space, mixtures_MK = drawn
-    found_MK = space.project(mixtures_MK)
-    assert ((found_MK == 0.0) | (found_MK >= space.min_weight)).all()
-    assert (found_MK[:, space.floors_K > 0.0] >= space.floors_K[space.floors_K > 0.0]).all()
-    assert (found_MK <= space.caps_K).all()
+    projected_MK = space.project(mixtures_MK)
+    assert ((projected_MK == 0.0) | (projected_MK >= space.min_weight)).all()
+    assert (projected_MK[:, space.lower_K > 0.0] >= space.lower_K[space.lower_K > 0.0]).all()
+    assert (projected_MK <= space.upper_K).all()
 
 
 @given(sets_with_mixtures())
 @QUICK
-def test_a_mixture_is_projected_alone_as_among_others(drawn):
+def test_a_mixture_has_the_same_projection_alone_and_in_a_batch(drawn):
     space, mixtures_MK = drawn
     together_MK = space.project(mixtures_MK)
-    for alone_K, found_K in zip(mixtures_MK, together_MK, strict=True):
-        assert space.project(alone_K).tobytes() == found_K.tobytes()
+    for alone_K, projected_K in zip(mixtures_MK, together_MK, strict=True):
+        assert space.project(alone_K).tobytes() == projected_K.tobytes()
 
 
 @given(sets_with_mixtures(), SEEDS)
@@ -80,7 +85,7 @@ def test_a_mixture_is_projected_alone_as_among_others(drawn):
 def test_permuting_domains_permutes_the_projection(drawn, seed):
     space, mixtures_MK = drawn
     order_K = np.random.default_rng(seed).permutation(len(space.domains))
-    there_MK = space.reordered(order_K).project(mixtures_MK[:, order_K])
+    there_MK = space.reorder_domains(order_K).project(mixtures_MK[:, order_K])
     np.testing.assert_allclose(there_MK, space.project(mixtures_MK)[:, order_K], atol=1e-12)
 
 
@@ -88,53 +93,53 @@ def test_permuting_domains_permutes_the_projection(drawn, seed):
 @settings(max_examples=40, deadline=None)
 def test_without_a_smallest_weight_no_feasible_mixture_is_nearer_in_kl(drawn, seed):
     space, mixtures_MK = drawn
-    space = replace(space, min_weight=0.0)
+    space = drop_min_weight(space)
     rng = np.random.default_rng(seed)
     others_MK = space.project(rng.dirichlet(np.ones(len(space.domains)), size=50))
     for weights_K in 0.999 * mixtures_MK[-3:] + 0.001 / len(space.domains):
-        found_K = space.project(weights_K)
-        nearer_MK = 0.9 * found_K + 0.1 * others_MK  # the set is convex: these are in it too
-        least = min(kl(other_K, weights_K) for other_K in [*others_MK, *nearer_MK])
-        assert kl(found_K, weights_K) <= least + 1e-12
+        projected_K = space.project(weights_K)
+        nearer_MK = 0.9 * projected_K + 0.1 * others_MK  # the set is convex, so it contains these
+        nearest = min(compute_kl(other_K, weights_K) for other_K in [*others_MK, *nearer_MK])
+        assert compute_kl(projected_K, weights_K) <= nearest + 1e-12
 
 
 @given(sets_with_mixtures())
 @settings(max_examples=40, deadline=None)
 def test_without_a_smallest_weight_the_projection_has_a_certificate(drawn):
-    # A point of a convex set is nearest when no point of the set lies down the slope from there,
-    # which a linear programme decides for all points at once.
+    # A point of a convex set is the nearest if no other point of the set is in the direction of
+    # descent. A linear programme decides that for all points.
     space, mixtures_MK = drawn
-    space = replace(space, min_weight=0.0)
-    rows_GK, least_G, most_G = group_rows(space)
+    space = drop_min_weight(space)
+    rows_GK, lower_G, upper_G = build_group_rows(space)
     for weights_K in 0.999 * mixtures_MK[-2:] + 0.001 / len(space.domains):
-        found_K = space.project(weights_K)
-        slope_K = np.log(np.maximum(found_K, 1e-300) / weights_K) * (space.caps_K > 0.0)
+        projected_K = space.project(weights_K)
+        slope_K = np.log(np.maximum(projected_K, 1e-300) / weights_K) * (space.upper_K > 0.0)
         lowest = linprog(
             slope_K,
             A_ub=np.vstack([rows_GK, -rows_GK]),
-            b_ub=np.concatenate([most_G, -least_G]),
-            A_eq=np.ones((1, len(found_K))),
+            b_ub=np.concatenate([upper_G, -lower_G]),
+            A_eq=np.ones((1, len(projected_K))),
             b_eq=[1.0],
-            bounds=np.column_stack([space.floors_K, space.caps_K]),
+            bounds=np.column_stack([space.lower_K, space.upper_K]),
         )
-        assert slope_K @ found_K <= lowest.fun + 1e-8
+        assert slope_K @ projected_K <= lowest.fun + 1e-8
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_a_general_solver_finds_the_same_nearest_mixture(seed):
-    space = replace(random_space(5, seed), min_weight=0.0)
+    space = drop_min_weight(draw_feasible_set(5, seed))
     weights_K = np.random.default_rng(seed).dirichlet(np.ones(5)) * 0.99 + 0.002
-    rows_GK, least_G, most_G = group_rows(space)
+    rows_GK, lower_G, upper_G = build_group_rows(space)
     inside = [{"type": "eq", "fun": lambda w_K: w_K.sum() - 1.0}]
-    for row_K, least, most in zip(rows_GK, least_G, most_G, strict=True):
-        inside.append({"type": "ineq", "fun": lambda w_K, r=row_K, b=least: r @ w_K - b})
-        inside.append({"type": "ineq", "fun": lambda w_K, r=row_K, b=most: b - r @ w_K})
+    for row_K, lower, upper in zip(rows_GK, lower_G, upper_G, strict=True):
+        inside.append({"type": "ineq", "fun": lambda w_K, r=row_K, b=lower: r @ w_K - b})
+        inside.append({"type": "ineq", "fun": lambda w_K, r=row_K, b=upper: b - r @ w_K})
     solved = minimize(
-        kl,
+        compute_kl,
         space.project(space.natural_K) * 0.9 + 0.02,
         args=(weights_K,),
         method="SLSQP",
-        bounds=np.column_stack([np.maximum(space.floors_K, 1e-9), space.caps_K + 1e-9]),
+        bounds=np.column_stack([np.maximum(space.lower_K, 1e-9), space.upper_K + 1e-9]),
         constraints=inside,
         options={"ftol": 1e-14, "maxiter": 500},
     )
@@ -144,7 +149,7 @@ def test_a_general_solver_finds_the_same_nearest_mixture(seed):
 
 @given(sets(), SEEDS)
 @QUICK
-def test_samples_keep_every_limit_and_equal_seeds_draw_equal_bytes(space, seed):
+def test_samples_are_feasible_and_equal_seeds_draw_equal_bytes(space, seed):
     first_MK, again_MK = (
         space.sample(np.random.default_rng(seed), 40, concentration=(0.1, 5.0), temperature=0.5)
         for _ in range(2)
@@ -160,7 +165,7 @@ def test_samples_do_not_depend_on_the_order_of_domains(space, seed):
     order_K = np.random.default_rng(seed).permutation(len(space.domains))
     here_MK, there_MK = (
         some.sample(np.random.default_rng(seed), 20, concentration=(0.1, 5.0), temperature=0.5)
-        for some in (space, space.reordered(order_K))
+        for some in (space, space.reorder_domains(order_K))
     )
     np.testing.assert_allclose(there_MK, here_MK[:, order_K], atol=1e-12)
 
@@ -177,26 +182,26 @@ def test_apportioned_tokens_sum_exactly_and_follow_the_weights(space, seed, tota
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_no_draw_and_no_projection_breaks_a_limit(seed):
+def test_no_sample_and_no_projection_violates_a_constraint(seed):
     rng = np.random.default_rng(seed)
     n_domains = int(rng.integers(5, 201))
-    space: FeasibleSet = random_space(n_domains, seed)
+    space: FeasibleSet = draw_feasible_set(n_domains, seed)
     drawn_MK = space.sample(rng, 500, concentration=(0.1, 5.0), temperature=0.5)
-    moved_MK = space.project(drawn_MK * np.exp(rng.normal(size=drawn_MK.shape)))
-    for mixtures_MK in (drawn_MK, moved_MK):
+    projected_MK = space.project(drawn_MK * np.exp(rng.normal(size=drawn_MK.shape)))
+    for mixtures_MK in (drawn_MK, projected_MK):
         assert space.contains(mixtures_MK, tolerance=1e-11).all()
         epochs_MK = np.stack([space.epochs(w_K, space.tokens_K.sum()) for w_K in mixtures_MK])
-        assert (epochs_MK <= space.caps_K / space.natural_K * (1.0 + 1e-9)).all()
+        assert (epochs_MK <= space.upper_K / space.natural_K * (1.0 + 1e-9)).all()
 
 
-def test_random_sets_have_every_kind_of_limit():
-    spaces = [random_space(12, seed) for seed in range(40)]
+def test_random_sets_have_every_kind_of_constraint():
+    spaces = [draw_feasible_set(12, seed) for seed in range(40)]
     assert any(space.min_weight == 0.0 for space in spaces)
     assert any(space.min_weight > 0.01 for space in spaces)
-    assert any(space.pull > 0.0 for space in spaces)
+    assert any(space.kl_penalty > 0.0 for space in spaces)
     groups = [group for space in spaces for group in space.groups]
     assert any(group.min_weight > 0.0 for group in groups)
     assert any(group.max_weight < 1.0 for group in groups)
-    why = {reason for space in spaces for pair in space.reasons for reason in pair}
+    reasons = {reason for space in spaces for pair in space.bounds.reasons for reason in pair}
     for kind in ("search.max_epochs", ": max_epochs", ": min_weight", ": max_weight"):
-        assert any(kind in reason for reason in why)
+        assert any(kind in reason for reason in reasons)

@@ -1,4 +1,4 @@
-"""The objective's grammar, and that higher is always better."""
+"""The syntax of objectives, and scores: higher is always better."""
 
 import numpy as np
 import pytest
@@ -9,10 +9,10 @@ from climb.objective import Objective
 NAMES = ("arc_easy.bpb", "arc_easy.accuracy", "piqa.bpb", "pile_cc")
 
 
-def test_a_mean_to_be_lowered_weighs_its_metrics_negatively():
+def test_a_minimised_mean_gives_its_metrics_negative_weights():
     objective = Objective.parse("mean(*.bpb):min", NAMES)
     np.testing.assert_allclose(objective.weights_Q, [-0.5, 0.0, -0.5, 0.0])
-    assert objective.used == (0, 2)
+    assert objective.weighted_columns == (0, 2)
     assert objective.metric_names == NAMES
 
 
@@ -21,7 +21,7 @@ def test_terms_have_weights_and_directions():
     np.testing.assert_allclose(objective.weights_Q, [-0.7, 0.3, 0.0, 0.0])
 
 
-def test_a_mean_takes_several_patterns_and_counts_a_metric_once():
+def test_a_mean_accepts_several_patterns_and_counts_a_metric_once():
     objective = Objective.parse("2*mean(arc*.bpb, *.bpb):max", NAMES)
     np.testing.assert_allclose(objective.weights_Q, [1.0, 0.0, 1.0, 0.0])
 
@@ -31,7 +31,7 @@ def test_terms_of_one_metric_add_up():
     np.testing.assert_allclose(objective.weights_Q, [0, 0, 0, -1.5])
 
 
-def test_scores_rank_lower_losses_higher_and_skip_what_is_not_weighed():
+def test_a_lower_loss_has_a_higher_score_and_metrics_of_weight_zero_may_be_nan():
     objective = Objective.parse("pile_cc:min", NAMES)
     scores = objective.score([[np.nan, 1, 1, 2.0], [np.nan, 1, 1, 1.5]])
     np.testing.assert_allclose(scores, [-2.0, -1.5])
@@ -48,21 +48,21 @@ def test_scores_rank_lower_losses_higher_and_skip_what_is_not_weighed():
         ("mean():min", "not of the form"),
         ("*.bpb:min", r"is a pattern; write mean\(\*\.bpb\)"),
         ("mean(*.f1):max", r"no metric matches '\*\.f1'"),
-        ("pile_cc:min + pile_cc:max", "cancel out"),
+        ("pile_cc:min + pile_cc:max", "has no weight on any metric: its terms cancel out"),
     ],
 )
-def test_what_cannot_be_read_is_named_with_what_there_is(text, message):
+def test_an_invalid_objective_is_explained_with_the_existing_metrics(text, message):
     with pytest.raises(ConfigError, match=message):
         Objective.parse(text, NAMES)
 
 
 @pytest.mark.parametrize("name", ["pile cc", "c++.bpb", "2*x"])
-def test_one_metric_needs_no_syntax_whatever_its_name_holds(name):
-    single = Objective.single(name, ("other", name))
+def test_a_metric_with_special_characters_can_be_an_objective(name):
+    single = Objective.from_metric(name, ("other", name))
     np.testing.assert_array_equal(single.score([[5.0, 2.0]]), [2.0])
 
 
-def test_the_form_of_an_objective_can_be_checked_before_there_are_metrics():
+def test_the_syntax_of_an_objective_can_be_checked_without_metrics():
     Objective.check("0.7*anything:max + mean(*.bpb):min")
     with pytest.raises(ConfigError, match="not of the form"):
         Objective.check("0.7*anything:max + rubbish((")

@@ -1,4 +1,4 @@
-"""Items of a target: read and checked line by line, cut to what a model can look at."""
+"""Items of a target: read and checked line by line, and truncated to the input of a model."""
 
 import gzip
 import hashlib
@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from climb.errors import InputError
 from climb.proxy import Target
 from climb.proxy.targets import load_items
-from climb.tokenizer import train_json
+from climb.tokenizer import train_bpe
 
 GOOD = {"context": "the sky is", "choices": [" blue", " green"], "label": 1}
 
@@ -18,92 +18,99 @@ GOOD = {"context": "the sky is", "choices": [" blue", " green"], "label": 1}
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
     path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
-    path.write_text(train_json(["the sky is blue and the grass is green"] * 20, 280))
+    path.write_text(train_bpe(["the sky is blue and the grass is green"] * 20, 280))
     return str(path)
 
 
-def written(path, rows, kind="choices", **fields):
+def write_target(path, rows, kind="choices", **fields):
     lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
     data = ("\n".join(lines) + "\n").encode("utf-8", errors="surrogateescape")
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
     return Target(name="sky", kind=kind, path=str(path), **fields)
 
 
-def decoded(tokenizer, ids):
+def decode(tokenizer, ids):
     return Tokenizer.from_file(tokenizer).decode(list(ids), skip_special_tokens=False)
 
 
 def test_an_item_is_its_context_after_the_end_of_text_and_its_choices(tmp_path, tokenizer):
-    (item,) = load_items(written(tmp_path / "t.jsonl", [GOOD]), tokenizer, 64)
+    (item,) = load_items(write_target(tmp_path / "t.jsonl", [GOOD]), tokenizer, 64)
     (passage,) = item.passages
-    assert decoded(tokenizer, passage.context) == "<|endoftext|>the sky is"
-    assert [decoded(tokenizer, tail) for tail in passage.tails] == [" blue", " green"]
+    assert decode(tokenizer, passage.context) == "<|endoftext|>the sky is"
+    assert [decode(tokenizer, continuation) for continuation in passage.continuations] == [
+        " blue",
+        " green",
+    ]
     assert item.n_bytes == (5, 6)
     assert item.label == 1
 
 
-def test_white_space_before_the_choice_belongs_to_the_choice(tmp_path, tokenizer):
+def test_white_space_at_the_end_of_the_context_moves_to_the_choice(tmp_path, tokenizer):
     row = {"context": "the sky is ", "choices": ["blue", "green"], "label": 0}
-    spaced = load_items(written(tmp_path / "a.jsonl", [row]), tokenizer, 64)[0]
-    usual = load_items(written(tmp_path / "b.jsonl", [GOOD]), tokenizer, 64)[0]
+    spaced = load_items(write_target(tmp_path / "a.jsonl", [row]), tokenizer, 64)[0]
+    usual = load_items(write_target(tmp_path / "b.jsonl", [GOOD]), tokenizer, 64)[0]
     assert spaced.passages == usual.passages
 
 
 def test_bytes_are_counted_as_utf8(tmp_path, tokenizer):
     row = {"context": "a", "choices": [" é", " 日本"], "label": 0}
-    (item,) = load_items(written(tmp_path / "t.jsonl", [row]), tokenizer, 64)
+    (item,) = load_items(write_target(tmp_path / "t.jsonl", [row]), tokenizer, 64)
     assert item.n_bytes == (3, 7)
 
 
 def test_a_long_context_loses_its_beginning(tmp_path, tokenizer):
     row = {"context": "z" * 500 + " the sky is", "choices": [" blue", " green"], "label": 0}
-    (item,) = load_items(written(tmp_path / "t.jsonl", [row]), tokenizer, 16)
+    (item,) = load_items(write_target(tmp_path / "t.jsonl", [row]), tokenizer, 16)
     (passage,) = item.passages
-    longest = max(len(tail) for tail in passage.tails)
+    longest = max(len(continuation) for continuation in passage.continuations)
     assert len(passage.context) + longest - 1 == 16
-    assert decoded(tokenizer, passage.context).endswith("z the sky is")
+    assert decode(tokenizer, passage.context).endswith("z the sky is")
 
 
-def test_a_choice_longer_than_a_sequence_is_judged_by_its_beginning(tmp_path, tokenizer):
+def test_a_choice_longer_than_a_sequence_is_truncated(tmp_path, tokenizer):
     row = {"context": "the sky", "choices": ["q" * 90, " blue"], "label": 0}
-    (item,) = load_items(written(tmp_path / "t.jsonl", [row]), tokenizer, 16)
+    (item,) = load_items(write_target(tmp_path / "t.jsonl", [row]), tokenizer, 16)
     (passage,) = item.passages
-    assert decoded(tokenizer, passage.tails[0]) == "q" * 16
+    assert decode(tokenizer, passage.continuations[0]) == "q" * 16
     assert item.n_bytes[0] == 16
     assert len(passage.context) == 1
 
 
-def test_an_empty_context_still_has_the_end_of_text(tmp_path, tokenizer):
-    (item,) = load_items(written(tmp_path / "t.jsonl", [GOOD | {"context": ""}]), tokenizer, 16)
-    assert decoded(tokenizer, item.passages[0].context) == "<|endoftext|>"
+def test_an_empty_context_consists_of_the_end_of_text_token(tmp_path, tokenizer):
+    (item,) = load_items(
+        write_target(tmp_path / "t.jsonl", [GOOD | {"context": ""}]), tokenizer, 16
+    )
+    assert decode(tokenizer, item.passages[0].context) == "<|endoftext|>"
 
 
 def test_windows_of_a_text_predict_every_token_once_within_a_sequence(tmp_path, tokenizer):
     text = "the sky is blue, the grass is green, xyzzy qwerty. " * 4
-    (item,) = load_items(written(tmp_path / "t.jsonl", [{"text": text}], "text"), tokenizer, 16)
-    assert decoded(tokenizer, [i for p in item.passages for i in p.tails[0]]) == text
+    (item,) = load_items(
+        write_target(tmp_path / "t.jsonl", [{"text": text}], "text"), tokenizer, 16
+    )
+    assert decode(tokenizer, [i for p in item.passages for i in p.continuations[0]]) == text
     assert item.n_bytes == (len(text),)
     for number, passage in enumerate(item.passages):
-        read = len(passage.context) + len(passage.tails[0]) - 1
+        read = len(passage.context) + len(passage.continuations[0]) - 1
         assert read <= 16
         assert number == 0 or len(passage.context) >= 8
 
 
-def test_a_limit_takes_the_lines_of_lowest_hash_whatever_their_order(tmp_path, tokenizer):
+def test_a_limit_selects_the_lines_of_lowest_hash_in_any_order(tmp_path, tokenizer):
     rows = [json.dumps(GOOD | {"context": f"number {i}"}) for i in range(30)]
     lowest = sorted(rows, key=lambda row: hashlib.sha256(row.encode()).digest())[:4]
-    target = written(tmp_path / "a.jsonl", rows, limit=4)
-    shuffled = written(tmp_path / "b.jsonl.gz", rows[::-1], limit=4)
+    target = write_target(tmp_path / "a.jsonl", rows, limit=4)
+    shuffled = write_target(tmp_path / "b.jsonl.gz", rows[::-1], limit=4)
     items = load_items(target, tokenizer, 64)
-    contexts = [decoded(tokenizer, item.passages[0].context) for item in items]
+    contexts = [decode(tokenizer, item.passages[0].context) for item in items]
     assert contexts == ["<|endoftext|>" + json.loads(row)["context"] for row in lowest]
     assert load_items(shuffled, tokenizer, 64) == items
 
 
 def test_a_changed_file_is_read_again(tmp_path, tokenizer):
-    target = written(tmp_path / "t.jsonl", [GOOD])
+    target = write_target(tmp_path / "t.jsonl", [GOOD])
     assert len(load_items(target, tokenizer, 64)) == 1
-    written(tmp_path / "t.jsonl", [GOOD, GOOD | {"context": "more"}])
+    write_target(tmp_path / "t.jsonl", [GOOD, GOOD | {"context": "more"}])
     assert len(load_items(target, tokenizer, 64)) == 2
 
 
@@ -122,8 +129,8 @@ def test_a_changed_file_is_read_again(tmp_path, tokenizer):
         (GOOD | {"label": True}, "'label' is True"),
     ],
 )
-def test_a_bad_line_is_named_with_its_file(tmp_path, tokenizer, row, message):
-    target = written(tmp_path / "bad.jsonl", [GOOD, "", row])
+def test_the_error_for_an_invalid_line_names_file_and_line(tmp_path, tokenizer, row, message):
+    target = write_target(tmp_path / "bad.jsonl", [GOOD, "", row])
     with pytest.raises(InputError, match=r"target 'sky': .*bad\.jsonl line 3") as caught:
         load_items(target, tokenizer, 64)
     assert message in str(caught.value)
@@ -131,14 +138,14 @@ def test_a_bad_line_is_named_with_its_file(tmp_path, tokenizer, row, message):
 
 
 @pytest.mark.parametrize("row", [{"text": ""}, {"text": 1}, {}])
-def test_a_bad_line_of_text_is_named_with_its_file(tmp_path, tokenizer, row):
+def test_the_error_for_an_invalid_text_line_names_file_and_line(tmp_path, tokenizer, row):
     with pytest.raises(InputError, match="line 1: 'text' is"):
-        load_items(written(tmp_path / "bad.jsonl", [row], "text"), tokenizer, 64)
+        load_items(write_target(tmp_path / "bad.jsonl", [row], "text"), tokenizer, 64)
 
 
 def test_a_file_without_items_is_an_error(tmp_path, tokenizer):
-    with pytest.raises(InputError, match="holds no items"):
-        load_items(written(tmp_path / "empty.jsonl", []), tokenizer, 64)
+    with pytest.raises(InputError, match="contains no items"):
+        load_items(write_target(tmp_path / "empty.jsonl", []), tokenizer, 64)
 
 
 def test_a_missing_file_is_an_error(tmp_path, tokenizer):
@@ -147,15 +154,17 @@ def test_a_missing_file_is_an_error(tmp_path, tokenizer):
         load_items(target, tokenizer, 64)
 
 
-def test_a_file_that_was_cut_short_is_an_error(tmp_path, tokenizer):
-    target = written(tmp_path / "cut.jsonl.gz", [GOOD | {"context": str(i)} for i in range(99)])
+def test_a_truncated_file_is_an_error(tmp_path, tokenizer):
+    target = write_target(
+        tmp_path / "cut.jsonl.gz", [GOOD | {"context": str(i)} for i in range(99)]
+    )
     whole = (tmp_path / "cut.jsonl.gz").read_bytes()
     (tmp_path / "cut.jsonl.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match=r"cut\.jsonl\.gz cannot be read"):
         load_items(target, tokenizer, 64)
 
 
-def test_a_file_that_is_not_compressed_as_its_name_says_is_an_error(tmp_path, tokenizer):
+def test_an_uncompressed_file_with_extension_gz_is_an_error(tmp_path, tokenizer):
     (tmp_path / "t.jsonl.gz").write_text(json.dumps(GOOD))
     target = Target(name="sky", kind="choices", path=str(tmp_path / "t.jsonl.gz"))
     with pytest.raises(InputError, match=r"t\.jsonl\.gz cannot be read"):

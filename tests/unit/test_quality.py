@@ -1,4 +1,4 @@
-"""Scorers: the papers' rules one by one, models read from files, and what training promises."""
+"""Scorers: the papers' rules, models read from files, and the training of scorers."""
 
 import json
 import math
@@ -12,12 +12,12 @@ from climb.config import build, load, recipe_of
 from climb.errors import ComponentError, ConfigError, InputError, PreflightError
 from climb.quality import Scorer
 from climb.quality.classifier import ClassifierScorer, ClassifierTrainer
-from climb.quality.fasttext import FastTextScorer, FastTextTrainer, label_values
-from climb.quality.rules import FAMILIES, RuleScorer, broken_rules
-from climb.quality.statistics import ngram_statistics, text_statistics
+from climb.quality.fasttext import FastTextScorer, FastTextTrainer, parse_labels
+from climb.quality.rules import FAMILIES, RuleScorer, find_violated_rules
+from climb.quality.statistics import compute_ngram_statistics, compute_text_statistics
 from climb.quality.training import ScorerTrainer, train_scorer
-from climb.quality.transformer import TransformerScorer, label_numbers
-from climb.spark.score import build_scorers, score_batches
+from climb.quality.transformer import TransformerScorer, parse_label_numbers
+from climb.spark.corpus.score import build_scorers, score_batches
 from climb.testing.contracts_text import check_scorer
 
 SENTENCES = (
@@ -32,24 +32,24 @@ GOOD = ["the cell divides and grows when energy is near", "an enzyme binds the m
 BAD = ["buy cheap pills now online best price", "click here to win free money today friend"]
 
 
-def labelled(n):
-    """N texts, half of them spam, each with its own number so that no two are equal."""
+def make_labelled_texts(n):
+    """Make N distinct texts, half of them spam, and their labels."""
     texts = [f"{(BAD if i % 2 else GOOD)[i // 2 % 2]} {i}" for i in range(n)]
     return texts, [0.0 if i % 2 else 5.0 for i in range(n)]
 
 
-def classifier():
+def classifier_trainer():
     return ClassifierTrainer(features=4096, inverse_penalty=10.0, balanced=True)
 
 
-def fast(rate=0.5):
+def fasttext_trainer(rate=0.5):
     return FastTextTrainer(
         dim=16, epochs=20, learning_rate=rate, buckets=1 << 20, min_count=1, seed=0
     )
 
 
-def test_plain_prose_breaks_no_rule():
-    assert broken_rules(PROSE) == []
+def test_plain_prose_violates_no_rule():
+    assert find_violated_rules(PROSE) == []
     scores = RuleScorer().load("cpu")([PROSE])
     assert {name: values.tolist() for name, values in scores.items()} == {
         "rules": [5.0],
@@ -81,41 +81,43 @@ def test_plain_prose_breaks_no_rule():
         (PROSE + "\nmenu" * 9, "fineweb", "short lines"),
     ],
 )
-def test_each_rule_finds_what_it_is_for(text, family, rule):
-    assert (family, rule) in broken_rules(text)
+def test_each_rule_detects_its_violation(text, family, rule):
+    assert (family, rule) in find_violated_rules(text)
 
 
 def test_every_limit_names_a_statistic_and_every_statistic_is_finite():
     for text in ("", " ", "x", "\n\n", PROSE, "{" * 50, "word " * 5000):
-        found = text_statistics(text)
-        assert all(math.isfinite(value) for value in found.values())
+        values = compute_text_statistics(text)
+        assert all(math.isfinite(value) for value in values.values())
         for rules in FAMILIES.values():
             for limits in rules.values():
-                assert set(limits) <= set(found)
+                assert set(limits) <= set(values)
 
 
-def test_a_grade_falls_by_half_a_point_for_each_broken_rule():
+def test_the_rules_score_drops_by_half_a_point_per_violation():
     text = PROSE + " { Lorem Ipsum dolor."
     scores = RuleScorer().load("cpu")([text])
-    assert len(broken_rules(text)) == 2
+    assert len(find_violated_rules(text)) == 2
     assert scores["rules"].tolist() == [4.0]
     assert scores["c4"].tolist() == [0.0]
     assert scores["gopher"].tolist() == [5.0]
 
 
-def test_ngram_shares_are_counted_by_hand():
-    # "a b" stands three times in "a b a b a b": 6 of 6 characters; "c" is once.
+def test_ngram_shares_equal_shares_counted_by_hand():
+    # "a b" occurs three times in "a b a b a b": 6 of 6 characters.
     words = ["a", "b", "a", "b", "a", "b"]
-    assert ngram_statistics(words)["top_2_gram_chars"] == pytest.approx(1.0)
-    # Ten words, then the same ten again: the second half stood before.
+    assert compute_ngram_statistics(words)["top_2_gram_chars"] == pytest.approx(1.0)
+    # Ten words, then the same ten again: the second half is a repetition.
     words = [f"w{i}" for i in range(10)] * 2
-    found = ngram_statistics(words)
-    assert found["duplicate_10_gram_chars"] == pytest.approx(0.5)
-    assert found["duplicate_5_gram_chars"] == pytest.approx(0.5)
-    assert all(value == 0.0 for value in ngram_statistics([f"w{i}" for i in range(30)]).values())
+    values = compute_ngram_statistics(words)
+    assert values["duplicate_10_gram_chars"] == pytest.approx(0.5)
+    assert values["duplicate_5_gram_chars"] == pytest.approx(0.5)
+    assert all(
+        value == 0.0 for value in compute_ngram_statistics([f"w{i}" for i in range(30)]).values()
+    )
 
 
-def test_c4_counts_sentences_only_in_lines_that_it_keeps():
+def test_c4_counts_sentences_only_in_kept_lines():
     lines = [
         "This is one sentence of a good line. And this is another one!",
         "Please enable JavaScript to read the rest of this page.",
@@ -124,23 +126,23 @@ def test_c4_counts_sentences_only_in_lines_that_it_keeps():
         "No end mark on this otherwise fine line",
         "An ellipsis does not end a sentence either...",
     ]
-    assert text_statistics("\n".join(lines))["kept_sentences"] == 2
+    assert compute_text_statistics("\n".join(lines))["kept_sentences"] == 2
 
 
-def test_the_rules_keep_the_contract():
+def test_the_rule_scorer_satisfies_the_contract():
     check_scorer(RuleScorer(), tolerance=0.0)
 
 
-def test_two_scores_of_one_name_are_refused():
+def test_two_scores_of_one_name_are_an_error():
     spec = {"use": "climb.quality.rules:RuleScorer"}
     assert len(build_scorers([spec])) == 1
-    with pytest.raises(ConfigError, match="both give a score 'rules'"):
+    with pytest.raises(ConfigError, match="both return a score 'rules'"):
         build_scorers([spec, spec])
 
 
-def test_a_classifier_learns_its_labels_and_gives_the_expected_one(tmp_path):
-    texts, labels = labelled(200)
-    trained = train_scorer(classifier(), texts, labels, tmp_path / "m")
+def test_a_classifier_learns_its_labels_and_returns_the_expected_label(tmp_path):
+    texts, labels = make_labelled_texts(200)
+    trained = train_scorer(classifier_trainer(), texts, labels, tmp_path / "m")
     assert trained.n_labels == 200
     assert trained.error < 0.5
     assert trained.rank_correlation > 0.8
@@ -150,62 +152,65 @@ def test_a_classifier_learns_its_labels_and_gives_the_expected_one(tmp_path):
     assert 0.0 <= bad < 1.5 < 3.5 < good <= 5.0
 
 
-def test_a_classifier_with_six_labels_gives_values_between_them(tmp_path):
+def test_a_classifier_with_six_labels_returns_values_between_them(tmp_path):
     texts = [
         f"{'good ' * label}{'bad ' * (5 - label)} {i}" for i in range(20) for label in range(6)
     ]
     labels = [float(label) for _ in range(20) for label in range(6)]
-    scorer = classifier().train(texts, np.array(labels), tmp_path / "m")
+    scorer = classifier_trainer().train(texts, np.array(labels), tmp_path / "m")
     (values,) = scorer.load("cpu")(["bad bad bad", "good bad good bad", "good good"]).values()
     assert values[0] < values[1] < values[2]
 
 
-def test_a_balanced_classifier_sees_rare_junk_that_a_plain_one_does_not(tmp_path):
+def test_a_balanced_classifier_detects_rare_junk_that_a_plain_one_misses(tmp_path):
     texts = [f"{GOOD[i % 2]} {i}" for i in range(190)] + [f"{BAD[i % 2]} {i}" for i in range(10)]
     labels = np.array([5.0] * 190 + [0.0] * 10)
     junk = ["buy something online", "win a trip today friend"]
-    found = {}
+    values = {}
     for balanced in (True, False):
         trainer = ClassifierTrainer(features=4096, inverse_penalty=1.0, balanced=balanced)
         scorer = trainer.train(texts, labels, tmp_path / str(balanced))
-        found[balanced] = scorer.load("cpu")(junk)["quality"].max()
-    assert found[True] < 3.0 < found[False]
+        values[balanced] = scorer.load("cpu")(junk)["quality"].max()
+    assert values[True] < 3.0 < values[False]
 
 
-def test_training_again_on_the_same_labels_does_nothing_and_other_labels_do(tmp_path):
-    texts, labels = labelled(120)
-    first = train_scorer(classifier(), texts, labels, tmp_path / "m")
+def test_training_is_skipped_for_equal_labels_and_runs_for_other_labels(tmp_path):
+    texts, labels = make_labelled_texts(120)
+    first = train_scorer(classifier_trainer(), texts, labels, tmp_path / "m")
     before = (tmp_path / "m" / "weights.npz").stat().st_mtime_ns
-    again = train_scorer(classifier(), texts[::-1], labels[::-1], tmp_path / "m")
+    again = train_scorer(classifier_trainer(), texts[::-1], labels[::-1], tmp_path / "m")
     assert again.repeated
     assert (again.error, again.n_labels) == (first.error, first.n_labels)
     assert (tmp_path / "m" / "weights.npz").stat().st_mtime_ns == before
-    assert not train_scorer(classifier(), texts[:110], labels[:110], tmp_path / "m").repeated
+    assert not train_scorer(
+        classifier_trainer(), texts[:110], labels[:110], tmp_path / "m"
+    ).repeated
 
 
 def test_the_order_of_the_labels_changes_no_bit_of_the_model(tmp_path):
-    texts, labels = labelled(120)
-    train_scorer(classifier(), texts, labels, tmp_path / "a")
-    train_scorer(classifier(), texts[::-1], labels[::-1], tmp_path / "b")
+    texts, labels = make_labelled_texts(120)
+    train_scorer(classifier_trainer(), texts, labels, tmp_path / "a")
+    train_scorer(classifier_trainer(), texts[::-1], labels[::-1], tmp_path / "b")
     arrays = [np.load(tmp_path / name / "weights.npz") for name in "ab"]
     for name in ("weights_FL", "bias_L"):
         np.testing.assert_array_equal(arrays[0][name], arrays[1][name])
 
 
 @pytest.mark.parametrize(
-    ("labels", "message"), [([1.0, float("nan")], "not a number"), ([2.0, 2.0], "at least 2")]
+    ("labels", "message"),
+    [([1.0, float("nan")], "not a finite number"), ([2.0, 2.0], "at least 2")],
 )
-def test_labels_that_teach_nothing_are_refused(tmp_path, labels, message):
+def test_labels_that_are_not_numbers_or_all_equal_are_an_error(tmp_path, labels, message):
     with pytest.raises(InputError, match=message):
-        train_scorer(classifier(), ["a text", "b text"], labels, tmp_path / "m")
+        train_scorer(classifier_trainer(), ["a text", "b text"], labels, tmp_path / "m")
 
 
-def test_few_labels_give_a_model_without_figures(tmp_path):
-    trained = train_scorer(classifier(), *labelled(20), tmp_path / "m")
+def test_few_labels_give_a_model_without_a_measured_error(tmp_path):
+    trained = train_scorer(classifier_trainer(), *make_labelled_texts(20), tmp_path / "m")
     assert (trained.error, trained.n_held_out) == (None, 0)
 
 
-def test_the_configured_trainer_is_a_trainer_and_the_default_scorers_are_scorers():
+def test_the_default_configuration_builds_a_trainer_and_scorers():
     cfg = load().score
     assert build(cfg.training.trainer, ScorerTrainer) == ClassifierTrainer(
         features=1 << 20, inverse_penalty=30.0, balanced=True
@@ -213,24 +218,24 @@ def test_the_configured_trainer_is_a_trainer_and_the_default_scorers_are_scorers
     assert all(isinstance(scorer, Scorer) for scorer in build_scorers(cfg.scorers))
 
 
-def test_fasttext_takes_the_most_likely_label_as_a_number(tmp_path):
-    texts, labels = labelled(200)
+def test_fasttext_returns_the_most_likely_label_as_a_number(tmp_path):
+    texts, labels = make_labelled_texts(200)
     labels = [label if label else -1.0 for label in labels]
-    train_scorer(fast(), texts, labels, tmp_path / "m")
+    train_scorer(fasttext_trainer(), texts, labels, tmp_path / "m")
     scorer = FastTextScorer(model=str(tmp_path / "m" / "model.bin"), name="clean")
     check_scorer(scorer, tolerance=0.0)
     scores = scorer.load("cpu")(["the cell\ngrows\x00near", "cheap pills"])
     assert scores["clean"].tolist() == [5.0, -1.0]
 
 
-def test_fasttext_training_repeats_bit_for_bit(tmp_path):
-    texts, labels = labelled(120)
+def test_fasttext_training_is_reproducible_bit_for_bit(tmp_path):
+    texts, labels = make_labelled_texts(120)
     for name in "ab":
-        fast().train(texts, np.array(labels), tmp_path / name)
+        fasttext_trainer().train(texts, np.array(labels), tmp_path / name)
     assert (tmp_path / "a/model.bin").read_bytes() == (tmp_path / "b/model.bin").read_bytes()
 
 
-def test_a_fasttext_model_that_would_begin_with_garbage_is_refused():
+def test_a_fasttext_model_with_uninitialised_weights_is_an_error():
     with pytest.raises(ConfigError, match="uninitialised weights"):
         FastTextTrainer(dim=4, epochs=1, learning_rate=0.1, buckets=1000, min_count=1, seed=0)
 
@@ -238,56 +243,56 @@ def test_a_fasttext_model_that_would_begin_with_garbage_is_refused():
 def test_fasttext_tries_other_rates_when_its_weights_become_nan(tmp_path, monkeypatch):
     rates, train = [], fasttext.train_supervised
 
-    def unlucky(path, **options):
+    def fail_twice(path, **options):
         rates.append(options["lr"])
         if len(rates) < 3:
             raise RuntimeError("Encountered NaN.")
         return train(path, **options)
 
-    monkeypatch.setattr(fasttext, "train_supervised", unlucky)
-    texts, labels = labelled(40)
-    fast(rate=1.0).train(texts, np.array(labels), tmp_path / "m")
+    monkeypatch.setattr(fasttext, "train_supervised", fail_twice)
+    texts, labels = make_labelled_texts(40)
+    fasttext_trainer(rate=1.0).train(texts, np.array(labels), tmp_path / "m")
     assert rates == [1.0, 0.5, 0.2]
     assert (tmp_path / "m" / "model.bin").is_file()
 
 
-def test_fasttext_gives_up_with_one_line_when_every_rate_fails(tmp_path, monkeypatch):
-    def hopeless(path, **options):
+def test_fasttext_raises_an_error_when_every_learning_rate_fails(tmp_path, monkeypatch):
+    def fail(path, **options):
         raise RuntimeError("Encountered NaN.")
 
-    monkeypatch.setattr(fasttext, "train_supervised", hopeless)
+    monkeypatch.setattr(fasttext, "train_supervised", fail)
     with pytest.raises(ComponentError, match="NaN at learning rates"):
-        fast().train(["a", "b"], np.array([0.0, 1.0]), tmp_path / "m")
+        fasttext_trainer().train(["a", "b"], np.array([0.0, 1.0]), tmp_path / "m")
 
 
-def test_models_that_are_missing_or_something_else_are_refused(tmp_path):
+def test_missing_or_invalid_models_are_an_error(tmp_path):
     (tmp_path / "text.bin").write_text("not a model")
     with pytest.raises(PreflightError, match="does not exist"):
         FastTextScorer(model="no/model.bin", name="q").load("cpu")
     with pytest.raises(PreflightError, match="not a fastText model"):
         FastTextScorer(model=str(tmp_path / "text.bin"), name="q").load("cpu")
-    with pytest.raises(PreflightError, match="holds no classifier"):
+    with pytest.raises(PreflightError, match="contains no classifier"):
         ClassifierScorer(model=str(tmp_path), name="q").load("cpu")
-    with pytest.raises(PreflightError, match="holds no sequence classifier"):
+    with pytest.raises(PreflightError, match="contains no sequence classifier"):
         TransformerScorer(model=str(tmp_path), name="q", max_tokens=8, batch_tokens=64).load("cpu")
 
 
-def test_labels_that_are_words_are_refused():
-    assert label_values(["__label__-1", "__label__4.5"], "m") == {
+def test_labels_that_are_words_are_an_error():
+    assert parse_labels(["__label__-1", "__label__4.5"], "m") == {
         "__label__-1": -1.0,
         "__label__4.5": 4.5,
     }
     with pytest.raises(ComponentError, match="'__label__spam'"):
-        label_values(["__label__0", "__label__spam"], "m")
-    assert label_numbers({0: "LABEL_0", 1: "3"}, "m").tolist() == [0.0, 3.0]
-    assert label_numbers({0: "anything"}, "m").tolist() == [1.0]
-    with pytest.raises(ComponentError, match="labels that are numbers"):
-        label_numbers({0: "NEGATIVE", 1: "POSITIVE"}, "m")
+        parse_labels(["__label__0", "__label__spam"], "m")
+    assert parse_label_numbers({0: "LABEL_0", 1: "3"}, "m").tolist() == [0.0, 3.0]
+    assert parse_label_numbers({0: "anything"}, "m").tolist() == [1.0]
+    with pytest.raises(ComponentError, match="labels must be numbers"):
+        parse_label_numbers({0: "NEGATIVE", 1: "POSITIVE"}, "m")
 
 
 @pytest.fixture(scope="module")
 def tiny_transformer(tmp_path_factory):
-    """A random BERT of two layers with one output, saved as the library saves it."""
+    """A random BERT of two layers with one output, saved with save_pretrained."""
     import torch
     from tokenizers import Tokenizer
     from tokenizers.models import WordPiece
@@ -314,14 +319,14 @@ def tiny_transformer(tmp_path_factory):
     return str(folder)
 
 
-def test_a_transformer_with_one_output_keeps_the_contract(tiny_transformer):
+def test_a_transformer_with_one_output_satisfies_the_contract(tiny_transformer):
     check_scorer(
         TransformerScorer(model=tiny_transformer, name="edu", max_tokens=32, batch_tokens=64)
     )
 
 
-class Says:
-    """A scorer that returns what it is told to."""
+class FixedScores:
+    """A scorer that returns fixed scores."""
 
     names = ("one", "two")
 
@@ -336,8 +341,8 @@ def run(scorer, *texts):
     return list(score_batches(iter([pd.Series(texts)]), scorer, "cpu"))
 
 
-def test_scores_come_in_the_order_of_their_names():
-    (column,) = run(Says(two=[3.0, 4.0], one=[1.0, 2.0]), "a", "b")
+def test_scores_are_in_the_order_of_their_names():
+    (column,) = run(FixedScores(two=[3.0, 4.0], one=[1.0, 2.0]), "a", "b")
     assert [row.tolist() for row in column] == [[1.0, 3.0], [2.0, 4.0]]
 
 
@@ -349,15 +354,15 @@ def test_scores_come_in_the_order_of_their_names():
         ({"one": [1.0], "two": [float("nan")]}, "'two' NaN or inf for 'the text'"),
     ],
 )
-def test_a_scorer_that_breaks_its_promise_is_an_error(scores, message):
+def test_a_scorer_that_violates_its_contract_is_an_error(scores, message):
     with pytest.raises(ComponentError, match=message):
-        run(Says(**scores), "the text")
+        run(FixedScores(**scores), "the text")
 
 
-def test_the_recipe_of_a_trained_scorer_is_its_content(tmp_path):
-    texts, labels = labelled(40)
+def test_the_recipe_of_a_trained_scorer_is_a_hash_of_its_content(tmp_path):
+    texts, labels = make_labelled_texts(40)
     for folder in ("a", "b"):
-        classifier().train(texts, np.array(labels), tmp_path / folder)
+        classifier_trainer().train(texts, np.array(labels), tmp_path / folder)
     recipes = {
         recipe_of(ClassifierScorer(model=str(tmp_path / folder), name="q")) for folder in "ab"
     }

@@ -1,34 +1,33 @@
-"""The search itself: what it knows, what it trains next, what it answers, and how sure it is."""
+"""The search: trials, rounds, the state of a search, calibration and the recommendation."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from climb.config import load
 from climb.errors import ComponentError, ConfigError, SearchError
-from climb.limits import Limits
-from climb.mixture import FeasibleSet
+from climb.mixture import Constraints, FeasibleSet
 from climb.objective import Objective
 from climb.predictor import Predict
-from climb.search import Gain, Problem, Trials, anchors, compare, propose, recommend
-from climb.search.answer import _gain
-from climb.search.calibration import Calibration, Inflation
-from climb.search.evidence import evidence
-from climb.search.promising import PromisingSearcher, promising
-from climb.search.refine import refine
-from climb.search.rounds import first_round, spread_out
+from climb.search import Problem, SearchState, Trials, propose, recommend
+from climb.search.acquisition import select_batch, select_distant
+from climb.search.calibration import Calibration
+from climb.search.knowledge_gradient import estimate_further_round
+from climb.search.pareto import find_pareto_front
+from climb.search.pattern_search import pattern_search
+from climb.search.rounds import sample_first_round
+from climb.search.searchers.ucb import UCBSearcher
 from climb.search.surrogate import Surrogate
 from climb.testing.predictors import BowlPredictor
 
 DOMAINS = ("a", "b", "c", "d")
 BEST_K = np.array([0.1, 0.5, 0.3, 0.1])
-SPACE = FeasibleSet.of(
-    DOMAINS, np.ones(4), Limits(target_tokens=4.0, max_epochs=2.4, min_weight=1e-3)
+SPACE = FeasibleSet.from_constraints(
+    DOMAINS, np.ones(4), Constraints(target_tokens=4.0, max_epochs=2.4, min_weight=1e-3)
 )
-OBJECTIVE = Objective.parse("0.5*x.bpb:min + 0.5*y.bpb:min", ("x.bpb", "y.bpb"))
+METRICS = ("x.bpb", "y.bpb")
+OBJECTIVE = Objective.parse("0.5*x.bpb:min + 0.5*y.bpb:min", METRICS)
 CFG = load(
     settings=[
         "search.trials_per_round=[12,8,6]",
@@ -38,445 +37,442 @@ CFG = load(
 ).search
 
 
-def losses(weights_K):
-    """Two bowls whose mean has its bottom at BEST_K."""
-    off = np.square(weights_K - BEST_K).sum()
-    return off + 0.3 * weights_K[0], off - 0.3 * weights_K[0]
+def compute_losses(weights_K):
+    """Compute two bowls whose mean has its minimum at BEST_K."""
+    distance = np.square(weights_K - BEST_K).sum()
+    return distance + 0.3 * weights_K[0], distance - 0.3 * weights_K[0]
 
 
-def row(weights_K, round_=0, method="proposal", seed=0, noise=0.0):
-    x, y = losses(np.asarray(weights_K))
-    shake = noise * np.random.default_rng([seed, *(int(1e6 * w) for w in weights_K)]).normal(size=2)
+def make_row(weights_K, round_=0, method="proposal", seed=0, noise=0.0):
+    x, y = compute_losses(np.asarray(weights_K))
+    random = np.random.default_rng([seed, *(int(1e6 * w) for w in weights_K)])
+    noise_2 = noise * random.normal(size=2)
     return {
         "round": round_,
         "method": method,
         "seed": seed,
         "weights": dict(zip(DOMAINS, map(float, weights_K), strict=True)),
-        "metrics": {"x.bpb": x + shake[0], "y.bpb": y + shake[1], "other": 1.0},
+        "metrics": {"x.bpb": x + noise_2[0], "y.bpb": y + noise_2[1], "other": 1.0},
     }
 
 
-def told(rows):
-    return Trials.from_rows(rows, DOMAINS, ("x.bpb", "y.bpb"))
+def make_trials(rows):
+    return Trials.from_rows(rows, DOMAINS, METRICS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Broken:
+class ConstantPredictor:
+    """Predicts one value for every mixture."""
+
     value: float = float("nan")
 
     def fit(self, weights_TK, values_T, noise_T) -> Predict:
         return lambda w: (np.full(len(w), self.value), np.zeros(len(w)))
 
 
-def problem(space=SPACE, predictor=None, cfg=CFG, searcher=None):
-    searcher = searcher or PromisingSearcher(pick_from_top=60)
+def build_problem(space=SPACE, predictor=None, cfg=CFG, searcher=None):
+    searcher = searcher or UCBSearcher(shortlist=60)
     return Problem(space, OBJECTIVE, predictor or BowlPredictor(), searcher, cfg)
 
 
-def ask(rows, round_):
-    return propose(told(rows), round_, problem())
+def propose_round(rows, round_):
+    return propose(make_trials(rows), round_, build_problem())
 
 
-def searched(noise=0.0):
-    rows = [row(w, 0, method, seed, noise) for method, w, seed in anchors(SPACE, 3)]
+def recommend_from(rows, problem):
+    return recommend(SearchState.from_trials(make_trials(rows), problem))
+
+
+def make_baseline_rows(problem, n_replicates, noise=0.0):
+    return [
+        make_row(weights_K, 0, baseline.name, seed, noise)
+        for baseline, weights_K in zip(problem.baselines, problem.make_baselines(), strict=True)
+        for seed in range(n_replicates)
+    ]
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Rows of a whole search with observation noise 0.01."""
+    rows = make_baseline_rows(build_problem(), 3, noise=0.01)
     for round_ in range(3):
-        rows += [row(w, round_, noise=noise) for w in ask(rows, round_)]
-    return rows
+        rows += [make_row(w, round_, noise=0.01) for w in propose_round(rows, round_)]
+    return tuple(rows)
 
 
-def test_rows_arrive_in_any_order_and_mean_the_same():
-    rows = searched(noise=0.01)
+@pytest.fixture(scope="module")
+def recommendation(rows):
+    return recommend_from(rows, build_problem())
+
+
+def test_the_order_of_rows_does_not_change_the_trials(rows):
     shuffled = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))]
-    one, other = told(rows), told(shuffled)
+    one, other = make_trials(rows), make_trials(shuffled)
     np.testing.assert_array_equal(one.weights_TK, other.weights_TK)
     np.testing.assert_array_equal(one.metrics_TQ, other.metrics_TQ)
     assert one.methods_T == other.methods_T
 
 
-def test_a_row_that_cannot_be_used_is_named():
-    bad = row(BEST_K, seed=7) | {"metrics": {"x.bpb": 1.0, "y.bpb": float("nan")}}
+def test_an_invalid_row_is_reported_with_its_round_method_and_seed():
+    bad = make_row(BEST_K, seed=7) | {"metrics": {"x.bpb": 1.0, "y.bpb": float("nan")}}
     with pytest.raises(
         SearchError, match=r"round 0, method proposal, seed 7: metric 'y.bpb' is nan"
     ):
-        told([bad])
-    with pytest.raises(SearchError, match=r"metric 'y.bpb' is None.*its metrics: x.bpb"):
-        told([bad | {"metrics": {"x.bpb": 1.0}}])
-    with pytest.raises(SearchError, match=r"seed 7: the mixture weighs unknown domains \['z'\]"):
-        told([bad | {"weights": {"z": 1.0}}])
+        make_trials([bad])
+    with pytest.raises(SearchError, match=r"metric 'y.bpb' is None.*metrics found: x.bpb"):
+        make_trials([bad | {"metrics": {"x.bpb": 1.0}}])
+    with pytest.raises(
+        SearchError, match=r"seed 7: the mixture gives weight to unknown domains \['z'\]"
+    ):
+        make_trials([bad | {"weights": {"z": 1.0}}])
 
 
-def test_repeats_are_averaged_and_their_noise_is_pooled():
-    rows = [row(BEST_K, seed=s) for s in range(2)] + [row([1, 0, 0, 0], seed=s) for s in range(2)]
+def test_replicates_are_averaged_and_their_noise_is_pooled():
+    rows = [make_row(BEST_K, seed=s) for s in range(2)]
+    rows += [make_row([1, 0, 0, 0], seed=s) for s in range(2)]
     for i, shift in enumerate((0.1, -0.1, 0.3, -0.3)):
         rows[i]["metrics"]["x.bpb"] += shift
-    repeats = told([*rows, row([0, 1, 0, 0])]).repeats()
-    assert sorted(repeats.counts_D.tolist()) == [1, 2, 2]
-    np.testing.assert_allclose(repeats.noise_Q, [np.sqrt((0.02 + 0.18) / 2), 0.0], atol=1e-12)
+    replicates = make_trials([*rows, make_row([0, 1, 0, 0])]).group_replicates()
+    assert sorted(replicates.counts_D.tolist()) == [1, 2, 2]
+    np.testing.assert_allclose(replicates.noise_Q, [np.sqrt((0.02 + 0.18) / 2), 0.0], atol=1e-12)
 
 
-def test_without_repeats_the_noise_is_unknown():
-    assert np.isnan(told([row(BEST_K), row([1, 0, 0, 0])]).repeats().noise_Q).all()
+def test_without_replicates_the_noise_is_nan():
+    trials = make_trials([make_row(BEST_K), make_row([1, 0, 0, 0])])
+    assert np.isnan(trials.group_replicates().noise_Q).all()
 
 
-def test_no_trials_are_trials_too():
-    assert len(told([])) == 0
-    assert told([]).repeats().means_DQ.shape == (0, 2)
-
-
-def test_anchors_are_natural_and_uniform_inside_the_set_with_every_seed():
-    space = FeasibleSet.of(DOMAINS, [1, 2, 3, 4], Limits(target_tokens=6.0, max_epochs=1.0))
-    found = anchors(space, 2)
-    assert [(m, s) for m, _, s in found] == [
-        ("natural", 0), ("natural", 1), ("uniform", 0), ("uniform", 1),
-    ]  # fmt: skip
-    assert space.contains(np.stack([w for _, w, _ in found])).all()
+def test_trials_can_be_empty():
+    assert len(make_trials([])) == 0
+    assert make_trials([]).group_replicates().means_DQ.shape == (0, 2)
 
 
 def test_the_first_round_fills_the_set_better_than_plain_draws():
-    chosen_MK = first_round(12, problem())
-    assert SPACE.contains(chosen_MK).all()
+    selected_MK = sample_first_round(12, build_problem())
+    assert SPACE.contains(selected_MK).all()
     plain_MK = SPACE.sample(np.random.default_rng(0), 12, concentration=(0.1, 5), temperature=0.5)
 
-    def closest(rows_MK):
-        roots = np.sqrt(rows_MK)
-        apart = np.linalg.norm(roots[:, None] - roots[None], axis=2)
-        return apart[~np.eye(len(rows_MK), dtype=bool)].min()
+    def compute_min_distance(weights_MK):
+        roots_MK = np.sqrt(weights_MK)
+        distance_MM = np.linalg.norm(roots_MK[:, None] - roots_MK[None], axis=2)
+        return distance_MM[~np.eye(len(weights_MK), dtype=bool)].min()
 
-    assert closest(chosen_MK) > 3.0 * closest(plain_MK)
+    assert compute_min_distance(selected_MK) > 3.0 * compute_min_distance(plain_MK)
 
 
-def test_later_rounds_close_in_on_the_best_mixture():
+def test_later_rounds_approach_the_best_mixture():
     rows, distance = [], []
     for round_ in range(3):
-        weights_MK = ask(rows, round_)
+        weights_MK = propose_round(rows, round_)
         assert SPACE.contains(weights_MK).all()
         assert len(np.unique(np.round(weights_MK, 6), axis=0)) == CFG.trials_per_round[round_]
-        rows += [row(w, round_) for w in weights_MK]
+        rows += [make_row(w, round_) for w in weights_MK]
         distance.append(np.abs(weights_MK - BEST_K).sum(axis=1).min())
     assert distance[1] < 0.05
     assert distance[1] < distance[0] / 2
 
 
-def test_a_round_cut_short_proposes_the_same_mixtures_again():
-    rows = [row(w) for w in ask([], 0)]
-    planned_MK = ask(rows, 1)
-    cut_short = rows + [row(w, 1) for w in planned_MK[:3]]
-    np.testing.assert_array_equal(ask(cut_short, 1), planned_MK)
-    answered = [*rows, row(BEST_K, 0, method="found")]
-    np.testing.assert_array_equal(ask(answered, 1), planned_MK)
+def test_an_interrupted_round_proposes_the_same_mixtures_again():
+    rows = [make_row(w) for w in propose_round([], 0)]
+    planned_MK = propose_round(rows, 1)
+    interrupted = rows + [make_row(w, 1) for w in planned_MK[:3]]
+    np.testing.assert_array_equal(propose_round(interrupted, 1), planned_MK)
+    measured = [*rows, make_row(BEST_K, 0, method="recommended")]
+    np.testing.assert_array_equal(propose_round(measured, 1), planned_MK)
 
 
-def test_permuting_domains_permutes_proposals_and_answer():
-    rows, order = searched(noise=0.01), [2, 0, 3, 1]
-    turned = SPACE.reordered(order)
-    trials = Trials.from_rows(rows, turned.domains, ("x.bpb", "y.bpb"))
+def test_permuting_domains_permutes_proposals_and_recommendation(rows, recommendation):
+    order = [2, 0, 3, 1]
+    problem = build_problem(SPACE.reorder_domains(order))
+    trials = Trials.from_rows(rows, problem.space.domains, METRICS)
     for round_ in (0, 1):
-        there_MK = propose(trials, round_, problem(turned))
-        np.testing.assert_array_equal(there_MK, ask(rows, round_)[:, order])
-    here = recommend(told(rows), problem())
-    there = recommend(trials, problem(turned))
-    np.testing.assert_array_equal(there.weights_K, here.weights_K[order])
-    assert there.gain == here.gain
+        permuted_MK = propose(trials, round_, problem)
+        np.testing.assert_array_equal(permuted_MK, propose_round(rows, round_)[:, order])
+    permuted = recommend(SearchState.from_trials(trials, problem))
+    assert permuted.domains == problem.space.domains
+    np.testing.assert_array_equal(permuted.weights_K, recommendation.weights_K[order])
+    assert permuted.gain == recommendation.gain
+    for one, other in zip(permuted.baselines, recommendation.baselines, strict=True):
+        np.testing.assert_array_equal(one.weights_K, other.weights_K[order])
+        assert (one.name, one.gain) == (other.name, other.gain)
 
 
-def test_the_first_round_keeps_away_from_what_was_run_already():
-    run_MK = first_round(12, problem())
-    again_MK = first_round(12, problem(), run_MK)
+def test_the_first_round_keeps_away_from_existing_runs():
+    existing_MK = sample_first_round(12, build_problem())
+    again_MK = sample_first_round(12, build_problem(), existing_MK)
 
-    def nearest(rows_MK):
-        apart_MM = np.linalg.norm(np.sqrt(rows_MK)[:, None] - np.sqrt(run_MK)[None], axis=2)
-        return apart_MM.min()
+    def compute_min_distance(weights_MK):
+        differences_MMK = np.sqrt(weights_MK)[:, None] - np.sqrt(existing_MK)[None]
+        return np.linalg.norm(differences_MMK, axis=2).min()
 
-    assert nearest(run_MK) == 0.0
-    assert nearest(again_MK) > 0.1
-    # Runs carried from other domains stand before round 0, and the searcher sees them.
-    carried = told([row(w, round_=-1) for w in run_MK])
-    np.testing.assert_allclose(propose(carried, 0, problem()), again_MK)
+    assert compute_min_distance(existing_MK) == 0.0
+    assert compute_min_distance(again_MK) > 0.1
+    # Runs reused from other domains have round -1, and the searcher sees them.
+    reused = make_trials([make_row(w, round_=-1) for w in existing_MK])
+    np.testing.assert_allclose(propose(reused, 0, build_problem()), again_MK)
 
 
-def test_equal_seeds_give_equal_bytes_and_other_seeds_other_mixtures():
-    assert ask([], 0).tobytes() == ask([], 0).tobytes()
+def test_equal_seeds_give_equal_bytes_and_other_seeds_give_other_mixtures():
+    assert propose_round([], 0).tobytes() == propose_round([], 0).tobytes()
     other = CFG.model_copy(update={"seed": 2})
-    assert not np.array_equal(first_round(12, problem(cfg=other)), ask([], 0))
+    other_MK = sample_first_round(12, build_problem(cfg=other))
+    assert not np.array_equal(other_MK, propose_round([], 0))
 
 
 def test_a_round_that_is_not_configured_is_refused():
     with pytest.raises(SearchError, match="round 3 is not among the 3 rounds"):
-        ask([], 3)
+        propose_round([], 3)
 
 
-@pytest.mark.parametrize("wrong", [{"ties": -1.0}, {"pick_from_top": 0}, {"boldness": -0.1}])
-def test_a_searcher_s_numbers_are_checked_when_it_is_made(wrong):
-    with pytest.raises(ConfigError, match="must be at least 0, pick_from_top at least 1"):
-        PromisingSearcher(**wrong)
+@pytest.mark.parametrize("wrong", [{"near_ties": -1.0}, {"shortlist": 0}, {"exploration": -0.1}])
+def test_invalid_settings_of_a_searcher_are_refused(wrong):
+    with pytest.raises(ConfigError, match="must be at least 0, shortlist at least 1"):
+        UCBSearcher(**wrong)
 
 
-def test_too_few_mixtures_cannot_be_learned_from():
-    rows = [row(w) for w in np.eye(4)[:3]] * 2
-    with pytest.raises(SearchError, match="3 distinct mixtures were trained to the end"):
-        ask(rows, 1)
+def test_too_few_mixtures_for_a_fit_are_refused():
+    rows = [make_row(w) for w in np.eye(4)[:3]] * 2
+    with pytest.raises(SearchError, match="3 distinct mixtures have finished trials"):
+        propose_round(rows, 1)
 
 
-def test_a_set_with_one_mixture_has_nothing_to_search():
-    fixed = FeasibleSet.of(DOMAINS, [1, 2, 3, 4], Limits(target_tokens=10.0, max_epochs=1.0))
-    with pytest.raises(SearchError, match="gave 0 distinct mixtures of 12 wanted"):
-        first_round(12, problem(fixed))
-    rows = [row(w) for w in ask([], 0)]
-    with pytest.raises(SearchError, match="distinct mixtures of 8 wanted"):
-        propose(told(rows), 1, problem(fixed))
+def test_a_set_of_one_mixture_cannot_fill_a_round():
+    fixed = FeasibleSet.from_constraints(
+        DOMAINS, [1, 2, 3, 4], Constraints(target_tokens=10.0, max_epochs=1.0)
+    )
+    with pytest.raises(SearchError, match="gave 0 distinct mixtures, but the round needs 12"):
+        sample_first_round(12, build_problem(fixed))
+    rows = [make_row(w) for w in propose_round([], 0)]
+    with pytest.raises(SearchError, match="distinct mixtures, but the round needs 8"):
+        propose(make_trials(rows), 1, build_problem(fixed))
 
 
-@pytest.mark.parametrize("broken", [Broken(), Broken(value=np.inf)], ids=["nan", "inf"])
-def test_a_predictor_that_answers_nonsense_is_named(broken):
-    trials = told([row(w) for w in ask([], 0)])
-    surrogate = Surrogate.fit(trials, OBJECTIVE, broken)
+@pytest.mark.parametrize(
+    "predictor", [ConstantPredictor(), ConstantPredictor(value=np.inf)], ids=["nan", "inf"]
+)
+def test_predictions_that_are_not_finite_are_refused(predictor):
+    trials = make_trials([make_row(w) for w in propose_round([], 0)])
+    surrogate = Surrogate.fit(trials, OBJECTIVE, predictor)
     with pytest.raises(
-        ComponentError, match=r"predictor's mean has shape \(2,\) with 2 values not"
+        ComponentError, match=r"predictor's mean has shape \(2,\) and 2 values that are not"
     ):
-        surrogate.score(np.stack([BEST_K, BEST_K]))
+        surrogate.predict_score(np.stack([BEST_K, BEST_K]))
 
 
-def test_candidates_near_each_other_are_not_both_chosen():
-    pool = np.array([[0.5, 0.5, 0, 0], [0.5001, 0.4999, 0, 0], [0, 0, 0.5, 0.5]])
-    chosen = promising(pool, np.array([1.0, 0.999, 0.9]), np.full(3, 0.2), np.eye(4)[:1], 2)
-    assert chosen.tolist() == [0, 2]
-    assert promising(pool, np.array([1.0, 0.999, 0.9]), np.full(3, 0.2), pool, 2).tolist() == []
+def test_a_batch_has_no_two_candidates_near_each_other():
+    pool_NK = np.array([[0.5, 0.5, 0, 0], [0.5001, 0.4999, 0, 0], [0, 0, 0.5, 0.5]])
+    mean_N, std_N = np.array([1.0, 0.999, 0.9]), np.full(3, 0.2)
+    assert select_batch(pool_NK, mean_N, std_N, np.eye(4)[:1], 2).tolist() == [0, 2]
+    assert select_batch(pool_NK, mean_N, std_N, pool_NK, 2).tolist() == []
 
 
-@pytest.mark.parametrize("pick_from_top", [8, 12])
-def test_few_best_candidates_that_lie_near_each_other_still_give_a_whole_round(pick_from_top):
-    searcher = PromisingSearcher(pick_from_top=pick_from_top)
+@pytest.mark.parametrize("shortlist", [8, 12])
+def test_a_short_list_of_candidates_near_each_other_still_gives_a_whole_round(shortlist):
+    searcher = UCBSearcher(shortlist=shortlist)
     for seed in range(5):
         cfg = CFG.model_copy(update={"seed": seed})
-        # A surface without spread: the candidates of highest mean crowd around one place.
-        crowded = problem(predictor=BowlPredictor(spread=0.0), cfg=cfg, searcher=searcher)
-        first = told([row(w) for w in first_round(12, crowded)])
-        second_MK = propose(first, 1, crowded)
+        # Without standard deviations, the candidates of highest mean are all near one mixture.
+        problem = build_problem(predictor=BowlPredictor(std=0.0), cfg=cfg, searcher=searcher)
+        first = make_trials([make_row(w) for w in sample_first_round(12, problem)])
+        second_MK = propose(first, 1, problem)
         assert len(np.unique(second_MK.round(6), axis=0)) == 8
 
 
-def test_spread_out_takes_the_farthest_first():
-    pool = np.array([[0.9, 0.1, 0, 0], [0, 0, 0, 1.0], [0.8, 0.2, 0, 0]])
-    assert spread_out(pool, np.eye(4)[:1], 2).tolist() == [1, 2]
+def test_select_distant_selects_the_farthest_first():
+    pool_NK = np.array([[0.9, 0.1, 0, 0], [0, 0, 0, 1.0], [0.8, 0.2, 0, 0]])
+    assert select_distant(pool_NK, np.eye(4)[:1], 2).tolist() == [1, 2]
 
 
-def test_refining_climbs_to_the_top_inside_the_set_and_never_goes_down():
-    def height(w):
-        return -np.square(w - BEST_K).sum(axis=1)
+def test_pattern_search_reaches_the_maximum_inside_the_set_and_never_gets_worse():
+    def score(weights_MK):
+        return -np.square(weights_MK - BEST_K).sum(axis=1)
 
     starts_SK = SPACE.project(np.eye(4))
-    reached_SK, top_S = refine(starts_SK, SPACE, height, np.random.default_rng(0))
-    assert SPACE.contains(reached_SK).all()
-    np.testing.assert_allclose(reached_SK[0], BEST_K, atol=0.01)
-    assert (np.diff(top_S) <= 0).all()
+    optima_SK, score_S = pattern_search(starts_SK, SPACE, score, np.random.default_rng(0))
+    assert SPACE.contains(optima_SK).all()
+    np.testing.assert_allclose(optima_SK[0], BEST_K, atol=0.01)
+    assert (np.diff(score_S) <= 0).all()
     for start_1K in (*starts_SK[:, None], BEST_K[None]):
-        _, top_1 = refine(start_1K, SPACE, height, np.random.default_rng(0))
-        assert top_1[0] >= height(start_1K)[0]
+        _, score_1 = pattern_search(start_1K, SPACE, score, np.random.default_rng(0))
+        assert score_1[0] >= score(start_1K)[0]
 
 
-def test_the_answer_is_the_optimum_with_a_gain_that_holds_the_truth():
-    answer = recommend(told(searched(noise=0.01)), problem())
-    np.testing.assert_allclose(answer.weights_K, BEST_K, atol=0.06)
-    truth = np.square(0.25 - BEST_K).sum()
-    assert answer.gain.low < truth < answer.gain.high
-    assert answer.verdict == "gain"
-    assert answer.p_better > 0.95
-    # Later rounds crowd near the optimum, where ranks are mostly noise.
-    assert answer.quality["score"] > 0.75
-    assert set(answer.quality) == {"x.bpb", "y.bpb", "score"}
-    assert (answer.n_trials, answer.n_mixtures) == (32, 27)
-    assert answer.score_mean > answer.natural_mean
-    np.testing.assert_allclose(answer.noise_Q, 0.01, atol=0.008)
+def test_a_state_sorts_domains_and_can_restore_their_order(rows):
+    order = [2, 0, 3, 1]
+    problem = build_problem(SPACE.reorder_domains(order))
+    trials = Trials.from_rows(rows, problem.space.domains, METRICS)
+    state = SearchState.from_trials(trials, problem)
+    assert state.trials.domains == state.problem.space.domains == DOMAINS
+    np.testing.assert_array_equal(state.trials.weights_TK, make_trials(rows).weights_TK)
+    np.testing.assert_array_equal(BEST_K[state.restore_K], BEST_K[order])
+    with pytest.raises(AssertionError, match="differ in domains"):
+        SearchState.from_trials(trials, build_problem())
 
 
-def test_near_ties_are_averaged_when_asked_and_stay_near_the_top():
-    trials = told(searched(noise=0.01))
-    plain = recommend(trials, problem())
-    averaged = recommend(trials, problem(searcher=PromisingSearcher(pick_from_top=60, ties=0.5)))
-    assert not np.array_equal(plain.weights_K, averaged.weights_K)
-    assert SPACE.contains(averaged.weights_K)
-    np.testing.assert_allclose(averaged.weights_K, plain.weights_K, atol=0.05)
-    assert averaged.score_mean <= plain.score_mean
+def test_a_state_leaves_out_trials_of_the_recommendation(rows):
+    more = [*rows, make_row(BEST_K, 3, "recommended")]
+    state = SearchState.from_trials(make_trials(more), build_problem())
+    assert len(state.trials) == len(rows)
+    assert "recommended" not in state.trials.methods_T
 
 
-def test_measuring_the_answer_does_not_change_it():
-    rows = searched(noise=0.01)
-    first = recommend(told(rows), problem())
-    rows += [row(first.weights_K, 3, "found", seed, noise=0.3) for seed in range(3)]
-    second = recommend(told(rows), problem())
-    np.testing.assert_array_equal(first.weights_K, second.weights_K)
-    assert first.gain == second.gain
+@dataclasses.dataclass(frozen=True)
+class JointBowl:
+    """A fitted bowl whose errors have a covariance."""
+
+    predict: Predict
+    noise: float = 0.01
+
+    def __call__(self, weights_MK):
+        return self.predict(weights_MK)
+
+    def mean(self, weights_MK):
+        return self.predict(weights_MK)[0]
+
+    def joint(self, weights_MK):
+        return self.mean(weights_MK), 1e-4 * weights_MK @ weights_MK.T
 
 
-def test_where_nothing_can_be_learned_no_gain_is_claimed():
-    claimed = 0
-    for seed in range(12):
-        rng = np.random.default_rng(seed)
-        rows = [row(w) for w in first_round(24, problem())]
-        for one in rows:
-            one["metrics"] = {"x.bpb": rng.normal(), "y.bpb": rng.normal()}
-        answer = recommend(told(rows), problem(predictor=BowlPredictor(spread=0.3)))
-        claimed += answer.verdict == "gain"
-    assert claimed <= 1
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CountingPredictor(BowlPredictor):
+    """Records the number of mixtures of every fit."""
+
+    fits: list[int] = dataclasses.field(default_factory=list)
+
+    def fit(self, weights_TK, values_T, noise_T) -> Predict:
+        self.fits.append(len(weights_TK))
+        return JointBowl(super().fit(weights_TK, values_T, noise_T))
 
 
-def test_predictions_that_never_come_true_leave_no_slope():
-    measured, std = np.arange(8.0), np.ones(8)
-    wrong = Calibration.of(measured, -measured, std, np.zeros(8))
-    assert (wrong.slope, wrong.rank) == (0.0, pytest.approx(-1.0))
-    constant = Calibration.of(measured, np.full(8, 3.0), std, np.zeros(8))
-    assert constant.slope == 0.0
-    assert np.isnan(constant.rank)
-    assert np.isnan(Calibration.of(np.ones(8), measured, std, np.zeros(8)).rank)
+def test_a_state_fits_its_surrogate_once(rows):
+    predictor = CountingPredictor()
+    state = SearchState.from_trials(make_trials(rows), build_problem(predictor=predictor))
+    recommendation = recommend(state)
+    find_pareto_front(state, 2)
+    again = estimate_further_round(state, recommendation.validation.score.calibration)
+    assert again == recommendation.further_round
+    assert again.expected_gain is not None
+    n_metrics, n_folds, n_mixtures = 2, 5, recommendation.n_mixtures
+    assert predictor.fits.count(n_mixtures) == n_metrics
+    assert len(predictor.fits) == n_metrics * (1 + n_folds)
 
 
-def test_a_predictor_that_claims_far_too_little_is_calibrated_too():
-    rng = np.random.default_rng(0)
-    measured, off = rng.normal(size=64), 0.1 * rng.normal(size=64)
-    sure = Calibration.of(measured, measured + off, np.full(64, 1e-3), np.zeros(64))
-    assert sure.slope == pytest.approx(1.0, abs=0.05)
-    np.testing.assert_allclose(sure.new_run(measured, np.full(64, 1e-3), 0.0), 0.1, rtol=0.5)
-    none = Calibration.of(measured, measured + off, np.zeros(64), np.zeros(64))
-    assert np.isfinite(none.inflation.at(measured)).all()
+def test_the_recommendation_is_the_optimum_and_the_true_gain_is_in_its_interval(recommendation):
+    np.testing.assert_allclose(recommendation.weights_K, BEST_K, atol=0.06)
+    true_gain = np.square(0.25 - BEST_K).sum()
+    assert recommendation.gain.low < true_gain < recommendation.gain.high
+    assert recommendation.verdict == "gain"
+    assert recommendation.gain.p_better > 0.95
+    # Later rounds are near the optimum, where ranks are mostly noise.
+    assert recommendation.quality["score"] > 0.75
+    assert set(recommendation.quality) == {"x.bpb", "y.bpb", "score"}
+    assert (recommendation.n_trials, recommendation.n_mixtures) == (32, 27)
+    natural = recommendation.baselines[0]
+    assert natural.name == "natural"
+    assert recommendation.score_mean > natural.score_mean
+    np.testing.assert_allclose(recommendation.noise_Q, 0.01, atol=0.008)
 
 
-def test_seed_noise_that_covers_all_errors_leaves_the_claimed_spread():
-    """Six repeats know the noise to a third: too much of it must not make a predictor sure."""
-    rng = np.random.default_rng(1)
-    mean = rng.normal(size=64)
-    measured = mean + 0.3 * rng.normal(size=64)
-    told_noise = np.full(64, 0.4)
-    inflation = Calibration.of(measured, mean, np.full(64, 0.1), told_noise).inflation
-    assert 0.25 < inflation.at(np.zeros(1))[0] < 1.0
-
-
-def test_a_gain_is_what_is_left_of_a_difference_with_every_doubt_in_its_interval():
-    rows = [row(w) for w in np.random.default_rng(0).dirichlet(np.ones(4), size=7)]
-    plain = Surrogate.fit(told(rows), OBJECTIVE, BowlPredictor(spread=0.3))
-    pair = np.eye(4)[:2]
-    inflation = Inflation(level=2.0)
-    believed = Calibration(0.0, slope=0.5, slope_std=0.2, inflation=inflation, rank=1.0)
-    gain = _gain(plain, believed, told(rows), pair)
-    predicted = float(np.subtract(*plain.mean(pair)))
-    # Errors of the two metrics are one: each weighs a half, each pair of spreads is independent.
-    doubt = 2.0 * 0.3 * np.sqrt(2.0)
-    spread = np.hypot(doubt, 0.2 * predicted)
-    assert gain.mean == pytest.approx(0.5 * predicted)
-    assert gain.high - gain.mean == pytest.approx(stats.t.ppf(0.95, 7 - 2) * spread)
-    # Repeats show what one run's noise is: of each of the two runs that are compared.
-    again = [row(w, seed=1) for w in np.random.default_rng(0).dirichlet(np.ones(4), size=7)]
-    for r in again:
-        r["metrics"] = {name: value + 0.2 for name, value in r["metrics"].items()}
-    noisy = Surrogate.fit(told(rows + again), OBJECTIVE, BowlPredictor(spread=0.3))
-    gain = _gain(noisy, believed, told(rows + again), pair)
-    noise = 0.2 / np.sqrt(2.0)
-    spread = np.linalg.norm([doubt, 0.2 * np.subtract(*noisy.mean(pair)), noise, noise])
-    assert gain.high - gain.mean == pytest.approx(stats.t.ppf(0.95, 7 - 2) * spread)
-
-
-def test_seeds_that_agree_to_the_last_digit_show_no_noise():
-    rows = [row(w, seed=s) for w in np.eye(4) for s in range(3)]
-    for r in rows:
-        r["metrics"] = {"x.bpb": 0.1, "y.bpb": 3.0 + 0.1 * r["seed"]}
-    np.testing.assert_allclose(told(rows).repeats().noise_Q, [0.0, 0.1])
-
-
-def test_spreads_are_inflated_to_what_held_out_trials_show():
-    rng = np.random.default_rng(0)
-    truth = rng.normal(size=400)
-    calibration = Calibration.of(
-        truth + 0.5 * rng.normal(size=400), truth, np.full(400, 0.1), np.full(400, 0.4)
+def test_near_ties_are_averaged_if_configured_and_stay_near_the_optimum(rows, recommendation):
+    averaged = recommend_from(
+        rows, build_problem(searcher=UCBSearcher(shortlist=60, near_ties=0.5))
     )
-    np.testing.assert_allclose(calibration.inflation.at(truth[:1]), 3.0, rtol=0.25)
-    np.testing.assert_allclose(calibration.new_run(truth[:1], np.array([0.1]), 0.4), 0.5, rtol=0.15)
+    assert not np.array_equal(recommendation.weights_K, averaged.weights_K)
+    assert SPACE.contains(averaged.weights_K)
+    np.testing.assert_allclose(averaged.weights_K, recommendation.weights_K, atol=0.05)
+    assert averaged.score_mean <= recommendation.score_mean
+
+
+def test_measuring_the_recommendation_does_not_change_it(rows, recommendation):
+    measured = [
+        make_row(recommendation.weights_K, 3, "recommended", seed, noise=0.3) for seed in range(3)
+    ]
+    second = recommend_from([*rows, *measured], build_problem())
+    np.testing.assert_array_equal(recommendation.weights_K, second.weights_K)
+    assert recommendation.gain == second.gain
+
+
+def test_no_gain_is_claimed_if_metrics_are_random():
+    n_gains = 0
+    mixtures_MK = sample_first_round(24, build_problem())
+    for seed in range(12):
+        random = np.random.default_rng(seed)
+        rows = [make_row(w) for w in mixtures_MK]
+        for row in rows:
+            row["metrics"] = {"x.bpb": random.normal(), "y.bpb": random.normal()}
+        recommendation = recommend_from(rows, build_problem(predictor=BowlPredictor(std=0.3)))
+        n_gains += recommendation.verdict == "gain"
+    assert n_gains <= 1
+
+
+def test_the_slope_is_zero_without_a_positive_relation_to_measured_values():
+    measured_D, std_D = np.arange(8.0), np.ones(8)
+    reversed_ = Calibration.fit(measured_D, -measured_D, std_D, np.zeros(8))
+    assert (reversed_.slope, reversed_.spearman) == (0.0, pytest.approx(-1.0))
+    constant = Calibration.fit(measured_D, np.full(8, 3.0), std_D, np.zeros(8))
+    assert constant.slope == 0.0
+    assert np.isnan(constant.spearman)
+    assert np.isnan(Calibration.fit(np.ones(8), measured_D, std_D, np.zeros(8)).spearman)
+
+
+def test_far_too_small_standard_deviations_are_calibrated():
+    random = np.random.default_rng(0)
+    measured_D, error_D = random.normal(size=64), 0.1 * random.normal(size=64)
+    small = Calibration.fit(measured_D, measured_D + error_D, np.full(64, 1e-3), np.zeros(64))
+    assert small.slope == pytest.approx(1.0, abs=0.05)
+    std_D = small.compute_new_run_std(measured_D, np.full(64, 1e-3), 0.0)
+    np.testing.assert_allclose(std_D, 0.1, rtol=0.5)
+    zero = Calibration.fit(measured_D, measured_D + error_D, np.zeros(64), np.zeros(64))
+    assert np.isfinite(zero.inflation.factor_at(measured_D)).all()
+
+
+def test_noise_that_explains_all_errors_keeps_the_factor_above_zero():
+    """Six replicates estimate the noise to a third; a high estimate must not remove the std."""
+    random = np.random.default_rng(1)
+    mean_D = random.normal(size=64)
+    measured_D = mean_D + 0.3 * random.normal(size=64)
+    noise_D = np.full(64, 0.4)
+    inflation = Calibration.fit(measured_D, mean_D, np.full(64, 0.1), noise_D).inflation
+    assert 0.25 < inflation.factor_at(np.zeros(1))[0] < 1.0
+
+
+def test_replicates_that_differ_by_rounding_have_no_noise():
+    rows = [make_row(w, seed=s) for w in np.eye(4) for s in range(3)]
+    for row in rows:
+        row["metrics"] = {"x.bpb": 0.1, "y.bpb": 3.0 + 0.1 * row["seed"]}
+    np.testing.assert_allclose(make_trials(rows).group_replicates().noise_Q, [0.0, 0.1])
+
+
+def test_standard_deviations_are_inflated_to_the_errors_of_cross_validation():
+    random = np.random.default_rng(0)
+    truth_D = random.normal(size=400)
+    measured_D = truth_D + 0.5 * random.normal(size=400)
+    calibration = Calibration.fit(measured_D, truth_D, np.full(400, 0.1), np.full(400, 0.4))
+    np.testing.assert_allclose(calibration.inflation.factor_at(truth_D[:1]), 3.0, rtol=0.25)
+    std_1 = calibration.compute_new_run_std(truth_D[:1], np.array([0.1]), 0.4)
+    np.testing.assert_allclose(std_1, 0.5, rtol=0.15)
     assert 0.9 < calibration.slope <= 1.0
 
 
-def test_intervals_hold_where_errors_are_small_and_where_they_are_large():
-    rng = np.random.default_rng(0)
-    mean, claimed = rng.uniform(2.0, 4.0, size=600), np.full(600, 0.1)
-    measured = mean + 0.05 * np.exp(1.2 * (mean - 3.0)) * rng.normal(size=600)
-    seen = np.arange(600) < 200
-    calibration = Calibration.of(measured[seen], mean[seen], claimed[seen], np.zeros(200))
-    reach = 1.645 * calibration.new_run(mean, claimed, 0.0)
-    inside = np.abs(measured - mean) <= reach
-    for part in (mean < 2.6, mean > 3.4):
-        assert 0.84 <= inside[~seen & part].mean() <= 0.97
-    beyond = calibration.inflation.at(np.array([2.0, -100.0, 4.0, 100.0]))
-    np.testing.assert_allclose(beyond[[0, 2]], beyond[[1, 3]], rtol=0.05)
+def test_intervals_cover_small_errors_and_large_errors():
+    random = np.random.default_rng(0)
+    mean_M, std_M = random.uniform(2.0, 4.0, size=600), np.full(600, 0.1)
+    measured_M = mean_M + 0.05 * np.exp(1.2 * (mean_M - 3.0)) * random.normal(size=600)
+    fitted_M = np.arange(600) < 200
+    calibration = Calibration.fit(
+        measured_M[fitted_M], mean_M[fitted_M], std_M[fitted_M], np.zeros(200)
+    )
+    half_width_M = 1.645 * calibration.compute_new_run_std(mean_M, std_M, 0.0)
+    inside_M = np.abs(measured_M - mean_M) <= half_width_M
+    for part_M in (mean_M < 2.6, mean_M > 3.4):
+        assert 0.84 <= inside_M[~fitted_M & part_M].mean() <= 0.97
+    factors = calibration.inflation.factor_at(np.array([2.0, -100.0, 4.0, 100.0]))
+    np.testing.assert_allclose(factors[[0, 2]], factors[[1, 3]], rtol=0.05)
 
 
-def test_errors_without_a_trend_are_given_none():
-    rng = np.random.default_rng(3)
-    mean = rng.normal(size=64)
-    measured = mean + 0.2 * rng.normal(size=64)
-    inflation = Calibration.of(measured, mean, np.full(64, 0.1), np.zeros(64)).inflation
-    np.testing.assert_allclose(inflation.at(np.array([-2.0, 2.0])), 2.0, rtol=0.35)
-
-
-def test_a_direct_comparison_is_welchs():
-    rows = [row(BEST_K, 1, "found", s) for s in range(3)]
-    rows += [row([0.25] * 4, 0, "natural", s) for s in range(3)]
-    for shift, one in zip((0.1, 0.0, -0.1, 0.02, 0.0, -0.02), rows, strict=True):
-        one["metrics"]["x.bpb"] += shift
-    gain = compare(told(rows), OBJECTIVE, "found", "natural")
-    # scores: 0.5 x; variances 0.0025 and 0.0001 over three seeds each; Welch's df 2.16, t 2.78
-    assert gain.mean == pytest.approx(np.square(0.25 - BEST_K).sum())
-    assert (gain.high - gain.low) / 2 == pytest.approx(2.815 * np.sqrt(0.0026 / 3), rel=0.02)
-    assert gain.verdict == "gain"
-
-
-def test_seeds_without_noise_decide_at_once_and_one_seed_decides_nothing():
-    rows = [row(BEST_K, 1, "found", s) for s in range(2)]
-    rows += [row([0.25] * 4, 0, "natural", s) for s in range(2)]
-    gain = compare(told(rows), OBJECTIVE, "found", "natural")
-    assert gain.low == gain.mean == gain.high > 0
-    assert gain.p_better == 1.0
-    assert Gain.of(0.0, 0.0).p_better == 0.5
-    with pytest.raises(SearchError, match="'uniform' has 0 finished trials"):
-        compare(told(rows), OBJECTIVE, "found", "uniform")
-
-
-def test_an_interval_that_holds_zero_is_no_gain():
-    assert Gain.of(1.0, 1.0).verdict == "no gain found"
-    assert Gain.of(1.0, 0.5).verdict == "gain"
-    assert Gain.of(-1.0, 0.1).verdict == "no gain found"
-
-
-def test_the_evidence_shows_quality_round_by_round():
-    rows = searched(noise=0.01)
-    answer = recommend(told(rows), problem())
-    shown = evidence(told(rows), answer, problem())
-    assert [r["round"] for r in shown["quality"]["rounds"]] == [0, 1, 2]
-    assert len(shown["cross_validated"]) == answer.n_mixtures
-    assert shown["effects"] == answer.effects.as_json()
-    assert shown["further"] == {"n_trials": 6, "worth": answer.further.worth}
-    signal = dict(zip(answer.signal.metric_names, answer.signal.ratio_Q, strict=True))
-    assert shown["signal"] == pytest.approx(signal)
-    assert shown["noisy"] == []
-    assert json.loads(json.dumps(shown, allow_nan=False)) == json.loads(json.dumps(shown))
-    assert shown["quality"]["rounds"][2]["spearman"] == pytest.approx(answer.quality)
-    before = recommend(told(rows).before(2), problem())
-    assert shown["quality"]["rounds"][1]["spearman"] == pytest.approx(before.quality)
-    assert shown["noise"] == pytest.approx({"x.bpb": answer.noise_Q[0], "y.bpb": answer.noise_Q[1]})
-    assert shown["weighed"] == {"x.bpb": -0.5, "y.bpb": -0.5}
-
-
-def test_rounds_with_too_few_mixtures_have_no_quality():
-    rows = [row(w) for w in np.eye(4)[:2]] + [row(w, 1) for w in first_round(12, problem())]
-    shown = evidence(told(rows), recommend(told(rows), problem()), problem())
-    assert [r["round"] for r in shown["quality"]["rounds"]] == [1]
-
-
-def test_the_evidence_names_noise_and_leaves_null_what_nobody_knows():
-    rows = [row(w) for w in first_round(12, problem())]
-    alone = evidence(told(rows), recommend(told(rows), problem()), problem())
-    assert alone["signal"] == {"x.bpb": None, "y.bpb": None}
-    assert alone["noisy"] == []
-    repeated = [*rows, *(row(w, seed=1, noise=3.0) for w in first_round(12, problem()))]
-    shown = evidence(told(repeated), recommend(told(repeated), problem()), problem())
-    assert set(shown["noisy"]) == {"x.bpb", "y.bpb"}
-    assert all(0.0 <= ratio < CFG.min_signal for ratio in shown["signal"].values())
-    exact = [*rows, *(row(w, seed=1) for w in first_round(12, problem()))]
-    shown = evidence(told(exact), recommend(told(exact), problem()), problem())
-    assert shown["signal"] == {"x.bpb": None, "y.bpb": None}  # seeds make no difference: infinite
+def test_errors_without_a_trend_get_a_constant_factor():
+    random = np.random.default_rng(3)
+    mean_D = random.normal(size=64)
+    measured_D = mean_D + 0.2 * random.normal(size=64)
+    inflation = Calibration.fit(measured_D, mean_D, np.full(64, 0.1), np.zeros(64)).inflation
+    np.testing.assert_allclose(inflation.factor_at(np.array([-2.0, 2.0])), 2.0, rtol=0.35)

@@ -1,4 +1,4 @@
-"""MLflow mirrors the tables: everything once, nothing on the critical path."""
+"""MLflow mirrors the tables: every run is logged once, and a failure never stops a job."""
 
 import json
 import math
@@ -8,18 +8,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from small_search import small_search
 
-from climb import tables, tracking
+from climb import tables
 from climb.config import load
-from climb.tracked import runs_of
-from climb.tracking import how_to_open, mirror, tracking_uri
+from climb.search import Gain, SearchResult
+from climb.search.records import Effect, EffectsRecord, PlannedRecord
+from climb.tracking import client as tracking
+from climb.tracking.client import mirror
+from climb.tracking.uri import format_open_command, resolve_tracking_uri
+from climb.tracking.values import make_child_runs
 
 
 class Rows:
-    """The tables as lists; what `mirror` asks of a store, without Spark."""
+    """Tables as lists: the part of a store that `mirror` needs, without Spark."""
 
     def __init__(self, folder):
         self.folder, self.tables, self.versions, self.reads = folder, {}, {}, 0
+        self.history = self
 
     def put(self, table, rows):
         self.tables[table.name] = rows
@@ -28,18 +34,18 @@ class Rows:
     def exists(self, table):
         return table.name in self.tables
 
-    def version(self, table):
+    def read_version(self, table):
         return self.versions.get(table.name)
 
-    def rows(self, table, **equals):
+    def read_rows(self, table, **equals):
         self.reads += 1
         rows = self.tables[table.name]
         return [row for row in rows if all(row[k] == v for k, v in equals.items())]
 
-    def made_from(self, table, scope=None):
+    def read_inputs(self, table, scope=None):
         return {"read": {"domains": 2, "shards": 0}}
 
-    def files(self, name):
+    def locate_file(self, name):
         return self.folder / name
 
 
@@ -51,7 +57,7 @@ def trial(i, **changes):
         "method": "proposal",
         "seed": 0,
         "proxy": "LlamaProxy-1",
-        "data": "d1",
+        "corpus_digest": "d1",
         "weights": {"recipes": 0.1 * i, "law & order": 1 - 0.1 * i},
         "metrics": {"piqa.bpb": 2.0 + 0.01 * i, "piqa.accuracy": 0.5},
         "status": "finished",
@@ -63,22 +69,16 @@ def trial(i, **changes):
     return row | changes
 
 
-def found(**changes):
-    row = {
-        "search": "default",
-        "method": "found",
-        "weights": {"recipes": 0.4, "law & order": 0.6},
-        "epochs": {"recipes": 2.0, "law & order": 0.5},
-        "score": -1.99,
-        "score_std": 0.01,
-        "gain_mean": 0.02,
-        "gain_low": 0.01,
-        "gain_high": 0.03,
-        "p_better": 0.99,
-        "verdict": "gain",
-        "evidence": None,
+def finished(search="default", gain=0.02, **fields):
+    """The row of a finished search, with a gain over the natural mixture and changed fields."""
+    result = small_search().result
+    gains = result.measured_gains | {
+        "natural": Gain(mean=gain, low=0.01, high=0.03, p_better=0.99, n_pairs=3)
     }
-    return row | changes
+    result = result.model_copy(
+        update={"search": search, "measured_gains": gains, "plan": ()} | fields
+    )
+    return {"search": search, "method": "recommended", "result": result.model_dump_json()}
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def cfg(tmp_path):
 
 @pytest.fixture(scope="module")
 def empty_database(tmp_path_factory):
-    """MLflow takes seconds to make its tables, so they are made once and copied."""
+    """MLflow takes seconds to create its tables, so they are created once and copied."""
     from mlflow import MlflowClient
 
     folder = tmp_path_factory.mktemp("mlflow")
@@ -110,7 +110,7 @@ def client(cfg, empty_database, tmp_path):
     from mlflow import MlflowClient
 
     shutil.copy(empty_database, tmp_path / "mlflow.db")
-    return MlflowClient(tracking_uri=tracking_uri(cfg))
+    return MlflowClient(tracking_uri=resolve_tracking_uri(cfg))
 
 
 def runs_by_kind(client, kind):
@@ -119,8 +119,8 @@ def runs_by_kind(client, kind):
     return sorted(runs, key=lambda run: run.data.tags.get("climb.trial_id", ""))
 
 
-def test_every_trial_becomes_one_child_with_the_same_keys(store, cfg, client):
-    assert mirror(store, cfg) == "MLflow: 5 runs logged, 0 known"
+def test_every_trial_is_one_child_run_and_all_have_the_same_keys(store, cfg, client):
+    assert mirror(store, cfg) == "MLflow: 5 runs logged, 0 already logged"
     (parent,), children = runs_by_kind(client, "search"), runs_by_kind(client, "trial")
     assert [run.data.tags["climb.trial_id"] for run in children] == [f"{i:016x}" for i in range(5)]
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
@@ -138,12 +138,14 @@ def test_every_trial_becomes_one_child_with_the_same_keys(store, cfg, client):
     assert children[4].data.tags["climb.error"] == "loss became NaN"
 
 
-def test_scores_of_trials_weigh_metrics_as_the_search_does():
+def test_scores_of_trials_use_the_metric_weights_of_the_search():
     rows = [trial(i, round=0, metrics={"piqa.bpb": 2.0 + 0.1 * i}) for i in range(3)]
     again = [trial(i + 3, round=0, seed=1, weights=rows[i]["weights"]) for i in range(3)]
     rows += [row | {"metrics": {"piqa.bpb": 2.0 + 0.1 * i + 0.02}} for i, row in enumerate(again)]
     plain, scaled = (
-        runs_of(rows, load(settings=["search.objective=piqa.bpb:min", f"search.scale={s}"]).search)
+        make_child_runs(
+            rows, load(settings=["search.objective=piqa.bpb:min", f"search.scale={s}"]).search
+        )
         for s in ("raw", "noise")
     )
     noise = 0.02 / math.sqrt(2.0)
@@ -155,19 +157,19 @@ def test_scores_of_trials_weigh_metrics_as_the_search_does():
 def test_nothing_is_logged_twice_and_only_new_trials_are_logged(store, cfg, client):
     mirror(store, cfg)
     reads = store.reads
-    assert mirror(store, cfg) == "MLflow up to date"
+    assert mirror(store, cfg) == "MLflow is up to date"
     assert store.reads == reads
     store.put(tables.TRIALS, [*store.tables["trials"], trial(5)])
-    assert mirror(store, cfg) == "MLflow: 1 runs logged, 5 known"
-    (store.files("mlflow.mirrored")).unlink()
-    assert mirror(store, cfg) == "MLflow: 0 runs logged, 6 known"
+    assert mirror(store, cfg) == "MLflow: 1 runs logged, 5 already logged"
+    (store.locate_file("mlflow.mirrored")).unlink()
+    assert mirror(store, cfg) == "MLflow: 0 runs logged, 6 already logged"
     children = runs_by_kind(client, "trial")
     assert len(children) == 6
     history = client.get_metric_history(children[0].info.run_id, "score")
     assert len(history) == 1
 
 
-def test_a_run_that_a_crash_left_open_is_completed_not_doubled(store, cfg, client):
+def test_a_run_that_a_crash_left_open_is_completed_and_not_duplicated(store, cfg, client):
     mirror(store, cfg)
     experiment = client.get_experiment_by_name("climb").experiment_id
     tags = {"climb.kind": "trial", "climb.search": "default", "climb.trial_id": f"{6:016x}"}
@@ -181,91 +183,84 @@ def test_a_run_that_a_crash_left_open_is_completed_not_doubled(store, cfg, clien
     assert children[-1].data.metrics["seconds"] == 1.5
 
 
-def test_the_parent_carries_the_answer_its_versions_and_files(store, cfg, client, tmp_path):
+def test_the_parent_has_the_recommendation_the_table_versions_and_the_files(
+    store, cfg, client, tmp_path
+):
     mirror(store, cfg)
     assert runs_by_kind(client, "search")[0].info.status == "RUNNING"
-    store.put(tables.MIXTURES, [found()])
+    store.put(tables.MIXTURES, [finished()])
     (tmp_path / "report.html").write_text("<p>first</p>")
     mirror(store, cfg)
-    store.put(tables.MIXTURES, [found(gain_mean=0.025)])
+    store.put(tables.MIXTURES, [finished(gain=0.025)])
     (tmp_path / "report.html").write_text("<p>second</p>")
     mirror(store, cfg)
     (parent,) = runs_by_kind(client, "search")
     assert parent.info.status == "FINISHED"
-    assert parent.data.metrics["gain.mean"] == 0.025
-    assert parent.data.metrics["weight.recipes"] == 0.4
+    recommended = small_search().result.recommended
+    assert parent.data.metrics["gain.natural.mean"] == 0.025
+    uniform = small_search().result.measured_gains["uniform"]
+    assert parent.data.metrics["gain.uniform.low"] == uniform.low
+    assert parent.data.metrics["weight.d00"] == recommended.weights["d00"]
     assert parent.data.tags["climb.verdict"] == "gain"
     assert parent.data.tags["climb.version.domains"] == "2"
     assert parent.data.tags["climb.version.mixtures"] == "1"
-    history = client.get_metric_history(parent.info.run_id, "gain.mean")
+    history = client.get_metric_history(parent.info.run_id, "gain.natural.mean")
     assert [(m.step, m.value) for m in history] == [(0, 0.02), (1, 0.025)]
-    assert len(client.get_metric_history(parent.info.run_id, "gain.low")) == 1
+    assert len(client.get_metric_history(parent.info.run_id, "gain.natural.low")) == 1
     folder = Path(client.download_artifacts(parent.info.run_id, ""))
     assert (folder / "report.html").read_text() == "<p>second</p>"
-    assert json.loads((folder / "mixture.json").read_text())["weights"]["recipes"] == 0.4
+    written = SearchResult.from_json((folder / "result.json").read_text(), "result.json")
+    assert written.recommended == recommended
 
 
-def explained():
-    """Evidence as a search leaves it; what could not be known is null."""
-    spread = {"std": 0.0005}
-    return {
-        "quality": {
-            "rounds": [
-                {"round": 0, "spearman": {"score": 0.5, "piqa.bpb": 0.4, "siqa.bpb": None}},
-                {"round": 1, "spearman": {"score": 0.9, "piqa.bpb": 0.8, "siqa.bpb": None}},
-            ]
-        },
-        "noise": {"piqa.bpb": 0.004, "siqa.bpb": 0.02},
-        "signal": {"piqa.bpb": 37.5, "siqa.bpb": None},
-        "further": {"n_trials": 16, "worth": 0.0024},
-        "effects": {
-            "step": 0.01,
-            "domains": {
-                name: {"piqa.bpb": spread | {"mean": piqa}, "score": spread | {"mean": score}}
-                for name, piqa, score in (("recipes", 0.002, 0.001), ("law & order", 0.0, -0.1))
-            },
-            "trade_offs": [],
-        },
-    }
-
-
-def test_the_parent_says_how_far_to_trust_the_answer_and_what_a_further_round_is_worth(
+def test_the_parent_has_prediction_quality_noise_and_the_gain_of_a_further_round(
     store, cfg, client
 ):
-    store.put(tables.MIXTURES, [found(evidence=json.dumps(explained()))])
+    noise = {"task0.bpb": 0.004, "task1.bpb": None}
+    store.put(tables.MIXTURES, [finished(noise=noise, signal_to_noise=noise)])
     mirror(store, cfg)
     (parent,) = runs_by_kind(client, "search")
-    told = parent.data.metrics
-    assert (told["quality.score"], told["quality.piqa.bpb"]) == (0.9, 0.8)  # of the last round
-    assert (told["noise.siqa.bpb"], told["signal.piqa.bpb"]) == (0.02, 37.5)
-    assert (told["further.worth"], told["further.n_trials"]) == (0.0024, 16)
-    assert math.isnan(told["quality.siqa.bpb"])
-    assert math.isnan(told["signal.siqa.bpb"])
+    logged, result = parent.data.metrics, small_search().result
+    for name in ("score", "task0.bpb"):  # of the last round
+        assert logged[f"spearman.{name}"] == result.quality[-1].spearman[name]
+    assert (logged["noise.task0.bpb"], logged["signal_to_noise.task0.bpb"]) == (0.004, 0.004)
+    assert logged["further_round.expected_gain"] == result.further_round.expected_gain
+    assert logged["further_round.n_trials"] == 5
+    assert math.isnan(logged["noise.task1.bpb"])
+    assert math.isnan(logged["signal_to_noise.task1.bpb"])
 
 
-def test_effects_of_domains_are_a_file_and_no_metrics(store, cfg, client):
-    store.put(tables.MIXTURES, [found(evidence=json.dumps(explained()))])
+def test_effects_of_domains_are_a_file_and_not_metrics(store, cfg, client):
+    names = ("recipes", "law & order")
+    effects = EffectsRecord(
+        step=0.01,
+        domains={
+            name: {"piqa.bpb": Effect(mean=piqa, std=0.1), "score": Effect(mean=score, std=0.2)}
+            for name, piqa, score in zip(names, (0.002, 0.0), (0.001, -0.1), strict=True)
+        },
+        trade_offs=(),
+    )
+    store.put(tables.MIXTURES, [finished(effects=effects)])
     mirror(store, cfg)
     (parent,) = runs_by_kind(client, "search")
     assert not [key for key in parent.data.metrics if "effect" in key]
     folder = Path(client.download_artifacts(parent.info.run_id, ""))
     assert (folder / "effects.csv").read_text().splitlines() == [
         "domain,metric,mean,std",
-        "law & order,score,-0.1,0.0005",
-        "law & order,piqa.bpb,0.0,0.0005",
-        "recipes,score,0.001,0.0005",
-        "recipes,piqa.bpb,0.002,0.0005",
+        "law & order,score,-0.1,0.2",
+        "law & order,piqa.bpb,0.0,0.1",
+        "recipes,score,0.001,0.2",
+        "recipes,piqa.bpb,0.002,0.1",
     ]
 
 
-def test_every_parent_has_the_same_keys_and_what_is_unknown_is_told_once(store, tmp_path, client):
-    unknown = {"noise": {"piqa.bpb": None, "siqa.bpb": None}}
-    for name, evidence in (("whole", explained()), ("unknown", unknown)):
+def test_every_parent_has_the_same_keys_and_unknown_values_are_logged_once(store, tmp_path, client):
+    unknown = {"task0.bpb": None, "task1.bpb": None}
+    for name, fields in (("whole", {}), ("unknown", {"signal_to_noise": unknown})):
         cfg = load(settings=[f"storage.root={tmp_path}", f"search.name={name}"])
         store.put(tables.TRIALS, [trial(0, search=name)])
         for gain in (0.02, 0.025):
-            row = found(search=name, evidence=json.dumps(evidence), gain_mean=gain)
-            store.put(tables.MIXTURES, [row])
+            store.put(tables.MIXTURES, [finished(search=name, gain=gain, **fields)])
             mirror(store, cfg)
     parents = runs_by_kind(client, "search")
     keys = {tuple(sorted(parent.data.metrics)) for parent in parents}
@@ -273,16 +268,26 @@ def test_every_parent_has_the_same_keys_and_what_is_unknown_is_told_once(store, 
     assert len(keys) == 1
     for parent in parents:
         run_id = parent.info.run_id
-        assert len(client.get_metric_history(run_id, "gain.mean")) == 2
-        assert len(client.get_metric_history(run_id, "signal.siqa.bpb")) == 1
+        assert len(client.get_metric_history(run_id, "gain.natural.mean")) == 2
+        assert len(client.get_metric_history(run_id, "signal_to_noise.task1.bpb")) == 1
 
 
-def test_a_server_that_is_down_costs_one_warning_and_is_caught_up_later(
+def test_a_trial_of_another_search_is_logged_with_its_part_in_this_one(store, cfg, client):
+    plan = (PlannedRecord(trial_id=f"{9:016x}", round=1, method="uniform", seed=2),)
+    store.put(tables.TRIALS, [trial(9, search="other", round=0, method="natural")])
+    store.put(tables.MIXTURES, [finished(plan=plan)])
+    assert mirror(store, cfg) == "MLflow: 1 runs logged, 0 already logged"
+    (child,) = runs_by_kind(client, "trial")
+    assert child.data.tags["climb.method"] == "uniform"
+    assert (child.data.metrics["round"], child.data.metrics["seed"]) == (1, 2)
+
+
+def test_a_server_that_is_down_causes_one_warning_and_is_updated_later(
     store, cfg, client, tmp_path, capsys
 ):
-    with socket.socket() as taken:  # bound and not listening: nobody answers here
-        taken.bind(("127.0.0.1", 0))
-        uri = f"http://user:secret@127.0.0.1:{taken.getsockname()[1]}"
+    with socket.socket() as unused:  # bound but not listening: connections fail
+        unused.bind(("127.0.0.1", 0))
+        uri = f"http://user:secret@127.0.0.1:{unused.getsockname()[1]}"
         down = load(settings=[f"storage.root={tmp_path}", f"tracking.uri={uri}"])
         assert mirror(store, down) is None
         assert mirror(store, down) is None
@@ -291,26 +296,26 @@ def test_a_server_that_is_down_costs_one_warning_and_is_caught_up_later(
     assert len(lines) == 1
     assert lines[0].startswith("mlflow   warning: http://127.0.0.1:")
     assert "secret" not in lines[0]
-    assert mirror(store, cfg) == "MLflow: 5 runs logged, 0 known"
+    assert mirror(store, cfg) == "MLflow: 5 runs logged, 0 already logged"
 
 
-def test_a_store_that_could_not_be_written_is_caught_up_at_the_next_start(
+def test_a_database_that_could_not_be_written_is_updated_at_the_next_start(
     store, tmp_path, empty_database, monkeypatch
 ):
-    place = tmp_path / "elsewhere"
-    place.write_text("a file where a folder should be")
-    uri = f"sqlite:///{place}/mlflow.db"
+    folder = tmp_path / "elsewhere"
+    folder.write_text("a file where a folder should be")
+    uri = f"sqlite:///{folder}/mlflow.db"
     cfg = load(settings=[f"storage.root={tmp_path}", f"tracking.uri={uri}"])
     assert mirror(store, cfg) is None
-    place.unlink()
-    place.mkdir()
-    shutil.copy(empty_database, place)
-    assert mirror(store, cfg) is None  # this process waits before it tries again
+    folder.unlink()
+    folder.mkdir()
+    shutil.copy(empty_database, folder)
+    assert mirror(store, cfg) is None  # within RETRY_AFTER seconds
     monkeypatch.setattr(tracking, "_failed_at", {})
-    assert mirror(store, cfg) == "MLflow: 5 runs logged, 0 known"
+    assert mirror(store, cfg) == "MLflow: 5 runs logged, 0 already logged"
 
 
-def test_more_weights_than_one_call_takes_are_all_logged(store, cfg, client):
+def test_more_weights_than_the_limit_of_one_call_are_all_logged(store, cfg, client):
     weights = {f"domain {i}": 1 / 250 for i in range(250)}
     store.put(tables.TRIALS, [trial(0, weights=weights)])
     mirror(store, cfg)
@@ -318,7 +323,7 @@ def test_more_weights_than_one_call_takes_are_all_logged(store, cfg, client):
     assert sum(key.startswith("weight.") for key in child.data.params) == 250
 
 
-def test_names_that_mlflow_refuses_stay_apart(store, cfg, client):
+def test_names_that_mlflow_rejects_get_distinct_keys(store, cfg, client):
     weights = {"a&b": 0.2, "a%b": 0.3, "it's": 0.5}
     store.put(tables.TRIALS, [trial(0, weights=weights)])
     mirror(store, cfg)
@@ -327,21 +332,21 @@ def test_names_that_mlflow_refuses_stay_apart(store, cfg, client):
     assert sorted(kept) == [0.2, 0.3, 0.5]
 
 
-def test_searches_are_told_apart_by_their_names(store, tmp_path, client):
+def test_searches_are_distinguished_by_their_names(store, tmp_path, client):
     for name in ("law", "law.2"):
         store.put(tables.TRIALS, [trial(0, search=name)])
         settings = [f"storage.root={tmp_path}", f"search.name={json.dumps(name)}"]
-        assert mirror(store, load(settings=settings)) == "MLflow: 1 runs logged, 0 known"
+        assert mirror(store, load(settings=settings)) == "MLflow: 1 runs logged, 0 already logged"
     assert len(runs_by_kind(client, "search")) == 2
 
 
-def test_without_a_local_root_tracking_is_off_and_says_so_once(store, capsys, monkeypatch):
-    monkeypatch.setattr(tracking, "_said", set())
+def test_without_a_local_root_tracking_is_off_and_logs_this_once(store, capsys, monkeypatch):
+    monkeypatch.setattr(tracking, "_logged", set())
     cfg = load(settings=["storage.root=s3://bucket/run", "storage.files=/mnt/run"])
     assert mirror(store, cfg) is None
     assert mirror(store, cfg) is None
     assert capsys.readouterr().out.count("set tracking.uri") == 1
-    assert how_to_open(cfg).startswith("off")
+    assert format_open_command(cfg).startswith("off")
 
 
 def test_tracking_can_be_switched_off(store, tmp_path):
@@ -350,12 +355,12 @@ def test_tracking_can_be_switched_off(store, tmp_path):
     assert not (tmp_path / "mlflow.db").exists()
 
 
-def test_nothing_to_mirror_makes_no_store(tmp_path, cfg):
+def test_without_trials_no_database_is_created(tmp_path, cfg):
     assert mirror(Rows(tmp_path), cfg) is None
     assert not (tmp_path / "mlflow.db").exists()
 
 
-def test_the_command_opens_the_store_that_was_written(cfg, tmp_path):
-    assert how_to_open(cfg).endswith(
+def test_the_open_command_names_the_database_that_was_written(cfg, tmp_path):
+    assert format_open_command(cfg).endswith(
         f"server --workers 1 --backend-store-uri sqlite:///{tmp_path}/mlflow.db"
     )

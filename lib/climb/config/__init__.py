@@ -1,7 +1,7 @@
-"""The whole configuration: sections without defaults, YAML, and plug-ins built from it."""
+"""The configuration: its sections, how YAML files are loaded, and how plug-ins are built."""
 
-from climb.config.load import load, resolved_yaml
-from climb.config.plugins import ModelPath, build, model_paths, recipe_of
+from climb.config.load import dump_yaml, load
+from climb.config.plugins import ModelPath, build, find_model_paths, recipe_of
 from climb.config.sections import Config
 
-__all__ = ["Config", "ModelPath", "build", "load", "model_paths", "recipe_of", "resolved_yaml"]
+__all__ = ["Config", "ModelPath", "build", "dump_yaml", "find_model_paths", "load", "recipe_of"]

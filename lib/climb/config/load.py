@@ -1,7 +1,11 @@
-"""conf/default.yaml < the file given by --conf < --set section.key=value, all mistakes at once."""
+"""Load the configuration: conf/default.yaml < the file of --conf < --set section.key=value.
+
+All mistakes are reported at once.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,35 +18,35 @@ from climb.config.sections import Config
 from climb.errors import ConfigError, one_line
 
 REPLACED = ("thresholds",)
-"""Mappings that a file, or `--set prune.thresholds={...}`, replaces whole: whoever names thresholds
-says which there are. `--set prune.thresholds.rules=2` changes one of them."""
+"""Mappings that a file, or `--set prune.thresholds={...}`, replaces as a whole.
+`--set prune.thresholds.rules=2` changes one entry."""
 
 
-def conf_folder() -> Path:
-    """The folder of default.yaml: beside the package in a wheel, conf/ in a checkout."""
+def find_conf_folder() -> Path:
+    """Find the folder of default.yaml: inside the package in a wheel, conf/ in a checkout."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "conf"
     return installed if installed.is_dir() else package.parents[1] / "conf"
 
 
 def load(path: str | Path | None = None, settings: Sequence[str] = ()) -> Config:
-    """Read the configuration.
+    """Load the configuration.
 
     Args:
         path: a YAML file that changes some keys of conf/default.yaml; None changes nothing.
         settings: `section.key=value` strings, values in YAML, applied last.
 
     Raises:
-        ConfigError: a file or value that cannot be read, unknown keys, wrong values; all of them
-            at once, each with the key's path.
+        ConfigError: a file or value that cannot be read, unknown keys or wrong values. The message
+            lists all of them with the path of each key.
     """
-    values = _read_yaml(conf_folder() / "default.yaml")
+    values = _read_yaml(find_conf_folder() / "default.yaml")
     if path is not None:
         values = _merge(values, _read_yaml(Path(path)), REPLACED)
     for setting in settings:
         key = setting.partition("=")[0]
-        whole = REPLACED if key.endswith(REPLACED) else ()
-        values = _merge(values, _parse_setting(setting), whole)
+        replaced = REPLACED if key.endswith(REPLACED) else ()
+        values = _merge(values, _parse_setting(setting), replaced)
     try:
         return Config.model_validate(values)
     except ValidationError as error:
@@ -51,8 +55,8 @@ def load(path: str | Path | None = None, settings: Sequence[str] = ()) -> Config
         raise ConfigError("; ".join([f"configuration{where}: {lines[0]}", *lines[1:]])) from error
 
 
-def resolved_yaml(cfg: Config) -> str:
-    """The whole configuration as YAML, in the order of the sections."""
+def dump_yaml(cfg: Config) -> str:
+    """Write the whole configuration as YAML, in the order of the sections."""
     return yaml.safe_dump(cfg.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
@@ -68,7 +72,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(values, dict):
         raise ConfigError(
-            f"configuration file {path} must hold sections, not a {type(values).__name__}"
+            f"configuration file {path} must be a mapping of sections, not a "
+            f"{type(values).__name__}"
         )
     return values
 
@@ -77,7 +82,7 @@ def _parse_setting(setting: str) -> dict[str, Any]:
     key, equals, value = setting.partition("=")
     parts = key.strip().split(".")
     if not equals or len(parts) < 2 or not all(parts):
-        raise ConfigError(f"--set {setting!r} must look like section.key=value")
+        raise ConfigError(f"--set {setting!r} must have the form section.key=value")
     try:
         nested: Any = yaml.safe_load(value)
     except yaml.YAMLError as error:
@@ -90,9 +95,10 @@ def _parse_setting(setting: str) -> dict[str, Any]:
 def _merge(
     below: Mapping[str, Any], above: Mapping[str, Any], replaced: Sequence[str]
 ) -> dict[str, Any]:
-    """Lay one mapping over another; a plug-in spec of another class replaces the whole spec.
+    """Merge two nested mappings; values of `above` take precedence.
 
-    So does a mapping under a key in `replaced`.
+    A plug-in spec of another class replaces the whole spec, and so does a mapping under a key in
+    `replaced`.
     """
     merged = dict(below)
     for key, value in above.items():
@@ -110,12 +116,13 @@ def _merge(
 
 
 def _explain(item: Any, values: Mapping[str, Any]) -> str:
-    """One mistake in one clause: the key's path, what is wrong, and the nearest known key."""
+    """Explain one mistake: the path of the key, what is wrong, and the nearest valid key."""
     loc = [str(part) for part in item["loc"]]
     path = ".".join(loc)
-    if item["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(loc[-1], _siblings(loc), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; known: {_siblings(loc)}"
+    if item["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
+        siblings = _list_siblings(loc)
+        near = difflib.get_close_matches(loc[-1], siblings, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; valid keys: {siblings}"
         return f"unknown key {path}{hint}"
     if item["type"] == "value_error":
         return f"{path}: {item['ctx']['error']}"
@@ -124,15 +131,19 @@ def _explain(item: Any, values: Mapping[str, Any]) -> str:
     return f"{path} is {item['input']!r}: {item['msg']}"
 
 
-def _siblings(loc: Sequence[str]) -> list[str]:
+def _list_siblings(loc: Sequence[str]) -> list[str]:
+    """List the valid keys beside the last key of a path."""
     model: type[BaseModel] = Config
     for part in loc[:-1]:
-        if part.isdigit():  # an item of a list: its fields are those of the list's item type
+        if part.isdigit():  # an item of a list: the item type of the list has the keys
             continue
         field = model.model_fields.get(part)
-        inside = [] if field is None else [field.annotation, *get_args(field.annotation)]
-        models = [t for t in inside if isinstance(t, type) and issubclass(t, BaseModel)]
+        types = [] if field is None else [field.annotation, *get_args(field.annotation)]
+        # One level deeper: `tuple[X, ...]` may be inside an optional type.
+        types += [inner for outer in types for inner in get_args(outer)]
+        models = [t for t in types if isinstance(t, type) and issubclass(t, BaseModel)]
+        classes = [t for t in types if isinstance(t, type) and dataclasses.is_dataclass(t)]
         if not models:
-            return []
+            return [f.name for c in classes[:1] for f in dataclasses.fields(c)]
         model = models[0]
     return list(model.model_fields)

@@ -1,4 +1,4 @@
-"""What every section of the configuration is."""
+"""The base class of all configuration sections."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 PluginSpec = dict[str, Any]
-"""`use: module:Class` and that class's fields; `climb.config.build` makes the object."""
+"""`use: module:Class` and the fields of that class; `climb.config.build` makes the object."""
 
 
 class Section(BaseModel):
-    """Every section is frozen, knows all its keys, and leaves every value to conf/default.yaml."""
+    """Frozen, without unknown keys, and without defaults: values are in conf/default.yaml."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,4 +1,4 @@
-"""The whole configuration. No defaults here: every value stands in conf/default.yaml."""
+"""All sections of the configuration. They have no defaults: values are in conf/default.yaml."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from climb.config.limits import LimitConfig
-from climb.config.section import PluginSpec, Section
-from climb.config.text import (
+from climb.config.corpus import (
     ClusterConfig,
     CountConfig,
     EmbedConfig,
@@ -25,9 +23,9 @@ from climb.config.text import (
     ScoreConfig,
     ScorerTraining,
 )
-from climb.errors import MixtureError
+from climb.config.section import PluginSpec, Section
 from climb.files import is_uri
-from climb.limits import Limits
+from climb.mixture import Constraint, Constraints
 
 __all__ = [
     "ClusterConfig",
@@ -35,7 +33,6 @@ __all__ = [
     "CountConfig",
     "EmbedConfig",
     "IngestConfig",
-    "LimitConfig",
     "MixConfig",
     "PluginSpec",
     "ProxyConfig",
@@ -54,89 +51,89 @@ __all__ = [
 
 
 class StorageConfig(Section):
-    """Where the tables and files live."""
+    """Where tables and files are stored."""
 
     root: str
     """Folder or URI of the tables (a path, s3://, abfss://, /Volumes/...)."""
 
     files: str | None
     """Folder for shards, checkpoints and reports that every node opens as a plain path (NFS,
-    /Volumes, /dbfs); null means root, which must then be such a path itself."""
+    /Volumes, /dbfs); null: root, which must then be such a path."""
 
     catalog: str | None
-    """`catalog.schema` to name tables in a catalog instead of by path."""
+    """`catalog.schema` that names the tables; null: tables are named by path."""
 
     commit_documents: PositiveInt
-    """Documents per commit of count, embed and score: what a crash can cost at most."""
+    """Documents per commit of count, embed and score: the most that a crash can lose."""
 
     @model_validator(mode="after")
-    def _files_have_a_path(self) -> Self:
+    def _check_files(self) -> Self:
         if self.files is None and is_uri(self.root):
             raise ValueError(
-                f"root is the URI {self.root!r}; proxies read shards as plain files: "
+                f"root is the URI {self.root!r}, but proxies read shards as plain files: "
                 "set storage.files to a folder that every node mounts"
             )
         return self
 
 
 class SparkConfig(Section):
-    """The session that climb starts when nobody hands it one; clusters set these themselves."""
+    """The Spark session that climb starts when there is none; clusters have their own settings."""
 
     shuffle_partitions: PositiveInt
-    """Partitions of a shuffle. No result depends on it."""
+    """Partitions of a shuffle; no result depends on it."""
 
     driver_memory: str
-    """Heap of the driver JVM on one machine, as Spark writes sizes."""
+    """Heap of the driver JVM on one machine, in Spark's size format."""
 
     parallel_trials: PositiveInt | None
-    """Trials in flight at once; null means one per slot that the cluster has (GPUs, else cores)."""
+    """Trials that run at the same time; null: one per slot of the cluster (GPUs, else cores)."""
 
 
 class TrackingConfig(Section):
-    """The MLflow mirror of the tables."""
+    """MLflow tracking, a mirror of the tables."""
 
     enabled: bool
     uri: str | None
-    """MLflow tracking URI; null means an sqlite file under storage.root (local roots only)."""
+    """MLflow tracking URI; null: an sqlite file under storage.root (local roots only)."""
 
     experiment: str
 
 
 class TargetTask(Section):
-    """Something a proxy is measured on."""
+    """A target task: what proxies are evaluated on."""
 
     name: str
     kind: Literal["choices", "text"]
     """choices: JSON Lines of {context, choices, label}; text: JSON Lines of {text}."""
 
     search: str
-    """File (.jsonl, .jsonl.gz) whose items the search sees: train or validation items."""
+    """File (.jsonl, .jsonl.gz) of the items that the search uses: train or validation items."""
 
     report: str | None
-    """File whose items only `train` sees: test items."""
+    """File of the items that only job train uses: test items."""
 
     limit: PositiveInt | None
-    """Items used of each file, lowest hash of the item first; null uses all."""
+    """Number of items used of each file, lowest hash first; null: all."""
 
 
 class ProxyConfig(Section):
-    """The small model that is trained once per mixture, and what it is measured on."""
+    """The small model that is trained once per mixture, and its target tasks."""
 
     model: PluginSpec
     base_tokens: PositiveInt
-    """Tokens of the shared base, trained once on natural proportions; every trial continues it."""
+    """Tokens of the base checkpoint, trained once on the natural mixture; trials continue it."""
 
     trial_tokens: PositiveInt
-    """Tokens of each trial. Every trial sees the same number."""
+    """Tokens of each trial; the same number for every trial."""
 
     checkpoint_steps: PositiveInt
-    """Steps between two checkpoints of a run."""
+    """Training steps between two checkpoints of a run."""
 
     targets: tuple[TargetTask, ...]
 
 
 class SearchConfig(Section):
-    """How mixtures are proposed, and how the answer is chosen."""
+    """How mixtures are proposed, and how the recommendation is chosen."""
 
     name: str = Field(pattern=r"^[\w.-]+$")
     """Key of this search in `trials` and `mixtures`: letters, digits, `_`, `.` and `-`."""
@@ -145,37 +142,43 @@ class SearchConfig(Section):
     """Metrics, weights, directions: `mean(*.bpb):min`, `0.7*arc.bpb:min + 0.3*piqa.bpb:min`."""
 
     trials_per_round: tuple[PositiveInt, ...] = Field(min_length=1)
-    """Proxies trained in each round, anchors apart. CLIMB: 64, 32, 16."""
+    """Proxies trained in each round, without baselines. CLIMB: 64, 32, 16."""
 
-    anchor_seeds: int = Field(ge=2)
-    """Seeds with which natural, uniform and, at the end, the answer are each trained; one seed
-    alone says nothing about its noise."""
+    baselines: tuple[PluginSpec, ...] = Field(min_length=1)
+    """Mixtures that are trained for comparison; the first is the reference of the verdict. See
+    `climb.search.baselines`."""
+
+    replicates: int = Field(ge=2)
+    """Seeds with which each baseline and, at the end, the recommendation are trained. One seed
+    shows no observation noise, so 2 is the minimum."""
 
     predictor: PluginSpec
 
     searcher: PluginSpec
-    """What chooses the mixtures of every round, and the answer."""
+    """Chooses the mixtures of every round, and the recommendation."""
 
     candidates: PositiveInt
-    """Mixtures that the predictor ranks before every round after the first, and for the answer."""
+    """Candidate mixtures that the predictor ranks in every round after the first, and for the
+    recommendation."""
 
     scale: Literal["raw", "noise"]
-    """raw: metrics enter the score in their own units; noise: each divided by its deviation over
-    seeds, so that a metric counts by what a run can tell of it."""
+    """raw: metrics enter the score in their own units. noise: each is divided by its standard
+    deviation over seeds, so a metric with large observation noise counts less."""
 
-    min_signal: NonNegativeFloat
-    """Variance over mixtures / variance over seeds under which a metric is named as noise."""
+    min_signal_to_noise: NonNegativeFloat
+    """Smallest variance over mixtures / variance over seeds; a metric below it is reported as
+    noise."""
 
     down_weight: bool
-    """Whether such a metric also counts less, by ratio / (1 + ratio)."""
+    """Whether the weight of such a metric is multiplied by ratio / (1 + ratio)."""
 
-    stop_below: NonNegativeFloat | None
-    """A round expected to raise the answer's score by less than this is not trained, nor are those
-    after it; null: all rounds are trained. The expectation errs low (DECISIONS.md)."""
+    min_expected_gain: NonNegativeFloat | None
+    """If a round is expected to raise the score by less than this, it and all later rounds are
+    skipped; null: all rounds are trained. The estimate is low (docs/decisions/search.md)."""
 
     max_drop: NonNegativeFloat | None
-    """No metric of the objective may be predicted worse than at natural proportions by more than
-    this, in its own unit; null: only the score counts."""
+    """Outcome constraint: no metric of the objective may be predicted worse than for the natural
+    mixture by more than this, in its own unit; null: no constraint."""
 
     concentration: tuple[PositiveFloat, PositiveFloat]
     """Range of the Dirichlet strength, drawn log-uniformly. NVIDIA's recipe: 0.1 to 5."""
@@ -183,79 +186,90 @@ class SearchConfig(Section):
     temperature: PositiveFloat
     """Prior = token share ^ temperature, normalised. NVIDIA's recipe: 0.5."""
 
-    max_epochs: PositiveFloat
-    """How often the target run may repeat a domain's tokens."""
+    max_epochs: PositiveFloat | None
+    """How often the target run may repeat a domain's tokens; null: no limit."""
 
     max_share_ratio: PositiveFloat | None
     """Largest weight as a multiple of the token share. RegMix, recipe: 15; null: no limit."""
 
     min_weight: NonNegativeFloat
-    """Weights under this become 0. NVIDIA's recipe: 2e-4."""
+    """Smallest weight that is not 0; smaller weights become 0. NVIDIA's recipe: 2e-4."""
 
-    limits: tuple[LimitConfig, ...]
-    """Floors, caps and epochs of single domains, and of groups of domains."""
+    constraints: tuple[Constraint, ...]
+    """Bounds and epoch limits of single domains, and bounds of groups of domains."""
 
-    pull: NonNegativeFloat
-    """Score taken off per nat of KL divergence from natural proportions; 0: none. Olmix: 0.05."""
+    kl_penalty: NonNegativeFloat
+    """Score subtracted per nat of KL divergence from the natural mixture; 0: none. Olmix: 0.05."""
 
     target_tokens: PositiveInt
-    """Tokens of the run the mixture is for, not of a proxy."""
+    """Tokens of the target run, for which the mixture is searched; not of a proxy."""
 
-    carry_min_kept: PositiveFloat | None = Field(le=1.0)
-    """Runs of earlier domains are used, said in the present ones, where at least this share of the
-    text that they read is still in some domain; null uses none."""
+    reuse_min_kept: PositiveFloat | None = Field(le=1.0)
+    """Mixture reuse: runs of an earlier domain set are mapped to the current domains if at least
+    this share of the text that they read is still in some domain; null: no reuse."""
 
     seed: NonNegativeInt
 
     @field_validator("concentration")
     @classmethod
-    def _ordered(cls, value: tuple[float, float]) -> tuple[float, float]:
+    def _check_order(cls, value: tuple[float, float]) -> tuple[float, float]:
         if value[0] > value[1]:
-            raise ValueError(f"the range is {list(value)}; the first must not exceed the second")
+            raise ValueError(
+                f"the range is {list(value)}; the first value must not exceed the second"
+            )
         return value
 
     @model_validator(mode="after")
-    def _limits_make_sense(self) -> Self:
-        try:
-            Limits.of(self)
-        except MixtureError as error:
-            raise ValueError(str(error)) from error
+    def _check_constraints(self) -> Self:
+        _ = self.mixture_constraints  # raises MixtureError, which is a ValueError
         return self
+
+    @property
+    def mixture_constraints(self) -> Constraints:
+        """All constraints on mixtures that this section configures."""
+        return Constraints(
+            target_tokens=self.target_tokens,
+            max_epochs=self.max_epochs,
+            max_share_ratio=self.max_share_ratio,
+            min_weight=self.min_weight,
+            domain_constraints=self.constraints,
+            kl_penalty=self.kl_penalty,
+        )
 
 
 class MixConfig(Section):
     """The mixed dataset."""
 
     tokens: PositiveInt | None
-    """Tokens of the dataset; null means search.target_tokens."""
+    """Tokens of the dataset; null: search.target_tokens."""
 
     export: str | None
-    """Folder for a Parquet export with manifest and data card; null means <storage.root>/mixed."""
+    """Folder for a Parquet export with manifest and data card; null: <storage.root>/mixed."""
 
 
 class TrainConfig(Section):
-    """The larger model that tests the answer on items the search never saw."""
+    """The target model, which tests the recommendation on items that the search did not use."""
 
     model: PluginSpec
     base_tokens: PositiveInt
-    """Tokens of its own base on natural proportions, trained once; all mixtures continue it."""
+    """Tokens of its base checkpoint, trained once on the natural mixture; all runs continue it."""
 
     tokens: PositiveInt
-    """Tokens of each run after the base."""
+    """Tokens of each run after the base checkpoint."""
 
     seeds: PositiveInt
-    """Runs per mixture; at least 2 to have an interval."""
+    """Runs per mixture; an interval needs at least 2."""
 
 
 class ReportConfig(Section):
     """The HTML report."""
 
     path: str | None
-    """File to write; null means report.html below storage.files (or root)."""
+    """File to write; null: report.html in storage.files (or root)."""
 
 
 class Config(Section):
-    """One run of climb, whole."""
+    """The whole configuration of one run of climb."""
 
     storage: StorageConfig
     spark: SparkConfig

@@ -1,4 +1,7 @@
-"""Text -> vectors. A recipe (frozen dataclass) whose `load` gives a function of a batch."""
+"""Embedders: text -> vectors.
+
+An embedder is a frozen dataclass. Its `load` returns a function that embeds a batch of texts.
+"""
 
 from __future__ import annotations
 
@@ -12,26 +15,26 @@ from climb.config import build
 from climb.config.sections import EmbedConfig
 
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
-"""N texts -> vectors_ND: float32, finite, of length 1, or all zero for a text of unknown tokens."""
+"""N texts -> vectors_ND: float32, finite, norm 1. A text of unknown tokens has the zero vector."""
 
 
 @runtime_checkable
 class Embedder(Protocol):
-    """An embedding model that is not loaded yet."""
+    """Configuration of an embedding model that is not loaded yet."""
 
     @property
     def dim(self) -> int:
-        """Width D of its vectors."""
+        """Width D of the vectors."""
 
     def load(self, device: str) -> Embed:
-        """Load the model onto `cpu`, `cuda:0`, ...; heavy imports belong in here."""
+        """Load the model onto `cpu`, `cuda:0`, ...; put heavy imports into this method."""
 
 
-def embedder_of(cfg: EmbedConfig) -> Embedder:
-    """The embedder that section `embed` names.
+def build_embedder(cfg: EmbedConfig) -> Embedder:
+    """Build the embedder of section `embed`.
 
     Raises:
-        ConfigError: it cannot be built.
+        ConfigError: the embedder cannot be built.
     """
     embedder: Embedder = build(cfg.embedder, Embedder, batch_tokens=cfg.batch_tokens)
     return embedder

@@ -1,12 +1,14 @@
-"""Files of text -> rows of documents, without Spark.
+"""Input files -> rows of documents, without Spark.
 
-    found = find_files(cfg.inputs)               # files.py: names, sizes, dates; nothing is opened
-    units, problems = plan(found.files, cfg)     # plan.py:  footers and first lines are checked
-    for batch in read_units(units, cfg): ...     # rows.py:  read.py's cells, cleaned by clean.py
+    listing = find_files(cfg.inputs)               # files.py: lists names, sizes, dates; opens none
+    units = plan_units(listing, cfg)               # plan.py:  checks footers and first lines
+    for bundle in bundle_units(units, n_slots):    # plan.py:  one bundle is the work of one task
+        for rows in read_units(bundle, cfg):       # read.py:  raw cells in bounded batches
+            yield build_batch(rows, row_id, cfg)   # rows.py:  cells cleaned by clean.py, with ids
 
 A unit is a part of one file that one task reads: a range of row groups, a range of bytes, or a
-whole file. What comes out depends on the content of the rows alone: not on the names of files,
-their order, their row groups, or on how units are shared out.
+whole file. The documents depend only on the content of the rows. File names, their order, row
+groups and the assignment of units to tasks change nothing.
 """
 
 from __future__ import annotations
@@ -16,16 +18,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class InputFile:
-    """A file that the user named, or that lies in a folder that they named."""
+    """A file that the user named, or a file below a folder that the user named."""
 
     root: str
-    """URI by which its file system is opened; empty for files on this machine."""
+    """URI that opens the file system; empty for local files."""
 
     path: str
     """Path inside that file system."""
 
     name: str
-    """How messages and tables name it: a path or a URI."""
+    """Path or URI of the file in messages and tables."""
 
     kind: str
     """parquet, jsonl or text."""
@@ -35,7 +37,7 @@ class InputFile:
 
 
 @dataclass(frozen=True)
-class Problem:
+class FileProblem:
     """A file that cannot be read, and why."""
 
     name: str
@@ -45,7 +47,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Unit:
-    """A part of one file; `kind` problem stands for a file that goes to `rejected` unread."""
+    """A part of one file. A unit of `kind` problem is a file that goes unread to `rejected`."""
 
     root: str
     path: str
@@ -55,13 +57,13 @@ class Unit:
     """First row group (parquet) or byte (jsonl)."""
 
     stop: int = 0
-    """End of the range, exclusive; 0 reads to the end."""
+    """End of the range, exclusive; 0 means the end of the file."""
 
     n_rows: int = 0
-    """Rows that the footer promises; 0 where the format does not say."""
+    """Rows according to the footer; 0 where the format has no such count."""
 
     n_bytes: int = 0
-    """Bytes of text to expect, at least 1; only balances the tasks."""
+    """Expected bytes of text, at least 1. They only balance the tasks."""
 
     reason: str = ""
     detail: str = ""

@@ -1,15 +1,15 @@
-"""Bytes -> text that every later stage can rely on, with a name for each repair.
+"""Decode and clean text, and record a name for each repair.
 
-The rule, for every cell alike:
+Every cell goes through the same steps:
 
-1.  A cell of more than 4 bytes for each of `max_chars` is too long; it is not looked at further.
+1.  A cell of more than 4 bytes per character of `max_chars` is too long. It is rejected undecoded.
 2.  Bytes that start with the byte order mark of UTF-16 or UTF-32 are decoded as such (`utf16`,
-    `utf32`), all others as UTF-8.
+    `utf32`). All other bytes are decoded as UTF-8.
 3.  Each invalid byte and each lone surrogate (JSON's \\ud800) becomes U+FFFD (`invalid_utf8`).
-    Where more than `max_invalid_share` of the characters came from these, the cell is rejected.
+    The cell is rejected if their share of its characters exceeds `max_invalid_share`.
 4.  \\r\\n and \\r become \\n (`line_ends`).
-5.  NUL and the other C0 controls but \\t and \\n are removed (`control`), and so are the
-    noncharacters U+FFFE and U+FFFF (`noncharacter`).
+5.  All C0 control characters except \\t and \\n are removed (`control`). The noncharacters U+FFFE
+    and U+FFFF are removed too (`noncharacter`).
 6.  Byte order marks at the start are removed (`bom`).
 
 White space stays, but does not count for `min_chars`. Cleaning a clean text changes nothing.
@@ -23,24 +23,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-RULES = 1
-"""Number of this rule; raise it with every change, so that unchanged files are read again."""
+RULES_VERSION = 1
+"""Version of these steps. Raise it with every change, so that unchanged files are read again."""
 
-SUSPECT = r"[\x00-\x08\x0b-\x1f]|\xef\xbf[\xbe\xbf]|\A\xef\xbb\xbf"
-"""Valid UTF-8 that needs a repair has one of these (bytes, RE2); about 500 MB a second."""
+SUSPECT_PATTERN = r"[\x00-\x08\x0b-\x1f]|\xef\xbf[\xbe\xbf]|\A\xef\xbb\xbf"
+"""RE2 pattern that matches all valid UTF-8 bytes that need a repair; about 500 MB/s."""
 
-LABEL_CHARS = 10_000
-"""Sources and metadata values are cut to this: they name a document and do not carry one."""
+MAX_LABEL_CHARS = 10_000
+"""Maximum characters of a source or metadata value; longer values are cut."""
 
-WIDE = {
+WIDE_ENCODINGS = {
     b"\xff\xfe\x00\x00": ("utf-32", "utf32"),
     b"\x00\x00\xfe\xff": ("utf-32", "utf32"),
     b"\xff\xfe": ("utf-16", "utf16"),
     b"\xfe\xff": ("utf-16", "utf16"),
 }
-"""Byte order mark -> encoding, name of the repair; UTF-32 first, as it starts like UTF-16."""
+"""Byte order mark -> (encoding, repair). UTF-32 comes first: its mark starts like UTF-16's."""
 
-# In UTF-8, ED is never followed by A0 or more: such three bytes are one encoded surrogate.
+# In valid UTF-8, ED is never followed by A0 or more: these three bytes encode one surrogate.
 ENCODED_SURROGATE = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
 SURROGATE = re.compile("[\ud800-\udfff]")
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
@@ -49,41 +49,41 @@ NONCHARACTER = re.compile("[\ufffe\uffff]")
 
 @dataclass(frozen=True)
 class Rejection:
-    """Why a row is no document, and short evidence."""
+    """Why a row is rejected, with a short detail."""
 
     reason: str
     detail: str
 
     digest: str = ""
-    """SHA-256 of what was rejected; empty stands for that of the cell."""
+    """SHA-256 of the rejected content; empty means the digest of the cell."""
 
     n_rows: int = 1
-    """Rows that this stands for: the rest of a damaged file whose footer counts them."""
+    """Number of rejected rows; above 1 for the unread rows of a damaged Parquet file."""
 
 
 @dataclass
-class Cleaned:
+class CleanedCells:
     """A batch of N cells after cleaning."""
 
     texts: Any
-    """pyarrow large_string of length N; null where rejected or given as null."""
+    """pyarrow large_string of length N; null where the cell is rejected or was null."""
 
     repairs: list[list[str]]
     rejections: dict[int, Rejection]
-    """Row -> why it is rejected."""
+    """Row -> its rejection."""
 
 
 def clean_cell(raw: bytes, max_invalid_share: float) -> tuple[str, list[str]] | Rejection:
-    """Apply steps 2 to 6 of the rule to one cell.
+    """Apply steps 2 to 6 to one cell.
 
     Returns:
-        The text and the names of its repairs, sorted; or the rejection `invalid_utf8`.
+        The text and the sorted names of its repairs; or a rejection with reason `invalid_utf8`.
     """
-    text, n_invalid, found = _decode(raw)
+    text, n_invalid, decoding_repairs = _decode(raw)
     if n_invalid > max_invalid_share * len(text):
-        share = f"{n_invalid} of {len(text)} characters are invalid"
-        return Rejection("invalid_utf8", share)
-    repairs = set(found)
+        detail = f"{n_invalid} of {len(text)} characters are invalid"
+        return Rejection("invalid_utf8", detail)
+    repairs = set(decoding_repairs)
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
         repairs.add("line_ends")
@@ -98,8 +98,8 @@ def clean_cell(raw: bytes, max_invalid_share: float) -> tuple[str, list[str]] | 
 
 
 def _decode(raw: bytes) -> tuple[str, int, list[str]]:
-    """Text, number of characters that stand for something invalid, and repairs."""
-    for mark, (encoding, repair) in WIDE.items():
+    """Return the text, the number of its invalid characters, and the repairs."""
+    for mark, (encoding, repair) in WIDE_ENCODINGS.items():
         if raw.startswith(mark):
             text = raw.decode(encoding, "replace")
             n_invalid = text.count("\ufffd")
@@ -112,46 +112,56 @@ def _decode(raw: bytes) -> tuple[str, int, list[str]]:
         return text, n_invalid, ["invalid_utf8"]
 
 
-def clean_cells(cells: Any, max_invalid_share: float) -> Cleaned:
-    """Apply steps 2 to 6 to a pyarrow large_binary array; only suspect cells go through Python."""
+def clean_cells(cells: Any, max_invalid_share: float) -> CleanedCells:
+    """Apply steps 2 to 6 to a pyarrow large_binary array of N cells.
+
+    Only cells that match SUSPECT_PATTERN, or all cells of a batch with invalid UTF-8, go through
+    `clean_cell`.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    suspect = pc.fill_null(pc.match_substring_regex(cells, SUSPECT), False)
+    suspect = pc.fill_null(pc.match_substring_regex(cells, SUSPECT_PATTERN), False)
     rejections: dict[int, Rejection] = {}
     repairs: list[list[str]] = [[] for _ in range(len(cells))]
     try:
         texts = cells.cast(pa.large_string())
-    except pa.ArrowInvalid:  # it does not say which: look at all cells of this batch
+    except pa.ArrowInvalid:  # the error does not name the cell, so every cell is checked
         texts, suspect = None, pc.is_valid(cells)
     rows = pc.indices_nonzero(suspect).to_pylist()
     if not rows:
-        return Cleaned(texts, repairs, rejections)
-    mended: list[bytes | None] = []
+        return CleanedCells(texts, repairs, rejections)
+    cleaned: list[bytes | None] = []
     for row in rows:
         result = clean_cell(cells[row].as_py(), max_invalid_share)
         if isinstance(result, Rejection):
             rejections[row] = result
-            mended.append(None)
+            cleaned.append(None)
         else:
-            mended.append(result[0].encode())
+            cleaned.append(result[0].encode())
             repairs[row] = result[1]
-    replaced = pc.replace_with_mask(cells, suspect, pa.array(mended, pa.large_binary()))
+    replaced = pc.replace_with_mask(cells, suspect, pa.array(cleaned, pa.large_binary()))
     texts = replaced.cast(pa.large_string())
-    return Cleaned(texts, repairs, rejections)
+    return CleanedCells(texts, repairs, rejections)
 
 
-def check_lengths(cleaned: Cleaned, min_chars: int, max_chars: int) -> None:
-    """Reject texts that are empty, too short (white space stripped) or too long."""
+def reject_by_length(cleaned: CleanedCells, min_chars: int, max_chars: int) -> None:
+    """Add rejections for texts that are empty, too short or too long.
+
+    Args:
+        cleaned: the batch; its `rejections` are changed in place.
+        min_chars: minimum characters, without white space at both ends.
+        max_chars: maximum characters, white space included.
+    """
     import numpy as np
     import pyarrow.compute as pc
 
-    here_N = np.asarray(pc.is_valid(cleaned.texts))
+    valid_N = np.asarray(pc.is_valid(cleaned.texts))
     chars_N = np.asarray(pc.fill_null(pc.utf8_length(cleaned.texts), 0))
     stripped = pc.utf8_length(pc.utf8_trim_whitespace(cleaned.texts))
     stripped_N = np.asarray(pc.fill_null(stripped, 0))
-    wrong_N = here_N & ((stripped_N < min_chars) | (chars_N > max_chars))
-    for row in np.flatnonzero(wrong_N).tolist():
+    rejected_N = valid_N & ((stripped_N < min_chars) | (chars_N > max_chars))
+    for row in np.flatnonzero(rejected_N).tolist():
         n = int(stripped_N[row])
         if n == 0:
             cleaned.rejections[row] = Rejection("empty", "no characters but white space")
@@ -162,26 +172,26 @@ def check_lengths(cleaned: Cleaned, min_chars: int, max_chars: int) -> None:
             cleaned.rejections[row] = Rejection("too_long", f"{int(chars_N[row])} characters")
 
 
-def label(value: Any) -> str | None:
-    """A source or metadata value as clean text of at most LABEL_CHARS; None stays None.
+def clean_label(value: Any) -> str | None:
+    """Convert a source or metadata value to clean text of at most MAX_LABEL_CHARS characters.
 
-    Numbers, lists and objects become JSON.
+    Numbers, lists and objects become JSON. None stays None.
     """
     if value is None:
         return None
     if isinstance(value, bytes) and value.isascii():
         value = value.decode()
     if isinstance(value, str) and value.isascii() and value.isprintable():
-        return value[:LABEL_CHARS]
+        return value[:MAX_LABEL_CHARS]
     if isinstance(value, bool | int | float | list | dict):
         value = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
     raw = value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
     cleaned = clean_cell(raw, 1.0)
-    return None if isinstance(cleaned, Rejection) else cleaned[0][:LABEL_CHARS]
+    return None if isinstance(cleaned, Rejection) else cleaned[0][:MAX_LABEL_CHARS]
 
 
-def metadata_json(names: Sequence[str], values: Sequence[Any]) -> str:
-    """Metadata as JSON with sorted keys; absent values are left out."""
-    labels = {name: label(value) for name, value in zip(names, values, strict=True)}
+def encode_metadata(names: Sequence[str], values: Sequence[Any]) -> str:
+    """Encode metadata as a JSON object with sorted keys, without null values."""
+    labels = {name: clean_label(value) for name, value in zip(names, values, strict=True)}
     present = {name: text for name, text in labels.items() if text is not None}
     return json.dumps(present, sort_keys=True, ensure_ascii=False)

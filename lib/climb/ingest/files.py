@@ -1,7 +1,7 @@
-"""Find input files: paths, folders, globs and URIs become a sorted list of files.
+"""Find input files: expand paths, folders, globs and URIs to a sorted list of files.
 
-Names that start with a dot, and the files with which Spark and Delta mark their folders, are
-passed over. Everything else either has an ending that is known here or is a problem with a name.
+Names that start with a dot, and the marker files of Spark and Delta, are ignored. Every other file
+must have a supported extension; otherwise it is reported as a problem.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from climb.errors import InputError, one_line
-from climb.ingest import InputFile, Problem
+from climb.ingest import FileProblem, InputFile
 
 KINDS = {
     ".parquet": "parquet",
@@ -24,114 +24,116 @@ KINDS = {
     ".txt": "text",
     ".md": "text",
 }
-"""Ending of a name, in lower case -> how the file is read."""
+"""Extension in lower case -> file kind."""
 
-MARKERS = re.compile(
+IGNORED_NAMES = re.compile(
     r"\..*|_SUCCESS|_delta_log|_temporary|_metadata|_common_metadata|_(?:started|committed)_.*"
 )
-"""Names that are no data: hidden files, and what Spark, Delta and Parquet writers leave behind."""
+"""Ignored names: hidden files, and marker files of Spark, Delta and Parquet writers."""
 
 WILDCARD = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True)
-class Found:
-    """What the inputs lead to, sorted by name."""
+class FileListing:
+    """Files and problems behind the inputs, each sorted by name."""
 
     files: tuple[InputFile, ...]
-    problems: tuple[Problem, ...]
+    problems: tuple[FileProblem, ...]
 
     def digest(self) -> str:
-        """SHA-256 over name, size and date of every file: equal means nothing was touched."""
+        """Hash name, size and modification time of every file; equal digests mean no change."""
         lines = [f"{f.name}\0{f.size}\0{f.mtime_ns}" for f in self.files]
         lines += [f"{p.name}\0{p.reason}\0{p.detail}" for p in self.problems]
         return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def find_files(inputs: Sequence[str]) -> Found:
-    """List the files behind paths, folders (with all below), globs (`**` too) and URIs.
+def find_files(inputs: Sequence[str]) -> FileListing:
+    """List the files behind paths, folders (recursively), globs (also `**`) and URIs.
 
     Raises:
-        InputError: there are no inputs, one of them leads nowhere, or a folder cannot be listed.
+        InputError: there are no inputs, an input matches nothing, or a folder cannot be listed.
     """
     if not inputs:
         raise InputError(
-            "no documents: ingest.inputs is empty; set it to files, folders or globs of "
-            f"{', '.join(KINDS)}"
+            "no documents: ingest.inputs is empty; set it to files, folders or globs; supported "
+            f"extensions: {', '.join(KINDS)}"
         )
     files: dict[str, InputFile] = {}
-    problems: dict[str, Problem] = {}
-    lost = []
+    problems: dict[str, FileProblem] = {}
+    unmatched = []
     for text in inputs:
-        root, infos = _matches(text)
+        root, infos = _expand_input(text)
         for info in infos:
-            found = _judge(root, info)
-            if isinstance(found, InputFile):
-                files[found.name] = found
-            elif found is not None:
-                problems[found.name] = found
+            entry = _classify_entry(root, info)
+            if isinstance(entry, InputFile):
+                files[entry.name] = entry
+            elif entry is not None:
+                problems[entry.name] = entry
         if not infos:
-            lost.append(text)
-    if lost:
-        raise InputError(f"ingest.inputs: nothing is at {', '.join(map(repr, lost))}")
+            unmatched.append(text)
+    if unmatched:
+        raise InputError(
+            f"ingest.inputs: no such file or folder: {', '.join(map(repr, unmatched))}"
+        )
     if not files and not problems:
         raise InputError(f"no documents: there are no files in {', '.join(map(repr, inputs))}")
-    return Found(
+    return FileListing(
         tuple(files[name] for name in sorted(files)),
         tuple(problems[name] for name in sorted(problems)),
     )
 
 
 def open_filesystem(root: str) -> Any:
-    """The pyarrow file system of a URI; of this machine where the URI is empty."""
+    """Open the pyarrow file system of a URI; an empty URI means the local file system."""
     from pyarrow import fs
 
     return fs.FileSystem.from_uri(root)[0] if root else fs.LocalFileSystem()
 
 
-def _matches(text: str) -> tuple[str, list[Any]]:
-    """Root of the file system and pyarrow's FileInfo of everything that one input leads to."""
+def _expand_input(text: str) -> tuple[str, list[Any]]:
+    """Return the file system root and a pyarrow FileInfo for every match of one input."""
     import pyarrow as pa
     from pyarrow import fs
 
     try:
-        root, path = _split(text)
+        root, path = _split_root(text)
         system = open_filesystem(root)
         info = system.get_file_info(path)
         if info.type == fs.FileType.Directory:
-            return root, [info, *_below(system, path)]
+            return root, [info, *_list_below(system, path)]
         if info.type != fs.FileType.NotFound:
             return root, [info]
         if not WILDCARD.search(path):
             return root, []
         parts = PurePosixPath(path).parts
         wild = next(i for i, part in enumerate(parts) if WILDCARD.search(part))
-        pattern = glob_regex(path)
-        below = _below(system, str(PurePosixPath(*parts[:wild])))
-        return root, [found for found in below if pattern.fullmatch(found.path)]
+        pattern = compile_glob(path)
+        below = _list_below(system, str(PurePosixPath(*parts[:wild])))
+        return root, [entry for entry in below if pattern.fullmatch(entry.path)]
     except (OSError, ValueError, pa.ArrowException) as error:
         reason = one_line(error)
         raise InputError(f"ingest.inputs: {text!r} cannot be listed: {reason}") from error
 
 
-def _split(text: str) -> tuple[str, str]:
-    """Root and path: `s3://bucket/a` keeps its URI as root, a local path is made absolute."""
+def _split_root(text: str) -> tuple[str, str]:
+    """Split an input into root and path: a URI is its own root, a local path becomes absolute."""
     from pyarrow import fs
 
-    text = re.sub(r"^s3[an]://", "s3://", text)  # Hadoop's names for what Arrow calls s3
+    text = re.sub(r"^s3[an]://", "s3://", text)  # Hadoop's scheme names for Arrow's s3
     if "://" not in text:
         return "", str(Path(text).expanduser().absolute())
     if text.startswith("file://"):
         return "", str(fs.FileSystem.from_uri(text)[1])
-    base, mark, query = text.partition("?")  # in a URI the question mark starts its options
+    base, mark, query = text.partition("?")  # in a URI, the options follow the question mark
     wild = WILDCARD.search(base)
     fixed = base[: base.rindex("/", 0, wild.start()) + 1] if wild else base
     path = str(fs.FileSystem.from_uri(fixed + mark + query)[1])
     return fixed + mark + query, f"{path.rstrip('/')}/{base[len(fixed) :]}" if wild else path
 
 
-def _below(system: Any, folder: str) -> list[Any]:
-    """Everything below a folder but hidden names; an empty list where there is no such folder."""
+def _list_below(system: Any, folder: str) -> list[Any]:
+    """List everything below a folder except ignored names; empty if the folder does not exist."""
     from pyarrow import fs
 
     selector = fs.FileSelector(folder, recursive=True, allow_not_found=True)
@@ -139,14 +141,14 @@ def _below(system: Any, folder: str) -> list[Any]:
     return [
         info
         for info in system.get_file_info(selector)
-        if not any(MARKERS.fullmatch(part) for part in PurePosixPath(info.path).parts[depth:])
+        if not any(IGNORED_NAMES.fullmatch(part) for part in PurePosixPath(info.path).parts[depth:])
     ]
 
 
-def glob_regex(pattern: str) -> re.Pattern[str]:
-    """A glob as a regular expression: `*` stays in one folder, `**` does not.
+def compile_glob(pattern: str) -> re.Pattern[str]:
+    """Convert a glob to a regular expression: `*` matches in one folder, `**` across folders.
 
-    A folder that matches brings all that is below it.
+    The expression also matches everything below a matching folder.
     """
     tokens = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     regex = ""
@@ -158,34 +160,34 @@ def glob_regex(pattern: str) -> re.Pattern[str]:
     return re.compile(regex + r"(?:/.*)?", re.DOTALL)
 
 
-def kind_of(path: str) -> str | None:
-    """How a file of this name is read, or None where its ending is unknown."""
+def detect_kind(path: str) -> str | None:
+    """Return the file kind for a file name, or None if its extension is not supported."""
     name = PurePosixPath(path).name.lower()
-    endings = [ending for ending in KINDS if name.endswith(ending) and name != ending]
-    return KINDS[endings[0]] if endings else None
+    extensions = [suffix for suffix in KINDS if name.endswith(suffix) and name != suffix]
+    return KINDS[extensions[0]] if extensions else None
 
 
-def _judge(root: str, info: Any) -> InputFile | Problem | None:
-    """What to do with one entry of a listing; None for a folder that is just a folder."""
+def _classify_entry(root: str, info: Any) -> InputFile | FileProblem | None:
+    """Return the file or problem of one directory entry; None for an ordinary folder."""
     from pyarrow import fs
 
     scheme = root.partition("://")[0]
     name = f"{scheme}://{info.path}" if root else info.path
-    kind = kind_of(info.path)
+    kind = detect_kind(info.path)
     if info.type == fs.FileType.Directory:
-        # Spark writes folders named x.parquet, so one with files in it is fine.
-        if kind is None or _has_files(root, info.path):
+        # Spark writes folders named x.parquet, so such a folder is valid if it contains files.
+        if kind is None or _contains_files(root, info.path):
             return None
-        return Problem(name, "foreign_file", "a folder with nothing in it")
+        return FileProblem(name, "foreign_file", "a folder with nothing in it")
     if info.type != fs.FileType.File:
-        return Problem(name, "unreadable_file", "not a regular file")
+        return FileProblem(name, "unreadable_file", "not a regular file")
     if kind is None:
-        ending = PurePosixPath(info.path).suffix or "no ending"
-        return Problem(name, "foreign_file", f"{ending} is not one of {', '.join(KINDS)}")
-    if info.size == 0 and kind != "text":  # an empty text is a document that has no text
-        return Problem(name, "truncated_file", "zero bytes")
+        suffix = PurePosixPath(info.path).suffix or "no ending"
+        return FileProblem(name, "foreign_file", f"{suffix} is not one of {', '.join(KINDS)}")
+    if info.size == 0 and kind != "text":  # an empty text file is one row with an empty text
+        return FileProblem(name, "truncated_file", "zero bytes")
     return InputFile(root, info.path, name, kind, info.size, info.mtime_ns or 0)
 
 
-def _has_files(root: str, folder: str) -> bool:
-    return any(info.is_file for info in _below(open_filesystem(root), folder))
+def _contains_files(root: str, folder: str) -> bool:
+    return any(info.is_file for info in _list_below(open_filesystem(root), folder))

@@ -1,4 +1,7 @@
-"""JSON Lines as a stream of bounded lines: plain, gzip or Zstandard, whole or a range of bytes."""
+"""Read JSON Lines as a stream of lines of bounded length.
+
+Files are plain, gzip or Zstandard. A plain file can also be read from and to any byte.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +20,20 @@ from climb.errors import one_line
 from climb.ingest import InputFile, Unit
 from climb.ingest.files import open_filesystem
 
-LOOKED_AT = 100
-"""Rows at the start of a file that decide whether it has the columns."""
+CHECKED_ROWS = 100
+"""Rows at the start of a file that are checked for the configured columns."""
 
-SKIPPED_BYTES = 1 << 30
-"""A line that goes on beyond its cap for longer than this ends the reading of its file."""
+MAX_SKIPPED_BYTES = 1 << 30
+"""A line of more bytes than this stops the reading of its file."""
 
-PIECE = 1 << 20
+CHUNK_BYTES = 1 << 20
 
 
-class Damaged(Exception):  # noqa: N818  # not an error of the user's until the driver says so
-    """A file, or the rest of it, cannot be read."""
+class DamagedFileError(Exception):
+    """A file, or the rest of it, cannot be read.
+
+    It is no ClimbError: the caller records it as a rejection or a problem.
+    """
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -37,120 +43,135 @@ class Damaged(Exception):  # noqa: N818  # not an error of the user's until the 
 
 @dataclass(frozen=True)
 class LongLine:
-    """A line that exceeded the cap; its bytes were hashed and dropped."""
+    """A line that exceeds the limit; its bytes are hashed and not kept."""
 
     n_bytes: int
     digest: str
 
 
-def line_cap(max_chars: int) -> int:
-    """Longest line in bytes: twelve for a character escaped as a surrogate pair, and 1 MiB more."""
+def compute_max_line_bytes(max_chars: int) -> int:
+    """Compute the limit of a line in bytes: 12 per character (a surrogate pair) plus 1 MiB."""
     return 12 * max_chars + (1 << 20)
 
 
-def splittable(path: str) -> bool:
-    """Whether the file can be read from its middle."""
+def is_splittable(path: str) -> bool:
+    """Return whether the file can be read from any byte: it is not compressed."""
     return path.lower().endswith(".jsonl")
 
 
-def read_lines(unit: Unit | InputFile, cap: int) -> Iterator[bytes | LongLine]:
-    """Lines that start in the unit's range of bytes; blank lines are left out.
+def read_lines(unit: Unit | InputFile, max_bytes: int) -> Iterator[bytes | LongLine]:
+    """Read the lines that start in the unit's range of bytes, without blank lines.
 
-    Memory is bounded by the cap, whatever the file unpacks to.
+    Memory is bounded by `max_bytes`, also for files that unpack to terabytes.
+
+    Args:
+        unit: the byte range of a file, or a whole file.
+        max_bytes: lines of more bytes become a LongLine.
 
     Raises:
-        Damaged: the compressed stream ends early or is broken, or a line never ends.
+        DamagedFileError: the compressed stream is truncated or invalid, or a line does not end
+            within MAX_SKIPPED_BYTES.
     """
     import pyarrow as pa
 
     start, stop = (unit.start, unit.stop) if isinstance(unit, Unit) else (0, 0)
     try:
-        with _opened(unit.root, unit.path) as stream:
+        with _open_unpacked(unit.root, unit.path) as stream:
             if start:
                 stream.seek(start - 1)
                 start += _skip_line(stream, stop - start) - 1
-            yield from _lines(stream, cap, start, stop)
+            yield from _iterate_lines(stream, max_bytes, start, stop)
     except EOFError as error:
-        raise Damaged("truncated_file", str(error)) from error
+        raise DamagedFileError("truncated_file", str(error)) from error
     except (OSError, pa.ArrowException, zlib.error) as error:
         detail = one_line(error)
         reason = "truncated_file" if "Truncated" in detail else "unreadable_file"
-        raise Damaged(reason, detail) from error
+        raise DamagedFileError(reason, detail) from error
 
 
 @contextlib.contextmanager
-def _opened(root: str, path: str) -> Iterator[BinaryIO]:
-    """The unpacked bytes. Python's gzip checks sums; Arrow's Zstandard notices a cut, which
-    the zstandard package does not."""
+def _open_unpacked(root: str, path: str) -> Iterator[BinaryIO]:
+    """Open a file as a stream of uncompressed bytes.
+
+    Python's gzip verifies checksums. Arrow's Zstandard reports truncation, which the zstandard
+    package does not.
+    """
     import pyarrow as pa
 
     system = open_filesystem(root)
-    if splittable(path):
+    if is_splittable(path):
         with system.open_input_file(path) as raw:
-            yield io.BufferedReader(raw, PIECE)
+            yield io.BufferedReader(raw, CHUNK_BYTES)
     elif path.lower().endswith(".gz"):
         with system.open_input_stream(path, compression=None) as raw:
-            yield gzip.GzipFile(fileobj=io.BufferedReader(raw, PIECE))  # type: ignore[misc]
+            yield gzip.GzipFile(fileobj=io.BufferedReader(raw, CHUNK_BYTES))  # type: ignore[misc]
     else:
         with (
             system.open_input_stream(path, compression=None) as raw,
             pa.CompressedInputStream(raw, "zstd") as unpacked,
         ):
-            # Arrow drops what it has of a piece when the stream is cut in it: small pieces.
+            # Arrow drops the current chunk when the stream is truncated in it, so chunks are small.
             yield io.BufferedReader(unpacked, 128 << 10)
 
 
-def _skip_line(stream: BinaryIO, at_most: int) -> int:
-    """Go behind the next line end; give up beyond `at_most` bytes. Returns the bytes read."""
+def _skip_line(stream: BinaryIO, max_bytes: int) -> int:
+    """Skip to the next line end, but stop after `max_bytes`. Return the number of bytes read."""
     n_bytes = 0
-    while piece := stream.readline(PIECE):
-        n_bytes += len(piece)
-        if piece.endswith(b"\n") or n_bytes > at_most:
+    while chunk := stream.readline(CHUNK_BYTES):
+        n_bytes += len(chunk)
+        if chunk.endswith(b"\n") or n_bytes > max_bytes:
             break
     return n_bytes
 
 
-def _lines(stream: BinaryIO, cap: int, start: int, stop: int) -> Iterator[bytes | LongLine]:
+def _iterate_lines(
+    stream: BinaryIO, max_bytes: int, start: int, stop: int
+) -> Iterator[bytes | LongLine]:
     position = start
-    while (not stop or position < stop) and (line := stream.readline(cap + 1)):
-        at_start, cut = position == 0, len(line) > cap and not line.endswith(b"\n")
+    while (not stop or position < stop) and (line := stream.readline(max_bytes + 1)):
+        at_start = position == 0
+        too_long = len(line) > max_bytes and not line.endswith(b"\n")
         position += len(line)
         if at_start:
-            _refuse_wide(line)
-        if cut:
-            long = _rest_of_line(stream, line)
+            _reject_utf16(line)
+        if too_long:
+            long = _hash_rest_of_line(stream, line)
             position += long.n_bytes - len(line)
             yield long
             continue
-        # A mark of the file, not of the row that happens to be first: no repair is noted.
+        # The mark belongs to the file and not to its first row, so no repair is recorded.
         row = line.removeprefix(b"\xef\xbb\xbf") if at_start else line
         if row.strip():
             yield row
 
 
-def _refuse_wide(line: bytes) -> None:
+def _reject_utf16(line: bytes) -> None:
     if line.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise Damaged("foreign_file", "is UTF-16; JSON Lines are UTF-8 (iconv -f UTF-16 -t UTF-8)")
+        raise DamagedFileError(
+            "foreign_file", "is UTF-16; JSON Lines are UTF-8 (iconv -f UTF-16 -t UTF-8)"
+        )
 
 
-def _rest_of_line(stream: BinaryIO, head: bytes) -> LongLine:
-    """Hash a line to its end without holding it."""
-    total, n_bytes = hashlib.sha256(head), len(head)
-    while piece := stream.readline(PIECE):
-        total.update(piece)
-        n_bytes += len(piece)
-        if piece.endswith(b"\n"):
+def _hash_rest_of_line(stream: BinaryIO, head: bytes) -> LongLine:
+    """Hash a line to its end without keeping it in memory."""
+    digest, n_bytes = hashlib.sha256(head), len(head)
+    while chunk := stream.readline(CHUNK_BYTES):
+        digest.update(chunk)
+        n_bytes += len(chunk)
+        if chunk.endswith(b"\n"):
             break
-        if n_bytes > SKIPPED_BYTES:
-            raise Damaged("unreadable_file", f"a line does not end within {SKIPPED_BYTES:,} bytes")
-    return LongLine(n_bytes, total.hexdigest())
+        if n_bytes > MAX_SKIPPED_BYTES:
+            raise DamagedFileError(
+                "unreadable_file", f"a line does not end within {MAX_SKIPPED_BYTES:,} bytes"
+            )
+    return LongLine(n_bytes, digest.hexdigest())
 
 
-def parse(line: bytes) -> Any:
-    """One line of JSON; invalid bytes become lone surrogates, which cleaning counts.
+def parse_line(line: bytes) -> Any:
+    """Parse one line of JSON; invalid bytes become lone surrogates, which `clean_cell` counts.
 
     Raises:
-        ValueError: it is not JSON, or is nested too deeply; the message says which.
+        ValueError: the line is not JSON, or it is nested too deeply.
     """
     try:
         return json.loads(line.decode("utf-8", "surrogateescape"))
@@ -160,33 +181,39 @@ def parse(line: bytes) -> Any:
         raise ValueError("nested too deeply") from error
 
 
-def first_objects(file: InputFile, max_chars: int) -> tuple[list[dict[str, Any]], Damaged | None]:
-    """The JSON objects among the first rows of a file, and the damage that ended the look.
+def read_first_objects(
+    file: InputFile, max_chars: int
+) -> tuple[list[dict[str, Any]], DamagedFileError | None]:
+    """Read the JSON objects among the first rows of a file.
 
-    A file without any object among these rows counts as damaged.
+    Returns:
+        The objects, and the error that stopped the reading or None. A file without any object
+        among these rows counts as damaged.
     """
     objects = []
-    first = "there is no line"
+    mistake = "there is no line"
+    lines = read_lines(file, compute_max_line_bytes(max_chars))
     try:
-        for line in itertools.islice(read_lines(file, line_cap(max_chars)), LOOKED_AT):
-            found = _object_or_reason(line)
-            if isinstance(found, dict):
-                objects.append(found)
-            elif first == "there is no line":
-                first = found
-    except Damaged as error:
+        for line in itertools.islice(lines, CHECKED_ROWS):
+            value = _parse_object(line)
+            if isinstance(value, dict):
+                objects.append(value)
+            elif mistake == "there is no line":
+                mistake = value
+    except DamagedFileError as error:
         return objects, error
     if objects:
         return objects, None
-    detail = f"none of its first {LOOKED_AT} lines is a JSON object ({first})"
-    return [], Damaged("foreign_file", detail)
+    detail = f"none of its first {CHECKED_ROWS} lines is a JSON object ({mistake})"
+    return [], DamagedFileError("foreign_file", detail)
 
 
-def _object_or_reason(line: bytes | LongLine) -> dict[str, Any] | str:
+def _parse_object(line: bytes | LongLine) -> dict[str, Any] | str:
+    """Return the JSON object of a line, or the reason why it has none."""
     if isinstance(line, LongLine):
         return f"the first has {line.n_bytes:,} bytes"
     try:
-        value = parse(line)
+        value = parse_line(line)
     except ValueError as error:
         return f"the first: {error}"
     return value if isinstance(value, dict) else f"the first is {type(value).__name__}"

@@ -1,7 +1,7 @@
-"""Look at every file once on the driver, before any task: can it be read, and has it the columns?
+"""Check every input file on the driver, and split the files into units of work.
 
-Parquet footers and the first rows of JSON Lines decide. Schema mistakes always stop; files that
-are no such files become problems, which stop too unless `skip_corrupt` is set.
+The check reads Parquet footers and the first rows of JSON Lines. A wrong schema always raises an
+error. A file that cannot be read becomes a problem, and an error unless `skip_corrupt` is set.
 """
 
 from __future__ import annotations
@@ -14,56 +14,56 @@ from typing import Any
 
 from climb.config.sections import IngestConfig
 from climb.errors import InputError, one_line
-from climb.ingest import InputFile, Problem, Unit
-from climb.ingest.files import Found, open_filesystem
-from climb.ingest.lines import Damaged, first_objects, splittable
+from climb.ingest import FileProblem, InputFile, Unit
+from climb.ingest.files import FileListing, open_filesystem
+from climb.ingest.lines import DamagedFileError, is_splittable, read_first_objects
 
 UNIT_BYTES = 64 << 20
-"""A unit is about this much text: seconds of work, and thousands of units in a terabyte."""
+"""Target size of a unit: seconds of work, and thousands of units per terabyte."""
 
-OPENING_BYTES = 64 << 10
-"""What opening a file costs, in bytes of reading: a million small files must spread out too."""
+OPENING_COST_BYTES = 64 << 10
+"""Cost of opening a file, in bytes of reading, so that many small files are balanced too."""
 
-LISTED = 10
-"""Files named in one message; the others are counted."""
+MAX_LISTED_FILES = 10
+"""Maximum files in one message; the others are counted."""
 
-COLUMNS_LISTED = 50
-"""Columns named in one message: an object of JSON may have a million keys."""
+MAX_LISTED_COLUMNS = 50
+"""Maximum columns in one message: a JSON object may have a million keys."""
 
 
 @dataclass
-class _Look:
-    """What looking at one file found out."""
+class _FileCheck:
+    """Result of checking one file."""
 
     units: list[Unit] = field(default_factory=list)
-    problem: Problem | None = None
+    problem: FileProblem | None = None
     mistakes: list[str] = field(default_factory=list)
-    """Schema mistakes, each a clause without the name of the file."""
+    """Schema mistakes, without the name of the file."""
 
 
-def plan(found: Found, cfg: IngestConfig) -> list[Unit]:
-    """Units of all files, and one unit for each problem.
+def plan_units(listing: FileListing, cfg: IngestConfig) -> list[Unit]:
+    """Return the units of all files, and one unit for each problem.
 
     Raises:
-        InputError: a column is missing or of a wrong type; or a file cannot be read and
-            `skip_corrupt` is false. All such files are in one message.
+        InputError: a column is missing or has a wrong type; or a file cannot be read and
+            `skip_corrupt` is false. One message lists all such files.
     """
-    with ThreadPoolExecutor(16) as pool:  # footers in object stores: waiting, not work
-        looks = list(pool.map(lambda file: _look(file, cfg), found.files))
+    with ThreadPoolExecutor(16) as pool:  # reading footers from an object store is mostly waiting
+        checks = list(pool.map(lambda file: _check_file(file, cfg), listing.files))
     mistakes = [
-        f"{file.name}: {'; '.join(look.mistakes)}"
-        for file, look in zip(found.files, looks, strict=True)
-        if look.mistakes
+        f"{file.name}: {'; '.join(check.mistakes)}"
+        for file, check in zip(listing.files, checks, strict=True)
+        if check.mistakes
     ]
     if mistakes:
         raise InputError(
-            f"{listed(mistakes)}; ingest.text_column, source_column and metadata_columns must "
-            "name columns of every file"
+            f"{join_limited(mistakes)}; ingest.text_column, source_column and metadata_columns "
+            "must name columns of every file"
         )
-    problems = [*found.problems, *(look.problem for look in looks if look.problem)]
+    problems = [*listing.problems, *(check.problem for check in checks if check.problem)]
     if problems and not cfg.skip_corrupt:
-        raise InputError(unreadable(problems))
-    units = [unit for look in looks for unit in look.units]
+        raise InputError(describe_unreadable(problems))
+    units = [unit for check in checks for unit in check.units]
     units += [
         Unit("", "", p.name, "problem", n_bytes=1, reason=p.reason, detail=p.detail)
         for p in problems
@@ -71,79 +71,85 @@ def plan(found: Found, cfg: IngestConfig) -> list[Unit]:
     return units
 
 
-def unreadable(problems: Sequence[Problem]) -> str:
-    """The message for files that cannot be read."""
+def describe_unreadable(problems: Sequence[FileProblem]) -> str:
+    """Return the error message for files that cannot be read."""
     files = sorted(f"{problem.name} ({problem.detail})" for problem in problems)
     return (
-        f"{len(files)} of the input files cannot be read: {listed(files)}; mend or remove them, "
-        "or set ingest.skip_corrupt=true to list them in table rejected"
+        f"{len(files)} of the input files cannot be read: {join_limited(files)}; fix or remove "
+        "them, or set ingest.skip_corrupt=true to list them in table rejected"
     )
 
 
-def listed(items: Sequence[str]) -> str:
-    """The first items in one line, and how many there are besides."""
-    rest = len(items) - LISTED
-    return "; ".join(items[:LISTED]) + (f"; and {rest} more" if rest > 0 else "")
+def join_limited(items: Sequence[str]) -> str:
+    """Join the first MAX_LISTED_FILES items in one line, and count the others."""
+    rest = len(items) - MAX_LISTED_FILES
+    return "; ".join(items[:MAX_LISTED_FILES]) + (f"; and {rest} more" if rest > 0 else "")
 
 
-def bundles(units: Sequence[Unit], parallelism: int) -> list[list[Unit]]:
-    """Share units out to tasks: about as many bytes each, at least two rounds for every slot."""
-    costs = [unit.n_bytes + OPENING_BYTES for unit in units]
+def bundle_units(units: Sequence[Unit], parallelism: int) -> list[list[Unit]]:
+    """Group units into bundles of about equal bytes, one bundle per task.
+
+    Args:
+        units: in order; a bundle contains consecutive units.
+        parallelism: number of task slots. Each slot gets at least two bundles where there are
+            enough units.
+    """
+    costs = [unit.n_bytes + OPENING_COST_BYTES for unit in units]
     target = min(UNIT_BYTES, max(1 << 20, sum(costs) // (2 * parallelism)))
-    shared: list[list[Unit]] = []
-    room = 0
+    bundles: list[list[Unit]] = []
+    remaining = 0
     for unit, cost in zip(units, costs, strict=True):
-        if room <= 0:
-            shared.append([])
-            room = target
-        shared[-1].append(unit)
-        room -= cost
-    return shared
+        if remaining <= 0:
+            bundles.append([])
+            remaining = target
+        bundles[-1].append(unit)
+        remaining -= cost
+    return bundles
 
 
-def _look(file: InputFile, cfg: IngestConfig) -> _Look:
+def _check_file(file: InputFile, cfg: IngestConfig) -> _FileCheck:
     import pyarrow as pa
 
-    look = {"parquet": _look_parquet, "jsonl": _look_jsonl, "text": _look_text}[file.kind]
+    check = {"parquet": _check_parquet, "jsonl": _check_jsonl, "text": _check_text}[file.kind]
     try:
-        return look(file, cfg)
-    except Damaged as error:
-        return _Look(problem=Problem(file.name, error.reason, error.detail))
+        return check(file, cfg)
+    except DamagedFileError as error:
+        return _FileCheck(problem=FileProblem(file.name, error.reason, error.detail))
     except (OSError, ValueError, pa.ArrowException) as error:
         detail = one_line(error)
-        return _Look(problem=Problem(file.name, "unreadable_file", detail))
+        return _FileCheck(problem=FileProblem(file.name, "unreadable_file", detail))
 
 
-def _unit(file: InputFile, start: int, stop: int, n_bytes: int, n_rows: int = 0) -> Unit:
+def _make_unit(file: InputFile, start: int, stop: int, n_bytes: int, n_rows: int = 0) -> Unit:
     return Unit(file.root, file.path, file.name, file.kind, start, stop, n_rows, max(1, n_bytes))
 
 
-def _look_text(file: InputFile, cfg: IngestConfig) -> _Look:
-    wanted = [cfg.source_column, *cfg.metadata_columns]
-    mistakes = [f"a text file has no column {name!r}" for name in wanted if name is not None]
-    return _Look([_unit(file, 0, 0, file.size)], mistakes=mistakes)
+def _check_text(file: InputFile, cfg: IngestConfig) -> _FileCheck:
+    columns = [cfg.source_column, *cfg.metadata_columns]
+    mistakes = [f"a text file has no column {name!r}" for name in columns if name is not None]
+    return _FileCheck([_make_unit(file, 0, 0, file.size)], mistakes=mistakes)
 
 
-def _look_jsonl(file: InputFile, cfg: IngestConfig) -> _Look:
-    objects, damage = first_objects(file, cfg.max_chars)
+def _check_jsonl(file: InputFile, cfg: IngestConfig) -> _FileCheck:
+    objects, damage = read_first_objects(file, cfg.max_chars)
     if damage is not None and not (objects and cfg.skip_corrupt):
-        raise damage  # with skip_corrupt the rows before the damage are read
+        raise damage  # with skip_corrupt, the rows before the damage are used
     keys = list(dict.fromkeys(key for row in objects for key in row))
     texts = [row[cfg.text_column] for row in objects if cfg.text_column in row]
     present = [text for text in texts if text is not None]
-    mistakes = _missing(keys, cfg)
+    mistakes = _find_column_mistakes(keys, cfg)
     if present and not any(isinstance(text, str) for text in present):
-        found = type(present[0]).__name__
-        mistakes.append(f"key {cfg.text_column!r} holds {found}; it must hold text")
-    if not splittable(file.path):
-        return _Look([_unit(file, 0, 0, 4 * file.size)], mistakes=mistakes)
+        type_name = type(present[0]).__name__
+        mistakes.append(f"key {cfg.text_column!r} is {type_name}; it must be text")
+    if not is_splittable(file.path):
+        return _FileCheck([_make_unit(file, 0, 0, 4 * file.size)], mistakes=mistakes)
     starts = range(0, file.size, UNIT_BYTES)
     ends = [*starts[1:], file.size]
-    units = [_unit(file, a, b, b - a) for a, b in zip(starts, ends, strict=True)]
-    return _Look(units, mistakes=mistakes)
+    units = [_make_unit(file, a, b, b - a) for a, b in zip(starts, ends, strict=True)]
+    return _FileCheck(units, mistakes=mistakes)
 
 
-def _look_parquet(file: InputFile, cfg: IngestConfig) -> _Look:
+def _check_parquet(file: InputFile, cfg: IngestConfig) -> _FileCheck:
     import pyarrow.parquet as pq
 
     with open_filesystem(file.root).open_input_file(file.path) as stream:
@@ -151,36 +157,41 @@ def _look_parquet(file: InputFile, cfg: IngestConfig) -> _Look:
         stream.seek(max(0, file.size - 4))
         tail = stream.read(4)
         if head != b"PAR1":
-            raise Damaged("foreign_file", "does not start with PAR1, as Parquet does")
+            raise DamagedFileError("foreign_file", "does not start with PAR1, as Parquet does")
         if tail != b"PAR1" or file.size < 12:
-            raise Damaged("truncated_file", "does not end with PAR1, as Parquet does")
+            raise DamagedFileError("truncated_file", "does not end with PAR1, as Parquet does")
         stream.seek(0)
-        opened = pq.ParquetFile(stream)
-        schema, footer = opened.schema_arrow, opened.metadata
+        parquet = pq.ParquetFile(stream)
+        schema, footer = parquet.schema_arrow, parquet.metadata
         groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
         sizes = [(group.total_byte_size, group.num_rows) for group in groups]
-    mistakes = _missing(schema.names, cfg)
+    mistakes = _find_column_mistakes(schema.names, cfg)
     if cfg.text_column in schema.names:
-        found = schema.field(schema.names.index(cfg.text_column)).type
-        if not is_text(found):
-            mistakes.append(f"column {cfg.text_column!r} is {found}; it must be text")
-    return _Look(_row_groups(file, sizes), mistakes=mistakes)
+        type_ = schema.field(schema.names.index(cfg.text_column)).type
+        if not is_text_type(type_):
+            mistakes.append(f"column {cfg.text_column!r} is {type_}; it must be text")
+    return _FileCheck(_split_row_groups(file, sizes), mistakes=mistakes)
 
 
-def _row_groups(file: InputFile, sizes: Sequence[tuple[int, int]]) -> list[Unit]:
-    """Ranges of row groups of about UNIT_BYTES; sizes are (bytes, rows) of each group."""
+def _split_row_groups(file: InputFile, sizes: Sequence[tuple[int, int]]) -> list[Unit]:
+    """Split a file into ranges of row groups of about UNIT_BYTES.
+
+    Args:
+        file: a Parquet file.
+        sizes: (bytes, rows) of each row group.
+    """
     units, start = [], 0
     for stop in range(1, len(sizes) + 1):
         n_bytes = sum(size for size, _ in sizes[start:stop])
         if n_bytes >= UNIT_BYTES or stop == len(sizes):
             n_rows = sum(rows for _, rows in sizes[start:stop])
-            units.append(_unit(file, start, stop, n_bytes, n_rows))
+            units.append(_make_unit(file, start, stop, n_bytes, n_rows))
             start = stop
     return units
 
 
-def is_text(type_: Any) -> bool:
-    """Whether an Arrow type holds text or bytes, plain or as a dictionary."""
+def is_text_type(type_: Any) -> bool:
+    """Return whether an Arrow type is text or bytes, plain or dictionary-encoded."""
     import pyarrow as pa
 
     if pa.types.is_dictionary(type_):
@@ -189,19 +200,19 @@ def is_text(type_: Any) -> bool:
     return type_ in (*kinds, pa.string_view(), pa.binary_view())
 
 
-def _missing(columns: Sequence[str], cfg: IngestConfig) -> list[str]:
-    """A clause for each configured column that is not there exactly once."""
+def _find_column_mistakes(columns: Sequence[str], cfg: IngestConfig) -> list[str]:
+    """Describe each configured column that does not occur exactly once."""
     mistakes = []
     for name in dict.fromkeys((cfg.text_column, cfg.source_column, *cfg.metadata_columns)):
         n = columns.count(name)  # type: ignore[arg-type]  # a source_column of None is skipped
         if name is None or n == 1:
             continue
         if n > 1:
-            mistakes.append(f"column {name!r} is there {n} times")
+            mistakes.append(f"column {name!r} occurs {n} times")
             continue
-        near = difflib.get_close_matches(name, columns[:COLUMNS_LISTED], n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        there = ", ".join(map(str, columns[:COLUMNS_LISTED])) or "none"
-        more = f", ... ({len(columns)} in all)" if len(columns) > COLUMNS_LISTED else ""
-        mistakes.append(f"no column {name!r} among {there}{more}{hint}")
+        matches = difflib.get_close_matches(name, columns[:MAX_LISTED_COLUMNS], n=1)
+        hint = f"; did you mean {matches[0]!r}?" if matches else ""
+        present = ", ".join(map(str, columns[:MAX_LISTED_COLUMNS])) or "none"
+        more = f", ... ({len(columns)} in all)" if len(columns) > MAX_LISTED_COLUMNS else ""
+        mistakes.append(f"no column {name!r} among {present}{more}{hint}")
     return mistakes

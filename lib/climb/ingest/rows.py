@@ -1,7 +1,7 @@
-"""Units -> rows of accepted and rejected text, with ids that are hashes of the content.
+"""Convert units to rows of accepted and rejected text, with ids that are hashes of the content.
 
-`doc_id` is the SHA-256 of source, NUL and text, cut to 32 hexadecimal digits. `digest` of an
-accepted row is the same with an empty source: equal digests are equal texts.
+`doc_id` is the SHA-256 of source, NUL and text, cut to 32 hexadecimal digits. The `digest` of an
+accepted row is the same hash with an empty source, so equal digests mean equal texts.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from climb.config.sections import IngestConfig
 from climb.ingest import Unit
-from climb.ingest.clean import Rejection, check_lengths, clean_cells
+from climb.ingest.clean import Rejection, clean_cells, reject_by_length
 from climb.ingest.read import RawRows, read_units
 
 COLUMNS = (
@@ -22,58 +22,62 @@ COLUMNS = (
     "doc_id STRING, source STRING, n_bytes BIGINT, repairs ARRAY<STRING>, metadata STRING, "
     "text STRING"
 )
-"""Spark DDL of what read_bundles yields. `reason` is null where the row is accepted; otherwise
-everything from doc_id on is null or empty. row_id says where a row was read, and nothing else."""
+"""Spark DDL of the rows that read_bundles yields. `reason` is null for an accepted row. For a
+rejected row, all columns from doc_id on are null or empty. row_id identifies a row in one run."""
 
-DIGITS = 32
-"""Hexadecimal digits of an id: 128 bits, so that a clash among 10^15 documents stays unlikely."""
+ID_DIGITS = 32
+"""Hexadecimal digits of an id: 128 bits, so a collision among 10^15 documents is unlikely."""
 
 ROWS_PER_BUNDLE = 1 << 40
 
 
-def bundle_json(units: Sequence[Unit]) -> str:
-    """Units as text, to travel to a task."""
+def encode_bundle(units: Sequence[Unit]) -> str:
+    """Encode units as JSON for a task."""
     return json.dumps([dataclasses.astuple(unit) for unit in units])
 
 
 def read_bundles(batches: Iterator[Any], cfg: IngestConfig) -> Iterator[Any]:
-    """Read bundles of units: the body of the Spark task, and testable without Spark.
+    """Read bundles of units. This is the body of the Spark task, testable without Spark.
 
     Args:
-        batches: Arrow record batches (bundle BIGINT, units STRING as of bundle_json).
+        batches: Arrow record batches (bundle BIGINT, units STRING from encode_bundle).
         cfg: section ingest.
 
     Yields:
-        Arrow record batches of COLUMNS, one row for each row of the files.
+        Arrow record batches of COLUMNS, one row per row of the files.
     """
     for batch in batches:
         for bundle, text in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             row_id = bundle * ROWS_PER_BUNDLE
             units = [Unit(*values) for values in json.loads(text)]
             for rows in read_units(units, cfg):
-                yield to_batch(rows, row_id, cfg)
+                yield build_batch(rows, row_id, cfg)
                 row_id += len(rows.files)
 
 
-def to_batch(rows: RawRows, first_id: int, cfg: IngestConfig) -> Any:
-    """Clean a batch of raw rows, judge every one, and give it its ids."""
+def build_batch(rows: RawRows, first_id: int, cfg: IngestConfig) -> Any:
+    """Clean N raw rows, accept or reject each, and compute its ids; row_id starts at `first_id`.
+
+    Returns:
+        An Arrow record batch of COLUMNS with N rows.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
     rejections = dict(rows.rejections)
-    short_enough = _drop_long_cells(rows, rejections, cfg.max_chars)
-    cleaned = clean_cells(short_enough, cfg.max_invalid_share)
-    check_lengths(cleaned, cfg.min_chars, cfg.max_chars)
+    cells = _drop_long_cells(rows, rejections, cfg.max_chars)
+    cleaned = clean_cells(cells, cfg.max_invalid_share)
+    reject_by_length(cleaned, cfg.min_chars, cfg.max_chars)
     rejections |= cleaned.rejections
     for row in pc.indices_nonzero(pc.is_null(rows.cells)).to_pylist():
         rejections.setdefault(row, Rejection("missing_text", f"null in {cfg.text_column!r}"))
     n = len(rows.files)
     accepted = pa.array([row not in rejections for row in range(n)], pa.bool_())
     texts = pc.if_else(accepted, cleaned.texts, pa.scalar(None, pa.large_string()))
-    digests, doc_ids = _ids(texts, rows.sources)
+    digests, doc_ids = _compute_ids(texts, rows.sources)
     for row, rejection in rejections.items():
         cell = rows.cells[row].as_py() or b""
-        digests[row] = (rejection.digest or hashlib.sha256(cell).hexdigest())[:DIGITS]
+        digests[row] = (rejection.digest or hashlib.sha256(cell).hexdigest())[:ID_DIGITS]
         rows.sources[row], rows.metadata[row], cleaned.repairs[row] = "", "{}", []
     verdicts = [rejections.get(row) for row in range(n)]
     columns = {
@@ -82,7 +86,7 @@ def to_batch(rows: RawRows, first_id: int, cfg: IngestConfig) -> Any:
         "reason": pa.array([v.reason if v else None for v in verdicts], pa.string()),
         "detail": pa.array([v.detail if v else None for v in verdicts], pa.string()),
         "n_rows": pa.array([v.n_rows if v else 1 for v in verdicts], pa.int64()),
-        "file": pa.array([_printable(file) for file in rows.files], pa.string()),
+        "file": pa.array([_make_printable(file) for file in rows.files], pa.string()),
         "doc_id": pa.array(doc_ids, pa.string()),
         "source": pa.array(rows.sources, pa.string()),
         "n_bytes": pc.binary_length(texts).cast(pa.int64()),
@@ -94,7 +98,7 @@ def to_batch(rows: RawRows, first_id: int, cfg: IngestConfig) -> Any:
 
 
 def _drop_long_cells(rows: RawRows, rejections: dict[int, Rejection], max_chars: int) -> Any:
-    """Step 1 of the rule of clean.py: cells beyond four bytes a character are not looked at."""
+    """Replace cells of more than 4 bytes per character by null, and reject them (clean.py, 1)."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -105,8 +109,8 @@ def _drop_long_cells(rows: RawRows, rejections: dict[int, Rejection], max_chars:
     return pc.if_else(long, pa.scalar(None, pa.large_binary()), rows.cells)
 
 
-def _ids(texts: Any, sources: Sequence[str]) -> tuple[list[str | None], list[str | None]]:
-    """Digest and doc_id of every text that is there; the bytes are hashed where they lie."""
+def _compute_ids(texts: Any, sources: Sequence[str]) -> tuple[list[str | None], list[str | None]]:
+    """Compute digest and doc_id of every text that is not null, without copying the bytes."""
     import numpy as np
 
     _, offsets, data = texts.buffers()
@@ -114,24 +118,24 @@ def _ids(texts: Any, sources: Sequence[str]) -> tuple[list[str | None], list[str
     content = memoryview(data) if data is not None else memoryview(b"")
     digests: list[str | None] = []
     doc_ids: list[str | None] = []
-    for row, here in enumerate(texts.is_valid().to_pylist()):
-        if not here:
+    for row, valid in enumerate(texts.is_valid().to_pylist()):
+        if not valid:
             digests.append(None)
             doc_ids.append(None)
             continue
         text = content[offsets_N[row] : offsets_N[row + 1]]
-        digests.append(content_id("", text))
-        doc_ids.append(content_id(sources[row], text) if sources[row] else digests[-1])
+        digests.append(hash_content("", text))
+        doc_ids.append(hash_content(sources[row], text) if sources[row] else digests[-1])
     return digests, doc_ids
 
 
-def content_id(source: str, text: bytes | memoryview) -> str:
-    """SHA-256 of source, NUL and text, cut to DIGITS."""
-    total = hashlib.sha256(source.encode() + b"\0")
-    total.update(text)
-    return total.hexdigest()[:DIGITS]
+def hash_content(source: str, text: bytes | memoryview) -> str:
+    """Hash source, NUL and text with SHA-256, cut to ID_DIGITS hexadecimal digits."""
+    digest = hashlib.sha256(source.encode() + b"\0")
+    digest.update(text)
+    return digest.hexdigest()[:ID_DIGITS]
 
 
-def _printable(name: str) -> str:
-    """A file name whose bytes are no UTF-8, as a table can hold it."""
+def _make_printable(name: str) -> str:
+    """Replace the bytes of a file name that are not valid UTF-8 by U+FFFD."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

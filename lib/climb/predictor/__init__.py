@@ -1,9 +1,12 @@
-"""Weights -> one metric with a spread, learned from trials."""
+"""Predictors: regression from mixture weights to one metric with a standard deviation.
+
+Axes: T trials, K domains, M mixtures, F features.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,28 +14,36 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 Predict = Callable[[Array], tuple[Array, Array]]
-"""weights_MK -> (mean_M, std_M): the expected metric; std leaves seed noise out."""
+"""weights_MK -> (mean_M, std_M) of the expected metric; the std excludes observation noise."""
 
-Extra = Callable[[Array], Array]
-"""weights_MK -> features_MF, finite: what something cheaper than a trial says of each mixture."""
+ExtraFeatures = Callable[[Array], Array]
+"""weights_MK -> features_MF, finite: cheap estimates of each mixture, such as a smaller proxy's."""
 
 
 @runtime_checkable
 class JointPredict(Protocol):
-    """A Predict that knows more; what takes it uses that, and does without it elsewhere."""
+    """A Predict with covariances; the search uses them where a predictor provides them."""
 
     @property
     def noise(self) -> float:
-        """Standard deviation of one trial's own noise, as the fit infers it."""
+        """Standard deviation of one trial's observation noise, inferred by the fit."""
 
     def __call__(self, weights_MK: Array) -> tuple[Array, Array]:
-        """Mean and standard deviation, as every Predict."""
+        """Predict mean and standard deviation, shapes (M,), as every Predict."""
 
     def mean(self, weights_MK: Array) -> Array:
-        """The mean alone, which costs less."""
+        """Predict the mean alone, shape (M,), at lower cost."""
 
     def joint(self, weights_MK: Array) -> tuple[Array, Array]:
-        """Mean (M,) and covariance (M, M): errors at mixtures that are alike go together."""
+        """Predict mean (M,) and covariance (M, M) of the errors."""
+
+
+@runtime_checkable
+class ExportablePredict(Protocol):
+    """A Predict whose parameters can be written down, so that another program can evaluate it."""
+
+    def export(self) -> dict[str, Any]:
+        """Return the parameters as JSON values; `kind` names the formula."""
 
 
 @runtime_checkable
@@ -40,26 +51,30 @@ class Predictor(Protocol):
     """A regression recipe."""
 
     def fit(
-        self, weights_TK: Array, values_T: Array, noise_T: Array, extra: Extra | None = None
+        self, weights_TK: Array, values_T: Array, noise_T: Array, extra: ExtraFeatures | None = None
     ) -> Predict:
-        """Fit one metric of T trials; noise_T is each value's standard deviation over seeds.
+        """Fit one metric of T trials. The order of the trials must not change the result.
 
-        Where nothing is known of the noise, noise_T is 0 and the predictor judges it by itself.
-        The fit is a function of the set of trials: their order changes nothing.
+        The parameter `extra` is optional for a predictor; without it, the predictor cannot use
+        extra features.
 
-        `extra` gives further features of each mixture, in any unit; the Predict takes weights
-        alone and asks `extra` by itself. A predictor without that parameter can be used wherever
-        nothing extra is known.
+        Args:
+            weights_TK: mixtures, shape (T, K), rows summing to 1.
+            values_T: the metric, shape (T,).
+            noise_T: standard deviation of each value over seeds, shape (T,); 0 if unknown: the
+                predictor then infers the noise.
+            extra: further features of each mixture, in any unit. The Predict takes weights alone
+                and calls `extra` itself.
         """
 
 
-def in_canonical_order(
+def sort_fit_inputs(
     weights_TK: Array, values_T: Array, noise_T: Array
 ) -> tuple[NDArray[np.int64], tuple[Array, Array, Array]]:
-    """Sort trials by value, noise and weights, so that a fit cannot depend on how they arrived.
+    """Sort trials by value, noise and weights, so that a fit cannot depend on their order.
 
     Returns:
-        The rows in sorted order, and the trials so sorted.
+        The indices that sort the trials, and the sorted trials.
     """
-    order = np.lexsort((*weights_TK.T[::-1], noise_T, values_T))
-    return order, (weights_TK[order], values_T[order], noise_T[order])
+    order_T = np.lexsort((*weights_TK.T[::-1], noise_T, values_T))
+    return order_T, (weights_TK[order_T], values_T[order_T], noise_T[order_T])

@@ -13,73 +13,75 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from climb.errors import ComponentError
-from climb.predictor import Array, Extra, Predict
-from climb.predictor.sample import EPSILON, InUnits, Points, Sample, Scaling
+from climb.predictor import Array, ExtraFeatures, Predict
+from climb.predictor.sample import EPSILON, Sample, ScaledFeatures, Scaling, UnscaledPredict
 
 if TYPE_CHECKING:
     from botorch.models import SingleTaskGP
     from torch import Tensor
 
-_BLOCK = 1024
-"""Mixtures asked at once: a posterior holds their whole covariance."""
+_BATCH_SIZE = 1024
+"""Mixtures of one posterior, which holds their whole covariance matrix."""
 
-_LEAST_NOISE = 1e-6
-"""Known variance of a value at least, in squared spreads: repeated mixtures stay invertible."""
+_MIN_NOISE_VAR = 1e-6
+"""Lower bound of a noise variance that is passed to the model, as a share of the values' variance:
+the covariance of replicates stays invertible."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BoTorchPredictor:
-    """`SingleTaskGP` with its own priors, on log(weight + 0.001) scaled to the unit cube.
+    """`SingleTaskGP` with its default priors, on log(weight + 0.001) scaled to the unit cube.
 
-    The noise is taken as given where every trial's is known, and inferred otherwise. Extra
-    features are further dimensions.
+    The noise is fixed if it is known for every trial, and inferred otherwise. Extra features are
+    further dimensions.
 
     Source:
         BoTorch (Balandat et al., arXiv 1910.06403); priors: Hvarfner et al., arXiv 2402.02229.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("botorch",)
-    """Packages that it imports when it is used."""
+    """Packages that `fit` imports."""
 
     max_steps: int = 200
-    """L-BFGS steps."""
+    """Maximum L-BFGS steps."""
 
     seed: int = 0
-    """Of the points from which a fit that failed is tried again."""
+    """Seed of the starting points with which BoTorch retries a failed fit."""
 
     def fit(
-        self, weights_TK: Array, values_T: Array, noise_T: Array, extra: Extra | None = None
+        self, weights_TK: Array, values_T: Array, noise_T: Array, extra: ExtraFeatures | None = None
     ) -> Predict:
         """Fit on T trials; see `climb.predictor.Predictor`.
 
         Raises:
-            ComponentError: BoTorch found no parameters.
+            ComponentError: BoTorch could not fit the parameters.
         """
         from botorch.exceptions import ModelFittingError
 
-        sample = Sample.of(weights_TK, values_T, noise_T, extra)
-        columns_TF = sample.columns(_logs)
-        points = Points(_logs, extra, Scaling.to_unit(columns_TF))
-        with _alone(self.seed, gradients=True):
+        sample = Sample.from_trials(weights_TK, values_T, noise_T, extra)
+        features_TF = sample.compute_features(_log_weights)
+        features = ScaledFeatures(_log_weights, extra, Scaling.fit_min_max(features_TF))
+        with _isolate_torch(self.seed, gradients=True):
             try:
-                model = self._fitted(points.scaling(columns_TF), sample)
+                model = self._fit_model(features.scaling(features_TF), sample)
             except ModelFittingError as error:
                 raise ComponentError(
-                    f"BoTorch found no parameters for {len(values_T)} trials ({error}); "
-                    f"climb.predictor.gp:GPPredictor is a process with another optimiser"
+                    f"BoTorch could not fit a Gaussian process to {len(values_T)} trials "
+                    f"({error}); set search.predictor.use=climb.predictor.gp:GPPredictor, which "
+                    "has another optimizer"
                 ) from error
-        return InUnits(_Process(model), points, sample.centre, sample.scale)
+        return UnscaledPredict(_BoTorchModel(model), features, sample.center, sample.scale)
 
-    def _fitted(self, points_TF: Array, sample: Sample) -> SingleTaskGP:
+    def _fit_model(self, scaled_TF: Array, sample: Sample) -> SingleTaskGP:
         from botorch.fit import fit_gpytorch_mll
         from botorch.models import SingleTaskGP
         from gpytorch.mlls import ExactMarginalLogLikelihood
 
-        known_T = np.maximum(sample.known_T, _LEAST_NOISE)
+        noise_var_T = np.maximum(sample.noise_var_T, _MIN_NOISE_VAR)
         model = SingleTaskGP(
-            _tensor(points_TF),
-            _tensor(sample.values_T[:, None]),
-            _tensor(known_T[:, None]) if (sample.known_T > 0.0).all() else None,
+            _to_tensor(scaled_TF),
+            _to_tensor(sample.values_T[:, None]),
+            _to_tensor(noise_var_T[:, None]) if (sample.noise_var_T > 0.0).all() else None,
             outcome_transform=None,
         )
         likelihood = ExactMarginalLogLikelihood(model.likelihood, model)
@@ -90,8 +92,8 @@ class BoTorchPredictor:
 
 
 @dataclass(frozen=True, eq=False)
-class _Process:
-    """A fitted BoTorch model; see `climb.predictor.sample.Fitted`."""
+class _BoTorchModel:
+    """A fitted BoTorch model; see `climb.predictor.sample.ScaledModel`."""
 
     model: SingleTaskGP
 
@@ -99,45 +101,46 @@ class _Process:
     def noise(self) -> float:
         return float(self.model.likelihood.noise.detach().max().sqrt())
 
-    def at(self, points_MF: Array) -> tuple[Array, Array]:
-        with _alone():
-            answers = [self.model.posterior(block) for block in _blocks(points_MF)]
-            mean_M = np.concatenate([a.mean[:, 0].numpy() for a in answers])
-            var_M = np.concatenate([a.variance[:, 0].numpy() for a in answers])
+    def predict(self, features_MF: Array) -> tuple[Array, Array]:
+        with _isolate_torch():
+            posteriors = [self.model.posterior(batch) for batch in _split_batches(features_MF)]
+            mean_M = np.concatenate([p.mean[:, 0].numpy() for p in posteriors])
+            var_M = np.concatenate([p.variance[:, 0].numpy() for p in posteriors])
         return mean_M, np.sqrt(var_M)
 
-    def mean_at(self, points_MF: Array) -> Array:
+    def predict_mean(self, features_MF: Array) -> Array:
         from gpytorch.settings import skip_posterior_variances
 
-        with _alone(), skip_posterior_variances():
-            return np.concatenate([self.model(b).mean.numpy() for b in _blocks(points_MF)])
+        with _isolate_torch(), skip_posterior_variances():
+            batches = _split_batches(features_MF)
+            return np.concatenate([self.model(batch).mean.numpy() for batch in batches])
 
-    def joint_at(self, points_MF: Array) -> tuple[Array, Array]:
-        with _alone():
-            answer = self.model.posterior(_tensor(points_MF))
-            covariance_MM = answer.distribution.covariance_matrix.numpy()
-            return answer.mean[:, 0].numpy(), (covariance_MM + covariance_MM.T) / 2.0
+    def predict_joint(self, features_MF: Array) -> tuple[Array, Array]:
+        with _isolate_torch():
+            posterior = self.model.posterior(_to_tensor(features_MF))
+            covariance_MM = posterior.distribution.covariance_matrix.numpy()
+            return posterior.mean[:, 0].numpy(), (covariance_MM + covariance_MM.T) / 2.0
 
 
-def _logs(weights_MK: Array) -> Array:
+def _log_weights(weights_MK: Array) -> Array:
     return np.asarray(np.log(weights_MK + EPSILON))
 
 
-def _tensor(values: Array) -> Tensor:
-    """A copy: torch aligns its own memory, on which the last bits of a product can depend."""
+def _to_tensor(values: Array) -> Tensor:
+    """Copy to memory that torch aligns: the last bits of a product can depend on alignment."""
     import torch
 
     return torch.tensor(values, dtype=torch.float64)
 
 
-def _blocks(points_MF: Array) -> list[Tensor]:
-    starts = range(0, max(len(points_MF), 1), _BLOCK)
-    return [_tensor(points_MF[start : start + _BLOCK]) for start in starts]
+def _split_batches(features_MF: Array) -> list[Tensor]:
+    starts = range(0, max(len(features_MF), 1), _BATCH_SIZE)
+    return [_to_tensor(features_MF[start : start + _BATCH_SIZE]) for start in starts]
 
 
 @contextmanager
-def _alone(seed: int = 0, gradients: bool = False) -> Iterator[None]:
-    """One thread and random numbers of its own; afterwards torch is as it was."""
+def _isolate_torch(seed: int = 0, gradients: bool = False) -> Iterator[None]:
+    """Run torch with one thread and its own random state, and restore its state afterwards."""
     import torch
     from botorch.settings import validate_input_scaling
 

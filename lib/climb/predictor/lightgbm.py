@@ -1,4 +1,4 @@
-"""LightGBM as CLIMB's recipe and RegMix use it, for comparison.
+"""LightGBM with the settings of NVIDIA's recipe, of the CLIMB paper, or of RegMix.
 
 Axes: T trials, K domains, M mixtures, F features.
 """
@@ -10,24 +10,24 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from climb.predictor import Array, Extra, Predict
+from climb.predictor import Array, ExtraFeatures, Predict
 from climb.predictor.sample import Sample
-from climb.predictor.trees import Boosted, Rows, TreesPredict, bootstrap
+from climb.predictor.trees import Booster, Rows, TreesPredict, fit_bootstrap
 
 
 @dataclass(frozen=True, kw_only=True)
 class LightGBMPredictor:
-    """Gradient boosting on raw weights, stopped by the error on trials that are held out.
+    """Gradient boosting on raw weights with early stopping on held-out trials.
 
-    The defaults are NVIDIA's recipe. CLIMB's paper and RegMix are the same with other fields:
+    The defaults are NVIDIA's recipe. CLIMB's paper and RegMix have other fields:
 
         search:
-          predictor:           # the paper: patience of 20 rounds, whatever is held out
+          predictor:           # the paper: patience of 20 rounds, however few trials are held out
             use: climb.predictor.lightgbm:LightGBMPredictor
             patience_within_held: false
 
         search:
-          predictor:           # RegMix: no limit on depth, no penalty, patience of 3
+          predictor:           # RegMix: no maximum depth, no penalty, patience of 3
             use: climb.predictor.lightgbm:LightGBMPredictor
             depth: -1
             leaf_rows: 20
@@ -37,85 +37,91 @@ class LightGBMPredictor:
             patience: 3
             patience_within_held: false
 
-    Values are scaled to spread 1 first, so that the penalties do not depend on a metric's unit.
-    Stopping looks at part of the trials that are given, never at others; RegMix stops on the very
-    runs that it reports on. The spread is what `members` bootstrap fits disagree about; far from
-    every trial it does not grow.
+    Values are scaled to standard deviation 1 first, so the penalties do not depend on a metric's
+    unit. Early stopping uses a part of the trials that `fit` receives; RegMix stops on the runs
+    that it reports on. The standard deviation is that of `members` bootstrap fits; it does not grow
+    far from the trials.
 
     Source:
         NVIDIA: NeMo Curator, tutorials/text/nemotron-climb-data-curation/8_predict.py.
-        CLIMB: arXiv 2504.13161 (depth, rows a leaf, both penalties, patience; the rest is not
+        CLIMB: arXiv 2504.13161 (depth, rows per leaf, both penalties, patience; the rest is not
         published). RegMix: sail-sg/regmix, regression_fitting/regression.ipynb (128 of 1000 runs
-        held out; what it does not set is LightGBM's default).
+        held out; other settings are LightGBM's defaults).
     """
 
     needs: ClassVar[tuple[str, ...]] = ("lightgbm",)
-    """Packages that it imports when it is used."""
+    """Packages that `fit` imports."""
 
     trees: int = 1000
-    """Trees at most."""
+    """Maximum number of trees."""
 
     rate: float = 0.01
+    """Learning rate."""
+
     depth: int = 4
-    """-1 is no limit."""
+    """Maximum depth of a tree; -1: no maximum."""
 
     leaf_rows: int = 5
-    """Trials in a leaf at least."""
+    """Minimum number of trials in a leaf."""
 
     l1: float = 1.0
     l2: float = 1.0
+    """Penalties on the values of leaves."""
+
     held_share: float = 0.1
-    """Share of the trials that decides when to stop; rounded up."""
+    """Share of the trials that is held out for early stopping; rounded up."""
 
     patience: int = 20
-    """Rounds without a better squared or absolute error on held-out trials before it stops."""
+    """Rounds without a better squared or absolute error on held-out trials before a fit stops."""
 
     patience_within_held: bool = True
-    """Whether patience is at most as many rounds as trials are held out."""
+    """Whether the number of held-out trials is an upper bound of the patience."""
 
     members: int = 6
-    """Bootstrap fits behind the spread, held-out trials apart."""
+    """Number of bootstrap fits; all hold out the same trials."""
 
     seed: int = 42
 
     def fit(
-        self, weights_TK: Array, values_T: Array, noise_T: Array, extra: Extra | None = None
+        self, weights_TK: Array, values_T: Array, noise_T: Array, extra: ExtraFeatures | None = None
     ) -> Predict:
-        """Fit on T trials; noisy ones weigh less. See `climb.predictor.Predictor`."""
-        sample = Sample.of(weights_TK, values_T, noise_T, extra)
+        """Fit on T trials; noisy trials get less weight. See `climb.predictor.Predictor`."""
+        sample = Sample.from_trials(weights_TK, values_T, noise_T, extra)
         shuffled_T = np.random.default_rng([self.seed, len(values_T)]).permutation(len(values_T))
-        n_fitted = max(int(len(values_T) * (1.0 - self.held_share)), 1)
-        fitted, held = np.sort(shuffled_T[:n_fitted]), np.sort(shuffled_T[n_fitted:])
-        whole = self._boost(sample, fitted, held, self.seed)
-        members = bootstrap(
-            lambda rows, seed: self._boost(sample, rows, held, seed),
-            fitted,
+        n_training = max(int(len(values_T) * (1.0 - self.held_share)), 1)
+        training, held_out = np.sort(shuffled_T[:n_training]), np.sort(shuffled_T[n_training:])
+        booster = self._fit_booster(sample, training, held_out, self.seed)
+        members = fit_bootstrap(
+            lambda drawn, seed: self._fit_booster(sample, drawn, held_out, seed),
+            training,
             self.members,
             self.seed,
         )
-        return TreesPredict(whole, members, _raw, extra, sample)
+        return TreesPredict(booster, members, _keep_raw, extra, sample)
 
-    def _boost(self, sample: Sample, rows: Rows, held: Rows, seed: int) -> Boosted:
-        """One booster as a function of its columns."""
+    def _fit_booster(self, sample: Sample, rows: Rows, held_out: Rows, seed: int) -> Booster:
         import lightgbm
 
-        columns_TF, trust_T = sample.columns(_raw), sample.trust_T
-        trust_T = trust_T / trust_T.mean()
-        data = lightgbm.Dataset(columns_TF[rows], sample.values_T[rows], weight=trust_T[rows])
-        against = lightgbm.Dataset(
-            columns_TF[held], sample.values_T[held], weight=trust_T[held], reference=data
+        features_TF, weight_T = sample.compute_features(_keep_raw), sample.sample_weight_T
+        weight_T = weight_T / weight_T.mean()
+        data = lightgbm.Dataset(features_TF[rows], sample.values_T[rows], weight=weight_T[rows])
+        validation = lightgbm.Dataset(
+            features_TF[held_out],
+            sample.values_T[held_out],
+            weight=weight_T[held_out],
+            reference=data,
         )
-        patience = min(self.patience, len(held)) if self.patience_within_held else self.patience
+        patience = min(self.patience, len(held_out)) if self.patience_within_held else self.patience
         booster = lightgbm.train(
-            self._parameters(seed),
+            self._make_parameters(seed),
             data,
             num_boost_round=self.trees,
-            valid_sets=[against],
+            valid_sets=[validation],
             callbacks=[lightgbm.early_stopping(patience, verbose=False)],
         )
-        return lambda columns_MF: np.asarray(booster.predict(columns_MF, num_threads=1))
+        return lambda features_MF: np.asarray(booster.predict(features_MF, num_threads=1))
 
-    def _parameters(self, seed: int) -> dict[str, Any]:
+    def _make_parameters(self, seed: int) -> dict[str, Any]:
         return {
             "objective": "regression",
             "boosting": "gbdt",
@@ -133,5 +139,5 @@ class LightGBMPredictor:
         }
 
 
-def _raw(weights_MK: Array) -> Array:
+def _keep_raw(weights_MK: Array) -> Array:
     return weights_MK

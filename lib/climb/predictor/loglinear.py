@@ -1,4 +1,4 @@
-"""The data mixing law: a floor, and an exponential of what each domain's share takes off or adds.
+"""Data mixing law: a floor plus an exponential of a linear function of the weights.
 
     metric = floor + scale * exp(sum_k slope_k * weight_k)
 
@@ -11,24 +11,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from climb.predictor import Array, Extra, JointPredict, Predict
-from climb.predictor.law import Law, fit_law
-from climb.predictor.sample import Sample
+from climb.predictor import Array
+from climb.predictor.parametric_law import LawPredictor, ParametricLaw
 
-_GAPS = (0.3, 3.0)
-"""Starts: the floor lies so far below the least value, in spreads of the values."""
+_FLOOR_GAPS = (0.3, 3.0)
+"""Initial floors: distances below the smallest value, in standard deviations of the values."""
 
-_LARGEST = 30.0
-"""Exponent at which the law is cut off, so that a bad step of a fit stays finite."""
+_MAX_EXPONENT = 30.0
+"""Upper bound of the exponent, so that a bad step of a fit stays finite."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class LogLinearPredictor:
-    """Most probable parameters under wide priors, with a spread from the curvature there.
+class LogLinearPredictor(LawPredictor):
+    """MAP parameters under wide priors, with the standard deviation from the curvature.
 
-    The best of three fits is kept: one starts at the prior's centre, the others at a regression of
-    log(value - floor) on the weights for two floors. As with the power law, the spread is that
-    of the parameters, without the law's misfit. Extra features add a linear term.
+    The best of three fits is kept: one starts at the prior's mean, the others at a regression of
+    log(value - floor) on the weights for two floors. The standard deviation is that of the
+    parameters and excludes the misfit of the law. Extra features add a linear term.
 
     Source:
         Data Mixing Laws (Ye et al., arXiv 2403.16952), eq. 1 for one validation domain: c, k and t
@@ -36,49 +35,36 @@ class LogLinearPredictor:
         (DECISIONS.md).
     """
 
-    slope_spread: float = 15.0
-    """Spread of a domain's slope around 0; wider ones explode far from few trials."""
+    slope_std: float = 15.0
+    """Prior standard deviation of a domain's slope; with wider ones, fits to few trials diverge."""
 
     max_steps: int = 40
-    """Evaluations of one fit at most."""
+    """Maximum function evaluations of one fit."""
 
-    def fit(
-        self, weights_TK: Array, values_T: Array, noise_T: Array, extra: Extra | None = None
-    ) -> Predict:
-        """Fit on T trials; see `climb.predictor.Predictor`."""
-        return self.fit_held_out(weights_TK, values_T, noise_T, extra)[0]
+    def build_law(self, n_domains: int) -> ParametricLaw:
+        """Return the law with its priors; see `log_linear_law` for the parameters."""
+        mean_P = np.append(np.zeros(n_domains), [-2.0, np.log(2.0)])
+        std_P = np.append(np.full(n_domains, self.slope_std), [2.0, 1.5])
 
-    def fit_held_out(
-        self, weights_TK: Array, values_T: Array, noise_T: Array, extra: Extra | None = None
-    ) -> tuple[JointPredict, Array]:
-        """Fit, and say what each trial is predicted to be without itself (T,), to first order."""
-        sample = Sample.of(weights_TK, values_T, noise_T, extra)
-        return fit_law(self._law(weights_TK.shape[1]), sample, extra)
+        def make_starts(weights_TK: Array, values_T: Array) -> list[Array]:
+            return [mean_P, *(_regress_logs(weights_TK, values_T, gap) for gap in _FLOOR_GAPS)]
 
-    def _law(self, n_domains: int) -> Law:
-        """Parameters: slopes (K), floor, log scale."""
-        centre_P = np.append(np.zeros(n_domains), [-2.0, np.log(2.0)])
-        width_P = np.append(np.full(n_domains, self.slope_spread), [2.0, 1.5])
-
-        def starts(weights_TK: Array, values_T: Array) -> list[Array]:
-            return [centre_P, *(_start(weights_TK, values_T, gap) for gap in _GAPS)]
-
-        return Law(log_linear_law, centre_P, width_P, starts, self.max_steps)
+        return ParametricLaw(log_linear_law, mean_P, std_P, make_starts, self.max_steps)
 
 
 def log_linear_law(parameters_P: Array, weights_MK: Array) -> tuple[Array, Array]:
-    """The law at each mixture (M,), and its slope by each parameter (M, P).
+    """Evaluate the law at each mixture (M,), and its derivatives by the parameters (M, P).
 
     Parameters: slopes (K), floor, log scale.
     """
     slopes_K, floor, log_scale = parameters_P[:-2], parameters_P[-2], parameters_P[-1]
-    part_M1 = np.exp(np.minimum(log_scale + weights_MK @ slopes_K, _LARGEST))[:, None]
-    slopes_MP = np.hstack([part_M1 * weights_MK, np.ones_like(part_M1), part_M1])
-    return floor + part_M1[:, 0], slopes_MP
+    exp_M1 = np.exp(np.minimum(log_scale + weights_MK @ slopes_K, _MAX_EXPONENT))[:, None]
+    derivatives_MP = np.hstack([exp_M1 * weights_MK, np.ones_like(exp_M1), exp_M1])
+    return floor + exp_M1[:, 0], derivatives_MP
 
 
-def _start(weights_TK: Array, values_T: Array, gap: float) -> Array:
-    """Parameters where the floor is known: the logarithm of what is above it is linear."""
+def _regress_logs(weights_TK: Array, values_T: Array, gap: float) -> Array:
+    """Fit the parameters for a fixed floor, above which the logarithm is linear."""
     floor = float(values_T.min()) - gap
     logs_T = np.log(values_T - floor)
     ridge_KK = weights_TK.T @ weights_TK + 0.1 * np.eye(weights_TK.shape[1])

@@ -1,8 +1,8 @@
-"""A power law of effective data: the more a domain weighs, the less each further token gives.
+"""Power law of effective data: further tokens of a domain help less, the more weight it has.
 
-    metric = floor + scale * (base + sum_k gift_k * weight_k ^ bend) ^ -fall
+    metric = floor + scale * (base + sum_k coefficient_k * weight_k ^ exponent) ^ -decay
 
-Axes: T trials, K domains, M mixtures, P parameters.
+Axes: K domains, M mixtures, P parameters.
 """
 
 from __future__ import annotations
@@ -11,79 +11,65 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from climb.predictor import Array, Extra, JointPredict, Predict
-from climb.predictor.law import Law, fit_law
-from climb.predictor.sample import Sample
+from climb.predictor import Array
+from climb.predictor.parametric_law import LawPredictor, ParametricLaw
 
 
 @dataclass(frozen=True, kw_only=True)
-class PowerLawPredictor:
-    """Most probable parameters under wide priors, with a spread from the curvature there.
+class PowerLawPredictor(LawPredictor):
+    """MAP parameters under wide priors, with the standard deviation from the curvature.
 
-    The spread is that of the parameters: where the law does not hold, its misfit is not in it. A
-    search calibrates spreads on held-out trials, which shows it. Extra features add a linear term.
+    The standard deviation is that of the parameters and excludes the misfit of the law. A search
+    calibrates it on held-out trials, which includes the misfit. Extra features add a linear term.
 
     Source:
         The form follows scaling laws of mixed data (Data Mixing Laws, arXiv 2403.16952, has an
-        exponential of the weights instead); form, priors and `bend` were chosen on RegMix's
+        exponential of the weights instead). Form, priors and `exponent` were chosen on RegMix's
         published training runs (DECISIONS.md).
     """
 
-    bend: float = 0.5
-    """Centre of the prior on the exponent of a domain's weight."""
+    exponent: float = 0.5
+    """Centre of the prior on the exponent of the weights."""
 
-    bend_spread: float = 0.1
-    """Spread of the logarithm of that exponent."""
+    exponent_std: float = 0.1
+    """Prior standard deviation of the log exponent."""
 
-    gift_spread: float = 1.5
-    """Spread of the logarithm of what a domain gives."""
+    coefficient_std: float = 1.5
+    """Prior standard deviation of a domain's log coefficient."""
 
     max_steps: int = 40
-    """Evaluations of one fit at most."""
+    """Maximum function evaluations of one fit."""
 
-    def fit(
-        self, weights_TK: Array, values_T: Array, noise_T: Array, extra: Extra | None = None
-    ) -> Predict:
-        """Fit on T trials; see `climb.predictor.Predictor`."""
-        return self.fit_held_out(weights_TK, values_T, noise_T, extra)[0]
-
-    def fit_held_out(
-        self, weights_TK: Array, values_T: Array, noise_T: Array, extra: Extra | None = None
-    ) -> tuple[JointPredict, Array]:
-        """Fit, and say what each trial is predicted to be without itself (T,), to first order."""
-        sample = Sample.of(weights_TK, values_T, noise_T, extra)
-        return fit_law(self._law(weights_TK.shape[1]), sample, extra)
-
-    def _law(self, n_domains: int) -> Law:
-        """Parameters: log gifts (K), log base, floor, log scale, log fall, log bend."""
-        gifts_K = np.ones(n_domains)
-        centre_P = np.append(-2.0 * gifts_K, [-3.0, -2.0, 0.0, np.log(0.3), np.log(self.bend)])
-        width_P = np.append(self.gift_spread * gifts_K, [2.0, 2.0, 2.0, 0.7, self.bend_spread])
-        return Law(power_law, centre_P, width_P, lambda *_: [centre_P], self.max_steps)
+    def build_law(self, n_domains: int) -> ParametricLaw:
+        """Return the law with its priors; see `power_law` for the parameters."""
+        ones_K = np.ones(n_domains)
+        mean_P = np.append(-2.0 * ones_K, [-3.0, -2.0, 0.0, np.log(0.3), np.log(self.exponent)])
+        std_P = np.append(self.coefficient_std * ones_K, [2.0, 2.0, 2.0, 0.7, self.exponent_std])
+        return ParametricLaw(power_law, mean_P, std_P, lambda *_: [mean_P], self.max_steps)
 
 
 def power_law(parameters_P: Array, weights_MK: Array) -> tuple[Array, Array]:
-    """The law at each mixture (M,), and its slope by each parameter (M, P).
+    """Evaluate the law at each mixture (M,), and its derivatives by the parameters (M, P).
 
-    Parameters: log gifts (K), log base, floor, log scale, log fall, log bend.
+    Parameters: log coefficients (K), log base, floor, log scale, log decay, log exponent.
     """
     n_domains = weights_MK.shape[1]
     floor, log_scale = parameters_P[n_domains + 1], parameters_P[n_domains + 2]
-    fall, bend = np.exp(parameters_P[n_domains + 3]), np.exp(parameters_P[n_domains + 4])
+    decay, exponent = np.exp(parameters_P[n_domains + 3]), np.exp(parameters_P[n_domains + 4])
     logs_MK = np.log(np.maximum(weights_MK, 1e-12))
-    given_MK = np.exp(parameters_P[:n_domains] + bend * logs_MK) * (weights_MK > 0.0)
+    terms_MK = np.exp(parameters_P[:n_domains] + exponent * logs_MK) * (weights_MK > 0.0)
     base = np.exp(parameters_P[n_domains])
-    data_M = given_MK.sum(axis=1) + base
-    part_M = np.exp(log_scale - fall * np.log(data_M))
-    by_data_M1 = (-fall * part_M / data_M)[:, None]
-    slopes_MP = np.hstack(
+    data_M = terms_MK.sum(axis=1) + base
+    loss_M = np.exp(log_scale - decay * np.log(data_M))
+    by_data_M1 = (-decay * loss_M / data_M)[:, None]
+    derivatives_MP = np.hstack(
         [
-            by_data_M1 * given_MK,
+            by_data_M1 * terms_MK,
             by_data_M1 * base,
             np.ones((len(data_M), 1)),
-            part_M[:, None],
-            (-fall * np.log(data_M) * part_M)[:, None],
-            by_data_M1 * bend * (given_MK * logs_MK).sum(axis=1, keepdims=True),
+            loss_M[:, None],
+            (-decay * np.log(data_M) * loss_M)[:, None],
+            by_data_M1 * exponent * (terms_MK * logs_MK).sum(axis=1, keepdims=True),
         ]
     )
-    return floor + part_M, slopes_MP
+    return floor + loss_M, derivatives_MP

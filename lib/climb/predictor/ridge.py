@@ -11,8 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from climb.predictor import Array, Extra, Predict
-from climb.predictor.sample import InUnits, Points, Sample, Scaling, raw_and_log
+from climb.predictor import Array, ExtraFeatures, Predict
+from climb.predictor.sample import (
+    Sample,
+    ScaledFeatures,
+    Scaling,
+    UnscaledPredict,
+    concat_raw_and_log,
+)
 
 if TYPE_CHECKING:
     from sklearn.linear_model import RidgeCV
@@ -20,71 +26,75 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RidgePredictor:
-    """Linear in two columns a domain and the extra features; least leave-one-out error.
+    """Linear in weights, log weights and extra features; penalty by leave-one-out error.
 
-    The spread is that of the coefficients, the penalty taken as their prior: where the metric is
-    not linear in these columns, the misfit counts as noise, and a search's calibration shows it.
+    The standard deviation is that of the coefficients, with the penalty as their prior. The misfit
+    of the linear model counts as noise; a search's calibration includes it.
     """
 
     penalties: tuple[float, ...] = tuple(10.0 ** (half / 2) for half in range(-8, 7))
-    """Penalties that are tried, for columns and values of spread 1."""
+    """Penalties to try, for features and values of standard deviation 1."""
 
     def fit(
-        self, weights_TK: Array, values_T: Array, noise_T: Array, extra: Extra | None = None
+        self, weights_TK: Array, values_T: Array, noise_T: Array, extra: ExtraFeatures | None = None
     ) -> Predict:
-        """Fit on T trials; noisy ones weigh less. See `climb.predictor.Predictor`."""
+        """Fit on T trials; noisy trials get less weight. See `climb.predictor.Predictor`."""
         from sklearn.linear_model import RidgeCV
 
-        sample = Sample.of(weights_TK, values_T, noise_T, extra)
-        columns_TF = sample.columns(raw_and_log)
-        points = Points(raw_and_log, extra, Scaling.to_standard(columns_TF))
-        points_TF = points.scaling(columns_TF)
-        found = RidgeCV(alphas=self.penalties).fit(points_TF, sample.values_T, sample.trust_T)
-        line = _Line.through(found, points_TF, sample)
-        return InUnits(line, points, sample.centre, sample.scale)
+        sample = Sample.from_trials(weights_TK, values_T, noise_T, extra)
+        features_TF = sample.compute_features(concat_raw_and_log)
+        features = ScaledFeatures(concat_raw_and_log, extra, Scaling.fit_standard(features_TF))
+        scaled_TF = features.scaling(features_TF)
+        ridge = RidgeCV(alphas=self.penalties)
+        ridge.fit(scaled_TF, sample.values_T, sample.sample_weight_T)
+        model = _LinearModel.from_ridge(ridge, scaled_TF, sample)
+        return UnscaledPredict(model, features, sample.center, sample.scale)
 
 
 @dataclass(frozen=True, eq=False)
-class _Line:
-    """A line with the spread of its coefficients; see `climb.predictor.sample.Fitted`."""
+class _LinearModel:
+    """A linear model with the covariance of its parameters; see `ScaledModel`."""
 
-    level: float
-    """Mean at the centre of the trials."""
+    intercept: float
+    """Mean at the center of the trials."""
 
-    level_var: float
+    intercept_var: float
     slopes_F: Array
-    centre_F: Array
+    center_F: Array
     lower_FF: Array
     """Cholesky factor of the slopes' precision, in units of the noise."""
 
     noise: float
 
     @classmethod
-    def through(cls, found: RidgeCV, points_TF: Array, sample: Sample) -> _Line:
-        trust_T = sample.trust_T
-        centre_F = np.average(points_TF, axis=0, weights=trust_T)
-        off_TF = (points_TF - centre_F) * np.sqrt(trust_T)[:, None]
-        penalty_FF = found.alpha_ * np.eye(len(centre_F))
-        lower_FF = np.linalg.cholesky(off_TF.T @ off_TF + penalty_FF)
-        # What the slopes and the level take of the degrees of freedom.
-        used = 1.0 + float(np.square(solve_triangular(lower_FF, off_TF.T, lower=True)).sum())
-        rest_T = sample.values_T - found.predict(points_TF)
-        noise = float(np.sqrt(trust_T @ np.square(rest_T) / max(len(rest_T) - used, 1.0)))
-        level = float(found.predict(centre_F[None])[0])
-        level_var = noise**2 / float(trust_T.sum())
-        return cls(level, level_var, np.asarray(found.coef_), centre_F, lower_FF, noise)
+    def from_ridge(cls, ridge: RidgeCV, scaled_TF: Array, sample: Sample) -> _LinearModel:
+        weight_T = sample.sample_weight_T
+        center_F = np.average(scaled_TF, axis=0, weights=weight_T)
+        centered_TF = (scaled_TF - center_F) * np.sqrt(weight_T)[:, None]
+        penalty_FF = ridge.alpha_ * np.eye(len(center_F))
+        lower_FF = np.linalg.cholesky(centered_TF.T @ centered_TF + penalty_FF)
+        # Effective degrees of freedom of the intercept and the penalized slopes.
+        whitened_FT = solve_triangular(lower_FF, centered_TF.T, lower=True)
+        n_fitted = 1.0 + float(np.square(whitened_FT).sum())
+        residual_T = sample.values_T - ridge.predict(scaled_TF)
+        degrees_of_freedom = max(len(residual_T) - n_fitted, 1.0)
+        noise = float(np.sqrt(weight_T @ np.square(residual_T) / degrees_of_freedom))
+        intercept = float(ridge.predict(center_F[None])[0])
+        intercept_var = noise**2 / float(weight_T.sum())
+        return cls(intercept, intercept_var, np.asarray(ridge.coef_), center_F, lower_FF, noise)
 
-    def mean_at(self, points_MF: Array) -> Array:
-        return np.asarray(self.level + (points_MF - self.centre_F) @ self.slopes_F)
+    def predict_mean(self, features_MF: Array) -> Array:
+        return np.asarray(self.intercept + (features_MF - self.center_F) @ self.slopes_F)
 
-    def at(self, points_MF: Array) -> tuple[Array, Array]:
-        var_M = np.square(self._spread(points_MF)).sum(axis=0) + self.level_var
-        return self.mean_at(points_MF), np.sqrt(var_M)
+    def predict(self, features_MF: Array) -> tuple[Array, Array]:
+        var_M = np.square(self._compute_root(features_MF)).sum(axis=0) + self.intercept_var
+        return self.predict_mean(features_MF), np.sqrt(var_M)
 
-    def joint_at(self, points_MF: Array) -> tuple[Array, Array]:
-        spread_FM = self._spread(points_MF)
-        return self.mean_at(points_MF), spread_FM.T @ spread_FM + self.level_var
+    def predict_joint(self, features_MF: Array) -> tuple[Array, Array]:
+        root_FM = self._compute_root(features_MF)
+        return self.predict_mean(features_MF), root_FM.T @ root_FM + self.intercept_var
 
-    def _spread(self, points_MF: Array) -> Array:
-        off_MF = points_MF - self.centre_F
-        return np.asarray(self.noise * solve_triangular(self.lower_FF, off_MF.T, lower=True))
+    def _compute_root(self, features_MF: Array) -> Array:
+        """Return a root of the covariance from the slopes: root.T @ root."""
+        centered_MF = features_MF - self.center_F
+        return np.asarray(self.noise * solve_triangular(self.lower_FF, centered_MF.T, lower=True))

@@ -1,4 +1,4 @@
-"""What a fit starts from, trials in one order and one scale, and the way back to the metric.
+"""Standardized fit inputs, feature scaling, and predictions in the unit of the metric.
 
 Axes: T trials, K domains, M mixtures, F features.
 """
@@ -13,194 +13,197 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climb.errors import ComponentError
-from climb.predictor import Array, Extra, in_canonical_order
+from climb.predictor import Array, ExtraFeatures, sort_fit_inputs
 
 EPSILON = 1e-3
-"""Added before a logarithm: below a thousandth, a share of a domain makes no difference."""
+"""Added to weights before a logarithm: shares far below it have the same effect as 0."""
 
-Columns = Callable[[Array], Array]
-"""weights_MK -> columns_MF."""
+FeatureMap = Callable[[Array], Array]
+"""weights_MK -> features_MF."""
 
 _CONSTANT = 1e-9
-"""Spread of a column, as a share of its size, under which it is taken as constant."""
+"""Values whose standard deviation is at most this share of their size count as constant."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Trials in canonical order, their values with mean 0 and spread 1."""
+    """Trials in sorted order, their values scaled to mean 0 and standard deviation 1."""
 
     weights_TK: Array
     extra_TF: Array
-    """What the caller's features say of the trials, shape (T, 0) where there are none."""
+    """Extra features of the trials, shape (T, 0) without any."""
 
     values_T: Array
-    known_T: Array
-    """Known variance of each value, 0 where nothing is known."""
+    noise_var_T: Array
+    """Noise variance of each scaled value, 0 if unknown."""
 
-    centre: float
+    center: float
     scale: float
-    """Mean and spread of the values in the metric's own unit."""
+    """Mean and standard deviation of the values in the metric's unit."""
 
     order_T: NDArray[np.int64]
+    """Indices that sorted the trials."""
 
     @classmethod
-    def of(cls, weights_TK: Array, values_T: Array, noise_T: Array, extra: Extra | None) -> Self:
-        """Sort and scale trials.
+    def from_trials(
+        cls, weights_TK: Array, values_T: Array, noise_T: Array, extra: ExtraFeatures | None
+    ) -> Self:
+        """Sort and scale the arguments of `Predictor.fit`.
 
         Raises:
-            ComponentError: `extra` answered with a wrong shape or something not finite.
+            ComponentError: `extra` returned a wrong shape or a value that is not finite.
         """
-        order_T, trials = in_canonical_order(weights_TK, values_T, noise_T)
-        centre, scale = float(trials[1].mean()), float(trials[1].std())
-        if scale <= _CONSTANT * abs(centre):
+        order_T, (weights_TK, values_T, noise_T) = sort_fit_inputs(weights_TK, values_T, noise_T)
+        center, scale = float(values_T.mean()), float(values_T.std())
+        if scale <= _CONSTANT * abs(center):
             scale = 1.0
         return cls(
-            trials[0],
-            # Asked in canonical order: a matrix product may differ by order in its last bits.
-            extra_columns(extra, trials[0]),
-            (trials[1] - centre) / scale,
-            np.square(trials[2] / scale),
-            centre,
+            weights_TK,
+            # Computed in sorted order: the last bits of a matrix product may depend on the order.
+            compute_extra_features(extra, weights_TK),
+            (values_T - center) / scale,
+            np.square(noise_T / scale),
+            center,
             scale,
             order_T,
         )
 
     @property
-    def trust_T(self) -> Array:
-        """Weight of a trial measured with noise s beside others of spread 1: 1 / (1 + s^2)."""
-        return np.asarray(1.0 / (1.0 + self.known_T))
+    def sample_weight_T(self) -> Array:
+        """Weight of each trial in a regression: 1 / (1 + noise variance)."""
+        return np.asarray(1.0 / (1.0 + self.noise_var_T))
 
-    def columns(self, own: Columns) -> Array:
-        """Features of the trials in their own units: functions of the weights, then the extra."""
-        return np.hstack([own(self.weights_TK), self.extra_TF])
+    def compute_features(self, feature_map: FeatureMap) -> Array:
+        """Return unscaled features of the trials: functions of the weights, then the extra ones."""
+        return np.hstack([feature_map(self.weights_TK), self.extra_TF])
 
-    def as_given(self, values_T: Array) -> Array:
-        """Scaled values in the metric's unit and in the order in which the trials arrived."""
-        given_T = np.empty_like(values_T)
-        given_T[self.order_T] = self.centre + self.scale * values_T
-        return given_T
+    def restore(self, values_T: Array) -> Array:
+        """Return scaled values of the sorted trials in the metric's unit and original order."""
+        restored_T = np.empty_like(values_T)
+        restored_T[self.order_T] = self.center + self.scale * values_T
+        return restored_T
 
 
-def extra_columns(extra: Extra | None, weights_MK: Array) -> Array:
-    """What `extra` says of each mixture, shape (M, F); shape (M, 0) where there is none.
+def compute_extra_features(extra: ExtraFeatures | None, weights_MK: Array) -> Array:
+    """Return the extra features of each mixture, shape (M, F); F is 0 without `extra`.
 
     Raises:
-        ComponentError: a wrong shape, or something not finite.
+        ComponentError: a wrong shape, or a value that is not finite.
     """
     if extra is None:
         return np.empty((len(weights_MK), 0))
-    columns_MF = np.asarray(extra(weights_MK), dtype=np.float64)
-    if columns_MF.ndim != 2 or len(columns_MF) != len(weights_MK):
+    extra_MF = np.asarray(extra(weights_MK), dtype=np.float64)
+    if extra_MF.ndim != 2 or len(extra_MF) != len(weights_MK):
         raise ComponentError(
-            f"the extra features have shape {columns_MF.shape} for {len(weights_MK)} mixtures; "
-            f"it must be ({len(weights_MK)}, number of features)"
+            f"`extra` returned shape {extra_MF.shape} for {len(weights_MK)} mixtures; it must "
+            f"return ({len(weights_MK)}, number of features)"
         )
-    if not np.isfinite(columns_MF).all():
-        row = int(np.argmax(~np.isfinite(columns_MF).all(axis=1)))
+    if not np.isfinite(extra_MF).all():
+        row = int(np.argmax(~np.isfinite(extra_MF).all(axis=1)))
         raise ComponentError(
-            f"the extra features of mixture {row} are {columns_MF[row].tolist()}; "
-            f"they must be finite"
+            f"`extra` returned {extra_MF[row].tolist()} for mixture {row}; extra features must be "
+            "finite"
         )
-    return columns_MF
+    return extra_MF
 
 
 @dataclass(frozen=True, eq=False)
 class Scaling:
-    """Columns moved and stretched as those of the trials ask; constant ones are only moved."""
+    """Subtracts an offset from every feature and divides by a scale, 1 for constant features."""
 
-    low_F: Array
-    width_F: Array
-
-    @classmethod
-    def to_unit(cls, columns_TF: Array) -> Self:
-        """Trials fill 0 to 1 in every column."""
-        return cls._of(columns_TF, columns_TF.min(axis=0), np.ptp(columns_TF, axis=0))
+    offset_F: Array
+    scale_F: Array
 
     @classmethod
-    def to_standard(cls, columns_TF: Array) -> Self:
-        """Trials have mean 0 and spread 1 in every column."""
-        return cls._of(columns_TF, columns_TF.mean(axis=0), columns_TF.std(axis=0))
+    def fit_min_max(cls, features_TF: Array) -> Self:
+        """Scale the trials to 0..1 in every feature."""
+        return cls._fit(features_TF, features_TF.min(axis=0), np.ptp(features_TF, axis=0))
 
     @classmethod
-    def _of(cls, columns_TF: Array, low_F: Array, width_F: Array) -> Self:
-        least_F = _CONSTANT * np.abs(columns_TF).max(axis=0)
-        return cls(low_F, np.where(width_F > least_F, width_F, 1.0))
+    def fit_standard(cls, features_TF: Array) -> Self:
+        """Scale the trials to mean 0 and standard deviation 1 in every feature."""
+        return cls._fit(features_TF, features_TF.mean(axis=0), features_TF.std(axis=0))
 
-    def __call__(self, columns_MF: Array) -> Array:
-        """Scale columns of any mixtures.
+    @classmethod
+    def _fit(cls, features_TF: Array, offset_F: Array, scale_F: Array) -> Self:
+        min_scale_F = _CONSTANT * np.abs(features_TF).max(axis=0)
+        return cls(offset_F, np.where(scale_F > min_scale_F, scale_F, 1.0))
+
+    def __call__(self, features_MF: Array) -> Array:
+        """Scale features of any mixtures.
 
         Raises:
-            ComponentError: another number of columns than the trials had.
+            ComponentError: the number of features differs from that of the fit.
         """
-        if columns_MF.shape[1] != len(self.low_F):
+        if features_MF.shape[1] != len(self.offset_F):
             raise ComponentError(
-                f"{columns_MF.shape[1]} features of a mixture after a fit on {len(self.low_F)}; "
-                f"`extra` must give as many as it gave before"
+                f"a prediction has {features_MF.shape[1]} features, but the fit had "
+                f"{len(self.offset_F)}; `extra` must always return the same number"
             )
-        return np.asarray((columns_MF - self.low_F) / self.width_F)
+        return np.asarray((features_MF - self.offset_F) / self.scale_F)
 
 
 @dataclass(frozen=True, eq=False)
-class Points:
-    """From weights to scaled features: functions of the weights, then the extra ones."""
+class ScaledFeatures:
+    """Computes scaled features from weights: functions of the weights, then the extra ones."""
 
-    own: Columns
-    extra: Extra | None
+    feature_map: FeatureMap
+    extra: ExtraFeatures | None
     scaling: Scaling
 
     def __call__(self, weights_MK: Array) -> Array:
-        """Scaled features, shape (M, F)."""
-        columns = [self.own(weights_MK), extra_columns(self.extra, weights_MK)]
-        return self.scaling(np.hstack(columns))
+        """Return scaled features, shape (M, F)."""
+        extra_MF = compute_extra_features(self.extra, weights_MK)
+        return self.scaling(np.hstack([self.feature_map(weights_MK), extra_MF]))
 
 
-class Fitted(Protocol):
-    """A fit to scaled values, asked at points: scaled features of mixtures."""
+class ScaledModel(Protocol):
+    """A model of scaled values, fitted on scaled features."""
 
     @property
     def noise(self) -> float:
-        """Standard deviation of one trial's own noise."""
+        """Standard deviation of one trial's observation noise."""
 
-    def at(self, points_MF: Array) -> tuple[Array, Array]:
-        """Mean and standard deviation at each point, shapes (M,)."""
+    def predict(self, features_MF: Array) -> tuple[Array, Array]:
+        """Predict mean and standard deviation, shapes (M,)."""
 
-    def mean_at(self, points_MF: Array) -> Array:
-        """The mean alone."""
+    def predict_mean(self, features_MF: Array) -> Array:
+        """Predict the mean alone, shape (M,)."""
 
-    def joint_at(self, points_MF: Array) -> tuple[Array, Array]:
-        """Mean (M,) and covariance (M, M)."""
+    def predict_joint(self, features_MF: Array) -> tuple[Array, Array]:
+        """Predict mean (M,) and covariance (M, M)."""
 
 
 @dataclass(frozen=True, eq=False)
-class InUnits:
-    """A fit in the units of weights and metric; see `climb.predictor.JointPredict`."""
+class UnscaledPredict:
+    """A `ScaledModel` as a function of weights, in the metric's unit; a `JointPredict`."""
 
-    fitted: Fitted
-    points: Points
+    model: ScaledModel
+    features: ScaledFeatures
 
-    centre: float
+    center: float
     scale: float
 
     @property
     def noise(self) -> float:
-        """Standard deviation of one trial's own noise."""
-        return self.scale * self.fitted.noise
+        """Standard deviation of one trial's observation noise."""
+        return self.scale * self.model.noise
 
     def __call__(self, weights_MK: Array) -> tuple[Array, Array]:
-        """Mean and standard deviation, shapes (M,)."""
-        mean_M, std_M = self.fitted.at(self.points(weights_MK))
-        return self.centre + self.scale * mean_M, self.scale * std_M
+        """Predict mean and standard deviation, shapes (M,)."""
+        mean_M, std_M = self.model.predict(self.features(weights_MK))
+        return self.center + self.scale * mean_M, self.scale * std_M
 
     def mean(self, weights_MK: Array) -> Array:
-        """The mean alone."""
-        return self.centre + self.scale * self.fitted.mean_at(self.points(weights_MK))
+        """Predict the mean alone, shape (M,)."""
+        return self.center + self.scale * self.model.predict_mean(self.features(weights_MK))
 
     def joint(self, weights_MK: Array) -> tuple[Array, Array]:
-        """Mean (M,) and covariance (M, M)."""
-        mean_M, covariance_MM = self.fitted.joint_at(self.points(weights_MK))
-        return self.centre + self.scale * mean_M, self.scale**2 * covariance_MM
+        """Predict mean (M,) and covariance (M, M)."""
+        mean_M, covariance_MM = self.model.predict_joint(self.features(weights_MK))
+        return self.center + self.scale * mean_M, self.scale**2 * covariance_MM
 
 
-def raw_and_log(weights_MK: Array) -> Array:
-    """Raw weights show the large shares, logarithms the small ones, shape (M, 2 K)."""
+def concat_raw_and_log(weights_MK: Array) -> Array:
+    """Return weights and log weights, shape (M, 2 K), to resolve both large and small shares."""
     return np.hstack([weights_MK, np.log(weights_MK + EPSILON)])

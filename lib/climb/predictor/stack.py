@@ -1,90 +1,101 @@
-"""Several predictors in one: weights that held-out trials give them, and the spread of all.
+"""Stacked regression of a Gaussian process and a power law, with cross-validated shares.
 
-Axes: T trials, K domains, P predictors, M mixtures.
+Axes: T trials, D distinct mixtures, K domains, P members, M mixtures.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from climb.predictor import Array, Extra, JointPredict, Predict, in_canonical_order
+from climb.predictor import (
+    Array,
+    ExportablePredict,
+    ExtraFeatures,
+    JointPredict,
+    Predict,
+    sort_fit_inputs,
+)
 from climb.predictor.gp import GPPredictor
 from climb.predictor.powerlaw import PowerLawPredictor
 
 
 @dataclass(frozen=True, kw_only=True)
 class StackPredictor:
-    """A process and a power law, averaged with weights from trials that were held out.
+    """Average of a Gaussian process and a power law, weighted by cross-validation.
 
-    A process bends to any surface near the trials; a power law still holds far from them, and
-    under noise, where a process has little left to bend to. Which of the two a metric follows, its
-    own trials say: the share of the process is a least-squares fit, between 0 and 1, of measured
-    values on what both predicted while those were held out. Few or noisy trials say little, so
-    the share is drawn towards 0: where the trials cannot tell, the law answers.
+    The process fits any surface near the trials. The law is better far from them and under noise.
+    The share of the process is a least-squares fit, between 0 and 1, of measured values on both
+    members' held-out predictions. A normal prior draws the share towards 0, so few or noisy trials
+    give the law more weight.
 
     Source:
-        Stacked regressions with non-negative weights: Breiman (1996). Members, folds and the pull
-        were chosen on RegMix's published training runs, with and without noise added
+        Stacked regressions with non-negative weights: Breiman (1996). Members, folds and the prior
+        were chosen on RegMix's published training runs, with and without added noise
         (DECISIONS.md).
     """
 
-    share_spread: float = 0.15
-    """How large the share of the process is expected to be: deviation of a normal prior about 0."""
+    share_std: float = 0.15
+    """Standard deviation of the normal prior on the share of the process; its mean is 0."""
 
     folds: int = 5
-    """Parts of the trials that are held out in turn."""
+    """Folds of the cross-validation."""
 
     refit_below: int = 160
-    """Trials from which the process holds each out in closed form, with the parameters that all
-    trials chose. Few trials would be flattered so; many cost too much to refit. The law's closed
-    form holds its parameters out as well."""
+    """With fewer trials, the process is refitted for every fold. With more, leave-one-out
+    predictions use the parameters of all trials: refits would be slow, and the bias is small. The
+    law always uses leave-one-out predictions."""
 
     def fit(
-        self, weights_TK: Array, values_T: Array, noise_T: Array, extra: Extra | None = None
+        self, weights_TK: Array, values_T: Array, noise_T: Array, extra: ExtraFeatures | None = None
     ) -> Predict:
-        """Fit both members on every trial, and their shares on held-out ones."""
-        _, trials = in_canonical_order(weights_TK, values_T, noise_T)
-        process, held_T = GPPredictor().fit_held_out(*trials, extra)
-        law, law_held_T = PowerLawPredictor().fit_held_out(*trials, extra)
-        if len(held_T) < self.refit_below:
-            held_T = self._held_out(*trials, extra)
-        shares_P = self._shares(np.stack([held_T, law_held_T], axis=1), trials[1])
+        """Fit both members on all trials, and their shares on held-out predictions."""
+        _, trials = sort_fit_inputs(weights_TK, values_T, noise_T)
+        process, process_T = GPPredictor().fit_with_leave_one_out(*trials, extra)
+        law, law_T = PowerLawPredictor().fit_with_leave_one_out(*trials, extra)
+        if len(process_T) < self.refit_below:
+            process_T = self._cross_validate(*trials, extra)
+        shares_P = self._fit_shares(np.stack([process_T, law_T], axis=1), trials[1])
         return _StackPredict((process, law), shares_P)
 
-    def _held_out(
-        self, weights_TK: Array, values_T: Array, noise_T: Array, extra: Extra | None
+    def _cross_validate(
+        self, weights_TK: Array, values_T: Array, noise_T: Array, extra: ExtraFeatures | None
     ) -> Array:
-        """What the process predicts of each trial from the others' folds, shape (T,)."""
-        # Repeats of one mixture are held out together, or a fit would have seen the answer.
+        """Predict each trial with a process fitted to the other folds, shape (T,).
+
+        All replicates of a mixture are in one fold.
+        """
         _, mixture_T = np.unique(np.round(weights_TK, 9), axis=0, return_inverse=True)
         mixture_T = mixture_T.reshape(-1)
         n_mixtures = int(mixture_T.max()) + 1
         n_folds = min(self.folds, n_mixtures)
-        held_T = np.full(len(values_T), float(values_T.mean()))
-        dealt_D = np.random.default_rng(n_mixtures).permutation(n_mixtures) % n_folds
+        predicted_T = np.full(len(values_T), float(values_T.mean()))
+        fold_D = np.random.default_rng(n_mixtures).permutation(n_mixtures) % n_folds
         for fold in range(n_folds if n_mixtures > 1 else 0):
-            out_T = dealt_D[mixture_T] == fold
-            seen = (weights_TK[~out_T], values_T[~out_T], noise_T[~out_T])
-            process, _ = GPPredictor().fit_held_out(*seen, extra)
-            held_T[out_T] = process.mean(weights_TK[out_T])
-        return held_T
+            out_T = fold_D[mixture_T] == fold
+            training = (weights_TK[~out_T], values_T[~out_T], noise_T[~out_T])
+            process, _ = GPPredictor().fit_with_leave_one_out(*training, extra)
+            predicted_T[out_T] = process.mean(weights_TK[out_T])
+        return predicted_T
 
-    def _shares(self, held_TP: Array, values_T: Array) -> Array:
-        """Most probable shares of the process and of the law."""
-        apart_T = held_TP[:, 0] - held_TP[:, 1]
-        off_T = values_T - held_TP[:, 1]
-        error = float(np.square(values_T[:, None] - held_TP).mean(axis=0).min())
-        doubt = error / self.share_spread**2
-        power = float(apart_T @ apart_T) + doubt
-        share = min(max(float(apart_T @ off_T) / power, 0.0), 1.0) if power > 0.0 else 0.0
+    def _fit_shares(self, held_out_TP: Array, values_T: Array) -> Array:
+        """Return the MAP shares of the process and of the law."""
+        difference_T = held_out_TP[:, 0] - held_out_TP[:, 1]
+        law_error_T = values_T - held_out_TP[:, 1]
+        error_var = float(np.square(values_T[:, None] - held_out_TP).mean(axis=0).min())
+        ridge = error_var / self.share_std**2
+        denominator = float(difference_T @ difference_T) + ridge
+        share = 0.0
+        if denominator > 0.0:
+            share = min(max(float(difference_T @ law_error_T) / denominator, 0.0), 1.0)
         return np.array([share, 1.0 - share])
 
 
 @dataclass(frozen=True, eq=False)
 class _StackPredict:
-    """Members and their weights; see `climb.predictor.JointPredict`."""
+    """A mixture of the members' distributions; see `climb.predictor.JointPredict`."""
 
     members: tuple[JointPredict, ...]
     shares_P: Array
@@ -94,21 +105,27 @@ class _StackPredict:
         return float(self.shares_P @ [member.noise for member in self.members])
 
     def __call__(self, weights_MK: Array) -> tuple[Array, Array]:
-        answers = [member(weights_MK) for member in self.members]
-        means_PM = np.stack([mean for mean, _ in answers])
-        vars_PM = np.square(np.stack([std for _, std in answers]))
+        predictions = [member(weights_MK) for member in self.members]
+        means_PM = np.stack([mean for mean, _ in predictions])
+        vars_PM = np.square(np.stack([std for _, std in predictions]))
         mean_M = self.shares_P @ means_PM
-        # Members that disagree are unsure, whatever each of them claims.
-        apart_M = self.shares_P @ np.square(means_PM - mean_M)
-        return mean_M, np.sqrt(self.shares_P @ vars_PM + apart_M)
+        # Variance of a mixture: disagreement of the members adds to their own variances.
+        between_M = self.shares_P @ np.square(means_PM - mean_M)
+        return mean_M, np.sqrt(self.shares_P @ vars_PM + between_M)
+
+    def export(self) -> dict[str, Any]:
+        """Return the shares and the parameters of the members."""
+        members = [m.export() if isinstance(m, ExportablePredict) else {} for m in self.members]
+        return {"kind": "stack", "shares": self.shares_P.tolist(), "members": members}
 
     def mean(self, weights_MK: Array) -> Array:
         return np.asarray(self.shares_P @ np.stack([m.mean(weights_MK) for m in self.members]))
 
     def joint(self, weights_MK: Array) -> tuple[Array, Array]:
-        answers = [member.joint(weights_MK) for member in self.members]
-        means_PM = np.stack([mean for mean, _ in answers])
+        predictions = [member.joint(weights_MK) for member in self.members]
+        means_PM = np.stack([mean for mean, _ in predictions])
         mean_M = self.shares_P @ means_PM
-        covariance_MM = np.einsum("p,pmn->mn", self.shares_P, np.stack([c for _, c in answers]))
-        off_PM = means_PM - mean_M
-        return mean_M, covariance_MM + (off_PM.T * self.shares_P) @ off_PM
+        covariances_PMM = np.stack([covariance_MM for _, covariance_MM in predictions])
+        covariance_MM = np.einsum("p,pmn->mn", self.shares_P, covariances_PMM)
+        deviation_PM = means_PM - mean_M
+        return mean_M, covariance_MM + (deviation_PM.T * self.shares_P) @ deviation_PM

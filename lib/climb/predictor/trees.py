@@ -1,4 +1,4 @@
-"""What boosted trees share: a mean from one fit, a spread from fits on bootstrap samples.
+"""Shared parts of boosted trees: mean from one fit, standard deviation from bootstrap fits.
 
 Axes: T trials, K domains, M mixtures, F features.
 """
@@ -11,41 +11,46 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from climb.predictor import Array, Extra
-from climb.predictor.sample import Columns, Sample, extra_columns
+from climb.predictor import Array, ExtraFeatures
+from climb.predictor.sample import FeatureMap, Sample, compute_extra_features
 
 Rows = NDArray[np.int64]
 
-Boosted = Callable[[Array], Array]
-"""features_MF -> values_M, in spreads of the values that were fitted."""
+Booster = Callable[[Array], Array]
+"""features_MF -> scaled values_M."""
 
-_LEAST_STD = 1e-6
-"""Spread that is claimed at least, in spreads of the values."""
+_MIN_STD = 1e-6
+"""Lower bound of the predicted standard deviation, in standard deviations of the values."""
 
 
-def bootstrap(
-    boost: Callable[[Rows, int], Boosted], rows: Rows, n: int, seed: int
-) -> list[Boosted]:
-    """Fit n times on as many rows, drawn with replacement; each fit has a seed of its own."""
+def fit_bootstrap(
+    fit_booster: Callable[[Rows, int], Booster], rows: Rows, n: int, seed: int
+) -> list[Booster]:
+    """Fit n times on as many rows, drawn with replacement; each fit has its own seed."""
     rng = np.random.default_rng([seed, len(rows)])
     drawn = [np.sort(rows[rng.integers(0, len(rows), size=len(rows))]) for _ in range(n)]
-    return [boost(some, seed + 1 + member) for member, some in enumerate(drawn)]
+    return [fit_booster(sample, seed + 1 + member) for member, sample in enumerate(drawn)]
 
 
 @dataclass(frozen=True, eq=False)
 class TreesPredict:
-    """Trees in the units of the metric; see `climb.predictor.Predict`."""
+    """Boosted trees in the unit of the metric; see `climb.predictor.Predict`."""
 
-    whole: Boosted
-    members: list[Boosted]
-    own: Columns
-    extra: Extra | None
+    booster: Booster
+    """Fitted to all trials."""
+
+    members: list[Booster]
+    """Fitted to bootstrap samples."""
+
+    feature_map: FeatureMap
+    extra: ExtraFeatures | None
     sample: Sample
 
     def __call__(self, weights_MK: Array) -> tuple[Array, Array]:
-        """Mean of the fit on all trials, and how far the others are apart, shapes (M,)."""
-        columns_MF = np.hstack([self.own(weights_MK), extra_columns(self.extra, weights_MK)])
-        mean_M = self.whole(columns_MF)
-        apart_M = np.stack([member(columns_MF) for member in self.members]).std(axis=0, ddof=1)
-        centre, scale = self.sample.centre, self.sample.scale
-        return centre + scale * mean_M, scale * np.maximum(apart_M, _LEAST_STD)
+        """Predict the booster's mean, and the standard deviation over the members, shapes (M,)."""
+        extra_MF = compute_extra_features(self.extra, weights_MK)
+        features_MF = np.hstack([self.feature_map(weights_MK), extra_MF])
+        mean_M = self.booster(features_MF)
+        std_M = np.stack([member(features_MF) for member in self.members]).std(axis=0, ddof=1)
+        center, scale = self.sample.center, self.sample.scale
+        return center + scale * mean_M, scale * np.maximum(std_M, _MIN_STD)

@@ -1,4 +1,4 @@
-"""A mixture -> metrics: train a small model on it and measure it on the targets."""
+"""Proxies: train a small model on a mixture, and measure it on the targets."""
 
 from __future__ import annotations
 
@@ -9,55 +9,64 @@ from typing import Literal, Protocol, runtime_checkable
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """Items that a model is measured on; its metrics are named `<name>.<metric>`."""
+    """A task that a model is measured on; its metrics are named `<name>.<metric>`."""
 
     name: str
     kind: Literal["choices", "text"]
     """choices: JSON Lines of {context, choices, label}; text: JSON Lines of {text}."""
 
     path: str
-    """JSON Lines file, .gz or plain."""
+    """JSON Lines file, gzip or plain."""
 
     limit: int | None = None
-    """Items used, lowest SHA-256 of the line first; None uses all."""
+    """Maximum number of items, lowest SHA-256 of the line first; None means all."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProxyRun:
-    """One training run. Equal runs give equal metrics, bit for bit, on one kind of device."""
+    """Specification of one training run.
+
+    Equal runs have equal metrics, bit for bit, on one kind of device.
+    """
 
     weights: Mapping[str, float]
     """Domain name -> share of tokens; sums to 1."""
 
     shards: Mapping[str, str]
-    """Domain name -> .npy file of its token ids, a flat unsigned integer array."""
+    """Domain name -> .npy file of its token ids, a one-dimensional unsigned integer array."""
 
     tokenizer: str
     """tokenizer.json, read by `tokenizers.Tokenizer.from_file`."""
 
     n_tokens: int
+    """Number of training tokens."""
+
     seed: int
     start: str | None
-    """Folder of the checkpoint that is continued; None starts from random weights."""
+    """Folder of the base checkpoint that the run continues; None starts from random weights."""
 
     save: str | None
-    """Folder that the trained model is saved to, whole or not at all; None keeps no model."""
+    """Folder for the trained model, written atomically; None keeps no model."""
 
     checkpoints: str
-    """Folder for this run's own resume points; removed when the run ends well."""
+    """Folder for the run's checkpoints; removed after a successful run."""
 
     checkpoint_steps: int
+    """Number of steps between two checkpoints."""
+
     targets: tuple[Target, ...] = field(default=())
 
 
 @runtime_checkable
 class Proxy(Protocol):
-    """A model architecture with its training recipe."""
+    """A model architecture with its training settings."""
 
     def train(self, run: ProxyRun, device: str) -> dict[str, float]:
         """Train, measure and return the metrics by name.
 
         Raises:
-            TrialError: the loss became NaN or infinite, or memory ran out: the trial counts as
-                failed. Every other error stops the search, since it may be mended.
+            TrialError: the loss became NaN or infinite: the trial is recorded as failed.
+            ResourceError: memory ran out: the run is repeated alone, then recorded as failed.
+            InfrastructureError: a worker, device or mount was lost: the run is repeated.
+            Every other exception stops the search.
         """

@@ -1,7 +1,7 @@
-"""Resume points of one run: two slots, so that one is whole whenever the process dies.
+"""Checkpoints of one run, in two slots, so that one slot is valid whenever the process dies.
 
-A file is a line of text (format, SHA-256 of what follows, run) and then the state as torch
-saves it. A file that was cut short, damaged, or written by another run is passed over.
+A file is a line of text (format, SHA-256 of the payload, digest of the run) followed by the state
+in torch's format. A file that is truncated, damaged, or from another run is ignored.
 """
 
 from __future__ import annotations
@@ -15,29 +15,30 @@ from pathlib import Path
 from typing import Any
 
 from climb.config import recipe_of
-from climb.files import content_digest, replacing, resolve
+from climb.files import hash_content, resolve, write_atomically
 from climb.proxy import Proxy, ProxyRun
 
 FORMAT = "climb-checkpoint-1"
 
 
-def run_digest(proxy: Proxy, run: ProxyRun, device: str) -> str:
-    """Identify what decides the trained weights: recipe, data by content, seed, kind of device.
+def compute_run_digest(proxy: Proxy, run: ProxyRun, device: str) -> str:
+    """Hash everything that determines the trained weights: recipe, data, seed, kind of device.
 
-    Paths, targets and the distance between checkpoints are left out: they change no weight.
+    Data count by their content. Paths, targets and `checkpoint_steps` are left out, since they do
+    not change the weights.
     """
     made_from = {
         "recipe": recipe_of(proxy),
         "weights": {domain: repr(weight) for domain, weight in run.weights.items() if weight},
         "shards": {
-            domain: content_digest(resolve(run.shards[domain]))
+            domain: hash_content(resolve(run.shards[domain]))
             for domain, weight in run.weights.items()
             if weight
         },
-        "tokenizer": content_digest(resolve(run.tokenizer)),
+        "tokenizer": hash_content(resolve(run.tokenizer)),
         "n_tokens": run.n_tokens,
         "seed": run.seed,
-        "start": None if run.start is None else content_digest(resolve(run.start)),
+        "start": None if run.start is None else hash_content(resolve(run.start)),
         "device": device.partition(":")[0],
     }
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
@@ -52,10 +53,11 @@ class Checkpoints:
         self._next = 0
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Write the state over the older slot: beside it, synced, renamed.
+        """Write the state into the older slot, atomically.
 
         Args:
-            state: tensors, numbers, strings and containers of them; `step` says how far it is.
+            state: tensors, numbers, strings and containers of them; `step` is the number of
+                completed steps.
         """
         import torch
 
@@ -63,24 +65,24 @@ class Checkpoints:
         torch.save(dict(state), buffer)
         payload = buffer.getvalue()
         header = f"{FORMAT} {hashlib.sha256(payload).hexdigest()} {self._run}\n"
-        with replacing(self._slots[self._next]) as stream:
+        with write_atomically(self._slots[self._next]) as stream:
             stream.write(header.encode() + payload)
         self._next = 1 - self._next
 
     def load(self) -> dict[str, Any] | None:
-        """Return this run's whole state with the most steps; None where there is none."""
-        found = [(state["step"], i, state) for i in range(2) if (state := self._read(i))]
-        if not found:
+        """Return the valid state of this run with the most steps; None if there is none."""
+        states = [(state["step"], i, state) for i in range(2) if (state := self._read_slot(i))]
+        if not states:
             return None
-        _, newest, state = max(found, key=lambda item: item[:2])
+        _, newest, state = max(states, key=lambda item: item[:2])
         self._next = 1 - newest
         return state
 
     def remove(self) -> None:
-        """Delete the folder: the run has ended well."""
+        """Delete the folder after a successful run."""
         shutil.rmtree(self._slots[0].parent, ignore_errors=True)
 
-    def _read(self, slot: int) -> dict[str, Any] | None:
+    def _read_slot(self, slot: int) -> dict[str, Any] | None:
         import torch
 
         try:

@@ -1,11 +1,11 @@
-"""The stream of training sequences that a mixture stands for.
+"""Sample the training sequences of a mixture.
 
-A stream is a pure function of (weights, shards, seed, stage): sequence i can be read without the
-i - 1 before it, so a resume point needs no more than the number of the step. Two mixtures with
-one seed read each domain's windows in the same order and interleave them alike, so that the
-difference of their metrics is the difference of the mixtures, not of the draw.
+A stream is a pure function of (weights, shards, seed, stage). Sequence i can be read without the
+sequences before it, so a checkpoint needs only the number of the step. Two mixtures with one seed
+read the windows of a domain in the same order and interleave them in the same way. So a difference
+of their metrics comes from the mixtures and not from sampling.
 
-S sequences, L tokens of a sequence, K domains.
+Legend: S sequences, L tokens of a sequence, K domains.
 """
 
 from __future__ import annotations
@@ -32,33 +32,31 @@ class Stream:
     """Token ids of each domain."""
 
     domain_S: Ints
-    """Which domain a sequence is from, as an index into `domains`."""
+    """Domain of each sequence, as an index into `domains`."""
 
     start_S: Ints
-    """Where it begins in its shard; the shard's end is followed by its beginning."""
+    """Position of its first token in its shard; reading wraps around at the end of the shard."""
 
     length: int
 
     def __len__(self) -> int:
         return len(self.domain_S)
 
-    def batch(self, first: int, last: int) -> Ints:
-        """Token ids of sequences first to last (excluded), shape (last - first, L)."""
-        steps_L = np.arange(self.length)
-        ids_SL = np.empty((last - first, self.length), dtype=np.int64)
-        for row, i in enumerate(range(first, last)):
+    def read_batch(self, first: int, stop: int) -> Ints:
+        """Read the token ids of the sequences from first to stop - 1, shape (stop - first, L)."""
+        offsets_L = np.arange(self.length)
+        ids_SL = np.empty((stop - first, self.length), dtype=np.int64)
+        for row, i in enumerate(range(first, stop)):
             shard = self.shards[self.domain_S[i]]
             start = int(self.start_S[i])
-            whole = start + self.length <= len(shard)
-            ids_SL[row] = (
-                shard[start : start + self.length]
-                if whole
-                else shard[(start + steps_L) % len(shard)]
-            )
+            if start + self.length <= len(shard):
+                ids_SL[row] = shard[start : start + self.length]
+            else:
+                ids_SL[row] = shard[(start + offsets_L) % len(shard)]
         return ids_SL
 
 
-def sequences(
+def plan_stream(
     weights: Mapping[str, float],
     shards: Mapping[str, str],
     n_sequences: int,
@@ -66,40 +64,41 @@ def sequences(
     seed: int,
     stage: str,
 ) -> Stream:
-    """Plan which windows of which domains are read, and in which order.
+    """Plan the windows of each domain and their order in the stream.
 
-    Whole sequences are apportioned to the domains. A domain's windows are read in a random
-    order, all of them before any again, and every epoch cuts the shard at another offset. So a
-    shard that is too small repeats as often as its weight asks for. The domains are interleaved
-    evenly: any stretch of the stream holds them in about the mixture's proportions.
+    Each domain gets a whole number of sequences. Its windows are read in random order, each once
+    per epoch, and every epoch splits the shard at another offset. So a small shard repeats as
+    often as its weight requires. Domains are interleaved evenly: every section of the stream has
+    about the mixture's proportions.
 
     Args:
-        weights: domain -> share of the sequences; domains of weight 0 are not opened.
+        weights: domain -> share of the sequences; shards of weight 0 are not opened.
         shards: domain -> .npy file of its token ids.
         n_sequences: S.
-        length: L, tokens of a sequence. A shard may be shorter: it is read round and round.
-        seed: of the run.
-        stage: `base` or `continued`, so that a run does not begin with what its base began with.
+        length: L, tokens of a sequence. A shorter shard repeats within a sequence.
+        seed: seed of the run.
+        stage: `base` or `continued`, so that a continued run reads other sequences than its base.
 
     Raises:
-        ComponentError: a shard is missing, empty, or not a flat array of unsigned integers.
+        ComponentError: a shard is missing, empty, or not a one-dimensional array of unsigned
+            integers.
     """
     domains = tuple(sorted(domain for domain, weight in weights.items() if weight != 0.0))
-    opened = tuple(_open(domain, shards) for domain in domains)
+    arrays = tuple(_open_shard(domain, shards) for domain in domains)
     counts_K = apportion(np.array([weights[domain] for domain in domains]), n_sequences)
     starts, keys = [], []
-    for domain, shard, count in zip(domains, opened, counts_K, strict=True):
-        words = [seed, _number(stage), _number(domain)]
-        starts.append(_window_starts(len(shard), int(count), length, words))
-        jitter_S = np.random.default_rng([*words, _number("order")]).random(int(count))
+    for domain, shard, count in zip(domains, arrays, counts_K, strict=True):
+        words = [seed, _hash_to_int(stage), _hash_to_int(domain)]
+        starts.append(_draw_window_starts(len(shard), int(count), length, words))
+        jitter_S = np.random.default_rng([*words, _hash_to_int("order")]).random(int(count))
         keys.append((np.arange(count) + jitter_S) / max(1, count))
     order_S = np.argsort(np.concatenate(keys), kind="stable")
     domain_S = np.repeat(np.arange(len(domains)), counts_K)[order_S]
-    return Stream(domains, opened, domain_S, np.concatenate(starts)[order_S], length)
+    return Stream(domains, arrays, domain_S, np.concatenate(starts)[order_S], length)
 
 
-def _window_starts(n_tokens: int, count: int, length: int, words: list[int]) -> Ints:
-    """Starts of the first `count` windows of a shard, epoch after epoch."""
+def _draw_window_starts(n_tokens: int, count: int, length: int, words: list[int]) -> Ints:
+    """Draw the starts of the first `count` windows of a shard, epoch by epoch."""
     per_epoch = max(1, n_tokens // length)
     starts: list[Ints] = [np.empty(0, dtype=np.int64)]
     for epoch in range(-(-count // per_epoch)):
@@ -109,9 +108,11 @@ def _window_starts(n_tokens: int, count: int, length: int, words: list[int]) -> 
     return np.concatenate(starts)[:count]
 
 
-def _open(domain: str, shards: Mapping[str, str]) -> NDArray[np.unsignedinteger]:
+def _open_shard(domain: str, shards: Mapping[str, str]) -> NDArray[np.unsignedinteger]:
     if domain not in shards:
-        raise ComponentError(f"domain {domain!r} has a weight but no shard; shards: {list(shards)}")
+        raise ComponentError(
+            f"domain {domain!r} has a weight but no shard; domains with shards: {list(shards)}"
+        )
     path = shards[domain]
     try:
         ids: NDArray[np.unsignedinteger] = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -122,15 +123,15 @@ def _open(domain: str, shards: Mapping[str, str]) -> NDArray[np.unsignedinteger]
     if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.unsignedinteger):
         raise ComponentError(
             f"shard {path} of domain {domain!r} is {ids.dtype} of shape {ids.shape}; "
-            "it must be a flat array of unsigned integers"
+            "it must be a one-dimensional array of unsigned integers"
         )
     if len(ids) == 0:
         raise ComponentError(
-            f"shard {path} of domain {domain!r} is empty, but the domain has a weight"
+            f"shard {path} of domain {domain!r} is empty, but the weight of the domain is not 0"
         )
     return ids
 
 
-def _number(name: str) -> int:
-    """A name as a seed word; the same on every machine, unlike `hash`."""
+def _hash_to_int(name: str) -> int:
+    """Hash a name to a seed; unlike `hash`, the value is the same in every process."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")

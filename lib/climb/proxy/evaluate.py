@@ -1,6 +1,7 @@
 """Metrics of a model on targets: bits per byte, probability of the right choice, accuracy.
 
-N items, P tails (texts to be predicted), T tokens of a row.
+Legend: N items, P passages or predicted tokens, C continuations, B rows, T tokens of a row,
+D width.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from climb.errors import TrialError
 from climb.proxy import Target
-from climb.proxy.language_model import hidden_states, token_nats
+from climb.proxy.language_model import compute_hidden_states, compute_token_losses
 from climb.proxy.targets import Item, Passage, load_items
 
 if TYPE_CHECKING:
@@ -22,38 +23,39 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-TOKENS_AT_ONCE = {"cpu": 4_096, "cuda": 131_072}
-"""Tokens of a batch, padding counted; part of a metric's last bits, so not a matter of taste."""
+MAX_BATCH_TOKENS = {"cpu": 4_096, "cuda": 131_072}
+"""Maximum tokens of a batch, padding included. It changes the last bits of a metric, so it is a
+constant and not a setting."""
 
-SHARES_CONTEXT = ("llama",)
-"""Architectures that may read an item's choices behind one copy of its context: plain attention
-with positions that are given. Others read the context once a choice."""
+CONTEXT_SHARING_ARCHITECTURES = ("llama",)
+"""Architectures that read all choices of an item after one copy of its context: plain attention
+with explicit positions. Other architectures read the context once per choice."""
 
 
 @dataclass(frozen=True)
 class ItemScores:
-    """What a model made of each item; the right choice of item n is `label_N[n]`."""
+    """Scores of a model on each item of a target."""
 
     bits_N: Array
     """-log2 likelihood of the right choice, or of the text."""
 
     bytes_N: Array
-    """UTF-8 bytes of the same."""
+    """UTF-8 bytes of the right choice, or of the text."""
 
     prob_N: Array
     """Normalised probability of the right choice; 1 for a text."""
 
     correct_N: Array
-    """1 where the right choice is the likeliest, else 0."""
+    """1 if the right choice has the highest likelihood, else 0."""
 
     correct_norm_N: Array
-    """1 where it is the likeliest per byte, else 0."""
+    """1 if the right choice has the highest likelihood per byte, else 0."""
 
-    def metrics(self, target: Target) -> dict[str, float]:
-        """Averages by `<task>.<metric>`.
+    def compute_metrics(self, target: Target) -> dict[str, float]:
+        """Average the scores; return the metrics by `<task>.<metric>`.
 
-        bpb is all bits over all bytes: an answer counts by its length, as text does. (The mean of
-        each item's own ratio is ruled by answers of one word.)
+        bpb is the sum of bits divided by the sum of bytes, so that longer answers have more
+        weight, as in a text. One-word answers would dominate the mean of the ratios.
         """
         values = {"bpb": self.bits_N.sum() / self.bytes_N.sum()}
         if target.kind == "choices":
@@ -68,29 +70,29 @@ class ItemScores:
 def measure(
     model: Any, targets: Sequence[Target], tokenizer: str, sequence: int
 ) -> dict[str, float]:
-    """Metrics of a model on all targets, by `<task>.<metric>`.
+    """Measure a model on all targets; return the metrics by `<task>.<metric>`.
 
     Args:
         model: a transformers causal language model, on its device.
-        targets: what to measure on; an empty sequence gives no metrics.
+        targets: may be empty; then there are no metrics.
         tokenizer: tokenizer.json of the model.
-        sequence: tokens that the model was trained to look at.
+        sequence: sequence length in tokens that the model was trained with.
 
     Raises:
-        InputError: a target's file cannot be read, or a line of it is not an item.
+        InputError: the file of a target cannot be read, or one of its lines is not an item.
         TrialError: a likelihood is NaN or infinite.
     """
     metrics: dict[str, float] = {}
     for target in targets:
-        metrics |= item_scores(model, target, tokenizer, sequence).metrics(target)
+        metrics |= score_items(model, target, tokenizer, sequence).compute_metrics(target)
     return metrics
 
 
-def item_scores(model: Any, target: Target, tokenizer: str, sequence: int) -> ItemScores:
+def score_items(model: Any, target: Target, tokenizer: str, sequence: int) -> ItemScores:
     """Score each item of a target, in order of the items' hashes; arguments as for `measure`.
 
-    `prob` is a softmax over the choices' log-likelihoods per byte: of whole likelihoods the
-    shortest choice would take nearly all.
+    `prob` is a softmax of the choices' log-likelihoods per byte. With whole likelihoods, the
+    shortest choice would get almost all of the probability.
 
     Source:
         Probability of the right choice among the choices, length-normalised: DataDecide
@@ -100,96 +102,108 @@ def item_scores(model: Any, target: Target, tokenizer: str, sequence: int) -> It
         InputError, TrialError: as for `measure`.
     """
     items = load_items(target, tokenizer, sequence)
-    tails = tail_bits(model, [passage for item in items for passage in item.passages])
-    if not np.isfinite(tails).all():
-        raise TrialError(f"target {target.name!r}: the model gives NaN or infinite likelihoods")
+    bits_C = score_continuations(model, [passage for item in items for passage in item.passages])
+    if not np.isfinite(bits_C).all():
+        raise TrialError(f"target {target.name!r}: the model returns NaN or infinite likelihoods")
     rows = []
-    position = 0
+    first = 0
     for item in items:
-        count = sum(len(passage.tails) for passage in item.passages)
-        rows.append(_score(item, tails[position : position + count]))
-        position += count
+        stop = first + sum(len(passage.continuations) for passage in item.passages)
+        rows.append(_score_item(item, bits_C[first:stop]))
+        first = stop
     return ItemScores(*np.array(rows, dtype=np.float64).T)
 
 
-def _score(item: Item, bits: Array) -> tuple[float, float, float, float, float]:
+def _score_item(item: Item, bits_C: Array) -> tuple[float, float, float, float, float]:
+    """Return the scores of one item, in the order of the fields of ItemScores."""
     if len(item.n_bytes) == 1:
-        return float(bits.sum()), item.n_bytes[0], 1.0, 1.0, 1.0
-    per_byte = bits / np.array(item.n_bytes)
-    odds = np.exp2(per_byte.min() - per_byte)
+        return float(bits_C.sum()), item.n_bytes[0], 1.0, 1.0, 1.0
+    per_byte_C = bits_C / np.array(item.n_bytes)
+    odds_C = np.exp2(per_byte_C.min() - per_byte_C)
     return (
-        float(bits[item.label]),
+        float(bits_C[item.label]),
         item.n_bytes[item.label],
-        float(odds[item.label] / odds.sum()),
-        float(bits.argmin() == item.label),
-        float(per_byte.argmin() == item.label),
+        float(odds_C[item.label] / odds_C.sum()),
+        float(bits_C.argmin() == item.label),
+        float(per_byte_C.argmin() == item.label),
     )
 
 
-def tail_bits(model: Any, passages: Sequence[Passage]) -> Array:
-    """-log2 likelihood of every tail of every passage given its context, shape (P,).
+def score_continuations(model: Any, passages: Sequence[Passage]) -> Array:
+    """Compute -log2 likelihood of each continuation of each passage given its context, shape (C,).
 
-    The tails of a passage stand in one row after one copy of the context; the attention mask hides
-    them from each other, and each is numbered as if it followed the context.
+    The continuations of a passage share one row and one copy of the context. The attention mask
+    separates them, and the positions of each start after the context.
     """
     import torch
 
-    first_tail = np.cumsum([0, *(len(passage.tails) for passage in passages)])
-    bits = np.zeros(first_tail[-1])
-    shares = getattr(model.config, "model_type", None) in SHARES_CONTEXT
+    first_P = np.cumsum([0, *(len(passage.continuations) for passage in passages)])
+    bits_C = np.zeros(first_P[-1])
+    shares_context = getattr(model.config, "model_type", None) in CONTEXT_SHARING_ARCHITECTURES
     rows = [
-        (passage.context, tuple(enumerate(passage.tails, start=int(first))))
-        for passage, first in zip(passages, first_tail, strict=False)
+        (passage.context, tuple(enumerate(passage.continuations, start=int(first))))
+        for passage, first in zip(passages, first_P, strict=False)
     ]
-    if not shares:
-        rows = [(context, (tail,)) for context, tails in rows for tail in tails]
+    if not shares_context:
+        rows = [(context, (numbered,)) for context, several in rows for numbered in several]
     was_training = model.training
     model.eval()
     with torch.inference_mode():
-        for batch in _batches([_Row.of(*row) for row in rows], model.device.type):
-            np.add.at(bits, *_batch_bits(model, batch))
+        for batch in _split_batches([_Row.build(*row) for row in rows], model.device.type):
+            np.add.at(bits_C, *_compute_batch_bits(model, batch))
     model.train(was_training)
-    return bits
+    return bits_C
 
 
 @dataclass(frozen=True)
 class _Row:
-    """One row of a batch: what is read, and which place predicts which token of which tail."""
+    """One row of a batch: its input, and the predicted tokens of its continuations."""
 
     ids: tuple[int, ...]
     positions: tuple[int, ...]
     segments: tuple[int, ...]
-    """0 for the context, 1, 2, ... for the tails."""
+    """0 for the context, 1, 2, ... for the continuations."""
 
     predictors: tuple[int, ...]
+    """Column of the row that predicts each predicted token."""
+
     predicted: tuple[int, ...]
-    tails: tuple[int, ...]
+    """Token id of each predicted token."""
+
+    continuations: tuple[int, ...]
+    """Number of the continuation of each predicted token."""
 
     @classmethod
-    def of(cls, context: tuple[int, ...], tails: tuple[tuple[int, tuple[int, ...]], ...]) -> _Row:
+    def build(
+        cls, context: tuple[int, ...], continuations: tuple[tuple[int, tuple[int, ...]], ...]
+    ) -> _Row:
+        """Join a context and its numbered continuations to one row.
+
+        The last token of a continuation is predicted and is not part of the input.
+        """
         ids, segments = list(context), [0] * len(context)
         positions = list(range(len(context)))
         predictors: list[int] = []
-        for segment, (_, tail) in enumerate(tails, start=1):
-            predictors += [len(context) - 1, *range(len(ids), len(ids) + len(tail) - 1)]
-            ids += tail[:-1]
-            segments += [segment] * (len(tail) - 1)
-            positions += range(len(context), len(context) + len(tail) - 1)
+        for segment, (_, tokens) in enumerate(continuations, start=1):
+            predictors += [len(context) - 1, *range(len(ids), len(ids) + len(tokens) - 1)]
+            ids += tokens[:-1]
+            segments += [segment] * (len(tokens) - 1)
+            positions += range(len(context), len(context) + len(tokens) - 1)
         return cls(
             tuple(ids),
             tuple(positions),
             tuple(segments),
             tuple(predictors),
-            tuple(token for _, tail in tails for token in tail),
-            tuple(number for number, tail in tails for _ in tail),
+            tuple(token for _, tokens in continuations for token in tokens),
+            tuple(number for number, tokens in continuations for _ in tokens),
         )
 
 
-def _batches(rows: list[_Row], device: str) -> Iterator[list[_Row]]:
-    """Rows of like length together, so that little is padded."""
+def _split_batches(rows: list[_Row], device: str) -> Iterator[list[_Row]]:
+    """Group rows of similar length, so that batches have little padding."""
     batch: list[_Row] = []
-    for row in sorted(rows, key=lambda row: (len(row.ids), row.tails[0])):
-        if batch and len(row.ids) * (len(batch) + 1) > TOKENS_AT_ONCE[device]:
+    for row in sorted(rows, key=lambda row: (len(row.ids), row.continuations[0])):
+        if batch and len(row.ids) * (len(batch) + 1) > MAX_BATCH_TOKENS[device]:
             yield batch
             batch = []
         batch.append(row)
@@ -197,39 +211,40 @@ def _batches(rows: list[_Row], device: str) -> Iterator[list[_Row]]:
         yield batch
 
 
-def _batch_bits(model: Any, rows: list[_Row]) -> tuple[list[int], Array]:
-    """For every token of every tail in a batch: the tail's number, and the token's bits."""
+def _compute_batch_bits(model: Any, rows: list[_Row]) -> tuple[list[int], Array]:
+    """Return for each predicted token of a batch its continuation's number and its bits (P,)."""
     import torch
 
     width = max(len(row.ids) for row in rows)
 
-    def padded(name: str, fill: int) -> Tensor:
+    def pad(name: str, fill: int) -> Tensor:
         values = [(*getattr(row, name), *[fill] * (width - len(row.ids))) for row in rows]
         return torch.tensor(values, device=model.device)
 
-    ids_BT = padded("ids", 0)
+    ids_BT = pad("ids", 0)
     if any(row.segments[-1] > 1 for row in rows):
-        mask_BTT = _mask(padded("segments", -1))
-        hidden_BTD = hidden_states(model, ids_BT, mask_BTT, padded("positions", 0))
-    else:  # plain causal attention: padding stands behind everything that is looked at
-        hidden_BTD = hidden_states(model, ids_BT)
-    places = [i * width + place for i, row in enumerate(rows) for place in row.predictors]
-    hidden_PD = hidden_BTD.flatten(0, 1)[torch.tensor(places, device=model.device)]
+        mask_BTT = _build_mask(pad("segments", -1))
+        hidden_BTD = compute_hidden_states(model, ids_BT, mask_BTT, pad("positions", 0))
+    else:  # causal attention needs no mask: the padding follows all tokens of a row
+        hidden_BTD = compute_hidden_states(model, ids_BT)
+    columns = [i * width + column for i, row in enumerate(rows) for column in row.predictors]
+    hidden_PD = hidden_BTD.flatten(0, 1)[torch.tensor(columns, device=model.device)]
     predicted = [token for row in rows for token in row.predicted]
-    nats_P = token_nats(model, hidden_PD, torch.tensor(predicted, device=model.device))
+    nats_P = compute_token_losses(model, hidden_PD, torch.tensor(predicted, device=model.device))
     bits_P: Array = nats_P.double().cpu().numpy() / np.log(2.0)
-    return [tail for row in rows for tail in row.tails], bits_P
+    return [number for row in rows for number in row.continuations], bits_P
 
 
-def _mask(segments_BT: Tensor) -> Tensor:
-    """True where row b's place q may look at place k: not ahead, in the context or its own tail.
+def _build_mask(segments_BT: Tensor) -> Tensor:
+    """Build the attention mask, shape (B, 1, T, T): True where query q of row b sees key k.
 
-    Padding may look at the context, like everything: a place that sees nothing would be NaN.
+    A token sees earlier tokens of the context and of its own continuation. Padding sees the
+    context too, since a query without any key would become NaN.
     """
     import torch
 
     width = segments_BT.shape[1]
-    behind_TT = torch.ones(width, width, dtype=torch.bool, device=segments_BT.device).tril()
+    causal_TT = torch.ones(width, width, dtype=torch.bool, device=segments_BT.device).tril()
     own_BTT = segments_BT[:, :, None] == segments_BT[:, None, :]
     context_B1T = segments_BT[:, None, :] == 0
-    return ((own_BTT | context_B1T) & behind_TT)[:, None]
+    return ((own_BTT | context_B1T) & causal_TT)[:, None]

@@ -1,4 +1,4 @@
-"""Proxies: a small Llama from random weights, or any local Hugging Face checkpoint trained on."""
+"""Proxies: a small Llama with random weights, or a local Hugging Face checkpoint."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from climb.proxy.training import TrainingRecipe
 class LlamaProxy(TrainingRecipe):
     """A decoder with RMSNorm, SwiGLU and RoPE, as CLIMB's proxies.
 
-    Parameters: vocabulary x hidden (twice where not tied) + layers x (4 hidden^2 + 3 hidden x
-    feed_forward); hidden 96, layers 2, vocabulary 2,048: 0.42 million.
+    Number of parameters: vocabulary x hidden (twice if not tied) + layers x (4 hidden^2 +
+    3 hidden x feed_forward). For hidden 96, layers 2 and vocabulary 2,048: 0.42 million.
 
     Source:
         CLIMB (arXiv 2504.13161), section 4; Llama (arXiv 2302.13971).
     """
 
     hidden: int
-    """Width; a multiple of 2 x heads, since RoPE turns pairs."""
+    """Width; a multiple of 2 x heads, since RoPE rotates pairs of dimensions."""
 
     layers: int
     heads: int
     feed_forward: int | None = None
-    """Inner width of SwiGLU; null: 8/3 hidden (Llama), rounded up to a multiple of 8."""
+    """Inner width of SwiGLU; null means 8/3 hidden (Llama), rounded up to a multiple of 8."""
 
     tied: bool = True
-    """One matrix embeds and predicts: at these sizes a second one would be half of the model."""
+    """Input and output embeddings share one matrix; a second one would be half of a small model."""
 
     rope_theta: float = 10_000.0
     """Base of the rotary frequencies. RoFormer (arXiv 2104.09864)."""
@@ -48,8 +48,8 @@ class LlamaProxy(TrainingRecipe):
                 f"multiple of {2 * self.heads}"
             )
 
-    def fresh(self, n_ids: int) -> Any:
-        """Random weights from torch's random state, which `train` has seeded."""
+    def create_model(self, n_ids: int) -> Any:
+        """Create random weights from torch's random state, which `run_training` seeds."""
         from transformers import LlamaConfig, LlamaForCausalLM
 
         config = LlamaConfig(
@@ -66,30 +66,34 @@ class LlamaProxy(TrainingRecipe):
         )
         return LlamaForCausalLM(config)
 
-    def continued(self, start: str, n_ids: int) -> Any:
-        """The checkpoint's weights; they must be of this recipe's size."""
-        model = super().continued(start, n_ids)
+    def open_start(self, start: str, n_ids: int) -> Any:
+        """Open the base checkpoint.
+
+        Raises:
+            ConfigError: its hidden size, layers or heads differ from this recipe.
+        """
+        model = super().open_start(start, n_ids)
         sizes = {"hidden": "hidden_size", "layers": "num_hidden_layers"}
         sizes["heads"] = "num_attention_heads"
         for field, name in sizes.items():
             if getattr(self, field) != getattr(model.config, name, None):
                 raise ConfigError(
-                    f"start {start} has {field} {getattr(model.config, name, None)}, but the "
-                    f"recipe has {getattr(self, field)}"
+                    f"base checkpoint {start} has {field} {getattr(model.config, name, None)}, "
+                    f"but the proxy is configured with {field} {getattr(self, field)}"
                 )
         return model
 
 
 @dataclass(frozen=True, kw_only=True)
 class HuggingFaceProxy(TrainingRecipe):
-    """A checkpoint that somebody else trained, continued: CLIMB's own proxies are made this way.
+    """Continues the training of an existing checkpoint, as CLIMB's proxies do.
 
-    `count.path` must name the model's own tokenizer.
+    `count.path` must be the model's own tokenizer.
     """
 
     model: ModelPath
-    """Folder of a causal language model as `save_pretrained` writes it."""
+    """Folder of a causal language model, written by `save_pretrained`."""
 
-    def fresh(self, n_ids: int) -> Any:
-        """The checkpoint's weights."""
+    def create_model(self, n_ids: int) -> Any:
+        """Open the checkpoint `model`."""
         return open_model(resolve(self.model), n_ids)

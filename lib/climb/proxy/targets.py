@@ -1,4 +1,4 @@
-"""The items that a model is measured on: read, checked, and cut into passages of token ids."""
+"""Read and check the items of a target, and split them into passages of token ids."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from climb.errors import InputError
 from climb.proxy import Target
-from climb.tokenizer import end_of_text_id
+from climb.tokenizer import find_end_of_text_id
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -21,21 +21,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Passage:
-    """A context and the texts to be predicted after it, each as if the others were not there."""
+    """A context and its continuations, which are predicted independently of each other."""
 
     context: tuple[int, ...]
-    """Token ids; at least the end-of-text token, which stands before every document."""
+    """Token ids; at least the end-of-text token, which precedes every document."""
 
-    tails: tuple[tuple[int, ...], ...]
-    """Token ids of each text to be predicted; none is empty."""
+    continuations: tuple[tuple[int, ...], ...]
+    """Token ids of each continuation; none is empty."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """One item of a target, ready for a model."""
+    """One item of a target as token ids."""
 
     passages: tuple[Passage, ...]
-    """One of a multiple-choice item, a tail per choice; or the windows of a text, a tail each."""
+    """Multiple choice: one passage with a continuation per choice. Text: one passage per window,
+    each with one continuation."""
 
     n_bytes: tuple[int, ...]
     """UTF-8 bytes of each choice, or of the whole text."""
@@ -45,17 +46,17 @@ class Item:
 
 
 def load_items(target: Target, tokenizer_path: str, sequence: int) -> tuple[Item, ...]:
-    """Read a target's items; kept from run to run, since a worker trains many proxies.
+    """Read the items of a target. They are cached, since a worker trains many proxies.
 
     Args:
         target: file, kind and limit.
         tokenizer_path: tokenizer.json.
-        sequence: tokens that the model looks at; longer contexts lose their beginning.
+        sequence: maximum input of the model in tokens; longer contexts lose their beginning.
 
     Raises:
-        InputError: the file cannot be read, a line is not such an item, or there is no item.
+        InputError: the file cannot be read, a line is not a valid item, or there is no item.
     """
-    stamps = tuple(_stamp(path) for path in (target.path, tokenizer_path))
+    stamps = tuple(_read_stamp(path) for path in (target.path, tokenizer_path))
     return _load_items(target, tokenizer_path, sequence, stamps)
 
 
@@ -65,21 +66,21 @@ def _load_items(
 ) -> tuple[Item, ...]:
     from tokenizers import Tokenizer
 
-    chosen = []
-    for where, line in _lines(target):
-        record = _checked(line, target.kind, where)
-        chosen.append((hashlib.sha256(line).digest(), record))
-    if not chosen:
-        raise InputError(f"target {target.name!r}: {target.path} holds no items")
-    chosen.sort(key=lambda pair: pair[0])
+    records = []
+    for where, line in _read_lines(target):
+        record = _parse_line(line, target.kind, where)
+        records.append((hashlib.sha256(line).digest(), record))
+    if not records:
+        raise InputError(f"target {target.name!r}: {target.path} contains no items")
+    records.sort(key=lambda pair: pair[0])
     tokenizer = Tokenizer.from_file(tokenizer_path)
-    cut = _Cutter(tokenizer, end_of_text_id(tokenizer, tokenizer_path), sequence)
-    make = cut.choices if target.kind == "choices" else cut.text
-    return tuple(make(record) for _, record in chosen[: target.limit])
+    builder = _PassageBuilder(tokenizer, find_end_of_text_id(tokenizer, tokenizer_path), sequence)
+    build = builder.build_choices if target.kind == "choices" else builder.build_text
+    return tuple(build(record) for _, record in records[: target.limit])
 
 
-def _stamp(path: str) -> tuple[int, int]:
-    """Size and time of change: what tells a changed file from the one that was read before."""
+def _read_stamp(path: str) -> tuple[int, int]:
+    """Return size and modification time, which differ if the file changed since it was cached."""
     try:
         status = Path(path).stat()
     except OSError as error:
@@ -87,34 +88,38 @@ def _stamp(path: str) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _lines(target: Target) -> Iterator[tuple[str, bytes]]:
-    """Lines that are not blank, each with the words that name it in a message."""
+def _read_lines(target: Target) -> Iterator[tuple[str, bytes]]:
+    """Read the lines that are not blank, each with its location for error messages."""
     opener = gzip.open if target.path.endswith(".gz") else open
     try:
         with opener(target.path, "rb") as stream:
             for number, line in enumerate(stream, start=1):
                 if line.strip():
                     yield f"target {target.name!r}: {target.path} line {number}", line.strip()
-    except (OSError, EOFError) as error:  # gzip: bad magic, bad checksum, cut short
+    except (OSError, EOFError) as error:  # gzip: bad magic, bad checksum, truncated
         raise InputError(
             f"target {target.name!r}: {target.path} cannot be read: {error}"
         ) from error
 
 
-def _checked(line: bytes, kind: str, where: str) -> dict[str, Any]:
-    """Parse one line and look at every field that is used."""
+def _parse_line(line: bytes, kind: str, where: str) -> dict[str, Any]:
+    """Parse one line, and check every field that is used.
+
+    Raises:
+        InputError: the line is not JSON, or a field is wrong.
+    """
     try:
         record = json.loads(line)
     except ValueError as error:  # also bytes that are not UTF-8
         raise InputError(f"{where} is not JSON: {error}") from error
-    wrong = _what_is_wrong(record, kind)
-    if wrong:
-        raise InputError(f"{where}: {wrong}")
+    mistake = _find_mistake(record, kind)
+    if mistake:
+        raise InputError(f"{where}: {mistake}")
     return dict(record)
 
 
-def _what_is_wrong(record: Any, kind: str) -> str | None:
-    """One clause, or None."""
+def _find_mistake(record: Any, kind: str) -> str | None:
+    """Describe the first mistake of a record; None if it is valid."""
     if not isinstance(record, dict):
         return f"is a JSON {type(record).__name__}; it must be an object"
     text_key = "text" if kind == "text" else "context"
@@ -134,43 +139,46 @@ def _what_is_wrong(record: Any, kind: str) -> str | None:
 
 
 @dataclass(frozen=True)
-class _Cutter:
-    """Turns texts into passages that fit a model."""
+class _PassageBuilder:
+    """Splits texts into passages within the maximum input of a model."""
 
     tokenizer: Tokenizer
     end_of_text: int
     sequence: int
 
-    def choices(self, record: dict[str, Any]) -> Item:
-        """White space at the context's end moves to the choices, as token boundaries want it.
+    def build_choices(self, record: dict[str, Any]) -> Item:
+        """Build a multiple-choice item; white space at the context's end moves to the choices.
+
+        The move keeps token boundaries as in running text.
 
         Source: lm-evaluation-harness, `TemplateLM._encode_pair`.
         """
         context = record["context"].rstrip()
         gap = record["context"][len(context) :]
-        tails, n_bytes = [], []
+        continuations, n_bytes = [], []
         for choice in record["choices"]:
-            ids, text = self._fit(gap + choice)
-            tails.append(ids)
-            n_bytes.append(_size(text))
-        # A tail's last token is predicted, never looked at.
-        room = self.sequence + 1 - max(map(len, tails))
+            ids, text = self._truncate_choice(gap + choice)
+            continuations.append(ids)
+            n_bytes.append(_count_utf8_bytes(text))
+        # The last token of a continuation is predicted and is not part of the input.
+        max_context = self.sequence + 1 - max(map(len, continuations))
         ids = (self.end_of_text, *self._encode(context).ids)
-        return Item((Passage(ids[-room:], tuple(tails)),), tuple(n_bytes), record["label"])
+        passage = Passage(ids[-max_context:], tuple(continuations))
+        return Item((passage,), tuple(n_bytes), record["label"])
 
-    def text(self, record: dict[str, Any]) -> Item:
-        """Windows that overlap by half, so that all but a text's beginning has a context."""
+    def build_text(self, record: dict[str, Any]) -> Item:
+        """Build a text item of windows that overlap by half, so that later windows have context."""
         ids = [self.end_of_text, *self._encode(record["text"]).ids]
-        passages, done, stride = [], 1, max(1, self.sequence // 2)
-        while done < len(ids):
-            end = min(len(ids), self.sequence + 1) if done == 1 else min(len(ids), done + stride)
+        passages, first, stride = [], 1, max(1, self.sequence // 2)
+        while first < len(ids):
+            end = min(len(ids), self.sequence + 1) if first == 1 else min(len(ids), first + stride)
             start = max(0, end - self.sequence - 1)
-            passages.append(Passage(tuple(ids[start:done]), (tuple(ids[done:end]),)))
-            done = end
-        return Item(tuple(passages), (_size(record["text"]),), 0)
+            passages.append(Passage(tuple(ids[start:first]), (tuple(ids[first:end]),)))
+            first = end
+        return Item(tuple(passages), (_count_utf8_bytes(record["text"]),), 0)
 
-    def _fit(self, choice: str) -> tuple[tuple[int, ...], str]:
-        """A choice that is longer than a whole sequence is judged by its beginning."""
+    def _truncate_choice(self, choice: str) -> tuple[tuple[int, ...], str]:
+        """Truncate a choice to `sequence` tokens; return its token ids and its text."""
         encoded = self._encode(choice)
         if len(encoded.ids) <= self.sequence:
             return tuple(encoded.ids), choice
@@ -181,5 +189,5 @@ class _Cutter:
         return self.tokenizer.encode(text, add_special_tokens=False)
 
 
-def _size(text: str) -> int:
+def _count_utf8_bytes(text: str) -> int:
     return len(text.encode("utf-8", errors="surrogatepass"))

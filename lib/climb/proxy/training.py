@@ -1,12 +1,11 @@
-"""The training recipe of a proxy, and the loop that follows it: resumable at every checkpoint."""
+"""Train a proxy: its training recipe, and the training loop, which resumes from checkpoints."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-import os
-import shutil
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,64 +13,63 @@ from typing import Any, ClassVar
 from climb.errors import ComponentError, ConfigError, TrialError
 from climb.files import resolve
 from climb.proxy import ProxyRun
-from climb.proxy.checkpoint import Checkpoints, run_digest
-from climb.proxy.data import Stream, sequences
+from climb.proxy.checkpoint import Checkpoints, compute_run_digest
+from climb.proxy.data import Stream, plan_stream
 from climb.proxy.evaluate import measure
 from climb.proxy.language_model import (
     Precision,
-    add_gradients,
-    memory_errors,
+    accumulate_gradients,
+    convert_memory_errors,
+    make_reproducible,
     open_model,
-    reproducible,
+    save_model,
 )
 
-TOKENIZER_FILE = "tokenizer.json"
-
 LOSS_SHARE = 0.1
-"""`train.loss` is the mean over this share of the steps, the last ones."""
+"""`train.loss` is the mean loss over this last share of the steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRecipe(ABC):
-    """How a proxy is optimised: AdamW, warm-up/stable/decay.
+    """Optimiser and schedule of a proxy: AdamW with warm-up, stable phase and decay.
 
-    A run from the beginning warms up and stays at the full rate, so that it ends in the stable
-    phase; a run that continues it decays linearly. CLIMB's proxies continue a checkpoint of the
-    stable phase in the same way.
+    A base run warms up and then keeps the full learning rate, so that it ends in the stable phase.
+    A continued run decays linearly. CLIMB's proxies continue a checkpoint of the stable phase in
+    the same way.
 
     Source:
         CLIMB (arXiv 2504.13161), section 4; the schedule: MiniCPM (arXiv 2404.06395).
     """
 
     needs: ClassVar[tuple[str, ...]] = ("torch", "transformers", "tokenizers")
-    """Packages that it imports when it is used."""
+    """Packages that `train` imports."""
 
     sequence: int
-    """Tokens of a training sequence, and the most that the model looks at."""
+    """Tokens of a training sequence, and maximum input of the model."""
 
     batch: int
-    """Sequences of a step."""
+    """Sequences per step."""
 
     learning_rate: float
-    """The full rate, reached after the warm-up."""
+    """The full learning rate, reached after the warm-up."""
 
     warmup_share: float = 0.1
     """Share of the steps in which the rate rises from 0, in both kinds of run. A continued run
-    begins with an empty optimiser: without a warm-up its loss ends 0.03 nats higher than with 15 %
-    of the steps, and a kept optimiser would gain less than another 0.02 (0.42 M parameters)."""
+    starts with a new optimiser state. Without warm-up, its final loss is 0.03 nats higher than with
+    15 % of the steps; keeping the state would gain less than another 0.02 (0.42 M parameters)."""
 
     final_share: float = 0.0
     """Share of the full rate at the end of a continued run. Linear decay to zero: Defazio et al.,
     arXiv 2310.07831; Bergsma et al., arXiv 2502.15938."""
 
     weight_decay: float = 0.1
-    """Of matrices, not of norms. GPT-3 (arXiv 2005.14165)."""
+    """Weight decay of matrices; norms have none. GPT-3 (arXiv 2005.14165)."""
 
     beta2: float = 0.95
-    """Second moment's memory. GPT-3; beta1 is 0.9."""
+    """AdamW's beta2, from GPT-3; beta1 is 0.9."""
 
     max_gradient_norm: float = 1.0
-    """Longer gradients are shortened to it. GPT-3."""
+    """Gradients are clipped to this norm. GPT-3."""
 
     precision: Precision = "auto"
     """auto: bfloat16 matrix products on a GPU, float32 on a CPU. Weights are always float32."""
@@ -83,176 +81,213 @@ class TrainingRecipe(ABC):
                 raise ConfigError(f"{type(self).__name__}.{field.name} is {value}; it must be >= 0")
         for name in ("sequence", "batch", "learning_rate"):
             if getattr(self, name) <= 0:
-                raise ConfigError(f"{type(self).__name__}.{name} must be positive")
+                raise ConfigError(
+                    f"{type(self).__name__}.{name} is {getattr(self, name)}; it must be > 0"
+                )
         if self.sequence < 2:
-            raise ConfigError(f"{type(self).__name__}.sequence is 1; the least is 2")
+            raise ConfigError(f"{type(self).__name__}.sequence is 1; it must be at least 2")
 
-    def rate(self, step: int, steps: int, continued: bool) -> float:
-        """Learning rate of a step, counted from 0."""
+    def compute_rate(self, step: int, steps: int, continued: bool) -> float:
+        """Compute the learning rate of a step.
+
+        Args:
+            step: counted from 0.
+            steps: number of steps of the run.
+            continued: whether the run continues a base checkpoint.
+        """
         warmup = min(1.0, (step + 1) / max(1, round(self.warmup_share * steps)))
         decay = 1.0 - (1.0 - self.final_share) * step / steps if continued else 1.0
         return self.learning_rate * warmup * decay
 
     @abstractmethod
-    def fresh(self, n_ids: int) -> Any:
-        """The model that a run without a start begins with, for n_ids token ids."""
+    def create_model(self, n_ids: int) -> Any:
+        """Create the initial model of a base run, for a tokenizer of n_ids token ids."""
 
-    def continued(self, start: str, n_ids: int) -> Any:
-        """The model that a run with a start begins with."""
+    def open_start(self, start: str, n_ids: int) -> Any:
+        """Open the base checkpoint `start` of a continued run."""
         return open_model(resolve(start), n_ids)
 
     def train(self, run: ProxyRun, device: str) -> dict[str, float]:
         """Train, measure and return `<task>.<metric>` and `train.loss`.
 
         Raises:
-            TrialError: the loss became NaN or infinite, or memory ran out.
-            ComponentError: a shard is wrong.
-            ConfigError: the run is shorter than a sequence, or model and tokenizer do not fit.
-            InputError: a target's file cannot be read.
+            TrialError: the loss became NaN or infinite.
+            ResourceError: memory ran out.
+            ComponentError: a shard is invalid.
+            ConfigError: the run is shorter than a sequence, or model and tokenizer do not match.
+            InputError: the file of a target cannot be read.
         """
-        return train(self, run, device)
+        return run_training(self, run, device)
 
 
-def train(recipe: TrainingRecipe, run: ProxyRun, device: str) -> dict[str, float]:
-    """Train a recipe's model from where its last checkpoint stands, measure and save it."""
+def run_training(
+    recipe: TrainingRecipe,
+    run: ProxyRun,
+    device: str,
+    before_step: Callable[[TrainingLoop], None] | None = None,
+) -> dict[str, float]:
+    """Train from the last checkpoint, measure the model and save it.
+
+    Args:
+        recipe: model and optimiser.
+        run: data, number of tokens, seed and folders.
+        device: `cpu`, `cuda:0`, ...
+        before_step: called with the loop before each step; an exception from it ends the run.
+
+    Raises:
+        ClimbError: as for `TrainingRecipe.train`.
+    """
     import torch
 
     stage = "base" if run.start is None else "continued"
-    if run.n_tokens < recipe.sequence:
-        raise ConfigError(f"a run of {run.n_tokens} tokens; one sequence has {recipe.sequence}")
-    n_sequences = run.n_tokens // recipe.sequence
-    stream = sequences(run.weights, run.shards, n_sequences, recipe.sequence, run.seed, stage)
+    stream = _plan_stream(recipe, run, stage)
     name = hashlib.sha256(f"{stage} {run.seed}".encode()).digest()
     with (
-        reproducible(device, int.from_bytes(name[:7], "big"), recipe.precision),
-        memory_errors(f"{type(recipe).__name__} on {device}"),
+        make_reproducible(device, int.from_bytes(name[:7], "big"), recipe.precision),
+        convert_memory_errors(f"{type(recipe).__name__} on {device}"),
     ):
-        n_ids = _n_ids(run.tokenizer)
-        model = recipe.fresh(n_ids) if run.start is None else recipe.continued(run.start, n_ids)
-        course = _Course(recipe, run, stream, n_ids, model.to(torch.device(device)))
-        checkpoints = Checkpoints(run.checkpoints, run_digest(recipe, run, device))
-        course.restore(checkpoints.load())
-        while course.step < course.steps:
-            course.advance()
-            if course.step % run.checkpoint_steps == 0 or course.step == course.steps:
-                checkpoints.save(course.state())
+        n_ids = _count_token_ids(run.tokenizer)
+        if run.start is None:
+            model = recipe.create_model(n_ids)
+        else:
+            model = recipe.open_start(run.start, n_ids)
+        loop = TrainingLoop(recipe, run, stream, n_ids, model.to(torch.device(device)))
+        checkpoints = Checkpoints(run.checkpoints, compute_run_digest(recipe, run, device))
+        loop.run(checkpoints, before_step)
         metrics = measure(model, run.targets, run.tokenizer, recipe.sequence)
         if run.save is not None:
             save_model(model, run.tokenizer, Path(run.save))
     checkpoints.remove()
-    last = max(1, round(LOSS_SHARE * course.steps))
-    return metrics | {"train.loss": sum(course.losses[-last:]) / last}
+    return metrics | {"train.loss": loop.compute_final_loss()}
 
 
-class _Course:
-    """A training run somewhere between its first and its last step."""
+def _plan_stream(recipe: TrainingRecipe, run: ProxyRun, stage: str) -> Stream:
+    if run.n_tokens < recipe.sequence:
+        raise ConfigError(
+            f"the run has {run.n_tokens} tokens; it must have at least one sequence of "
+            f"{recipe.sequence} tokens"
+        )
+    n_sequences = run.n_tokens // recipe.sequence
+    return plan_stream(run.weights, run.shards, n_sequences, recipe.sequence, run.seed, stage)
+
+
+class TrainingLoop:
+    """A training run between its first and its last step."""
+
+    n_steps: int
+    """Number of steps of the run."""
+
+    n_steps_done: int
+    """Number of completed steps."""
+
+    losses: list[float]
+    """Loss of each completed step, in nats."""
 
     def __init__(
         self, recipe: TrainingRecipe, run: ProxyRun, stream: Stream, n_ids: int, model: Any
     ) -> None:
         import torch
 
-        self.recipe, self.run, self.stream, self.n_ids, self.model = (
-            recipe,
-            run,
-            stream,
-            n_ids,
-            model,
-        )
-        self.steps = -(-len(stream) // recipe.batch)
-        self.step = 0
-        self.losses: list[float] = []
+        self._recipe, self._run, self._stream = recipe, run, stream
+        self._n_ids, self._model = n_ids, model
+        self.n_steps = -(-len(stream) // recipe.batch)
+        self.n_steps_done = 0
+        self.losses = []
         parameters = list(model.parameters())
         groups = [
             {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": recipe.weight_decay},
             {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
         ]
-        self.optimiser = torch.optim.AdamW(groups, betas=(0.9, recipe.beta2), fused=True)
+        self._optimiser = torch.optim.AdamW(groups, betas=(0.9, recipe.beta2), fused=True)
         model.train()
 
-    def advance(self) -> None:
-        """Take one step.
+    def run(
+        self,
+        checkpoints: Checkpoints,
+        before_step: Callable[[TrainingLoop], None] | None = None,
+    ) -> None:
+        """Take all steps from the last checkpoint on, and save checkpoints.
+
+        Raises:
+            TrialError, ComponentError: as for `take_step`.
+        """
+        state = checkpoints.load()
+        if state is not None:
+            self.load_state_dict(state)
+        while self.n_steps_done < self.n_steps:
+            if before_step is not None:
+                before_step(self)
+            self.take_step()
+            is_last = self.n_steps_done == self.n_steps
+            if is_last or self.n_steps_done % self._run.checkpoint_steps == 0:
+                checkpoints.save(self.state_dict())
+
+    def take_step(self) -> None:
+        """Train on the next batch.
 
         Raises:
             TrialError: the loss is NaN or infinite.
-            ComponentError: a shard holds an unknown token id.
+            ComponentError: a shard contains a token id that the tokenizer does not have.
         """
         import torch
 
-        first = self.step * self.recipe.batch
-        ids_BL = self.stream.batch(first, min(first + self.recipe.batch, len(self.stream)))
-        if ids_BL.max() >= self.n_ids:
+        step, recipe = self.n_steps_done, self._recipe
+        first = step * recipe.batch
+        ids_BL = self._stream.read_batch(first, min(first + recipe.batch, len(self._stream)))
+        if ids_BL.max() >= self._n_ids:
             raise ComponentError(
-                f"step {self.step + 1}: a shard holds token id {ids_BL.max()}, but the tokenizer "
-                f"{self.run.tokenizer} ends at {self.n_ids - 1}; run `climb pack` again"
+                f"step {step + 1}: a shard contains token id {ids_BL.max()}, but the largest id "
+                f"of tokenizer {self._run.tokenizer} is {self._n_ids - 1}; run `climb pack` again"
             )
-        rate = self.recipe.rate(self.step, self.steps, self.run.start is not None)
-        for group in self.optimiser.param_groups:
+        rate = recipe.compute_rate(step, self.n_steps, self._run.start is not None)
+        for group in self._optimiser.param_groups:
             group["lr"] = rate
-        self.optimiser.zero_grad()
-        loss = float(add_gradients(self.model, torch.from_numpy(ids_BL).to(self.model.device)))
-        self.step += 1
+        self._optimiser.zero_grad()
+        ids = torch.from_numpy(ids_BL).to(self._model.device)
+        loss = float(accumulate_gradients(self._model, ids))
+        self.n_steps_done += 1
         if not math.isfinite(loss):
             raise TrialError(
-                f"the loss is {loss} at step {self.step} of {self.steps}; "
-                f"a smaller learning_rate than {self.recipe.learning_rate} may help"
+                f"the loss is {loss} at step {self.n_steps_done} of {self.n_steps}; "
+                f"a smaller learning_rate than {recipe.learning_rate} may help"
             )
         self.losses.append(loss)
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.max_gradient_norm)
-        self.optimiser.step()
+        torch.nn.utils.clip_grad_norm_(self._model.parameters(), recipe.max_gradient_norm)
+        self._optimiser.step()
 
-    def state(self) -> dict[str, Any]:
-        """Everything that the next step depends on, and the losses so far."""
+    def compute_final_loss(self) -> float:
+        """Average the loss over the last LOSS_SHARE of the steps, in nats."""
+        n_last = max(1, round(LOSS_SHARE * self.n_steps))
+        return sum(self.losses[-n_last:]) / n_last
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that the next step depends on, and the losses so far."""
         import torch
 
-        cuda = self.model.device.type == "cuda"
+        cuda = self._model.device.type == "cuda"
         return {
-            "step": self.step,
+            "step": self.n_steps_done,
             "losses": self.losses,
-            "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "model": self._model.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
             "random": torch.get_rng_state(),
-            "cuda_random": torch.cuda.get_rng_state(self.model.device) if cuda else None,
+            "cuda_random": torch.cuda.get_rng_state(self._model.device) if cuda else None,
         }
 
-    def restore(self, state: dict[str, Any] | None) -> None:
-        """Go on from a state; None changes nothing."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state of `state_dict`."""
         import torch
 
-        if state is None:
-            return
-        self.step, self.losses = state["step"], state["losses"]
-        self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.n_steps_done, self.losses = state["step"], state["losses"]
+        self._model.load_state_dict(state["model"])
+        self._optimiser.load_state_dict(state["optimiser"])
         torch.set_rng_state(state["random"])
         if state["cuda_random"] is not None:
-            torch.cuda.set_rng_state(state["cuda_random"], self.model.device)
+            torch.cuda.set_rng_state(state["cuda_random"], self._model.device)
 
 
-def save_model(model: Any, tokenizer: str, folder: Path) -> None:
-    """Write a Hugging Face checkpoint with its tokenizer.json: whole, or not at all."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    partial = folder.parent / f".{folder.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed right here
-    partial.mkdir(parents=True)
-    try:
-        model.save_pretrained(partial)
-        shutil.copyfile(resolve(tokenizer), partial / TOKENIZER_FILE)
-        for path in (*partial.iterdir(), partial):
-            handle = os.open(path, os.O_RDONLY)
-            os.fsync(handle)
-            os.close(handle)
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-
-
-def _n_ids(tokenizer: str) -> int:
-    """One more than the largest token id."""
+def _count_token_ids(tokenizer: str) -> int:
+    """Return the largest token id plus one."""
     from tokenizers import Tokenizer
 
     return 1 + max(Tokenizer.from_file(tokenizer).get_vocab().values())

@@ -1,4 +1,7 @@
-"""Text -> quality scores. A recipe (frozen dataclass) whose `load` gives a function of a batch."""
+"""Scorers: text -> quality scores.
+
+A scorer is a frozen dataclass. Its `load` returns a function that scores a batch of texts.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,11 @@ Score = Callable[[Sequence[str]], dict[str, NDArray[np.float32]]]
 
 @runtime_checkable
 class Scorer(Protocol):
-    """One or several quality scores that come from one model or rule set."""
+    """One or several quality scores from one model or rule set."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the scores, unique over all scorers of a configuration."""
+        """Names of the scores, unique among all scorers of a configuration."""
 
     def load(self, device: str) -> Score:
-        """Load the model onto `cpu`, `cuda:0`, ...; heavy imports belong in here."""
+        """Load the model onto `cpu`, `cuda:0`, ...; put heavy imports into this method."""

@@ -1,4 +1,4 @@
-"""A classifier on hashed words and word pairs: trained here, from labels, in seconds.
+"""Logistic regression on hashed words and word pairs; trains on labels in seconds.
 
 Legend: N texts, F hashed features, L labels.
 """
@@ -17,7 +17,7 @@ from scipy import sparse, special
 
 from climb.config.plugins import ModelPath
 from climb.errors import PreflightError
-from climb.files import replacing, resolve
+from climb.files import resolve, write_atomically
 from climb.quality import Score, Scorer
 
 WEIGHTS, SETTINGS = "weights.npz", "model.json"
@@ -28,7 +28,7 @@ class ClassifierScorer:
     """Expected label under a logistic regression on hashed words and word pairs."""
 
     needs: ClassVar[tuple[str, ...]] = ("sklearn",)
-    """Packages that it imports when it is used."""
+    """Packages that `load` imports."""
 
     model: ModelPath
     """Folder that job train_scorer wrote."""
@@ -38,14 +38,14 @@ class ClassifierScorer:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The one score."""
+        """Name of the only score."""
         return (self.name,)
 
     def load(self, device: str) -> Score:
-        """Read the weights; it computes on the CPU whatever the device.
+        """Read the weights. Every device uses the CPU.
 
         Raises:
-            PreflightError: the folder is missing or holds no such model.
+            PreflightError: the folder is missing or contains no classifier.
         """
         folder = resolve(self.model)
         try:
@@ -55,11 +55,11 @@ class ClassifierScorer:
             labels_L, features = np.array(settings["labels"]), int(settings["features"])
         except (OSError, ValueError, KeyError) as error:
             raise PreflightError(
-                f"model path {self.model!r} holds no classifier of `climb train_scorer`: {error}"
+                f"model path {self.model!r} contains no classifier of `climb train_scorer`: {error}"
             ) from error
 
         def score(texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-            logits_NL = hashed_pairs(texts, features) @ weights_FL + bias_L
+            logits_NL = hash_word_pairs(texts, features) @ weights_FL + bias_L
             expected_N = special.softmax(logits_NL, axis=1) @ labels_L
             return {self.name: expected_N.astype(np.float32)}
 
@@ -71,45 +71,49 @@ class ClassifierTrainer:
     """Trains a logistic regression on hashed words and word pairs."""
 
     needs: ClassVar[tuple[str, ...]] = ("sklearn",)
-    """Packages that it imports when it is used."""
+    """Packages that `train` imports."""
 
     features: int
-    """Columns that words and pairs are hashed into."""
+    """Number of hashed features F."""
 
     inverse_penalty: float
-    """scikit-learn's C: larger fits the labels closer."""
+    """scikit-learn's C: a larger value means less regularisation."""
 
     balanced: bool
-    """Let all labels weigh alike, however rare. Junk is rare among labels as it is in corpora; left
-    as it is, a classifier of few labels hardly ever dares to say it."""
+    """Give all labels the same total weight (scikit-learn's class_weight="balanced"). Low labels
+    are rare, and without balancing a classifier of few labels almost never predicts them."""
 
     def train(self, texts: Sequence[str], labels_N: NDArray[np.float64], folder: Path) -> Scorer:
-        """Train on N labelled texts and write `weights.npz` and `model.json`."""
+        """Train on N labelled texts, and write `weights.npz` and `model.json` into the folder."""
         from sklearn.linear_model import LogisticRegression
 
         labels_L, classes_N = np.unique(labels_N, return_inverse=True)
-        fit = LogisticRegression(
+        regression = LogisticRegression(
             C=self.inverse_penalty,
             class_weight="balanced" if self.balanced else None,
             max_iter=500,
         )
-        fit.fit(hashed_pairs(texts, self.features), classes_N)
-        weights_FL, bias_L = fit.coef_.T, fit.intercept_
-        if len(labels_L) == 2:  # scikit-learn keeps only the second label's side
+        regression.fit(hash_word_pairs(texts, self.features), classes_N)
+        weights_FL, bias_L = regression.coef_.T, regression.intercept_
+        if len(labels_L) == 2:  # scikit-learn stores the weights of the second label alone
             weights_FL = np.hstack([np.zeros_like(weights_FL), weights_FL])
             bias_L = np.concatenate([[0.0], bias_L])
-        with replacing(folder / WEIGHTS) as stream:
+        with write_atomically(folder / WEIGHTS) as stream:
             np.savez_compressed(
                 stream, weights_FL=weights_FL.astype(np.float32), bias_L=bias_L.astype(np.float64)
             )
         settings = {"labels": labels_L.tolist(), "features": self.features}
-        with replacing(folder / SETTINGS) as stream:
+        with write_atomically(folder / SETTINGS) as stream:
             stream.write(json.dumps(settings).encode())
         return ClassifierScorer(model=str(folder), name="quality")
 
 
-def hashed_pairs(texts: Sequence[str], features: int) -> Any:
-    """Counts of words and word pairs hashed into F columns, rows of length 1: sparse (N, F)."""
+def hash_word_pairs(texts: Sequence[str], features: int) -> Any:
+    """Count words and word pairs in F hashed features.
+
+    Returns:
+        Sparse matrix of shape (N, F); rows have norm 1.
+    """
     from sklearn.feature_extraction.text import HashingVectorizer
 
     if not texts:

@@ -1,4 +1,4 @@
-"""fastText models whose labels are numbers: CLIMB's published ones, and ones trained here."""
+"""fastText classifiers with numeric labels: CLIMB's published models, and own ones."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from climb.quality import Score, Scorer
 LABEL = "__label__"
 MODEL = "model.bin"
 
-RATES = (1.0, 0.5, 0.2, 1.5)
-"""Where training ends in "Encountered NaN.", the next of these multiples of the rate is tried."""
+RATE_MULTIPLES = (1.0, 0.5, 0.2, 1.5)
+"""Multiples of the learning rate; after "Encountered NaN." training tries the next one."""
 
-FEWEST_WEIGHTS = 1 << 24
-"""In one thread fastText initialises a tenth of its weights and leaves the rest as the memory was:
-zero in fresh pages, which malloc takes from 32 MB on, and garbage or NaN in smaller matrices."""
+MIN_WEIGHTS = 1 << 24
+"""Minimum weights of a model. With one thread fastText initialises only a tenth of its weights.
+The rest is zero in fresh pages, which malloc uses from 32 MB on, and undefined in smaller ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,12 +34,12 @@ class FastTextScorer:
     """The most likely label of a fastText classifier, as a number.
 
     Source:
-        CLIMB's classifiers have labels -1 (no answer) and 0 to 5; the public recipe takes the most
-        likely one (NVIDIA NeMo Curator, nemotron-climb-data-curation).
+        CLIMB's classifiers have the labels -1 (no answer) and 0 to 5. The public recipe uses the
+        most likely label (NVIDIA NeMo Curator, nemotron-climb-data-curation).
     """
 
     needs: ClassVar[tuple[str, ...]] = ("fasttext",)
-    """Packages that it imports when it is used."""
+    """Packages that `load` imports."""
 
     model: ModelPath
     """The .bin file."""
@@ -49,14 +49,14 @@ class FastTextScorer:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The one score."""
+        """Name of the only score."""
         return (self.name,)
 
     def load(self, device: str) -> Score:
-        """Read the model; fastText computes on the CPU whatever the device.
+        """Read the model. Every device uses the CPU, as fastText has no GPU code.
 
         Raises:
-            PreflightError: the file is missing or no fastText model.
+            PreflightError: the file is missing or is not a fastText model.
             ComponentError: a label is not a number.
         """
         import fasttext
@@ -65,65 +65,70 @@ class FastTextScorer:
             model = fasttext.load_model(str(resolve(self.model)))
         except ValueError as error:
             raise PreflightError(f"{self.model!r} is not a fastText model: {error}") from error
-        values = label_values(model.labels, self.model)
-        worst = min(values.values())
+        values = parse_labels(model.labels, self.model)
+        lowest = min(values.values())
 
         def score(texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-            labels_N = model.predict([one_line(text) for text in texts], k=1)[0] if texts else []
-            # No label at all: the model knows not one word of the text.
-            likeliest = [values[labels[0]] if len(labels) else worst for labels in labels_N]
-            return {self.name: np.array(likeliest, dtype=np.float32)}
+            lines = [flatten_to_one_line(text) for text in texts]
+            labels_N = model.predict(lines, k=1)[0] if lines else []
+            # fastText returns no label for a text without any word of its vocabulary.
+            scores = [values[labels[0]] if len(labels) else lowest for labels in labels_N]
+            return {self.name: np.array(scores, dtype=np.float32)}
 
         return score
 
 
 @dataclass(frozen=True, kw_only=True)
 class FastTextTrainer:
-    """Trains a fastText classifier on words and word pairs; one thread, so that it repeats."""
+    """Trains a fastText classifier on words and word pairs, reproducibly in one thread."""
 
     needs: ClassVar[tuple[str, ...]] = ("fasttext",)
-    """Packages that it imports when it is used."""
+    """Packages that `train` imports."""
 
     dim: int
     epochs: int
     learning_rate: float
     buckets: int
-    """Rows that the word pairs are hashed into."""
+    """Number of hash buckets for word pairs."""
 
     min_count: int
     seed: int
 
     def __post_init__(self) -> None:
-        """Refuse a model so small that its training would begin with garbage."""
-        if self.dim * self.buckets < FEWEST_WEIGHTS:
+        """Check the size of the model.
+
+        Raises:
+            ConfigError: it is so small that fastText would use uninitialised weights.
+        """
+        if self.dim * self.buckets < MIN_WEIGHTS:
             raise ConfigError(
-                f"FastTextTrainer: dim x buckets is {self.dim * self.buckets:,}; at least "
-                f"{FEWEST_WEIGHTS:,}, or fastText begins with uninitialised weights"
+                f"FastTextTrainer: dim x buckets is {self.dim * self.buckets:,}; it must be at "
+                f"least {MIN_WEIGHTS:,}, or fastText uses uninitialised weights"
             )
 
     def train(self, texts: Sequence[str], labels_N: NDArray[np.float64], folder: Path) -> Scorer:
-        """Train on N labelled texts and write `model.bin`.
+        """Train on N labelled texts, and write `model.bin` into the folder.
 
         Raises:
-            ComponentError: no learning rate led to finite weights.
+            ComponentError: the weights are not finite at any of the learning rates.
         """
         with tempfile.TemporaryDirectory() as scratch:
             lines = Path(scratch) / "train.txt"
             with lines.open("w", encoding="utf-8") as stream:
                 for text, label in zip(texts, labels_N, strict=True):
-                    clean = one_line(text).replace(LABEL, " ")
+                    clean = flatten_to_one_line(text).replace(LABEL, " ")
                     stream.write(f"{LABEL}{label:g} {clean}\n")
             model = self._fit(str(lines))
         folder.mkdir(parents=True, exist_ok=True)
-        beside = folder / f".{MODEL}.{os.getpid()}"
-        model.save_model(str(beside))
-        beside.replace(folder / MODEL)
+        partial = folder / f".{MODEL}.{os.getpid()}"
+        model.save_model(str(partial))
+        partial.replace(folder / MODEL)
         return FastTextScorer(model=str(folder / MODEL), name="quality")
 
     def _fit(self, lines: str) -> Any:
         import fasttext
 
-        for rate in RATES:
+        for rate in RATE_MULTIPLES:
             try:
                 return fasttext.train_supervised(
                     lines,
@@ -142,13 +147,13 @@ class FastTextTrainer:
                     raise
         raise ComponentError(
             "fastText's weights became NaN at learning rates "
-            f"{[self.learning_rate * rate for rate in RATES]}; "
+            f"{[self.learning_rate * rate for rate in RATE_MULTIPLES]}; "
             "set another score.training.trainer.learning_rate"
         )
 
 
-def label_values(labels: Sequence[str], path: str) -> dict[str, float]:
-    """Number of each label: `__label__3` -> 3.0.
+def parse_labels(labels: Sequence[str], path: str) -> dict[str, float]:
+    """Convert each label to its number: `__label__3` -> 3.0.
 
     Raises:
         ComponentError: a label is not a number.
@@ -159,12 +164,12 @@ def label_values(labels: Sequence[str], path: str) -> dict[str, float]:
             values[label] = float(label.removeprefix(LABEL))
         except ValueError as error:
             raise ComponentError(
-                f"fastText model {path!r} has label {label!r}; a score needs labels that are "
-                f"numbers, like {LABEL}3 (its labels: {sorted(labels)[:10]})"
+                f"fastText model {path!r} has label {label!r}; labels must be numbers, for "
+                f"example {LABEL}3 (labels of the model: {sorted(labels)[:10]})"
             ) from error
     return values
 
 
-def one_line(text: str) -> str:
-    """The text in one line, as fastText reads it; NUL would end it early."""
+def flatten_to_one_line(text: str) -> str:
+    """Collapse white space and NUL to single spaces: fastText stops at a line end or NUL."""
     return re.sub(r"[\s\x00]+", " ", text)

@@ -1,8 +1,8 @@
-"""Published quality rules that need no weights: Gopher, C4 and FineWeb, with their own limits.
+"""Published quality rules that need no model: Gopher, C4 and FineWeb, with their thresholds.
 
-Each paper throws a document away that breaks any of its rules. Here a rule is a few statistics of
-`climb.quality.statistics`, each with the range that passes; rules that look at the same thing in
-several sizes (n-grams of 5, 6, ... 10 words) count as one.
+Each paper removes a document that violates any of its rules. Here a rule is a set of statistics of
+`climb.quality.statistics`, each with its accepted range. Thresholds for one property at several
+sizes (n-grams of 5, 6, ... 10 words) are one rule.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climb.quality import Score
-from climb.quality.statistics import text_statistics
+from climb.quality.statistics import compute_text_statistics
 
 Limits = Mapping[str, tuple[float, float]]
-"""Statistic -> smallest and largest value that passes."""
+"""Statistic -> smallest and largest accepted value."""
 
 GOPHER: Mapping[str, Limits] = {
     "words": {"n_words": (50, 100_000)},
@@ -55,61 +55,61 @@ C4: Mapping[str, Limits] = {
     "curly brackets": {"curly_brackets": (0, 0)},
     "lorem ipsum": {"lorem_ipsum": (0, 0)},
 }
-"""Source: Raffel et al., arXiv 1910.10683, section 2.2; without its list of bad words, which is
-somebody else's file, and without its removal of repeated spans, which needs the whole corpus."""
+"""Source: Raffel et al., arXiv 1910.10683, section 2.2. Its list of bad words is left out, since
+it is a separate file. Its removal of repeated spans is left out, since it needs the corpus."""
 
 FINEWEB: Mapping[str, Limits] = {
     "punctuated lines": {"punctuated_lines": (nextafter(0.12, 1), 1)},
     "repeated line characters": {"duplicate_line_chars": (0, nextafter(0.10, 0))},
     "short lines": {"short_lines": (0, nextafter(0.67, 0))},
 }
-"""Source: Penedo et al., arXiv 2406.17557, section 3.6; reaching a limit breaks the rule."""
+"""Source: Penedo et al., arXiv 2406.17557, section 3.6; a value at the threshold is a violation."""
 
 FAMILIES: Mapping[str, Mapping[str, Limits]] = {"gopher": GOPHER, "c4": C4, "fineweb": FINEWEB}
 
-BEST = 5.0
-"""Scores run from 0 to 5, as CLIMB's, so that its threshold of 3 means something."""
+MAX_SCORE = 5.0
+"""Scores range from 0 to 5 as in CLIMB, so that its threshold of 3 applies."""
 
-COST = 0.5
-"""Points of `rules` that each broken rule costs. The papers judge web pages, and code breaks three
-rules of sixteen by its nature, machine logs six: at half a point each, 3 lies between them."""
+POINTS_PER_VIOLATION = 0.5
+"""Points that each violated rule subtracts from `rules`. The rules are made for web pages: typical
+code violates three of sixteen, machine logs violate six. The threshold 3 separates these two."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RuleScorer:
-    """How well a document keeps the published rules.
+    """Scores of a document under the published rules.
 
-    `rules` is 5 less half a point for each broken rule, at least 0. `gopher`, `c4` and `fineweb`
-    are 5 where that paper would keep the document and 0 where it would not: a cluster's mean is
-    five times the share that the paper keeps.
+    `rules` is 5 minus half a point per violated rule, at least 0. `gopher`, `c4` and `fineweb` are
+    5 if that paper keeps the document, else 0. So the mean of a cluster is five times the share of
+    documents that the paper keeps.
     """
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The grade over all rules, then each paper's verdict."""
+        """The score over all rules, then one score per paper."""
         return ("rules", *FAMILIES)
 
     def load(self, device: str) -> Score:
-        """There is nothing to load, and the device does not matter."""
+        """Return the scoring function; there is nothing to load, and the device is ignored."""
 
         def score(texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-            broken = [broken_rules(text) for text in texts]
-            grades = [max(0.0, BEST - COST * len(rules)) for rules in broken]
-            scores = {"rules": np.array(grades, dtype=np.float32)}
+            violated = [find_violated_rules(text) for text in texts]
+            points = [max(0.0, MAX_SCORE - POINTS_PER_VIOLATION * len(rules)) for rules in violated]
+            scores = {"rules": np.array(points, dtype=np.float32)}
             for family in FAMILIES:
-                kept = [all(rule[0] != family for rule in rules) for rules in broken]
-                scores[family] = BEST * np.array(kept, dtype=np.float32)
+                passes = [all(rule[0] != family for rule in rules) for rules in violated]
+                scores[family] = MAX_SCORE * np.array(passes, dtype=np.float32)
             return scores
 
         return score
 
 
-def broken_rules(text: str) -> list[tuple[str, str]]:
-    """The rules that a text breaks, as (family, rule), in the order of the tables above."""
-    found = text_statistics(text)
+def find_violated_rules(text: str) -> list[tuple[str, str]]:
+    """Return the rules that a text violates as (family, rule), in the order of FAMILIES."""
+    values = compute_text_statistics(text)
     return [
         (family, rule)
         for family, rules in FAMILIES.items()
         for rule, limits in rules.items()
-        if not all(low <= found[name] <= high for name, (low, high) in limits.items())
+        if not all(low <= values[name] <= high for name, (low, high) in limits.items())
     ]

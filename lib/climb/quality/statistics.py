@@ -1,8 +1,8 @@
-"""What the quality rules look at: shares of lines, words and characters of one text.
+"""Statistics of one text for the quality rules: shares of its lines, words and characters.
 
-Words are what white space separates, lines what line feeds separate, paragraphs what empty lines
-separate. A share "of chars" counts the characters of the units it is about (lines, paragraphs,
-words), so that indentation and empty lines neither help nor harm.
+White space separates words, line feeds separate lines, and empty lines separate paragraphs. A
+character share counts the characters of its units (lines, paragraphs or words) alone, so that
+indentation and empty lines have no effect.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 STOP_WORDS = frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})
-"""Gopher: an English text holds at least two of them."""
+"""Gopher: an English text contains at least two of them."""
 
 BULLETS = ("•", "‣", "▪", "◦", "●", "- ", "* ")
 ELLIPSES = ("...", "…")
@@ -27,22 +27,22 @@ REMOVED_LINES = (
     *("javascript", "terms of use", "privacy policy", "cookie policy"),
     *("uses cookies", "use of cookies", "use cookies"),
 )
-"""C4 takes out lines that hold one of these, in any case."""
+"""C4 removes lines that contain one of these phrases, in upper or lower case."""
 
 SENTENCE_END = re.compile(rf"[.?!](?=[{QUOTES})\]]*(?:\s|$))")
 MIN_LINE_WORDS = 5
 MAX_WORD_CHARS = 1000
-"""C4 keeps lines of at least so many words, and no longer word."""
+"""C4 keeps lines of at least MIN_LINE_WORDS words, none longer than MAX_WORD_CHARS."""
 
 SHORT_LINE_CHARS = 30
-"""FineWeb: a line of at most so many characters is short."""
+"""FineWeb: a line of at most 30 characters is short."""
 
 
-def text_statistics(text: str) -> dict[str, float]:
-    """Every statistic that a rule of `climb.quality.rules` names; all finite, 0 where undefined."""
+def compute_text_statistics(text: str) -> dict[str, float]:
+    """Compute all statistics that `climb.quality.rules` uses; all finite, 0 where undefined."""
     words = text.split()
-    lines = _units(text.split("\n"))
-    paragraphs = _units(re.split(r"\n\s*\n", text))
+    lines = _strip_units(text.split("\n"))
+    paragraphs = _strip_units(re.split(r"\n\s*\n", text))
     n_words = max(1, len(words))
     counts = Counter(words)
     with_letters = sum(n for word, n in counts.items() if any(map(str.isalpha, word)))
@@ -54,52 +54,52 @@ def text_statistics(text: str) -> dict[str, float]:
         "ellipses_per_word": sum(map(text.count, ELLIPSES)) / n_words,
         "alphabetic_words": with_letters / n_words,
         "stop_words": len(STOP_WORDS & bare),
-        "bullet_lines": _share(line.startswith(BULLETS) for line in lines),
-        "ellipsis_lines": _share(line.endswith(ELLIPSES) for line in lines),
-        "punctuated_lines": _share(line.endswith(END_MARKS) for line in lines),
-        "short_lines": _share(len(line) <= SHORT_LINE_CHARS for line in lines),
-        "duplicate_lines": _share(_repeats(lines)),
-        "duplicate_line_chars": _share_of_chars(lines),
-        "duplicate_paragraphs": _share(_repeats(paragraphs)),
-        "duplicate_paragraph_chars": _share_of_chars(paragraphs),
-        "kept_sentences": sum(_n_sentences(line) for line in lines if _c4_keeps(line)),
+        "bullet_lines": _compute_share(line.startswith(BULLETS) for line in lines),
+        "ellipsis_lines": _compute_share(line.endswith(ELLIPSES) for line in lines),
+        "punctuated_lines": _compute_share(line.endswith(END_MARKS) for line in lines),
+        "short_lines": _compute_share(len(line) <= SHORT_LINE_CHARS for line in lines),
+        "duplicate_lines": _compute_share(_mark_repeats(lines)),
+        "duplicate_line_chars": _compute_repeated_char_share(lines),
+        "duplicate_paragraphs": _compute_share(_mark_repeats(paragraphs)),
+        "duplicate_paragraph_chars": _compute_repeated_char_share(paragraphs),
+        "kept_sentences": sum(_count_sentences(line) for line in lines if _keeps_c4_line(line)),
         "curly_brackets": text.count("{"),
         "lorem_ipsum": text.lower().count("lorem ipsum"),
-        **ngram_statistics(words),
+        **compute_ngram_statistics(words),
     }
 
 
-def ngram_statistics(words: Sequence[str]) -> dict[str, float]:
-    """How much of a text its repeated word n-grams cover, as Gopher counts it.
+def compute_ngram_statistics(words: Sequence[str]) -> dict[str, float]:
+    """Compute the share of a text in repeated word n-grams, by Gopher's definitions.
 
     Args:
-        words: the text's words in order.
+        words: the words of the text in order.
 
     Returns:
-        `top_N_gram_chars` (N = 2, 3, 4): share of characters in the most frequent n-gram, all its
-        occurrences, 0 where nothing occurs twice. `duplicate_N_gram_chars` (N = 5 to 10): share of
-        characters in n-grams that occurred before, each character counted once.
+        `top_N_gram_chars` (N = 2, 3, 4): share of characters in all occurrences of the most
+        frequent n-gram, 0 if no n-gram occurs twice. `duplicate_N_gram_chars` (N = 5 to 10):
+        share of characters in n-grams that occur earlier in the text, each character counted once.
     """
     codes: dict[str, int] = {}
     ids = np.array([codes.setdefault(word, len(codes)) for word in words], dtype=np.uint64)
     chars = np.array([len(word) for word in words], dtype=np.int64)
     ends = np.concatenate([[0], np.cumsum(chars)])
     total = max(1, int(ends[-1]))
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     hashes = ids
     for n in range(2, 11):
-        # n-gram i is words[i : i + n]; its hash grows by one word each round, modulo 2^64.
+        # n-gram i is words[i : i + n]; each iteration adds one word to its hash, modulo 2^64.
         hashes = hashes[:-1] * np.uint64(0x9E3779B97F4A7C15) + ids[n - 1 :]
         if n <= 4:
-            found[f"top_{n}_gram_chars"] = _top_chars(hashes, ends, n) / total
+            values[f"top_{n}_gram_chars"] = _count_top_chars(hashes, ends, n) / total
         else:
-            covered = _covered(hashes, len(ids), n)
-            found[f"duplicate_{n}_gram_chars"] = int(chars[covered].sum()) / total
-    return found
+            covered = _mark_covered_words(hashes, len(ids), n)
+            values[f"duplicate_{n}_gram_chars"] = int(chars[covered].sum()) / total
+    return values
 
 
-def _top_chars(hashes: NDArray[np.uint64], ends: NDArray[np.int64], n: int) -> int:
-    """Characters in all occurrences of the most frequent n-gram; the longest where several are."""
+def _count_top_chars(hashes: NDArray[np.uint64], ends: NDArray[np.int64], n: int) -> int:
+    """Count characters in all occurrences of the most frequent n-gram; of ties, the longest."""
     if len(hashes) == 0:
         return 0
     _, first, counts = np.unique(hashes, return_index=True, return_counts=True)
@@ -109,38 +109,39 @@ def _top_chars(hashes: NDArray[np.uint64], ends: NDArray[np.int64], n: int) -> i
     return int(counts.max() * (ends[top + n] - ends[top]).max())
 
 
-def _covered(hashes: NDArray[np.uint64], n_words: int, n: int) -> NDArray[np.bool_]:
-    """Which words lie in an n-gram that stood earlier in the text."""
-    again = np.ones(len(hashes), dtype=bool)
-    again[np.unique(hashes, return_index=True)[1]] = False
+def _mark_covered_words(hashes: NDArray[np.uint64], n_words: int, n: int) -> NDArray[np.bool_]:
+    """Mark the words in n-grams that also occur earlier in the text."""
+    repeated = np.ones(len(hashes), dtype=bool)
+    repeated[np.unique(hashes, return_index=True)[1]] = False
     edges = np.zeros(n_words + 1, dtype=np.int64)
-    edges[: len(again)] += again
-    edges[n : n + len(again)] -= again
+    edges[: len(repeated)] += repeated
+    edges[n : n + len(repeated)] -= repeated
     return np.cumsum(edges[:n_words]) > 0
 
 
-def _units(parts: Iterable[str]) -> list[str]:
+def _strip_units(parts: Iterable[str]) -> list[str]:
     return [unit for part in parts if (unit := part.strip())]
 
 
-def _share(flags: Iterable[bool]) -> float:
+def _compute_share(flags: Iterable[bool]) -> float:
     values = list(flags)
     return sum(values) / max(1, len(values))
 
 
-def _repeats(units: Sequence[str]) -> list[bool]:
-    """For each unit, whether an equal one stood before it."""
+def _mark_repeats(units: Sequence[str]) -> list[bool]:
+    """Return for each unit whether an equal unit precedes it."""
     first: dict[str, int] = {}
     return [first.setdefault(unit, i) != i for i, unit in enumerate(units)]
 
 
-def _share_of_chars(units: Sequence[str]) -> float:
-    """Share of the units' characters that stand in repeated units."""
-    repeated = sum(len(unit) for unit, again in zip(units, _repeats(units), strict=True) if again)
-    return repeated / max(1, sum(map(len, units)))
+def _compute_repeated_char_share(units: Sequence[str]) -> float:
+    """Compute the share of characters in units that an equal unit precedes."""
+    pairs = zip(units, _mark_repeats(units), strict=True)
+    n_repeated = sum(len(unit) for unit, is_repeat in pairs if is_repeat)
+    return n_repeated / max(1, sum(map(len, units)))
 
 
-def _c4_keeps(line: str) -> bool:
+def _keeps_c4_line(line: str) -> bool:
     words, lowered = line.split(), line.lower()
     return (
         line.endswith(END_MARKS)
@@ -151,5 +152,5 @@ def _c4_keeps(line: str) -> bool:
     )
 
 
-def _n_sentences(line: str) -> int:
+def _count_sentences(line: str) -> int:
     return max(1, len(SENTENCE_END.findall(line)))

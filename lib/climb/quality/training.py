@@ -1,4 +1,4 @@
-"""Train a scorer from labels, and say how good it is on labels that it did not see."""
+"""Train a scorer on labelled texts, and measure it on held-out labels."""
 
 from __future__ import annotations
 
@@ -16,45 +16,45 @@ from scipy import stats
 
 from climb.config.plugins import recipe_of
 from climb.errors import InputError
-from climb.files import replacing
+from climb.files import write_atomically
 from climb.quality import Scorer
 
-RECORD = "training.json"
-HELD_OUT = 10
-"""One label in so many is held out for the figures; the model that is kept is trained on all."""
+RECORD_FILE = "training.json"
+HELD_OUT_EVERY = 10
+"""One in this many labels is held out for the measurement; the final model uses all labels."""
 
-FEWEST = 100
-"""Fewer labels than this give no figures: ten held-out texts prove nothing."""
+MIN_LABELS = 100
+"""Minimum labels for a measurement; fewer would leave less than ten held-out texts."""
 
 
 @runtime_checkable
 class ScorerTrainer(Protocol):
-    """A way to make a scorer from labelled texts."""
+    """A method that trains a scorer on labelled texts."""
 
     def train(self, texts: Sequence[str], labels_N: NDArray[np.float64], folder: Path) -> Scorer:
-        """Write a model into the folder, and return the scorer that reads it."""
+        """Write a model into the folder, and return a scorer that uses it."""
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What a training did."""
+class TrainingSummary:
+    """Outcome of a training."""
 
     n_labels: int
     n_held_out: int
     error: float | None
-    """Mean absolute difference to the held-out labels, in their unit; None for few labels."""
+    """Mean absolute error on the held-out labels, in their unit; None with too few labels."""
 
     rank_correlation: float | None
-    """Spearman's, on the held-out labels."""
+    """Spearman's correlation on the held-out labels; None with too few labels."""
 
     repeated: bool = False
-    """Whether an earlier, equal training was found, and nothing was done."""
+    """Whether the folder already contains the model of an equal training, which is reused."""
 
 
 def train_scorer(
     trainer: ScorerTrainer, texts: Sequence[str], labels: Sequence[float], folder: Path
-) -> Trained:
-    """Train on labelled texts, unless the folder's model was made from exactly these.
+) -> TrainingSummary:
+    """Train on N labelled texts, unless the folder contains a model of the same training.
 
     The order of the texts changes nothing.
 
@@ -64,11 +64,11 @@ def train_scorer(
     labels_N = np.asarray(labels, dtype=np.float64)
     if not np.isfinite(labels_N).all():
         text = texts[int(np.argmin(np.isfinite(labels_N)))]
-        raise InputError(f"a label is not a number, for the text {text[:80]!r}")
+        raise InputError(f"a label is not a finite number; text: {text[:80]!r}")
     if len(np.unique(labels_N)) < 2:
         raise InputError(
-            f"{len(labels_N)} labels hold {len(np.unique(labels_N))} different values; "
-            "a scorer needs at least 2"
+            f"{len(labels_N)} labels have {len(np.unique(labels_N))} different values; "
+            "training needs at least 2"
         )
     digests = [hashlib.sha256(text.encode("utf-8", "replace")).hexdigest() for text in texts]
     order = sorted(range(len(texts)), key=lambda i: (digests[i], labels_N[i]))
@@ -76,44 +76,48 @@ def train_scorer(
         json.dumps([[digests[i], labels_N[i]] for i in order]).encode()
     ).hexdigest()
     record = {"labels": made_from, "trainer": recipe_of(trainer)}
-    known = _read(folder / RECORD)
-    if known is not None and known["made_from"] == record:
-        return Trained(**known["trained"], repeated=True)
+    previous = _read_record(folder / RECORD_FILE)
+    if previous is not None and previous["made_from"] == record:
+        return TrainingSummary(**previous["trained"], repeated=True)
     texts, labels_N = [texts[i] for i in order], labels_N[order]
-    held_N = np.array([int(digests[i][:8], 16) % HELD_OUT == 0 for i in order])
-    error, correlation = _held_out(trainer, texts, labels_N, held_N)
+    held_out_N = np.array([int(digests[i][:8], 16) % HELD_OUT_EVERY == 0 for i in order])
+    error, correlation = _measure_held_out(trainer, texts, labels_N, held_out_N)
     trainer.train(texts, labels_N, folder)
-    measured = error is not None
-    trained = Trained(len(texts), int(held_N.sum()) if measured else 0, error, correlation)
-    fields = {k: v for k, v in vars(trained).items() if k != "repeated"}
-    with replacing(folder / RECORD) as stream:
+    n_held_out = int(held_out_N.sum()) if error is not None else 0
+    summary = TrainingSummary(len(texts), n_held_out, error, correlation)
+    fields = {k: v for k, v in vars(summary).items() if k != "repeated"}
+    with write_atomically(folder / RECORD_FILE) as stream:
         stream.write(json.dumps({"made_from": record, "trained": fields}).encode())
-    return trained
+    return summary
 
 
-def _held_out(
+def _measure_held_out(
     trainer: ScorerTrainer,
     texts: Sequence[str],
     labels_N: NDArray[np.float64],
-    held_N: NDArray[np.bool_],
+    held_out_N: NDArray[np.bool_],
 ) -> tuple[float | None, float | None]:
-    """Mean absolute error and rank correlation on the texts that `held_N` marks."""
-    if len(texts) < FEWEST or not held_N.any() or len(np.unique(labels_N[~held_N])) < 2:
+    """Train without the held-out texts; return mean absolute error and rank correlation on them.
+
+    Both are None if there are too few labels to measure.
+    """
+    train_labels_N, test_labels_N = labels_N[~held_out_N], labels_N[held_out_N]
+    if len(texts) < MIN_LABELS or not held_out_N.any() or len(np.unique(train_labels_N)) < 2:
         return None, None
     with tempfile.TemporaryDirectory() as scratch:
-        seen = [text for text, held in zip(texts, held_N, strict=True) if not held]
-        scorer = trainer.train(seen, labels_N[~held_N], Path(scratch) / "model")
-        unseen = [text for text, held in zip(texts, held_N, strict=True) if held]
-        (predicted_N,) = scorer.load("cpu")(unseen).values()
-    error = float(np.abs(predicted_N - labels_N[held_N]).mean())
-    constant = min(np.ptp(predicted_N), np.ptp(labels_N[held_N])) == 0
-    correlation = 0.0 if constant else float(stats.spearmanr(predicted_N, labels_N[held_N])[0])
+        train_texts = [text for text, out in zip(texts, held_out_N, strict=True) if not out]
+        scorer = trainer.train(train_texts, train_labels_N, Path(scratch) / "model")
+        test_texts = [text for text, out in zip(texts, held_out_N, strict=True) if out]
+        (predicted_N,) = scorer.load("cpu")(test_texts).values()
+    error = float(np.abs(predicted_N - test_labels_N).mean())
+    is_constant = min(np.ptp(predicted_N), np.ptp(test_labels_N)) == 0
+    correlation = 0.0 if is_constant else float(stats.spearmanr(predicted_N, test_labels_N)[0])
     return error, correlation
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read_record(path: Path) -> dict[str, Any] | None:
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found
+    return record

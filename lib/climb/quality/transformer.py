@@ -1,4 +1,4 @@
-"""Sequence-classification transformers by path: FineWeb-Edu's classifier and its kind.
+"""Local sequence-classification transformers, for example FineWeb-Edu's classifier.
 
 Legend: N texts, L labels.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climb.config.plugins import ModelPath
-from climb.embed.sentence import batches, halving
+from climb.embed.sentence import run_with_halving, split_batches
 from climb.errors import ComponentError, PreflightError, one_line
 from climb.files import resolve
 from climb.quality import Score
@@ -21,40 +21,40 @@ from climb.quality import Score
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerScorer:
-    """A transformer's own number where it has one output, else the expected label."""
+    """The output of a model with one output; otherwise the expected label."""
 
     needs: ClassVar[tuple[str, ...]] = ("torch", "transformers")
-    """Packages that it imports when it is used."""
+    """Packages that `load` imports."""
 
     model: ModelPath
-    """Folder of a Hugging Face sequence-classification model. Nothing is ever downloaded."""
+    """Folder of a Hugging Face sequence-classification model. Nothing is downloaded."""
 
     name: str
     """Name of the score."""
 
     max_tokens: int
-    """Tokens of a document that are read, from its beginning."""
+    """Maximum tokens of a document; the rest of a longer document is ignored."""
 
     batch_tokens: int = field(metadata={"speed_only": True})
-    """Tokens of a batch, padding counted."""
+    """Maximum tokens of a batch, padding included."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The one score."""
+        """Name of the only score."""
         return (self.name,)
 
     def load(self, device: str) -> Score:
         """Load the weights.
 
         Raises:
-            PreflightError: the folder is missing or holds no such model.
+            PreflightError: the folder is missing or contains no sequence classifier.
             ComponentError: the model has several outputs whose labels are not numbers.
         """
         import torch
 
-        tokenizer, model = _opened(self.model)
+        tokenizer, model = _open_model(self.model)
         model.eval().float().to(device)
-        labels_L = label_numbers(model.config.id2label, self.model)
+        labels_L = parse_label_numbers(model.config.id2label, self.model)
 
         def forward(texts: Sequence[str]) -> NDArray[np.float32]:
             with torch.inference_mode():
@@ -70,8 +70,8 @@ class TransformerScorer:
             if texts:
                 ids = self._encode(tokenizer, texts)["input_ids"]
                 lengths_N = np.array([len(row) for row in ids], dtype=np.int64)
-                for rows in batches(lengths_N, self.batch_tokens):
-                    scores_N[rows] = halving(forward, [texts[row] for row in rows])
+                for rows in split_batches(lengths_N, self.batch_tokens):
+                    scores_N[rows] = run_with_halving(forward, [texts[row] for row in rows])
             return {self.name: scores_N}
 
         return score
@@ -80,11 +80,11 @@ class TransformerScorer:
         return tokenizer(list(texts), truncation=True, max_length=self.max_tokens, **options)
 
 
-def _opened(path: str) -> tuple[Any, Any]:
-    """Tokenizer and model of a local folder.
+def _open_model(path: str) -> tuple[Any, Any]:
+    """Open tokenizer and model of a local folder.
 
     Raises:
-        PreflightError: the folder is missing or holds no sequence classifier.
+        PreflightError: the folder is missing or contains no sequence classifier.
     """
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -94,14 +94,16 @@ def _opened(path: str) -> tuple[Any, Any]:
         model = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         text = one_line(error)
-        raise PreflightError(f"model path {path!r} holds no sequence classifier: {text}") from error
+        raise PreflightError(
+            f"model path {path!r} contains no sequence classifier: {text}"
+        ) from error
     return tokenizer, model
 
 
-def label_numbers(id2label: dict[int, str], path: str) -> NDArray[np.float32]:
-    """The number that each output stands for: (1,) for a regression, else the labels' own.
+def parse_label_numbers(id2label: dict[int, str], path: str) -> NDArray[np.float32]:
+    """Convert the label of each output to a number, shape (L,); 1 for a model with one output.
 
-    Labels `3` and `LABEL_3` are the number 3.
+    The labels `3` and `LABEL_3` are the number 3.
 
     Raises:
         ComponentError: a label is not a number.
@@ -112,7 +114,7 @@ def label_numbers(id2label: dict[int, str], path: str) -> NDArray[np.float32]:
         numbers = [float(id2label[i].removeprefix("LABEL_")) for i in range(len(id2label))]
     except ValueError as error:
         raise ComponentError(
-            f"classifier {path!r} has labels {list(id2label.values())[:10]}; a score needs labels "
-            "that are numbers"
+            f"classifier {path!r} has labels {list(id2label.values())[:10]}; labels must be "
+            "numbers, for example 3 or LABEL_3"
         ) from error
     return np.array(numbers, dtype=np.float32)

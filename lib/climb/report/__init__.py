@@ -1,10 +1,10 @@
-"""The report: what was found, how sure it is and what it stands on, in one HTML file.
+"""The report: what a search recommends, how certain that is, and the evidence, in one HTML file.
 
-    data = read_report(store, cfg)      # climb.spark.report: tables -> plain rows
+    data = read_report(store, cfg)      # climb.spark.results.report: tables -> result and rows
     html = render(data)                 # a pure function: equal rows give equal bytes
 
-Reading order: data (what goes in), measured (the statistics), verdict (the sentences), effects
-(what each domain does), charts (SVG), page (all of it in the template).
+Reading order: data (the input), measured (the statistics), verdict (the sentences), effects
+(what each domain changes), charts (SVG), page (all of it in the template).
 """
 
 from climb.report.data import (
@@ -12,23 +12,21 @@ from climb.report.data import (
     CorpusShare,
     Domain,
     Evaluation,
-    Mixture,
     Rejection,
     ReportData,
     Trial,
 )
-from climb.report.page import figures, render, verdict_of
+from climb.report.page import conclude_report, draw_figures, render
 
 __all__ = [
     "Cluster",
     "CorpusShare",
     "Domain",
     "Evaluation",
-    "Mixture",
     "Rejection",
     "ReportData",
     "Trial",
-    "figures",
+    "conclude_report",
+    "draw_figures",
     "render",
-    "verdict_of",
 ]

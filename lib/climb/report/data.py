@@ -1,27 +1,12 @@
-"""What a report is made of: plain rows, read from the tables by `climb.spark.report`."""
+"""What a report is made of: the search result and plain rows of the tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from climb.search.compare import Gain
-
-METHODS = ("found", "natural", "uniform")
-"""Mixtures that are compared, in the order in which they are shown."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mixture:
-    """One answer: shares of tokens by domain name, and how often each domain is repeated."""
-
-    weights: Mapping[str, float]
-    epochs: Mapping[str, float]
-    score: float | None = None
-    """What the predictor expects; higher is better."""
-
-    score_std: float | None = None
+from climb.search.baselines import RECOMMENDED
+from climb.search.result import SearchResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +29,7 @@ class Trial:
     trial_id: str
     round_: int
     method: str
-    """proposal, natural, uniform or found."""
+    """proposal, recommended, or the name of a baseline."""
 
     seed: int
     metrics: Mapping[str, float]
@@ -56,7 +41,7 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """A row of `evaluations`: one metric of one larger model."""
+    """A row of `evaluations`: one metric of one target model."""
 
     method: str
     seed: int
@@ -81,7 +66,7 @@ class Cluster:
 
 @dataclass(frozen=True, kw_only=True)
 class Rejection:
-    """Rows that one reason kept out of `documents`."""
+    """Rows that ingest rejected for one reason."""
 
     reason: str
     n_rows: int
@@ -100,24 +85,13 @@ class CorpusShare:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportData:
-    """Everything the report shows. Only `mixtures` is needed; the rest says when it is missing."""
+    """Everything the report shows. Only `result` is required; the page says what is missing."""
 
-    search: str
-    objective: str
-    mixtures: Mapping[str, Mixture]
-    """By method; `found` is there."""
-
-    verdict: str | None = None
-    """What the search concluded from its proxies: `gain` or `no gain found`."""
-
-    direct: Mapping[str, Gain] = field(default_factory=dict)
-    """found minus natural and found minus uniform, measured on proxies over seeds."""
-
-    evidence: Mapping[str, Any] = field(default_factory=dict)
-    """`mixtures.evidence` of the found row, as it was written."""
-
+    result: SearchResult
     domains: tuple[Domain, ...] = ()
     trials: tuple[Trial, ...] = ()
+    """Trials of the result's plan."""
+
     evaluations: tuple[Evaluation, ...] = ()
     clusters: tuple[Cluster, ...] = ()
     rejections: tuple[Rejection, ...] = ()
@@ -126,11 +100,16 @@ class ReportData:
     """Rows of `documents`: what ingest kept."""
 
     max_epochs: float | None = None
-    own_epochs: Mapping[str, float] = field(default_factory=dict)
-    """Limits of epochs of single domains, where they have one that differs."""
+    domain_max_epochs: Mapping[str, float] = field(default_factory=dict)
+    """Limits of epochs of single domains that differ from `max_epochs`."""
 
     versions: Mapping[str, int] = field(default_factory=dict)
     """Table name -> version that was read."""
 
     configuration: str = ""
     """The resolved configuration as YAML."""
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The compared mixtures in the order of display: the recommendation, then the baselines."""
+        return (RECOMMENDED, *self.result.baselines)

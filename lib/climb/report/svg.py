@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 ACCENT = "#0b66b5"
-"""The found mixture, and nothing else. Blue against greys reads the same to every kind of eye."""
+"""The recommended mixture, and nothing else. Blue against grey is safe for color-blind readers."""
 
 DARK = "#4a5361"
 LIGHT = "#98a1ad"
@@ -18,8 +18,18 @@ GRID = "#e3e6ea"
 INK = "#1f2733"
 MUTED = "#667080"
 
-COLOURS = {"found": ACCENT, "natural": DARK, "uniform": LIGHT, "unclear": DARK}
+UNCLEAR = -1
+"""Rank of a mark whose difference from 0 is not clear: a dark disc."""
+
+_COLORS = (ACCENT, DARK, LIGHT, "#7d6b91", "#a9824c")
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
+
+
+def color_of(rank: int) -> str:
+    """Return the color of a mixture: 0 is the recommendation, 1 and up the baselines in order."""
+    if rank == UNCLEAR:
+        return DARK
+    return _COLORS[min(rank, len(_COLORS) - 1)]
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,7 @@ def decimals(ticks: Sequence[float]) -> int:
 class Type:
     """How a line of text looks."""
 
-    colour: str = MUTED
+    color: str = MUTED
     size: float = 13
     anchor: Literal["start", "middle", "end"] = "start"
     bold: bool = False
@@ -88,49 +98,56 @@ class Drawing:
     parts: list[str] = field(default_factory=list)
 
     def line(
-        self, ends: tuple[float, float, float, float], colour: str, width: float = 1, dash: str = ""
+        self, ends: tuple[float, float, float, float], color: str, width: float = 1, dash: str = ""
     ) -> None:
         """A line from (x, y) to (x, y)."""
         x1, y1, x2, y2 = (f"{value:.1f}" for value in ends)
         dashed = f' stroke-dasharray="{dash}"' if dash else ""
         self.parts.append(
-            f'<line x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}" stroke="{colour}" '
+            f'<line x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}" stroke="{color}" '
             f'stroke-width="{width:g}" stroke-linecap="round"{dashed}/>'
         )
 
     def box(
-        self, corner: tuple[float, float], size: tuple[float, float], colour: str, opacity: float
+        self, corner: tuple[float, float], size: tuple[float, float], color: str, opacity: float
     ) -> None:
         """A filled rectangle."""
         self.parts.append(
             f'<rect x="{corner[0]:.1f}" y="{corner[1]:.1f}" width="{size[0]:.1f}" '
-            f'height="{size[1]:.1f}" rx="2" fill="{colour}" fill-opacity="{opacity:g}"/>'
+            f'height="{size[1]:.1f}" rx="2" fill="{color}" fill-opacity="{opacity:g}"/>'
         )
 
     def text(self, at: tuple[float, float], text: str, type_: Type) -> None:
         """A line of text, escaped."""
         weight = ' font-weight="600"' if type_.bold else ""
         self.parts.append(
-            f'<text x="{at[0]:.1f}" y="{at[1]:.1f}" fill="{type_.colour}" '
+            f'<text x="{at[0]:.1f}" y="{at[1]:.1f}" fill="{type_.color}" '
             f'font-size="{type_.size:g}" text-anchor="{type_.anchor}"{weight}>'
             f"{html.escape(text)}</text>"
         )
 
     def mark(
-        self, at: tuple[float, float], method: str, hint: str, size: float = 5, opacity: float = 1
+        self, at: tuple[float, float], rank: int, hint: str, size: float = 5, opacity: float = 1
     ) -> None:
-        """A method's own shape and colour: found disc, natural square, uniform hollow diamond."""
+        """Draw the shape and color of a mixture by its rank; see `color_of`.
+
+        0, the recommendation: a disc; 1, the first baseline: a square; 2: a hollow diamond; further
+        baselines: hollow squares; `UNCLEAR`: a dark disc.
+        """
         x, y = at
-        colour = COLOURS[method]
-        if method == "natural":
-            shape = f'<rect x="{x - size + 0.5:.1f}" y="{y - size + 0.5:.1f}" '
-            shape += f'width="{2 * size - 1:g}" height="{2 * size - 1:g}" fill="{colour}"'
-        elif method == "uniform":
+        color = color_of(rank)
+        if rank in (0, UNCLEAR):
+            shape = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size:g}" fill="{color}"'
+        elif rank == 2:
             corners = ((x, y - size - 1), (x + size + 1, y), (x, y + size + 1), (x - size - 1, y))
             points = " ".join(f"{px:.1f},{py:.1f}" for px, py in corners)
-            shape = f'<polygon points="{points}" fill="#fff" stroke="{colour}" stroke-width="2"'
+            shape = f'<polygon points="{points}" fill="#fff" stroke="{color}" stroke-width="2"'
         else:
-            shape = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size:g}" fill="{colour}"'
+            paint = f'fill="{color}"'
+            if rank > 2:
+                paint = f'fill="#fff" stroke="{color}" stroke-width="2"'
+            shape = f'<rect x="{x - size + 0.5:.1f}" y="{y - size + 0.5:.1f}" '
+            shape += f'width="{2 * size - 1:g}" height="{2 * size - 1:g}" {paint}'
         faint = f' fill-opacity="{opacity:g}"' if opacity < 1 else ""
         self.parts.append(f"{shape}{faint}><title>{html.escape(hint)}</title>{_closing(shape)}")
 

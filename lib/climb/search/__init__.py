@@ -1,9 +1,10 @@
-"""What a search knows, what it trains next, and what it answers."""
+"""What a search knows, what it trains next, and what it recommends."""
 
-from climb.search.answer import Recommendation, recommend
-from climb.search.compare import Gain, compare
-from climb.search.rounds import anchors, propose
-from climb.search.searcher import Problem, Searcher
+from climb.search.gains import Gain, compare
+from climb.search.problem import Problem, Searcher, SearchState
+from climb.search.recommendation import Recommendation, recommend
+from climb.search.result import SearchResult
+from climb.search.rounds import propose
 from climb.search.surrogate import Surrogate
 from climb.search.trials import Trials
 
@@ -11,10 +12,11 @@ __all__ = [
     "Gain",
     "Problem",
     "Recommendation",
+    "SearchResult",
+    "SearchState",
     "Searcher",
     "Surrogate",
     "Trials",
-    "anchors",
     "compare",
     "propose",
     "recommend",

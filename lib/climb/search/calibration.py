@@ -1,4 +1,4 @@
-"""How far predictions can be believed, from mixtures that were held out in turn.
+"""Calibration of predictions by cross-validation: slope, inflation factor, rank correlation.
 
 Axes: D distinct mixtures, Q metrics of the objective, M mixtures.
 """
@@ -20,208 +20,224 @@ from climb.search.trials import Trials
 
 Array = NDArray[np.float64]
 
+_TREND_STD = 0.25
+"""Standard deviation of the normal prior on the trend; its mean is 0."""
 
-_TREND_SPREAD = 0.25
-"""Deviation of a normal prior on the trend of errors, about no trend."""
+_LEVEL_STD = 1.0
+"""Standard deviation of the normal prior on the log of the level; its mean is 0. It keeps the level
+above 0 where seed noise explains all errors."""
 
-_FREEDOM = 4.0
-"""Of Student's t, which errors are taken to follow: a few runs are far off, and they shall not
-decide how far off the others may be. Chosen on RegMix's training runs (DECISIONS.md)."""
+_DEGREES_OF_FREEDOM = 4.0
+"""Of the Student t of the errors: a few outliers must not set the factor of all others. Chosen on
+RegMix's training runs (DECISIONS.md)."""
 
-_SCALE = float(stats.norm.ppf(0.95) / stats.t.ppf(0.95, _FREEDOM))
-"""Of that t, so that 90 % of it lie where 90 % of a normal distribution with deviation 1 do."""
+_SCALE = float(stats.norm.ppf(0.95) / stats.t.ppf(0.95, _DEGREES_OF_FREEDOM))
+"""Scale of that t: its 90 % interval is that of a standard normal distribution."""
 
-_LEVEL_SPREAD = 1.0
-"""Deviation of a normal prior on the logarithm of the level, about none. Where seed noise covers
-all errors, they say nothing about the level, and it must not fall to 0."""
-
-_INFLATION = (0.1, 1000.0)
-"""Bounds of real error over claimed spread, and of what the trend makes of it."""
+_FACTOR_BOUNDS = (0.1, 1000.0)
+"""Bounds of the inflation factor, and of the level."""
 
 
 @dataclass(frozen=True)
 class Inflation:
-    """Real error over claimed spread, which may differ between low and high predictions.
+    """Factor from a predicted standard deviation to the real one, with a trend over predictions.
 
-    Errors are rarely equal everywhere: losses scatter more where they are large. One factor for all
-    would call the mixtures that a search is after less certain than they are. Intervals of 90 %
-    are what it is made for: inflated spreads give them as normal deviations do.
+    Errors are often larger where losses are larger. A constant factor would overestimate the
+    uncertainty of the best mixtures. The factor is fitted so that normal 90 % intervals cover 90 %.
     """
 
     level: float
-    """At the mean prediction."""
+    """Factor at the mean prediction."""
 
     trend: float = 0.0
-    """Change of its logarithm per deviation of the predictions."""
+    """Change of the log factor per standard deviation of the predictions."""
 
-    centre: float = 0.0
-    width: float = 1.0
-    """Mean and deviation of the predictions of held-out mixtures."""
+    center: float = 0.0
+    scale: float = 1.0
+    """Mean and standard deviation of the cross-validated predictions."""
 
-    reach: tuple[float, float] = (0.0, 0.0)
-    """Lowest and highest of those, in deviations from the mean: the trend ends there."""
+    clip_range: tuple[float, float] = (0.0, 0.0)
+    """Range of the standardized predictions, beyond which the factor is constant."""
 
     @classmethod
-    def of(cls, off_D: Array, mean_D: Array, std_D: Array, noise_D: Array) -> Self:
-        """Most probable level and trend, from errors `off_D` with seed noise in them."""
-        width = float(mean_D.std()) if _vary(mean_D) else 1.0
-        place_D = (mean_D - mean_D.mean()) / width
-        unit = float(np.sqrt(np.square(off_D).mean() + np.square(std_D).mean())) or 1.0
-        off_D, std_D, noise_D = off_D / unit, np.maximum(std_D / unit, 1e-9), noise_D / unit
-        claimed = float(np.square(std_D).mean())
-        error = float(np.square(off_D).mean() - np.square(noise_D).mean())
-        low, high = np.log(_INFLATION)
-        start = float(np.clip(0.5 * np.log(max(error, 1e-12) / claimed), low, high))
-        found = minimize(
-            _cost,
+    def fit(cls, error_D: Array, mean_D: Array, std_D: Array, noise_D: Array) -> Self:
+        """Fit the most probable level and trend.
+
+        Args:
+            error_D: measured minus predicted, shape (D,).
+            mean_D: predicted means.
+            std_D: predicted standard deviations.
+            noise_D: standard deviation of each measured value; 0 if unknown.
+        """
+        scale = float(mean_D.std()) if _varies(mean_D) else 1.0
+        position_D = (mean_D - mean_D.mean()) / scale
+        unit = float(np.sqrt(np.square(error_D).mean() + np.square(std_D).mean())) or 1.0
+        error_D, std_D, noise_D = error_D / unit, np.maximum(std_D / unit, 1e-9), noise_D / unit
+        predicted_var = float(np.square(std_D).mean())
+        real_var = float(np.square(error_D).mean() - np.square(noise_D).mean())
+        low, high = np.log(_FACTOR_BOUNDS)
+        start = float(np.clip(0.5 * np.log(max(real_var, 1e-12) / predicted_var), low, high))
+        log_level, trend = minimize(
+            _negative_log_posterior,
             np.array([start, 0.0]),
-            args=(place_D, np.square(off_D), np.square(std_D), np.square(noise_D)),
+            args=(position_D, np.square(error_D), np.square(std_D), np.square(noise_D)),
             jac=True,
             method="L-BFGS-B",
             bounds=[(low, high), (-1.0, 1.0)],
         ).x
-        reach = (float(place_D.min()), float(place_D.max()))
-        return cls(float(np.exp(found[0])), float(found[1]), float(mean_D.mean()), width, reach)
+        clip_range = (float(position_D.min()), float(position_D.max()))
+        return cls(float(np.exp(log_level)), float(trend), float(mean_D.mean()), scale, clip_range)
 
-    def at(self, mean_M: Array) -> Array:
-        """The factor at predictions, shape (M,)."""
-        place_M = np.clip((mean_M - self.centre) / self.width, *self.reach)
-        return np.asarray(np.clip(self.level * np.exp(self.trend * place_M), *_INFLATION))
+    def factor_at(self, mean_M: Array) -> Array:
+        """Return the factor at predicted means, shape (M,)."""
+        position_M = np.clip((mean_M - self.center) / self.scale, *self.clip_range)
+        return np.asarray(np.clip(self.level * np.exp(self.trend * position_M), *_FACTOR_BOUNDS))
 
 
-def _cost(
-    parameters: Array, place_D: Array, square_D: Array, claimed_D: Array, noise_D: Array
+def _negative_log_posterior(
+    parameters: Array, position_D: Array, error_var_D: Array, predicted_var_D: Array, noise_D: Array
 ) -> tuple[float, Array]:
-    """Minus the log posterior of level (its logarithm) and trend, and its gradient."""
-    own_D = claimed_D * np.exp(2.0 * (parameters[0] + parameters[1] * place_D))
-    variance_D = own_D + noise_D
-    ratio_D = square_D / (_SCALE**2 * variance_D)
-    cost = 0.5 * (np.log(variance_D) + (_FREEDOM + 1.0) * np.log1p(ratio_D / _FREEDOM)).sum()
-    pull_D = 1.0 - (_FREEDOM + 1.0) * ratio_D / (_FREEDOM + ratio_D)
-    pull_D *= own_D / variance_D
-    spread = np.array([_LEVEL_SPREAD, _TREND_SPREAD])
-    prior = parameters / spread
-    gradient = np.array([pull_D.sum(), pull_D @ place_D]) + prior / spread
-    return float(cost + 0.5 * prior @ prior), gradient
+    """Return the value (up to a constant) and its gradient; parameters are log level and trend."""
+    inflated_D = predicted_var_D * np.exp(2.0 * (parameters[0] + parameters[1] * position_D))
+    variance_D = inflated_D + noise_D
+    ratio_D = error_var_D / (_SCALE**2 * variance_D)
+    nu = _DEGREES_OF_FREEDOM
+    cost = 0.5 * (np.log(variance_D) + (nu + 1.0) * np.log1p(ratio_D / nu)).sum()
+    slope_D = 1.0 - (nu + 1.0) * ratio_D / (nu + ratio_D)
+    slope_D *= inflated_D / variance_D
+    prior_std = np.array([_LEVEL_STD, _TREND_STD])
+    z = parameters / prior_std
+    gradient = np.array([slope_D.sum(), slope_D @ position_D]) + z / prior_std
+    return float(cost + 0.5 * z @ z), gradient
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far predictions can be believed, from mixtures that were held out in turn."""
+    """How measured values follow cross-validated predictions."""
 
-    centre: float
+    center: float
     slope: float
-    """Measured change per predicted change, 0 to 1: what is left of a prediction elsewhere."""
+    """Slope of measured on predicted, clipped to 0..1; predictions shrink by it."""
 
     slope_std: float
     inflation: Inflation
-    rank: float
-    """Spearman correlation of predicted and measured; NaN where either is constant."""
+    spearman: float
+    """Rank correlation of predicted and measured values; NaN if either is constant."""
 
     @classmethod
-    def of(cls, measured_D: Array, mean_D: Array, std_D: Array, noise_D: Array) -> Self:
-        """Compare held-out predictions with what was measured.
+    def fit(cls, measured_D: Array, mean_D: Array, std_D: Array, noise_D: Array) -> Self:
+        """Compare cross-validated predictions with measured values.
 
-        `noise_D` is the standard deviation of each measured value, 0 where unknown: then the
-        spread that comes out covers seed noise too.
+        Args:
+            measured_D: measured values, shape (D,).
+            mean_D: predicted means.
+            std_D: predicted standard deviations.
+            noise_D: standard deviation of each measured value; if 0, the calibrated deviation
+                includes seed noise.
         """
-        # A slope under 1 is what overfitting looks like; one above 1 is not to be relied on.
+        # Overfitting shows as a slope below 1; a slope above 1 is not trusted.
         slope, slope_std = 0.0, 0.0
-        if _vary(mean_D):
-            apart_D, real_D = mean_D - mean_D.mean(), measured_D - measured_D.mean()
-            power = float(apart_D @ apart_D)
-            raw = float(apart_D @ real_D) / power
-            rest_D = real_D - raw * apart_D
-            slope_std = float(np.sqrt(np.square(rest_D).sum() / (len(rest_D) - 2) / power))
+        if _varies(mean_D):
+            predicted_D, real_D = mean_D - mean_D.mean(), measured_D - measured_D.mean()
+            sum_of_squares = float(predicted_D @ predicted_D)
+            raw = float(predicted_D @ real_D) / sum_of_squares
+            residual_D = real_D - raw * predicted_D
+            residual_var = np.square(residual_D).sum() / (len(residual_D) - 2)
+            slope_std = float(np.sqrt(residual_var / sum_of_squares))
             slope = min(max(raw, 0.0), 1.0)
-        inflation = Inflation.of(measured_D - mean_D, mean_D, std_D, noise_D)
-        rank = _rank(mean_D, measured_D)
-        return cls(float(measured_D.mean()), slope, slope_std, inflation, rank)
+        inflation = Inflation.fit(measured_D - mean_D, mean_D, std_D, noise_D)
+        spearman = _compute_spearman(mean_D, measured_D)
+        return cls(float(measured_D.mean()), slope, slope_std, inflation, spearman)
 
-    def applied(self, mean_M: Array, std_M: Array) -> tuple[Array, Array]:
-        """Predictions as far as they can be believed."""
-        believed_M = self.centre + self.slope * (mean_M - self.centre)
-        return believed_M, self.inflation.at(mean_M) * std_M
+    def apply(self, mean_M: Array, std_M: Array) -> tuple[Array, Array]:
+        """Shrink predicted means by the slope and inflate their standard deviations, (M,)."""
+        calibrated_M = self.center + self.slope * (mean_M - self.center)
+        return calibrated_M, self.inflation.factor_at(mean_M) * std_M
 
-    def new_run(self, mean_M: Array, std_M: Array, noise: float) -> Array:
-        """Standard deviation of what one new run would measure, shape (M,)."""
-        return np.asarray(np.hypot(self.inflation.at(mean_M) * std_M, noise))
+    def compute_new_run_std(self, mean_M: Array, std_M: Array, noise: float) -> Array:
+        """Return the standard deviation of what one new run would measure, shape (M,)."""
+        return np.asarray(np.hypot(self.inflation.factor_at(mean_M) * std_M, noise))
 
 
 @dataclass(frozen=True, eq=False)
-class Calibrated:
-    """A score that metrics make, and how far its predictions can be believed."""
+class CalibratedScore:
+    """A weighted sum of the surrogate's metrics with its calibration."""
 
     calibration: Calibration
     weights_Q: Array
-    """What one unit more of each metric of the surrogate adds."""
+    """Weight of each metric of the surrogate."""
 
     noise: float
-    """Standard deviation of one run over seeds; 0 where no mixture was run twice."""
+    """Standard deviation of one run over seeds; 0 without replicates."""
 
-    inferred: float
-    """Without repeats, the noise that the fits infer: it is part of what was calibrated."""
+    inferred_noise: float
+    """Without replicates, the noise that the fits infer; the calibration includes it."""
 
     predicted_D: Array
     measured_D: Array
-    """The score of each mixture that was held out."""
+    """The score of each validation mixture."""
 
     @classmethod
-    def of(
-        cls, surrogate: Surrogate, held: tuple[Array, Array], view: Objective, trials: Trials
+    def fit(
+        cls, surrogate: Surrogate, held_out: tuple[Array, Array], view: Objective, trials: Trials
     ) -> Self:
-        """Judge a score by mixtures that were held out.
+        """Calibrate a score by cross-validated predictions.
 
         Args:
             surrogate: fitted to `trials`.
-            held: its mean and std of every metric of every mixture, while that was held out (D, Q).
-            view: the score; it weighs no metric that the surrogate does not know.
-            trials: with the seeds.
+            held_out: means and stds of `Surrogate.predict_held_out`, each (D, Q).
+            view: the score; its metrics are among those of the surrogate.
+            trials: source of the noise over seeds.
         """
-        judged_D = surrogate.judged_D
-        means_DQ, stds_DQ = (part_DQ[judged_D] for part_DQ in held)
-        weights_Q = view.weights_Q[list(surrogate.objective.used)]
-        noise_D, noise = surrogate.noise_of(trials, view)
-        inferred = 0.0 if noise else surrogate.inferred_noise(view)
-        measured_D = surrogate.repeats.means_DQ[judged_D] @ weights_Q
+        validation_D = surrogate.validation_D
+        means_DQ, stds_DQ = (part_DQ[validation_D] for part_DQ in held_out)
+        weights_Q = view.weights_Q[list(surrogate.objective.weighted_columns)]
+        noise_D, noise = surrogate.estimate_noise(trials, view)
+        inferred = 0.0 if noise else surrogate.infer_noise(view)
+        measured_D = surrogate.replicates.means_DQ[validation_D] @ weights_Q
         mean_D, std_D = means_DQ @ weights_Q, np.hypot(stds_DQ @ np.abs(weights_Q), inferred)
-        calibration = Calibration.of(measured_D, mean_D, std_D, noise_D[judged_D])
+        calibration = Calibration.fit(measured_D, mean_D, std_D, noise_D[validation_D])
         return cls(calibration, weights_Q, noise, inferred, mean_D, measured_D)
 
-    def new_run(self, means_MQ: Array, stds_MQ: Array) -> tuple[Array, Array]:
-        """Mean and standard deviation of what one new run of each mixture would measure, (M,)."""
+    def predict_new_run(self, means_MQ: Array, stds_MQ: Array) -> tuple[Array, Array]:
+        """Predict what one new run of each mixture would measure: mean and std, shapes (M,)."""
         mean_M = means_MQ @ self.weights_Q
-        std_M = np.hypot(stds_MQ @ np.abs(self.weights_Q), self.inferred)
-        return mean_M, self.calibration.new_run(mean_M, std_M, self.noise)
+        std_M = np.hypot(stds_MQ @ np.abs(self.weights_Q), self.inferred_noise)
+        return mean_M, self.calibration.compute_new_run_std(mean_M, std_M, self.noise)
 
 
 @dataclass(frozen=True, eq=False)
-class HeldOut:
-    """Mixtures that were predicted by fits which had not seen them."""
+class CrossValidation:
+    """Result of a cross-validation."""
 
-    score: Calibrated
+    score: CalibratedScore
     quality: dict[str, float]
     """Spearman correlation of predicted and measured by metric, and of the score as `score`."""
 
 
-def judge(surrogate: Surrogate, trials: Trials, predictor: Predictor, seed: int) -> HeldOut:
-    """Hold mixtures out in turn: how the score's predictions came true, and the rank per metric."""
-    held = surrogate.held_out(predictor, seed)
-    judged_D, used = surrogate.judged_D, surrogate.objective.used
-    means_DQ, real_DQ = held[0][judged_D], surrogate.repeats.means_DQ[judged_D]
+def cross_validate(
+    surrogate: Surrogate, trials: Trials, predictor: Predictor, seed: int
+) -> CrossValidation:
+    """Cross-validate the surrogate: calibration of its score, rank correlation of every metric."""
+    held_out = surrogate.predict_held_out(predictor, seed)
+    validation_D, used = surrogate.validation_D, surrogate.objective.weighted_columns
+    means_DQ = held_out[0][validation_D]
+    measured_DQ = surrogate.replicates.means_DQ[validation_D]
     names = [surrogate.objective.metric_names[q] for q in used]
-    quality = {name: _rank(means_DQ[:, q], real_DQ[:, q]) for q, name in enumerate(names)}
-    score = Calibrated.of(surrogate, held, surrogate.objective, trials)
-    return HeldOut(score, quality | {"score": score.calibration.rank})
+    quality = {
+        name: _compute_spearman(means_DQ[:, q], measured_DQ[:, q]) for q, name in enumerate(names)
+    }
+    score = CalibratedScore.fit(surrogate, held_out, surrogate.objective, trials)
+    return CrossValidation(score, quality | {"score": score.calibration.spearman})
 
 
-def _rank(predicted_D: Array, measured_D: Array) -> float:
-    """Spearman correlation; NaN where either is constant."""
-    if not _vary(measured_D) or not _vary(predicted_D):
+def _compute_spearman(predicted_D: Array, measured_D: Array) -> float:
+    """Return the Spearman correlation; NaN if either is constant."""
+    if not _varies(measured_D) or not _varies(predicted_D):
         return float("nan")
     return float(stats.spearmanr(predicted_D, measured_D).statistic)
 
 
-def _vary(values_D: Array) -> bool:
-    """Whether values differ by more than rounding."""
+def _varies(values_D: Array) -> bool:
+    """Return whether values differ by more than rounding."""
     return float(values_D.std()) > 1e-12 * max(1.0, abs(float(values_D.mean())))

@@ -1,6 +1,6 @@
-"""Mixtures none of which is better than another on every metric: the trade-offs there are.
+"""The Pareto front of the metrics: mixtures that no other mixture beats on every metric.
 
-Axes: T trials, K domains, Q metrics of the objective, P mixtures of the front.
+Axes: K domains, Q metrics of the objective, P mixtures of the front.
 """
 
 from __future__ import annotations
@@ -10,61 +10,68 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from climb.search.height import Height, fitted
-from climb.search.promising import climb_to_top
-from climb.search.searcher import STAGE_PARETO, Problem, ordered
-from climb.search.trials import Trials
+from climb.search.acquisition import PenalizedScore
+from climb.search.optimize import maximize
+from climb.search.problem import STAGE_PARETO, SearchState
 
 Array = NDArray[np.float64]
 
+_TIE = 1e-6
+"""Standard deviations of a metric over mixtures: rounding must not decide smaller differences."""
 
-def pareto(trials: Trials, n: int, problem: Problem) -> tuple[Array, Array]:
-    """Propose mixtures on the predicted Pareto front of the objective's metrics.
 
-    The objective's own weights, then random re-weightings of its metrics, are each climbed to
-    their top; what another top beats on every metric is left out.
+def find_pareto_front(state: SearchState, n: int) -> tuple[Array, Array]:
+    """Find mixtures on the predicted Pareto front of the objective's metrics.
+
+    The objective's own weights, then random weights of its metrics, are each maximized. Optima that
+    another optimum beats on every metric are left out.
 
     Args:
-        trials: at least 4 distinct mixtures.
-        n: weightings tried; at most so many mixtures come back.
-        problem: the set, with caps, guard and pull, and the objective.
+        state: what the search knows, with at least 4 distinct mixtures.
+        n: number of weightings; at most so many mixtures are returned.
 
     Returns:
-        Mixtures (P, K), the best by the objective's own weights first, and the mean of every
-        metric that the objective weighs as predicted there, (P, Q).
+        Mixtures (P, K) in the caller's order of domains, the best by the objective's own weights
+        first, and the predicted mean of every metric that the objective uses, (P, Q).
 
     Raises:
         SearchError: fewer than 4 distinct mixtures.
     """
-    known, by_name, back_K = ordered(trials, problem)
-    height = fitted(known, by_name)
-    random = by_name.random(STAGE_PARETO)
-    drawn_NK = by_name.draw(random, by_name.cfg.candidates)
-    signs_Q = height.surrogate.signs_Q
-    tops = [climb_to_top(drawn_NK, known, height, random)[0]]
+    problem, score = state.problem, state.penalized
+    random = problem.random(STAGE_PARETO)
+    drawn_NK = problem.sample(random, problem.cfg.candidates)
+    signs_Q, trials_TK = score.surrogate.signs_Q, state.trials.weights_TK
+    # `maximize` leaves `random` unchanged, so the weightings do not depend on the path of a search.
+    optima = [maximize(score, drawn_NK, trials_TK, random)[0]]
     for share_Q in random.dirichlet(np.ones(len(signs_Q)), size=n - 1):
-        other = _weighed(height, signs_Q * share_Q * len(signs_Q))
-        tops.append(climb_to_top(drawn_NK, known, other, random)[0])
-    tops_PK = np.stack(tops)
-    means_PQ = height.surrogate.means(tops_PK)
-    front = undominated(means_PQ * np.sign(signs_Q))
-    order = front[np.argsort(-height(tops_PK[front]), kind="stable")]
-    return tops_PK[order][:, back_K], means_PQ[order]
+        other = _replace_signs(score, signs_Q * share_Q * len(signs_Q))
+        optima.append(maximize(other, drawn_NK, trials_TK, random)[0])
+    optima_PK = np.stack(optima)
+    means_PQ = score.surrogate.predict_means(optima_PK)
+    front = find_nondominated(means_PQ * np.sign(signs_Q) / score.metric_stds_Q, _TIE)
+    order = front[np.argsort(-score(optima_PK[front]), kind="stable")]
+    return optima_PK[order][:, state.restore_K], means_PQ[order]
 
 
-def undominated(better_PQ: Array) -> NDArray[np.int64]:
-    """Rows that no other row beats: indices. Higher is better; of equal rows the first stays."""
-    kept = []
-    for row, here_Q in enumerate(better_PQ):
-        no_worse_P = (better_PQ >= here_Q).all(axis=1)
-        better_P = no_worse_P & (better_PQ > here_Q).any(axis=1)
-        same_before = bool((better_PQ[:row] == here_Q).all(axis=1).any())
-        if not better_P.any() and not same_before:
+def find_nondominated(values_PQ: Array, tie: float = 0.0) -> NDArray[np.int64]:
+    """Return the indices of rows that no other row dominates; the first of equal rows is kept.
+
+    Args:
+        values_PQ: a value of each metric for each row; higher is better.
+        tie: a difference up to this has no effect. A row dominates another if it is nowhere worse
+            by more than `tie`, and better in total by more than that.
+    """
+    kept: list[int] = []
+    for row, own_Q in enumerate(values_PQ):
+        difference_PQ = values_PQ - own_Q
+        no_worse_P = (difference_PQ >= -tie).all(axis=1)
+        dominated = bool((no_worse_P & (difference_PQ.sum(axis=1) > tie)).any())
+        if not dominated and not (np.abs(difference_PQ[kept]) <= tie).all(axis=1).any():
             kept.append(row)
     return np.array(kept, dtype=np.int64)
 
 
-def _weighed(height: Height, signs_Q: Array) -> Height:
-    """The same fits under other weights of the metrics."""
-    surrogate = dataclasses.replace(height.surrogate, signs_Q=signs_Q)
-    return dataclasses.replace(height, surrogate=surrogate)
+def _replace_signs(score: PenalizedScore, signs_Q: Array) -> PenalizedScore:
+    """Return the same fits with other weights of the metrics."""
+    surrogate = dataclasses.replace(score.surrogate, signs_Q=signs_Q)
+    return dataclasses.replace(score, surrogate=surrogate)

@@ -1,4 +1,4 @@
-"""What a search knows: finished trials, in one order whatever order they came in.
+"""Finished trials as arrays, in an order that does not depend on the order of their rows.
 
 Axes: T trials, K domains, Q metrics, D distinct mixtures.
 """
@@ -14,25 +14,24 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from climb.errors import MixtureError, SearchError
-from climb.mixture import weights_array
+from climb.mixture import weights_to_array
 
 Array = NDArray[np.float64]
 
-_SAME = 9
-"""Decimals to which two mixtures must agree to be one: what a table or a CSV file keeps."""
+_MIXTURE_DECIMALS = 9
+"""Mixtures that agree to this many decimals are replicates: a table or CSV file keeps as many."""
 
 _ROUNDING = 1e-12
-"""Of a metric's size: what is less is no noise."""
+"""Noise below this share of a metric's size is rounding and counts as 0."""
 
-_PER_DOUBT = 2.0
-"""Spreads of a metric over mixtures that a run lies off, per share of its text that is in doubt.
-Random mixtures lie 1.6 apart per share of text that they do not have in common, carried runs lay
-1.3 to 2.3 off (DECISIONS.md)."""
+_STD_PER_TV_DISTANCE = 2.0
+"""Error of a reused run per unit of `tv_distance`, in standard deviations of the metric over
+mixtures. Measured: 1.3 to 2.3 for reused runs, 1.6 for two random mixtures (DECISIONS.md)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Trials:
-    """Finished trials. Failed ones never get here."""
+    """Finished trials; failed ones are excluded."""
 
     domains: tuple[str, ...]
     weights_TK: Array
@@ -40,12 +39,12 @@ class Trials:
     metrics_TQ: Array
     rounds_T: NDArray[np.int64]
     methods_T: tuple[str, ...]
-    """proposal, natural, uniform, found: the answer, trained after it was fixed, or carried: run in
-    other domains, its mixture said in these."""
+    """`proposal`; the name of a baseline; `recommended`, trained after the search; or `reused`,
+    trained on other domains and mapped to these."""
 
     seeds_T: NDArray[np.int64]
-    doubt_T: Array
-    """Share of what a carried trial read that its mixture here would not have; 0 for own ones."""
+    tv_distance_T: Array
+    """Share of a reused run's text that a run of its mapped mixture would replace; 0 for others."""
 
     @classmethod
     def from_rows(
@@ -54,78 +53,77 @@ class Trials:
         domains: Sequence[str],
         metric_names: Sequence[str],
     ) -> Self:
-        """Take rows with the keys round, method, seed, weights and metrics (both by name).
+        """Read rows with the keys round, method, seed, weights and metrics (both by name).
 
-        These are runs in these very domains: nothing about them is in doubt.
-
-        Rows are sorted by round, method, seed and weights, so their order changes nothing.
+        The runs were trained on these domains, so their `tv_distance_T` is 0. Rows are sorted by
+        round, method, seed, weights and metrics.
 
         Raises:
-            SearchError: a row weighs an unknown domain, or lacks a metric, or has one that is not
-                finite.
+            SearchError: a row has weights that are invalid or name an unknown domain, or lacks a
+                metric, or has a metric that is not finite.
         """
-        taken = [_taken(row, domains, metric_names) for row in rows]
-        taken.sort(key=lambda trial: (trial[0], trial[1], trial[2], *trial[3], *trial[4]))
-        rounds, methods, seeds, weights, metrics = zip(*taken, strict=True) if taken else [()] * 5
+        parsed = [_parse_row(row, domains, metric_names) for row in rows]
+        parsed.sort(key=lambda trial: (trial[0], trial[1], trial[2], *trial[3], *trial[4]))
+        rounds, methods, seeds, weights, metrics = zip(*parsed, strict=True) if parsed else [()] * 5
         return cls(
             tuple(domains),
-            np.array(weights, dtype=np.float64).reshape(len(taken), len(domains)),
+            np.array(weights, dtype=np.float64).reshape(len(parsed), len(domains)),
             tuple(metric_names),
-            np.array(metrics, dtype=np.float64).reshape(len(taken), len(metric_names)),
+            np.array(metrics, dtype=np.float64).reshape(len(parsed), len(metric_names)),
             np.array(rounds, dtype=np.int64),
             tuple(methods),
             np.array(seeds, dtype=np.int64),
-            np.zeros(len(taken)),
+            np.zeros(len(parsed)),
         )
 
     def __len__(self) -> int:
         return len(self.methods_T)
 
-    def where(self, keep_T: ArrayLike) -> Trials:
-        """The trials that a mask keeps."""
-        return self._rows(np.flatnonzero(np.asarray(keep_T, dtype=np.bool_)))
+    def select(self, mask_T: ArrayLike) -> Trials:
+        """Return the trials for which the mask is true."""
+        return self._take_rows(np.flatnonzero(np.asarray(mask_T, dtype=np.bool_)))
 
-    def before(self, round_: int) -> Trials:
-        """The trials of earlier rounds: all that a round's proposals may depend on."""
-        return self.where(self.rounds_T < round_)
+    def select_before(self, round_: int) -> Trials:
+        """Return the trials of earlier rounds, on which alone a round's proposals may depend."""
+        return self.select(self.rounds_T < round_)
 
-    def of(self, method: str) -> Trials:
-        """The trials of one method."""
-        return self.where([name == method for name in self.methods_T])
+    def with_method(self, method: str) -> Trials:
+        """Return the trials of one method."""
+        return self.select([name == method for name in self.methods_T])
 
-    def unanswered(self) -> Trials:
-        """All but those of the answer: it must not change when it is measured."""
-        return self.where([name != "found" for name in self.methods_T])
+    def without_recommended(self) -> Trials:
+        """Return all trials but those of the recommendation: measuring it must not change it."""
+        return self.select([name != "recommended" for name in self.methods_T])
 
-    def reordered(self, order_K: NDArray[np.int64]) -> Trials:
-        """The same trials with their domains in another order, sorted anew."""
+    def reorder_domains(self, order_K: NDArray[np.int64]) -> Trials:
+        """Return the same trials with their domains in another order, sorted again."""
         domains = tuple(self.domains[k] for k in order_K)
-        turned = dataclasses.replace(self, domains=domains, weights_TK=self.weights_TK[:, order_K])
-        return turned._sorted()
+        weights_TK = self.weights_TK[:, order_K]
+        return dataclasses.replace(self, domains=domains, weights_TK=weights_TK)._sort()
 
-    def joined(self, others: Sequence[Trials]) -> Trials:
-        """These trials and others of the same domains and metrics, sorted anew."""
-        every = [self, *others]
-        assert {(t.domains, t.metric_names) for t in every} == {(self.domains, self.metric_names)}
+    def concatenate(self, others: Sequence[Trials]) -> Trials:
+        """Return these trials and others of the same domains and metrics, sorted again."""
+        tables = [self, *others]
+        assert {(t.domains, t.metric_names) for t in tables} == {(self.domains, self.metric_names)}
         return Trials(
             self.domains,
-            np.concatenate([t.weights_TK for t in every]),
+            np.concatenate([t.weights_TK for t in tables]),
             self.metric_names,
-            np.concatenate([t.metrics_TQ for t in every]),
-            np.concatenate([t.rounds_T for t in every]),
-            tuple(method for t in every for method in t.methods_T),
-            np.concatenate([t.seeds_T for t in every]),
-            np.concatenate([t.doubt_T for t in every]),
-        )._sorted()
+            np.concatenate([t.metrics_TQ for t in tables]),
+            np.concatenate([t.rounds_T for t in tables]),
+            tuple(method for t in tables for method in t.methods_T),
+            np.concatenate([t.seeds_T for t in tables]),
+            np.concatenate([t.tv_distance_T for t in tables]),
+        )._sort()
 
-    def with_metrics(self, names: Sequence[str], metrics_TQ: Array) -> Trials:
-        """The same trials measured by something else."""
+    def replace_metrics(self, names: Sequence[str], metrics_TQ: Array) -> Trials:
+        """Return the same trials with other metrics, shape (T, Q)."""
         return dataclasses.replace(self, metric_names=tuple(names), metrics_TQ=metrics_TQ)
 
-    def repeats(self) -> Repeats:
-        """Trials of one mixture taken together, those that are in doubt apart from those not."""
+    def group_replicates(self) -> Replicates:
+        """Average the trials of each mixture; a reused run is no replicate of an own one."""
         _, first_D, index_T, counts_D = np.unique(
-            np.round(np.column_stack([self.weights_TK, self.doubt_T]), _SAME),
+            np.round(np.column_stack([self.weights_TK, self.tv_distance_T]), _MIXTURE_DECIMALS),
             axis=0,
             return_index=True,
             return_inverse=True,
@@ -134,17 +132,17 @@ class Trials:
         sums_DQ = np.zeros((len(first_D), len(self.metric_names)))
         np.add.at(sums_DQ, index_T.reshape(-1), self.metrics_TQ)
         means_DQ = sums_DQ / counts_D[:, None]
-        apart_TQ = self.metrics_TQ - means_DQ[index_T.reshape(-1)]
-        freedom = len(self) - len(first_D)
+        residuals_TQ = self.metrics_TQ - means_DQ[index_T.reshape(-1)]
+        degrees_of_freedom = len(self) - len(first_D)
         noise_Q = np.full(len(self.metric_names), np.nan)
-        if freedom:
-            noise_Q = np.sqrt(np.square(apart_TQ).sum(axis=0) / freedom)
-            # Seeds that agree to the last digit differ from their mean by rounding.
+        if degrees_of_freedom:
+            noise_Q = np.sqrt(np.square(residuals_TQ).sum(axis=0) / degrees_of_freedom)
+            # Equal replicates differ from their mean by rounding.
             noise_Q[noise_Q <= _ROUNDING * np.abs(means_DQ).max(axis=0)] = 0.0
-        doubt_D = self.doubt_T[first_D]
-        return Repeats(self.weights_TK[first_D], means_DQ, counts_D, noise_Q, doubt_D)
+        tv_distance_D = self.tv_distance_T[first_D]
+        return Replicates(self.weights_TK[first_D], means_DQ, counts_D, noise_Q, tv_distance_D)
 
-    def _rows(self, rows: NDArray[np.int64]) -> Trials:
+    def _take_rows(self, rows: NDArray[np.int64]) -> Trials:
         return Trials(
             self.domains,
             self.weights_TK[rows],
@@ -153,49 +151,51 @@ class Trials:
             self.rounds_T[rows],
             tuple(self.methods_T[t] for t in rows),
             self.seeds_T[rows],
-            self.doubt_T[rows],
+            self.tv_distance_T[rows],
         )
 
-    def _sorted(self) -> Trials:
-        """By round, method, seed, weights and metrics."""
+    def _sort(self) -> Trials:
+        """Sort by round, method, seed, weights, metrics and `tv_distance_T`."""
         keys = (*self.metrics_TQ.T[::-1], *self.weights_TK.T[::-1], self.seeds_T, self.methods_T)
-        return self._rows(np.lexsort((self.doubt_T, *keys, self.rounds_T)))
+        return self._take_rows(np.lexsort((self.tv_distance_T, *keys, self.rounds_T)))
 
 
 @dataclass(frozen=True, eq=False)
-class Repeats:
-    """Distinct mixtures with the mean of their repeats, and the noise that the repeats show."""
+class Replicates:
+    """Distinct mixtures with the mean of their replicates, and the observation noise."""
 
     weights_DK: Array
     means_DQ: Array
     counts_D: NDArray[np.int64]
     noise_Q: Array
-    """Standard deviation over seeds, pooled over all mixtures with repeats; NaN without repeats."""
+    """Standard deviation over seeds, pooled over all mixtures with replicates; NaN without any."""
 
-    doubt_D: Array
-    """See `Trials.doubt_T`."""
+    tv_distance_D: Array
+    """See `Trials.tv_distance_T`."""
 
     @property
     def noise_DQ(self) -> Array:
-        """Standard deviation of each mean: over seeds (0 where unknown), and by its doubt."""
+        """Standard deviation of each mean: over seeds (0 if unknown) and from mixture reuse."""
         seeds_DQ = np.nan_to_num(self.noise_Q, nan=0.0) / np.sqrt(self.counts_D)[:, None]
-        spread_Q = np.std(self.means_DQ, axis=0)
-        noise_DQ: Array = np.hypot(seeds_DQ, _PER_DOUBT * self.doubt_D[:, None] * spread_Q)
+        std_Q = np.std(self.means_DQ, axis=0)
+        noise_DQ: Array = np.hypot(
+            seeds_DQ, _STD_PER_TV_DISTANCE * self.tv_distance_D[:, None] * std_Q
+        )
         return noise_DQ
 
-    def columns(self, used: Sequence[int]) -> Repeats:
-        """Some metrics only."""
-        index = list(used)
+    def select_metrics(self, indices: Sequence[int]) -> Replicates:
+        """Return the same mixtures with some of the metrics, in the order of the indices."""
+        index = list(indices)
         means_DQ, noise_Q = self.means_DQ[:, index], self.noise_Q[index]
         return dataclasses.replace(self, means_DQ=means_DQ, noise_Q=noise_Q)
 
 
-def _taken(
+def _parse_row(
     row: Mapping[str, Any], domains: Sequence[str], metric_names: Sequence[str]
 ) -> tuple[int, str, int, tuple[float, ...], tuple[float, ...]]:
     where = f"trial of round {row['round']}, method {row['method']}, seed {row['seed']}"
     try:
-        weights_K = weights_array(domains, row["weights"])
+        weights_K = weights_to_array(domains, row["weights"])
     except MixtureError as error:
         raise SearchError(f"{where}: {error}") from error
     metrics = []
@@ -203,9 +203,9 @@ def _taken(
         value = row["metrics"].get(name)
         if value is None or not np.isfinite(value):
             raise SearchError(
-                f"{where}: metric {name!r} is {value}; a finished trial has a finite value "
-                f"(its metrics: {', '.join(sorted(row['metrics']))})"
+                f"{where}: metric {name!r} is {value}; a finished trial must have a finite value "
+                f"of every metric (metrics found: {', '.join(sorted(row['metrics']))})"
             )
         metrics.append(float(value))
-    whole = (int(row["round"]), str(row["method"]), int(row["seed"]))
-    return (*whole, tuple(weights_K.tolist()), tuple(metrics))
+    key = (int(row["round"]), str(row["method"]), int(row["seed"]))
+    return (*key, tuple(weights_K.tolist()), tuple(metrics))

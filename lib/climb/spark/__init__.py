@@ -1,1 +1,1 @@
-"""Everything that knows Spark: the session, the tables, and thin adapters around pure functions."""
+"""Everything that imports Spark: session, tables, and thin adapters around pure functions."""

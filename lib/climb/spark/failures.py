@@ -1,24 +1,108 @@
-"""A ClimbError that was raised inside a task, as the driver's own."""
+"""Why a task failed: the kind of failure, and the error that the driver raises for it.
+
+A training run fails in one of four ways:
+
+| kind           | cause                       | consequence                                      |
+|----------------|-----------------------------|--------------------------------------------------|
+| deterministic  | the loss became NaN         | recorded as failed; never retried                |
+| resource       | memory ran out              | repeated alone; recorded as failed if in vain    |
+| infrastructure | lost worker, device, mount  | repeated by Spark and next start; never recorded |
+| bug            | every other exception       | stops the search with the worker's traceback     |
+
+Every other ClimbError is a mistake of the user: the search stops with its one-line message.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 from collections.abc import Iterator
+from typing import Literal
 
 from climb import errors
 
-_PYTHON = re.compile(
+FailureKind = Literal["deterministic", "resource", "infrastructure", "bug"]
+
+LOST_MOUNT = frozenset(
+    {
+        *(errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV, errno.ENOTCONN, errno.ENOSPC),
+        *(errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH),
+    }
+)
+"""Errors of a disk, a network file system or a FUSE mount. A missing file is not among them."""
+
+LOST_DEVICE = (
+    *("uncorrectable ECC", "fallen off the bus", "GPU is lost", "hardware stack error"),
+    *("devices are busy or unavailable", "no CUDA-capable device", "CUDA error: unknown error"),
+)
+"""What CUDA reports when a GPU fails, as opposed to an error in a computation."""
+
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""What torch writes into a RuntimeError when an allocation fails."""
+
+_PYTHON_ERROR = re.compile(
     r"^(?!org\.|java\.|py4j\.)(?:\w+\.)*\w+(?:Error|Exception|Exit)\b.*$", re.MULTILINE
 )
 _ABORTED = re.compile(r"Job aborted.*|ExecutorLost.*|.*worker exited unexpectedly.*")
+_CLIMB_ERROR = re.compile(r"^climb\.errors\.(\w+): (.*)$", re.MULTILINE)
+_CONNECTION_LOST = re.compile(r"(?:\w+\.)*(?:EOFError|Connection\w*Error|BrokenPipeError)\b")
 
-_RAISED = re.compile(r"^climb\.errors\.(\w+): (.*)$", re.MULTILINE)
+
+def classify_failure(error: BaseException) -> FailureKind | None:
+    """Return the kind of failure; None for a user's mistake, whose message says what to do.
+
+    The causes of an error (`raise ... from ...`) count too: a plug-in may wrap what it catches.
+    """
+    if isinstance(error, errors.TrialError):
+        return "deterministic"
+    causes = list(_iterate_causes(error))
+    if any(_is_infrastructure(cause) for cause in causes):
+        return "infrastructure"
+    if any(_is_out_of_memory(cause) for cause in causes):
+        return "resource"
+    return None if isinstance(error, errors.ClimbError) else "bug"
+
+
+def _iterate_causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _is_infrastructure(error: BaseException) -> bool:
+    if isinstance(error, OSError) and error.errno in LOST_MOUNT:
+        return True
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in LOST_DEVICE):
+        return True
+    return isinstance(error, errors.InfrastructureError | ConnectionError | TimeoutError)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    if isinstance(error, RuntimeError):  # torch.OutOfMemoryError is one; torch is not imported here
+        return any(words in str(error) for words in OUT_OF_MEMORY)
+    return isinstance(error, errors.ResourceError | MemoryError)
+
+
+def is_worker_lost(text: str) -> bool:
+    """Whether Spark's message reports a lost worker, and not an exception of Python code.
+
+    A task that raises an InfrastructureError counts as lost: Spark has repeated it in vain.
+    """
+    if "SparkException" not in text:  # an error of the driver, such as a failed pickling
+        return False
+    if "PythonException" not in text:
+        return True
+    if isinstance(find_climb_error(text), errors.InfrastructureError):
+        return True
+    return _CONNECTION_LOST.match(find_reason(text)) is not None
 
 
 @contextlib.contextmanager
-def task_errors() -> Iterator[None]:
-    """Raise a task's ClimbError in the driver; Spark wraps it into its own, with two tracebacks.
+def reraise_task_errors() -> Iterator[None]:
+    """Raise a task's ClimbError in the driver; Spark wraps it in its own error and tracebacks.
 
     Raises:
         ClimbError: of the class and with the message that the task raised.
@@ -26,23 +110,24 @@ def task_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        found = climb_error(str(error))
+        found = find_climb_error(str(error))
         if found is None:
             raise
         raise found from error
 
 
-def climb_error(text: str) -> errors.ClimbError | None:
-    """The ClimbError that a remote traceback ends in; None where it ends in something else."""
-    raised = _RAISED.findall(text)
-    name, message = raised[-1] if raised else ("", "")  # those before it are its causes
+def find_climb_error(text: str) -> errors.ClimbError | None:
+    """Return the ClimbError at the end of a remote traceback; None if another error is there."""
+    raised = _CLIMB_ERROR.findall(text)
+    name, message = raised[-1] if raised else ("", "")  # earlier ones are its causes
     cls = getattr(errors, name, None)
     if not isinstance(cls, type) or not issubclass(cls, errors.ClimbError):
         return None
     return cls(message)
 
 
-def last_line(text: str) -> str:
-    """The one line of Spark's many that says why a task failed, cut to 500 characters."""
-    reasons = _PYTHON.findall(text)[-1:] or _ABORTED.findall(text)[:1] or text.splitlines()[:1]
+def find_reason(text: str) -> str:
+    """Return the line of Spark's message that says why a task failed, cut to 500 characters."""
+    python = _PYTHON_ERROR.findall(text)[-1:]
+    reasons = python or _ABORTED.findall(text)[:1] or text.splitlines()[:1]
     return str(reasons[0]).strip()[:500] if reasons else "no reason given"

@@ -1,4 +1,4 @@
-"""How many threads a task may use: as many as Spark reserved for it, and no more."""
+"""The threads of a task: as many as Spark reserved cores for it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pyspark import TaskContext
 
 
 def limit_threads() -> None:
-    """Keep this Python worker to its task's cores; call it after the model is loaded.
+    """Limit this Python worker to its task's cores; call it after the model is loaded.
 
-    Libraries count the machine's cores, but as many tasks as it has cores run at once: with a
-    thread per core in each of them, every one of them is slower.
+    Libraries start a thread for each core of the machine, but a task runs on every core at the
+    same time. With so many threads, all tasks are slower.
     """
     context = TaskContext.get()
     n_threads = max(1, context.cpus()) if context is not None else 1

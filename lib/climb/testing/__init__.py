@@ -1,1 +1,1 @@
-"""Fakes and contract checks for plug-ins, ours and yours."""
+"""Test doubles and contract checks for plug-ins, built-in and external."""

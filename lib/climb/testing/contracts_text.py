@@ -1,4 +1,4 @@
-"""What every embedder and scorer must hold, theirs or ours: call these in a test of your plug-in.
+"""Contract checks of embedders and scorers, for built-in and external plug-ins.
 
 def test_my_embedder_keeps_the_contract():
     check_embedder(MyEmbedder(model="models/mine", dim=256))
@@ -25,7 +25,7 @@ TEXTS: tuple[str, ...] = (
     "naïve café, 東京, \U0001f600 and a tab\there",
     "x",
 )
-"""Short and long, prose and code, several scripts: what a batch of a real corpus holds."""
+"""A batch as in a real corpus: short and long, prose and code, several scripts."""
 
 
 def check_embedder(
@@ -34,16 +34,16 @@ def check_embedder(
     texts: Sequence[str] = TEXTS,
     tolerance: float = 1e-5,
 ) -> None:
-    """Embed some texts in several ways and compare.
+    """Embed texts in one batch, one by one and in reverse order, and compare the vectors.
 
     Args:
         embedder: the recipe.
         device: where to load it.
-        texts: a batch.
-        tolerance: largest difference of a coordinate between two batches that hold a text.
+        texts: the batch.
+        tolerance: maximum difference of a coordinate between batches.
 
     Raises:
-        AssertionError: a promise is broken; the message says which.
+        AssertionError: the embedder breaks a rule, which the message states.
     """
     _check_recipe(embedder)
     embed = embedder.load(device)
@@ -55,13 +55,13 @@ def check_embedder(
     _require(bool(np.isfinite(vectors_ND).all()), embedder, "returns NaN or inf")
     norms_N = np.linalg.norm(vectors_ND.astype(np.float64), axis=1)
     unit = np.isclose(norms_N, 1.0, atol=1e-4) | (norms_N == 0.0)
-    _require(bool(unit.all()), embedder, f"returns lengths {norms_N}; they must be 1, or 0")
-    _require(embed([]).shape == (0, embedder.dim), embedder, "must take an empty batch")
-    alone_ND = np.concatenate([embed([text]) for text in texts])
-    turned_ND = embed(list(texts)[::-1])[::-1]
-    for other_ND, how in ((alone_ND, "alone"), (turned_ND, "in another order")):
-        off = float(np.abs(other_ND - vectors_ND).max())
-        _require(off <= tolerance, embedder, f"moves a text's vector by {off:.2g} {how}")
+    _require(bool(unit.all()), embedder, f"returns norms {norms_N}; they must be 1 or 0")
+    _require(embed([]).shape == (0, embedder.dim), embedder, "must accept an empty batch")
+    single_ND = np.concatenate([embed([text]) for text in texts])
+    reversed_ND = embed(list(texts)[::-1])[::-1]
+    for other_ND, how in ((single_ND, "alone"), (reversed_ND, "in another order")):
+        change = float(np.abs(other_ND - vectors_ND).max())
+        _require(change <= tolerance, embedder, f"changes a text's vector by {change:.2g} {how}")
 
 
 def check_scorer(
@@ -70,40 +70,49 @@ def check_scorer(
     texts: Sequence[str] = TEXTS,
     tolerance: float = 1e-4,
 ) -> None:
-    """Score some texts in several ways and compare.
+    """Score texts in one batch, one by one and in reverse order, and compare the scores.
+
+    Args:
+        scorer: the recipe.
+        device: where to load it.
+        texts: the batch.
+        tolerance: maximum difference of a score between batches.
 
     Raises:
-        AssertionError: a promise is broken; the message says which.
+        AssertionError: the scorer breaks a rule, which the message states.
     """
     _check_recipe(scorer)
-    _require(len(set(scorer.names)) == len(scorer.names) > 0, scorer, f"names {scorer.names}")
+    unique = len(set(scorer.names)) == len(scorer.names) > 0
+    _require(unique, scorer, f"must have unique names; found {scorer.names}")
     score = scorer.load(device)
     scores = score(list(texts))
-    alone = [score([text]) for text in texts]
+    singles = [score([text]) for text in texts]
     empty = score([])
-    turned = score(list(texts)[::-1])
-    _require(set(scores) == set(scorer.names), scorer, f"gives {set(scores)}, not {scorer.names}")
+    reversed_ = score(list(texts)[::-1])
+    complete = set(scores) == set(scorer.names)
+    _require(complete, scorer, f"returns scores {set(scores)}, not {scorer.names}")
     for name, values_N in scores.items():
         shape, what = (len(texts),), f"score {name!r}"
         _require(values_N.dtype == np.float32, scorer, f"{what} is {values_N.dtype}, not float32")
         _require(values_N.shape == shape, scorer, f"{what} is {values_N.shape}, not {shape}")
-        _require(bool(np.isfinite(values_N).all()), scorer, f"{what} is NaN or inf")
-        _require(empty[name].shape == (0,), scorer, f"{what} must take an empty batch")
-        for other_N in (np.concatenate([one[name] for one in alone]), turned[name][::-1]):
-            off = float(np.abs(other_N - values_N).max())
-            _require(off <= tolerance, scorer, f"{what} moves by {off:.2g} with its neighbours")
+        _require(bool(np.isfinite(values_N).all()), scorer, f"{what} has NaN or inf")
+        _require(empty[name].shape == (0,), scorer, f"{what} must accept an empty batch")
+        single_N = np.concatenate([scores_1[name] for scores_1 in singles])
+        for other_N in (single_N, reversed_[name][::-1]):
+            change = float(np.abs(other_N - values_N).max())
+            _require(change <= tolerance, scorer, f"{what} changes by {change:.2g} between batches")
 
 
 def _check_recipe(plugin: Any) -> None:
-    """A recipe travels to workers by pickle, and names rows by its fields."""
+    """Check that the plug-in is an immutable recipe that can be pickled and hashed."""
     frozen = getattr(getattr(plugin, "__dataclass_params__", None), "frozen", False)
     _require(frozen, plugin, "must be a frozen dataclass")
-    travelled = pickle.loads(pickle.dumps(plugin))
-    _require(travelled == plugin, plugin, "changes when it is pickled")
-    _require(hash(travelled) == hash(plugin), plugin, "hashes differently when it is pickled")
-    _require(recipe_of(travelled) == recipe_of(plugin), plugin, "must have one recipe")
+    copy = pickle.loads(pickle.dumps(plugin))
+    _require(copy == plugin, plugin, "must be equal to its pickled copy")
+    _require(hash(copy) == hash(plugin), plugin, "must have the hash of its pickled copy")
+    _require(recipe_of(copy) == recipe_of(plugin), plugin, "must have the recipe of its copy")
 
 
-def _require(holds: bool, plugin: Any, text: str) -> None:
-    if not holds:
+def _require(condition: bool, plugin: Any, text: str) -> None:
+    if not condition:
         raise AssertionError(f"{type(plugin).__name__}: {text}")

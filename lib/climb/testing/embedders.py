@@ -1,4 +1,4 @@
-"""A real embedder without weights, for tests that need vectors and no model."""
+"""An embedder without model weights, for tests that need vectors."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from climb.embed import Embed
 
 @dataclass(frozen=True, kw_only=True)
 class HashedWords:
-    """Every word has a random direction, a text the sum of its words' directions, of length 1.
+    """Each word has a random direction; a text has the normalized sum of its words' directions.
 
-    Texts with common words lie close. A text without words has the zero vector.
+    Texts with common words have similar vectors. A text without words has the zero vector.
     """
 
     dim: int
 
     def load(self, device: str) -> Embed:
-        """Load nothing."""
+        """Return the embedding function; no model is loaded."""
 
         def embed(texts: Sequence[str]) -> NDArray[np.float32]:
             sums_ND = np.zeros((len(texts), self.dim))
             for row, text in enumerate(texts):
                 for word in text.lower().split():
-                    sums_ND[row] += self._direction(word)
+                    sums_ND[row] += self._draw_direction(word)
             norms_N1 = np.linalg.norm(sums_ND, axis=1, keepdims=True)
             units_ND = sums_ND / np.where(norms_N1 > 0, norms_N1, 1.0)
             vectors_ND: NDArray[np.float32] = units_ND.astype(np.float32)
@@ -36,6 +36,6 @@ class HashedWords:
 
         return embed
 
-    def _direction(self, word: str) -> NDArray[np.float64]:
+    def _draw_direction(self, word: str) -> NDArray[np.float64]:
         seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big")
         return np.random.default_rng(seed).standard_normal(self.dim)

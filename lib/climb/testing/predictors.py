@@ -1,4 +1,4 @@
-"""A real predictor of bowls, for tests of what is built on predictors.
+"""A simple exact predictor, for tests of code that uses predictors.
 
 Axes: T trials, K domains, M mixtures.
 """
@@ -9,26 +9,27 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from climb.predictor import Array, Predict, in_canonical_order
+from climb.predictor import Array, Predict, sort_fit_inputs
 
 
 @dataclass(frozen=True, kw_only=True)
 class BowlPredictor:
-    """Least squares on weights and their squares: exact for a metric that is such a bowl."""
+    """Least squares on weights and their squares: exact for metrics that are linear in these."""
 
-    spread: float = 0.01
-    """Standard deviation that it claims everywhere."""
+    std: float = 0.01
+    """Predicted standard deviation of every mixture."""
 
     def fit(self, weights_TK: Array, values_T: Array, noise_T: Array) -> Predict:
         """Fit on T trials; see `climb.predictor.Predictor`."""
-        _, (weights_TK, values_T, _) = in_canonical_order(weights_TK, values_T, noise_T)
-        coefficients, *_ = np.linalg.lstsq(_columns(weights_TK), values_T, rcond=1e-9)
+        _, (weights_TK, values_T, _) = sort_fit_inputs(weights_TK, values_T, noise_T)
+        coefficients, *_ = np.linalg.lstsq(_compute_features(weights_TK), values_T, rcond=1e-9)
 
         def predict(weights_MK: Array) -> tuple[Array, Array]:
-            return _columns(weights_MK) @ coefficients, np.full(len(weights_MK), self.spread)
+            mean_M = _compute_features(weights_MK) @ coefficients
+            return mean_M, np.full(len(weights_MK), self.std)
 
         return predict
 
 
-def _columns(weights_MK: Array) -> Array:
+def _compute_features(weights_MK: Array) -> Array:
     return np.hstack([np.ones((len(weights_MK), 1)), weights_MK, np.square(weights_MK)])

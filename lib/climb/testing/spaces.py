@@ -1,4 +1,4 @@
-"""Random feasible sets with every kind of limit: what a sampler must not break.
+"""Random feasible sets with every kind of constraint, for tests of samplers and searchers.
 
 Axes: K domains.
 """
@@ -8,24 +8,23 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from climb.limits import Limit, Limits
-from climb.mixture import FeasibleSet
+from climb.mixture import Constraint, Constraints, FeasibleSet
 
 Array = NDArray[np.float64]
 
 _MIN_WEIGHTS = (0.0, 2e-4, 0.01, 0.3)
-"""Smallest weights; the last two over the square root of the number of domains."""
+"""Smallest weights, mostly divided by the square root of the number of domains."""
 
 
-def random_space(n_domains: int, seed: int) -> FeasibleSet:
-    """A set with caps by epochs, floors, caps and epochs of single domains, groups, and often a
-    smallest weight.
+def draw_feasible_set(n_domains: int, seed: int) -> FeasibleSet:
+    """Draw a feasible set with bounds of domains and groups, epoch limits and a smallest weight.
 
-    The limits are drawn around one hidden mixture, so that they never collide, however tight.
+    The constraints are drawn around one hidden mixture, so they never exclude each other, however
+    tight they are. A smallest weight of 0 is possible.
 
     Args:
         n_domains: K, 2 or more.
-        seed: sets of different seeds have different limits.
+        seed: sets of different seeds have different constraints.
     """
     rng = np.random.default_rng([seed, n_domains])
     names = tuple(f"d{k:03d}" for k in range(n_domains))
@@ -36,58 +35,66 @@ def random_space(n_domains: int, seed: int) -> FeasibleSet:
     hidden_K /= hidden_K.sum()
     hidden_K[(hidden_K < min_weight) & (hidden_K < hidden_K.max())] = 0.0
     hidden_K /= hidden_K.sum()
-    often_K = hidden_K / natural_K
-    max_epochs = max(1.05, float(np.quantile(often_K, rng.uniform(0.5, 1.0))))
-    rules = [
-        *_epochs(names, often_K, max_epochs, rng),
-        *_single(names, hidden_K, rng),
-        *_groups(names, hidden_K, rng),
-    ]
-    limits = Limits(
+    epochs_K = hidden_K / natural_K
+    max_epochs = max(1.05, float(np.quantile(epochs_K, rng.uniform(0.5, 1.0))))
+    domain_constraints = (
+        *_draw_epoch_limits(names, epochs_K, max_epochs, rng),
+        *_draw_domain_bounds(names, hidden_K, rng),
+        *_draw_groups(names, hidden_K, rng),
+    )
+    constraints = Constraints(
         target_tokens=float(tokens_K.sum()),
         max_epochs=max_epochs,
         min_weight=min(min_weight, float(hidden_K.max())),
-        rules=tuple(rules),
-        pull=float(rng.choice([0.0, 0.05])),
+        domain_constraints=domain_constraints,
+        kl_penalty=float(rng.choice([0.0, 0.05])),
     )
-    return FeasibleSet.of(names, tokens_K, limits)
+    return FeasibleSet.from_constraints(names, tokens_K, constraints)
 
 
-def _epochs(
-    names: tuple[str, ...], often_K: Array, max_epochs: float, rng: np.random.Generator
-) -> list[Limit]:
-    """Epochs of its own for whoever needs more than all may have, and for some others less."""
-    rules = []
-    for name, often in zip(names, often_K.tolist(), strict=True):
-        if often > max_epochs or rng.random() < 0.15:
-            own = often * rng.uniform(1.01, 1.5) + 0.01
-            rules.append(Limit(name=f"epochs of {name}", domains=(name,), max_epochs=own))
-    return rules
+def _draw_epoch_limits(
+    names: tuple[str, ...], epochs_K: Array, max_epochs: float, rng: np.random.Generator
+) -> list[Constraint]:
+    """Draw own epoch limits for the domains that need more than `max_epochs`, and some others."""
+    constraints = []
+    for name, epochs in zip(names, epochs_K.tolist(), strict=True):
+        if epochs > max_epochs or rng.random() < 0.15:
+            limit = epochs * rng.uniform(1.01, 1.5) + 0.01
+            constraints.append(
+                Constraint(name=f"epochs of {name}", domains=(name,), max_epochs=limit)
+            )
+    return constraints
 
 
-def _single(names: tuple[str, ...], hidden_K: Array, rng: np.random.Generator) -> list[Limit]:
-    """Floors and caps of some domains."""
-    rules = []
+def _draw_domain_bounds(
+    names: tuple[str, ...], hidden_K: Array, rng: np.random.Generator
+) -> list[Constraint]:
+    """Draw lower and upper bounds of some domains."""
+    constraints = []
     for name, weight in zip(names, hidden_K.tolist(), strict=True):
-        floor = weight * rng.uniform(0.2, 0.95) if rng.random() < 0.2 else 0.0
-        cap = min(1.0, weight * rng.uniform(1.01, 3.0) + 1e-3) if rng.random() < 0.2 else 1.0
-        rules.append(Limit(name=name, domains=(name,), min_weight=floor, max_weight=cap))
-    return rules
+        lower = weight * rng.uniform(0.2, 0.95) if rng.random() < 0.2 else 0.0
+        upper = min(1.0, weight * rng.uniform(1.01, 3.0) + 1e-3) if rng.random() < 0.2 else 1.0
+        constraints.append(
+            Constraint(name=name, domains=(name,), min_weight=lower, max_weight=upper)
+        )
+    return constraints
 
 
-def _groups(names: tuple[str, ...], hidden_K: Array, rng: np.random.Generator) -> list[Limit]:
-    """Groups of two and more domains that hold some of them together."""
+def _draw_groups(
+    names: tuple[str, ...], hidden_K: Array, rng: np.random.Generator
+) -> list[Constraint]:
+    """Draw bounds of sums over groups of two or more domains."""
     order = rng.permutation(len(names))
-    rules, start = [], 0
+    constraints, start = [], 0
     while len(order) - start >= 2 and rng.random() < 0.8:
         size = int(rng.integers(2, max(3, len(order) // 4 + 1)))
         members = order[start : start + size]
         start += size
         total = float(hidden_K[members].sum())
-        least = total * rng.uniform(0.3, 0.98) if rng.random() < 0.6 else 0.0
-        most = total + (1.0 - total) * rng.uniform(0.02, 0.6) if rng.random() < 0.7 else 1.0
+        lower = total * rng.uniform(0.3, 0.98) if rng.random() < 0.6 else 0.0
+        upper = total + (1.0 - total) * rng.uniform(0.02, 0.6) if rng.random() < 0.7 else 1.0
         domains = tuple(names[k] for k in members)
-        rules.append(
-            Limit(name=f"group {start}", domains=domains, min_weight=least, max_weight=most)
+        constraints.append(
+            Constraint(name=f"group {start}", domains=domains, min_weight=lower, max_weight=upper)
         )
-    return rules
+    return constraints

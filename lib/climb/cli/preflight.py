@@ -1,0 +1,186 @@
+"""Check within seconds, before Spark starts, that a run has everything it needs.
+
+`climb.cli.doctor` describes the machine to a user; this module stops a run that would fail.
+"""
+
+from __future__ import annotations
+
+import glob
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from climb.cli.doctor import FREE_GB, check_java
+from climb.errors import ConfigError, PreflightError
+from climb.files import is_uri, resolve
+
+if TYPE_CHECKING:
+    from climb.config import Config
+
+
+def run_preflight(cfg: Config, jobs: Collection[str] | None = None) -> None:
+    """Stop before Spark starts if a job would fail.
+
+    Args:
+        cfg: the resolved configuration.
+        jobs: names of the jobs that will run; only their needs are checked. None checks all jobs.
+
+    Raises:
+        PreflightError: something is missing or wrong; the message lists all problems in one line.
+    """
+
+    def will_run(*names: str) -> bool:
+        return jobs is None or not set(names).isdisjoint(jobs)
+
+    problems = [*_check_spark()]
+    if jobs is not None and "ingest" in jobs and not cfg.ingest.inputs:
+        problems.append("ingest.inputs is empty; set it to files, folders or globs of documents")
+    if will_run("ingest"):
+        problems += _check_inputs(cfg.ingest.inputs)
+    for key, spec, protocol, users in _list_plugins(cfg):
+        if will_run(*users):
+            problems += _check_plugin(key, spec, protocol)
+    if cfg.count.path is not None and will_run("count", "prune", "pack", "mix"):
+        problems += _check_model_path("count.path", cfg.count.path)
+    if will_run("prune"):
+        problems += _check_thresholds(cfg)
+    if will_run("search"):
+        problems += _check_objective(cfg.search.objective)
+    if jobs is not None and "search" in jobs and not cfg.proxy.targets:
+        problems.append("proxy.targets is empty; set at least one file of evaluation items")
+    for target in cfg.proxy.targets:
+        if will_run("search"):
+            problems += _check_file(f"proxy.targets {target.name!r}: search", target.search)
+        if will_run("train") and target.report is not None:
+            problems += _check_file(f"proxy.targets {target.name!r}: report", target.report)
+    problems += _check_folder("storage.root", cfg.storage.root)
+    if cfg.storage.files is not None:
+        problems += _check_folder("storage.files", cfg.storage.files)
+    if problems:
+        raise PreflightError("; ".join(problems))
+
+
+def _check_spark() -> Iterator[str]:
+    """Check packages and Java; on Databricks and under spark-submit a suitable JVM is running."""
+    if "DATABRICKS_RUNTIME_VERSION" in os.environ:
+        return
+    for module, project in (("pyspark", "pyspark"), ("delta", "delta-spark")):
+        if importlib.util.find_spec(module) is None:
+            yield (
+                f"Python package {project} is missing; run make setup, or "
+                f"pip install 'climb-mixture[spark]'"
+            )
+    if "PYSPARK_GATEWAY_PORT" not in os.environ and not (check := check_java()).ok:
+        yield f"{check.found}. To fix: {check.fix}"
+
+
+def _check_inputs(inputs: Collection[str]) -> Iterator[str]:
+    """Check that files, folders and globs exist, as `climb.ingest.files` reads them."""
+    for path in inputs:
+        local = Path(path).expanduser()
+        exists = is_uri(path) or local.exists()
+        if not exists and next(glob.iglob(str(local), recursive=True), None) is None:  # noqa: PTH207
+            yield f"ingest.inputs: {path!r} does not exist (looked at {local.absolute()})"
+
+
+def _check_file(key: str, path: str) -> Iterator[str]:
+    if not is_uri(path) and not Path(path).exists():
+        yield f"{key}: {path!r} does not exist (looked at {Path(path).absolute()})"
+
+
+def _list_plugins(cfg: Config) -> Iterator[tuple[str, Mapping[str, Any], type, tuple[str, ...]]]:
+    """List key, spec, protocol and the jobs that use it, for every plug-in."""
+    from climb.embed import Embedder
+    from climb.predictor import Predictor
+    from climb.proxy import Proxy
+    from climb.quality import Scorer
+    from climb.quality.training import ScorerTrainer
+    from climb.search.problem import Searcher
+
+    yield "embed.embedder", cfg.embed.embedder, Embedder, ("embed", "cluster")
+    for index, scorer in enumerate(cfg.score.scorers):
+        yield f"score.scorers.{index}", scorer, Scorer, ("score", "prune")
+    trainer = cfg.score.training.trainer
+    yield "score.training.trainer", trainer, ScorerTrainer, ("train_scorer",)
+    # The protocol of clusterers imports pyspark, which may be missing.
+    yield "cluster.clusterer", cfg.cluster.clusterer, object, ("cluster",)
+    yield "proxy.model", cfg.proxy.model, Proxy, ("search",)
+    yield "search.predictor", cfg.search.predictor, Predictor, ("search",)
+    yield "search.searcher", cfg.search.searcher, Searcher, ("search",)
+    yield "train.model", cfg.train.model, Proxy, ("train",)
+
+
+def _check_plugin(key: str, spec: Mapping[str, Any], protocol: type) -> Iterator[str]:
+    """Check that a plug-in can be built, and that its packages and model files exist."""
+    from climb.config import build, find_model_paths
+
+    try:
+        plugin = build(spec, protocol, batch_tokens=1)
+    except ConfigError as error:
+        yield f"{key}: {error}"
+        return
+    for name in getattr(plugin, "needs", ()):
+        if importlib.util.find_spec(name) is None:
+            needed = f"{spec['use']} needs the Python package {name!r}"
+            yield f"{key}: {needed}; run `pip install {name}`"
+    for name, path in find_model_paths(plugin).items():
+        yield from _check_model_path(f"{key}.{name}", path)
+
+
+def _check_model_path(key: str, path: str) -> Iterator[str]:
+    try:
+        resolve(path)
+    except PreflightError as error:
+        yield f"{key}: {error}"
+
+
+def _check_thresholds(cfg: Config) -> Iterator[str]:
+    """Check that a scorer exists for every threshold; `_check_plugin` reports invalid scorers."""
+    from climb.config import build
+    from climb.quality import Scorer
+
+    try:
+        scorers = [build(spec, Scorer) for spec in cfg.score.scorers]
+    except ConfigError:
+        return
+    names = {name for scorer in scorers for name in scorer.names}
+    for name in sorted(set(cfg.prune.thresholds) - names):
+        yield (
+            f"prune.thresholds.{name}: no scorer computes this score; the scores are "
+            f"{', '.join(sorted(names)) or 'none, because score.scorers is empty'}"
+        )
+
+
+def _check_objective(text: str) -> Iterator[str]:
+    from climb.objective import Objective
+
+    try:
+        Objective.check(text)
+    except ConfigError as error:
+        yield f"search.{error}"
+
+
+def _check_folder(key: str, root: str) -> Iterator[str]:
+    """Check that the folder, or its nearest existing parent, is writable and has free space."""
+    if is_uri(root):
+        return
+    folder = Path(root).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir():
+        yield f"{key}: {folder} is a file; set {key} to a folder"
+        return
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        yield f"{key}: cannot write to {folder} ({error.strerror}); set {key} to another folder"
+        return
+    free = shutil.disk_usage(folder).free / 1e9
+    if free < FREE_GB:
+        yield f"{key}: {free:.2f} GB free at {folder}; a run needs at least {FREE_GB:.0f} GB"

@@ -1,0 +1,116 @@
+"""Start jobs: load the configuration, check the machine, start Spark, print one line per job."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from climb.cli.preflight import run_preflight
+from climb.config import Config, load
+from climb.errors import ClimbError
+from climb.progress import log
+
+if TYPE_CHECKING:
+    from climb.spark.delta.store import Store
+
+Job = Callable[["Store", Config], str]
+"""A job reads and writes tables, and returns text. The first line says what it wrote and what it
+skipped; further lines are printed unchanged."""
+
+PIPELINE = (
+    *("ingest", "count", "embed", "score", "cluster", "prune"),
+    *("pack", "search", "mix", "train", "report"),
+)
+"""All jobs, in the order in which they run."""
+
+
+def main(job: Job) -> None:
+    """Run a job as a script: `spark-submit jobs/NAME.py --conf FILE --set section.key=value`."""
+
+    run_script([(Path(sys.argv[0]).stem, job)])
+
+
+def run_script(jobs: Sequence[tuple[str, Job]]) -> None:
+    """Run jobs as a script, in one Spark session."""
+
+    @click.command(help=(sys.modules["__main__"].__doc__ or "").strip())
+    @add_config_options
+    def command(conf: str | None, settings: tuple[str, ...]) -> None:
+        run_jobs(jobs, conf, settings)
+
+    run_command(command)
+
+
+def add_config_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options --conf and --set to a command that reads the configuration."""
+    command = click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="SECTION.KEY=VALUE",
+        help="Set one configuration value; may be repeated.",
+    )(command)
+    return click.option(
+        "--conf", metavar="FILE", help="YAML file whose values override conf/default.yaml."
+    )(command)
+
+
+def run_command(command: click.Command) -> None:
+    """Run a command. A ClimbError is printed as one line with exit code 1; others keep a traceback.
+
+    On success this returns: Databricks treats every SystemExit as a failure.
+    """
+    try:
+        command.main(standalone_mode=False)
+    except click.exceptions.Exit as error:
+        if error.exit_code:
+            sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(1)
+    except click.Abort:
+        sys.exit(130)
+    except ClimbError as error:
+        print(f"climb: error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def import_jobs(names: Sequence[str]) -> list[tuple[str, Job]]:
+    """Import jobs; return pairs of name and job."""
+    return [(name, importlib.import_module(f"climb.jobs.{name}").run) for name in names]
+
+
+def run_jobs(jobs: Sequence[tuple[str, Job]], conf: str | None, settings: Sequence[str]) -> None:
+    """Run jobs one after the other in one Spark session, and print what each returns."""
+    signal.signal(signal.SIGTERM, _terminate)
+    cfg = load(conf, settings)
+    run_preflight(cfg, [name for name, _ in jobs])
+    # Tokenizer threads in the driver would slow down the tasks on a machine with few cores.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+    from climb.spark.delta.store import Store
+    from climb.spark.session import start_session
+
+    started = time.monotonic()
+    session = start_session(cfg.spark)
+    log("spark", f"session on {session.sparkContext.master}  ({time.monotonic() - started:.1f} s)")
+    store = Store(session, cfg.storage)
+    for name, job in jobs:
+        started = time.monotonic()
+        line, _, summary = job(store, cfg).partition("\n")
+        log(name, f"{line}  ({time.monotonic() - started:.1f} s)")
+        if summary:
+            print(summary)
+
+
+def _terminate(signum: int, _frame: object) -> NoReturn:
+    """Exit through `finally` blocks on SIGTERM, so that no file is left half-written."""
+    sys.exit(128 + signum)

@@ -1,0 +1,1 @@
+"""From clusters to domains: assign documents, prune clusters, merge and name domains."""

@@ -1,0 +1,153 @@
+"""Merge clusters into domains by Ward linkage of their centroids.
+
+Axes: C clusters, D width of the vectors, K domains.
+
+A cluster is one k-means cluster; a domain is the unit that has one mixture weight. The functions
+are pure: the same centroids and sizes give the same domains.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.cluster.hierarchy import linkage
+from scipy.spatial.distance import pdist, squareform
+
+from climb.errors import ConfigError
+
+Array = NDArray[np.float64]
+
+
+def merge(
+    centroids_CD: Array,
+    sizes_C: NDArray[np.int64],
+    *,
+    height: float | None,
+    n_domains: int | None,
+    weighted: bool,
+) -> NDArray[np.int64]:
+    """Merge similar clusters by Ward linkage of their centroids.
+
+    Args:
+        centroids_CD: centroids of the kept clusters.
+        sizes_C: documents of each, at least 1; used only if `weighted`.
+        height: cut the dendrogram at this Ward height. The height of two single clusters is their
+            Euclidean distance; it grows with the number of merged clusters.
+        n_domains: number of domains, instead of a height; C or more merges nothing.
+        weighted: weight a cluster by its documents, relative to the mean cluster, instead of by 1.
+
+    Returns:
+        labels_C: domain of each cluster; domains are numbered in order of their first cluster.
+
+    Raises:
+        ConfigError: one domain remains, so there is nothing to mix.
+
+    Source:
+        Ward linkage cut at height 1.5 is NVIDIA's CLIMB recipe; weights are ours.
+    """
+    if weighted:
+        pairs, heights = compute_weighted_ward_linkage(centroids_CD, sizes_C / sizes_C.mean())
+    else:
+        pairs, heights = compute_ward_linkage(centroids_CD)
+    if n_domains is not None:
+        n_merges = max(0, len(centroids_CD) - n_domains)
+    else:
+        assert height is not None
+        n_merges = int(np.searchsorted(heights, height, side="right"))
+    if n_merges >= len(centroids_CD) - 1:
+        raise ConfigError(_explain_single_domain(len(centroids_CD), heights, height, n_domains))
+    return _label_groups(len(centroids_CD), pairs[:n_merges])
+
+
+def compute_ward_linkage(centroids_CD: Array) -> tuple[NDArray[np.int64], Array]:
+    """Compute the C - 1 merges of Ward linkage, lowest first.
+
+    Returns:
+        Pairs, shape (C - 1, 2): one cluster of each of the two groups that are merged; and the
+        heights, shape (C - 1,).
+    """
+    if len(centroids_CD) < 2:
+        return np.empty((0, 2), dtype=np.int64), np.empty(0)
+    merges = linkage(centroids_CD, method="ward")
+    member = list(range(len(centroids_CD)))  # scipy numbers groups; here one member identifies one
+    for first, _, _, _ in merges:
+        member.append(member[int(first)])
+    pairs = [(member[int(first)], member[int(second)]) for first, second, _, _ in merges]
+    return np.array(pairs, dtype=np.int64), merges[:, 2]
+
+
+def compute_weighted_ward_linkage(
+    centroids_CD: Array, weights_C: Array
+) -> tuple[NDArray[np.int64], Array]:
+    """Compute Ward linkage of clusters with unequal weights, such as numbers of documents.
+
+    Merging groups of masses m and n at distance d costs 2 m n / (m + n) d^2, the squared height.
+    Masses of 1 give `compute_ward_linkage`. The algorithm is the nearest-neighbour chain with
+    Lance-Williams updates, O(C^2).
+
+    Returns:
+        Pairs, shape (C - 1, 2), and heights, shape (C - 1,), as `compute_ward_linkage`.
+
+    Source:
+        F. Murtagh and P. Legendre, Ward's hierarchical agglomerative clustering method (2014).
+    """
+    mass_C = weights_C.astype(np.float64)
+    cost_CC = squareform(pdist(centroids_CD, "sqeuclidean"))
+    cost_CC *= 2.0 * np.outer(mass_C, mass_C) / np.add.outer(mass_C, mass_C)
+    np.fill_diagonal(cost_CC, np.inf)
+    active_C = np.ones(len(mass_C), dtype=bool)
+    merges: list[tuple[float, int, int]] = []
+    chain: list[int] = []
+    while len(merges) < len(mass_C) - 1:
+        chain = chain or [int(active_C.argmax())]
+        nearest = int(cost_CC[chain[-1]].argmin())
+        if len(chain) < 2 or cost_CC[chain[-1], nearest] < cost_CC[chain[-1], chain[-2]]:
+            chain.append(nearest)
+            continue
+        low, high = sorted((chain.pop(), chain.pop()))
+        merges.append((float(np.sqrt(cost_CC[low, high])), low, high))
+        _merge_groups(cost_CC, mass_C, low, high)
+        active_C[high] = False
+    merges.sort(key=lambda merge: merge[0])
+    pairs = np.array([merge[1:] for merge in merges], dtype=np.int64).reshape(-1, 2)
+    return pairs, np.array([merge[0] for merge in merges])
+
+
+def _merge_groups(cost_CC: Array, mass_C: Array, low: int, high: int) -> None:
+    """Merge group `high` into group `low`, in place, with the Lance-Williams update of costs."""
+    row_C = (
+        (mass_C[low] + mass_C) * cost_CC[low]
+        + (mass_C[high] + mass_C) * cost_CC[high]
+        - mass_C * cost_CC[low, high]
+    ) / (mass_C[low] + mass_C[high] + mass_C)
+    row_C[[low, high]] = np.inf
+    cost_CC[low], cost_CC[:, low] = row_C, row_C
+    cost_CC[high], cost_CC[:, high] = np.inf, np.inf
+    mass_C[low] += mass_C[high]
+
+
+def _label_groups(n_clusters: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Label the groups that the merges make, numbered in order of their first cluster."""
+    group_C = np.arange(n_clusters)
+    for first, second in pairs:
+        group_C[group_C == group_C[second]] = group_C[first]
+    _, firsts, labels_C = np.unique(group_C, return_index=True, return_inverse=True)
+    numbered_C: NDArray[np.int64] = np.argsort(np.argsort(firsts))[labels_C]
+    return numbered_C
+
+
+def _explain_single_domain(
+    n_clusters: int, heights: Array, height: float | None, n_domains: int | None
+) -> str:
+    """Explain why only one domain remains, and which configuration key changes that."""
+    if n_clusters == 1:
+        return (
+            "pruning kept one cluster, so there is one domain and nothing to mix: lower "
+            "prune.thresholds, raise cluster.k, or add documents to ingest.inputs"
+        )
+    if n_domains is not None:
+        return "prune.domains is 1, so there is nothing to mix: set it to 2 or more"
+    return (
+        f"prune.merge_height {height:g} merges all {n_clusters} kept clusters into one domain, so "
+        f"there is nothing to mix: set it below {heights[-1]:.4g}, the height of the last merge"
+    )

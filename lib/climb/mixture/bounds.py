@@ -1,0 +1,226 @@
+"""Bounds of weights, derived from constraints: of single domains, and of sums over groups.
+
+Axes: K domains.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from climb.errors import MixtureError
+from climb.mixture.constraints import Constraint, Constraints
+from climb.mixture.projection import Pool
+from climb.mixture.support import Support, SupportBounds, find_widest_support
+
+Array = NDArray[np.float64]
+
+SourcedValue = tuple[float, str]
+"""A value, and the configuration key that sets it, for messages."""
+
+
+@dataclass(frozen=True, eq=False)
+class DomainBounds:
+    """Lower and upper bounds of the domains' weights, and bounds of sums over groups of domains.
+
+    A weight is 0, or between `min_weight` and its upper bound; it is never below its lower bound.
+
+    Raises:
+        MixtureError: arrays of the wrong length, or bounds that are negative or not finite.
+    """
+
+    domains: tuple[str, ...]
+    lower_K: Array
+    """Smallest weight; a domain whose lower bound is above 0 is in every mixture."""
+
+    upper_K: Array
+    """Largest weight."""
+
+    min_weight: float = 0.0
+    """Smallest weight that is not 0."""
+
+    groups: tuple[Constraint, ...] = ()
+    """Constraints on the sum of several weights, patterns resolved; groups share no domain."""
+
+    reasons: tuple[tuple[str, str], ...] = ()
+    """What sets the lower and the upper bound of each domain, for messages; may be empty."""
+
+    def __post_init__(self) -> None:
+        sizes = {len(self.domains), len(self.lower_K), len(self.upper_K)}
+        if len(sizes) != 1:
+            raise MixtureError(
+                f"{len(self.domains)} domains, but arrays of other lengths: {sorted(sizes)}"
+            )
+        if not 0.0 <= self.min_weight < 1.0:
+            raise MixtureError(f"min_weight is {self.min_weight}; it must be in [0, 1)")
+        for name, bounds_K in (("lower", self.lower_K), ("upper", self.upper_K)):
+            if not (np.isfinite(bounds_K).all() and (bounds_K >= 0.0).all()):
+                raise MixtureError(
+                    f"{name} bounds must be finite and non-negative: {bounds_K.tolist()}"
+                )
+
+    @cached_property
+    def support_bounds(self) -> SupportBounds:
+        """The same bounds in the form that projection computes with."""
+        required_K = self.lower_K > 0.0
+        upper_K = np.where(self.upper_K >= self.min_weight, self.upper_K, 0.0)
+        lower_K = np.minimum(np.maximum(self.lower_K, self.min_weight), upper_K)
+        pools = [Pool(self.columns(g), g.min_weight, g.max_weight) for g in self.groups]
+        grouped = {name for group in self.groups for name in group.domains}
+        rest = [k for k, name in enumerate(self.domains) if name not in grouped]
+        if rest:
+            pools.append(Pool(np.array(rest, dtype=np.int64), 0.0, 1.0))
+        rank_K = np.argsort(np.argsort(np.array(self.domains, dtype=object)))
+        return SupportBounds(lower_K, upper_K, required_K, rank_K, tuple(pools))
+
+    @cached_property
+    def widest_support(self) -> Support:
+        """A choice of domains that admits a mixture; used where a mixture's own choice does not."""
+        return find_widest_support(self.support_bounds)
+
+    def columns(self, group: Constraint) -> NDArray[np.int64]:
+        """Columns of a group's domains."""
+        return np.array([self.domains.index(name) for name in group.domains], dtype=np.int64)
+
+    def reorder_domains(self, order_K: NDArray[np.int64]) -> DomainBounds:
+        """Put the domains in another order."""
+        return replace(
+            self,
+            domains=tuple(self.domains[k] for k in order_K),
+            lower_K=self.lower_K[order_K],
+            upper_K=self.upper_K[order_K],
+            reasons=tuple(self.reasons[k] for k in order_K) if self.reasons else (),
+        )
+
+
+def derive_bounds(
+    constraints: Constraints, domains: Sequence[str], tokens_K: Array
+) -> DomainBounds:
+    """Derive the bounds of each domain and the groups from constraints.
+
+    An upper bound is the smallest of 1, max_epochs * tokens / target_tokens, max_share_ratio *
+    share and the domain's max_weight. The upper bound of a domain without tokens is 0.
+
+    Args:
+        constraints: what is configured.
+        domains: K names.
+        tokens_K: tokens of each domain, or shares where the constraints have no epochs; checked by
+            `check_tokens`.
+
+    Raises:
+        MixtureError: constraints on domains that do not exist, groups that share domains, or fewer
+            tokens than the target run needs.
+    """
+    resolved = [c.resolve(domains) for c in constraints.domain_constraints]
+    weighted = [c for c in resolved if c.bounds_weight]
+    groups = tuple(c for c in weighted if len(c.domains) > 1)
+    _check_disjoint(groups)
+    tokens = dict(zip(domains, tokens_K.tolist(), strict=True))
+    epoch_limits = constraints.find_epoch_limits(domains)
+    _check_supply(constraints, epoch_limits, tokens)
+    total = math.fsum(tokens_K)
+    lower, upper = [], []
+    for name, count in tokens.items():
+        own = [c for c in weighted if c.domains == (name,)]
+        token_limits = _limit_by_tokens(constraints, epoch_limits.get(name), count, count / total)
+        lower.append(_find_lower(own))
+        upper.append(_find_upper(own, token_limits))
+    return DomainBounds(
+        tuple(domains),
+        np.array([value for value, _ in lower]),
+        np.array([value for value, _ in upper]),
+        constraints.min_weight,
+        groups,
+        tuple((low, high) for (_, low), (_, high) in zip(lower, upper, strict=True)),
+    )
+
+
+def _find_lower(constraints: Sequence[Constraint]) -> SourcedValue:
+    """Find the largest lower bound that these constraints on one domain set."""
+    minima = [(c.min_weight, f"{c.config_key}: min_weight") for c in constraints]
+    return max([(0.0, ""), *minima], key=lambda bound: bound[0])
+
+
+def _find_upper(
+    constraints: Sequence[Constraint], token_limits: Sequence[SourcedValue]
+) -> SourcedValue:
+    """Find the smallest upper bound that the constraints on one domain, or its tokens, set."""
+    maxima = [(c.max_weight, f"{c.config_key}: max_weight") for c in constraints]
+    return min([(1.0, ""), *maxima, *token_limits], key=lambda bound: bound[0])
+
+
+def _limit_by_tokens(
+    constraints: Constraints, epoch_limit: SourcedValue | None, tokens: float, share: float
+) -> list[SourcedValue]:
+    """List the upper bounds that the number of a domain's tokens sets."""
+    if tokens == 0.0:
+        return [(0.0, "the domain has no tokens")]
+    limits = []
+    if epoch_limit is not None:
+        max_epochs, key = epoch_limit
+        reason = f"{key} {max_epochs:g} times its {tokens:.4g} tokens"
+        limits.append((max_epochs * tokens / constraints.target_tokens, reason))
+    if constraints.max_share_ratio is not None:
+        reason = f"search.max_share_ratio {constraints.max_share_ratio:g} times its token share"
+        limits.append((constraints.max_share_ratio * share, reason))
+    return limits
+
+
+def check_tokens(domains: Sequence[str], tokens_K: ArrayLike) -> Array:
+    """Check names and token counts, and return the counts as an array of shape (K,).
+
+    Raises:
+        MixtureError: duplicate names, a wrong number of counts, negative or non-finite counts, or
+            no tokens at all.
+    """
+    tokens = np.array(tokens_K, dtype=np.float64)
+    duplicates = sorted({name for name in domains if list(domains).count(name) > 1})
+    if duplicates:
+        raise MixtureError(f"duplicate domain names: {', '.join(duplicates)}")
+    if not domains or tokens.shape != (len(domains),):
+        raise MixtureError(f"{len(domains)} domains, but token counts of shape {tokens.shape}")
+    for name, count in zip(domains, tokens.tolist(), strict=True):
+        if not (np.isfinite(count) and count >= 0.0):
+            raise MixtureError(f"domain {name!r} has {count} tokens; it must be 0 or more")
+    if not tokens.any():
+        raise MixtureError("no domain has tokens; a mixture needs at least one that has")
+    return tokens
+
+
+def _check_disjoint(groups: Sequence[Constraint]) -> None:
+    for i, later in enumerate(groups):
+        for earlier in groups[:i]:
+            shared = sorted(set(later.domains) & set(earlier.domains))
+            if shared:
+                raise MixtureError(
+                    f"{earlier.config_key} and {later.config_key} both bound a sum of weights that "
+                    f"contains {', '.join(shared)}; groups must not share a domain: remove it "
+                    "from one of them"
+                )
+
+
+def _check_supply(
+    constraints: Constraints, epoch_limits: Mapping[str, SourcedValue], tokens: Mapping[str, float]
+) -> None:
+    """Check that the domains' tokens, repeated as often as allowed, fill the target run."""
+    if len(epoch_limits) < len(tokens):
+        return
+    total, target = math.fsum(tokens.values()), constraints.target_tokens
+    supply = math.fsum(epoch_limits[name][0] * count for name, count in tokens.items())
+    if supply >= target * (1.0 - 1e-9):
+        return
+    if {key for _, key in epoch_limits.values()} == {"search.max_epochs"}:
+        source = f"the domains' {total:.4g} tokens times max_epochs {constraints.max_epochs:g}"
+        fix = f"raise search.max_epochs to {target / total:.3g}"
+    else:
+        source = f"the domains' {total:.4g} tokens, repeated as often as allowed,"
+        fix = "raise search.max_epochs or the max_epochs in search.constraints"
+    raise MixtureError(
+        f"{source} give {supply:.4g} tokens, but the target run needs {target:.4g} "
+        f"({target - supply:.4g} more): {fix}, or lower search.target_tokens"
+    )

@@ -1,0 +1,236 @@
+"""The CSV commands: predict mixtures, propose the next ones, recommend the best one.
+
+Axes: T runs, M mixtures, K domains, Q metrics.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climb.config import build
+from climb.errors import InputError
+from climb.mixture import FeasibleSet
+from climb.objective import Objective
+from climb.predictor import Predictor
+from climb.runs import advice
+from climb.runs.rows import read_runs
+from climb.runs.sheet import (
+    METRIC,
+    SUM_TOLERANCE,
+    WEIGHT,
+    Sheet,
+    check_output_paths,
+    write_numbers,
+    write_rows,
+    write_text,
+)
+from climb.search.calibration import CalibratedScore
+from climb.search.pareto import find_pareto_front
+from climb.search.problem import Problem, SearchState
+from climb.search.recommendation import recommend as recommend_mixture
+from climb.search.result import SearchResult
+from climb.search.rounds import propose as propose_mixtures
+from climb.search.signal_to_noise import build_objective
+from climb.search.surrogate import MIN_MIXTURES, Surrogate
+
+if TYPE_CHECKING:
+    from climb.config.sections import SearchConfig
+
+Array = NDArray[np.float64]
+
+FRONT_WEIGHTINGS = 16
+"""Weightings of the metrics from which a Pareto front is computed."""
+
+
+def read_prior(path: Path, domains: Sequence[str], cfg: SearchConfig) -> FeasibleSet:
+    """Read PRIOR.csv (domain,tokens) and build the feasible set.
+
+    Numbers that sum to 1 are token shares. Epochs are unknown then, so only constraints on weights
+    apply.
+
+    Raises:
+        InputError: missing columns, domains that differ from those of the runs, or bad numbers.
+        MixtureError: no mixture satisfies the constraints.
+    """
+    sheet = Sheet.read(path)
+    tokens = sheet.read_numbers(["tokens"])[:, 0]
+    domain_column = sheet.find_column("domain")
+    names = [row[domain_column].strip() for row in sheet.rows]
+    if sorted(names) != sorted(domains):
+        missing = sorted(set(domains) - set(names))
+        more = sorted((Counter(names) - Counter(domains)).elements())
+        raise InputError(
+            f"{path}: its domains differ from those of the runs (missing: "
+            f"{', '.join(missing) or 'none'}; unknown or repeated: {', '.join(more) or 'none'})"
+        )
+    by_name = dict(zip(names, tokens.tolist(), strict=True))
+    tokens_K = np.array([by_name[domain] for domain in domains])
+    shares = abs(float(tokens_K.sum()) - 1.0) <= SUM_TOLERANCE
+    constraints = cfg.mixture_constraints
+    space = FeasibleSet.from_constraints(
+        domains, tokens_K, constraints.without_epochs() if shares else constraints
+    )
+    unknown_K = np.full(len(domains), np.nan)
+    return dataclasses.replace(space, tokens_K=unknown_K) if shares else space
+
+
+def predict(runs: Path, mixtures: Path, out: Path, cfg: SearchConfig, objective: str) -> str:
+    """Fit predictors on runs, and write what one run of each other mixture would measure.
+
+    P.csv has the row number, and the mean and standard deviation of every metric and of the score.
+    The standard deviations are those of a new run: prediction error as cross-validation shows it,
+    and observation noise.
+
+    Returns:
+        A summary to print.
+
+    Raises:
+        ClimbError: a file or objective that cannot be used.
+    """
+    check_output_paths([runs, mixtures], [out])
+    trials, remark = read_runs(runs)
+    weights_MK = Sheet.read(mixtures).read_mixtures(trials.domains)
+    wanted = Objective.parse(objective, trials.metric_names)
+    # Every metric is predicted, whichever the objective uses.
+    every = Objective.parse("mean(*):min", trials.metric_names)
+    predictor: Predictor = build(cfg.predictor, Predictor)
+    order_K = np.argsort(np.array(trials.domains, dtype=object))
+    surrogate = Surrogate.fit(trials.reorder_domains(order_K), every, predictor)
+    held_out = surrogate.predict_held_out(predictor, cfg.seed)
+    means_MQ, stds_MQ = surrogate.predict_metrics(weights_MK[:, order_K])
+    header, columns = ["row"], [np.arange(1.0, len(weights_MK) + 1.0)]
+    spearman = {}
+    for name in (*trials.metric_names, "score"):
+        view = wanted if name == "score" else Objective.from_metric(name, trials.metric_names)
+        calibrated = CalibratedScore.fit(surrogate, held_out, view, trials)
+        title = name if name == "score" else f"metric.{name}"
+        header += [f"{title}.mean", f"{title}.std"]
+        columns += calibrated.predict_new_run(means_MQ, stds_MQ)
+        spearman[name] = calibrated.calibration.spearman
+    write_numbers(out, header, np.column_stack(columns))
+    return advice.describe_predictions(
+        len(weights_MK), len(trials), spearman, advice.Notes(objective, (remark,), (out,))
+    )
+
+
+def propose(runs: Path, prior: Path, out: Path, n: int, cfg: SearchConfig, objective: str) -> str:
+    """Write the n mixtures to train next; with too few runs for a fit, distant draws.
+
+    Returns:
+        A summary to print.
+
+    Raises:
+        ClimbError: a file, objective or constraint that cannot be used.
+    """
+    check_output_paths([runs, prior], [out])
+    trials, remark = read_runs(runs)
+    space = read_prior(prior, trials.domains, cfg)
+    can_fit = len(trials.group_replicates().counts_D) >= MIN_MIXTURES
+    # The runs are round 0, and the proposed mixtures are round 1. Without a fit the proposed ones
+    # are round 0, and the runs come before it.
+    rounds = (len(trials), n) if can_fit else (n,)
+    if can_fit:
+        wanted = build_objective(objective, trials, cfg)
+    else:
+        wanted = Objective.parse(objective, trials.metric_names)
+        trials = dataclasses.replace(trials, rounds_T=trials.rounds_T - 1)
+    own_cfg = cfg.model_copy(update={"trials_per_round": rounds})
+    problem = Problem.from_config(space, wanted, own_cfg)
+    weights_MK = propose_mixtures(trials, len(rounds) - 1, problem)
+    write_numbers(out, [WEIGHT + domain for domain in space.domains], weights_MK)
+    searcher = type(problem.searcher).__name__
+    notes = advice.Notes(objective, (remark, _note_unknown_epochs(space, prior)), (out,))
+    return advice.describe_proposals(n, len(trials), can_fit, searcher, notes)
+
+
+def recommend(
+    runs: Path,
+    prior: Path,
+    out: Path,
+    cfg: SearchConfig,
+    objective: str,
+    front: Path | None = None,
+) -> str:
+    """Write the best mixture (CSV), and beside it the search result (JSON).
+
+    With `front`, also write mixtures of the predicted Pareto front (CSV: weights, and the mean of
+    each metric).
+
+    Returns:
+        Advice to print.
+
+    Raises:
+        ClimbError: a file, objective or constraint that cannot be used.
+    """
+    result_path = out.with_suffix(".json")
+    if result_path == out:
+        raise InputError(
+            f"--out is {out}, but the JSON result is written to the same path; name a .csv file"
+        )
+    check_output_paths([runs, prior], [out, result_path, *([front] if front else [])])
+    trials, remark = read_runs(runs)
+    space = read_prior(prior, trials.domains, cfg)
+    wanted = build_objective(objective, trials, cfg)
+    state = SearchState.from_trials(trials, Problem.from_config(space, wanted, cfg))
+    result = SearchResult.build(state, recommend_mixture(state))
+    written = [out, result_path]
+    if front is not None:
+        write_front(state, front)
+        written.append(front)
+    _write_mixture(result, space, out)
+    text = json.dumps(_make_contract(result), indent=2, allow_nan=False)
+    write_text(result_path, text + "\n")
+    remarks = (remark, _note_unknown_epochs(space, prior))
+    notes = advice.Notes(objective, remarks, tuple(written), cfg.min_signal_to_noise)
+    return advice.describe_recommendation(result, space, notes)
+
+
+def _make_contract(result: SearchResult) -> dict[str, Any]:
+    """Make BEST.json: the fields that other tools read first, then the whole result."""
+    gain = result.gains[result.baselines[0]]
+    return {
+        "weights": result.recommended.weights,
+        "gain": {"mean": gain.mean, "low": gain.low, "high": gain.high},
+        "p_better": gain.p_better,
+        "verdict": result.verdict,
+        "result": result.model_dump(mode="json"),
+    }
+
+
+def _note_unknown_epochs(space: FeasibleSet, prior: Path) -> str:
+    """Return a note if constraints on epochs could not be applied."""
+    if not np.isnan(space.tokens_K).any():
+        return ""
+    return f"{prior} has token shares, not tokens: epochs are unknown and were not limited"
+
+
+def _write_mixture(result: SearchResult, space: FeasibleSet, out: Path) -> None:
+    """Write BEST.csv; a cell of unknown epochs is empty."""
+    recommended = result.recommended
+    rows = [
+        [
+            domain,
+            recommended.weights[domain],
+            natural,
+            "" if recommended.epochs[domain] is None else recommended.epochs[domain],
+        ]
+        for domain, natural in zip(space.domains, space.natural_K.tolist(), strict=True)
+    ]
+    write_rows(out, ["domain", "weight", "natural", "epochs"], rows)
+
+
+def write_front(state: SearchState, out: Path) -> None:
+    """Write the Pareto front: weight.<domain>, metric.<name>, the best score first."""
+    weights_PK, means_PQ = find_pareto_front(state, FRONT_WEIGHTINGS)
+    domains, objective = state.trials.domains, state.problem.required_objective
+    header = [WEIGHT + domains[k] for k in state.restore_K]
+    header += [METRIC + objective.metric_names[q] for q in objective.weighted_columns]
+    write_numbers(out, header, np.hstack([weights_PK, means_PQ]))

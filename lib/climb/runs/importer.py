@@ -1,0 +1,192 @@
+"""What `climb import` writes and prints: the valid runs, the prior, and every rejected row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from climb.errors import InputError
+from climb.runs.rows import (
+    RUN,
+    SEED,
+    TOKENS,
+    RejectedRow,
+    Run,
+    RunTable,
+    describe_ignored,
+    normalize,
+    validate_runs,
+)
+from climb.runs.sheet import (
+    METRIC,
+    SUM_TOLERANCE,
+    WEIGHT,
+    check_output_paths,
+    compare_names,
+    format_number,
+    list_names,
+    sum_exactly,
+    write_rows,
+)
+
+_MAX_ROWS = 5
+"""Rows per reason that messages list; `<out>.rejected.csv` has all of them."""
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Tokens of each domain, or shares of all tokens."""
+
+    amounts: Mapping[str, float]
+    source: Path
+    out: Path
+    """Where PRIOR.csv is written."""
+
+
+def import_runs(table: RunTable, out: Path, prior: Prior | None = None, objective: str = "") -> str:
+    """Write RUNS.csv with the valid runs of a table, and the rejected rows to another file.
+
+    Weights and metrics keep all digits of the input; columns are sorted by name, rows keep the
+    order of the file. Rejected rows go to `<out>.rejected.csv` with row, name, reason, finding and
+    file; that file exists only if a row is rejected.
+
+    Args:
+        table: rows of some format, not validated.
+        out: where RUNS.csv is written.
+        prior: tokens of the domains; None writes no PRIOR.csv.
+        objective: objective that fits the format's metrics, for the suggested next command.
+
+    Returns:
+        A summary, in lines to print.
+
+    Raises:
+        InputError: no row is valid, the prior has other domains, or a file cannot be written or is
+            also an input.
+    """
+    rejected_out = out.with_name(out.name.removesuffix(".csv") + ".rejected.csv")
+    runs, rejected = validate_runs(table)
+    outputs = [out, rejected_out, *([prior.out] if prior else [])]
+    check_output_paths([*table.files, *([prior.source] if prior else [])], outputs)
+    if not runs:
+        raise InputError(_explain_no_runs(table, rejected))
+    if prior:
+        _write_prior(prior, table)
+    _write_rejected(rejected_out, rejected)
+    _write_runs(out, table, runs)
+    written = [p for p in outputs if p != rejected_out or rejected]
+    return _summarize(table, runs, rejected, written, objective)
+
+
+def _write_runs(out: Path, table: RunTable, runs: Sequence[Run]) -> None:
+    domains, metrics = sorted(table.domains), sorted(table.metrics)
+    domain_order = [list(table.domains).index(name) for name in domains]
+    metric_order = [list(table.metrics).index(name) for name in metrics]
+    optional = {
+        RUN: [run.name for run in runs] if any(run.name for run in runs) else None,
+        SEED: [run.seed for run in runs] if any(run.seed is not None for run in runs) else None,
+        TOKENS: [run.tokens for run in runs] if runs[0].tokens is not None else None,
+    }
+    kept = {name: values for name, values in optional.items() if values is not None}
+    header = [*kept, *(WEIGHT + name for name in domains), *(METRIC + name for name in metrics)]
+    rows = [
+        [
+            *(values[i] for values in kept.values()),
+            *(format_number(run.weights[k]) for k in domain_order),
+            *(format_number(run.metrics[q]) for q in metric_order),
+        ]
+        for i, run in enumerate(runs)
+    ]
+    write_rows(out, header, rows)
+
+
+def _write_prior(prior: Prior, table: RunTable) -> None:
+    amounts, domains = prior.amounts, set(table.domains)
+    if set(amounts) != domains:
+        raise InputError(
+            f"{prior.source}: the domains do not match those of the runs "
+            f"({compare_names(amounts, domains)})"
+        )
+    whole, smallest = sum_exactly(list(amounts.values())), min(amounts.values())
+    if smallest < 0.0 or whole == 0.0 or SUM_TOLERANCE < abs(whole - 1.0) < 1.0:
+        raise InputError(
+            f"{prior.source}: the values sum to {whole:.6g} and the smallest is {smallest:.6g}; "
+            "expected the number of tokens of each domain, or shares >= 0 that sum to 1"
+        )
+    rows = [[name, format_number(amounts[name])] for name in sorted(amounts)]
+    write_rows(prior.out, ["domain", "tokens"], rows)
+
+
+def _write_rejected(path: Path, rejected: Sequence[RejectedRow]) -> None:
+    if rejected:
+        header = ["row", "name", "reason", "found", "file"]
+        rows = [
+            [r.location.row or "", r.name, r.reason, r.found, r.location.file] for r in rejected
+        ]
+        write_rows(path, header, rows)
+        return
+    try:
+        path.unlink(missing_ok=True)  # an earlier import may have left a list of other rows
+    except OSError as error:
+        raise InputError(f"cannot remove {path}: {error.strerror}") from error
+
+
+def _summarize(
+    table: RunTable,
+    runs: Sequence[Run],
+    rejected: Sequence[RejectedRow],
+    written: Sequence[Path],
+    objective: str,
+) -> str:
+    lines = [
+        f"Read {len(table)} rows with {len(table.domains)} domains and {len(table.metrics)} "
+        f"metrics: kept {len(runs)}, rejected {len(rejected)}.",
+        *(f"- {line}" for line in _count_by_reason(rejected)),
+    ]
+    if rejected:
+        lines.append("Row numbers start at 1 after the header.")
+    if table.ignored_columns:
+        lines.append(f"Note: {describe_ignored(table.ignored_columns)}.")
+    n_mixtures, n_domains = len({normalize(run.weights) for run in runs}), len(table.domains)
+    if n_mixtures < 3 * n_domains:
+        lines.append(
+            f"Note: {n_mixtures} distinct mixtures are few for {n_domains} domains; at least "
+            f"{3 * n_domains} are recommended."
+        )
+    lines.append(f"wrote {', '.join(map(str, written))}")
+    if objective:
+        prior = next((p for p in written[2 if rejected else 1 :]), "PRIOR.csv")
+        lines.append(
+            f"Next: climb recommend --runs {written[0]} --prior {prior} "
+            f"--objective '{objective}' --out best.csv"
+        )
+    return "\n".join(lines)
+
+
+def _explain_no_runs(table: RunTable, rejected: Sequence[RejectedRow]) -> str:
+    files = " and ".join(map(str, table.files))
+    if not rejected:
+        return f"{files}: no rows after the header; expected one row per run"
+    ignored = f"; {describe_ignored(table.ignored_columns)}" if table.ignored_columns else ""
+    return (
+        f"{files}: none of the {len(table)} rows is a valid run: "
+        f"{'; '.join(_count_by_reason(rejected))}. First error: {rejected[0].found} "
+        f"(domains: {list_names(sorted(table.domains))}{ignored})"
+    )
+
+
+def _count_by_reason(rejected: Sequence[RejectedRow]) -> list[str]:
+    """Count the rows of each reason, the most frequent first, and list the first rows."""
+    reasons: dict[str, list[RejectedRow]] = {}
+    for r in rejected:
+        reasons.setdefault(r.reason, []).append(r)
+    return [
+        f"{len(rows)} {reason}: {', '.join(map(_format_row, rows[:_MAX_ROWS]))}"
+        + (", ..." if len(rows) > _MAX_ROWS else "")
+        for reason, rows in sorted(reasons.items(), key=lambda item: (-len(item[1]), item[0]))
+    ]
+
+
+def _format_row(r: RejectedRow) -> str:
+    where = f"row {r.location.row} of {r.location.file}" if r.location.row else r.location.file
+    return f"{where} (run {r.name})" if r.name else where

@@ -1,0 +1,294 @@
+"""CSV files of numbers: read and check every cell, report errors by row, write files atomically."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climb.errors import InputError
+from climb.files import write_atomically
+
+Array = NDArray[np.float64]
+
+WEIGHT, METRIC = "weight.", "metric."
+"""Prefixes of the columns of domain weights and of metrics."""
+
+SUM_TOLERANCE = 0.01
+"""Weights that sum to 1 within this tolerance are normalized: their decimals may be rounded."""
+
+_MAX_CELL_CHARS = 40
+"""Characters of a cell that a message shows."""
+
+_MAX_NAMES = 20
+"""Names in a list that a message shows."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """A CSV file as text. Data rows are counted from 1, after the header."""
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    @classmethod
+    def read(cls, path: Path, *, any_width: bool = False) -> Sheet:
+        """Read a whole file; lines without text are skipped.
+
+        Args:
+            path: the file.
+            any_width: keep rows whose width differs from the header; the caller rejects them.
+
+        Raises:
+            InputError: the file is missing, not a CSV file in UTF-8 or has no header, a column
+                name is not unique, or a row has a different width.
+        """
+        lines = [line for line in _read_lines(path) if any(cell.strip() for cell in line)]
+        if not lines:
+            raise InputError(f"{path} is empty; the first line must be a header of column names")
+        columns = tuple(cell.strip() for cell in lines[0])
+        broken = [name for name in columns if len(name.splitlines()) > 1]
+        if broken:
+            raise InputError(
+                f"{path}: the column name {quote_cell(broken[0])} in the header contains a line "
+                "break; remove it"
+            )
+        repeated = sorted(name for name, count in Counter(columns).items() if count > 1)
+        if repeated:
+            raise InputError(
+                f"{path}: the header contains duplicate column names: "
+                f"{', '.join(map(repr, repeated))}; each name must be unique"
+            )
+        sheet = cls(path, columns, tuple(tuple(line) for line in lines[1:]))
+        if not any_width:
+            sheet._raise_for_rows(
+                [(n, e) for n, row in sheet.enumerate_rows() if (e := sheet.find_width_error(row))]
+            )
+        return sheet
+
+    def enumerate_rows(self) -> Iterator[tuple[int, tuple[str, ...]]]:
+        """Iterate over pairs of row number and row."""
+        return enumerate(self.rows, start=1)
+
+    def select_names(self, prefix: str) -> tuple[str, ...]:
+        """Select the columns that start with a prefix, and return their names without it."""
+        return tuple(name.removeprefix(prefix) for name in self.columns if name.startswith(prefix))
+
+    def find_column(self, name: str) -> int:
+        """Return the index of a column.
+
+        Raises:
+            InputError: the column is missing.
+        """
+        if name not in self.columns:
+            raise InputError(
+                f"{self.path} has no column {name!r}; its columns are {list_names(self.columns)}"
+            )
+        return self.columns.index(name)
+
+    def find_width_error(self, row: Sequence[str]) -> str:
+        """Describe what is wrong with the width of a row; empty if it is valid."""
+        n_cells, n_columns = len(row), len(self.columns)
+        if n_cells == n_columns:
+            return ""
+        fix = "; quote cells that contain a comma" if n_cells > n_columns else ""
+        return f"{n_cells} cells, but the header has {n_columns} columns{fix}"
+
+    def read_numbers(self, names: Sequence[str]) -> Array:
+        """Read columns as numbers, shape (rows, names).
+
+        Raises:
+            InputError: a column is missing, or a cell is not a finite number.
+        """
+        indices = [self.find_column(name) for name in names]
+        values = np.full((len(self.rows), len(names)), np.nan)
+        errors = []
+        for number, row in self.enumerate_rows():
+            parsed = [parse_finite(row[index]) for index in indices]
+            invalid = [i for i, value in enumerate(parsed) if value is None]
+            if invalid:
+                i = invalid[0]
+                errors.append((number, describe_cell(f"column {names[i]!r}", row[indices[i]])))
+            else:
+                values[number - 1] = parsed
+        self._raise_for_rows(errors)
+        return values
+
+    def read_mixtures(self, domains: Sequence[str]) -> Array:
+        """Read the columns `weight.<domain>`, shape (rows, K), and normalize each row to sum 1.
+
+        Raises:
+            InputError: the columns do not match the domains, or a row is not a mixture.
+        """
+        found = set(self.select_names(WEIGHT))
+        if found != set(domains):
+            raise InputError(
+                f"{self.path}: the weight columns do not match the domains of the runs "
+                f"({compare_names(found, domains)}); add or rename columns weight.<domain>"
+            )
+        weights_MK = self.read_numbers([WEIGHT + domain for domain in domains])
+        rows = list(enumerate(weights_MK.tolist(), start=1))
+        self._raise_for_rows([(n, e) for n, weights in rows if (e := find_mixture_error(weights))])
+        sums_M = np.array([sum_exactly(weights) for _, weights in rows])
+        weights_MK /= sums_M[:, None]
+        return weights_MK
+
+    def _raise_for_rows(self, errors: Sequence[tuple[int, str]]) -> None:
+        raise_for_rows(self.path, len(self.rows), [(f"row {n}", error) for n, error in errors])
+
+
+def _read_lines(path: Path) -> list[list[str]]:
+    try:
+        text = io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")
+        # Without strict, a quote that is never closed turns the rest of the file into one cell.
+        return list(csv.reader(text, strict=True))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not a CSV file in UTF-8 encoding: {error}") from error
+    except csv.Error as error:
+        raise InputError(
+            f"{path} is not a valid CSV file: {error}; check for a quote that is not closed"
+        ) from error
+
+
+def raise_for_rows(
+    path: Path, n_rows: int, errors: Sequence[tuple[str, str]], fix: str = ""
+) -> None:
+    """Raise an error that counts the invalid rows of a file and describes the first three.
+
+    Args:
+        path: the file.
+        n_rows: number of data rows in the file.
+        errors: pairs of row label and description of the error; nothing is raised if empty.
+        fix: what to do, appended to the message.
+
+    Raises:
+        InputError: there are errors.
+    """
+    if errors:
+        first = "; ".join(f"{row}: {error}" for row, error in errors[:3])
+        more = f"; and {len(errors) - 3} more" if len(errors) > 3 else ""
+        raise InputError(
+            f"{path}: {len(errors)} of {n_rows} rows are invalid (the header is row 0): "
+            f"{first}{more}{fix}"
+        )
+
+
+def check_output_paths(inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
+    """Check that no output overwrites an input or another output.
+
+    Raises:
+        InputError: an output path is also an input or another output.
+    """
+    sources = {path.resolve() for path in inputs}
+    seen: set[Path] = set()
+    for path in outputs:
+        if path.resolve() in sources:
+            raise InputError(
+                f"{path} is an input file, so it cannot be an output; choose another output path"
+            )
+        if path.resolve() in seen:
+            raise InputError(
+                f"{path} is the path of two outputs; choose a different path for each output"
+            )
+        seen.add(path.resolve())
+
+
+def list_names(names: Iterable[str]) -> str:
+    """Join names for a message; long lists are cut."""
+    names = list(names)
+    more = f", ... ({len(names)} in all)" if len(names) > _MAX_NAMES else ""
+    return ", ".join(names[:_MAX_NAMES]) + more
+
+
+def compare_names(found: Iterable[str], expected: Iterable[str]) -> str:
+    """Describe which names are missing and which are unexpected."""
+    found, expected = set(found), set(expected)
+    missing, unexpected = sorted(expected - found), sorted(found - expected)
+    return (
+        f"missing: {list_names(missing) or 'none'}; unexpected: {list_names(unexpected) or 'none'}"
+    )
+
+
+def parse_finite(text: str) -> float | None:
+    """Parse a cell as a finite number, else None. Python's digit groups (1_000) are rejected."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and "_" not in text else None
+
+
+def sum_exactly(weights: Sequence[float]) -> float:
+    """Sum weights without rounding errors, so that the order of columns does not matter."""
+    try:
+        return math.fsum(weights)
+    except OverflowError:
+        return math.inf
+
+
+def find_mixture_error(weights: Sequence[float]) -> str:
+    """Describe why weights are not a mixture; empty if they are, within `SUM_TOLERANCE`."""
+    if min(weights) < 0.0:
+        return f"the smallest weight is {min(weights):.6g}; weights must be 0 or more"
+    if abs(sum_exactly(weights) - 1.0) > SUM_TOLERANCE:
+        return f"weights sum to {sum_exactly(weights):.6g}; they must sum to 1 ± {SUM_TOLERANCE:g}"
+    return ""
+
+
+def describe_cell(column: str, text: str) -> str:
+    """Describe a cell that is not a finite number; `column` says which cell it is."""
+    if not text.strip():
+        return f"{column} is empty; expected a finite number"
+    return f"{column} contains {quote_cell(text)}; expected a finite number"
+
+
+def quote_cell(text: str) -> str:
+    """Quote a cell for a message, on one line and cut to `_MAX_CELL_CHARS`."""
+    return repr(text if len(text) <= _MAX_CELL_CHARS else text[:_MAX_CELL_CHARS] + "...")
+
+
+def write_numbers(path: Path, header: Sequence[str], values_MX: Array) -> None:
+    """Write a CSV file of numbers with all digits."""
+    rows = [[format_number(value) for value in row] for row in values_MX.tolist()]
+    write_rows(path, header, rows)
+
+
+def format_number(value: float) -> float | int:
+    """Convert whole numbers to int, so that they are written without a decimal point."""
+    return int(value) if value.is_integer() else value
+
+
+def write_rows(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Write a CSV file atomically.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    try:
+        with write_atomically(path) as stream:
+            stream.write(text.encode())
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error

@@ -1,0 +1,127 @@
+"""Baselines: mixtures that are trained for comparison with the recommendation.
+
+A baseline is data: a plug-in of `search.baselines` with a name, a function that makes its mixture,
+and a number of replicates. The first one is the reference of the verdict.
+
+    baselines:
+      - {use: "climb.search.baselines:NaturalMixture", name: natural}
+      - {use: "climb.search.baselines:FixedMixture", name: ours, weights: {web: 0.7, code: 0.3}}
+
+Axes: K domains.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climb.config.plugins import build
+from climb.errors import ConfigError, MixtureError
+from climb.mixture import FeasibleSet, weights_to_array
+
+Array = NDArray[np.float64]
+
+RECOMMENDED, PROPOSAL, REUSED = "recommended", "proposal", "reused"
+"""Methods of trials that are no baseline: the recommendation's replicates, what the search trained,
+and runs of earlier domains."""
+
+
+@runtime_checkable
+class Baseline(Protocol):
+    """A mixture to compare with: a frozen dataclass with these fields and this method."""
+
+    @property
+    def name(self) -> str:
+        """Method of its trials, and its column in the report."""
+
+    @property
+    def replicates(self) -> int | None:
+        """Seeds that it is trained with, at least 2; None: as many as `search.replicates`."""
+
+    def make_mixture(self, space: FeasibleSet) -> Array:
+        """Return a feasible mixture, shape (K,), in the order of `space.domains`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NaturalMixture:
+    """The token shares of the corpus, projected into the feasible set."""
+
+    name: str
+    replicates: int | None = None
+
+    def make_mixture(self, space: FeasibleSet) -> Array:
+        """Return the feasible mixture nearest to the token shares, shape (K,)."""
+        return space.project(space.natural_K)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UniformMixture:
+    """The same weight for every domain, projected into the feasible set."""
+
+    name: str
+    replicates: int | None = None
+
+    def make_mixture(self, space: FeasibleSet) -> Array:
+        """Return the feasible mixture nearest to equal weights, shape (K,)."""
+        return space.uniform_K
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedMixture:
+    """Configured weights by domain name, projected into the feasible set."""
+
+    name: str
+    weights: Mapping[str, float]
+    """They need not sum to 1; a domain that is left out has weight 0."""
+
+    replicates: int | None = None
+
+    def make_mixture(self, space: FeasibleSet) -> Array:
+        """Return the feasible mixture nearest to the configured weights, shape (K,).
+
+        Raises:
+            MixtureError: a name that is not a domain, a negative weight, or only weights of 0.
+        """
+        try:
+            return space.project(weights_to_array(space.domains, self.weights))
+        except MixtureError as error:
+            raise MixtureError(f"search.baselines {self.name!r}: {error}") from error
+
+
+DEFAULT_BASELINES = (
+    NaturalMixture(name="natural"),
+    UniformMixture(name="uniform"),
+)
+"""The baselines of conf/default.yaml, for problems that are built without a configuration."""
+
+
+def build_baselines(specs: Sequence[Mapping[str, Any]]) -> tuple[Baseline, ...]:
+    """Build the baselines that `search.baselines` lists.
+
+    Raises:
+        ConfigError: a plug-in that cannot be built, a name that is used twice or reserved, or fewer
+            than 2 replicates, from which no interval can be computed.
+    """
+    baselines = tuple(build(spec, Baseline) for spec in specs)
+    counts = Counter(baseline.name for baseline in baselines)
+    for baseline in baselines:
+        name = baseline.name
+        if counts[name] > 1 or name in (RECOMMENDED, PROPOSAL, REUSED):
+            taken = "used twice" if counts[name] > 1 else "reserved"
+            raise ConfigError(f"search.baselines: the name {name!r} is {taken}; choose another")
+        if baseline.replicates is not None and baseline.replicates < 2:
+            raise ConfigError(
+                f"search.baselines {name!r}: replicates is {baseline.replicates}; an interval "
+                "needs at least 2"
+            )
+    return baselines
+
+
+def count_replicates(baseline: Baseline, default: int) -> int:
+    """Return the number of seeds that a baseline is trained with."""
+    return default if baseline.replicates is None else baseline.replicates

@@ -1,0 +1,101 @@
+"""How much better one mixture is than another, with an interval: one computation for all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from scipy import stats
+
+from climb.errors import SearchError
+from climb.objective import Objective
+from climb.search.trials import Trials
+
+LEVEL = 0.90
+"""Coverage of every interval of a gain."""
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A difference of scores with its 90 % interval. Above 0 is better."""
+
+    mean: float
+    low: float
+    high: float
+    p_better: float
+    """Probability that the difference is above 0. It comes from the interval; far beyond 0.95 a
+    heavier tail would make it a little smaller."""
+
+    n_pairs: int = 0
+    """Seeds that both mixtures were trained with; 0 for a prediction."""
+
+    @classmethod
+    def from_std_error(
+        cls, mean: float, std_error: float, degrees_of_freedom: float = np.inf, n_pairs: int = 0
+    ) -> Self:
+        """Build a gain from a mean and its standard error, with Student's t."""
+        if std_error <= 0.0:
+            return cls(mean, mean, mean, 0.5 * (1.0 + float(np.sign(mean))), n_pairs)
+        half_width = float(stats.t.ppf(0.5 + LEVEL / 2.0, degrees_of_freedom)) * std_error
+        p_better = float(stats.t.cdf(mean / std_error, degrees_of_freedom))
+        return cls(mean, mean - half_width, mean + half_width, p_better, n_pairs)
+
+    @property
+    def verdict(self) -> str:
+        """`gain` when the whole interval is above 0, else `no gain found`."""
+        return "gain" if self.low > 0.0 else "no gain found"
+
+    @property
+    def test(self) -> str:
+        """Name of the test behind the interval, for readers."""
+        if self.n_pairs:
+            return f"paired t test over {self.n_pairs} seeds"
+        return "prediction of the surrogate"
+
+
+def paired_gain(
+    scores: Mapping[int, float], baseline_scores: Mapping[int, float], sign: float = 1.0
+) -> Gain | None:
+    """Compare two mixtures over the seeds that both were trained with.
+
+    Both continue the same base checkpoint and read documents in the same order under one seed, so
+    the difference within a seed is free of the effect that the seed has on both.
+
+    Args:
+        scores: seed -> value of the one mixture.
+        baseline_scores: seed -> value of the other.
+        sign: 1 where higher values are better, -1 where lower ones are.
+
+    Returns:
+        The gain of the one over the other; None for fewer than 2 common seeds.
+    """
+    seeds = sorted(scores.keys() & baseline_scores.keys())
+    if len(seeds) < 2:
+        return None
+    gains_S = sign * np.array([scores[seed] - baseline_scores[seed] for seed in seeds])
+    std_error = float(gains_S.std(ddof=1)) / np.sqrt(len(seeds))
+    return Gain.from_std_error(float(gains_S.mean()), std_error, len(seeds) - 1, len(seeds))
+
+
+def compare(trials: Trials, objective: Objective, method: str, baseline: str) -> Gain:
+    """Measure how much higher `method` scores than `baseline`, paired by seed.
+
+    No predictor takes part, so this is better evidence than a predicted gain where it exists.
+
+    Raises:
+        SearchError: fewer than 2 seeds that both have finished; one pair shows no noise.
+    """
+    scores = []
+    for name in (method, baseline):
+        own = trials.with_method(name)
+        scores.append(dict(zip(own.seeds_T.tolist(), objective.score(own.metrics_TQ), strict=True)))
+    gain = paired_gain(scores[0], scores[1])
+    if gain is None:
+        common = len(scores[0].keys() & scores[1].keys())
+        raise SearchError(
+            f"methods {method!r} and {baseline!r} have {common} finished seeds in common; a paired "
+            "comparison needs 2 or more (search.replicates)"
+        )
+    return gain

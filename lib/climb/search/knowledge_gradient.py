@@ -1,0 +1,147 @@
+"""The expected gain of a further round, before it is trained.
+
+Axes: C candidates for the recommendation, N trials of the round, M both, Q metrics, Z simulated
+outcomes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cholesky, solve_triangular
+
+from climb.errors import SearchError
+from climb.predictor import JointPredict
+from climb.search.acquisition import INFEASIBLE, select_batch
+from climb.search.calibration import Calibration, Inflation, cross_validate
+from climb.search.optimize import maximize, sample_around
+from climb.search.problem import STAGE_FURTHER, Problem, SearchState
+from climb.search.rounds import propose_batch
+from climb.search.surrogate import Surrogate
+from climb.search.trials import Trials
+
+Array = NDArray[np.float64]
+
+_CANDIDATES = 300
+"""Mixtures among which a simulated outcome may find a new optimum."""
+
+_EXPLORATION = 2.0
+"""Standard deviations added to the mean when those are selected."""
+
+_OUTCOMES = 1024
+"""Simulated outcomes of the round."""
+
+
+@dataclass(frozen=True)
+class FurtherRound:
+    """What a round that was not trained is expected to gain."""
+
+    n_trials: int
+    expected_gain: float | None
+    """Expected increase of the recommendation's true score; None where the predictor has no
+    covariance between mixtures, so that it cannot be computed."""
+
+
+def estimate_further_round(state: SearchState, calibration: Calibration) -> FurtherRound:
+    """Estimate the expected gain of one more round, as large as the last configured one.
+
+    This is the knowledge gradient of a batch. The searcher proposes the round, and the fitted
+    predictors simulate its outcomes (prediction error and observation noise). Every outcome changes
+    the predicted scores of the candidates. The result is the mean increase of the best one.
+    Standard deviations are first inflated to the errors of cross-validation.
+
+    Args:
+        state: what the search knows.
+        calibration: of the score, from cross-validation.
+
+    Source:
+        Knowledge gradient: Frazier, Powell and Dayanik (2009); of a batch: Wu and Frazier (arXiv
+        1606.04414), here on a fixed set of candidates.
+    """
+    n = state.problem.cfg.trials_per_round[-1]
+    return FurtherRound(n, _expected_gain(state, n, calibration))
+
+
+def expected_gain_of_round(trials: Trials, round_: int, problem: Problem) -> float | None:
+    """Estimate the expected gain of a configured round before it is trained.
+
+    It depends on the trials of earlier rounds alone, as the round's proposals do; see
+    `estimate_further_round`.
+
+    Raises:
+        SearchError: fewer than 4 distinct mixtures.
+    """
+    state = SearchState.from_trials(trials.select_before(round_), problem)
+    cfg = state.problem.cfg
+    surrogate = state.penalized.surrogate
+    validation = cross_validate(surrogate, state.trials, state.problem.predictor, cfg.seed)
+    return _expected_gain(state, cfg.trials_per_round[round_], validation.score.calibration)
+
+
+def _expected_gain(state: SearchState, n: int, calibration: Calibration) -> float | None:
+    score, space = state.penalized, state.problem.space
+    surrogate = score.surrogate
+    if not all(isinstance(predict, JointPredict) for predict in surrogate.predicts_Q):
+        return None
+    next_round = int(state.trials.rounds_T.max()) + 1
+    try:
+        proposed_NK = propose_batch(state, next_round, n)
+    except SearchError:  # the set holds too few other mixtures: a round has nothing to learn
+        return 0.0
+    candidates_CK = _make_candidates(state)
+    candidates_CK = candidates_CK[score(candidates_CK) > -INFEASIBLE]
+    root_CN = predict_changes(surrogate, candidates_CK, proposed_NK, calibration.inflation)
+    # Antithetic pairs have mean 0; otherwise a single candidate would seem to gain or lose.
+    normal_NZ = state.problem.random(STAGE_FURTHER).normal(size=(n, _OUTCOMES // 2))
+    normal_NZ = np.hstack([normal_NZ, -normal_NZ])
+    # The slope shrinks predictions to what cross-validation supports; the KL penalty is exact.
+    score_C = calibration.slope * surrogate.predict_mean(candidates_CK) - space.penalty(
+        candidates_CK
+    )
+    best_Z = (score_C[:, None] + root_CN @ normal_NZ).max(axis=0)
+    return max(float(best_Z.mean() - score_C.max()), 0.0)
+
+
+def predict_changes(
+    surrogate: Surrogate, candidates_CK: Array, proposed_NK: Array, inflation: Inflation
+) -> Array:
+    """Return a root of the covariance of the changes of the candidates' predicted scores, (C, N).
+
+    Errors of metrics are taken as fully correlated, as in `Surrogate.combine` and in the
+    measurement of `inflation`.
+    """
+    every_MK = np.vstack([proposed_NK, candidates_CK])
+    factor_M = inflation.factor_at(surrogate.predict_mean(every_MK))
+    n = len(proposed_NK)
+    noise_Q = np.nan_to_num(surrogate.replicates.noise_Q, nan=0.0)
+    root_CN = np.zeros((len(candidates_CK), n))
+    for predict, sign, noise in zip(surrogate.predicts_Q, surrogate.signs_Q, noise_Q, strict=True):
+        assert isinstance(predict, JointPredict)
+        covariance_MM = predict.joint(every_MK)[1] * np.outer(factor_M, factor_M)
+        # Noise that the fits infer is inflated with the rest; noise of replicates is measured.
+        own_N = np.full(n, noise) if noise else factor_M[:n] * predict.noise
+        proposed_NN = covariance_MM[:n, :n]
+        jitter = 1e-9 * float(np.trace(proposed_NN)) / n + 1e-300
+        lower_NN = cholesky(proposed_NN + np.diag(np.square(own_N) + jitter), lower=True)
+        root_CN += abs(sign) * solve_triangular(lower_NN, covariance_MM[:n, n:], lower=True).T
+    return root_CN
+
+
+def _make_candidates(state: SearchState) -> Array:
+    """Collect mixtures that may become the best: optima, and diverse promising ones.
+
+    With the highest means alone, all candidates would be near one optimum. One outcome would then
+    move them all alike, and none would overtake another.
+    """
+    problem, score = state.problem, state.penalized
+    random = problem.random(STAGE_FURTHER, 1)
+    drawn_NK = problem.sample(random, min(problem.cfg.candidates, 2_000))
+    optima_SK = maximize(score, drawn_NK, state.trials.weights_TK, random)
+    near_NK = sample_around(optima_SK, problem.space, 1_000, random)
+    pool_NK = np.vstack([near_NK, drawn_NK])
+    std_N = _EXPLORATION * score.surrogate.predict_score(pool_NK)[1]
+    n = _CANDIDATES - len(optima_SK)
+    best = select_batch(pool_NK, score(pool_NK), std_N, state.trials.weights_TK, n)
+    return np.vstack([optima_SK, pool_NK[best]])

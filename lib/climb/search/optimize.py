@@ -1,0 +1,62 @@
+"""Maximize the penalized score over the feasible set: many starts, pattern search, local search.
+
+Axes: N draws, S starts, K domains, T trials.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climb.mixture import FeasibleSet
+from climb.search.acquisition import PenalizedScore, select_distant
+from climb.search.local_search import search_locally
+from climb.search.pattern_search import pattern_search
+
+Array = NDArray[np.float64]
+
+_STARTS = 12
+"""Mixtures from which the pattern search starts."""
+
+_LOCAL_SEARCHES = 3
+"""Best mixtures of the pattern search that are moved to their local optimum."""
+
+
+def maximize(
+    score: PenalizedScore, drawn_NK: Array, trials_TK: Array, random: np.random.Generator
+) -> Array:
+    """Find mixtures of the highest penalized score from the best draws and trials, best first.
+
+    The first one is a local optimum. Of optima that tie, the one that was reached first is first.
+
+    Args:
+        score: what to maximize; the result is in its feasible set.
+        drawn_NK: feasible mixtures.
+        trials_TK: mixtures of the trials.
+        random: parent of the generators of the steps; its own stream is not used.
+
+    Returns:
+        Mixtures, shape (S, K).
+    """
+    space = score.space
+    fixed = np.stack([space.project(space.natural_K), space.uniform_K])
+    pool_NK = np.vstack([fixed, space.project(trials_TK), drawn_NK])
+    best = np.argsort(-score(pool_NK), kind="stable")[: 10 * _STARTS]
+    distant = best[select_distant(pool_NK[best], pool_NK[best[:1]], _STARTS - 1)]
+    starts_SK = pool_NK[np.append(best[0], distant)]
+    optima_SK, score_S = pattern_search(starts_SK, space, score, random, score.min_increase)
+    for s in range(min(_LOCAL_SEARCHES, len(optima_SK))):
+        optima_SK[s], score_S[s] = search_locally(optima_SK[s], score)
+    first = int((score_S >= score_S.max() - score.min_increase).argmax())
+    order = np.argsort(-score_S, kind="stable")
+    return np.asarray(optima_SK[np.append(first, order[order != first])])
+
+
+def sample_around(
+    centers_SK: Array, space: FeasibleSet, n: int, random: np.random.Generator
+) -> Array:
+    """Draw n feasible mixtures around others: random factors of every size on every domain."""
+    center_NK = centers_SK[random.integers(len(centers_SK), size=n)]
+    size_N1 = np.exp(random.uniform(np.log(0.05), np.log(1.0), size=(n, 1)))
+    step_NK = random.normal(size=center_NK.shape) * size_N1
+    return space.project((center_NK + 0.02 * space.natural_K * size_N1) * np.exp(step_NK))

@@ -1,0 +1,142 @@
+"""What is searched, with which settings (Problem), and what a search knows so far (SearchState).
+
+Axes: B baselines, M mixtures, K domains.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climb.config.plugins import build
+from climb.mixture import FeasibleSet
+from climb.objective import Objective
+from climb.predictor import Predictor
+from climb.search.acquisition import PenalizedScore
+from climb.search.baselines import DEFAULT_BASELINES, Baseline, build_baselines
+from climb.search.surrogate import Surrogate
+from climb.search.trials import Trials
+
+if TYPE_CHECKING:
+    from climb.config.sections import SearchConfig
+
+Array = NDArray[np.float64]
+
+STAGE_PROPOSE, STAGE_RECOMMEND, STAGE_FURTHER, STAGE_PARETO = 1, 2, 3, 4
+"""Separate the random numbers of proposals, recommendation, further rounds and Pareto fronts."""
+
+
+@runtime_checkable
+class Searcher(Protocol):
+    """A way to spend trials: a frozen dataclass with these two methods.
+
+    The caller projects what they return into the feasible set. Their only source of randomness is
+    `state.problem.random`.
+    """
+
+    def propose(self, state: SearchState, round_: int, n: int) -> Array:
+        """Choose n mixtures to train, shape (n, K); `state` has the trials of earlier rounds."""
+
+    def recommend(self, state: SearchState) -> Array:
+        """Choose the mixture to recommend, shape (K,)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """The feasible set, the objective, the plug-ins and the settings of a search."""
+
+    space: FeasibleSet
+    objective: Objective | None
+    """None before the first trials, which show the names of the metrics."""
+
+    predictor: Predictor
+    searcher: Searcher
+    cfg: SearchConfig
+    baselines: tuple[Baseline, ...] = DEFAULT_BASELINES
+    """The first is the reference of the verdict."""
+
+    @classmethod
+    def from_config(
+        cls, space: FeasibleSet, objective: Objective | None, cfg: SearchConfig
+    ) -> Self:
+        """Build a problem with the plug-ins of the configuration.
+
+        Raises:
+            ConfigError: a plug-in that cannot be built.
+        """
+        predictor, searcher = build(cfg.predictor, Predictor), build(cfg.searcher, Searcher)
+        return cls(space, objective, predictor, searcher, cfg, build_baselines(cfg.baselines))
+
+    @property
+    def required_objective(self) -> Objective:
+        """The objective; only for callers that have trials."""
+        assert self.objective is not None, "a problem without trials has no objective"
+        return self.objective
+
+    def with_objective(self, objective: Objective) -> Problem:
+        """Return the same problem with another objective."""
+        return dataclasses.replace(self, objective=objective)
+
+    def sort_domains(self) -> tuple[Problem, NDArray[np.int64]]:
+        """Return the problem with its domains sorted by name, and the columns that restore them.
+
+        Random draws and iterations run in that order, so no result depends on the order in which
+        the domains are listed.
+        """
+        names = self.space.domains
+        order_K = np.array(sorted(range(len(names)), key=names.__getitem__), dtype=np.int64)
+        space = self.space.reorder_domains(order_K)
+        return dataclasses.replace(self, space=space), np.argsort(order_K)
+
+    def random(self, *stage: int) -> np.random.Generator:
+        """Return the random numbers of a stage: a function of the seed and the stage alone."""
+        return np.random.default_rng([self.cfg.seed, *stage])
+
+    def sample(self, random: np.random.Generator, n: int) -> Array:
+        """Draw feasible mixtures, shape (n, K); every round uses this sampler."""
+        return self.space.sample(
+            random, n, concentration=self.cfg.concentration, temperature=self.cfg.temperature
+        )
+
+    def make_baselines(self) -> Array:
+        """Return the mixtures of the baselines, shape (B, K)."""
+        return np.stack([baseline.make_mixture(self.space) for baseline in self.baselines])
+
+
+@dataclass(frozen=True, eq=False)
+class SearchState:
+    """Trials to learn from and the problem, both with the domains sorted by name.
+
+    The surrogate is fitted once, when it is first needed, and belongs to this object.
+    """
+
+    trials: Trials
+    """Without trials of the recommendation: measuring it must not change it."""
+
+    problem: Problem
+    restore_K: NDArray[np.int64]
+    """Columns that restore the caller's order of domains: `weights_MK[:, restore_K]`."""
+
+    @classmethod
+    def from_trials(cls, trials: Trials, problem: Problem) -> Self:
+        """Sort the domains of trials and problem, which must list them in the same order."""
+        assert trials.domains == problem.space.domains, "trials and problem differ in domains"
+        sorted_problem, restore_K = problem.sort_domains()
+        own = trials.without_recommended().reorder_domains(np.argsort(restore_K))
+        return cls(own, sorted_problem, restore_K)
+
+    @cached_property
+    def penalized(self) -> PenalizedScore:
+        """The surrogate of the objective with its penalties, fitted to the trials.
+
+        Raises:
+            SearchError: fewer than 4 distinct mixtures.
+        """
+        problem = self.problem
+        surrogate = Surrogate.fit(self.trials, problem.required_objective, problem.predictor)
+        return PenalizedScore.build(surrogate, problem.space, problem.cfg.max_drop)

@@ -1,0 +1,158 @@
+"""The recommended mixture, its predicted gain over each baseline, and how certain that is.
+
+Axes: B baselines, K domains, Q metrics of the objective.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climb.search.calibration import Calibration, CrossValidation, cross_validate
+from climb.search.effects import Effects, estimate_effects
+from climb.search.gains import Gain
+from climb.search.knowledge_gradient import FurtherRound, estimate_further_round
+from climb.search.problem import SearchState
+from climb.search.rounds import project_proposals
+from climb.search.signal_to_noise import SignalToNoise
+from climb.search.surrogate import Surrogate
+from climb.search.trials import Trials
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class PredictedBaseline:
+    """A baseline as the surrogate sees it."""
+
+    name: str
+    weights_K: Array
+    score_mean: float
+    score_std: float
+    gain: Gain
+    """Of the recommendation over this baseline, as one run of each would show it: prediction error
+    and observation noise."""
+
+
+@dataclass(frozen=True, eq=False)
+class Recommendation:
+    """What a search recommends. Scores: higher is better; std: standard deviation."""
+
+    domains: tuple[str, ...]
+    weights_K: Array
+    score_mean: float
+    score_std: float
+    baselines: tuple[PredictedBaseline, ...]
+    """In the order of `search.baselines`; the first is the reference of the verdict."""
+
+    metric_names: tuple[str, ...]
+    """Metrics that the objective uses."""
+
+    noise_Q: Array
+    """Standard deviation of each metric over seeds, pooled over replicates; NaN without them."""
+
+    validation: CrossValidation
+    n_trials: int
+    n_mixtures: int
+    effects: Effects
+    """What one percent more of each domain changes, at the recommendation."""
+
+    signal_to_noise: SignalToNoise
+    further_round: FurtherRound
+
+    @property
+    def quality(self) -> dict[str, float]:
+        """Spearman correlation in cross-validation by metric, and of the score under `score`."""
+        return self.validation.quality
+
+    @property
+    def gain(self) -> Gain:
+        """Predicted gain over the reference baseline."""
+        return self.baselines[0].gain
+
+    @property
+    def verdict(self) -> str:
+        """`gain` or `no gain found`, over the reference baseline."""
+        return self.gain.verdict
+
+
+def recommend(state: SearchState) -> Recommendation:
+    """Ask the searcher for its recommendation, and judge it by cross-validation.
+
+    A predicted gain counts only as far as predictions came true in cross-validation (see
+    `predict_gain`).
+
+    Raises:
+        SearchError: fewer than 4 distinct mixtures.
+        ComponentError: the searcher returned an invalid mixture.
+    """
+    problem, trials, surrogate = state.problem, state.trials, state.penalized.surrogate
+    objective, domains = problem.required_objective, problem.space.domains
+    best_K = project_proposals(problem.searcher.recommend(state), (len(domains),), problem)
+    validation = cross_validate(surrogate, trials, problem.predictor, problem.cfg.seed)
+    calibration = validation.score.calibration
+    mixtures_MK = np.vstack([best_K[None], problem.make_baselines()])
+    predicted_M, claimed_M = surrogate.predict_score(mixtures_MK)
+    mean_M, std_M = calibration.apply(predicted_M, claimed_M)
+    inflation = float(calibration.inflation.factor_at(predicted_M)[0])
+    effects = estimate_effects(surrogate, domains, best_K, inflation)
+    return Recommendation(
+        domains=tuple(domains[k] for k in state.restore_K),
+        weights_K=best_K[state.restore_K],
+        score_mean=float(mean_M[0]),
+        score_std=float(std_M[0]),
+        baselines=_predict_baselines(state, calibration, mixtures_MK, (mean_M, std_M)),
+        metric_names=tuple(objective.metric_names[q] for q in objective.weighted_columns),
+        noise_Q=surrogate.replicates.noise_Q,
+        validation=validation,
+        n_trials=len(trials),
+        n_mixtures=len(surrogate.replicates.counts_D),
+        effects=effects.reorder_domains(state.restore_K),
+        signal_to_noise=SignalToNoise.measure(trials, objective),
+        further_round=estimate_further_round(state, calibration),
+    )
+
+
+def _predict_baselines(
+    state: SearchState, calibration: Calibration, mixtures_MK: Array, scores: tuple[Array, Array]
+) -> tuple[PredictedBaseline, ...]:
+    """Collect the baselines; row 0 of `mixtures_MK` and `scores` is the recommendation."""
+    surrogate, (mean_M, std_M) = state.penalized.surrogate, scores
+    return tuple(
+        PredictedBaseline(
+            baseline.name,
+            mixtures_MK[b][state.restore_K],
+            float(mean_M[b]),
+            float(std_M[b]),
+            predict_gain(surrogate, calibration, state.trials, mixtures_MK[[0, b]]),
+        )
+        for b, baseline in enumerate(state.problem.baselines, start=1)
+    )
+
+
+def predict_gain(
+    surrogate: Surrogate, calibration: Calibration, trials: Trials, pair_2K: Array
+) -> Gain:
+    """Predict the difference between one run of each of two mixtures, with its interval.
+
+    An optimum is where a predictor overestimates most. The difference is therefore multiplied by
+    the slope of measured on predicted values, and the slope's own error is part of the interval.
+
+    Args:
+        surrogate: fitted to `trials`.
+        calibration: of the score, from cross-validation.
+        trials: with the replicates that show the observation noise.
+        pair_2K: the recommended mixture and the one to compare it with.
+    """
+    mean_2 = surrogate.predict_mean(pair_2K)
+    predicted = float(mean_2[0] - mean_2[1])
+    inflation_2 = calibration.inflation.factor_at(mean_2)
+    noise_2 = np.full(2, surrogate.estimate_noise(trials, surrogate.objective)[1])
+    if not noise_2.any():
+        noise_2 = inflation_2 * surrogate.infer_noise(surrogate.objective)
+    error = np.sqrt(np.square(inflation_2).mean()) * surrogate.predict_difference_std(*pair_2K)
+    std = np.linalg.norm([error, calibration.slope_std * predicted, *noise_2])
+    degrees_of_freedom = int(surrogate.validation_D.sum()) - 2
+    return Gain.from_std_error(calibration.slope * predicted, float(std), degrees_of_freedom)

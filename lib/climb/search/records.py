@@ -1,0 +1,108 @@
+"""The parts of a search result: frozen records with plain values; see `climb.search.result`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+from climb.search.effects import TradeOff
+
+Known = Annotated[
+    float | None,
+    BeforeValidator(lambda v: None if isinstance(v, float) and not math.isfinite(v) else v),
+]
+"""A number, or null where it is unknown (NaN and inf have no JSON)."""
+
+
+class Record(BaseModel):
+    """Every record is frozen and refuses unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MixtureRecord(Record):
+    """A mixture with its predicted score."""
+
+    name: str
+    """`recommended`, or the name of a baseline."""
+
+    weights: dict[str, float]
+    epochs: Mapping[str, Known]
+    """How often the target run reads each domain; null where the tokens are unknown."""
+
+    score: float
+    score_std: float
+
+
+class RoundQuality(Record):
+    """The predictor's quality with all trials up to one round."""
+
+    round: int
+    n_trials: int
+    spearman: Mapping[str, Known]
+    """Rank correlation in cross-validation by metric, and of the score under `score`."""
+
+
+class PredictedScore(Record):
+    """One mixture in cross-validation."""
+
+    predicted: Known
+    measured: Known
+
+
+class CalibrationRecord(Record):
+    """How measured values follow predictions in cross-validation: `climb.search.calibration`."""
+
+    center: float
+    slope: float
+    slope_std: float
+    inflation: float
+    inflation_trend: float
+    scores: tuple[PredictedScore, ...]
+
+
+class Effect(Record):
+    """Change of a metric, better is positive, with its standard deviation."""
+
+    mean: float
+    std: float
+
+
+class EffectsRecord(Record):
+    """What `step` more weight on each domain changes at the recommendation."""
+
+    step: float
+    domains: dict[str, dict[str, Effect]]
+    """Domain -> metric (or `score`) -> effect."""
+
+    trade_offs: tuple[TradeOff, ...]
+
+
+class PlannedRecord(Record):
+    """A trial's part in this search; another search may have trained it."""
+
+    trial_id: str
+    round: int
+    method: str
+    seed: int
+
+
+def find_missing_field(actual: Any, complete: Any) -> str | None:
+    """Return the path of the first field of `complete` that `actual` lacks; both are JSON."""
+    for key, value in _list_items(complete):
+        if isinstance(complete, dict) and key not in actual:
+            return str(key)
+        missing = find_missing_field(actual[key], value)
+        if missing is not None:
+            return f"{key}.{missing}"
+    return None
+
+
+def _list_items(value: Any) -> list[tuple[Any, Any]]:
+    """Return the keys or positions with their values; nothing for a plain value."""
+    if isinstance(value, dict):
+        return list(value.items())
+    return list(enumerate(value)) if isinstance(value, list) else []

@@ -1,0 +1,251 @@
+"""Mixture reuse: runs of earlier domain sets, mapped to the current domains.
+
+A mixture is a distribution over documents. With the overlap of old and new domains in tokens,
+P(new | old), old weights w map to `w @ P`: of all mixtures of the new domains, the one nearest to
+the run's text in Kullback-Leibler divergence. The mapping is approximate. Text of the run may be in
+no current domain. Of a new domain, the run read only the parts that its old domains contained.
+`tv_distance` measures this: the share of the run's text that a run of the mapped mixture would
+replace (total variation distance).
+
+    overlap = Overlap.from_clusters(old_tokens, new_tokens)
+    mapped = ReusableTrials.from_trials(old, overlap, min_kept=0.5)
+    trials = ReusableRuns((mapped,), n_finished=80).add_to(own)
+
+Axes: T runs, J old domains, K new domains, Q metrics, C clusters, B clusters of the old clustering.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climb.search.trials import Trials
+
+Array = NDArray[np.float64]
+
+TokenTable = Mapping[tuple[str | None, int | None], float]
+"""Tokens by (domain, cluster). Domain None: pruned. Cluster None: documents without a cluster."""
+
+
+@dataclass(frozen=True, eq=False)
+class Overlap:
+    """Tokens that old and new domains share; both are sorted by name."""
+
+    old: tuple[str, ...]
+    new: tuple[str, ...]
+    shared_JK: Array
+    """Tokens in both an old and a new domain."""
+
+    old_J: Array
+    """All tokens of each old domain."""
+
+    new_K: Array
+    """All tokens of each new domain."""
+
+    @classmethod
+    def from_tokens(cls, tokens: Mapping[tuple[str | None, str | None], float]) -> Self:
+        """Build from tokens by (old domain, new domain); None: documents in no domain."""
+        old = sorted({name for name, _ in tokens if name is not None})
+        new = sorted({name for _, name in tokens if name is not None})
+        table = np.array(
+            [[tokens.get((j, k), 0.0) for k in (*new, None)] for j in (*old, None)], np.float64
+        )
+        old_J, new_K = table[:-1].sum(axis=1), table[:, :-1].sum(axis=0)
+        return cls(tuple(old), tuple(new), table[:-1, :-1], old_J, new_K)
+
+    @classmethod
+    def from_clusters(cls, old: TokenTable, new: TokenTable) -> Self:
+        """Build from the clusters of old and new domains.
+
+        Exact if every cluster is in at most one new domain. Tokens that a new domain has of a
+        cluster beyond the old tokens count as new text, which was in no old domain.
+        """
+        clusters = sorted({c for _, c in [*old, *new] if c is not None})
+        names_J, names_K = (
+            sorted({name for name, _ in table if name is not None}) for table in (old, new)
+        )
+        old_JC, new_KC = (
+            np.array([[table.get((name, c), 0.0) for c in (*clusters, None)] for name in names])
+            for table, names in ((old, names_J), (new, [*names_K, None]))
+        )
+        # Documents without a cluster are only counted, so they cannot be matched.
+        share_KC = _divide(new_KC, new_KC.sum(axis=0))[:-1, :-1]
+        shared_JK = np.einsum("jc,kc->jk", old_JC[:, :-1], share_KC)
+        new_K = np.maximum(new_KC[:-1].sum(axis=1), shared_JK.sum(axis=0))
+        return cls(tuple(names_J), tuple(names_K), shared_JK, old_JC.sum(axis=1), new_K)
+
+    @property
+    def share_JK(self) -> Array:
+        """P(new | old): a row sums to the share of the old domain's tokens in any new domain."""
+        return _divide(self.shared_JK, self.old_J[:, None])
+
+
+@dataclass(frozen=True, eq=False)
+class MappedMixtures:
+    """Old mixtures in new domains."""
+
+    weights_TK: Array
+    """Rows sum to 1; a row of zeros where no text is kept."""
+
+    kept_T: Array
+    """Share of each run's text that is in any new domain."""
+
+    tv_distance_T: Array
+    """Share of each run's text that its mapped mixture would replace; at least 1 - kept."""
+
+
+def map_mixtures(weights_TJ: Array, overlap: Overlap) -> MappedMixtures:
+    """Map mixtures of old domains to new domains.
+
+    Args:
+        weights_TJ: mixtures of `overlap.old`, shape (T, J), rows summing to 1.
+        overlap: shared tokens of old and new domains.
+    """
+    share_JK = overlap.share_JK
+    # einsum adds in a fixed order; the last bits of a matrix product may depend on its rows.
+    lost_T = np.einsum("tj,j->t", weights_TJ, np.maximum(1.0 - share_JK.sum(axis=1), 0.0))
+    kept_T = np.clip(1.0 - lost_T, 0.0, 1.0)
+    read_TJK = weights_TJ[:, :, None] * share_JK
+    weights_TK = _divide(read_TJK.sum(axis=1), kept_T[:, None])
+    mapped_TJK = weights_TK[:, None, :] * _divide(overlap.shared_JK, overlap.new_K)
+    tv_distance_T = 1.0 - kept_T + np.maximum(read_TJK - mapped_TJK, 0.0).sum(axis=(1, 2))
+    return MappedMixtures(weights_TK, kept_T, np.minimum(tv_distance_T, 1.0))
+
+
+def regroup(tokens: TokenTable, moved_BC: Array) -> dict[tuple[str | None, int | None], float]:
+    """Convert tokens by domain and old cluster to tokens by domain and new cluster.
+
+    All domains of an old cluster are distributed over new clusters in the same proportions.
+
+    Args:
+        tokens: tokens by (domain, old cluster).
+        moved_BC: tokens by old and new cluster, shape (B, C); the last column counts documents
+            without a new cluster.
+    """
+    names = sorted({name or "" for name, _ in tokens})
+    n_old = len(moved_BC)
+    old_JB = np.zeros((len(names), n_old + 1))
+    for (name, cluster), n in tokens.items():
+        exists = cluster is not None and cluster < n_old
+        old_JB[names.index(name or ""), cluster if exists else n_old] += n
+    # Tokens of clusters without a row in `moved_BC` are in no new cluster.
+    none_C = np.eye(moved_BC.shape[1])[-1]
+    share_BC = np.vstack([_divide(moved_BC, moved_BC.sum(axis=1, keepdims=True)), none_C])
+    share_BC[:-1][moved_BC.sum(axis=1) <= 0.0] = none_C
+    new_JC = np.einsum("jb,bc->jc", old_JB, share_BC)
+    last = new_JC.shape[1] - 1
+    return {
+        (names[j] or None, int(c) if c < last else None): float(new_JC[j, c])
+        for j, c in np.argwhere(new_JC > 0.0)
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class ReusableTrials:
+    """The reusable runs of one earlier corpus, mapped to the current domains."""
+
+    trials: Trials
+    """With their original methods and rounds."""
+
+    kept_T: Array
+    """Share of each run's text that is in any current domain."""
+
+    @classmethod
+    def from_trials(cls, trials: Trials, overlap: Overlap, min_kept: float) -> Self:
+        """Map trials of `overlap.old` to the new domains.
+
+        Runs that keep less than the share `min_kept` of their text are dropped.
+        """
+        assert trials.domains == overlap.old, "trials and overlap have different old domains"
+        mapped = map_mixtures(trials.weights_TK, overlap)
+        moved = dataclasses.replace(
+            trials,
+            domains=overlap.new,
+            weights_TK=mapped.weights_TK,
+            tv_distance_T=mapped.tv_distance_T,
+        )
+        keep_T = mapped.kept_T >= min_kept
+        return cls(moved.select(keep_T), mapped.kept_T[keep_T])
+
+    def align_with(self, own: Trials) -> Trials | None:
+        """Return these runs with the metrics of `own`, as method `reused` in round -1.
+
+        Another corpus has another base checkpoint, so its metrics have another level. They are
+        shifted by the difference of the natural mixtures. None if `own` or these runs lack a
+        natural mixture, or these runs lack a metric.
+        """
+        here, there = own.with_method("natural"), self.trials.with_method("natural")
+        if not (len(here) and len(there) and set(own.metric_names) <= {*self.trials.metric_names}):
+            return None
+        columns_Q = [self.trials.metric_names.index(name) for name in own.metric_names]
+        shift_Q = here.metrics_TQ.mean(axis=0) - there.metrics_TQ[:, columns_Q].mean(axis=0)
+        n = len(self.trials)
+        return dataclasses.replace(
+            self.trials.replace_metrics(
+                own.metric_names, self.trials.metrics_TQ[:, columns_Q] + shift_Q
+            ),
+            methods_T=("reused",) * n,
+            rounds_T=np.full(n, -1),
+        )
+
+
+@dataclass(frozen=True)
+class ReuseSummary:
+    """How many runs a search reuses; shares are over the reused runs, and None without any."""
+
+    n_reused: int
+    n_dropped: int
+    """Finished runs that are not reused."""
+
+    kept_mean: float | None
+    """Mean share of a run's text that is in any current domain."""
+
+    kept_min: float | None
+    tv_distance_mean: float | None
+    """Mean share of a run's text that its mapped mixture would replace."""
+
+
+@dataclass(frozen=True, eq=False)
+class ReusableRuns:
+    """All finished runs of the same training setup on earlier domains."""
+
+    by_corpus: tuple[ReusableTrials, ...] = ()
+    n_finished: int = 0
+    """Finished runs, reusable or not."""
+
+    def add_to(self, own: Trials) -> Trials:
+        """Return the search's own trials and the reused ones."""
+        aligned = [trials for one in self.by_corpus if (trials := one.align_with(own)) is not None]
+        return own.concatenate(aligned) if aligned else own
+
+    def __str__(self) -> str:
+        """Return one line for the run log."""
+        kept_T = np.concatenate([np.empty(0), *(one.kept_T for one in self.by_corpus)])
+        line = f"{self.n_finished} finished runs of earlier domains, {len(kept_T)} reusable"
+        return f"{line} ({kept_T.mean():.1%} of their text kept)" if len(kept_T) else line
+
+    def summarize(self, own: Trials) -> ReuseSummary:
+        """Count reused and dropped runs."""
+        used = [x for x in self.by_corpus if len(x.trials) and x.align_with(own) is not None]
+        kept_T = np.concatenate([one.kept_T for one in used]) if used else np.empty(0)
+        tv_distance_T = (
+            np.concatenate([one.trials.tv_distance_T for one in used]) if used else np.empty(0)
+        )
+        return ReuseSummary(
+            n_reused=len(kept_T),
+            n_dropped=self.n_finished - len(kept_T),
+            kept_mean=float(kept_T.mean()) if used else None,
+            kept_min=float(kept_T.min()) if used else None,
+            tv_distance_mean=float(tv_distance_T.mean()) if used else None,
+        )
+
+
+def _divide(part: Array, whole: Array) -> Array:
+    """Divide elementwise; 0 where `whole` is 0."""
+    positive = np.broadcast_to(whole, part.shape) > 0.0
+    return np.divide(part, whole, out=np.zeros_like(part), where=positive)

@@ -1,0 +1,187 @@
+"""Published search methods, each with the same budget of trials, to compare the default with.
+
+Axes: M mixtures, N draws, T trials, K domains.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climb.errors import SearchError
+from climb.mixture import FeasibleSet
+from climb.objective import Objective
+from climb.search.problem import STAGE_PROPOSE, STAGE_RECOMMEND, Problem, SearchState
+from climb.search.surrogate import Surrogate
+
+Array = NDArray[np.float64]
+
+_SCORE = Objective.from_metric("score", ("score",))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomSearcher:
+    """Random search: the recommendation is the draw whose proxy scored best."""
+
+    def propose(self, state: SearchState, round_: int, n: int) -> Array:
+        """Draw n mixtures, shape (n, K)."""
+        return state.problem.sample(state.problem.random(STAGE_PROPOSE, round_), n)
+
+    def recommend(self, state: SearchState) -> Array:
+        """Return the mixture of the best measured score, averaged over replicates, shape (K,)."""
+        replicates = state.trials.group_replicates()
+        scores_D = state.problem.required_objective.score(replicates.means_DQ)
+        best_K: Array = replicates.weights_DK[scores_D.argmax()]
+        return best_K
+
+
+@dataclass(frozen=True, kw_only=True)
+class NaturalSearcher(RandomSearcher):
+    """Always recommend the natural mixture."""
+
+    def recommend(self, state: SearchState) -> Array:
+        """Return the token shares, shape (K,)."""
+        return state.problem.space.natural_K
+
+
+@dataclass(frozen=True, kw_only=True)
+class UniformSearcher(RandomSearcher):
+    """Always recommend equal weights."""
+
+    def recommend(self, state: SearchState) -> Array:
+        """Return the same weight for every domain, shape (K,)."""
+        return state.problem.space.uniform_K
+
+
+@dataclass(frozen=True, kw_only=True)
+class SingleDomainSearcher(RandomSearcher):
+    """The best single domain: each trial puts as much weight on one domain as its cap allows."""
+
+    def propose(self, state: SearchState, round_: int, n: int) -> Array:
+        """Propose one domain per trial in round 0, the largest first; draw the rest at random."""
+        space = state.problem.space
+        largest = np.argsort(-space.natural_K, kind="stable")[:n]
+        single_MK = space.project(np.eye(len(space.domains))[largest])
+        if round_ > 0:
+            single_MK = single_MK[:0]
+        more_MK = RandomSearcher.propose(self, state, round_, n - len(single_MK))
+        return np.vstack([single_MK, more_MK])
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegMixSearcher(RandomSearcher):
+    """RegMix: one regression of the score on the weights; the mean of the best simulated mixtures.
+
+    Every trial is a random draw, so rounds make no difference. Use it with the predictor
+    `climb.predictor.lightgbm:LightGBMPredictor` and RegMix's settings.
+
+    Source:
+        RegMix (arXiv 2407.01492) and its notebook regression_fitting/regression.ipynb: simulated
+        mixtures are Dirichlet draws with the token shares as parameters.
+    """
+
+    simulated: int = 100_000
+    averaged: int = 128
+
+    def recommend(self, state: SearchState) -> Array:
+        """Return the mean of the `averaged` best of `simulated` mixtures, shape (K,)."""
+        random = state.problem.random(STAGE_RECOMMEND)
+        drawn_NK = random.dirichlet(_dirichlet_parameters(state.problem.space), self.simulated)
+        score_N = _fit_score(state).predict_mean(drawn_NK)
+        best = np.argsort(-score_N, kind="stable")[: self.averaged]
+        return np.asarray(drawn_NK[best].mean(axis=0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClimbSearcher(RandomSearcher):
+    """CLIMB: trials are drawn at random from the best N of a pool; the pool's best is recommended.
+
+    Use it with the predictor `climb.predictor.lightgbm:LightGBMPredictor`, fitted to the score.
+
+    Source:
+        arXiv 2504.13161, sections 3 and 4; N as in NVIDIA's recipe, max(M^2, 128) for M trials,
+        since the paper does not publish it.
+    """
+
+    def propose(self, state: SearchState, round_: int, n: int) -> Array:
+        """Draw round 0 at random; later draw n at random from the N best candidates."""
+        problem = state.problem
+        random = problem.random(STAGE_PROPOSE, round_)
+        if round_ == 0:
+            return self.sample_first(n, problem, random)
+        pool_NK = self.sample_pool(problem, random)
+        score_N = _fit_score(state).predict_mean(pool_NK)
+        best = np.argsort(-score_N, kind="stable")[: max(n * n, 128)]
+        if len(best) < n:
+            raise SearchError(
+                f"search.candidates is {len(pool_NK)}, but a round needs {n} mixtures; raise "
+                "search.candidates"
+            )
+        return np.asarray(pool_NK[random.choice(best, size=n, replace=False)])
+
+    def recommend(self, state: SearchState) -> Array:
+        """Return the best draw of a pool under the last predictor, shape (K,)."""
+        pool_NK = self.sample_pool(state.problem, state.problem.random(STAGE_RECOMMEND))
+        return np.asarray(pool_NK[_fit_score(state).predict_mean(pool_NK).argmax()])
+
+    def sample_first(self, n: int, problem: Problem, random: np.random.Generator) -> Array:
+        """Draw the mixtures of the first round, shape (n, K)."""
+        return problem.sample(random, n)
+
+    def sample_pool(self, problem: Problem, random: np.random.Generator) -> Array:
+        """Draw the pool of later rounds and of the recommendation, shape (N, K)."""
+        return problem.sample(random, problem.cfg.candidates)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NvidiaSearcher(ClimbSearcher):
+    """NVIDIA's recipe: as CLIMB, but its pool has another distribution than its first round.
+
+    Use it with the predictor `climb.predictor.lightgbm:LightGBMPredictor` and the recipe's
+    settings.
+
+    Source:
+        NVIDIA-NeMo/Curator, tutorials/text/nemotron-climb-data-curation, 5_mixture.py (Dirichlet
+        concentrations at 15 log-spaced values, draws over the cap rejected, small weights to 0) and
+        8_predict.py (a pool of Dirichlet draws with the token shares as parameters, without caps).
+    """
+
+    min_strength: float = 0.1
+    max_strength: float = 5.0
+    temperature: float = 0.5
+    max_usage: float = 15.0
+    minimum: float = 2e-4
+    simulated: int = 100_000
+    tries: int = 100
+    """Draws per mixture, the recipe's sample_multiplier; tight caps reject most draws."""
+
+    def sample_first(self, n: int, problem: Problem, random: np.random.Generator) -> Array:
+        """Draw mixtures under the cap; the caller projects draws over it where too few are left."""
+        prior_K = _dirichlet_parameters(problem.space) ** self.temperature
+        strengths = np.geomspace(self.min_strength, self.max_strength, 15)
+        picked_N1 = random.choice(strengths, size=(n * self.tries, 1))
+        gamma_NK = random.gamma(picked_N1 * prior_K / prior_K.sum()) + 1e-300
+        drawn_NK = gamma_NK / gamma_NK.sum(axis=1, keepdims=True)
+        cap_K = np.minimum(self.max_usage * problem.space.natural_K, 1.0)
+        inside_N = (drawn_NK <= cap_K).all(axis=1)
+        order = np.argsort(~inside_N, kind="stable")[:n]
+        kept_MK = np.where(drawn_NK[order] < self.minimum, 0.0, drawn_NK[order])
+        return np.asarray(kept_MK / kept_MK.sum(axis=1, keepdims=True))
+
+    def sample_pool(self, problem: Problem, random: np.random.Generator) -> Array:
+        """Draw from a Dirichlet distribution with the token shares as parameters, (N, K)."""
+        return random.dirichlet(_dirichlet_parameters(problem.space), self.simulated)
+
+
+def _dirichlet_parameters(space: FeasibleSet) -> Array:
+    """Return the token shares as Dirichlet parameters, which must be positive."""
+    return np.maximum(space.natural_K, 1e-6)
+
+
+def _fit_score(state: SearchState) -> Surrogate:
+    """Fit one predictor to the score itself, as the published methods do."""
+    trials, problem = state.trials, state.problem
+    score_T1 = problem.required_objective.score(trials.metrics_TQ)[:, None]
+    return Surrogate.fit(trials.replace_metrics(("score",), score_T1), _SCORE, problem.predictor)

@@ -1,0 +1,1 @@
+"""Text to domains, and domains to the mixed dataset: one thin module per job."""

@@ -1,0 +1,238 @@
+"""Fit centroids to a table of vectors, and assign every document to its nearest centroid, exactly.
+
+Centroids are fitted once: new documents are assigned to them, so a cluster keeps its meaning. They
+are fitted again if the embedder, the clusterer, K, the seed or the sample changes.
+
+Axes: N vectors, C centroids, D width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from climb import tables
+from climb.config import Config, build, recipe_of
+from climb.config.sections import ClusterConfig
+from climb.domains.assignment import NearestCentroid, canonicalize_centroids
+from climb.embed import build_embedder
+from climb.errors import ComponentError, TableError
+from climb.progress import log
+from climb.spark.delta.store import Store
+from climb.spark.failures import reraise_task_errors
+
+Array = NDArray[np.float64]
+
+SMALL = 1_000_000
+"""Up to this many vectors are distributed over all slots: a small table may be a single file."""
+
+
+@runtime_checkable
+class Clusterer(Protocol):
+    """Fits centroids to vectors."""
+
+    def fit(self, vectors: DataFrame, k: int, seed: int) -> Array:
+        """Fit at most k centroids to vectors(doc_id STRING, embedding ARRAY<FLOAT>).
+
+        Returns:
+            centroids_CD. They depend on the set of rows, k and seed, not on partitions or order.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class Clustering:
+    """Centroids with the name that identifies them in every assignment."""
+
+    name: str
+    centroids_CD: Array
+    fitted: bool
+    """Whether they were fitted now, not read."""
+
+
+def ensure_centroids(store: Store, cfg: Config, vectors: DataFrame, n_vectors: int) -> Clustering:
+    """Read the centroids of these settings, or fit and write them.
+
+    Args:
+        store: table `centroids` is read, and replaced if it has other settings.
+        cfg: sections `cluster` and `embed`.
+        vectors: (doc_id, embedding) of the configured embedder.
+        n_vectors: number of vectors.
+
+    Raises:
+        TableError: there are no vectors.
+        ComponentError: the clusterer returned an invalid array of centroids.
+    """
+    embedder = recipe_of(build_embedder(cfg.embed))
+    if n_vectors == 0:
+        raise TableError(
+            f"table embeddings in {store.cfg.root} has no vector of {embedder}; "
+            "run `climb embed` first"
+        )
+    settings = _describe_settings(cfg.cluster, embedder, n_vectors)
+    made_from = store.history.read_inputs(tables.CENTROIDS)
+    if made_from is not None and made_from["settings"] == settings:
+        rows = store.read_rows(tables.CENTROIDS)
+        centroids_CD = np.array([row["centroid"] for row in rows])
+        return Clustering(rows[0]["clustering"], centroids_CD, fitted=False)
+    inputs = store.history.describe_inputs(tables.EMBEDDINGS, **settings)
+    centroids_CD = _fit_centroids(cfg.cluster, vectors, n_vectors)
+    name = _name_clustering(settings, centroids_CD)
+    new_rows = [
+        {"cluster": i, "clustering": name, "centroid": centroid_D.tolist()}
+        for i, centroid_D in enumerate(centroids_CD)
+    ]
+    store.replace(store.create_frame(new_rows, tables.CENTROIDS), tables.CENTROIDS, inputs)
+    return Clustering(name, centroids_CD, fitted=True)
+
+
+def assign_missing(store: Store, vectors: DataFrame, n_vectors: int, clustering: Clustering) -> int:
+    """Assign the documents that have no assignment of this clustering yet, in one commit.
+
+    Rows of another clustering are all replaced. They are there after a crash between the writes of
+    the two tables: the centroids are new then, and the assignments old.
+
+    Returns:
+        How many documents were assigned now.
+
+    Raises:
+        ComponentError: a vector has another width than the centroids, or NULL in it.
+    """
+    name, table = clustering.name, tables.ASSIGNMENTS
+    is_replaced = not store.exists(table) or not (
+        store.read(table).where(F.col("clustering") != name).isEmpty()
+    )
+    todo = vectors if is_replaced else store.select_missing(vectors, table, clustering=name)
+    n_todo = n_vectors if is_replaced else todo.count()
+    if n_todo == 0:
+        return 0
+    if n_todo <= SMALL:
+        todo = todo.repartition(store.session.sparkContext.defaultParallelism, "doc_id")
+    rows = assign_documents(todo, clustering.centroids_CD, name)
+    with reraise_task_errors():
+        if is_replaced:
+            inputs = store.history.describe_inputs(
+                tables.EMBEDDINGS, tables.CENTROIDS, clustering=name
+            )
+            store.replace(rows, table, inputs)
+        else:
+            store.append(rows, table)
+    return n_todo
+
+
+def assign_documents(vectors: DataFrame, centroids_CD: Array, clustering: str) -> DataFrame:
+    """Assign vectors(doc_id, embedding) -> (doc_id, clustering, cluster, distance)."""
+    centroids = vectors.sparkSession.sparkContext.broadcast(centroids_CD)
+
+    def assign(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
+        return assign_batches(batches, centroids.value, clustering)
+
+    schema = tables.ASSIGNMENTS.columns
+    return vectors.select("doc_id", "embedding").mapInArrow(assign, schema)
+
+
+def assign_batches(
+    batches: Iterable[pa.RecordBatch], centroids_CD: Array, clustering: str
+) -> Iterator[pa.RecordBatch]:
+    """Assign Arrow batches of (doc_id, embedding). This is the body of the UDF, without Spark.
+
+    Raises:
+        ComponentError: a vector has another width than the centroids, or NULL in it.
+    """
+    nearest = NearestCentroid(centroids_CD)
+    for batch in batches:
+        vectors_ND = stack_vectors(batch.column("embedding"), centroids_CD.shape[1])
+        labels_N, distances_N = nearest.assign(vectors_ND)
+        columns = {
+            "doc_id": batch.column("doc_id"),
+            "clustering": pa.repeat(clustering, len(labels_N)),
+            "cluster": pa.array(labels_N.astype(np.int32)),
+            "distance": pa.array(distances_N.astype(np.float32)),
+        }
+        yield pa.RecordBatch.from_pydict(columns)
+
+
+def stack_vectors(column: pa.ListArray, width: int) -> NDArray[np.float32]:
+    """Return the rows of a list column as one array, without a copy or a Python object per row.
+
+    Raises:
+        ComponentError: a row has another width, or NULL in it.
+    """
+    flat = column.flatten()
+    lengths = column.value_lengths().to_numpy(zero_copy_only=False)
+    if flat.null_count or not (lengths == width).all():
+        found = sorted({str(n) for n in lengths if n != width}) or ["NULL in a vector"]
+        raise ComponentError(
+            f"embeddings of width {', '.join(found)} do not fit centroids of width {width}"
+        )
+    return np.asarray(flat.to_numpy(zero_copy_only=True)).reshape(-1, width)
+
+
+def select_lowest_hashes(vectors: DataFrame, n: int, seed: int) -> DataFrame:
+    """Select the n documents with the lowest hash of seed and doc_id.
+
+    Only ids are sorted, to find the n-th; the vectors are filtered without a sort.
+    """
+    hashed = F.xxhash64(F.lit("cluster"), F.lit(seed), "doc_id").alias("hash")
+    position = F.struct(hashed, "doc_id")
+    lowest = vectors.select(position.alias("position")).orderBy("position").limit(n)
+    last = lowest.agg(F.max("position").alias("last")).collect()[0]["last"]
+    bound = F.struct(F.lit(last["hash"]).cast("long").alias("hash"), F.lit(last["doc_id"]))
+    return vectors.where(position <= bound)
+
+
+def _describe_settings(cfg: ClusterConfig, embedder: str, n_vectors: int) -> dict[str, Any]:
+    """Describe what the centroids depend on, apart from the vectors."""
+    return {
+        "embedder": embedder,
+        "clusterer": recipe_of(build(cfg.clusterer, Clusterer)),
+        # Centroids of few documents are fitted again as soon as there are enough for all K.
+        "k": min(cfg.k, n_vectors),
+        "seed": cfg.seed,
+        "sample_per_cluster": cfg.sample_per_cluster,
+    }
+
+
+def _fit_centroids(cfg: ClusterConfig, vectors: DataFrame, n_vectors: int) -> Array:
+    """Run the clusterer on all vectors or on a sample by hash, and check its result."""
+    k = min(cfg.k, n_vectors)
+    if k < cfg.k:
+        log("cluster", f"warning: cluster.k is {cfg.k:,}, but there are {k:,} vectors: K = {k:,}")
+    n_sample = n_vectors if cfg.sample_per_cluster is None else cfg.sample_per_cluster * k
+    chosen = vectors if n_sample >= n_vectors else select_lowest_hashes(vectors, n_sample, cfg.seed)
+    clusterer = build(cfg.clusterer, Clusterer)
+    centroids_CD = _check_centroids(clusterer.fit(chosen, k, cfg.seed), k)
+    if len(centroids_CD) < k:
+        log("cluster", f"warning: {len(centroids_CD):,} distinct centroids instead of {k:,}")
+    return centroids_CD
+
+
+def _check_centroids(centroids_CD: Any, k: int) -> Array:
+    """Return the centroids in canonical order, rounded to single precision.
+
+    Raises:
+        ComponentError: the clusterer returned another shape, or values that are not finite.
+    """
+    centroids_CD = np.asarray(centroids_CD, dtype=np.float64)
+    if centroids_CD.ndim != 2 or not 1 <= len(centroids_CD) <= k:
+        raise ComponentError(
+            f"the clusterer returned shape {centroids_CD.shape}; it must be (1 to {k}, D)"
+        )
+    if not np.isfinite(centroids_CD).all():
+        raise ComponentError("the clusterer returned NaN or inf in a centroid")
+    return canonicalize_centroids(centroids_CD).astype(np.float32).astype(np.float64)
+
+
+def _name_clustering(settings: dict[str, Any], centroids_CD: Array) -> str:
+    """Return a digest of the settings and the centroids."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    digest.update(centroids_CD.astype("<f4").tobytes())
+    return digest.hexdigest()[:16]

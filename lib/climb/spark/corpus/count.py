@@ -1,0 +1,86 @@
+"""Train or load the tokenizer, and count every document's tokens."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.functions import pandas_udf
+
+from climb import tables, tokenizer
+from climb.config import Config
+from climb.errors import TableError
+from climb.spark.delta.store import Store
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+def read_tokenizer_json(store: Store, cfg: Config) -> str:
+    """Read the JSON of the configured tokenizer from its table.
+
+    Raises:
+        TableError: job `count` has not run.
+    """
+    rows = store.read_rows(tables.TOKENIZERS, recipe=cfg.count.recipe)
+    if not rows:
+        raise TableError(f"table tokenizers has no {cfg.count.recipe}; run `climb count` first")
+    return str(rows[0]["tokenizer"])
+
+
+def ensure_tokenizer(store: Store, cfg: Config) -> str:
+    """Read the tokenizer from its table, or load or train it once and write it there.
+
+    A trained tokenizer stays the same if documents are added, so counts and shards stay comparable.
+
+    Returns:
+        The tokenizer as JSON.
+    """
+    recipe = cfg.count.recipe
+    if store.exists(tables.TOKENIZERS):
+        rows = store.read_rows(tables.TOKENIZERS, recipe=recipe)
+        if rows:
+            return str(rows[0]["tokenizer"])
+    if cfg.count.path is not None:
+        json = tokenizer.read_tokenizer(cfg.count.path)
+    else:
+        documents = store.read(tables.DOCUMENTS)
+        sample = (
+            documents.orderBy(F.xxhash64("doc_id"), "doc_id")
+            .limit(cfg.count.sample_documents)
+            .select("doc_id", F.substring("text", 1, tokenizer.SAMPLE_CHARS).alias("text"))
+        )
+        rows_in_order = sorted(sample.collect(), key=lambda row: row.doc_id)
+        json = tokenizer.train_bpe((row.text for row in rows_in_order), cfg.count.vocab_size)
+    row = {"recipe": recipe, "tokenizer": json}
+    store.append(store.create_frame([row], tables.TOKENIZERS), tables.TOKENIZERS, once=recipe)
+    return json
+
+
+def count_tokens(documents: DataFrame, json: str, recipe: str) -> DataFrame:
+    """Count the tokens of documents(doc_id, text) -> (doc_id, recipe, n_tokens)."""
+
+    # The stubs of PySpark do not have the form of pandas_udf that uses type hints.
+    @pandas_udf("int")  # type: ignore[call-overload, untyped-decorator]
+    def count(texts: Iterator[pd.Series]) -> Iterator[pd.Series]:
+        for batch in texts:
+            encodings = load_tokenizer(json).encode_batch_fast(
+                batch.tolist(), add_special_tokens=False
+            )
+            yield pd.Series([len(encoding) for encoding in encodings], dtype="int32")
+
+    return documents.select(
+        "doc_id", F.lit(recipe).alias("recipe"), count("text").alias("n_tokens")
+    )
+
+
+@functools.lru_cache(maxsize=2)
+def load_tokenizer(json: str) -> Tokenizer:
+    """Parse the JSON, once per Python worker."""
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_str(json)

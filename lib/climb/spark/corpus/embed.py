@@ -1,0 +1,71 @@
+"""Run an embedder over a DataFrame of documents, with one loaded model per Python worker."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.functions import pandas_udf
+
+from climb.config import recipe_of
+from climb.embed import Embed, Embedder
+from climb.errors import ComponentError
+from climb.spark.device import get_task_device
+from climb.spark.threads import limit_threads
+
+
+def embed_documents(documents: DataFrame, embedder: Embedder) -> DataFrame:
+    """Embed documents(doc_id, text) -> (doc_id, recipe, embedding ARRAY<FLOAT>).
+
+    The embedding is NULL if the embedder returns a zero vector, which has no direction.
+    """
+
+    # The stubs of PySpark do not have the form of pandas_udf that uses type hints.
+    @pandas_udf("array<float>")  # type: ignore[call-overload, untyped-decorator]
+    def embed(texts: Iterator[pd.Series]) -> Iterator[pd.Series]:
+        return embed_batches(texts, embedder, get_task_device())
+
+    recipe = F.lit(recipe_of(embedder)).alias("recipe")
+    return documents.select("doc_id", recipe, embed("text").alias("embedding"))
+
+
+def embed_batches(
+    batches: Iterator[pd.Series], embedder: Embedder, device: str
+) -> Iterator[pd.Series]:
+    """Embed batches of text one by one. This is the body of the UDF, testable without Spark.
+
+    A zero vector becomes None: it has no direction, and k-means would form a cluster of them.
+
+    Raises:
+        ComponentError: the embedder returned a wrong shape, or values that are not finite.
+    """
+    for texts in batches:
+        # Inside the loop: an empty partition loads no model.
+        embed = _load(embedder, device)  # type: ignore[arg-type]  # recipes are frozen: they hash
+        vectors_ND = np.asarray(embed(texts.tolist()), dtype=np.float32)
+        if vectors_ND.shape != (len(texts), embedder.dim):
+            raise ComponentError(
+                f"{embedder} returned shape {vectors_ND.shape} for {len(texts)} texts; "
+                f"it must be {(len(texts), embedder.dim)}"
+            )
+        finite_N = np.isfinite(vectors_ND).all(axis=1)
+        if not finite_N.all():
+            text = texts.iloc[int(np.argmin(finite_N))]
+            raise ComponentError(f"{embedder} returned NaN or inf for {text[:80]!r}")
+        rows: list[NDArray[np.float32] | None] = list(vectors_ND)
+        for row in np.flatnonzero(~vectors_ND.any(axis=1)):
+            rows[row] = None
+        yield pd.Series(rows)
+
+
+@functools.lru_cache(maxsize=1)
+def _load(embedder: Embedder, device: str) -> Embed:
+    """Keep the model between tasks of one Python worker; the recipe is the cache key."""
+    embed = embedder.load(device)
+    limit_threads()
+    return embed

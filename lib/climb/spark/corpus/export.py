@@ -1,0 +1,187 @@
+"""Export the mixed dataset as a folder that other tools read: Parquet, manifest, data card.
+
+    mixed/README.md
+    mixed/manifest.json
+    mixed/data/domain=court-appeal-judge/part-00000-....zstd.parquet
+
+The folder is written under another name and then renamed, so it is complete or does not exist. All
+files go through Hadoop's file system, so the folder may be in an object store too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from climb import tables
+from climb.dataset.card import FORMAT, render_data_card
+from climb.errors import ConfigError, PreflightError
+from climb.spark.delta.history import Inputs
+from climb.spark.delta.store import Store, find_write_error
+
+TOKENS_PER_FILE = 50_000_000
+"""About 200 MB of text; a smaller domain is one file."""
+
+WRITING, OLD = ".writing", ".old"
+"""Suffixes of the folder while it is written, and of the older folder that it replaces."""
+
+
+class Folder:
+    """A folder of a file system that Hadoop supports: a path, file://, s3a://, abfss://, ..."""
+
+    def __init__(self, session: SparkSession, path: str) -> None:
+        self.path = path.rstrip("/")
+        self._jvm: Any = session._jvm
+        hadoop_path = self._hadoop_path()
+        system = hadoop_path.getFileSystem(session._jsc.hadoopConfiguration())
+        # The raw local file system writes no .crc file beside files that a user may edit.
+        self._system = system.getRawFileSystem() if system.getScheme() == "file" else system
+
+    def with_suffix(self, suffix: str) -> Folder:
+        """Return the folder of the same name with a suffix."""
+        other = object.__new__(Folder)
+        other.path, other._jvm, other._system = self.path + suffix, self._jvm, self._system
+        return other
+
+    def exists(self) -> bool:
+        """Whether the folder exists."""
+        return bool(self._system.exists(self._hadoop_path()))
+
+    def is_empty(self) -> bool:
+        """Whether the folder has no files."""
+        return not self._system.listStatus(self._hadoop_path())
+
+    def create(self) -> None:
+        """Create the folder and all folders above it."""
+        if not self._system.mkdirs(self._hadoop_path()):
+            raise OSError(f"Mkdirs failed: {self.path}")
+
+    def read(self, name: str) -> str | None:
+        """Read a small text file of the folder; None if it does not exist."""
+        path = self._hadoop_path(name)
+        if not self._system.exists(path):
+            return None
+        stream = self._system.open(path)
+        try:
+            length = self._system.getFileStatus(path).getLen()
+            return bytes(
+                self._jvm.org.apache.commons.io.IOUtils.toByteArray(stream, length)
+            ).decode()
+        finally:
+            stream.close()
+
+    def write(self, name: str, text: str) -> None:
+        """Write a text file into the folder."""
+        stream = self._system.create(self._hadoop_path(name), True)
+        try:
+            stream.write(bytearray(text.encode()))
+        finally:
+            stream.close()
+
+    def move(self, to: Folder) -> None:
+        """Rename the folder."""
+        if not self._system.rename(self._hadoop_path(), to._hadoop_path()):
+            raise OSError(f"cannot rename {self.path} to {to.path}: Access denied")
+
+    def delete(self) -> None:
+        """Delete the folder and everything in it, if it exists."""
+        self._system.delete(self._hadoop_path(), True)
+
+    def _hadoop_path(self, name: str | None = None) -> Any:
+        path = self.path if name is None else f"{self.path}/{name}"
+        return self._jvm.org.apache.hadoop.fs.Path(path)
+
+
+def read_export_inputs(store: Store, path: str) -> Inputs | None:
+    """Read what the export in a folder was made from; None if there is no complete export.
+
+    Raises:
+        ConfigError: the folder has other files, which an export would delete.
+        PreflightError: the folder cannot be read.
+    """
+    with _explain_write_errors(path):
+        folder = Folder(store.session, path)
+        if any(folder.with_suffix(suffix).exists() for suffix in (WRITING, OLD)):
+            return None  # an export was killed here; object stores rename a folder file by file
+        text = folder.read("manifest.json")
+        if text is None and folder.exists() and not folder.is_empty():
+            raise ConfigError(
+                f"mix.export: {path} has files but no dataset of climb, and an export would "
+                "replace them; name a folder that is new or empty"
+            )
+    if text is None:
+        return None
+    try:
+        manifest = json.loads(text)
+    except json.JSONDecodeError:
+        manifest = {}
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise ConfigError(
+            f"mix.export: {path}/manifest.json is not the manifest of a climb dataset; "
+            "name another folder"
+        )
+    return cast(Inputs, manifest["made_from"])
+
+
+def export(store: Store, path: str, manifest: Mapping[str, Any]) -> None:
+    """Write table `corpus` as a dataset, and replace an older export.
+
+    Args:
+        store: table `corpus` is read.
+        path: path or URI of the folder.
+        manifest: the manifest.
+
+    Raises:
+        PreflightError: the folder cannot be written.
+    """
+    with _explain_write_errors(path):
+        folder = Folder(store.session, path)
+        new, old = folder.with_suffix(WRITING), folder.with_suffix(OLD)
+        for unfinished in (new, old):  # of an export that was killed
+            unfinished.delete()
+        new.create()
+        _write_rows(store, f"{new.path}/data", manifest)
+        new.write("README.md", render_data_card(manifest))
+        new.write("manifest.json", json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+        if folder.exists():
+            folder.move(old)
+        new.move(folder)
+        old.delete()
+
+
+def _write_rows(store: Store, path: str, manifest: Mapping[str, Any]) -> None:
+    """Write one folder per domain, in files of similar size, with rows in the order of a hash."""
+    n_files = {
+        name: max(1, -(-domain["tokens"] // TOKENS_PER_FILE))
+        for name, domain in manifest["domains"].items()
+    }
+    sizes = store.session.createDataFrame(sorted(n_files.items()), "domain STRING, n_files INT")
+    order = F.xxhash64(F.lit("export"), "doc_id", "copy")
+    rows = (
+        store.read(tables.CORPUS)
+        .join(F.broadcast(sizes), on="domain")
+        .withColumn("order", order)
+        .withColumn("file", F.pmod("order", "n_files"))
+        .repartition(sum(n_files.values()), "domain", "file")
+        .sortWithinPartitions("domain", "file", "order", "doc_id", "copy")
+        .select("domain", "doc_id", "copy", "n_tokens", "text")
+    )
+    writer = rows.write.partitionBy("domain").option("compression", "zstd")
+    writer.option("mapreduce.fileoutputcommitter.marksuccessfuljobs", "false").parquet(path)
+
+
+@contextlib.contextmanager
+def _explain_write_errors(path: str) -> Iterator[None]:
+    """Raise a refused write as one line; leave every other error as it is."""
+    try:
+        yield
+    except Exception as error:
+        reason = find_write_error(error)
+        if reason is None:
+            raise
+        raise PreflightError(f"mix.export: cannot write {path}: {reason}") from error

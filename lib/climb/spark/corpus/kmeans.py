@@ -1,0 +1,86 @@
+"""Spark MLlib's k-means as a clusterer: the result does not depend on partitions or order.
+
+Axes: C centroids, D width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark.ml.clustering import KMeans
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from climb.domains.assignment import QUANTUM_BITS
+from climb.errors import ConfigError
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MLlibKMeans:
+    """Spark MLlib's k-means with its block solver and k-means|| initialisation.
+
+    MLlib adds the partial sums of a cluster's vectors in the order in which its tasks end, and the
+    last bits of a floating-point sum depend on the order. Therefore the vectors are rounded to
+    multiples of 2^-16: sums of up to 2^36 such numbers are exact in double precision, so they are
+    equal in every order. k-means|| draws its first centroids partition by partition, so a hash of
+    doc_id distributes the rows over a fixed number of partitions, and each partition is sorted.
+
+    Source:
+        k-means||: B. Bahmani et al., Scalable K-Means++ (VLDB 2012).
+    """
+
+    max_iterations: int
+    tolerance: float
+    """Iterations stop when no centroid moves by more than this distance."""
+
+    partitions: int
+    """Partitions of the fit. Part of the recipe: another number draws other first centroids."""
+
+    def __post_init__(self) -> None:
+        """Check numbers here: MLlib would reject them in the middle of a job."""
+        if self.max_iterations < 1 or self.partitions < 1 or self.tolerance < 0:
+            raise ConfigError(
+                f"{self}: max_iterations and partitions must be at least 1, tolerance at least 0"
+            )
+
+    def fit(self, vectors: DataFrame, k: int, seed: int) -> Array:
+        """Fit at most k centroids to vectors(doc_id, embedding); return centroids_CD."""
+        exact = vectors.select("doc_id", _quantize("embedding").alias("embedding"))
+        if k == 1:  # MLlib requires two or more
+            return _average(exact)
+        kmeans = KMeans(
+            featuresCol="embedding", k=k, seed=seed, maxIter=self.max_iterations, tol=self.tolerance
+        )
+        rows = exact.repartition(self.partitions, "doc_id").sortWithinPartitions("doc_id")
+        try:
+            model = kmeans.setSolver("block").fit(rows)
+        except Exception as error:
+            # The block solver exceeds its arrays if the first draw has fewer than k distinct
+            # centroids (Spark 4.0.4). The row solver is many times slower but accepts fewer.
+            if "ArrayIndexOutOfBoundsException" not in str(error):
+                raise
+            model = kmeans.setSolver("row").fit(rows)
+        return np.array(model.clusterCenters(), dtype=np.float64)
+
+
+def _quantize(column: str) -> Column:
+    """Return the column as array<double> of multiples of the quantum, without NULL elements.
+
+    MLlib rejects an array<float> whose elements may be NULL, and every table returns such arrays.
+    """
+    scale = 2.0**QUANTUM_BITS
+    zero = F.lit(0.0)
+    return F.transform(
+        column, lambda x: F.coalesce(F.rint(x.cast("double") * scale) * (1.0 / scale), zero)
+    )
+
+
+def _average(exact: DataFrame) -> Array:
+    """Return the mean of all vectors; sums of multiples of the quantum are exact in any order."""
+    entries = exact.select(F.posexplode("embedding").alias("d", "x"))
+    means = entries.groupBy("d").agg(F.avg("x").alias("mean")).orderBy("d").collect()
+    return np.array([[row["mean"] for row in means]], dtype=np.float64)

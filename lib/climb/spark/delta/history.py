@@ -1,0 +1,124 @@
+"""The versions of Delta tables, and the inputs that each table was made from.
+
+    inputs = store.history.describe_inputs(tables.ASSIGNMENTS, tables.SCORES, settings=cfg.prune)
+    if store.history.is_current(tables.CLUSTERS, inputs):
+        return "up to date"
+    store.replace(rows, tables.CLUSTERS, inputs)
+
+Inputs are the versions of the tables that a job reads and the settings that it uses. A commit
+contains them (Delta's userMetadata), so rows and their origin are written together or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, TypedDict, cast
+
+from pyspark.errors import AnalysisException
+from pyspark.sql import SparkSession
+
+from climb.config.sections import Section
+from climb.errors import TableError
+from climb.tables import Table
+
+MAINTENANCE = (
+    *("OPTIMIZE", "VACUUM START", "VACUUM END", "REORG", "ANALYZE", "COMPUTE STATS"),
+    *("SET TBLPROPERTIES", "UNSET TBLPROPERTIES", "CLUSTER BY", "UPGRADE PROTOCOL"),
+)
+"""Delta operations that create a version of a table and do not change its rows."""
+
+RECENT_COMMITS = 20
+"""The first query for the newest change reads this many commits; a second one reads all."""
+
+SCOPED_COMMITS = 100
+"""Newest changes in which the last commit of a scope is searched for."""
+
+
+class Inputs(TypedDict):
+    """What the rows of a table depend on. JSON values only, so that two of them compare equal."""
+
+    read: dict[str, int | None]
+    """Table -> version that was read; None for a table that does not exist."""
+
+    settings: dict[str, Any]
+
+
+class TableHistory:
+    """The history of every table of a store."""
+
+    def __init__(
+        self,
+        session: SparkSession,
+        locate: Callable[[Table], str],
+        exists: Callable[[Table], bool],
+    ) -> None:
+        """`locate` returns the table's name in SQL, `exists` whether the table exists."""
+        self._session, self._locate, self._exists = session, locate, exists
+
+    def read_version(self, table: Table) -> int | None:
+        """Return the newest version that changed rows; None if the table does not exist.
+
+        Maintenance (OPTIMIZE, VACUUM, ...) also creates versions, but the rows stay the same.
+
+        Raises:
+            TableError: the table's log cannot be read.
+        """
+        changes = self._read_changes(table, 1)
+        return int(changes[0]["version"]) if changes else None
+
+    def read_table_id(self, table: Table) -> str:
+        """Return the id of the table; a table that was dropped and created again has a new one.
+
+        Raises:
+            TableError: the table's log cannot be read.
+        """
+        return str(self._query(table, f"DESCRIBE DETAIL {self._locate(table)}")[0]["id"])
+
+    def describe_inputs(self, *read: Table, **settings: Any) -> Inputs:
+        """Describe what a table is made from: the current versions of tables, and settings.
+
+        Args:
+            read: the tables that the job reads.
+            settings: JSON values or configuration sections, by name.
+        """
+        values = {
+            key: value.model_dump(mode="json") if isinstance(value, Section) else value
+            for key, value in settings.items()
+        }
+        inputs = {"read": {t.name: self.read_version(t) for t in read}, "settings": values}
+        return cast(Inputs, json.loads(json.dumps(inputs, sort_keys=True)))
+
+    def is_current(self, table: Table, inputs: Inputs, scope: str | None = None) -> bool:
+        """Whether the table (or the part that `scope` selects) was last made from these inputs."""
+        return self.read_inputs(table, scope) == inputs
+
+    def read_inputs(self, table: Table, scope: str | None = None) -> Inputs | None:
+        """Return the inputs of the newest commit (of this scope); None if there is none.
+
+        Raises:
+            TableError: the table's log cannot be read.
+        """
+        for commit in self._read_changes(table, 1 if scope is None else SCOPED_COMMITS):
+            metadata = json.loads(commit["userMetadata"] or "{}")
+            if metadata.get("scope") == scope:
+                return cast(Inputs | None, metadata.get("inputs"))
+        return None
+
+    def _read_changes(self, table: Table, n: int) -> list[dict[str, Any]]:
+        """Return up to n commits that changed rows, newest first."""
+        if not self._exists(table):
+            return []
+        describe = f"DESCRIBE HISTORY {self._locate(table)}"
+        for limit in (max(n, RECENT_COMMITS), None):
+            commits = self._query(table, describe + (f" LIMIT {limit}" if limit else ""))
+            changes = [commit for commit in commits if commit["operation"] not in MAINTENANCE]
+            if len(changes) >= n or len(commits) < (limit or 0):
+                break
+        return changes[:n]
+
+    def _query(self, table: Table, query: str) -> list[dict[str, Any]]:
+        try:
+            return [row.asDict() for row in self._session.sql(query).collect()]
+        except AnalysisException as error:
+            raise TableError(f"table {table.name} cannot be read: {error}") from error

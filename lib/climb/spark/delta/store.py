@@ -1,0 +1,196 @@
+"""The tables and files of one run: read, append and replace. `Store.history` has the versions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import pyarrow as pa
+from delta.tables import DeltaTable
+from pyspark.errors import AnalysisException
+from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.types import NumericType, StringType, StructType
+
+from climb.config.sections import StorageConfig
+from climb.errors import PreflightError, TableError
+from climb.files import is_uri
+from climb.spark.delta.history import Inputs, TableHistory
+from climb.tables import Table
+
+WRITE_ERRORS = (
+    *("Permission denied", "Read-only file system", "No space left", "Mkdirs failed"),
+    *("Not a directory", "not a directory", "Access denied", "AccessDenied", "quota"),
+)
+"""Words with which a file system refuses a write, as opposed to an error of this program."""
+
+
+def find_write_error(error: Exception) -> str | None:
+    """Return the line in which a file system refuses a write; None for every other error."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line for line in lines if any(words in line for words in WRITE_ERRORS)), None)
+
+
+def _parse_schema(table: Table) -> StructType:
+    return cast(StructType, StructType.fromDDL(table.columns))
+
+
+class Store:
+    """Delta tables below a folder or URI, or by name in a catalog."""
+
+    def __init__(self, session: SparkSession, cfg: StorageConfig) -> None:
+        self.session = session
+        self.cfg = cfg
+        self.history = TableHistory(session, self.locate, self.exists)
+
+    def locate(self, table: Table) -> str:
+        """Return the table's name in Delta's SQL."""
+        if self.cfg.catalog is not None:
+            return f"{self.cfg.catalog}.{table.name}"
+        return f"delta.`{self.locate_folder('tables')}/{table.name}`"
+
+    def locate_folder(self, name: str) -> str:
+        """Return the path or URI of a folder that Spark reads and writes."""
+        root = self.cfg.root.rstrip("/")
+        # Spark's SQL resolves a relative path differently from its writers.
+        return f"{root}/{name}" if is_uri(root) else str(Path(root).absolute() / name)
+
+    def locate_file(self, name: str) -> Path:
+        """Return the path of a file or folder that every node opens as a plain path."""
+        return Path(self.cfg.files or self.cfg.root).absolute() / name
+
+    def exists(self, table: Table) -> bool:
+        """Whether the table exists."""
+        if self.cfg.catalog is not None:
+            return bool(self.session.catalog.tableExists(self.locate(table)))
+        path = f"{self.locate_folder('tables')}/{table.name}"
+        return bool(DeltaTable.isDeltaTable(self.session, path))
+
+    def read(self, table: Table) -> DataFrame:
+        """Return all rows.
+
+        Raises:
+            TableError: the table does not exist yet.
+        """
+        if not self.exists(table):
+            raise TableError(
+                f"table {table.name} does not exist ({self.locate(table)}); "
+                f"run `climb {table.writer}` first"
+            )
+        return self.session.table(self.locate(table))
+
+    def read_at(self, table: Table, version: int) -> DataFrame:
+        """Return all rows of an earlier version; reading them fails if VACUUM deleted its files.
+
+        Raises:
+            TableError: the table's log does not have this version.
+        """
+        query = f"SELECT * FROM {self.locate(table)} VERSION AS OF {version}"
+        try:
+            return self.session.sql(query)
+        except AnalysisException as error:
+            raise TableError(f"table {table.name} has no version {version}: {error}") from error
+
+    def read_rows(self, table: Table, **equals: str) -> list[dict[str, Any]]:
+        """Return the rows of a small table as dicts, in the order of its key.
+
+        Args:
+            table: the table.
+            equals: column -> value; only rows with these values are returned.
+
+        Raises:
+            TableError: the table does not exist yet.
+        """
+        frame = self.read(table)
+        for column, value in equals.items():
+            frame = frame.where(F.col(column) == value)
+        return [row.asDict(recursive=True) for row in frame.orderBy(*table.key).collect()]
+
+    def select_missing(self, rows: DataFrame, table: Table, **equals: str) -> DataFrame:
+        """Select the rows whose doc_id is not in the table yet, among its rows with these values.
+
+        Args:
+            rows: with a column doc_id.
+            table: with a column doc_id too.
+            equals: column -> value, for instance the recipe that made a row.
+        """
+        if not self.exists(table):
+            return rows
+        existing = self.read(table)
+        for column, value in equals.items():
+            existing = existing.where(F.col(column) == value)
+        return rows.join(existing.select("doc_id"), on="doc_id", how="left_anti")
+
+    def append(self, rows: DataFrame, table: Table, once: str | None = None) -> None:
+        """Add rows in one commit.
+
+        Args:
+            rows: the table's columns, in any order.
+            table: the table.
+            once: a name of this commit; Delta skips a second commit of the same name.
+
+        Raises:
+            PreflightError: the file system refuses the write.
+        """
+        writer = self._create_writer(rows, table).mode("append")
+        if once is not None:
+            writer = writer.option("txnAppId", f"{table.name}:{once}").option("txnVersion", "1")
+        self._commit(writer, table)
+
+    def replace(
+        self, rows: DataFrame, table: Table, inputs: Inputs, scope: str | None = None
+    ) -> None:
+        """Replace all rows, or those that the SQL predicate `scope` selects, in one commit.
+
+        Args:
+            rows: the table's columns, in any order.
+            table: the table.
+            inputs: what the rows are made from; written with the commit.
+            scope: an SQL predicate that all `rows` satisfy; None replaces the whole table.
+
+        Raises:
+            PreflightError: the file system refuses the write.
+        """
+        metadata = json.dumps({"inputs": inputs, "scope": scope}, sort_keys=True)
+        writer = self._create_writer(rows, table).option("userMetadata", metadata)
+        writer = writer.mode("overwrite")
+        if scope is not None and self.exists(table):
+            writer = writer.option("replaceWhere", scope)
+        self._commit(writer, table)
+
+    def create_frame(self, rows: Iterable[Mapping[str, Any]], table: Table) -> DataFrame:
+        """Create a DataFrame of the table's columns from dicts."""
+        schema = _parse_schema(table)
+        names = schema.fieldNames()
+        data = [{name: row[name] for name in names} for row in rows]
+        # Arrow needs no Python worker: a commit takes a quarter of the time.
+        arrow = pa.Table.from_pylist(data, schema=to_arrow_schema(schema))
+        return self.session.createDataFrame(arrow, schema)
+
+    def _create_writer(self, rows: DataFrame, table: Table) -> DataFrameWriter:
+        schema = _parse_schema(table)
+        columns = [F.col(f.name).cast(f.dataType).alias(f.name) for f in schema.fields]
+        writer = rows.select(*columns).write.format("delta")
+        simple = [
+            f.name
+            for f in schema.fields
+            if isinstance(f.dataType, StringType | NumericType) and f.name not in table.long
+        ]
+        return writer.option("delta.dataSkippingStatsColumns", ",".join(simple))
+
+    def _commit(self, writer: DataFrameWriter, table: Table) -> None:
+        try:
+            if self.cfg.catalog is not None:
+                writer.saveAsTable(self.locate(table))
+            else:
+                writer.save(f"{self.locate_folder('tables')}/{table.name}")
+        except Exception as error:
+            reason = find_write_error(error)
+            if reason is None:
+                raise
+            raise PreflightError(
+                f"table {table.name}: cannot write {self.locate(table)}: {reason}"
+            ) from error

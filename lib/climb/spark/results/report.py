@@ -1,0 +1,216 @@
+"""Read what a report shows: small tables as they are, large ones as counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from climb import tables
+from climb.config import Config, dump_yaml
+from climb.errors import ClimbError, TableError
+from climb.report import (
+    Cluster,
+    CorpusShare,
+    Domain,
+    Evaluation,
+    Rejection,
+    ReportData,
+    Trial,
+)
+from climb.search import SearchResult
+from climb.search.baselines import RECOMMENDED
+from climb.spark.delta.store import Store
+from climb.spark.training.setup import build_target_setup
+from climb.tables import Table
+
+READ = (
+    tables.DOCUMENTS,
+    tables.REJECTED,
+    tables.CLUSTERS,
+    tables.DOMAINS,
+    tables.TRIALS,
+    tables.MIXTURES,
+    tables.CORPUS,
+    tables.EVALUATIONS,
+)
+
+
+def read_result(store: Store, search: str) -> SearchResult:
+    """Read the result of a finished search.
+
+    Raises:
+        TableError: the search has not finished, or another version of climb wrote its result.
+    """
+    rows = store.read_rows(tables.MIXTURES, search=search, method=RECOMMENDED)
+    if not rows:
+        raise TableError(
+            f"table mixtures has no result of the search {search!r}; run `climb search` first"
+        )
+    return SearchResult.from_json(rows[0]["result"] or "", f"table mixtures, search {search!r}")
+
+
+def read_report(store: Store, cfg: Config) -> ReportData:
+    """Read the result of one search and the rows of the run around it.
+
+    Only table `mixtures` is required.
+
+    Raises:
+        TableError: see `read_result`.
+    """
+    result = read_result(store, cfg.search.name)
+    versions = {table.name: store.history.read_version(table) for table in READ}
+    return ReportData(
+        result=result,
+        domains=_read_domains(store),
+        trials=_read_trials(store, result),
+        evaluations=_read_evaluations(store, cfg, result),
+        clusters=_read_clusters(store),
+        rejections=_read_rejections(store),
+        corpus=_read_corpus(store),
+        n_documents=_count_rows(store, tables.DOCUMENTS),
+        max_epochs=cfg.search.max_epochs,
+        domain_max_epochs=_list_domain_epochs(cfg, result.domains),
+        versions={name: version for name, version in versions.items() if version is not None},
+        configuration=dump_yaml(cfg),
+    )
+
+
+def _list_domain_epochs(cfg: Config, domains: Iterable[str]) -> dict[str, float]:
+    """List the limits of epochs that differ from `search.max_epochs`."""
+    limits = cfg.search.mixture_constraints.find_epoch_limits(sorted(domains))
+    return {name: limit for name, (limit, _) in limits.items() if limit != cfg.search.max_epochs}
+
+
+def _read(store: Store, table: Table) -> DataFrame | None:
+    return store.read(table) if store.exists(table) else None
+
+
+def _read_rows(store: Store, table: Table) -> list[dict[str, Any]]:
+    return store.read_rows(table) if store.exists(table) else []
+
+
+def _count_rows(store: Store, table: Table) -> int | None:
+    frame = _read(store, table)
+    return None if frame is None else int(frame.count())
+
+
+def _read_domains(store: Store) -> tuple[Domain, ...]:
+    return tuple(
+        Domain(
+            name=row["domain"],
+            n_documents=row["n_documents"],
+            n_tokens=row["n_tokens"],
+            token_share=row["token_share"],
+            terms=tuple(row["terms"] or ()),
+            examples=tuple(row["examples"] or ()),
+            clusters=tuple(row["clusters"] or ()),
+        )
+        for row in _read_rows(store, tables.DOMAINS)
+    )
+
+
+def _read_trials(store: Store, result: SearchResult) -> tuple[Trial, ...]:
+    """Read the trials of the result's plan, with their round, method and seed in this search.
+
+    Another search may have trained them, and table `trials` may hold trials of an earlier plan.
+    """
+    rows = {row["trial_id"]: row for row in _read_rows(store, tables.TRIALS)}
+    planned = [part for part in result.plan if part.trial_id in rows]
+    planned.sort(key=lambda part: (part.round, part.method, part.seed, part.trial_id))
+    return tuple(
+        _make_trial(part.round, part.method, part.seed, rows[part.trial_id]) for part in planned
+    )
+
+
+def _make_trial(round_: int, method: str, seed: int, row: Mapping[str, Any]) -> Trial:
+    return Trial(
+        trial_id=row["trial_id"],
+        round_=round_,
+        method=method,
+        seed=seed,
+        metrics=row["metrics"] or {},
+        finished=row["status"] == "finished",
+        error=row["error"],
+        n_tokens=row["n_tokens"] or 0,
+        seconds=row["seconds"] or 0.0,
+    )
+
+
+def _read_evaluations(store: Store, cfg: Config, result: SearchResult) -> tuple[Evaluation, ...]:
+    """Read the metrics of the target models of these mixtures.
+
+    The table may also hold models of earlier recommendations.
+    """
+    rows = _read_rows(store, tables.EVALUATIONS)
+    if not rows:
+        return ()
+    try:
+        setup = build_target_setup(store, cfg)
+    except ClimbError:
+        # Target files or shards are gone, so the ids of models cannot be computed.
+        plan = [(row["model"], row["method"], row["seed"]) for row in rows]
+    else:
+        plan = [
+            (setup.name_run(mixture.weights, seed), mixture.name, seed)
+            for mixture in result.mixtures
+            for seed in range(cfg.train.seeds)
+        ]
+    return tuple(
+        Evaluation(
+            method=method,
+            seed=seed,
+            metric=row["metric"],
+            value=row["value"],
+            n_tokens=row["n_tokens"],
+            seconds=row["seconds"],
+        )
+        for model, method, seed in sorted(set(plan))
+        for row in rows
+        if row["model"] == model
+    )
+
+
+def _read_clusters(store: Store) -> tuple[Cluster, ...]:
+    return tuple(
+        Cluster(
+            cluster=row["cluster"],
+            n_documents=row["n_documents"],
+            n_tokens=row["n_tokens"],
+            scores=row["scores"] or {},
+            kept=row["kept"],
+            reason=row["reason"],
+            domain=row["domain"],
+        )
+        for row in _read_rows(store, tables.CLUSTERS)
+    )
+
+
+def _read_rejections(store: Store) -> tuple[Rejection, ...]:
+    """Count rejected rows by reason, most first, each with an example."""
+    frame = _read(store, tables.REJECTED)
+    if frame is None:
+        return ()
+    example = F.min(F.struct(F.coalesce("file", F.lit("")), F.coalesce("detail", F.lit(""))))
+    rows = frame.groupBy("reason").agg(F.sum("n_rows").alias("n"), example.alias("e")).collect()
+    return tuple(
+        Rejection(
+            reason=row["reason"],
+            n_rows=row["n"],
+            example=": ".join(part for part in row["e"] if part),
+        )
+        for row in sorted(rows, key=lambda row: (-row["n"], row["reason"]))
+    )
+
+
+def _read_corpus(store: Store) -> tuple[CorpusShare, ...]:
+    frame = _read(store, tables.CORPUS)
+    if frame is None:
+        return ()
+    sums = frame.groupBy("domain").agg(F.count("*").alias("n"), F.sum("n_tokens").alias("tokens"))
+    return tuple(
+        CorpusShare(domain=row["domain"], n_documents=row["n"], n_tokens=row["tokens"])
+        for row in sums.orderBy("domain").collect()
+    )

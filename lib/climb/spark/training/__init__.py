@@ -1,0 +1,1 @@
+"""Proxy training and the search: setup, trials, shards, lineage, search, target models."""

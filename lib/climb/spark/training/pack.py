@@ -1,0 +1,186 @@
+"""Pack a share of every domain's documents into token arrays that a proxy reads by path.
+
+A proxy that trains on 1/r of the target run's tokens sees 1/r of each domain, so it repeats scarce
+text as often as the target run will. A shard has the documents with the lowest hashes. A shard of
+a base checkpoint has those with the highest, so that a trial reads text that is new to its base.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from climb import tables
+from climb.config import Config
+from climb.files import write_atomically
+from climb.spark.corpus.count import load_tokenizer, read_tokenizer_json
+from climb.spark.corpus.domain_documents import read_domain_documents
+from climb.spark.delta.history import Inputs
+from climb.spark.delta.store import Store
+from climb.spark.failures import reraise_task_errors
+from climb.tokenizer import find_end_of_text_id
+
+Kind = Literal["base", "trial", "target-base", "target"]
+
+MARGIN = 1.5
+"""Documents differ in length, so the selected hash range is wider than the tokens need, by this."""
+
+MARGIN_DOCUMENTS = 64
+"""The range is wider by this many documents too, since small domains vary most."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The planned content of one shard."""
+
+    kind: Kind
+    domain: str
+    n_tokens: int
+    """Tokens of the shard; fewer if the domain has fewer."""
+
+    hash_range: float
+    """Share of the domain's documents in hash order that is certain to have these tokens."""
+
+    @property
+    def from_top(self) -> bool:
+        """Whether the shard takes the highest hashes; trials take the lowest."""
+        return self.kind.endswith("base")
+
+
+def compute_domain_share(run_tokens: int, cfg: Config) -> float:
+    """Return the share of every domain that a run of `run_tokens` tokens reads, from 0 to 1.
+
+    It is the run's share of the target run, so that both repeat a domain equally often.
+    """
+    return min(1.0, run_tokens / cfg.search.target_tokens)
+
+
+def plan_shards(domains: list[dict[str, Any]], cfg: Config) -> list[Shard]:
+    """Plan the sizes of the shards of all four kinds.
+
+    Args:
+        domains: rows of table `domains`.
+        cfg: `proxy` and `train` give the tokens of base checkpoints, trials and target runs.
+
+    Returns:
+        Per domain, shards of trials and of target runs with the share of `compute_domain_share`,
+        and shards of base checkpoints with the domain's part of the base's tokens.
+    """
+    total = sum(row["n_tokens"] for row in domains)
+    shares: dict[Kind, float] = {
+        "base": min(1.0, cfg.proxy.base_tokens / total),
+        "trial": compute_domain_share(cfg.proxy.trial_tokens, cfg),
+        "target-base": min(1.0, cfg.train.base_tokens / total),
+        "target": compute_domain_share(cfg.train.tokens, cfg),
+    }
+    return [
+        Shard(
+            kind,
+            row["domain"],
+            max(1, round(row["n_tokens"] * share)),
+            min(1.0, share * MARGIN + MARGIN_DOCUMENTS / max(1, row["n_documents"])),
+        )
+        for kind, share in shares.items()
+        for row in domains
+    ]
+
+
+def pack_shards(store: Store, cfg: Config, inputs: Inputs) -> list[dict[str, Any]]:
+    """Write the shards whose files do not exist yet, and return the rows of all shards.
+
+    Args:
+        store: tables `documents`, `assignments`, `clusters`, `domains`, `tokens` are read.
+        cfg: the configuration.
+        inputs: what the shards are made from. It names their folder, so shards of other inputs
+            stay.
+
+    Raises:
+        ConfigError: the tokenizer has no end-of-text token.
+    """
+    model = read_tokenizer_json(store, cfg)
+    # Versions alone do not identify rows: a table that was created again starts at version 0, and
+    # several runs may share one folder of files.
+    ids = [store.history.read_table_id(table) for table in (tables.DOCUMENTS, tables.ASSIGNMENTS)]
+    made_from = json.dumps([inputs, ids, hashlib.sha256(model.encode()).hexdigest()])
+    folder = store.locate_file("shards") / hashlib.sha256(made_from.encode()).hexdigest()[:12]
+    shards = plan_shards(store.read_rows(tables.DOMAINS), cfg)
+    pack = _build_packer(shards, str(folder), model)
+    chosen = _select_hash_ranges(read_domain_documents(store, cfg), shards)
+    packed = chosen.groupBy("kind", "domain").applyInPandas(pack, tables.SHARDS.columns)
+    with reraise_task_errors():
+        rows = [row.asDict() for row in packed.collect()]
+    return sorted(rows, key=lambda row: (row["kind"], row["domain"]))
+
+
+def _select_hash_ranges(documents: DataFrame, shards: Sequence[Shard]) -> DataFrame:
+    """Select about the documents that each shard needs, by hash, so that few of them are sorted.
+
+    Args:
+        documents: (doc_id, domain, ...).
+        shards: the planned shards.
+
+    Returns:
+        The documents of every shard with its `kind` and their `position` in its order, 0 to 1.
+    """
+    rows = [(s.kind, s.domain, s.hash_range, s.from_top) for s in shards]
+    schema = "kind STRING, domain STRING, hash_range DOUBLE, from_top BOOLEAN"
+    ranges = F.broadcast(documents.sparkSession.createDataFrame(rows, schema))
+    hashed = F.xxhash64("doc_id", F.lit("pack")) / F.lit(2.0**64) + 0.5
+    position = F.when(F.col("from_top"), 1.0 - hashed).otherwise(hashed)
+    joined = documents.join(ranges, on="domain").withColumn("position", position)
+    return joined.where("position <= hash_range").drop("hash_range", "from_top")
+
+
+def _build_packer(
+    shards: Sequence[Shard], folder: str, model: str
+) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """Return a function of one argument: applyInPandas passes a key to functions of two."""
+    n_tokens = {(str(s.kind), s.domain): s.n_tokens for s in shards}
+    return lambda group: _pack_group(group, n_tokens, folder, model)
+
+
+def _pack_group(
+    group: pd.DataFrame, n_tokens: Mapping[tuple[str, str], int], folder: str, model: str
+) -> pd.DataFrame:
+    """Tokenize one shard's documents in hash order, write the array, and return its row."""
+    kind, domain = str(group["kind"].iloc[0]), str(group["domain"].iloc[0])
+    path = Path(folder) / f"{kind}-{domain}.npy"
+    group = group.sort_values(["position", "doc_id"], kind="stable")
+    size = n_tokens[kind, domain]
+    n_documents = int(np.searchsorted(group["n_tokens"].cumsum().to_numpy(), size)) + 1
+    texts = group["text"].iloc[:n_documents].tolist()
+    if not path.exists():
+        with write_atomically(path) as stream:
+            np.save(stream, _tokenize(texts, model)[:size])
+    ids = np.load(path, mmap_mode="r")
+    row = {
+        "kind": kind,
+        "domain": domain,
+        "path": str(path),
+        "n_documents": len(texts),
+        "n_tokens": len(ids),
+        "sha256": hashlib.sha256(np.ascontiguousarray(ids).tobytes()).hexdigest(),
+    }
+    return pd.DataFrame([row])
+
+
+def _tokenize(texts: list[str], model: str) -> NDArray[np.unsignedinteger]:
+    """Return the token ids of all texts, each followed by the end-of-text token.
+
+    The ids are uint16 if the vocabulary fits, else uint32.
+    """
+    loaded = load_tokenizer(model)
+    end = find_end_of_text_id(loaded)
+    dtype = np.uint16 if loaded.get_vocab_size() <= 2**16 else np.uint32
+    encoded = loaded.encode_batch_fast(texts, add_special_tokens=False)
+    return np.concatenate([np.array([*encoding.ids, end], dtype=dtype) for encoding in encoded])

@@ -1,0 +1,228 @@
+"""The training setup of a series of runs: model, base checkpoint, shards and targets.
+
+The search trains trials with one setup; `train` tests the recommendation with a larger model and
+another setup. A run's name depends on everything that its metrics depend on. So a recorded run is
+never trained again, and results of an earlier recipe, corpus or target are never reused by mistake.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from climb import tables
+from climb.config import Config, build, recipe_of
+from climb.errors import (
+    ClimbError,
+    InfrastructureError,
+    ResourceError,
+    TableError,
+    TrialError,
+)
+from climb.files import hash_content, resolve, write_atomically
+from climb.progress import log
+from climb.proxy import Proxy, ProxyRun, Target
+from climb.spark.corpus.count import read_tokenizer_json
+from climb.spark.delta.store import Store
+from climb.spark.failures import FailureKind
+from climb.spark.training.trials import train_runs
+
+TRIAL_KINDS = ("base", "trial")
+"""Kinds of the shards that the runs of the search read."""
+
+BASE_SEED = 0
+"""The base checkpoint is shared, so it has one seed; the seeds of trials differ."""
+
+BASE_ERRORS: dict[FailureKind | None, type[ClimbError]] = {
+    "deterministic": TrialError,
+    "resource": ResourceError,
+    "infrastructure": InfrastructureError,
+}
+
+
+@dataclass(frozen=True)
+class TrainingSetup:
+    """Everything that defines a training run, except its mixture and its seed."""
+
+    proxy: Proxy
+    natural: Mapping[str, float]
+    """Domain -> weight in the natural mixture."""
+
+    shards: Mapping[str, str]
+    """Domain -> path of the shard that runs train on."""
+
+    base_shards: Mapping[str, str]
+    """Domain -> path of the shard that the base checkpoint is trained on."""
+
+    corpus_digest: str
+    """Digest of the token ids of all shards."""
+
+    base_digest: str
+    """Digest of the base shards alone: other trial shards do not change the base checkpoint."""
+
+    tokenizer: str
+    """Path of the tokenizer.json."""
+
+    base_tokens: int
+    n_tokens: int
+    """Tokens of one run."""
+
+    checkpoint_steps: int
+    targets: tuple[Target, ...]
+    files: Path
+    """Folder of checkpoints."""
+
+    @property
+    def recipe(self) -> str:
+        """Name of the model, its training and its targets."""
+        measured = [[t.name, t.kind, t.limit, hash_content(resolve(t.path))] for t in self.targets]
+        made_with = [recipe_of(self.proxy), self.base_tokens, self.n_tokens, measured]
+        return f"{recipe_of(self.proxy)}-{_digest(made_with)}"
+
+    @property
+    def base_folder(self) -> Path:
+        """Folder of the base checkpoint."""
+        natural = sorted((name, round(weight, 12)) for name, weight in self.natural.items())
+        made_with = [recipe_of(self.proxy), self.base_digest, self.base_tokens, natural]
+        return self.files / "proxies" / f"base-{_digest(made_with)}"
+
+    def name_run(self, weights: Mapping[str, float], seed: int) -> str:
+        """Return the id of the run that trains on this mixture with this seed."""
+        mixture = sorted((name, round(weight, 12)) for name, weight in weights.items())
+        return _digest([mixture, seed, self.recipe, self.corpus_digest])
+
+    def build_run(self, weights: Mapping[str, float], seed: int) -> ProxyRun:
+        """Build the run of this mixture: it continues the base checkpoint and saves no model."""
+        return ProxyRun(
+            weights=dict(weights),
+            shards=dict(self.shards),
+            tokenizer=self.tokenizer,
+            n_tokens=self.n_tokens,
+            seed=seed,
+            start=str(self.base_folder),
+            save=None,
+            checkpoints=str(self.files / "checkpoints" / self.name_run(weights, seed)),
+            checkpoint_steps=self.checkpoint_steps,
+            targets=self.targets,
+        )
+
+    def build_base_run(self) -> ProxyRun:
+        """Build the run of the base checkpoint: the natural mixture, from random parameters."""
+        return ProxyRun(
+            weights=dict(self.natural),
+            shards=dict(self.base_shards),
+            tokenizer=self.tokenizer,
+            n_tokens=self.base_tokens,
+            seed=BASE_SEED,
+            start=None,
+            save=str(self.base_folder),
+            checkpoints=str(self.files / "checkpoints" / self.base_folder.name),
+            checkpoint_steps=self.checkpoint_steps,
+            targets=(),
+        )
+
+
+def build_trial_setup(store: Store, cfg: Config) -> TrainingSetup:
+    """Build the setup of the search: the proxy, measured on the targets' `search` items.
+
+    Raises:
+        TableError: the shards are missing, or of other domains.
+    """
+    targets = tuple(
+        Target(name=t.name, kind=t.kind, path=t.search, limit=t.limit) for t in cfg.proxy.targets
+    )
+    sizes = (cfg.proxy.base_tokens, cfg.proxy.trial_tokens)
+    return _build_setup(store, cfg, build(cfg.proxy.model, Proxy), TRIAL_KINDS, sizes, targets)
+
+
+def build_target_setup(store: Store, cfg: Config) -> TrainingSetup:
+    """Build the setup of job `train`: the target model, measured on the targets' `report` items.
+
+    Raises:
+        TableError: the shards are missing, or of other domains.
+    """
+    targets = tuple(
+        Target(name=t.name, kind=t.kind, path=t.report, limit=t.limit)
+        for t in cfg.proxy.targets
+        if t.report is not None
+    )
+    sizes = (cfg.train.base_tokens, cfg.train.tokens)
+    kinds = ("target-base", "target")
+    return _build_setup(store, cfg, build(cfg.train.model, Proxy), kinds, sizes, targets)
+
+
+def digest_corpus(shards: Sequence[Mapping[str, Any]], kinds: Sequence[str] = TRIAL_KINDS) -> str:
+    """Return the corpus digest: a hash of the token ids in the shards of these kinds."""
+    chosen = [[row["kind"], row["domain"], row["sha256"]] for row in shards if row["kind"] in kinds]
+    return _digest(sorted(chosen))
+
+
+def ensure_base_checkpoint(store: Store, setup: TrainingSetup) -> None:
+    """Train the base checkpoint if its folder does not exist yet.
+
+    Raises:
+        TrialError: its loss became NaN.
+        ResourceError: memory ran out.
+        InfrastructureError: its worker was lost; the next start continues it.
+    """
+    if setup.base_folder.is_dir():
+        return
+    run = (setup.base_folder.name, setup.build_base_run())
+    for outcome in train_runs(store.session, setup.proxy, [run], slots=1):
+        if outcome.status != "finished":
+            error = BASE_ERRORS[outcome.kind]
+            raise error(f"training the base checkpoint {outcome.status}: {outcome.error}")
+        log("base", f"{setup.base_tokens:,} tokens  ({outcome.seconds:.1f} s)")
+
+
+def _build_setup(
+    store: Store,
+    cfg: Config,
+    proxy: Proxy,
+    kinds: tuple[str, str],
+    sizes: tuple[int, int],
+    targets: tuple[Target, ...],
+) -> TrainingSetup:
+    domains = store.read_rows(tables.DOMAINS)
+    rows = [row for row in store.read_rows(tables.SHARDS) if row["kind"] in kinds]
+    base_rows, run_rows = ([row for row in rows if row["kind"] == kind] for kind in kinds)
+    names = {row["domain"] for row in domains}
+    if {row["domain"] for row in run_rows} != names:
+        raise TableError(
+            f"table shards has {kinds[1]} shards of {sorted(row['domain'] for row in run_rows)}, "
+            f"but the domains are {sorted(names)}; run `climb pack` first"
+        )
+    return TrainingSetup(
+        proxy=proxy,
+        natural={row["domain"]: row["token_share"] for row in domains},
+        shards={row["domain"]: row["path"] for row in run_rows},
+        base_shards={row["domain"]: row["path"] for row in base_rows},
+        corpus_digest=digest_corpus(rows, kinds),
+        base_digest=_digest([[row["domain"], row["sha256"]] for row in base_rows]),
+        tokenizer=str(_write_tokenizer(store, cfg)),
+        base_tokens=sizes[0],
+        n_tokens=sizes[1],
+        checkpoint_steps=cfg.proxy.checkpoint_steps,
+        targets=targets,
+        files=store.locate_file("models"),
+    )
+
+
+def _write_tokenizer(store: Store, cfg: Config) -> Path:
+    """Write the tokenizer as a file, unless it exists; return its path."""
+    text = read_tokenizer_json(store, cfg).encode()
+    # Named by content: runs that share this folder may have other tokenizers of the same recipe.
+    name = f"{cfg.count.recipe}-{hashlib.sha256(text).hexdigest()[:12]}.json"
+    path = store.locate_file("shards") / name
+    if not path.exists():
+        with write_atomically(path) as stream:
+            stream.write(text)
+    return path
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

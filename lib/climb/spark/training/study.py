@@ -1,0 +1,104 @@
+"""One search over tables: what it reads, how its trials are named, and what it knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from climb import tables
+from climb.config import Config
+from climb.errors import ConfigError, SearchError
+from climb.mixture import FeasibleSet, weights_to_dict
+from climb.predictor import Array
+from climb.search import Problem, Trials
+from climb.search.reuse import ReusableRuns
+from climb.search.signal_to_noise import build_objective
+from climb.spark.delta.store import Store
+from climb.spark.training.lineage import read_reusable_runs
+from climb.spark.training.setup import TrainingSetup, build_trial_setup
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """A trial to be trained: `method` is proposal, recommended, or the name of a baseline."""
+
+    trial_id: str
+    round_: int
+    method: str
+    weights: dict[str, float]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Study:
+    """One search: its tables, configuration, training setup, problem and reusable runs."""
+
+    store: Store
+    cfg: Config
+    setup: TrainingSetup
+    problem: Problem
+    """Without an objective: the first trials show the names of the metrics."""
+
+    reusable: ReusableRuns
+    """Runs of earlier domains, fixed when the search starts."""
+
+    @property
+    def space(self) -> FeasibleSet:
+        """The mixtures that the target run can be trained on."""
+        return self.problem.space
+
+    def plan_trial(self, round_: int, method: str, weights_K: Array, seed: int) -> PlannedTrial:
+        """Plan a trial of this mixture."""
+        weights = weights_to_dict(self.space.domains, weights_K)
+        return PlannedTrial(self.setup.name_run(weights, seed), round_, method, weights, seed)
+
+    def read_recorded(self, plan: Sequence[PlannedTrial]) -> list[dict[str, Any]]:
+        """Read the rows of the planned trials that have ended, with the plan's round and method."""
+        if not self.store.exists(tables.TRIALS):
+            return []
+        rows = {row["trial_id"]: row for row in self.store.read_rows(tables.TRIALS)}
+        return [
+            rows[p.trial_id] | {"round": p.round_, "method": p.method}
+            for p in plan
+            if p.trial_id in rows
+        ]
+
+    def read_trials(self, plan: Sequence[PlannedTrial]) -> Trials:
+        """Read the finished trials of a plan as arrays, together with the reused runs.
+
+        Raises:
+            SearchError: every trial of the plan failed.
+        """
+        rows = self.read_recorded(plan)
+        finished = [row for row in rows if row["status"] == "finished"]
+        if not finished:
+            error = next((row["error"] for row in rows), "none was trained")
+            raise SearchError(f"all {len(rows)} trials failed; the first: {error}")
+        names = sorted(finished[0]["metrics"])
+        return self.reusable.add_to(Trials.from_rows(finished, self.space.domains, names))
+
+    def score_by(self, trials: Trials) -> Problem:
+        """Return the problem with the configured objective over the metrics of the trials."""
+        search = self.cfg.search
+        return self.problem.with_objective(build_objective(search.objective, trials, search))
+
+
+def open_study(store: Store, cfg: Config) -> Study:
+    """Read domains and shards, and build the feasible set.
+
+    Raises:
+        MixtureError: no mixture satisfies the constraints, or they name an unknown domain.
+        ConfigError: no targets are configured.
+    """
+    if not cfg.proxy.targets:
+        raise ConfigError(
+            "proxy.targets is empty; name at least one file of items to measure proxies on"
+        )
+    tokens = {row["domain"]: row["n_tokens"] for row in store.read_rows(tables.DOMAINS)}
+    names = tuple(sorted(tokens))
+    space = FeasibleSet.from_constraints(
+        names, [tokens[name] for name in names], cfg.search.mixture_constraints
+    )
+    setup, problem = build_trial_setup(store, cfg), Problem.from_config(space, None, cfg.search)
+    return Study(store, cfg, setup, problem, read_reusable_runs(store, cfg, setup))

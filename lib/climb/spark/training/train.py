@@ -1,0 +1,100 @@
+"""Train the target model on the mixtures of a search, with several seeds each, and measure it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from climb import tables
+from climb.config import Config
+from climb.progress import log, show_progress
+from climb.proxy import ProxyRun
+from climb.spark.delta.store import Store
+from climb.spark.session import count_parallel_slots
+from climb.spark.training.setup import TrainingSetup, ensure_base_checkpoint
+from climb.spark.training.trials import Outcome, train_runs
+
+
+@dataclass(frozen=True)
+class PlannedModel:
+    """One model of table `evaluations`."""
+
+    method: str
+    seed: int
+    run: ProxyRun
+
+
+def train_mixtures(store: Store, cfg: Config, setup: TrainingSetup) -> tuple[int, int, int]:
+    """Train every mixture of the search with every seed, unless it is recorded already.
+
+    Returns:
+        How many models were trained now, how many failed or were lost, and how many were recorded
+        already. A model without a row is trained again at the next start.
+
+    Raises:
+        ClimbError: training the base checkpoint failed, or a run found a mistake of the user.
+        RuntimeError: a run raised an unexpected exception; with the worker's traceback.
+    """
+    planned = _plan_models(store, cfg, setup)
+    recorded: set[str] = set()
+    if store.exists(tables.EVALUATIONS):
+        recorded = {row["model"] for row in store.read_rows(tables.EVALUATIONS)}
+    todo = {name: model for name, model in planned.items() if name not in recorded}
+    n_failed = _train_models(store, cfg, setup, todo) if todo else 0
+    return len(todo) - n_failed, n_failed, len(planned) - len(todo)
+
+
+def _plan_models(store: Store, cfg: Config, setup: TrainingSetup) -> dict[str, PlannedModel]:
+    """Plan every mixture with every seed, by name of the run.
+
+    All mixtures of one seed come first, so that an interrupted job has complete comparisons.
+    """
+    mixtures = store.read_rows(tables.MIXTURES, search=cfg.search.name)
+    return {
+        setup.name_run(row["weights"], seed): PlannedModel(
+            row["method"], seed, setup.build_run(row["weights"], seed)
+        )
+        for seed in range(cfg.train.seeds)
+        for row in mixtures
+    }
+
+
+def _train_models(
+    store: Store, cfg: Config, setup: TrainingSetup, todo: dict[str, PlannedModel]
+) -> int:
+    """Train these models and append their rows; return how many failed or were lost."""
+    n_failed = 0
+    slots = count_parallel_slots(store.session, cfg.spark.parallel_trials)
+    ensure_base_checkpoint(store, setup)
+    runs = [(name, model.run) for name, model in todo.items()]
+    outcomes = train_runs(store.session, setup.proxy, runs, slots)
+    # With the version in the commit's name, models whose rows a user deleted are written again.
+    start = store.history.read_version(tables.EVALUATIONS)
+    for outcome in show_progress(outcomes, len(runs), "train", "model"):
+        model = todo[outcome.name]
+        if outcome.status != "finished":
+            n_failed += 1
+            log("train", f"{model.method} seed {model.seed} {outcome.status}: {outcome.error}")
+            continue
+        rows = _build_evaluation_rows(outcome, model, setup.n_tokens)
+        frame = store.create_frame(rows, tables.EVALUATIONS)
+        store.append(frame, tables.EVALUATIONS, once=f"{outcome.name}:{start}")
+    return n_failed
+
+
+def _build_evaluation_rows(
+    outcome: Outcome, model: PlannedModel, n_tokens: int
+) -> list[dict[str, Any]]:
+    """Build a model's rows of `evaluations`, one per metric."""
+    return [
+        {
+            "model": outcome.name,
+            "method": model.method,
+            "seed": model.seed,
+            "metric": metric,
+            "value": value,
+            "n_tokens": n_tokens,
+            "seconds": outcome.seconds,
+        }
+        for metric, value in sorted(outcome.metrics.items())
+    ]

@@ -1,0 +1,274 @@
+"""The only module that calls MLflow: it mirrors the tables, and a failure never stops a job.
+
+    mirror(store, cfg)       # after every round, at the end of the search, and with the report
+
+There is one parent run per search and one child run per trial. Every child has the same flat,
+numeric keys: params `weight.<domain>` and `tokens`, metrics `score`, `metric.<name>`, `round`,
+`seed` and `seconds`. So the table and the parallel coordinates of the compare page work without
+configuration. The parent has the recommendation, and how reliable it is (`values.py` has the keys).
+Runs that are missing on the server are found by tag and logged. If the server is down, one warning
+is printed, and the next call logs what is missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from climb import tables
+from climb.config import Config
+from climb.errors import one_line
+from climb.files import write_atomically
+from climb.progress import log
+from climb.search import SearchResult
+from climb.search.baselines import RECOMMENDED
+from climb.tracking.uri import hide_credentials, resolve_tracking_uri
+from climb.tracking.values import (
+    ChildRun,
+    ParentRun,
+    make_child_runs,
+    make_parent_run,
+    select_trials,
+)
+
+if TYPE_CHECKING:
+    from climb.spark.delta.store import Store
+
+PER_BATCH = 100
+"""Maximum number of params and tags in one MLflow call."""
+
+QUICK = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "4",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+}
+"""Short timeouts: a server that is down must not delay the search. Values set by the user win."""
+
+RETRY_AFTER = 600.0
+"""Seconds that this process waits after a failure before it tries again."""
+
+_failed_at: dict[str, float] = {}
+_logged: set[str] = set()
+
+
+def mirror(store: Store, cfg: Config) -> str | None:
+    """Log what MLflow does not have yet. Never raises.
+
+    Returns:
+        One line that says what was logged; None if tracking is off or failed, or without trials.
+    """
+    uri = resolve_tracking_uri(cfg)
+    if uri is None:
+        if cfg.tracking.enabled:
+            _log_once(
+                f"MLflow is off: storage.root is {cfg.storage.root}, and an SQLite file needs a "
+                "local path; set tracking.uri"
+            )
+        return None
+    if time.monotonic() - _failed_at.get(uri, -RETRY_AFTER) < RETRY_AFTER:
+        return None
+    try:
+        return _update(store, cfg, uri)
+    except Exception as error:
+        _failed_at[uri] = time.monotonic()
+        reason = hide_credentials(one_line(error, 1_000))[:160]
+        shown = hide_credentials(uri)
+        log("mlflow", f"warning: {shown} was not updated; the next run tries again: {reason}")
+        return None
+
+
+def _update(store: Store, cfg: Config, uri: str) -> str | None:
+    if not store.exists(tables.TRIALS):
+        return None
+    report = Path(cfg.report.path) if cfg.report.path else store.locate_file("report.html")
+    state = _digest_state(store, cfg, uri, report)
+    marker = store.locate_file("mlflow.mirrored")
+    if _is_up_to_date(marker, state, uri):  # importing MLflow takes seconds
+        return "MLflow is up to date"
+    parent_run = _read_parent(store, cfg)
+    rows = select_trials(store.read_rows(tables.TRIALS), cfg.search.name, parent_run.plan)
+    runs = make_child_runs(rows, cfg.search)
+    with _limit_mlflow():
+        from mlflow import MlflowClient
+
+        client = MlflowClient(tracking_uri=uri)
+        experiment = _ensure_experiment(client, cfg, uri)
+        parent = _ensure_parent(client, experiment, cfg.search.name)
+        logged = _log_missing_trials(client, experiment, parent, cfg.search.name, runs)
+        _update_parent(client, parent, parent_run, [report, *_list_figures(store)])
+    with write_atomically(marker) as stream:
+        stream.write(state.encode())
+    return f"MLflow: {logged} runs logged, {len(runs) - logged} already logged"
+
+
+def _digest_state(store: Store, cfg: Config, uri: str, report: Path) -> str:
+    """Hash everything that determines what is logged; the URI may contain a password."""
+    state = {
+        "uri": uri,
+        "experiment": cfg.tracking.experiment,
+        "search": cfg.search.name,
+        "objective": [cfg.search.objective, cfg.search.scale, cfg.search.down_weight],
+        "trials": store.history.read_version(tables.TRIALS),
+        "mixtures": store.history.read_version(tables.MIXTURES),
+        "report": hashlib.sha256(report.read_bytes()).hexdigest() if report.exists() else None,
+    }
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def _is_up_to_date(marker: Path, state: str, uri: str) -> bool:
+    exists = not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).exists()
+    return exists and marker.exists() and marker.read_text() == state
+
+
+def _read_parent(store: Store, cfg: Config) -> ParentRun:
+    """Read the result from table `mixtures`; empty if there is none yet."""
+    if not store.exists(tables.MIXTURES):
+        return ParentRun()
+    name = cfg.search.name
+    rows = store.read_rows(tables.MIXTURES, search=name, method=RECOMMENDED)
+    if not rows:
+        return ParentRun()
+    result = SearchResult.from_json(rows[0]["result"] or "", f"table mixtures, search {name!r}")
+    inputs = store.history.read_inputs(tables.MIXTURES, f"search = '{name}'")
+    versions = {
+        **(inputs["read"] if inputs else {}),
+        "trials": store.history.read_version(tables.TRIALS),
+        "mixtures": store.history.read_version(tables.MIXTURES),
+    }
+    return make_parent_run(result, versions)
+
+
+def _ensure_experiment(client: Any, cfg: Config, uri: str) -> str:
+    existing = client.get_experiment_by_name(cfg.tracking.experiment)
+    if existing is not None:
+        return str(existing.experiment_id)
+    folder = None
+    if uri.startswith("sqlite:"):  # MLflow's default folder is below the working directory
+        folder = (Path(cfg.storage.root).absolute() / "mlartifacts").as_uri()
+    return str(client.create_experiment(cfg.tracking.experiment, artifact_location=folder))
+
+
+def _find_runs(client: Any, experiment: str, kind: str, search: str) -> list[Any]:
+    """Find all runs of one kind and search; filters cannot match a name that has quotes."""
+    runs, token = [], None
+    while True:
+        where = f"tags.\"climb.kind\" = '{kind}'"
+        page = client.search_runs([experiment], where, max_results=1000, page_token=token)
+        runs += [run for run in page if run.data.tags.get("climb.search") == search]
+        token = page.token
+        if not token:
+            return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
+
+
+def _ensure_parent(client: Any, experiment: str, search: str) -> str:
+    """Find or create the run of this search."""
+    existing = _find_runs(client, experiment, "search", search)
+    if existing:
+        return str(existing[0].info.run_id)
+    tags = {"climb.kind": "search", "climb.search": search, "mlflow.runName": f"search {search}"}
+    return str(client.create_run(experiment, tags=tags).info.run_id)
+
+
+def _log_missing_trials(
+    client: Any, experiment: str, parent: str, search: str, runs: list[ChildRun]
+) -> int:
+    """Log the trials without a finished run; a run that a crash left open is completed."""
+    ended, left_open = set(), {}
+    for run in _find_runs(client, experiment, "trial", search):
+        trial_id = run.data.tags.get("climb.trial_id")
+        if run.info.status == "RUNNING":
+            left_open[trial_id] = run.info.run_id
+        else:
+            ended.add(trial_id)
+    missing = [run for run in runs if run.trial_id not in ended]
+    for run in missing:
+        run_id = left_open.get(run.trial_id)
+        if run_id is None:
+            tags = {**run.tags, "climb.kind": "trial", "mlflow.parentRunId": parent}
+            started = run.ended_ms - int(1000 * run.seconds)
+            run_id = client.create_run(experiment, start_time=started, tags=tags).info.run_id
+        _log_values(client, run_id, run)
+        status = "FINISHED" if run.finished else "FAILED"
+        client.set_terminated(run_id, status, end_time=run.ended_ms)
+    return len(missing)
+
+
+def _log_values(client: Any, run_id: str, run: ChildRun) -> None:
+    """Log params and metrics in as few calls as MLflow allows."""
+    from mlflow.entities import Metric, Param
+
+    params = [Param(key, value) for key, value in run.params.items()]
+    metrics = [Metric(key, value, run.ended_ms, 0) for key, value in run.metrics.items()]
+    client.log_batch(run_id, metrics=metrics, params=params[:PER_BATCH])
+    for start in range(PER_BATCH, len(params), PER_BATCH):
+        client.log_batch(run_id, params=params[start : start + PER_BATCH])
+
+
+def _list_figures(store: Store) -> list[Path]:
+    """List the figures that the job `report` has written."""
+    return sorted(store.locate_file("figures").glob("*.svg"))
+
+
+def _update_parent(client: Any, parent: str, parent_run: ParentRun, files: list[Path]) -> None:
+    """Log only those metrics and tags of the parent run that have changed."""
+    from mlflow.entities import Metric, RunTag
+
+    run, now = client.get_run(parent), int(time.time() * 1000)
+    logged = run.data
+    metrics = [
+        Metric(key, value, now, parent_run.step)
+        for key, value in parent_run.metrics.items()
+        if not _is_equal(logged.metrics.get(key), value)
+    ]
+    tags = [RunTag(k, v) for k, v in parent_run.tags.items() if logged.tags.get(k) != v]
+    if metrics or tags:
+        client.log_batch(parent, metrics=metrics, tags=tags)
+    for name, text in parent_run.files.items():
+        client.log_text(parent, text, name)
+    if parent_run.files and run.info.status == "RUNNING":
+        client.set_terminated(parent, "FINISHED")
+    for path in files:
+        if path.exists():
+            folder = path.parent.name if path.suffix == ".svg" else None
+            client.log_artifact(parent, str(path), folder)
+
+
+def _is_equal(logged: float | None, value: float) -> bool:
+    """Compare two metrics; NaN means unknown and equals NaN, so that it is logged once."""
+    return logged == value or (logged is not None and math.isnan(logged) and math.isnan(value))
+
+
+@contextlib.contextmanager
+def _limit_mlflow() -> Iterator[None]:
+    """Set short timeouts and hide log lines of MLflow; environment variables of the user win."""
+    set_here = {key: value for key, value in QUICK.items() if key not in os.environ}
+    loggers = [logging.getLogger(name) for name in ("alembic", "mlflow", "urllib3")]
+    levels = [logger.level for logger in loggers]
+    os.environ.update(set_here)
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for key in set_here:
+            os.environ.pop(key, None)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _log_once(text: str) -> None:
+    if text not in _logged:
+        _logged.add(text)
+        log("mlflow", text)

@@ -1,0 +1,180 @@
+"""Trials run in parallel, and each kind of failure has its own consequence."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from climb.errors import ComponentError, ResourceError
+from climb.spark.training.trials import train_runs
+from climb.testing.contracts import build_tiny_run
+from climb.testing.proxies import PlantedProxy
+
+CLUSTER = """
+import errno, sys
+from pathlib import Path
+from pyspark.sql import SparkSession
+from climb.spark.training.trials import train_runs
+
+class Proxy:
+    def __init__(self, folder, error):
+        self.folder, self.error = folder, error
+
+    def train(self, run, device):
+        with (Path(self.folder) / type(self.error).__name__).open("a") as stream:
+            stream.write("x")
+        raise self.error
+
+session = (
+    SparkSession.builder.master("local-cluster[1,2,1024]")
+    .config("spark.executor.memory", "512m")
+    .config("spark.driver.host", "127.0.0.1")
+    .config("spark.ui.enabled", "false")
+    .config("spark.task.maxFailures", "3")
+    .config("spark.excludeOnFailure.enabled", "false")
+    .getOrCreate()
+)
+for error in (OSError(errno.EIO, "Input/output error"), KeyError("weights")):
+    try:
+        outcomes = list(train_runs(session, Proxy(sys.argv[1], error), [("a", None)], 1))
+        print("OUTCOME", *(f"{o.status} {o.kind}" for o in outcomes))
+    except RuntimeError as stopped:
+        print("STOPPED", str(stopped).strip().splitlines()[-1])
+session.stop()
+"""
+
+
+def build_proxy(train):
+    """Return a proxy that calls a function of the run. Workers receive its code, not its name."""
+
+    class Local:
+        def train(self, run, device):
+            return train(run)
+
+    return Local()
+
+
+@pytest.fixture
+def run(tmp_path):
+    return dataclasses.replace(build_tiny_run(tmp_path, 64), save=None)
+
+
+def name_runs(run, *names):
+    return [(name, run) for name in names]
+
+
+def test_as_many_trials_run_at_a_time_as_there_are_slots(spark, run):
+    proxy = PlantedProxy(sleep_seconds=0.2)
+    names = [f"t{i}" for i in range(5)]
+    outcomes = list(train_runs(spark, proxy, name_runs(run, *names), 2))
+    assert sorted(o.name for o in outcomes) == names
+    assert all(o.status == "finished" for o in outcomes)
+    assert len({o.metrics["letters.bpb"] for o in outcomes}) == 1
+
+
+def test_a_deterministic_failure_is_an_outcome_and_the_other_trials_finish(spark, run):
+    wrong = dataclasses.replace(run, weights={"letters": 0.9, "numbers": 0.1})
+    proxy = PlantedProxy(nan_when_above={"letters": 0.6})
+    runs = [("bad", wrong), *name_runs(run, "a", "b")]
+    outcomes = {o.name: o for o in train_runs(spark, proxy, runs, 2)}
+    assert {name: o.status for name, o in outcomes.items()} == {
+        "bad": "failed", "a": "finished", "b": "finished",
+    }  # fmt: skip
+    assert outcomes["bad"].kind == "deterministic"
+    assert outcomes["bad"].error.startswith("the loss is nan at step 1")
+
+
+def test_trials_that_ran_out_of_memory_together_finish_when_they_run_alone(spark, run, tmp_path):
+    active = tmp_path / "active"
+    active.mkdir()
+
+    def train(run):
+        own = active / str(os.getpid())
+        own.touch()
+        try:
+            began = time.monotonic()
+            # Two runs start at the same time, but not at the same instant.
+            while time.monotonic() - began < 2.0:
+                if len(list(active.iterdir())) > 1:
+                    time.sleep(1.0)
+                    raise ResourceError("out of memory")
+                time.sleep(0.05)
+            return {"bpb": 1.0}
+        finally:
+            own.unlink()
+
+    outcomes = list(train_runs(spark, build_proxy(train), name_runs(run, "a", "b"), 2))
+    assert [(o.name, o.status, o.metrics) for o in outcomes] == [
+        ("a", "finished", {"bpb": 1.0}),
+        ("b", "finished", {"bpb": 1.0}),
+    ]
+
+
+def test_a_trial_that_runs_out_of_memory_alone_has_failed(spark, run, tmp_path, capsys):
+    tries = tmp_path / "tries"
+
+    def train(run):
+        with tries.open("a") as stream:
+            stream.write("x")
+        raise MemoryError("32 GiB")
+
+    [outcome] = train_runs(spark, build_proxy(train), name_runs(run, "a"), 2)
+    assert (outcome.status, outcome.kind) == ("failed", "resource")
+    assert outcome.error == "32 GiB (no other run was active)"
+    assert tries.read_text() == "x"
+    outcomes = list(train_runs(spark, build_proxy(train), name_runs(run, "a", "b"), 2))
+    assert [o.status for o in outcomes] == ["failed", "failed"]
+    assert tries.read_text() == "x" * (1 + 2 * 2)
+    assert "2 runs ran out of memory; repeating them one at a time" in capsys.readouterr().out
+
+
+def test_a_killed_worker_is_lost_and_not_failed(spark, run, tmp_path):
+    started = dataclasses.replace(run, start=str(tmp_path))
+    [outcome] = train_runs(spark, PlantedProxy(fault="exit"), name_runs(started, "a"), 1)
+    assert (outcome.status, outcome.kind) == ("lost", "infrastructure")
+    assert "exited unexpectedly" in outcome.error
+
+
+def test_a_mistake_of_the_user_stops_all_trials_with_its_own_message(spark, run):
+    started = dataclasses.replace(run, start="/nowhere")
+    message = r"^the checkpoint folder `start` does not exist: /nowhere$"
+    with pytest.raises(ComponentError, match=message):
+        list(train_runs(spark, PlantedProxy(), name_runs(started, "a", "b"), 2))
+
+
+def test_a_bug_stops_all_trials_after_one_try_with_the_traceback_of_the_worker(
+    spark, run, tmp_path
+):
+    tries = tmp_path / "tries"
+
+    def train(run):
+        with tries.open("a") as stream:
+            stream.write("x")
+        return {"bpb": run.no_such_field}
+
+    runs = name_runs(run, *(f"t{i}" for i in range(9)))
+    with pytest.raises(RuntimeError, match="Traceback") as error:
+        list(train_runs(spark, build_proxy(train), runs, 1))
+    assert "AttributeError: 'ProxyRun' object has no attribute 'no_such_field'" in str(error.value)
+    assert tries.read_text() == "x"
+
+
+def test_spark_repeats_a_lost_mount_and_does_not_repeat_a_bug(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", CLUSTER, str(tmp_path)],
+        env=os.environ | {"PYSPARK_PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    lines = [x for x in done.stdout.splitlines() if x.startswith(("OUTCOME", "STOPPED"))]
+    assert lines == ["OUTCOME lost infrastructure", "STOPPED KeyError: 'weights'"], done.stderr
+    assert {path.name: len(path.read_text()) for path in Path(tmp_path).iterdir()} == {
+        "OSError": 3,
+        "KeyError": 1,
+    }
