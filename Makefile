@@ -2,7 +2,7 @@
 # everything else is downloaded to .venv and .cache.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup java demo test check format lint types unit coverage bench bench-search lock clean
+.PHONY: help setup java demo test test-long check format lint types unit coverage bench bench-search lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -67,11 +67,15 @@ demo: setup ## Run all jobs on 10,000 real documents, and write the mixture and 
 	@$(BIN)/python demo/fetch.py
 	@$(BIN)/climb run --conf conf/demo.yaml
 
-test: setup format lint types ## Check format, lint and types, and run all tests with coverage.
+test: setup format lint types ## Check format, lint and types, and run the tests with coverage.
 	@rm -f .coverage
 	@# Two processes, one test file each at a time: the end-to-end tests in one, the rest in the other.
-	@$(BIN)/python -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term --durations=10
+	@$(BIN)/python -m pytest tests -m 'not slow' -n 2 --dist loadfile --no-loadscope-reorder \
+	  --cov --cov-report=term --durations=10
 	@$(MAKE) --no-print-directory coverage
+
+test-long: setup ## Run the slow tests, which take minutes; run it before a release.
+	@$(BIN)/python -m pytest tests -m slow -n 2 --durations=10
 
 coverage:
 	@echo "coverage of the pure core (at least 95 %, lines and branches):"
@@ -89,7 +93,7 @@ types:
 	@$(BIN)/mypy
 
 unit:
-	@$(BIN)/python -m pytest tests/unit
+	@$(BIN)/python -m pytest tests/unit -m 'not slow'
 
 bench: setup ## Compare with other methods; writes benchmarks/RESULTS.md.
 	@$(BIN)/python benchmarks/bench.py

@@ -70,6 +70,7 @@ def test_a_second_run_writes_no_new_version_of_a_table(unbroken, spark):
     assert None not in before.values()
 
 
+@pytest.mark.slow
 def test_partitions_file_names_and_order_do_not_change_a_row(unbroken, spark, tmp_path):
     """The unbroken run has one shuffle partition, this one seven."""
     conf, _ = unbroken
