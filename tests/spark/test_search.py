@@ -127,13 +127,13 @@ def test_a_search_whose_result_was_lost_trains_nothing_again(searched):
 
 def test_the_larger_model_is_trained_once_per_mixture_and_seed(searched):
     store, cfg, _ = searched
-    assert train.run(store, cfg) == "6 models trained and measured, 0 known"
+    assert train.run(store, cfg) == "6 models trained and measured, 0 already recorded"
     rows = store.read_rows(tables.EVALUATIONS)
     assert {(row["method"], row["seed"]) for row in rows} == {
         (method, seed) for method in ("recommended", "natural", "uniform") for seed in (0, 1)
     }
     version = store.history.read_version(tables.EVALUATIONS)
-    assert train.run(store, cfg) == "0 models trained and measured, 6 known"
+    assert train.run(store, cfg) == "0 models trained and measured, 6 already recorded"
     assert store.history.read_version(tables.EVALUATIONS) == version
 
 

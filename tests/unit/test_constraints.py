@@ -148,15 +148,14 @@ def test_an_invalid_constraint_is_named_with_its_field(values, message):
 
 def test_too_few_tokens_are_reported_with_the_tokens_that_the_target_run_needs():
     message = message_of(max_epochs=2.0, target_tokens=400.0)
-    assert "100 tokens times max_epochs 2 give 200 tokens, but the target run needs 400" in message
+    assert (
+        "100 tokens times max_epochs 2 give 200 tokens, but 400 are needed (200 more): " in message
+    )
     assert "raise search.max_epochs to 4" in message
     message = message_of(
         constrain("web", "web-*", max_epochs=1.0), max_epochs=2.0, target_tokens=400.0
     )
-    assert (
-        "give 130 tokens, but the target run needs 400 (270 more): raise search.max_epochs"
-        in message
-    )
+    assert "give 130 tokens, but 400 are needed (270 more): raise search.max_epochs" in message
 
 
 def test_upper_bounds_that_sum_to_less_than_one_are_listed_with_their_keys():
@@ -165,11 +164,11 @@ def test_upper_bounds_that_sum_to_less_than_one_are_listed_with_their_keys():
         constrain("law", max_weight=0.4),
         constrain("code", max_epochs=1.0),
     )
-    assert "the upper bounds sum to 0.8, but a mixture sums to 1 (0.2 more)" in message
+    assert "the upper bounds sum to 0.8, which is 0.2 below 1: " in message
     for part in (
         "search.constraints 'web' 0.3 (max_weight)",
         "law 0.4 (search.constraints 'law': max_weight)",
-        "code 0.1 (search.constraints 'code': max_epochs 1 times its 10 tokens)",
+        "code 0.1 (search.constraints 'code': max_epochs 1 * 10 tokens / 100 target tokens)",
     ):
         assert part in message
 
@@ -178,7 +177,7 @@ def test_a_list_of_many_upper_bounds_is_cut_to_the_largest():
     names = [f"d{i:02d}" for i in range(20)]
     bounds = [constrain(name, max_weight=(i + 1) / 1000) for i, name in enumerate(names)]
     message = message_of(*bounds, names=names, tokens=[1.0] * 20, max_epochs=None)
-    assert "sum to 0.21, but a mixture sums to 1 (0.79 more): d19 0.02 (" in message
+    assert "sum to 0.21, which is 0.79 below 1: d19 0.02 (" in message
     assert "d12 0.013 (search.constraints 'd12': max_weight) and 12 more; raise" in message
 
 
@@ -188,7 +187,7 @@ def test_lower_bounds_that_sum_to_more_than_one_are_listed_with_their_keys():
         constrain("law", min_weight=0.3),
         constrain("code", min_weight=0.25),
     )
-    assert "the lower bounds sum to 1.25, but a mixture sums to 1 (0.25 less)" in message
+    assert "the lower bounds sum to 1.25, which is 0.25 above 1: " in message
     assert (
         "search.constraints 'web' 0.7 (min_weight), law 0.3 (search.constraints 'law': min_weight)"
         in message
@@ -201,13 +200,13 @@ def test_lower_bounds_that_sum_to_more_than_one_are_listed_with_their_keys():
         (
             constrain("upper", "code", max_epochs=2.0),
             {},
-            "search.constraints 'upper': max_epochs 2 times its 10 tokens",
+            "search.constraints 'upper': max_epochs 2 * 10 tokens / 100 target tokens",
         ),
         (constrain("upper", "code", max_weight=0.2), {}, "search.constraints 'upper': max_weight"),
         (
             constrain("upper", "law"),
             {"max_epochs": 2.0},
-            "search.max_epochs 2 times its 10 tokens",
+            "search.max_epochs 2 * 10 tokens / 100 target tokens",
         ),
         (
             constrain("upper", "law"),
@@ -236,8 +235,8 @@ def test_a_group_that_its_domains_cannot_fill_lists_their_upper_bounds():
         "bounds, 0.7" in message
     )
     assert (
-        "web-1 0.3 (search.constraints 'few': max_epochs 1 times its 30 tokens), web-2 0.4"
-        in message
+        "web-1 0.3 (search.constraints 'few': max_epochs 1 * 30 tokens / 100 target tokens), "
+        "web-2 0.4" in message
     )
 
 
@@ -268,15 +267,15 @@ def test_all_independent_conflicts_are_reported():
 def test_a_smallest_weight_above_upper_bounds_lists_the_domains_that_it_excludes():
     message = message_of(max_epochs=1.0, min_weight=0.15)
     assert (
-        "the upper bounds sum to 1, but to 0.9 with weights of at least search.min_weight 0.15"
+        "with search.min_weight 0.15, the weights sum to at most 0.9 (upper bounds below "
+        "search.min_weight count as 0: code), but a mixture sums to 1; lower search.min_weight"
         in message
     )
-    assert "(upper bounds below search.min_weight: code)" in message
 
 
 def test_a_smallest_weight_that_no_number_of_domains_satisfies_is_an_error():
     bounds = [constrain(name, max_weight=0.4) for name in NAMES]
-    assert "but to 0.8 with weights of at least search.min_weight 0.4;" in message_of(
+    assert "with search.min_weight 0.4, the weights sum to at most 0.8, but a" in message_of(
         *bounds, min_weight=0.4
     )
 
@@ -287,9 +286,7 @@ def test_a_lower_bound_can_exclude_a_domain_that_is_needed():
     values = {"names": tuple("abcd"), "tokens": [1.0] * 4, "max_epochs": None, "min_weight": 0.3}
     assert build(*bounds, **values)
     message = message_of(*bounds, constrain("lower", "a", min_weight=0.01), **values)
-    assert (
-        "bounds sum to 1.32, but to 0.98 with weights of at least search.min_weight 0.3" in message
-    )
+    assert "with search.min_weight 0.3, the weights sum to at most 0.98, but a" in message
 
 
 def test_a_lower_bound_below_the_smallest_weight_is_raised_to_it():
@@ -298,7 +295,7 @@ def test_a_lower_bound_below_the_smallest_weight_is_raised_to_it():
     message = message_of(constrain("code", min_weight=0.01, max_weight=0.05), min_weight=0.1)
     assert (
         "lower bound 0.1 (search.min_weight, because search.constraints 'code': min_weight "
-        "requires the domain)" in message
+        "requires a weight above 0)" in message
     )
     assert (
         "is 0.05 above upper bound 0.05 (search.constraints 'code': max_weight); lower the"
@@ -324,7 +321,7 @@ def test_a_group_with_upper_bounds_below_the_smallest_weight_cannot_have_a_lower
         min_weight=0.1,
     )
     assert "min_weight 0.15 is 0.03 above the sum of its domains' upper bounds, 0.12" in message
-    assert "(upper bounds below search.min_weight: web-1)" in message
+    assert "(upper bounds below search.min_weight count as 0: web-1); lower min_weight" in message
 
 
 def test_a_sum_that_no_number_of_smallest_weights_gives_is_an_error():
@@ -332,8 +329,9 @@ def test_a_sum_that_no_number_of_smallest_weights_gives_is_an_error():
         constrain("web", "web-*", min_weight=0.02, max_weight=0.05), min_weight=0.1
     )
     assert (
-        "no choice of web-1, web-2 with weights of at least search.min_weight 0.1 has a sum of "
-        "0.02 to 0.05; lower search.min_weight, or widen the constraint" in message
+        "no subset of web-1, web-2 with weights of at least search.min_weight 0.1 can sum to "
+        "between 0.02 and 0.05; lower search.min_weight, or change min_weight or max_weight of the "
+        "constraint" in message
     )
 
 
@@ -342,8 +340,9 @@ def test_groups_that_need_more_domains_than_the_smallest_weight_allows_are_an_er
     bounds += [constrain(pair, *pair, min_weight=0.3) for pair in ("ab", "cd", "ef")]
     values = {"names": tuple("abcdef"), "tokens": [1.0] * 6, "max_epochs": None}
     assert build(*bounds, **values, min_weight=0.15)
-    assert "the smallest sum of weights is 1.2, but a mixture sums to 1 (0.2 less)" in message_of(
-        *bounds, **values, min_weight=0.2
+    assert (
+        "with search.min_weight 0.2, the weights sum to at least 1.2, but a mixture"
+        in message_of(*bounds, **values, min_weight=0.2)
     )
 
 

@@ -95,7 +95,7 @@ def test_a_dataset_that_violates_a_constraint_of_the_search_is_an_error():
         check_constraints(weights, tokens, replace(constraints, target_tokens=60))
     message = str(caught.value)
     assert "a dataset of 60 tokens of this mixture violates the constraints" in message
-    assert "a: weight 0.6 is above its upper bound 0.5 (search.max_epochs 3 times its 10" in message
+    assert "a: weight 0.6 is above its upper bound 0.5 (search.max_epochs 3 * 10 tokens" in message
     assert "b: weight 0.4 is above its upper bound 0.3333 (search.constraints 'b': max_" in message
     with pytest.raises(MixtureError, match=r"dataset of 1,000 tokens .* give 80 tokens"):
         check_constraints(weights, tokens, replace(constraints, target_tokens=1_000))

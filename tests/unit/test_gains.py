@@ -103,7 +103,7 @@ def test_without_noise_the_interval_is_a_point():
 def test_fewer_than_two_common_seeds_cannot_be_compared(natural, n_common):
     with pytest.raises(
         SearchError,
-        match=f"methods 'recommended' and 'natural' have {n_common} finished seeds in common",
+        match=f"methods 'recommended' and 'natural' have {n_common} seeds in common whose trials",
     ):
         compare_pair({0: 0.0, 1: 0.0}, natural)
     assert paired_gain({0: 0.0, 1: 0.0}, natural) is None

@@ -474,7 +474,11 @@ def table(*changed, n_good=1):
         ({3: " "}, "metric missing", "column 'metric.x' is empty; expected"),
         ({4: "NaN"}, "metric is not a finite number", "column 'metric.y' contains 'NaN'"),
         ({4: "-inf"}, "metric is not a finite number", "column 'metric.y' contains '-inf'"),
-        ({5: "1.5"}, "seed is not an integer", "column 'seed' contains '1.5'"),
+        (
+            {5: "1.5"},
+            "seed is not an integer",
+            "column 'seed' contains '1.5'; expected an integer from -2**53 to 2**53",
+        ),
         ({5: "1,2"}, "wrong number of cells", "7 cells, but the header has 6"),
         ({3: "0.5"}, "exact duplicate", "the same values as row 1 (run good)"),
     ],
@@ -636,7 +640,7 @@ def test_without_valid_rows_the_error_counts_the_reasons_and_nothing_is_written(
 def test_files_in_the_wrong_order_are_an_error(climb, regmix):
     line = error_line(climb("regmix", *regmix[::-1], "--out", "runs.csv"))
     assert "does not contain mixtures, but" in line
-    assert "name the file of mixtures first, then the file of metrics" in line
+    assert "pass the file of mixtures first, then the file of metrics" in line
     same = error_line(climb("regmix", regmix[0], regmix[0], "--out", "runs.csv"))
     assert "have the same columns" in same
 
@@ -747,7 +751,8 @@ def test_a_search_counts_invalid_rows_describes_three_and_says_how_to_fix_them(t
         in line
     )
     assert line.endswith(
-        f"; and 1 more. Fix these rows, or remove them: climb import csv {path} --out NEW.csv"
+        "; and 1 more. Fix these rows, or write a file without them: "
+        f"climb import csv {path} --out NEW.csv"
     )
     assert "\n" not in line
 

@@ -177,8 +177,9 @@ def test_a_missing_tokenizer_is_reported(configured):
 
 def test_all_problems_are_reported_at_once(configured):
     message = preflight_error(configured("count.path=no/tokenizer.json", "ingest.inputs=[nowhere]"))
-    assert "count.path" in message
-    assert "ingest.inputs" in message
+    assert message.startswith("(1) ingest.inputs: 'nowhere' matches no file or folder (looked at ")
+    assert "; correct the path. (2) count.path: " in message
+    assert message.endswith(".")
 
 
 def test_a_root_that_is_a_file_is_an_error(configured, tmp_path):

@@ -337,7 +337,7 @@ def test_the_learning_rate_of_a_continued_run_decays_to_the_final_share():
         ({"layers": 0}, "layers is 0"),
         ({"batch": 0}, "batch is 0; it must be > 0"),
         ({"sequence": 1}, "sequence is 1; it must be at least 2"),
-        ({"learning_rate": -1.0}, r"learning_rate is -1\.0"),
+        ({"learning_rate": -1.0}, r"learning_rate is -1\.0; it must be finite and >= 0"),
         ({"precision": "float16"}, "precision"),
         ({"hiden": 3}, "did you mean 'hidden'"),
     ],

@@ -222,7 +222,7 @@ def test_an_output_never_overwrites_an_input_or_another_output(files, tmp_path):
 def test_too_few_tokens_for_the_target_model_are_an_error(files):
     runs, prior, out = files
     write(prior, ["domain", "tokens"], zip(WORLD.space.domains, [1000, 1000, 500, 9], strict=True))
-    with pytest.raises(MixtureError, match="target run needs"):
+    with pytest.raises(MixtureError, match="are needed"):
         recommend(runs, prior, out, CFG, MEAN)
     assert not out.exists()
 

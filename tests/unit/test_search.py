@@ -220,7 +220,7 @@ def test_equal_seeds_give_equal_bytes_and_other_seeds_give_other_mixtures():
 
 
 def test_a_round_that_is_not_configured_is_refused():
-    with pytest.raises(SearchError, match="round 3 is not among the 3 rounds"):
+    with pytest.raises(SearchError, match=r"round 3 does not exist: .* has rounds 0 to 2"):
         propose_round([], 3)
 
 
@@ -240,10 +240,10 @@ def test_a_set_of_one_mixture_cannot_fill_a_round():
     fixed = FeasibleSet.from_constraints(
         DOMAINS, [1, 2, 3, 4], Constraints(target_tokens=10.0, max_epochs=1.0)
     )
-    with pytest.raises(SearchError, match="gave 0 distinct mixtures, but the round needs 12"):
+    with pytest.raises(SearchError, match=r"only 0 mixtures .* but the round needs 12 "):
         sample_first_round(12, build_problem(fixed))
     rows = [make_row(w) for w in propose_round([], 0)]
-    with pytest.raises(SearchError, match="distinct mixtures, but the round needs 8"):
+    with pytest.raises(SearchError, match=r"mixtures were found .* but the round needs 8 "):
         propose(make_trials(rows), 1, build_problem(fixed))
 
 

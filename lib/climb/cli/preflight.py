@@ -62,7 +62,14 @@ def run_preflight(cfg: Config, jobs: Collection[str] | None = None) -> None:
     if cfg.storage.files is not None:
         problems += _check_folder("storage.files", cfg.storage.files)
     if problems:
-        raise PreflightError("; ".join(problems))
+        raise PreflightError(_join_problems(problems))
+
+
+def _join_problems(problems: list[str]) -> str:
+    """Number the problems if there are several."""
+    if len(problems) == 1:
+        return problems[0]
+    return " ".join(f"({i}) {p.removesuffix('.')}." for i, p in enumerate(problems, 1))
 
 
 def _check_spark() -> Iterator[str]:
@@ -85,12 +92,16 @@ def _check_inputs(inputs: Collection[str]) -> Iterator[str]:
         local = Path(path).expanduser()
         exists = is_uri(path) or local.exists()
         if not exists and next(glob.iglob(str(local), recursive=True), None) is None:  # noqa: PTH207
-            yield f"ingest.inputs: {path!r} does not exist (looked at {local.absolute()})"
+            yield (
+                f"ingest.inputs: {path!r} matches no file or folder (looked at "
+                f"{local.absolute()}); correct the path"
+            )
 
 
 def _check_file(key: str, path: str) -> Iterator[str]:
     if not is_uri(path) and not Path(path).exists():
-        yield f"{key}: {path!r} does not exist (looked at {Path(path).absolute()})"
+        looked_at = Path(path).absolute()
+        yield f"{key}: {path!r} does not exist (looked at {looked_at}); correct the path"
 
 
 def _list_plugins(cfg: Config) -> Iterator[tuple[str, Mapping[str, Any], type, tuple[str, ...]]]:
@@ -127,7 +138,7 @@ def _check_plugin(key: str, spec: Mapping[str, Any], protocol: type) -> Iterator
     for name in getattr(plugin, "needs", ()):
         if importlib.util.find_spec(name) is None:
             needed = f"{spec['use']} needs the Python package {name!r}"
-            yield f"{key}: {needed}; run `pip install {name}`"
+            yield f"{key}: {needed}; run make setup, or install the package that provides it"
     for name, path in find_model_paths(plugin).items():
         yield from _check_model_path(f"{key}.{name}", path)
 
@@ -183,4 +194,7 @@ def _check_folder(key: str, root: str) -> Iterator[str]:
         return
     free = shutil.disk_usage(folder).free / 1e9
     if free < FREE_GB:
-        yield f"{key}: {free:.2f} GB free at {folder}; a run needs at least {FREE_GB:.0f} GB"
+        yield (
+            f"{key}: {free:.2f} GB free at {folder}; a run needs at least {FREE_GB:.0f} GB; free "
+            f"some space or set {key} to another disk"
+        )

@@ -5,10 +5,9 @@ Axes: K domains, B hash buckets, N documents in hash order.
 Put a domain's documents in the order of a hash of their ids. If the dataset wants `wanted` tokens
 of a domain of `available` tokens, it takes `wanted // available` copies of every document. From one
 more copy it takes the documents whose middle token is before the cut at `wanted % available`
-tokens. So a document that crosses the cut is taken if that brings the sum nearer to the cut, and
-the sum misses `wanted` by at most half of one document. No domain is sorted as a whole: a histogram
-over the hash's leading bits finds the bucket that contains the cut, and only the documents of that
-bucket are sorted.
+tokens. So a document that crosses the cut is taken if that brings the sum nearer to the cut. The
+sum misses `wanted` by at most half of one document. No domain is sorted as a whole. A histogram
+over the hash's leading bits finds the bucket with the cut, and only its documents are sorted.
 """
 
 from __future__ import annotations
@@ -144,5 +143,5 @@ def check_constraints(
         raise MixtureError(
             f"a dataset of {constraints.target_tokens:,} tokens of this mixture violates the "
             f"constraints of the search: {'; '.join(violations)}. Lower mix.tokens, or change "
-            "these constraints (and run the search again if its recommendation violates them)"
+            "these constraints and run `climb search` again"
         )

@@ -1,6 +1,6 @@
 """Embed with a local sentence-transformers model, in batches with little padding.
 
-Legend: N texts, D width.
+Axes: N texts, D width.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Embed a document as the mean of static token vectors.
 
-Legend: N texts, V tokens of the vocabulary, D width.
+Axes: N texts, V tokens of the vocabulary, D width.
 """
 
 from __future__ import annotations

@@ -163,7 +163,8 @@ def _limit_by_tokens(
     limits = []
     if epoch_limit is not None:
         max_epochs, key = epoch_limit
-        reason = f"{key} {max_epochs:g} times its {tokens:.4g} tokens"
+        target = f"{constraints.target_tokens:.4g} target tokens"
+        reason = f"{key} {max_epochs:g} * {tokens:.4g} tokens / {target}"
         limits.append((max_epochs * tokens / constraints.target_tokens, reason))
     if constraints.max_share_ratio is not None:
         reason = f"search.max_share_ratio {constraints.max_share_ratio:g} times its token share"
@@ -221,6 +222,7 @@ def _check_supply(
         source = f"the domains' {total:.4g} tokens, repeated as often as allowed,"
         fix = "raise search.max_epochs or the max_epochs in search.constraints"
     raise MixtureError(
-        f"{source} give {supply:.4g} tokens, but the target run needs {target:.4g} "
-        f"({target - supply:.4g} more): {fix}, or lower search.target_tokens"
+        f"{source} give {supply:.4g} tokens, but {target:.4g} are needed "
+        f"({target - supply:.4g} more): {fix}, or lower the number of target tokens "
+        "(search.target_tokens, or mix.tokens)"
     )

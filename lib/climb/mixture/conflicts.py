@@ -22,7 +22,7 @@ def find_conflicts(bounds: DomainBounds) -> list[str]:
     """Describe every conflict between bounds: where it is, by how much, and how to fix it.
 
     Returns:
-        One sentence a conflict; empty if there is a mixture that satisfies all bounds.
+        One sentence per conflict; empty if there is a mixture that satisfies all bounds.
     """
     conflicts = [
         *_find_in_domains(bounds),
@@ -88,8 +88,8 @@ def _find_in_groups(bounds: DomainBounds) -> Iterator[str]:
             yield (
                 f"{group.config_key}: min_weight {group.min_weight:g} is "
                 f"{group.min_weight - total:.4g} above the sum of its domains' upper bounds, "
-                f"{total:.4g}: {terms}; lower min_weight or raise the upper bounds"
-                f"{_list_excluded(bounds, columns)}"
+                f"{total:.4g}: {terms}{_list_excluded(bounds, columns)}; lower min_weight or raise "
+                "the upper bounds"
             )
         required = [k for k in columns if bounds.lower_K[k] > 0.0]
         total = math.fsum(_lower_bound(bounds, k) for k in required)
@@ -127,14 +127,14 @@ def _find_in_total(bounds: DomainBounds) -> Iterator[str]:
     total = math.fsum(value for value, _ in upper)
     if total < 1.0 - TOLERANCE:
         yield (
-            f"the upper bounds sum to {total:.4g}, but a mixture sums to 1 ({1.0 - total:.4g} "
-            f"more): {_list_largest(upper)}; raise some of them"
+            f"the upper bounds sum to {total:.4g}, which is {1.0 - total:.4g} below 1: "
+            f"{_list_largest(upper)}; raise some of them"
         )
     total = math.fsum(value for value, _ in lower)
     if total > 1.0 + TOLERANCE:
         yield (
-            f"the lower bounds sum to {total:.4g}, but a mixture sums to 1 ({total - 1.0:.4g} "
-            f"less): {_list_largest(lower)}; lower some of them"
+            f"the lower bounds sum to {total:.4g}, which is {total - 1.0:.4g} above 1: "
+            f"{_list_largest(lower)}; lower some of them"
         )
 
 
@@ -148,26 +148,24 @@ def _find_with_min_weight(bounds: DomainBounds) -> Iterator[str]:
     bad = [group for group, pool in pools if not is_satisfiable(pool, bounds.support_bounds)]
     for group in bad:
         yield (
-            f"{group.config_key}: no choice of {_list_first(group.domains)} with weights of at "
-            f"least {key} has a sum of {group.min_weight:g} to {group.max_weight:g}"
-            f"{_list_excluded(bounds, bounds.columns(group))}; lower search.min_weight, or widen "
-            "the constraint"
+            f"{group.config_key}: no subset of {_list_first(group.domains)} with weights of at "
+            f"least {key} can sum to between {group.min_weight:g} and {group.max_weight:g}"
+            f"{_list_excluded(bounds, bounds.columns(group))}; lower search.min_weight, or change "
+            "min_weight or max_weight of the constraint"
         )
     if bad:
         return
     if support.min_total > 1.0 + TOLERANCE:
         yield (
-            f"with weights of at least {key} the smallest sum of weights is "
-            f"{support.min_total:.4g}, but a mixture sums to 1 ({support.min_total - 1.0:.4g} "
-            "less): lower search.min_weight, or the min_weight of search.constraints"
+            f"with {key}, the weights sum to at least {support.min_total:.4g}, but a mixture sums "
+            "to 1; lower search.min_weight, or the min_weight of search.constraints"
         )
         return
     every = np.arange(len(bounds.domains))
     yield (
-        f"the upper bounds sum to {bounds.upper_K.sum():.4g}, but to {support.max_total:.4g} with "
-        f"weights of at least {key}{_list_excluded(bounds, every)}; a mixture sums to 1: lower "
-        "search.min_weight, or raise search.max_epochs, search.max_share_ratio or the max_weight "
-        "of search.constraints"
+        f"with {key}, the weights sum to at most {support.max_total:.4g}"
+        f"{_list_excluded(bounds, every)}, but a mixture sums to 1; lower search.min_weight, or "
+        "raise search.max_epochs, search.max_share_ratio or the max_weight of search.constraints"
     )
 
 
@@ -185,14 +183,16 @@ def _explain_upper(bounds: DomainBounds, k: int) -> str:
 def _explain_lower(bounds: DomainBounds, k: int) -> str:
     reason = bounds.reasons[k][0] if bounds.reasons else ""
     if 0.0 < bounds.lower_K[k] < bounds.min_weight:
-        reason = f"search.min_weight, because {reason or 'a lower bound'} requires the domain"
+        reason = f"search.min_weight, because {reason or 'a lower bound'} requires a weight above 0"
     return f"{_lower_bound(bounds, k):.4g}" + (f" ({reason})" if reason else "")
 
 
 def _list_excluded(bounds: DomainBounds, columns: NDArray[np.int64]) -> str:
     """List the domains that can never reach `min_weight`."""
     small = [bounds.domains[k] for k in columns if bounds.upper_K[k] < bounds.min_weight]
-    return f" (upper bounds below search.min_weight: {_list_first(small)})" if small else ""
+    if not small:
+        return ""
+    return f" (upper bounds below search.min_weight count as 0: {_list_first(small)})"
 
 
 def _list_largest(parts: Sequence[tuple[float, str]]) -> str:

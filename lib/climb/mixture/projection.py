@@ -3,12 +3,12 @@
 Axes: M mixtures, K domains, P pools, E edges. `climb.mixture.space.FeasibleSet.project` checks the
 arrays and calls this arithmetic.
 
-The nearest mixture w' in KL divergence, min sum w' log(w' / w), multiplies all weights by one
-factor, except the weights that a bound fixes ("water-filling"). Inside a pool whose sum is bounded,
-the weights have the same form, clip(factor * w, lower, upper), but the factor stops where the sum
-reaches its bound. So a bounded sum narrows the bounds of its domains: to the pool scaled to its
-lower bound, and to the pool scaled to its upper bound. One factor for all domains under the
-narrowed bounds is exact.
+The nearest mixture w' in KL divergence (min sum w' log(w' / w)) is w times one factor, except for
+weights that a bound fixes. Inside a pool with a bounded sum, weights have the same form,
+clip(factor * w, lower, upper). Their factor stops where the sum reaches its bound. So a bounded sum
+narrows the bounds of its domains. The new lower bounds are the pool's weights scaled to the sum's
+lower bound. The new upper bounds are those scaled to its upper bound. One factor for all domains
+under the narrowed bounds is exact.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _TINY_WEIGHT = 1e-120
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """Domains whose weights have a bounded sum; domains in no group are a pool from 0 to 1."""
+    """Domains with a bounded sum; domains in no group form one pool with bounds 0 and 1."""
 
     columns: NDArray[np.int64]
     lower: float
@@ -75,7 +75,7 @@ def scale_to_total(
 ) -> Array:
     """Compute clip(factor * weights, lower, upper) with the factor that gives each row the total.
 
-    A row that has the total already is returned unchanged, to the bit. A row whose bounds do not
+    A row that has the total after clipping keeps the factor 1 exactly. A row whose bounds do not
     reach `total` stops at the nearer of its bounds.
     """
     scaled_MK = np.clip(weights_MK, lower_MK, upper_MK)

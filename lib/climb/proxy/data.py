@@ -5,7 +5,7 @@ sequences before it, so a checkpoint needs only the number of the step. Two mixt
 read the windows of a domain in the same order and interleave them in the same way. So a difference
 of their metrics comes from the mixtures and not from sampling.
 
-Legend: S sequences, L tokens of a sequence, K domains.
+Axes: S sequences, L tokens of a sequence, K domains.
 """
 
 from __future__ import annotations

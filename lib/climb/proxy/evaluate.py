@@ -1,6 +1,6 @@
 """Metrics of a model on targets: bits per byte, probability of the right choice, accuracy.
 
-Legend: N items, P passages or predicted tokens, C continuations, B rows, T tokens of a row,
+Axes: N items, P passages or predicted tokens, C continuations, B rows, T tokens of a row,
 D width.
 """
 

@@ -3,7 +3,7 @@
 A proxy of half a million parameters spends most of its time on the logits. So logits are computed
 only where they are needed, and in chunks of a few rows.
 
-Legend: B rows, T tokens of a row, D width, P predicted tokens.
+Axes: B rows, T tokens of a row, D width, P predicted tokens.
 """
 
 from __future__ import annotations

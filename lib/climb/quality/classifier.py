@@ -1,6 +1,6 @@
 """Logistic regression on hashed words and word pairs; trains on labels in seconds.
 
-Legend: N texts, F hashed features, L labels.
+Axes: N texts, F hashed features, L labels.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Local sequence-classification transformers, for example FineWeb-Edu's classifier.
 
-Legend: N texts, L labels.
+Axes: N texts, L labels.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def join_parts(
         for key, parts in one.items():
             n = max(len(parts), len(other.get(key, ())))
             if n > 1:
-                why = AMBIGUOUS_NAME, f"{n} rows of one file have the name {key!r}"
+                why = AMBIGUOUS_NAME, f"{n} rows of the same file have the run name {key!r}"
             elif key not in other:
                 why = NO_MATCH, f"only this file has run {key!r}"
             elif parts[0].error:
@@ -121,7 +121,7 @@ def check_file_order(
     """
     if not _are_mixtures(weights) and _are_mixtures(metrics):
         raise InputError(
-            f"{files[0]} does not contain mixtures, but {files[1]} does (its rows sum to 1); name "
+            f"{files[0]} does not contain mixtures, but {files[1]} does (its rows sum to 1); pass "
             "the file of mixtures first, then the file of metrics"
         )
 
@@ -152,7 +152,7 @@ def _drop_duplicates(side: Iterable[RunPart]) -> tuple[list[RunPart], list[Rejec
     rejected = []
     for part in side:
         if not part.key:
-            found = "without a name the row cannot be joined with the other file"
+            found = "the run name is empty, so the row cannot be joined with the other file"
             rejected.append(RejectedRow(part.location, part.name, MISSING_NAME, found))
             continue
         same = unique.setdefault((part.key, part.cells), part)

@@ -87,10 +87,10 @@ class RunTable:
 
     files: tuple[Path, ...]
     domains: Mapping[str, str]
-    """Domain -> name of its cells in messages."""
+    """Domain -> label of its column in messages."""
 
     metrics: Mapping[str, str]
-    """Metric -> name of its cells in messages."""
+    """Metric -> label of its column in messages."""
 
     rows: tuple[RunRow, ...]
     rejected: tuple[RejectedRow, ...]
@@ -208,7 +208,7 @@ def read_runs(path: Path) -> tuple[Trials, str]:
     invalid = [r for r in rejected if r.reason != DUPLICATE]
     errors = [(f"row {r.location.row}{_format_run(r.name)}", r.found) for r in invalid]
     # If a weight column has a misspelt name, the weights of no row sum to 1.
-    fix = f". Fix these rows, or remove them: climb import csv {path} --out NEW.csv"
+    fix = f". Fix these rows, or write a file without them: climb import csv {path} --out NEW.csv"
     if table.ignored_columns:
         prefixes = f"(names must start with {WEIGHT} or {METRIC})"
         fix = f"; {describe_ignored(table.ignored_columns)} {prefixes}{fix}"
@@ -233,7 +233,8 @@ def _check_columns(sheet: Sheet, domains: Sequence[str], metrics: Sequence[str])
         if not names:
             raise InputError(
                 f"{sheet.path} has no column {prefix}<{what}>; its columns are "
-                f"{list_names(sheet.columns)}. Rename them, for example x to {prefix}x"
+                f"{list_names(sheet.columns)}. Rename the columns that contain {prefix[:-1]}s, for "
+                f"example x to {prefix}x"
             )
     if SCORE in metrics:
         raise InputError(
@@ -257,7 +258,8 @@ def _find_error(row: RunRow, table: RunTable) -> RejectedRow | None:
     ):
         return RejectedRow(row.metrics_location, row.name, *error)
     if row.seed and row.seed.strip() and not _is_integer(row.seed):
-        found = f"column {SEED!r} contains {quote_cell(row.seed)}; expected an integer"
+        expected = "expected an integer from -2**53 to 2**53"
+        found = f"column {SEED!r} contains {quote_cell(row.seed)}; {expected}"
         return RejectedRow(row.weights_location, row.name, INVALID_SEED, found)
     return None
 

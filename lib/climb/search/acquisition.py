@@ -1,6 +1,7 @@
 """What a round maximizes: the penalized score of the surrogate, and how a batch is selected.
 
-Axes: M mixtures, N candidates, K domains, D mixtures of the trials, Q metrics of the objective.
+Axes: M mixtures, N candidates, T existing mixtures, K domains, D mixtures of the trials, Q metrics
+of the objective.
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ from climb.search.surrogate import Surrogate
 Array = NDArray[np.float64]
 
 MIN_DISTANCE = 1e-3
-"""Hellinger distance that two mixtures of a round have at least; nearer ones add no information."""
+"""Minimum distance of two mixtures of a round, between the square roots of their weights. Nearer
+mixtures add no information."""
 
 INFEASIBLE = 1e9
-"""Subtracted from a mixture that violates an outcome constraint: it ranks below all others, and the
-lower the larger the violation."""
+"""A mixture that violates an outcome constraint has the score -INFEASIBLE * (1 + violation), below
+all others."""
 
 _ROUNDING = 1e-9
-"""Share of a metric by which predictions of one mixture differ between batches."""
+"""Relative rounding error: predictions of one mixture may differ by this between batches."""
 
 _MIN_INCREASE = 1e-8
 """Standard deviations of the score over mixtures: a smaller difference of scores is a tie."""
@@ -45,13 +47,13 @@ class PenalizedScore:
         """Add the outcome constraint of `search.max_drop` to a fitted surrogate.
 
         No metric may be predicted worse than at the natural mixture by more than `max_drop`. The
-        natural mixture satisfies this by definition, so a feasible mixture always exists.
+        natural mixture satisfies this by definition, so at least one mixture satisfies it.
         """
         min_metrics_Q = None
         if max_drop is not None:
             natural_Q = surrogate.predict_means(space.project(space.natural_K)[None])[0]
             min_metrics_Q = natural_Q * np.sign(surrogate.signs_Q) - max_drop
-            # A mean near 0 is as exact as the terms that cancel in it, which are larger.
+            # If a mean is near 0, its rounding error is that of the larger terms that cancel in it.
             std_Q = surrogate.predict_means(surrogate.replicates.weights_DK).std(axis=0)
             min_metrics_Q -= _ROUNDING * np.maximum(np.abs(natural_Q), std_Q)
         return cls(surrogate, space, min_metrics_Q)
@@ -81,14 +83,14 @@ class PenalizedScore:
 
     @cached_property
     def score_std(self) -> float:
-        """Standard deviation of the score over the trials' mixtures; 0 where only rounding is."""
+        """Standard deviation of the score over the trials; 0 if it is only rounding error."""
         score_D = self._means_DQ @ self.surrogate.signs_Q
         std = float(score_D.std())
         return std if std > _ROUNDING * float(np.abs(score_D).max()) else 0.0
 
     @property
     def min_increase(self) -> float:
-        """Smallest difference of scores that decides; rounding must not decide a smaller one."""
+        """Smallest difference of scores that is not a tie; smaller ones may be rounding errors."""
         return _MIN_INCREASE * self.score_std
 
     @cached_property
@@ -99,8 +101,8 @@ class PenalizedScore:
 def select_distant(drawn_NK: Array, existing_MK: Array, n: int) -> NDArray[np.int64]:
     """Select up to n draws that are far from each other and from existing mixtures.
 
-    Farthest-point selection in the order of selection. Distances are between square roots of
-    weights (Hellinger), in which small shares count.
+    Farthest-point selection in the order of selection. Distances are Euclidean, between square
+    roots of weights, so small shares count.
 
     Returns:
         Indices into `drawn_NK`; fewer than n where the rest are nearer than `MIN_DISTANCE`.
@@ -122,8 +124,9 @@ def select_batch(
 ) -> NDArray[np.int64]:
     """Select a batch of up to n candidates by upper confidence bounds with diversity.
 
-    The first has the highest mean. Each later one has the highest mean + std, where the std shrinks
-    near candidates that are already selected, since a trial there would teach the same.
+    The first has the highest mean, unless it is near an existing mixture. Each later one has the
+    highest mean + std. The std shrinks near selected candidates: a trial there would add the same
+    information.
 
     Returns:
         Indices into `pool_NK`, in the order of selection.
@@ -133,20 +136,20 @@ def select_batch(
     for existing_K in np.sqrt(existing_TK):
         nearest_N = np.minimum(nearest_N, np.square(roots_NK - existing_K).sum(axis=1))
     length_scale = max(float(np.median(nearest_N)), MIN_DISTANCE**2)
-    new_N = np.ones(len(pool_NK))
+    shrinkage_N = np.ones(len(pool_NK))
     selected: list[int] = []
 
     def select(index: int) -> None:
-        nonlocal nearest_N, new_N
+        nonlocal nearest_N, shrinkage_N
         selected.append(index)
         off_N = np.square(roots_NK - roots_NK[index]).sum(axis=1)
         nearest_N = np.minimum(nearest_N, off_N)
-        new_N = new_N * (1.0 - np.exp(-off_N / length_scale))
+        shrinkage_N = shrinkage_N * (1.0 - np.exp(-off_N / length_scale))
 
     if nearest_N[mean_N.argmax()] > MIN_DISTANCE**2:
         select(int(mean_N.argmax()))
     while len(selected) < n:
-        bound_N = np.where(nearest_N > MIN_DISTANCE**2, mean_N + std_N * new_N, -np.inf)
+        bound_N = np.where(nearest_N > MIN_DISTANCE**2, mean_N + std_N * shrinkage_N, -np.inf)
         if not np.isfinite(bound_N.max()):
             break
         select(int(bound_N.argmax()))

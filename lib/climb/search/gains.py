@@ -1,4 +1,4 @@
-"""How much better one mixture is than another, with an interval: one computation for all."""
+"""The gain of one mixture over another, with an interval; for measured and predicted gains."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Gain:
     low: float
     high: float
     p_better: float
-    """Probability that the difference is above 0. It comes from the interval; far beyond 0.95 a
-    heavier tail would make it a little smaller."""
+    """Probability that the difference is above 0, from the distribution of the interval. With
+    heavier tails, values near 1 would be slightly lower."""
 
     n_pairs: int = 0
     """Seeds that both mixtures were trained with; 0 for a prediction."""
@@ -60,8 +60,8 @@ def paired_gain(
 ) -> Gain | None:
     """Compare two mixtures over the seeds that both were trained with.
 
-    Both continue the same base checkpoint and read documents in the same order under one seed, so
-    the difference within a seed is free of the effect that the seed has on both.
+    Both continue the same base checkpoint, and one seed gives both the same order of documents. So
+    effects of the seed cancel in the difference.
 
     Args:
         scores: seed -> value of the one mixture.
@@ -95,7 +95,8 @@ def compare(trials: Trials, objective: Objective, method: str, baseline: str) ->
     if gain is None:
         common = len(scores[0].keys() & scores[1].keys())
         raise SearchError(
-            f"methods {method!r} and {baseline!r} have {common} finished seeds in common; a paired "
-            "comparison needs 2 or more (search.replicates)"
+            f"methods {method!r} and {baseline!r} have {common} seeds in common whose trials "
+            "finished; a paired comparison needs at least 2: see column error of table trials, or "
+            "raise search.replicates"
         )
     return gain

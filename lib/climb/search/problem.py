@@ -1,4 +1,4 @@
-"""What is searched, with which settings (Problem), and what a search knows so far (SearchState).
+"""The definition of a search (Problem), and its trials so far (SearchState).
 
 Axes: B baselines, M mixtures, K domains.
 """
@@ -33,10 +33,10 @@ STAGE_PROPOSE, STAGE_RECOMMEND, STAGE_FURTHER, STAGE_PARETO = 1, 2, 3, 4
 
 @runtime_checkable
 class Searcher(Protocol):
-    """A way to spend trials: a frozen dataclass with these two methods.
+    """Chooses the mixtures to train and the one to recommend.
 
-    The caller projects what they return into the feasible set. Their only source of randomness is
-    `state.problem.random`.
+    It is a frozen dataclass with these methods. The caller projects the returned mixtures into the
+    feasible set. The methods' only source of randomness is `state.problem.random`.
     """
 
     def propose(self, state: SearchState, round_: int, n: int) -> Array:
@@ -94,7 +94,7 @@ class Problem:
         return dataclasses.replace(self, space=space), np.argsort(order_K)
 
     def random(self, *stage: int) -> np.random.Generator:
-        """Return the random numbers of a stage: a function of the seed and the stage alone."""
+        """Return the random generator of a stage: a function of the seed and the stage alone."""
         return np.random.default_rng([self.cfg.seed, *stage])
 
     def sample(self, random: np.random.Generator, n: int) -> Array:
@@ -116,7 +116,7 @@ class SearchState:
     """
 
     trials: Trials
-    """Without trials of the recommendation: measuring it must not change it."""
+    """Without replicates of the recommendation: they must not change the recommendation."""
 
     problem: Problem
     restore_K: NDArray[np.int64]

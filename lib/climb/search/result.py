@@ -44,14 +44,14 @@ from climb.search.reuse import ReuseSummary
 from climb.search.surrogate import Surrogate
 
 VERSION: Literal[1] = 1
-"""Rises with every change of a field, so that a reader never takes one record for another."""
+"""Raised with every change of a field, so that a reader detects a record of another version."""
 
 WEAK_RANKING = 0.6
 """Spearman correlation below which the order of predicted mixtures is weak evidence."""
 
 
 class SearchResult(Record):
-    """Everything that a finished search says. One writer, typed readers."""
+    """The typed record of a finished search. Only the search writes it."""
 
     version: Literal[1] = VERSION
     search: str
@@ -85,7 +85,7 @@ class SearchResult(Record):
     effects: EffectsRecord
     further_round: FurtherRound
     parameters: dict[str, dict[str, Any]]
-    """By metric: the fitted parameters, from which a page can predict other mixtures."""
+    """By metric: the fitted parameters, from which the HTML report can predict other mixtures."""
 
     n_trials: int
     """Trials that the recommendation was computed from, reused ones included."""

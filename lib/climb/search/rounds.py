@@ -17,7 +17,8 @@ from climb.search.trials import Trials
 Array = NDArray[np.float64]
 
 _DRAWS_PER_TRIAL = 16
-"""Draws from which the first round selects; more draws would select corners of the space alone."""
+"""Draws per trial of the first round. With more draws, the selection would contain only corners of
+the space."""
 
 
 def propose(trials: Trials, round_: int, problem: Problem) -> Array:
@@ -42,8 +43,8 @@ def propose(trials: Trials, round_: int, problem: Problem) -> Array:
     per_round = problem.cfg.trials_per_round
     if not 0 <= round_ < len(per_round):
         raise SearchError(
-            f"round {round_} is not among the {len(per_round)} rounds of "
-            f"search.trials_per_round {list(per_round)}"
+            f"round {round_} does not exist: search.trials_per_round {list(per_round)} has rounds "
+            f"0 to {len(per_round) - 1}"
         )
     state = SearchState.from_trials(trials.select_before(round_), problem)
     return propose_batch(state, round_, per_round[round_])[:, state.restore_K]
@@ -106,7 +107,8 @@ def require_count(selected: NDArray[np.int64], n: int, space: FeasibleSet) -> No
     """
     if len(selected) < n:
         raise SearchError(
-            f"the feasible set of {len(space.domains)} domains gave {len(selected)} distinct "
-            f"mixtures, but the round needs {n}: loosen the constraints (search.max_epochs, "
-            "search.max_share_ratio), or lower search.trials_per_round"
+            f"only {len(selected)} mixtures were found that differ from each other and from "
+            f"earlier ones, but the round needs {n} ({len(space.domains)} domains); relax the "
+            "constraints (search.max_epochs, search.max_share_ratio), or lower "
+            "search.trials_per_round"
         )

@@ -5,7 +5,7 @@ histogram over the leading bits of the hash finds the bucket of the cut, and a w
 bucket finds the last document before it. Then one row per domain decides about every document.
 Only these buckets are sorted.
 
-Legend: K domains, B buckets.
+Axes: K domains, B buckets.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Measure the clusters, sample their documents, and build the rows of `clusters` and `domains`.
 
-`climb.domains` decides which clusters are kept and merged; this module adds up the numbers for that
-decision and turns it into rows.
+`climb.domains` decides which clusters are kept and merged; this module aggregates the measurements
+for that decision and writes its result as rows.
 
-Legend: C clusters, S scores, D width of the vectors, K domains.
+Axes: C clusters, S scores, D width of the vectors, K domains.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ N_EXAMPLES = 3
 EXAMPLE_CHARS = 200
 
 EMPTY = "no documents"
-"""Reason for which a cluster without documents is pruned."""
+"""Reason for which a cluster without tokens is pruned."""
 
 MAX_CLUSTERS_SHOWN = 20
 """Clusters in the table of an error message."""
@@ -74,8 +74,8 @@ def measure_clusters(store: Store, cfg: Config) -> ClusterMeasurements:
     assigned = store.read(tables.ASSIGNMENTS)
     if not assigned.where(~F.col("clustering").isin(*clusterings)).isEmpty():
         raise TableError(
-            "table assignments has rows of other centroids than table centroids; "
-            "run `climb cluster` first"
+            "table assignments was computed with other centroids than those in table centroids; "
+            "run `climb cluster` again"
         )
     counted = store.read(tables.TOKENS).where(F.col("recipe") == cfg.count.recipe)
     sums = (
@@ -275,7 +275,10 @@ def _select_examples(samples: Sequence[Sequence[Row]]) -> list[str]:
 def _describe_empty_result(measured: ClusterMeasurements, cfg: PruneConfig) -> str:
     """Describe the thresholds that prune every cluster, and the scores of the best clusters."""
     if not measured.tokens_C.any():
-        return "no cluster has a document with tokens; there is nothing to keep"
+        return (
+            "no cluster contains tokens, so nothing can be kept; "
+            "check tables assignments and tokens"
+        )
     thresholds = ", ".join(f"{name} {value:g}" for name, value in sorted(cfg.thresholds.items()))
     order = np.lexsort((np.arange(len(measured.tokens_C)), -measured.scores_CS.mean(axis=1)))
     filled = [c for c in order if measured.tokens_C[c] > 0]

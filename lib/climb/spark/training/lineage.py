@@ -1,13 +1,13 @@
 """The tokens of every corpus by domain and cluster, recorded so that its trials can be reused.
 
 A trial names its corpus by `corpus_digest`. Table `lineage` has the tokens of the corpus by domain
-and cluster, in about as many rows as there are clusters. If domains are merged, split or pruned in
-another way, or documents are added, the clusters stay the same, and these rows alone tell what two
-corpora have in common. If the clusters themselves are fitted again, every corpus is mapped to the
-new clusters once, by comparing the old cluster of each document with its new one. The table of
-assignments is replaced then, but Delta still has the version that the last `pack` read.
+and cluster, in about as many rows as there are clusters. If domains change or documents are added,
+the clusters stay the same. These rows are then enough to compute what two corpora have in common.
+If the clusters are fitted again, every corpus is mapped to the new clusters once. For this, the old
+and new cluster of each document are compared. The table of assignments is already replaced then,
+but Delta still has the version that the last `pack` read.
 
-Legend: N pairs of clusters, B clusters before, C clusters now.
+Axes: N pairs of clusters, B clusters before, C clusters now.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ def record_lineage(store: Store, cfg: Config, shards: Sequence[Mapping[str, Any]
 def read_reusable_runs(store: Store, cfg: Config, setup: TrainingSetup) -> ReusableRuns:
     """Read the finished runs of the same recipe in other domains, mapped to the current domains.
 
-    Only runs with the same tokenizer and the same share of each domain are reused: a run that
-    repeats scarce text more often is not comparable. The result depends on other corpora only, so
-    it is the same at every start of a search.
+    Only runs with the same tokenizer and the same trial share (the part of each domain that a trial
+    may read) are reused. A run that repeats scarce text more often is not comparable. Only runs of
+    other corpora are read, so the result is the same at every start.
     """
     min_kept = cfg.search.reuse_min_kept
     if min_kept is None or not (store.exists(tables.TRIALS) and store.exists(tables.LINEAGE)):
@@ -105,7 +105,7 @@ def _read_token_tables(
 ) -> dict[str, dict[str, dict[tuple[str | None, int | None], float]]]:
     """Return tokens by corpus, clustering, and (domain, cluster).
 
-    Corpora with another tokenizer or another share of each domain are left out.
+    Corpora with another tokenizer or another trial share are left out.
     """
     rows = store.read(tables.LINEAGE).where(F.col("corpus_digest").isin(*corpora)).collect()
     found: dict[str, dict[str, dict[tuple[str | None, int | None], float]]] = {}
@@ -119,7 +119,7 @@ def _read_token_tables(
 
 
 def _map_corpora(store: Store, cfg: Config, corpora: Sequence[str], clustering: str) -> None:
-    """Record corpora of the last `pack`'s clustering also in the current clustering."""
+    """Map recorded tokens of earlier corpora from the previous clustering to the current one."""
     inputs = store.history.read_inputs(tables.SHARDS)
     version = inputs["read"].get("assignments") if inputs else None
     if version is None:
@@ -127,7 +127,8 @@ def _map_corpora(store: Store, cfg: Config, corpora: Sequence[str], clustering: 
     try:
         assignments = store.read_at(tables.ASSIGNMENTS, version)
         before = _read_clustering(assignments)
-        if before == clustering:  # the clustering that is missing was lost earlier
+        if before == clustering:
+            # these corpora use an older clustering, whose assignments are not available
             return
         lineage = store.read(tables.LINEAGE).where(F.col("clustering") == before)
         rows = lineage.where(F.col("corpus_digest").isin(*corpora)).collect()
@@ -182,6 +183,7 @@ def _count_moved_tokens(store: Store, cfg: Config, assignments: DataFrame) -> Ar
 
 
 def _append(store: Store, rows: Sequence[Mapping[str, Any]], name: str) -> None:
-    # With the version in the name, rows that a user deleted are written again.
+    # The commit's name contains the table version, so rows that a user deleted can be written
+    # again.
     once = f"{name}:{store.history.read_version(tables.LINEAGE)}"
     store.append(store.create_frame(rows, tables.LINEAGE), tables.LINEAGE, once=once)

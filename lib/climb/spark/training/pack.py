@@ -1,8 +1,8 @@
 """Pack a share of every domain's documents into token arrays that a proxy reads by path.
 
-A proxy that trains on 1/r of the target run's tokens sees 1/r of each domain, so it repeats scarce
-text as often as the target run will. A shard has the documents with the lowest hashes. A shard of
-a base checkpoint has those with the highest, so that a trial reads text that is new to its base.
+If a proxy trains on 1/r of the target run's tokens, it reads 1/r of each domain. So both repeat
+scarce text equally often. Shards of trials and target runs have the documents with the lowest
+hashes; shards of base checkpoints have those with the highest.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ from climb.tokenizer import find_end_of_text_id
 Kind = Literal["base", "trial", "target-base", "target"]
 
 MARGIN = 1.5
-"""Documents differ in length, so the selected hash range is wider than the tokens need, by this."""
+"""Factor by which the hash range is wider than the mean length requires, because documents differ
+in length."""
 
 MARGIN_DOCUMENTS = 64
 """The range is wider by this many documents too, since small domains vary most."""
@@ -49,7 +50,7 @@ class Shard:
     """Tokens of the shard; fewer if the domain has fewer."""
 
     hash_range: float
-    """Share of the domain's documents in hash order that is certain to have these tokens."""
+    """Share of the domain's documents in hash order that should contain these tokens."""
 
     @property
     def from_top(self) -> bool:

@@ -175,7 +175,7 @@ def ensure_base_checkpoint(store: Store, setup: TrainingSetup) -> None:
     for outcome in train_runs(store.session, setup.proxy, [run], slots=1):
         if outcome.status != "finished":
             error = BASE_ERRORS[outcome.kind]
-            raise error(f"training the base checkpoint {outcome.status}: {outcome.error}")
+            raise error(f"the base checkpoint was not trained ({outcome.status}): {outcome.error}")
         log("base", f"{setup.base_tokens:,} tokens  ({outcome.seconds:.1f} s)")
 
 
