@@ -103,7 +103,7 @@ bench-search: setup ## Only the benchmarks of the search: accuracy, regret, cali
 
 lock: setup ## Compile requirements.txt from pyproject.toml, with pinned versions and hashes.
 	@$(UV) pip compile -q pyproject.toml --extra spark --extra cpu --extra demo --extra dev \
-	  --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header -o requirements.txt
+	  --python-version 3.11 --universal --generate-hashes --no-header -o requirements.txt
 
 clean: ## Remove the output of the demo; keeps .venv and downloads.
 	rm -rf climb-demo .cache/demo .coverage
