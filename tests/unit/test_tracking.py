@@ -282,6 +282,18 @@ def test_a_trial_of_another_search_is_logged_with_its_part_in_this_one(store, cf
     assert (child.data.metrics["round"], child.data.metrics["seed"]) == (1, 2)
 
 
+def test_a_trial_of_another_search_is_logged_once_and_not_under_the_other_search(
+    store, cfg, client
+):
+    plan = (PlannedRecord(trial_id=f"{9:016x}", round=1, method="uniform", seed=2),)
+    store.put(tables.TRIALS, [trial(9, search="other", round=0, method="natural")])
+    for gain in (0.02, 0.025):
+        store.put(tables.MIXTURES, [finished(plan=plan, gain=gain)])
+        mirror(store, cfg)
+    (child,) = runs_by_kind(client, "trial")
+    assert child.data.tags["climb.search"] == cfg.search.name
+
+
 def test_a_server_that_is_down_causes_one_warning_and_is_updated_later(
     store, cfg, client, tmp_path, capsys
 ):

@@ -69,7 +69,7 @@ def select_trials(
         planned = plan.get(row["trial_id"])
         if planned is not None:
             part = {"round": planned.round, "method": planned.method, "seed": planned.seed}
-            selected.append({**row, **part})
+            selected.append({**row, **part, "search": search})
         elif row["search"] == search:
             selected.append(row)
     return selected
