@@ -3,7 +3,7 @@
     python benchmarks/embedders.py
     python benchmarks/embedders.py --per-file 400 static
 
-Neither the embedder nor k-means sees the sources. Normalised mutual information (NMI) compares the
+Neither the embedder nor k-means sees the sources. Normalized mutual information (NMI) compares the
 clusters with them, as a mean over three starts of k-means. One thread.
 """
 

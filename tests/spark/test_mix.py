@@ -196,7 +196,7 @@ def test_an_export_never_replaces_a_folder_of_other_files(store, tmp_path):
     home.mkdir()
     assert read_export_inputs(store, str(home)) is None
     (home / "thesis.txt").write_text("years of work")
-    with pytest.raises(ConfigError, match="has files but no dataset of climb"):
+    with pytest.raises(ConfigError, match="contains files that are not a dataset of climb"):
         read_export_inputs(store, str(home))
     (home / "manifest.json").write_text('{"format": "web app"}')
     with pytest.raises(ConfigError, match="is not the manifest of a climb dataset"):

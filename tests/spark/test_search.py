@@ -213,7 +213,10 @@ def test_running_out_of_memory_is_recorded_after_a_second_try_alone(spark, tmp_p
 def test_lost_workers_and_mounts_are_not_recorded(spark, tmp_path, fault):
     cfg = settings(tmp_path, fault=fault)
     store = open_store(spark, tmp_path, cfg)
-    with pytest.raises(InfrastructureError, match="10 of 10 trials were lost with their workers"):
+    with pytest.raises(
+        InfrastructureError,
+        match="10 of 10 trials are not recorded, because their workers were lost",
+    ):
         search.run(store, cfg)
     assert not store.exists(tables.TRIALS)
 

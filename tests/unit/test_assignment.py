@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from climb.domains.assignment import NearestCentroid, canonicalize_centroids, quantise
+from climb.domains.assignment import NearestCentroid, canonicalize_centroids, quantize
 from climb.errors import ComponentError
 
 
@@ -20,7 +20,7 @@ def assign_by_brute_force(vectors_ND, centroids_CD):
     return squared_NC.argmin(axis=1), np.sqrt(squared_NC.min(axis=1)) / 2**16
 
 
-def test_sums_of_quantised_vectors_are_the_same_in_every_order():
+def test_sums_of_quantized_vectors_are_the_same_in_every_order():
     vectors_ND = np.random.default_rng(0).normal(size=(5000, 4))
     shuffled_ND = np.random.default_rng(1).permutation(vectors_ND)
 
@@ -30,20 +30,20 @@ def test_sums_of_quantised_vectors_are_the_same_in_every_order():
             total_D += row_D
         return total_D
 
-    exact_D = sum_in_order(quantise(vectors_ND))
-    np.testing.assert_array_equal(sum_in_order(quantise(shuffled_ND)), exact_D)
+    exact_D = sum_in_order(quantize(vectors_ND))
+    np.testing.assert_array_equal(sum_in_order(quantize(shuffled_ND)), exact_D)
     assert (sum_in_order(vectors_ND) != sum_in_order(shuffled_ND)).any(), (
         "without quanta the order changes the sum"
     )
 
 
-def test_quantising_changes_a_value_by_at_most_half_a_quantum_and_only_once():
+def test_quantizing_changes_a_value_by_at_most_half_a_quantum_and_only_once():
     vectors_ND = draw_unit_vectors(100, 16)
-    once_ND = quantise(vectors_ND)
+    once_ND = quantize(vectors_ND)
     assert once_ND.dtype == np.float32
     assert np.abs(once_ND - vectors_ND).max() <= 2.0**-17
-    np.testing.assert_array_equal(quantise(once_ND), once_ND)
-    np.testing.assert_array_equal(quantise(vectors_ND.astype(float)), once_ND)
+    np.testing.assert_array_equal(quantize(once_ND), once_ND)
+    np.testing.assert_array_equal(quantize(vectors_ND.astype(float)), once_ND)
 
 
 def test_centroids_are_sorted_without_duplicates():

@@ -206,7 +206,7 @@ def test_baselines_do_not_depend_on_the_order_of_domains(recommendations):
         ([{"use": NATURAL["use"]}], "NaturalMixture': name: "),
         (
             [{"use": "climb.predictor.ridge:RidgePredictor"}],
-            "RidgePredictor' is not a Baseline: a method is missing",
+            "RidgePredictor' has no make_mixture, name, replicates, which a Baseline must have",
         ),
     ],
 )

@@ -9,7 +9,7 @@ from climb.objective import Objective
 NAMES = ("arc_easy.bpb", "arc_easy.accuracy", "piqa.bpb", "pile_cc")
 
 
-def test_a_minimised_mean_gives_its_metrics_negative_weights():
+def test_a_minimized_mean_gives_its_metrics_negative_weights():
     objective = Objective.parse("mean(*.bpb):min", NAMES)
     np.testing.assert_allclose(objective.weights_Q, [-0.5, 0.0, -0.5, 0.0])
     assert objective.weighted_columns == (0, 2)

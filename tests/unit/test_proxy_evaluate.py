@@ -154,11 +154,11 @@ def test_training_on_a_text_lowers_its_bits_per_byte(tmp_path, tokenizer):
     with make_reproducible("cpu", 0, "float32"):
         model = RECIPE.create_model(280)
         before = measure(model, [target], tokenizer, SEQUENCE)["task.bpb"]
-        optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
         for _ in range(60):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             accumulate_gradients(model, torch.tensor([ids[:SEQUENCE]]))
-            optimiser.step()
+            optimizer.step()
         after = measure(model, [target], tokenizer, SEQUENCE)["task.bpb"]
     assert after < 0.2 < 1.5 < before
 

@@ -235,8 +235,8 @@ def test_fasttext_training_is_reproducible_bit_for_bit(tmp_path):
     assert (tmp_path / "a/model.bin").read_bytes() == (tmp_path / "b/model.bin").read_bytes()
 
 
-def test_a_fasttext_model_with_uninitialised_weights_is_an_error():
-    with pytest.raises(ConfigError, match="uninitialised weights"):
+def test_a_fasttext_model_with_uninitialized_weights_is_an_error():
+    with pytest.raises(ConfigError, match="uninitialized weights"):
         FastTextTrainer(dim=4, epochs=1, learning_rate=0.1, buckets=1000, min_count=1, seed=0)
 
 
@@ -351,7 +351,7 @@ def test_scores_are_in_the_order_of_their_names():
     [
         ({"one": [1.0]}, r"its names are \['one', 'two'\]"),
         ({"one": [1.0], "two": [1.0, 2.0]}, r"'two' of shape \(2,\) for 1 texts"),
-        ({"one": [1.0], "two": [float("nan")]}, "'two' NaN or inf for 'the text'"),
+        ({"one": [1.0], "two": [float("nan")]}, "NaN or inf as score 'two' of the text 'the text'"),
     ],
 )
 def test_a_scorer_that_violates_its_contract_is_an_error(scores, message):

@@ -183,7 +183,7 @@ def test_a_difference_within_the_noise_between_seeds_is_no_gain(data):
     noisy = evaluations(noise=0.2, swap={RECOMMENDED: "natural"})
     page = page_of(replace(data, evaluations=noisy))
     assert "No gain found" in page
-    assert "is within the noise between seeds" in page
+    assert "The interval contains 0, so the difference may be chance" in page
     assert "mixture beats" not in page
 
 
@@ -215,7 +215,7 @@ def test_a_gain_on_proxies_that_the_target_model_does_not_show_is_stated(data):
 def test_without_a_target_model_the_verdict_is_an_expectation(data):
     untested = replace(data, evaluations=())
     page = page_of(untested)
-    assert "The search expects a gain" in page
+    assert "Proxy models show a gain" in page
     assert "run `climb train`" in page
     unclear = {"natural": Gain(mean=0.002, low=-0.01, high=0.014, p_better=0.6, n_pairs=3)}
     assert "No gain found" in page_of(change(untested, measured_gains=unclear))
@@ -401,7 +401,7 @@ def test_a_weak_rank_correlation_is_grey(data):
 def test_metrics_that_are_mostly_noise_are_named_with_what_to_do(data):
     page = page_of(change(data, low_signal_metrics=("task1.bpb",)))
     assert "Mostly noise: task1.bpb . Mixtures change it hardly more than seeds do." in page
-    assert "task1.bpb: mostly noise. Longer proxies (proxy.trial_tokens)" in page
+    assert "task1.bpb: mostly noise. Longer proxy runs (proxy.trial_tokens)" in page
     assert "ostly noise" not in page_of(data)
 
 
@@ -567,7 +567,7 @@ def test_values_that_the_search_could_not_compute_are_dashes(data):
 def test_a_report_of_a_result_alone_states_what_is_missing():
     page = Page(render(ReportData(result=RESULT)))
     assert page.open == []
-    assert "The search expects a gain" in page.visible
+    assert "Proxy models show a gain" in page.visible
     assert "No finished trial has a score" in page.visible
 
 

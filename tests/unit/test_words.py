@@ -47,7 +47,7 @@ WORDS = (
     Replaced(
         r"\blimits (leave|hold)\b|\ba limit (of|on) (a|one) domain\b",
         "constraints",
-        "the term of optimisation",
+        "the term of optimization",
         ("lib/climb/mixture", "lib/climb/search", "lib/climb/config", "lib/climb/testing"),
     ),
     Replaced(r"\bwaterfill", "projection", "it is the KL projection"),
@@ -56,7 +56,7 @@ WORDS = (
     Replaced(
         r"\bheight(_\w+)?\b",
         "penalized score",
-        "the term of optimisation",
+        "the term of optimization",
         ("lib/climb/search", "docs/plugins.md"),
     ),
     Replaced(r"\bpromising\(|\bpromises? most\b", "acquisition, UCB", "the term of BoTorch"),

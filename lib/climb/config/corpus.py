@@ -104,7 +104,8 @@ class PruneConfig(Section):
     """Score name -> smallest mean over a cluster's documents. A cluster below any is pruned."""
 
     keep_token_share: float | None = Field(gt=0, le=1)
-    """Instead of thresholds: keep the best clusters, by mean score, up to this share of tokens."""
+    """Instead of thresholds: keep the clusters with the best mean scores, until they contain at
+    least this share of all tokens."""
 
     merge_height: PositiveFloat | None
     """Ward height at which the dendrogram of kept centroids is cut. CLIMB, recipe: 1.5."""
@@ -124,7 +125,9 @@ class PruneConfig(Section):
     @model_validator(mode="after")
     def _check_alternatives(self) -> Self:
         if (self.merge_height is None) == (self.domains is None):
-            raise ValueError("set exactly one of merge_height and domains, and the other to null")
+            raise ValueError(
+                "set one of merge_height and domains to a number, and the other to null"
+            )
         if self.keep_token_share is not None and self.thresholds:
             raise ValueError("set thresholds or keep_token_share, not both")
         return self

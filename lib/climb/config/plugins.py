@@ -58,7 +58,10 @@ def build(spec: Mapping[str, Any], protocol: type, **offered: Any) -> Any:
         )
         raise ConfigError(f"plug-in {use!r}: {problems}") from error
     if not isinstance(plugin, protocol):
-        raise ConfigError(f"plug-in {use!r} is not a {protocol.__name__}: a method is missing")
+        missing = [name for name in dir(protocol) if name[0] != "_" and not hasattr(plugin, name)]
+        raise ConfigError(
+            f"plug-in {use!r} has no {', '.join(missing)}, which a {protocol.__name__} must have"
+        )
     return plugin
 
 

@@ -184,7 +184,7 @@ class SearchConfig(Section):
     """Range of the Dirichlet strength, drawn log-uniformly. NVIDIA's recipe: 0.1 to 5."""
 
     temperature: PositiveFloat
-    """Prior = token share ^ temperature, normalised. NVIDIA's recipe: 0.5."""
+    """Prior = token share ^ temperature, normalized. NVIDIA's recipe: 0.5."""
 
     max_epochs: PositiveFloat | None
     """How often the target run may repeat a domain's tokens; null: no limit."""

@@ -1,4 +1,4 @@
-"""Assign vectors to clusters exactly: quantised vectors, ordered centroids, nearest centroids.
+"""Assign vectors to clusters exactly: quantized vectors, ordered centroids, nearest centroids.
 
 Axes: N vectors, B vectors of a block, R vectors with several candidates, C centroids, D width,
 E = D + 1, P (vector, centroid) pairs.
@@ -31,7 +31,7 @@ PAIRS = 65_536
 """Exact distances computed at once: 200 MB at D = 384."""
 
 
-def quantise(vectors_ND: Vectors) -> Vectors:
+def quantize(vectors_ND: Vectors) -> Vectors:
     """Round to the nearest multiple of 2^-16, ties to even; the precision stays the same.
 
     Scaling by a power of two is exact, so single and double precision round to the same quantum.
@@ -42,11 +42,11 @@ def quantise(vectors_ND: Vectors) -> Vectors:
 
 
 def canonicalize_centroids(centroids_CD: Array) -> Array:
-    """Quantise centroids, remove duplicates, and sort them lexicographically.
+    """Quantize centroids, remove duplicates, and sort them lexicographically.
 
     So the number of a cluster depends on the set of centroids alone, not on the run of k-means.
     """
-    return np.unique(quantise(centroids_CD), axis=0)
+    return np.unique(quantize(centroids_CD), axis=0)
 
 
 class NearestCentroid:
@@ -66,9 +66,10 @@ class NearestCentroid:
         """
         if centroids_CD.ndim != 2 or not len(centroids_CD):
             raise ComponentError(
-                f"centroids of shape {centroids_CD.shape}; there must be at least one"
+                f"centroids have shape {centroids_CD.shape}; they must have shape (C, D) with C at "
+                "least 1"
             )
-        exact_CD = quantise(centroids_CD.astype(np.float64))
+        exact_CD = quantize(centroids_CD.astype(np.float64))
         squares_C = np.einsum("cd,cd->c", exact_CD, exact_CD)
         self.centroids_CD = exact_CD.astype(np.float32)
         # |x - c|^2 = |x|^2 - 2 (x.c - |c|^2 / 2). The half square is one more column, multiplied by
@@ -83,7 +84,7 @@ class NearestCentroid:
             vectors_ND: shape (N, D), single precision, of length 1; entries above 64 lose quanta.
 
         Returns:
-            labels_N, and distances_N: Euclidean, between quantised vector and quantised centroid.
+            labels_N, and distances_N: Euclidean, between quantized vector and quantized centroid.
 
         Raises:
             ComponentError: a width other than the centroids', or values that are not finite.
@@ -99,7 +100,7 @@ class NearestCentroid:
             block = slice(start, start + BLOCK)
             with np.errstate(invalid="ignore", over="ignore"):  # _assign_block raises
                 labels_N[block], distances_N[block] = self._assign_block(
-                    quantise(vectors_ND[block])
+                    quantize(vectors_ND[block])
                 )
         return labels_N, distances_N
 

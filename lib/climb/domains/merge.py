@@ -31,8 +31,8 @@ def merge(
     Args:
         centroids_CD: centroids of the kept clusters.
         sizes_C: documents of each, at least 1; used only if `weighted`.
-        height: cut the dendrogram at this Ward height. The height of two single clusters is their
-            Euclidean distance; it grows with the number of merged clusters.
+        height: cut the dendrogram at this Ward height. Without weights, the height of two
+            single clusters is their Euclidean distance; for groups, it also grows with their size.
         n_domains: number of domains, instead of a height; C or more merges nothing.
         weighted: weight a cluster by its documents, relative to the mean cluster, instead of by 1.
 
@@ -69,7 +69,8 @@ def compute_ward_linkage(centroids_CD: Array) -> tuple[NDArray[np.int64], Array]
     if len(centroids_CD) < 2:
         return np.empty((0, 2), dtype=np.int64), np.empty(0)
     merges = linkage(centroids_CD, method="ward")
-    member = list(range(len(centroids_CD)))  # scipy numbers groups; here one member identifies one
+    # scipy gives each merged group a new number; here, one of its clusters identifies a group
+    member = list(range(len(centroids_CD)))
     for first, _, _, _ in merges:
         member.append(member[int(first)])
     pairs = [(member[int(first)], member[int(second)]) for first, second, _, _ in merges]
@@ -81,9 +82,10 @@ def compute_weighted_ward_linkage(
 ) -> tuple[NDArray[np.int64], Array]:
     """Compute Ward linkage of clusters with unequal weights, such as numbers of documents.
 
-    Merging groups of masses m and n at distance d costs 2 m n / (m + n) d^2, the squared height.
-    Masses of 1 give `compute_ward_linkage`. The algorithm is the nearest-neighbour chain with
-    Lance-Williams updates, O(C^2).
+    A merge of two groups with total weights m and n has the squared height 2 m n / (m + n) d^2,
+    where d is the distance between the group centroids. Weights of 1 give
+    `compute_ward_linkage`. The algorithm is the nearest-neighbor chain with Lance-Williams updates,
+    O(C^2).
 
     Returns:
         Pairs, shape (C - 1, 2), and heights, shape (C - 1,), as `compute_ward_linkage`.
@@ -143,7 +145,8 @@ def _explain_single_domain(
     if n_clusters == 1:
         return (
             "pruning kept one cluster, so there is one domain and nothing to mix: lower "
-            "prune.thresholds, raise cluster.k, or add documents to ingest.inputs"
+            "prune.thresholds (or raise prune.keep_token_share), raise cluster.k, or add documents "
+            "to ingest.inputs"
         )
     if n_domains is not None:
         return "prune.domains is 1, so there is nothing to mix: set it to 2 or more"

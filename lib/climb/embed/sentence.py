@@ -186,7 +186,7 @@ def _forward(model: Any, texts: Sequence[str], device: str) -> NDArray[np.float3
             for name, value in prepare(list(texts)).items()
         }
         vectors_ND = model(features)["sentence_embedding"].float()
-        # Normalised in float32 for every precision, so that the norm is 1 to six digits.
+        # Normalized in float32 for every precision, so that the norm is 1 to six digits.
         unit_ND = torch.nn.functional.normalize(vectors_ND, p=2, dim=1)
         result: NDArray[np.float32] = unit_ND.cpu().numpy()
     return result

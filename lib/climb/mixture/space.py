@@ -180,7 +180,7 @@ class FeasibleSet:
     ) -> Array:
         """Draw n feasible mixtures around the natural mixture, shape (n, K).
 
-        Each is a Dirichlet draw around prior = share ^ temperature (normalised), with a strength
+        Each is a Dirichlet draw around prior = share ^ temperature (normalized), with a strength
         drawn log-uniformly from `concentration`. The draw is projected, not rejected, so tight
         constraints cost no time. Small strengths give sparse mixtures.
 

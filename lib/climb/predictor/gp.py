@@ -43,8 +43,8 @@ class GPPredictor:
     ) -> tuple[JointPredict, Array]:
         """Fit, and return the leave-one-out prediction of each trial (T,) as well.
 
-        Leave-one-out predictions use the parameters fitted to all trials; given these, they are
-        exact.
+        Hyperparameters are not fitted again for each left-out trial. Given the hyperparameters, the
+        leave-one-out predictions are exact.
         """
         sample = Sample.from_trials(weights_TK, values_T, noise_T, extra)
         features_TF = sample.compute_features(self._raise_to_power)

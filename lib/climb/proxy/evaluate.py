@@ -43,7 +43,7 @@ class ItemScores:
     """UTF-8 bytes of the right choice, or of the text."""
 
     prob_N: Array
-    """Normalised probability of the right choice; 1 for a text."""
+    """Normalized probability of the right choice; 1 for a text."""
 
     correct_N: Array
     """1 if the right choice has the highest likelihood, else 0."""
@@ -95,7 +95,7 @@ def score_items(model: Any, target: Target, tokenizer: str, sequence: int) -> It
     shortest choice would get almost all of the probability.
 
     Source:
-        Probability of the right choice among the choices, length-normalised: DataDecide
+        Probability of the right choice among the choices, length-normalized: DataDecide
         (arXiv 2504.11393), "norm correct prob" per character.
 
     Raises:

@@ -101,7 +101,7 @@ def make_reproducible(device: str, seed: int, precision: Precision) -> Iterator[
     try:
         torch.set_num_threads(1)
         torch.use_deterministic_algorithms(True, warn_only=True)
-        # Filling costs time, and no code here reads uninitialised memory.
+        # Filling costs time, and no code here reads uninitialized memory.
         torch.utils.deterministic.fill_uninitialized_memory = False
         kind = device.partition(":")[0]
         with (

@@ -31,7 +31,7 @@ LOSS_SHARE = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRecipe(ABC):
-    """Optimiser and schedule of a proxy: AdamW with warm-up, stable phase and decay.
+    """Optimizer and schedule of a proxy: AdamW with warm-up, stable phase and decay.
 
     A base run warms up and then keeps the full learning rate, so that it ends in the stable phase.
     A continued run decays linearly. CLIMB's proxies continue a checkpoint of the stable phase in
@@ -55,8 +55,8 @@ class TrainingRecipe(ABC):
 
     warmup_share: float = 0.1
     """Share of the steps in which the rate rises from 0, in both kinds of run. A continued run
-    starts with a new optimiser state. Without warm-up, its final loss is 0.03 nats higher than with
-    a warm-up of 15 % of the steps. Keeping the optimiser state would gain less than a further 0.02
+    starts with a new optimizer state. Without warm-up, its final loss is 0.03 nats higher than with
+    a warm-up of 15 % of the steps. Keeping the optimizer state would gain less than a further 0.02
     (0.42 M parameters)."""
 
     final_share: float = 0.0
@@ -132,7 +132,7 @@ def run_training(
     """Train from the last checkpoint, measure the model and save it.
 
     Args:
-        recipe: model and optimiser.
+        recipe: model and optimizer.
         run: data, number of tokens, seed and folders.
         device: `cpu`, `cuda:0`, ...
         before_step: called with the loop before each step; an exception from it ends the run.
@@ -202,7 +202,7 @@ class TrainingLoop:
             {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": recipe.weight_decay},
             {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
         ]
-        self._optimiser = torch.optim.AdamW(groups, betas=(0.9, recipe.beta2), fused=True)
+        self._optimizer = torch.optim.AdamW(groups, betas=(0.9, recipe.beta2), fused=True)
         model.train()
 
     def run(
@@ -244,9 +244,9 @@ class TrainingLoop:
                 f"of tokenizer {self._run.tokenizer} is {self._n_ids - 1}; run `climb pack` again"
             )
         rate = recipe.compute_rate(step, self.n_steps, self._run.start is not None)
-        for group in self._optimiser.param_groups:
+        for group in self._optimizer.param_groups:
             group["lr"] = rate
-        self._optimiser.zero_grad()
+        self._optimizer.zero_grad()
         ids = torch.from_numpy(ids_BL).to(self._model.device)
         loss = float(accumulate_gradients(self._model, ids))
         self.n_steps_done += 1
@@ -257,7 +257,7 @@ class TrainingLoop:
             )
         self.losses.append(loss)
         torch.nn.utils.clip_grad_norm_(self._model.parameters(), recipe.max_gradient_norm)
-        self._optimiser.step()
+        self._optimizer.step()
 
     def compute_final_loss(self) -> float:
         """Average the loss over the last LOSS_SHARE of the steps, in nats."""
@@ -273,7 +273,7 @@ class TrainingLoop:
             "step": self.n_steps_done,
             "losses": self.losses,
             "model": self._model.state_dict(),
-            "optimiser": self._optimiser.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
             "random": torch.get_rng_state(),
             "cuda_random": torch.cuda.get_rng_state(self._model.device) if cuda else None,
         }
@@ -284,7 +284,7 @@ class TrainingLoop:
 
         self.n_steps_done, self.losses = state["step"], state["losses"]
         self._model.load_state_dict(state["model"])
-        self._optimiser.load_state_dict(state["optimiser"])
+        self._optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"])
         if state["cuda_random"] is not None:
             torch.cuda.set_rng_state(state["cuda_random"], self._model.device)

@@ -25,7 +25,7 @@ RATE_MULTIPLES = (1.0, 0.5, 0.2, 1.5)
 """Multiples of the learning rate; after "Encountered NaN." training tries the next one."""
 
 MIN_WEIGHTS = 1 << 24
-"""Minimum weights of a model. With one thread fastText initialises only a tenth of its weights.
+"""Minimum weights of a model. With one thread fastText initializes only a tenth of its weights.
 The rest is zero in fresh pages, which malloc uses from 32 MB on, and undefined in smaller ones."""
 
 
@@ -98,12 +98,12 @@ class FastTextTrainer:
         """Check the size of the model.
 
         Raises:
-            ConfigError: it is so small that fastText would use uninitialised weights.
+            ConfigError: it is so small that fastText would use uninitialized weights.
         """
         if self.dim * self.buckets < MIN_WEIGHTS:
             raise ConfigError(
                 f"FastTextTrainer: dim x buckets is {self.dim * self.buckets:,}; it must be at "
-                f"least {MIN_WEIGHTS:,}, or fastText uses uninitialised weights"
+                f"least {MIN_WEIGHTS:,}, or fastText uses uninitialized weights"
             )
 
     def train(self, texts: Sequence[str], labels_N: NDArray[np.float64], folder: Path) -> Scorer:

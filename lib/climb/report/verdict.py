@@ -33,7 +33,7 @@ def conclude(data: ReportData, held_out: Measured) -> Verdict:
         return _conclude_from_proxies(data)
     clear = [name for name, gain in gains.items() if gain.low > 0]
     sizes = _list_gains(gains)
-    summary = f"On items that the search never saw, the target model scored {sizes}."
+    summary = f"On items that the search never saw, the target model's gain is {sizes}."
     if len(clear) == len(gains):
         headline = f"The recommended mixture beats {_join(clear)}"
         return Verdict("gain", headline, summary, _list_caveats(data))
@@ -50,7 +50,7 @@ def conclude(data: ReportData, held_out: Measured) -> Verdict:
 
 
 def _conclude_from_proxies(data: ReportData) -> Verdict:
-    untested = "No target model has tested the recommendation yet: run `climb train`."
+    untested = "No target model was trained on the recommended mixture yet: run `climb train`."
     if data.evaluations:
         untested = (
             "The target models have fewer than two seeds in common, or lack metrics of the "
@@ -59,9 +59,9 @@ def _conclude_from_proxies(data: ReportData) -> Verdict:
     gains = data.result.measured_gains
     if not gains:
         return Verdict("none", "No gain found", "The proxies were not compared.", (untested,))
-    summary = f"Proxy models scored {_list_gains(gains)}. {untested}"
+    summary = f"On proxy models, the gain is {_list_gains(gains)}. {untested}"
     if data.result.verdict == "gain":
-        return Verdict("mixed", "The search expects a gain", summary, _list_caveats(data))
+        return Verdict("mixed", "Proxy models show a gain", summary, _list_caveats(data))
     reasons = (*_explain_no_gain(gains), *_list_caveats(data))
     return Verdict("none", "No gain found", summary, reasons)
 
@@ -73,8 +73,7 @@ def _join(names: Sequence[str]) -> str:
 
 def _list_gains(gains: Mapping[str, Gain]) -> str:
     return " and ".join(
-        f"{signed(gain.mean)} against {name} "
-        f"(90 % interval {signed(gain.low)} to {signed(gain.high)})"
+        f"{signed(gain.mean)} over {name} (90 % interval {signed(gain.low)} to {signed(gain.high)})"
         for name, gain in gains.items()
     )
 
@@ -89,14 +88,15 @@ def _explain_no_gain(gains: Mapping[str, Gain]) -> list[str]:
             )
         elif gain.low <= 0:
             reasons.append(
-                f"The difference from {name}, {signed(gain.mean)}, is within the noise between "
-                f"seeds (\N{PLUS-MINUS SIGN}{number(half_width)}): it may be chance."
+                f"The difference from {name} is {signed(gain.mean)} \N{PLUS-MINUS SIGN} "
+                f"{number(half_width)} (90 % interval). The interval contains 0, so the difference "
+                "may be chance."
             )
     return reasons
 
 
 def _explain_lost_gains(data: ReportData, gains: Mapping[str, Gain]) -> list[str]:
-    """Name the baselines that the proxies beat and the target model did not."""
+    """Name the baselines that the mixture beats on proxies, but not on the target model."""
     measured = data.result.measured_gains
     return [
         f"On the proxies the gain over {name} was clear ({signed(measured[name].mean)}); it did "
@@ -122,7 +122,7 @@ def _list_caveats(data: ReportData) -> tuple[str, ...]:
     if gain is not None and gain.low <= 0 and data.evaluations:
         caveats.append(
             f"On the proxies the gain over the {reference.name} mixture, {signed(gain.mean)}, was "
-            "not clear of 0."
+            "not clear: its 90 % interval contains 0."
         )
     return tuple(caveats)
 
@@ -180,8 +180,8 @@ def _list_low_signal(data: ReportData) -> list[str]:
     if not names:
         return []
     return [
-        f"{', '.join(names)}: mostly noise. Longer proxies (proxy.trial_tokens) would measure "
-        "more; search.down_weight=true gives such a metric less weight."
+        f"{', '.join(names)}: mostly noise. Longer proxy runs (proxy.trial_tokens) would "
+        "reduce it; search.down_weight=true gives such a metric less weight."
     ]
 
 

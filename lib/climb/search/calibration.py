@@ -24,15 +24,15 @@ _TREND_STD = 0.25
 """Standard deviation of the normal prior on the trend; its mean is 0."""
 
 _LEVEL_STD = 1.0
-"""Standard deviation of the normal prior on the log of the level; its mean is 0. It keeps the level
-above 0 where seed noise explains all errors."""
+"""Standard deviation of the normal prior on the log of the level; its mean is 0. Where seed
+noise explains all errors, the prior keeps the level away from its lower bound."""
 
 _DEGREES_OF_FREEDOM = 4.0
-"""Of the Student t of the errors: a few outliers must not set the factor of all others. Chosen on
-RegMix's training runs (DECISIONS.md)."""
+"""Degrees of freedom of the Student t model of the errors. Its heavy tails keep a few outliers from
+dominating the fit. Chosen on RegMix's training runs (DECISIONS.md)."""
 
 _SCALE = float(stats.norm.ppf(0.95) / stats.t.ppf(0.95, _DEGREES_OF_FREEDOM))
-"""Scale of that t: its 90 % interval is that of a standard normal distribution."""
+"""Scale of the Student t, so that its 90 % interval equals that of a standard normal."""
 
 _FACTOR_BOUNDS = (0.1, 1000.0)
 """Bounds of the inflation factor, and of the level."""
@@ -43,7 +43,8 @@ class Inflation:
     """Factor from a predicted standard deviation to the real one, with a trend over predictions.
 
     Errors are often larger where losses are larger. A constant factor would overestimate the
-    uncertainty of the best mixtures. The factor is fitted so that normal 90 % intervals cover 90 %.
+    uncertainty of the best mixtures. Errors are modeled by a Student t that has the 90 % interval
+    of a normal distribution.
     """
 
     level: float
@@ -113,11 +114,13 @@ def _negative_log_posterior(
 
 @dataclass(frozen=True)
 class Calibration:
-    """How measured values follow cross-validated predictions."""
+    """Linear regression of measured values on cross-validated predictions, and the inflation."""
 
     center: float
+    """Mean of the measured values."""
+
     slope: float
-    """Slope of measured on predicted, clipped to 0..1; predictions shrink by it."""
+    """Regression slope, clipped to 0..1; it shrinks predictions toward `center`."""
 
     slope_std: float
     inflation: Inflation
@@ -161,7 +164,7 @@ class Calibration:
 
 @dataclass(frozen=True, eq=False)
 class CalibratedScore:
-    """A weighted sum of the surrogate's metrics with its calibration."""
+    """A score (a weighted sum of metrics) and the calibration of its predictions."""
 
     calibration: Calibration
     weights_Q: Array
@@ -175,7 +178,7 @@ class CalibratedScore:
 
     predicted_D: Array
     measured_D: Array
-    """The score of each validation mixture."""
+    """Score of each validation mixture: cross-validated prediction, and measured value."""
 
     @classmethod
     def fit(
@@ -186,7 +189,7 @@ class CalibratedScore:
         Args:
             surrogate: fitted to `trials`.
             held_out: means and stds of `Surrogate.predict_held_out`, each (D, Q).
-            view: the score; its metrics are among those of the surrogate.
+            view: objective that defines the score; it uses metrics of the surrogate alone.
             trials: source of the noise over seeds.
         """
         validation_D = surrogate.validation_D
@@ -212,7 +215,8 @@ class CrossValidation:
 
     score: CalibratedScore
     quality: dict[str, float]
-    """Spearman correlation of predicted and measured by metric, and of the score as `score`."""
+    """Spearman correlation of predicted and measured values: metric -> correlation, and the score's
+    under `score`."""
 
 
 def cross_validate(

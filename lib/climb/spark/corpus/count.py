@@ -28,7 +28,9 @@ def read_tokenizer_json(store: Store, cfg: Config) -> str:
     """
     rows = store.read_rows(tables.TOKENIZERS, recipe=cfg.count.recipe)
     if not rows:
-        raise TableError(f"table tokenizers has no {cfg.count.recipe}; run `climb count` first")
+        raise TableError(
+            f"table tokenizers has no tokenizer {cfg.count.recipe}; run `climb count` first"
+        )
     return str(rows[0]["tokenizer"])
 
 

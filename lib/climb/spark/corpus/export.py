@@ -111,8 +111,8 @@ def read_export_inputs(store: Store, path: str) -> Inputs | None:
         text = folder.read("manifest.json")
         if text is None and folder.exists() and not folder.is_empty():
             raise ConfigError(
-                f"mix.export: {path} has files but no dataset of climb, and an export would "
-                "replace them; name a folder that is new or empty"
+                f"mix.export: {path} contains files that are not a dataset of climb, and an export "
+                "would replace them; name a folder that is new or empty"
             )
     if text is None:
         return None

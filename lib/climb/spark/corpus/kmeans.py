@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class MLlibKMeans:
-    """Spark MLlib's k-means with its block solver and k-means|| initialisation.
+    """Spark MLlib's k-means with its block solver and k-means|| initialization.
 
     MLlib adds the partial sums of a cluster's vectors in the order in which its tasks end, and the
     last bits of a floating-point sum depend on the order. Therefore the vectors are rounded to

@@ -171,7 +171,7 @@ def _find_cuts(documents: DataFrame, quotas: Sequence[DomainQuota]) -> list[Cut]
         tokens_B = tokens_KB.get(quota.domain, np.zeros(1, dtype=np.int64))
         if tokens_B.sum() != quota.available_tokens:
             raise TableError(
-                f"domain {quota.domain} has {tokens_B.sum():,} tokens, but "
+                f"the documents of domain {quota.domain} have {tokens_B.sum():,} tokens, but "
                 f"{quota.available_tokens:,} in table clusters; run `climb prune` first"
             )
         position = LOWEST

@@ -79,7 +79,9 @@ def score_batches(batches: Iterator[pd.Series], scorer: Scorer, device: str) -> 
             finite_N = np.isfinite(values_N)
             if not finite_N.all():
                 text = texts.iloc[int(np.argmin(finite_N))]
-                raise ComponentError(f"{scorer} returned {name!r} NaN or inf for {text[:80]!r}")
+                raise ComponentError(
+                    f"{scorer} returned NaN or inf as score {name!r} of the text {text[:80]!r}"
+                )
         stacked_NS = np.stack([scores[name] for name in scorer.names], axis=1)
         yield pd.Series(list(stacked_NS.astype(np.float32)))
 

@@ -45,7 +45,8 @@ def train_round(study: Study, plan: Sequence[PlannedTrial]) -> tuple[int, int]:
     ensure_base_checkpoint(study.store, study.setup)
     runs = [(name, study.setup.build_run(p.weights, p.seed)) for name, p in todo.items()]
     outcomes = train_runs(study.store.session, study.setup.proxy, runs, slots)
-    # With the version in the name, a row that was deleted after an earlier start is written again.
+    # The commit's name contains the table version, so rows that a user deleted can be written
+    # again.
     start = study.store.history.read_version(tables.TRIALS)
     failed, lost = 0, []
     for outcome in show_progress(outcomes, len(runs), "search", "trial"):
@@ -58,8 +59,8 @@ def train_round(study: Study, plan: Sequence[PlannedTrial]) -> tuple[int, int]:
         failed += outcome.status == "failed"
     if lost:
         raise InfrastructureError(
-            f"{len(lost)} of {len(runs)} trials were lost with their workers and are not "
-            f"recorded; the first: {lost[0].error}; start again to train them"
+            f"{len(lost)} of {len(runs)} trials are not recorded, because their workers were "
+            f"lost; the first error: {lost[0].error}; run `climb search` again to train them"
         )
     return len(runs), failed
 

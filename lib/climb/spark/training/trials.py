@@ -1,9 +1,9 @@
 """Train many proxies at once: each is a Spark job of one task, started as soon as a slot is free.
 
-One job per run, so that its row is committed when the run ends, a slow run keeps no slot idle, and
-a lost machine costs only the runs that were active on it. Spark retries a task whose worker died;
-the run then continues from its own checkpoint. `climb.spark.failures` describes the kinds of
-failure and what happens after each.
+There is one job per run, so that its row is committed when the run ends, other slots do not wait
+for a slow run, and a lost machine costs only the runs that were active on it. Spark retries a task
+whose worker died; the run then continues from its own checkpoint. `climb.spark.failures` describes
+the kinds of failure and what happens after each.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Outcome:
 
     name: str
     status: Literal["finished", "failed", "lost"]
-    """failed: a retry would fail too. lost: the worker was lost, also in each retry of Spark."""
+    """failed: a retry would fail too. lost: the worker died, and Spark's retries failed too."""
 
     seconds: float
     metrics: dict[str, float] = field(default_factory=dict)
@@ -49,8 +49,8 @@ def train_runs(
 ) -> Iterator[Outcome]:
     """Train the named runs, `slots` at a time, and yield each outcome when the run ends.
 
-    Runs that run out of memory are repeated at the end, one at a time: memory that other runs used
-    is then free. A run has no smaller setting: smaller parts of a batch change its sums.
+    Runs that run out of memory are repeated at the end, one at a time: no other run
+    uses memory then. Smaller parts of a batch are not tried: they would change its rounding.
 
     If the caller stops, or an error ends the search, active runs are cancelled. Their checkpoints
     stay, and the next start continues them.
