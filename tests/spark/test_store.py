@@ -126,3 +126,10 @@ def test_a_folder_that_cannot_be_written_is_an_error_of_one_line(spark, tmp_path
         store.append(make_token_rows(store, "a"), tables.TOKENS)
     assert find_write_error(OSError("x\nNo space left on device\ny")) == "No space left on device"
     assert find_write_error(ValueError("a bug")) is None
+
+
+def test_an_error_that_quotes_a_document_is_not_a_refused_write():
+    quoted = "climb.errors.ComponentError: a score is NaN for the text 'the quota of fish'"
+    assert find_write_error(RuntimeError(f"Traceback\n  File x\n{quoted}")) is None
+    remote = "org.apache.spark.api.python.PythonException: Traceback\nKeyError: 'Not a directory'"
+    assert find_write_error(RuntimeError(remote)) is None

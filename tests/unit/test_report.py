@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from small_search import small_search
 
+from climb.dataset.card import DomainCounts
 from climb.report import (
     Cluster,
-    CorpusShare,
     Domain,
     Evaluation,
     Rejection,
@@ -106,10 +106,12 @@ def data():
             Rejection(reason="too short", n_rows=57, example="tweets.jsonl: 12 characters"),
             Rejection(reason="invalid UTF-8", n_rows=3, example="old.txt: 4 % of the bytes"),
         ),
-        corpus=tuple(
-            CorpusShare(domain=name, n_documents=int(2_000 * w), n_tokens=int(1_000_000 * w))
+        corpus={
+            name: DomainCounts(
+                rows=int(5_000 * w), documents=int(2_000 * w), tokens=int(1_000_000 * w)
+            )
             for name, w in RESULT.recommended.weights.items()
-        ),
+        },
         n_documents=9_412,
         max_epochs=4.0,
         versions={"documents": 1, "trials": 37, "mixtures": 0, "evaluations": 8},

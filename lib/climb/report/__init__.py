@@ -9,7 +9,6 @@ Reading order: data (the input), measured (the statistics), verdict (the sentenc
 
 from climb.report.data import (
     Cluster,
-    CorpusShare,
     Domain,
     Evaluation,
     Rejection,
@@ -20,7 +19,6 @@ from climb.report.page import conclude_report, draw_figures, render
 
 __all__ = [
     "Cluster",
-    "CorpusShare",
     "Domain",
     "Evaluation",
     "Rejection",

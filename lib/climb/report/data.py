@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from climb.dataset.card import DomainCounts
 from climb.search.baselines import RECOMMENDED
 from climb.search.result import SearchResult
 
@@ -75,15 +76,6 @@ class Rejection:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CorpusShare:
-    """What the mixed dataset holds of one domain."""
-
-    domain: str
-    n_documents: int
-    n_tokens: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class ReportData:
     """Everything the report shows. Only `result` is required; the page says what is missing."""
 
@@ -95,7 +87,9 @@ class ReportData:
     evaluations: tuple[Evaluation, ...] = ()
     clusters: tuple[Cluster, ...] = ()
     rejections: tuple[Rejection, ...] = ()
-    corpus: tuple[CorpusShare, ...] = ()
+    corpus: Mapping[str, DomainCounts] = field(default_factory=dict)
+    """Domain -> what the mixed dataset contains of it."""
+
     n_documents: int | None = None
     """Rows of `documents`: what ingest kept."""
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from climb.dataset.card import DomainCounts
 from climb.report import charts, formats
-from climb.report.data import Cluster, CorpusShare, Domain, ReportData
+from climb.report.data import Cluster, Domain, ReportData
 from climb.report.effects import tabulate_effects
 from climb.report.measured import (
     Measured,
@@ -135,13 +136,12 @@ class DomainRow:
     recommended: float | None
     reference: float | None
     epochs: float | None
-    mixed: CorpusShare | None
+    mixed: DomainCounts | None
 
 
 def _list_domains(data: ReportData) -> list[DomainRow]:
     """List the domains with their weights, largest recommended weight first."""
     recommended, reference = data.result.mixtures[0], data.result.mixtures[1]
-    mixed = {row.domain: row for row in data.corpus}
     rows = {domain.name: domain for domain in data.domains}
     weights = recommended.weights
     names = sorted(rows.keys() | weights.keys(), key=lambda n: (-weights.get(n, 0.0), n))
@@ -152,7 +152,7 @@ def _list_domains(data: ReportData) -> list[DomainRow]:
             recommended=weights.get(name),
             reference=reference.weights.get(name),
             epochs=recommended.epochs.get(name),
-            mixed=mixed.get(name),
+            mixed=data.corpus.get(name),
         )
         for name in names
     ]
@@ -241,5 +241,5 @@ def _sum_up(data: ReportData) -> Totals:
         models=len(models),
         model_tokens=sum(row.n_tokens for row in models.values()),
         model_seconds=sum(row.seconds for row in models.values()),
-        corpus_tokens=sum(row.n_tokens for row in data.corpus),
+        corpus_tokens=sum(counts.tokens for counts in data.corpus.values()),
     )

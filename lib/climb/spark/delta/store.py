@@ -19,6 +19,7 @@ from climb.config.sections import StorageConfig
 from climb.errors import PreflightError, TableError
 from climb.files import is_uri
 from climb.spark.delta.history import Inputs, TableHistory
+from climb.spark.failures import find_climb_error
 from climb.tables import Table
 
 WRITE_ERRORS = (
@@ -29,7 +30,12 @@ WRITE_ERRORS = (
 
 
 def find_write_error(error: Exception) -> str | None:
-    """Return the line in which a file system refuses a write; None for every other error."""
+    """Return the line in which a file system refuses a write; None for every other error.
+
+    An error of a Python worker is no refused write, even if it quotes a document with such words.
+    """
+    if find_climb_error(str(error)) is not None or "PythonException" in str(error):
+        return None
     lines = [line.strip() for line in str(error).splitlines()]
     return next((line for line in lines if any(words in line for words in WRITE_ERRORS)), None)
 

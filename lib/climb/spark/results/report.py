@@ -13,7 +13,6 @@ from climb.config import Config, dump_yaml
 from climb.errors import ClimbError, TableError
 from climb.report import (
     Cluster,
-    CorpusShare,
     Domain,
     Evaluation,
     Rejection,
@@ -22,6 +21,7 @@ from climb.report import (
 )
 from climb.search import SearchResult
 from climb.search.baselines import RECOMMENDED
+from climb.spark.corpus.mix import count_corpus
 from climb.spark.delta.store import Store
 from climb.spark.training.setup import build_target_setup
 from climb.tables import Table
@@ -69,7 +69,7 @@ def read_report(store: Store, cfg: Config) -> ReportData:
         evaluations=_read_evaluations(store, cfg, result),
         clusters=_read_clusters(store),
         rejections=_read_rejections(store),
-        corpus=_read_corpus(store),
+        corpus=count_corpus(store) if store.exists(tables.CORPUS) else {},
         n_documents=_count_rows(store, tables.DOCUMENTS),
         max_epochs=cfg.search.max_epochs,
         domain_max_epochs=_list_domain_epochs(cfg, result.domains),
@@ -202,15 +202,4 @@ def _read_rejections(store: Store) -> tuple[Rejection, ...]:
             example=": ".join(part for part in row["e"] if part),
         )
         for row in sorted(rows, key=lambda row: (-row["n"], row["reason"]))
-    )
-
-
-def _read_corpus(store: Store) -> tuple[CorpusShare, ...]:
-    frame = _read(store, tables.CORPUS)
-    if frame is None:
-        return ()
-    sums = frame.groupBy("domain").agg(F.count("*").alias("n"), F.sum("n_tokens").alias("tokens"))
-    return tuple(
-        CorpusShare(domain=row["domain"], n_documents=row["n"], n_tokens=row["tokens"])
-        for row in sums.orderBy("domain").collect()
     )
