@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 from climb.config import load
 from climb.search import Problem, SearchResult, SearchState, compare, propose, recommend
-from climb.search.baselines import PROPOSAL, RECOMMENDED
 from climb.search.records import PlannedRecord
 from climb.search.reuse import ReuseSummary
+from climb.search.trials import PROPOSAL, RECOMMENDED
 from climb.testing.world import PlantedWorld
 
 SEEDS = 3

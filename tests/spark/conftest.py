@@ -3,7 +3,7 @@
 import pytest
 from small_search import small_search
 
-from climb.spark.training.search import mixture_rows
+from climb.spark.training.search import make_mixture_rows
 
 DOMAINS = small_search().result.domains
 
@@ -98,6 +98,6 @@ def small_run(spark, tmp_path_factory):
     ):
         store.append(store.create_frame(rows, table), table)
     inputs = store.history.describe_inputs(tables.DOMAINS)
-    rows = store.create_frame(mixture_rows(search.result), tables.MIXTURES)
+    rows = store.create_frame(make_mixture_rows(search.result), tables.MIXTURES)
     store.replace(rows, tables.MIXTURES, inputs, "search = 'default'")
     return store, cfg

@@ -14,7 +14,7 @@ from climb.dataset.card import DomainCounts
 from climb.errors import TableError
 from climb.spark.delta.store import Store
 from climb.spark.results.report import read_report
-from climb.spark.training.search import mixture_rows
+from climb.spark.training.search import make_mixture_rows
 from climb.tracking.uri import resolve_tracking_uri
 
 JOB = Path(__file__).resolve().parents[2] / "jobs" / "report.py"
@@ -30,7 +30,7 @@ def job():
 
 
 def write_result(store, result):
-    store.append(store.create_frame(mixture_rows(result), tables.MIXTURES), tables.MIXTURES)
+    store.append(store.create_frame(make_mixture_rows(result), tables.MIXTURES), tables.MIXTURES)
 
 
 def test_tables_become_the_data_of_the_report(small_run):
@@ -72,7 +72,7 @@ def test_a_search_without_a_result_names_the_job_that_makes_one(small_run):
 def test_a_result_of_another_version_is_refused_with_the_field(spark, tmp_path):
     cfg = load(settings=[f"storage.root={tmp_path}/out"])
     store = Store(spark, cfg.storage)
-    rows = mixture_rows(RESULT)
+    rows = make_mixture_rows(RESULT)
     record = json.loads(rows[0]["result"])
     record["worth"] = record.pop("further_round")
     rows[0]["result"] = json.dumps(record)

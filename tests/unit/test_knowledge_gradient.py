@@ -14,7 +14,7 @@ from climb.search import Problem, SearchState, Trials
 from climb.search.calibration import Calibration, Inflation
 from climb.search.knowledge_gradient import (
     estimate_further_round,
-    expected_gain_of_round,
+    estimate_gain_of_round,
     predict_changes,
 )
 from climb.search.searchers.published import RandomSearcher
@@ -215,27 +215,27 @@ PROBLEM = Problem(WORLD.space, WORLD.objective, GPPredictor(), RandomSearcher(),
 
 @pytest.fixture(scope="module")
 def gain_of_round_1():
-    return expected_gain_of_round(WORLD.make_trials(ROWS), 1, PROBLEM)
+    return estimate_gain_of_round(WORLD.make_trials(ROWS), 1, PROBLEM)
 
 
 def test_in_a_planted_world_the_second_round_is_worth_more_than_one_after_sixty_trials(
     gain_of_round_1,
 ):
-    late = expected_gain_of_round(WORLD.make_trials(ROWS), 2, PROBLEM)
+    late = estimate_gain_of_round(WORLD.make_trials(ROWS), 2, PROBLEM)
     assert gain_of_round_1 > 0.0
     assert late < gain_of_round_1 / 2
 
 
 def test_the_expected_gain_depends_on_trials_of_earlier_rounds_alone(gain_of_round_1):
     measured = [*ROWS[:10], WORLD.make_row(WORLD.best_K, 0, "recommended", 0)]
-    assert expected_gain_of_round(WORLD.make_trials(measured), 1, PROBLEM) == gain_of_round_1
+    assert estimate_gain_of_round(WORLD.make_trials(measured), 1, PROBLEM) == gain_of_round_1
 
 
 def test_the_expected_gain_does_not_depend_on_the_order_of_domains(gain_of_round_1):
     order = [3, 1, 5, 0, 2, 4]
     permuted = dataclasses.replace(PROBLEM, space=WORLD.space.reorder_domains(order))
     trials = Trials.from_rows(ROWS, permuted.space.domains, WORLD.metric_names)
-    assert expected_gain_of_round(trials, 1, permuted) == gain_of_round_1
+    assert estimate_gain_of_round(trials, 1, permuted) == gain_of_round_1
 
 
 def make_study(min_expected_gain, predictor):
@@ -251,7 +251,7 @@ def make_study(min_expected_gain, predictor):
 
 def test_a_round_below_min_expected_gain_is_skipped_and_the_reason_is_logged(capsys):
     plane = Plane(std=1.0, noise=0.1)
-    gain = expected_gain_of_round(TRIALS, 1, build_state(plane).problem)
+    gain = estimate_gain_of_round(TRIALS, 1, build_state(plane).problem)
     assert gain > 0.0
     assert is_worth_training(make_study(0.99 * gain, plane), 1, [])
     assert capsys.readouterr().out == ""

@@ -21,12 +21,12 @@ from climb.report import (
 from climb.report.effects import tabulate_effects
 from climb.report.formats import NOTHING, number, signed
 from climb.report.measured import Run, mean_of, measure, objective_of
-from climb.search.baselines import RECOMMENDED
 from climb.search.effects import TradeOff
 from climb.search.gains import Gain
 from climb.search.knowledge_gradient import FurtherRound
 from climb.search.records import Effect, EffectsRecord, MixtureRecord, RoundQuality
 from climb.search.reuse import ReuseSummary
+from climb.search.trials import RECOMMENDED
 
 SEARCH = small_search()
 RESULT = SEARCH.result

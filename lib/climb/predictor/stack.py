@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from climb.mixture import SAME_DECIMALS
 from climb.predictor import (
     Array,
     ExportablePredict,
@@ -67,7 +68,7 @@ class StackPredictor:
 
         All replicates of a mixture are in one fold.
         """
-        _, mixture_T = np.unique(np.round(weights_TK, 9), axis=0, return_inverse=True)
+        _, mixture_T = np.unique(np.round(weights_TK, SAME_DECIMALS), axis=0, return_inverse=True)
         mixture_T = mixture_T.reshape(-1)
         n_mixtures = int(mixture_T.max()) + 1
         n_folds = min(self.folds, n_mixtures)

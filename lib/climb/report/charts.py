@@ -23,6 +23,7 @@ from climb.report.svg import (
 )
 from climb.search.gains import Gain
 from climb.search.records import MixtureRecord
+from climb.search.trials import RECOMMENDED
 
 WIDTH = 984
 HALF = 470
@@ -50,7 +51,7 @@ def mixture_chart(mixtures: Sequence[MixtureRecord], domains: Sequence[Domain]) 
     top = max(max(row[2:]) for row in rows)
     x = Axis(0.0, top * 1.02, 300, WIDTH - 150)
     bottom = 44 * len(rows) + 40
-    for i, (rank, name) in enumerate(((1, reference.name), (0, "recommended"))):
+    for i, (rank, name) in enumerate(((1, reference.name), (0, RECOMMENDED))):
         drawing.mark((308 + 150 * i, 12), rank, name)
         drawing.text((320 + 150 * i, 17), f"{printable(name, 20)} share", LABEL)
     for tick in x.ticks(6):
@@ -161,7 +162,7 @@ def rounds_chart(
         drawing.text((center, 362), f"{len(scores)} trials", TICK)
     if replicates:
         center = right - width / 2
-        _draw_column(drawing, y, center, sorted(replicates), "recommended")
+        _draw_column(drawing, y, center, sorted(replicates), RECOMMENDED)
         drawing.text((center, 362), f"{len(replicates)} seeds", TICK)
     return drawing.svg()
 
@@ -189,7 +190,7 @@ def _draw_column(
     drawing: Drawing, y: Axis, center: float, scores: Sequence[float], label: str
 ) -> None:
     """Draw the dots of one column in five lanes, so that dots of equal scores stay visible."""
-    final = label == "recommended"
+    final = label == RECOMMENDED
     for i, score in enumerate(scores):
         x = center + ((2 * i) % 5 - 2) * (8 if final else 17)
         hint = f"{label}: {number(score)}"

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from climb.dataset.card import DomainCounts
-from climb.search.baselines import RECOMMENDED
 from climb.search.result import SearchResult
+from climb.search.trials import RECOMMENDED
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,9 @@ from scipy import stats
 
 from climb.objective import Array, Objective
 from climb.report.data import Evaluation, Trial
-from climb.search.baselines import RECOMMENDED
 from climb.search.gains import LEVEL, Gain, paired_gain
 from climb.search.result import SearchResult
+from climb.search.trials import RECOMMENDED
 
 
 @dataclass(frozen=True)

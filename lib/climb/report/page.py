@@ -18,8 +18,8 @@ from climb.report.measured import (
     objective_of,
 )
 from climb.report.verdict import Verdict, conclude, list_next_steps
-from climb.search.baselines import PROPOSAL, RECOMMENDED
 from climb.search.result import WEAK_RANKING, SearchResult
+from climb.search.trials import PROPOSAL, RECOMMENDED
 
 MAX_CLUSTERS = 200
 """Rows of the table of clusters: pruned ones first, then the largest."""

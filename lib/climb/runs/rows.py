@@ -22,7 +22,7 @@ from climb.runs.sheet import (
     raise_for_rows,
     sum_exactly,
 )
-from climb.search.trials import Trials
+from climb.search.trials import PROPOSAL, Trials
 
 MISSING_WEIGHT = "weight missing"
 INVALID_WEIGHT = "weight is not a finite number"
@@ -217,7 +217,7 @@ def read_runs(path: Path) -> tuple[Trials, str]:
     rows = [
         {
             "round": 0,
-            "method": "proposal",
+            "method": PROPOSAL,
             "seed": run.seed or 0,
             "weights": dict(zip(table.domains, normalize(run.weights), strict=True)),
             "metrics": dict(zip(table.metrics, run.metrics, strict=True)),

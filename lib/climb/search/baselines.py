@@ -23,12 +23,9 @@ from numpy.typing import NDArray
 from climb.config.plugins import build
 from climb.errors import ConfigError, MixtureError
 from climb.mixture import FeasibleSet, weights_to_array
+from climb.search.trials import NATURAL, PROPOSAL, RECOMMENDED, REUSED
 
 Array = NDArray[np.float64]
-
-RECOMMENDED, PROPOSAL, REUSED = "recommended", "proposal", "reused"
-"""Methods of trials that are no baseline: the recommendation's replicates, what the search trained,
-and runs of earlier domains."""
 
 
 @runtime_checkable
@@ -94,7 +91,7 @@ class FixedMixture:
 
 
 DEFAULT_BASELINES = (
-    NaturalMixture(name="natural"),
+    NaturalMixture(name=NATURAL),
     UniformMixture(name="uniform"),
 )
 """The baselines of conf/default.yaml, for problems that are built without a configuration."""
@@ -104,8 +101,9 @@ def build_baselines(specs: Sequence[Mapping[str, Any]]) -> tuple[Baseline, ...]:
     """Build the baselines that `search.baselines` lists.
 
     Raises:
-        ConfigError: a plug-in that cannot be built, a name that is used twice or reserved, or fewer
-            than 2 replicates, from which no interval can be computed.
+        ConfigError: a plug-in that cannot be built, a name that is used twice or reserved, another
+            name of the natural mixture, or fewer than 2 replicates, from which no interval can be
+            computed.
     """
     baselines = tuple(build(spec, Baseline) for spec in specs)
     counts = Counter(baseline.name for baseline in baselines)
@@ -114,6 +112,12 @@ def build_baselines(specs: Sequence[Mapping[str, Any]]) -> tuple[Baseline, ...]:
         if counts[name] > 1 or name in (RECOMMENDED, PROPOSAL, REUSED):
             taken = "used twice" if counts[name] > 1 else "reserved"
             raise ConfigError(f"search.baselines: the name {name!r} is {taken}; choose another")
+        is_natural = isinstance(baseline, NaturalMixture)
+        if (name == NATURAL and not is_natural) or (is_natural and not counts[NATURAL]):
+            raise ConfigError(
+                f"search.baselines {name!r}: trials of earlier domains are aligned by the baseline "
+                f"{NATURAL!r}, so a NaturalMixture must have that name, and no other class may"
+            )
         if baseline.replicates is not None and baseline.replicates < 2:
             raise ConfigError(
                 f"search.baselines {name!r}: replicates is {baseline.replicates}; an interval "

@@ -28,7 +28,7 @@ class Gain:
     """Probability that the difference is above 0, from the distribution of the interval. With
     heavier tails, values near 1 would be slightly lower."""
 
-    n_pairs: int = 0
+    n_pairs: int
     """Seeds that both mixtures were trained with; 0 for a prediction."""
 
     @classmethod

@@ -61,10 +61,11 @@ def estimate_further_round(state: SearchState, calibration: Calibration) -> Furt
         1606.04414), here on a fixed set of candidates.
     """
     n = state.problem.cfg.trials_per_round[-1]
-    return FurtherRound(n, _expected_gain(state, n, calibration))
+    next_round = int(state.trials.rounds_T.max()) + 1
+    return FurtherRound(n, _estimate_gain(state, next_round, n, calibration))
 
 
-def expected_gain_of_round(trials: Trials, round_: int, problem: Problem) -> float | None:
+def estimate_gain_of_round(trials: Trials, round_: int, problem: Problem) -> float | None:
     """Estimate the expected gain of a configured round before it is trained.
 
     It depends on the trials of earlier rounds alone, as the round's proposals do; see
@@ -77,17 +78,19 @@ def expected_gain_of_round(trials: Trials, round_: int, problem: Problem) -> flo
     cfg = state.problem.cfg
     surrogate = state.penalized.surrogate
     validation = cross_validate(surrogate, state.trials, state.problem.predictor, cfg.seed)
-    return _expected_gain(state, cfg.trials_per_round[round_], validation.score.calibration)
+    n = cfg.trials_per_round[round_]
+    return _estimate_gain(state, round_, n, validation.score.calibration)
 
 
-def _expected_gain(state: SearchState, n: int, calibration: Calibration) -> float | None:
+def _estimate_gain(
+    state: SearchState, round_: int, n: int, calibration: Calibration
+) -> float | None:
     score, space = state.penalized, state.problem.space
     surrogate = score.surrogate
     if not all(isinstance(predict, JointPredict) for predict in surrogate.predicts_Q):
         return None
-    next_round = int(state.trials.rounds_T.max()) + 1
     try:
-        proposed_NK = propose_batch(state, next_round, n)
+        proposed_NK = propose_batch(state, round_, n)
     except SearchError:  # the set holds too few other mixtures: a round has nothing to learn
         return 0.0
     candidates_CK = _make_candidates(state)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
@@ -88,21 +88,3 @@ class PlannedRecord(Record):
     round: int
     method: str
     seed: int
-
-
-def find_missing_field(actual: Any, complete: Any) -> str | None:
-    """Return the path of the first field of `complete` that `actual` lacks; both are JSON."""
-    for key, value in _list_items(complete):
-        if isinstance(complete, dict) and key not in actual:
-            return str(key)
-        missing = find_missing_field(actual[key], value)
-        if missing is not None:
-            return f"{key}.{missing}"
-    return None
-
-
-def _list_items(value: Any) -> list[tuple[Any, Any]]:
-    """Return the keys or positions with their values; nothing for a plain value."""
-    if isinstance(value, dict):
-        return list(value.items())
-    return list(enumerate(value)) if isinstance(value, list) else []

@@ -10,7 +10,6 @@ unknown value is null.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
@@ -21,7 +20,6 @@ from pydantic import Field, ValidationError
 from climb.errors import SearchError, TableError
 from climb.objective import Objective
 from climb.predictor import ExportablePredict
-from climb.search.baselines import RECOMMENDED
 from climb.search.calibration import CalibratedScore, cross_validate
 from climb.search.effects import STEP
 from climb.search.gains import Gain
@@ -38,10 +36,10 @@ from climb.search.records import (
     PredictedScore,
     Record,
     RoundQuality,
-    find_missing_field,
 )
 from climb.search.reuse import ReuseSummary
 from climb.search.surrogate import Surrogate
+from climb.search.trials import RECOMMENDED
 
 VERSION: Literal[1] = 1
 """Raised with every change of a field, so that a reader detects a record of another version."""
@@ -53,7 +51,7 @@ WEAK_RANKING = 0.6
 class SearchResult(Record):
     """The typed record of a finished search. Only the search writes it."""
 
-    version: Literal[1] = VERSION
+    version: Literal[1]
     search: str
     """Name of the search; empty for runs from CSV files."""
 
@@ -68,7 +66,7 @@ class SearchResult(Record):
     predicted_gains: dict[str, Gain]
     """By baseline: gain of the recommendation, as the surrogate predicts it."""
 
-    measured_gains: dict[str, Gain] = Field(default_factory=dict)
+    measured_gains: dict[str, Gain]
     """By baseline: gain of the recommendation over replicates, paired by seed."""
 
     calibration: CalibrationRecord
@@ -91,12 +89,12 @@ class SearchResult(Record):
     """Trials that the recommendation was computed from, reused ones included."""
 
     n_mixtures: int
-    n_failed: int = 0
-    plan: tuple[PlannedRecord, ...] = ()
+    n_failed: int
+    plan: tuple[PlannedRecord, ...]
     """All trials of the search, replicates of the recommendation included."""
 
-    reuse: ReuseSummary | None = None
-    read_versions: dict[str, int | None] = Field(default_factory=dict)
+    reuse: ReuseSummary | None
+    read_versions: dict[str, int | None]
     """Table -> version that the search read."""
 
     @classmethod
@@ -112,24 +110,32 @@ class SearchResult(Record):
                 n_failed, reuse, read_versions.
         """
         problem, ratios = state.problem, recommendation.signal_to_noise
-        fields: dict[str, Any] = {"search": ""} | search_fields
+        table_fields: dict[str, Any] = {
+            "search": "",
+            "measured_gains": {},
+            "n_failed": 0,
+            "plan": (),
+            "reuse": None,
+            "read_versions": {},
+        }
         return cls(
+            version=VERSION,
             objective=problem.required_objective.text,
-            metric_weights=_by_metric(problem.required_objective),
+            metric_weights=_map_weights(problem.required_objective),
             domains=recommendation.domains,
-            mixtures=_mixtures(state, recommendation),
+            mixtures=_build_mixtures(state, recommendation),
             predicted_gains={b.name: b.gain for b in recommendation.baselines},
-            calibration=_calibration(recommendation.validation.score),
+            calibration=_build_calibration(recommendation.validation.score),
             quality=measure_quality_by_round(state, recommendation),
-            noise=_by_name(recommendation.metric_names, recommendation.noise_Q),
-            signal_to_noise=_by_name(ratios.metric_names, ratios.ratio_Q),
+            noise=_map_names(recommendation.metric_names, recommendation.noise_Q),
+            signal_to_noise=_map_names(ratios.metric_names, ratios.ratio_Q),
             low_signal_metrics=ratios.list_below(problem.cfg.min_signal_to_noise),
-            effects=_effects(recommendation),
+            effects=_build_effects(recommendation),
             further_round=recommendation.further_round,
             parameters=_export_parameters(state.penalized.surrogate),
             n_trials=recommendation.n_trials,
             n_mixtures=recommendation.n_mixtures,
-            **fields,
+            **table_fields | search_fields,
         )
 
     @classmethod
@@ -144,20 +150,14 @@ class SearchResult(Record):
             TableError: a field is missing, unknown or wrong: another version of climb wrote it.
         """
         try:
-            result = cls.model_validate_json(text)
-            # A field with a default would be filled in silently: compare with the whole record.
-            missing = find_missing_field(json.loads(text), json.loads(result.model_dump_json()))
-            reason = None if missing is None else f"{missing}: Field required"
+            return cls.model_validate_json(text)
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"]) or "the whole record"
-            reason = f"{field}: {first['msg']}"
-        if reason is not None:
             raise TableError(
-                f"{where}: the search result cannot be read ({reason}); another version of climb "
-                "wrote it: run `climb search` again"
-            )
-        return result
+                f"{where}: the search result cannot be read ({field}: {first['msg']}); another "
+                "version of climb wrote it: run `climb search` again"
+            ) from error
 
     @property
     def recommended(self) -> MixtureRecord:
@@ -207,7 +207,9 @@ def measure_quality_by_round(
     return tuple(rounds)
 
 
-def _mixtures(state: SearchState, recommendation: Recommendation) -> tuple[MixtureRecord, ...]:
+def _build_mixtures(
+    state: SearchState, recommendation: Recommendation
+) -> tuple[MixtureRecord, ...]:
     target_tokens = state.problem.cfg.target_tokens
     space = state.problem.space.reorder_domains(state.restore_K)
     rows: list[tuple[str, NDArray[np.float64], float, float]] = [
@@ -223,7 +225,7 @@ def _mixtures(state: SearchState, recommendation: Recommendation) -> tuple[Mixtu
         MixtureRecord(
             name=name,
             weights=dict(zip(space.domains, weights_K.tolist(), strict=True)),
-            epochs=_by_name(space.domains, space.epochs(weights_K, target_tokens)),
+            epochs=_map_names(space.domains, space.epochs(weights_K, target_tokens)),
             score=score,
             score_std=std,
         )
@@ -231,7 +233,7 @@ def _mixtures(state: SearchState, recommendation: Recommendation) -> tuple[Mixtu
     )
 
 
-def _calibration(score: CalibratedScore) -> CalibrationRecord:
+def _build_calibration(score: CalibratedScore) -> CalibrationRecord:
     calibration = score.calibration
     return CalibrationRecord(
         center=calibration.center,
@@ -246,7 +248,7 @@ def _calibration(score: CalibratedScore) -> CalibrationRecord:
     )
 
 
-def _effects(recommendation: Recommendation) -> EffectsRecord:
+def _build_effects(recommendation: Recommendation) -> EffectsRecord:
     effects = recommendation.effects
     domains: dict[str, dict[str, Effect]] = {}
     for k, domain in enumerate(effects.domains):
@@ -257,13 +259,13 @@ def _effects(recommendation: Recommendation) -> EffectsRecord:
     return EffectsRecord(step=STEP, domains=domains, trade_offs=effects.trade_offs)
 
 
-def _by_metric(objective: Objective) -> dict[str, float]:
+def _map_weights(objective: Objective) -> dict[str, float]:
     return {
         objective.metric_names[q]: float(objective.weights_Q[q]) for q in objective.weighted_columns
     }
 
 
-def _by_name(names: Sequence[str], values: NDArray[np.float64]) -> Mapping[str, Any]:
+def _map_names(names: Sequence[str], values: NDArray[np.float64]) -> Mapping[str, Any]:
     return dict(zip(names, values.tolist(), strict=True))
 
 

@@ -24,7 +24,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from climb.search.trials import Trials
+from climb.search.trials import NATURAL, REUSED, Trials
 
 Array = NDArray[np.float64]
 
@@ -179,7 +179,7 @@ class ReusableTrials:
         shifted by the difference of the natural mixtures. None if `own` or these runs lack a
         natural mixture, or these runs lack a metric.
         """
-        here, there = own.with_method("natural"), self.trials.with_method("natural")
+        here, there = own.with_method(NATURAL), self.trials.with_method(NATURAL)
         if not (len(here) and len(there) and set(own.metric_names) <= {*self.trials.metric_names}):
             return None
         columns_Q = [self.trials.metric_names.index(name) for name in own.metric_names]
@@ -189,7 +189,7 @@ class ReusableTrials:
             self.trials.replace_metrics(
                 own.metric_names, self.trials.metrics_TQ[:, columns_Q] + shift_Q
             ),
-            methods_T=("reused",) * n,
+            methods_T=(REUSED,) * n,
             rounds_T=np.full(n, -1),
         )
 

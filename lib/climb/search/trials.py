@@ -14,12 +14,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from climb.errors import MixtureError, SearchError
-from climb.mixture import weights_to_array
+from climb.mixture import SAME_DECIMALS, weights_to_array
 
 Array = NDArray[np.float64]
 
-_MIXTURE_DECIMALS = 9
-"""Mixtures that agree to this many decimals are replicates: a table or CSV file keeps as many."""
+RECOMMENDED, PROPOSAL, REUSED = "recommended", "proposal", "reused"
+"""Methods of trials that are no baseline: the recommendation's replicates, what the search trained,
+and runs of earlier domains."""
+
+NATURAL = "natural"
+"""Name of the baseline with the token shares of the corpus: reused trials are aligned by it."""
 
 _ROUNDING = 1e-12
 """Noise below this share of a metric's size is rounding and counts as 0."""
@@ -93,7 +97,7 @@ class Trials:
 
     def without_recommended(self) -> Trials:
         """Return all trials but those of the recommendation: measuring it must not change it."""
-        return self.select([name != "recommended" for name in self.methods_T])
+        return self.select([name != RECOMMENDED for name in self.methods_T])
 
     def reorder_domains(self, order_K: NDArray[np.int64]) -> Trials:
         """Return the same trials with their domains in another order, sorted again."""
@@ -123,7 +127,7 @@ class Trials:
     def group_replicates(self) -> Replicates:
         """Average the trials of each mixture; a reused run is no replicate of an own one."""
         _, first_D, index_T, counts_D = np.unique(
-            np.round(np.column_stack([self.weights_TK, self.tv_distance_T]), _MIXTURE_DECIMALS),
+            np.round(np.column_stack([self.weights_TK, self.tv_distance_T]), SAME_DECIMALS),
             axis=0,
             return_index=True,
             return_inverse=True,

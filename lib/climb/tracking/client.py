@@ -29,7 +29,7 @@ from climb.errors import one_line
 from climb.files import write_atomically
 from climb.progress import log
 from climb.search import SearchResult
-from climb.search.baselines import RECOMMENDED
+from climb.search.trials import RECOMMENDED
 from climb.tracking.uri import hide_credentials, resolve_tracking_uri
 from climb.tracking.values import (
     ChildRun,

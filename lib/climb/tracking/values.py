@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from climb.errors import ConfigError, SearchError
 from climb.objective import Objective
 from climb.search import SearchResult, Trials
-from climb.search.baselines import PROPOSAL
 from climb.search.records import EffectsRecord, PlannedRecord
 from climb.search.signal_to_noise import build_objective
+from climb.search.trials import PROPOSAL
 
 if TYPE_CHECKING:
     from climb.config.sections import SearchConfig

@@ -32,6 +32,7 @@ from climb.dataset.selection import (
 )
 from climb.errors import TableError
 from climb.mixture import Constraints
+from climb.search.trials import RECOMMENDED
 from climb.spark.corpus.domain_documents import read_domain_documents
 from climb.spark.delta.history import Inputs
 from climb.spark.delta.store import Store
@@ -69,7 +70,7 @@ def read_recommendation(store: Store, cfg: Config) -> tuple[dict[str, float], in
     Raises:
         TableError: the search has no recommendation yet.
     """
-    rows = store.read_rows(tables.MIXTURES, search=cfg.search.name, method="recommended")
+    rows = store.read_rows(tables.MIXTURES, search=cfg.search.name, method=RECOMMENDED)
     if not rows:
         raise TableError(
             f"table mixtures has no recommendation of the search {cfg.search.name!r}; "

@@ -20,7 +20,7 @@ from climb.report import (
     Trial,
 )
 from climb.search import SearchResult
-from climb.search.baselines import RECOMMENDED
+from climb.search.trials import RECOMMENDED
 from climb.spark.corpus.mix import count_corpus
 from climb.spark.delta.store import Store
 from climb.spark.training.setup import build_target_setup

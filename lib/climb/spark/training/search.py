@@ -14,11 +14,13 @@ from typing import Any
 
 from climb import tables
 from climb.errors import InfrastructureError
+from climb.objective import Objective
 from climb.progress import log, show_progress
 from climb.search import SearchResult, SearchState, Trials, compare, propose, recommend
-from climb.search.baselines import PROPOSAL, RECOMMENDED, count_replicates
-from climb.search.knowledge_gradient import expected_gain_of_round
+from climb.search.baselines import count_replicates
+from climb.search.knowledge_gradient import estimate_gain_of_round
 from climb.search.records import PlannedRecord
+from climb.search.trials import PROPOSAL, RECOMMENDED
 from climb.spark.session import count_parallel_slots
 from climb.spark.training.setup import ensure_base_checkpoint
 from climb.spark.training.study import PlannedTrial, Study
@@ -53,7 +55,7 @@ def train_round(study: Study, plan: Sequence[PlannedTrial]) -> tuple[int, int]:
         if outcome.status == "lost":
             lost.append(outcome)
             continue
-        row = _trial_row(study, todo[outcome.name], outcome)
+        row = _make_trial_row(study, todo[outcome.name], outcome)
         once = f"{outcome.name}:{start}"
         study.store.append(study.store.create_frame([row], tables.TRIALS), tables.TRIALS, once=once)
         failed += outcome.status == "failed"
@@ -65,7 +67,7 @@ def train_round(study: Study, plan: Sequence[PlannedTrial]) -> tuple[int, int]:
     return len(runs), failed
 
 
-def _trial_row(study: Study, planned: PlannedTrial, outcome: Outcome) -> dict[str, Any]:
+def _make_trial_row(study: Study, planned: PlannedTrial, outcome: Outcome) -> dict[str, Any]:
     """Build a row of `trials`."""
     return {
         "trial_id": planned.trial_id,
@@ -109,7 +111,7 @@ def is_worth_training(study: Study, round_: int, earlier: Sequence[PlannedTrial]
     if threshold is None:
         return True
     trials = study.read_trials(earlier)
-    gain = expected_gain_of_round(trials, round_, study.score_by(trials))
+    gain = estimate_gain_of_round(trials, round_, study.score_by(trials))
     if gain is None:
         log(
             "search",
@@ -147,7 +149,7 @@ def search(study: Study, on_round: Callable[[], object]) -> tuple[SearchResult, 
         for seed in range(cfg.replicates)
     ]
     n_trained += train_round(study, replicates)[0]
-    fields = _describe_search(study, plan + replicates)
+    fields = _describe_search(study, plan + replicates, state.problem.required_objective)
     return SearchResult.build(state, recommendation, **fields), n_trained
 
 
@@ -176,28 +178,29 @@ def train_rounds(
     return plan, n_rounds, n_trained
 
 
-def _describe_search(study: Study, plan: Sequence[PlannedTrial]) -> dict[str, Any]:
+def _describe_search(
+    study: Study, plan: Sequence[PlannedTrial], objective: Objective
+) -> dict[str, Any]:
     """Collect the fields of a result that only a search over tables has."""
-    trials = study.read_trials(plan)
-    objective = study.score_by(trials).required_objective
-    inputs = (tables.DOMAINS, tables.SHARDS)
+    rows = study.read_recorded(plan)
+    trials = study.to_trials(rows)
     return {
         "search": study.cfg.search.name,
         "measured_gains": {
             baseline.name: compare(trials, objective, RECOMMENDED, baseline.name)
             for baseline in study.problem.baselines
         },
-        "n_failed": sum(row["status"] == "failed" for row in study.read_recorded(plan)),
+        "n_failed": sum(row["status"] == "failed" for row in rows),
         "plan": tuple(
             PlannedRecord(trial_id=p.trial_id, round=p.round_, method=p.method, seed=p.seed)
             for p in plan
         ),
         "reuse": study.reusable.summarize(trials),
-        "read_versions": {t.name: study.store.history.read_version(t) for t in inputs},
+        "read_versions": study.read_versions,
     }
 
 
-def mixture_rows(result: SearchResult) -> list[dict[str, Any]]:
+def make_mixture_rows(result: SearchResult) -> list[dict[str, Any]]:
     """Build the rows of table `mixtures`: the recommendation with the result, and the baselines."""
     empty: Mapping[str, Any] = dict.fromkeys(tables.MIXTURES.column_names)
     rows = [

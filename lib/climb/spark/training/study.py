@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,9 @@ class Study:
     reusable: ReusableRuns
     """Runs of earlier domains, fixed when the search starts."""
 
+    read_versions: Mapping[str, int | None]
+    """Table -> version, from before it was read."""
+
     @property
     def space(self) -> FeasibleSet:
         """The mixtures that the target run can be trained on."""
@@ -70,7 +73,10 @@ class Study:
         Raises:
             SearchError: every trial of the plan failed.
         """
-        rows = self.read_recorded(plan)
+        return self.to_trials(self.read_recorded(plan))
+
+    def to_trials(self, rows: Sequence[Mapping[str, Any]]) -> Trials:
+        """Convert recorded rows to arrays, together with the reused runs; see `read_trials`."""
         finished = [row for row in rows if row["status"] == "finished"]
         if not finished:
             error = next((row["error"] for row in rows), "none was trained")
@@ -95,10 +101,13 @@ def open_study(store: Store, cfg: Config) -> Study:
         raise ConfigError(
             "proxy.targets is empty; name at least one file of items to measure proxies on"
         )
+    inputs = (tables.DOMAINS, tables.SHARDS)
+    read_versions = {table.name: store.history.read_version(table) for table in inputs}
     tokens = {row["domain"]: row["n_tokens"] for row in store.read_rows(tables.DOMAINS)}
     names = tuple(sorted(tokens))
     space = FeasibleSet.from_constraints(
         names, [tokens[name] for name in names], cfg.search.mixture_constraints
     )
     setup, problem = build_trial_setup(store, cfg), Problem.from_config(space, None, cfg.search)
-    return Study(store, cfg, setup, problem, read_reusable_runs(store, cfg, setup))
+    reusable = read_reusable_runs(store, cfg, setup)
+    return Study(store, cfg, setup, problem, reusable, read_versions)
