@@ -16,7 +16,7 @@ ClimbError
                           bug: every other exception; it keeps its own class and traceback
 
 A message says what is wrong, where, what was found, and what to do, in one line (a table of values
-may follow). `climb.cli.start.main` prints it and exits 1.
+may follow). `climb.cli.start.run_command` prints it and exits 1.
 """
 
 

@@ -296,7 +296,7 @@ def test_inputs_that_ingest_can_find_pass(configured, tmp_path, monkeypatch):
     [
         (
             "proxy.model={use: 'climb.quality.rules:RuleScorer'}",
-            "proxy.model: plug-in 'climb.quality.rules:RuleScorer' is not a Proxy",
+            "proxy.model: plug-in 'climb.quality.rules:RuleScorer' has no train, which a Proxy must have",
         ),
         (
             "search.searcher={use: 'climb.search.searchers.ucb:UCBSearcherr'}",
@@ -310,6 +310,14 @@ def test_inputs_that_ingest_can_find_pass(configured, tmp_path, monkeypatch):
         (
             "count.path=package:no_such_package/tokenizer.json",
             "count.path: model path 'package:no_such",
+        ),
+        (
+            "search.baselines=[{use: 'climb.search.baselines:NaturalMixture', name: recommended}]",
+            "search.baselines: the name 'recommended' is reserved; choose another",
+        ),
+        (
+            "proxy.targets=[{name: t, kind: text, search: 's3://b/i.txt', report: null, limit: 1}]",
+            "proxy.targets 't': search: 's3://b/i.txt' is a URI, but workers open it as a file",
         ),
     ],
 )

@@ -45,12 +45,12 @@ def run_preflight(cfg: Config, jobs: Collection[str] | None = None) -> None:
     for key, spec, protocol, users in _list_plugins(cfg):
         if will_run(*users):
             problems += _check_plugin(key, spec, protocol)
-    if cfg.count.path is not None and will_run("count", "prune", "pack", "mix"):
+    if cfg.count.path is not None and will_run("count", "prune", "pack", "search", "mix", "train"):
         problems += _check_model_path("count.path", cfg.count.path)
     if will_run("prune"):
         problems += _check_thresholds(cfg)
     if will_run("search"):
-        problems += _check_objective(cfg.search.objective)
+        problems += _check_search(cfg)
     if jobs is not None and "search" in jobs and not cfg.proxy.targets:
         problems.append("proxy.targets is empty; set at least one file of evaluation items")
     for target in cfg.proxy.targets:
@@ -99,7 +99,9 @@ def _check_inputs(inputs: Collection[str]) -> Iterator[str]:
 
 
 def _check_file(key: str, path: str) -> Iterator[str]:
-    if not is_uri(path) and not Path(path).exists():
+    if is_uri(path):
+        yield f"{key}: {path!r} is a URI, but workers open it as a file; mount its folder"
+    elif not Path(path).exists():
         looked_at = Path(path).absolute()
         yield f"{key}: {path!r} does not exist (looked at {looked_at}); correct the path"
 
@@ -167,13 +169,19 @@ def _check_thresholds(cfg: Config) -> Iterator[str]:
         )
 
 
-def _check_objective(text: str) -> Iterator[str]:
+def _check_search(cfg: Config) -> Iterator[str]:
+    """Check the objective and the baselines."""
     from climb.objective import Objective
+    from climb.search.baselines import build_baselines
 
     try:
-        Objective.check(text)
+        Objective.check(cfg.search.objective)
     except ConfigError as error:
         yield f"search.{error}"
+    try:
+        build_baselines(cfg.search.baselines)
+    except ConfigError as error:
+        yield str(error)
 
 
 def _check_folder(key: str, root: str) -> Iterator[str]:

@@ -30,8 +30,8 @@ class StaticEmbedder:
 
     The vector ignores word order and keeps the topic, which is what clustering needs. On corpora
     with known sources its clusters agree better with the sources than those of a small
-    transformer, at sixty times the speed (DECISIONS.md). A vector depends only on its own text,
-    bit for bit.
+    transformer, at sixty times the speed (see
+    docs/decisions/embedding.md). A vector depends only on its own text, bit for bit.
 
     Source:
         The default table is wordllama's l2_supercat (github.com/dleemiller/WordLlama).

@@ -32,7 +32,7 @@ class LogLinearPredictor(LawPredictor):
     Source:
         Data Mixing Laws (Ye et al., arXiv 2403.16952), eq. 1 for one validation domain: c, k and t
         there are floor, scale and slopes here. Priors: chosen on RegMix's published training runs
-        (DECISIONS.md).
+        (docs/decisions/predictor.md).
     """
 
     slope_std: float = 15.0

@@ -25,7 +25,7 @@ class PowerLawPredictor(LawPredictor):
     Source:
         The form follows scaling laws of mixed data (Data Mixing Laws, arXiv 2403.16952, has an
         exponential of the weights instead). Form, priors and `exponent` were chosen on RegMix's
-        published training runs (DECISIONS.md).
+        published training runs (docs/decisions/predictor.md).
     """
 
     exponent: float = 0.5

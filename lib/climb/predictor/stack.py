@@ -35,7 +35,7 @@ class StackPredictor:
     Source:
         Stacked regressions with non-negative weights: Breiman (1996). Members, folds and the prior
         were chosen on RegMix's published training runs, with and without added noise
-        (DECISIONS.md).
+        (docs/decisions/predictor.md).
     """
 
     share_std: float = 0.15

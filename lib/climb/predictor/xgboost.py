@@ -23,7 +23,8 @@ class XGBoostPredictor:
     bootstrap samples; as with all trees, it does not grow far from the trials.
 
     Source:
-        Depth, rate, trees and subsampling: measured on RegMix's published runs (DECISIONS.md).
+        Depth, rate, trees and subsampling: measured on RegMix's published runs (see
+        docs/decisions/predictor.md).
         Trained on 64 runs, the library's defaults rank unseen runs at a correlation of 0.76, these
         at 0.96.
     """

@@ -153,8 +153,9 @@ def open_model(folder: str | Path, n_ids: int) -> Any:
             folder, local_files_only=True, dtype=torch.float32
         )
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"model {folder} is not a causal language model: {reason}") from error
+        raise ConfigError(
+            f"model {folder} is not a causal language model: {one_line(error)}"
+        ) from error
     if model.config.vocab_size < n_ids:
         raise ConfigError(
             f"model {folder} has a vocabulary of {model.config.vocab_size} token ids, but the "

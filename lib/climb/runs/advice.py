@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from climb.mixture import FeasibleSet
+from climb.runs.importer import MIXTURES_PER_DOMAIN
 from climb.search.gains import Gain
 from climb.search.records import EffectsRecord
 from climb.search.result import WEAK_RANKING, SearchResult
@@ -20,9 +21,6 @@ _NEGLIGIBLE = 1e-5
 
 _GOOD_RANKING = 0.9
 """Spearman correlation in cross-validation from which a ranking is called good."""
-
-_MIXTURES_PER_DOMAIN = 3
-"""Mixtures per domain below which the runs are called few."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +151,7 @@ def _list_caveats(result: SearchResult, min_signal_to_noise: float) -> list[str]
     if _has_few_mixtures(result):
         lines.append(
             f"{result.n_mixtures} mixtures are few for {len(result.domains)} domains: train at "
-            f"least {_MIXTURES_PER_DOMAIN * len(result.domains)}."
+            f"least {MIXTURES_PER_DOMAIN * len(result.domains)}."
         )
     return lines
 
@@ -220,7 +218,7 @@ def _is_unreliable(result: SearchResult) -> bool:
 
 
 def _has_few_mixtures(result: SearchResult) -> bool:
-    return result.n_mixtures < _MIXTURES_PER_DOMAIN * len(result.domains)
+    return result.n_mixtures < MIXTURES_PER_DOMAIN * len(result.domains)
 
 
 def _format_gain(gain: Gain) -> str:

@@ -30,6 +30,9 @@ from climb.runs.sheet import (
     write_rows,
 )
 
+MIXTURES_PER_DOMAIN = 3
+"""Mixtures per domain below which runs are called few."""
+
 _MAX_ROWS = 5
 """Rows per reason that messages list; `<out>.rejected.csv` has all of them."""
 
@@ -148,10 +151,10 @@ def _summarize(
     if table.ignored_columns:
         lines.append(f"Note: {describe_ignored(table.ignored_columns)}.")
     n_mixtures, n_domains = len({normalize(run.weights) for run in runs}), len(table.domains)
-    if n_mixtures < 3 * n_domains:
+    if n_mixtures < MIXTURES_PER_DOMAIN * n_domains:
         lines.append(
             f"Note: {n_mixtures} distinct mixtures are few for {n_domains} domains; at least "
-            f"{3 * n_domains} are recommended."
+            f"{MIXTURES_PER_DOMAIN * n_domains} are recommended."
         )
     lines.append(f"wrote {', '.join(map(str, written))}")
     if objective:

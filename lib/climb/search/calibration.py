@@ -29,7 +29,7 @@ noise explains all errors, the prior keeps the level away from its lower bound."
 
 _DEGREES_OF_FREEDOM = 4.0
 """Degrees of freedom of the Student t model of the errors. Its heavy tails keep a few outliers from
-dominating the fit. Chosen on RegMix's training runs (DECISIONS.md)."""
+dominating the fit. Chosen on RegMix's training runs (docs/decisions/search.md)."""
 
 _SCALE = float(stats.norm.ppf(0.95) / stats.t.ppf(0.95, _DEGREES_OF_FREEDOM))
 """Scale of the Student t, so that its 90 % interval equals that of a standard normal."""
