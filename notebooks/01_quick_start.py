@@ -107,15 +107,18 @@ for baseline, gain in result.gains.items():
 
 # COMMAND ----------
 
+# Another search may have trained a trial of this plan, with another round, method or seed.
+rows = {row["trial_id"]: row for row in store.read_rows(tables.TRIALS)}
 trials = pd.DataFrame(
     {
-        "round": row["round"],
-        "method": row["method"],
-        "seed": row["seed"],
-        "status": row["status"],
-        **(row["metrics"] or {}),
+        "round": part.round,
+        "method": part.method,
+        "seed": part.seed,
+        "status": rows[part.trial_id]["status"],
+        **(rows[part.trial_id]["metrics"] or {}),
     }
-    for row in store.read_rows(tables.TRIALS, search=cfg.search.name)
+    for part in result.plan
+    if part.trial_id in rows
 ).sort_values(["round", "method", "seed"])
 show(trials)
 
