@@ -94,6 +94,11 @@ class Objective:
         """Columns of the metrics whose weight is not 0."""
         return tuple(int(q) for q in np.flatnonzero(self.weights_Q))
 
+    @property
+    def weighted_names(self) -> tuple[str, ...]:
+        """Names of the metrics whose weight is not 0."""
+        return tuple(self.metric_names[q] for q in self.weighted_columns)
+
     def score(self, metrics_TQ: ArrayLike) -> Array:
         """Compute one score per trial, shape (T,); metrics with weight 0 may be NaN."""
         metrics = np.asarray(metrics_TQ, dtype=np.float64)[..., list(self.weighted_columns)]

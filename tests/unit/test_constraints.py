@@ -34,14 +34,14 @@ def test_one_domain_has_a_lower_and_an_upper_bound_and_several_have_a_bounded_su
         constrain("code", min_weight=0.1, max_weight=0.2),
         constrain("web", "web-*", min_weight=0.3, max_weight=0.6),
     )
-    assert space.lower_K.tolist() == [0.1, 0.0, 0.0, 0.0]
+    assert space.bounds.lower_K.tolist() == [0.1, 0.0, 0.0, 0.0]
     assert space.upper_K.tolist() == [0.2, 1.0, 1.0, 1.0]
-    assert [(g.name, g.domains) for g in space.groups] == [("web", ("web-1", "web-2"))]
+    assert [(g.name, g.domains) for g in space.bounds.groups] == [("web", ("web-1", "web-2"))]
 
 
 def test_a_pattern_that_matches_one_domain_bounds_that_domain():
     space = build(constrain("c", "co*", max_weight=0.2))
-    assert (space.upper_K[0], space.groups) == (0.2, ())
+    assert (space.upper_K[0], space.bounds.groups) == (0.2, ())
 
 
 def test_a_name_with_wildcards_in_it_is_a_name_first():
@@ -54,7 +54,7 @@ def test_the_tightest_of_several_constraints_on_one_domain_applies():
         constrain("one", "code", min_weight=0.1, max_weight=0.3),
         constrain("two", "code", min_weight=0.2, max_weight=0.25),
     )
-    assert (space.lower_K[0], space.upper_K[0]) == (0.2, 0.25)
+    assert (space.bounds.lower_K[0], space.upper_K[0]) == (0.2, 0.25)
 
 
 def test_the_epochs_of_a_domain_replace_those_of_all_in_both_directions():
@@ -73,7 +73,7 @@ def test_constraints_of_epochs_may_overlap_and_the_smallest_applies():
         constrain("first", "*-1", max_epochs=1.0),
     )
     np.testing.assert_allclose(space.upper_K, [0.3, 0.6, 0.3, 0.8])
-    assert len(space.groups) == 1
+    assert len(space.bounds.groups) == 1
 
 
 def test_groups_that_share_a_domain_are_an_error_that_names_both_and_the_domain():

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from linear_model import Plane
 
 from climb.config import load
 from climb.mixture import Constraints, FeasibleSet
@@ -31,27 +32,6 @@ CFG = load(settings=["search.trials_per_round=[10, 6, 4]", "search.candidates=40
 EXACT = Calibration(
     center=0.0, slope=1.0, slope_std=0.0, inflation=Inflation(level=1.0), spearman=1.0
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Plane:
-    """A linear model: mean `slopes`, each with standard deviation `std`; trials have `noise`."""
-
-    std: float
-    noise: float
-    slopes: tuple[float, ...] = (0.0, 0.0, 0.0)
-
-    def fit(self, weights_TK, values_T, noise_T):
-        return self
-
-    def __call__(self, weights_MK):
-        return self.mean(weights_MK), np.sqrt(np.diag(self.joint(weights_MK)[1]))
-
-    def mean(self, weights_MK):
-        return weights_MK @ np.array(self.slopes)
-
-    def joint(self, weights_MK):
-        return self.mean(weights_MK), self.std**2 * weights_MK @ weights_MK.T
 
 
 def make_trials(values_T, weights_TK, seeds_T):

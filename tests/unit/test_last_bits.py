@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from linear_model import Plane
 
 from climb.config import load
 from climb.mixture import Constraints, FeasibleSet
@@ -183,26 +184,6 @@ def test_an_increase_within_rounding_is_not_taken():
 DOMAINS = ("a", "b", "c")
 
 
-@dataclasses.dataclass(frozen=True)
-class Plane:
-    """A plane over the weights whose slopes are known to within 0.3."""
-
-    slopes: tuple[float, float, float]
-    noise: float = 0.01
-
-    def fit(self, weights_TK, values_T, noise_T):
-        return self
-
-    def __call__(self, weights_MK):
-        return self.mean(weights_MK), np.sqrt(np.diag(self.joint(weights_MK)[1]))
-
-    def mean(self, weights_MK):
-        return weights_MK @ np.array(self.slopes)
-
-    def joint(self, weights_MK):
-        return self.mean(weights_MK), 0.09 * weights_MK @ weights_MK.T
-
-
 def opposite_metrics(slopes, max_drop=0.0, seed=0):
     """Two metrics that favour opposite ends of one plane; by default neither may get worse."""
     space = FeasibleSet.from_constraints(
@@ -210,7 +191,9 @@ def opposite_metrics(slopes, max_drop=0.0, seed=0):
     )
     objective = Objective.parse("x:max + 0.5*y:min", ("x", "y"))
     cfg = CFG.model_copy(update={"max_drop": max_drop, "seed": seed})
-    problem = Problem(space, objective, Plane(slopes), RandomSearcher(), cfg)
+    problem = Problem(
+        space, objective, Plane(std=0.3, noise=0.01, slopes=slopes), RandomSearcher(), cfg
+    )
     mixtures_TK = np.random.default_rng(0).dirichlet(np.ones(3), size=10)
     rows = [
         {

@@ -314,9 +314,13 @@ def test_a_reordered_set_keeps_its_constraints():
         group("ab", upper=0.4), Constraint(name="c", domains=("c",), min_weight=0.3), kl_penalty=2.0
     )
     other = space.reorder_domains([2, 0, 1])
-    assert (other.groups, other.kl_penalty, other.domains) == (space.groups, 2.0, ("c", "a", "b"))
+    assert (other.bounds.groups, other.kl_penalty, other.domains) == (
+        space.bounds.groups,
+        2.0,
+        ("c", "a", "b"),
+    )
     assert other.bounds.reasons == tuple(space.bounds.reasons[k] for k in (2, 0, 1))
-    np.testing.assert_array_equal(other.lower_K, [0.3, 0.0, 0.0])
+    np.testing.assert_array_equal(other.bounds.lower_K, [0.3, 0.0, 0.0])
     np.testing.assert_allclose(
         other.project([0.1, 0.5, 0.4]), space.project([0.5, 0.4, 0.1])[[2, 0, 1]], atol=1e-12
     )

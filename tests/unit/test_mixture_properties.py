@@ -44,11 +44,11 @@ def compute_kl(weights_K, from_K):
 
 def build_group_rows(space):
     """Rows that sum the weights of each group, and the bounds of the sums."""
-    rows_GK = np.zeros((len(space.groups), len(space.domains)))
-    for row_K, group in zip(rows_GK, space.groups, strict=True):
+    rows_GK = np.zeros((len(space.bounds.groups), len(space.domains)))
+    for row_K, group in zip(rows_GK, space.bounds.groups, strict=True):
         row_K[space.bounds.columns(group)] = 1.0
-    lower_G = np.array([group.min_weight for group in space.groups])
-    upper_G = np.array([group.max_weight for group in space.groups])
+    lower_G = np.array([group.min_weight for group in space.bounds.groups])
+    upper_G = np.array([group.max_weight for group in space.bounds.groups])
     return rows_GK, lower_G, upper_G
 
 
@@ -67,7 +67,10 @@ def test_a_projected_weight_is_zero_or_at_least_the_smallest_and_within_its_boun
     space, mixtures_MK = drawn
     projected_MK = space.project(mixtures_MK)
     assert ((projected_MK == 0.0) | (projected_MK >= space.min_weight)).all()
-    assert (projected_MK[:, space.lower_K > 0.0] >= space.lower_K[space.lower_K > 0.0]).all()
+    assert (
+        projected_MK[:, space.bounds.lower_K > 0.0]
+        >= space.bounds.lower_K[space.bounds.lower_K > 0.0]
+    ).all()
     assert (projected_MK <= space.upper_K).all()
 
 
@@ -120,7 +123,7 @@ def test_without_a_smallest_weight_the_projection_has_a_certificate(drawn):
             b_ub=np.concatenate([upper_G, -lower_G]),
             A_eq=np.ones((1, len(projected_K))),
             b_eq=[1.0],
-            bounds=np.column_stack([space.lower_K, space.upper_K]),
+            bounds=np.column_stack([space.bounds.lower_K, space.upper_K]),
         )
         assert slope_K @ projected_K <= lowest.fun + 1e-8
 
@@ -139,7 +142,7 @@ def test_a_general_solver_finds_the_same_nearest_mixture(seed):
         space.project(space.natural_K) * 0.9 + 0.02,
         args=(weights_K,),
         method="SLSQP",
-        bounds=np.column_stack([np.maximum(space.lower_K, 1e-9), space.upper_K + 1e-9]),
+        bounds=np.column_stack([np.maximum(space.bounds.lower_K, 1e-9), space.upper_K + 1e-9]),
         constraints=inside,
         options={"ftol": 1e-14, "maxiter": 500},
     )
@@ -199,7 +202,7 @@ def test_random_sets_have_every_kind_of_constraint():
     assert any(space.min_weight == 0.0 for space in spaces)
     assert any(space.min_weight > 0.01 for space in spaces)
     assert any(space.kl_penalty > 0.0 for space in spaces)
-    groups = [group for space in spaces for group in space.groups]
+    groups = [group for space in spaces for group in space.bounds.groups]
     assert any(group.min_weight > 0.0 for group in groups)
     assert any(group.max_weight < 1.0 for group in groups)
     reasons = {reason for space in spaces for pair in space.bounds.reasons for reason in pair}

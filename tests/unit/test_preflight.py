@@ -296,7 +296,7 @@ def test_inputs_that_ingest_can_find_pass(configured, tmp_path, monkeypatch):
     [
         (
             "proxy.model={use: 'climb.quality.rules:RuleScorer'}",
-            "proxy.model: plug-in 'climb.quality.rules:RuleScorer' has no train, which a Proxy must",
+            "proxy.model: plug-in 'climb.quality.rules:RuleScorer' has no train, which a Proxy",
         ),
         (
             "search.searcher={use: 'climb.search.searchers.ucb:UCBSearcherr'}",

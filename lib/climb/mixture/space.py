@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from climb.errors import MixtureError
 from climb.mixture.bounds import DomainBounds, check_tokens, derive_bounds
 from climb.mixture.conflicts import find_conflicts
-from climb.mixture.constraints import Constraint, Constraints
+from climb.mixture.constraints import Constraints
 from climb.mixture.projection import ROUNDING
 from climb.mixture.support import project_with_support
 
@@ -86,11 +86,6 @@ class FeasibleSet:
         return self.bounds.domains
 
     @property
-    def lower_K(self) -> Array:
-        """Lower bound of each weight."""
-        return self.bounds.lower_K
-
-    @property
     def upper_K(self) -> Array:
         """Upper bound of each weight."""
         return self.bounds.upper_K
@@ -99,11 +94,6 @@ class FeasibleSet:
     def min_weight(self) -> float:
         """Smallest weight that is not 0."""
         return self.bounds.min_weight
-
-    @property
-    def groups(self) -> tuple[Constraint, ...]:
-        """Constraints on the sum of several weights, patterns resolved."""
-        return self.bounds.groups
 
     @property
     def uniform_K(self) -> Array:

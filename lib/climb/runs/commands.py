@@ -232,5 +232,5 @@ def write_front(state: SearchState, out: Path) -> None:
     weights_PK, means_PQ = find_pareto_front(state, FRONT_WEIGHTINGS)
     domains, objective = state.trials.domains, state.problem.required_objective
     header = [WEIGHT + domains[k] for k in state.restore_K]
-    header += [METRIC + objective.metric_names[q] for q in objective.weighted_columns]
+    header += [METRIC + name for name in objective.weighted_names]
     write_numbers(out, header, np.hstack([weights_PK, means_PQ]))

@@ -52,7 +52,7 @@ class PenalizedScore:
         min_metrics_Q = None
         if max_drop is not None:
             natural_Q = surrogate.predict_means(space.project(space.natural_K)[None])[0]
-            min_metrics_Q = natural_Q * np.sign(surrogate.signs_Q) - max_drop
+            min_metrics_Q = natural_Q * np.sign(surrogate.weights_Q) - max_drop
             # If a mean is near 0, its rounding error is that of the larger terms that cancel in it.
             std_Q = surrogate.predict_means(surrogate.replicates.weights_DK).std(axis=0)
             min_metrics_Q -= _ROUNDING * np.maximum(np.abs(natural_Q), std_Q)
@@ -70,10 +70,10 @@ class PenalizedScore:
         A negative slack violates the outcome constraint; without constraints all slacks are 0.
         """
         means_MQ = self.surrogate.predict_means(weights_MK)
-        score_M: Array = means_MQ @ self.surrogate.signs_Q - self.space.penalty(weights_MK)
+        score_M: Array = means_MQ @ self.surrogate.weights_Q - self.space.penalty(weights_MK)
         if self.min_metrics_Q is None:
             return score_M, np.zeros_like(means_MQ)
-        return score_M, means_MQ * np.sign(self.surrogate.signs_Q) - self.min_metrics_Q
+        return score_M, means_MQ * np.sign(self.surrogate.weights_Q) - self.min_metrics_Q
 
     @cached_property
     def metric_stds_Q(self) -> Array:
@@ -84,7 +84,7 @@ class PenalizedScore:
     @cached_property
     def score_std(self) -> float:
         """Standard deviation of the score over the trials; 0 if it is only rounding error."""
-        score_D = self._means_DQ @ self.surrogate.signs_Q
+        score_D = self._means_DQ @ self.surrogate.weights_Q
         std = float(score_D.std())
         return std if std > _ROUNDING * float(np.abs(score_D).max()) else 0.0
 

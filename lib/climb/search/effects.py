@@ -112,9 +112,9 @@ def estimate_effects(
     std_KQ = inflation * surrogate.predict_difference_stds(weights_K, steps_KK)
     return Effects(
         domains,
-        tuple(surrogate.objective.metric_names[q] for q in surrogate.objective.weighted_columns),
-        change_KQ * np.sign(surrogate.signs_Q),
+        surrogate.objective.weighted_names,
+        change_KQ * np.sign(surrogate.weights_Q),
         std_KQ,
-        change_KQ @ surrogate.signs_Q,
-        std_KQ @ np.abs(surrogate.signs_Q),
+        change_KQ @ surrogate.weights_Q,
+        std_KQ @ np.abs(surrogate.weights_Q),
     )

@@ -120,7 +120,9 @@ def predict_changes(
     n = len(proposed_NK)
     noise_Q = np.nan_to_num(surrogate.replicates.noise_Q, nan=0.0)
     root_CN = np.zeros((len(candidates_CK), n))
-    for predict, sign, noise in zip(surrogate.predicts_Q, surrogate.signs_Q, noise_Q, strict=True):
+    for predict, sign, noise in zip(
+        surrogate.predicts_Q, surrogate.weights_Q, noise_Q, strict=True
+    ):
         assert isinstance(predict, JointPredict)
         covariance_MM = predict.joint(every_MK)[1] * np.outer(factor_M, factor_M)
         # Noise that the fits infer is inflated with the rest; noise of replicates is measured.

@@ -40,15 +40,15 @@ def find_pareto_front(state: SearchState, n: int) -> tuple[Array, Array]:
     problem, score = state.problem, state.penalized
     random = problem.random(STAGE_PARETO)
     drawn_NK = problem.sample(random, problem.cfg.candidates)
-    signs_Q, trials_TK = score.surrogate.signs_Q, state.trials.weights_TK
+    weights_Q, trials_TK = score.surrogate.weights_Q, state.trials.weights_TK
     # `maximize` leaves `random` unchanged, so the weightings do not depend on the path of a search.
     optima = [maximize(score, drawn_NK, trials_TK, random)[0]]
-    for share_Q in random.dirichlet(np.ones(len(signs_Q)), size=n - 1):
-        other = _replace_signs(score, signs_Q * share_Q * len(signs_Q))
+    for share_Q in random.dirichlet(np.ones(len(weights_Q)), size=n - 1):
+        other = _replace_weights(score, weights_Q * share_Q * len(weights_Q))
         optima.append(maximize(other, drawn_NK, trials_TK, random)[0])
     optima_PK = np.stack(optima)
     means_PQ = score.surrogate.predict_means(optima_PK)
-    front = find_nondominated(means_PQ * np.sign(signs_Q) / score.metric_stds_Q, _TIE)
+    front = find_nondominated(means_PQ * np.sign(weights_Q) / score.metric_stds_Q, _TIE)
     order = front[np.argsort(-score(optima_PK[front]), kind="stable")]
     return optima_PK[order][:, state.restore_K], means_PQ[order]
 
@@ -71,7 +71,7 @@ def find_nondominated(values_PQ: Array, tie: float = 0.0) -> NDArray[np.int64]:
     return np.array(kept, dtype=np.int64)
 
 
-def _replace_signs(score: PenalizedScore, signs_Q: Array) -> PenalizedScore:
+def _replace_weights(score: PenalizedScore, weights_Q: Array) -> PenalizedScore:
     """Return the same fits with other weights of the metrics."""
-    surrogate = dataclasses.replace(score.surrogate, signs_Q=signs_Q)
+    surrogate = dataclasses.replace(score.surrogate, weights_Q=weights_Q)
     return dataclasses.replace(score, surrogate=surrogate)

@@ -104,7 +104,7 @@ def recommend(state: SearchState) -> Recommendation:
         score_mean=float(mean_M[0]),
         score_std=float(std_M[0]),
         baselines=_predict_baselines(state, calibration, mixtures_MK, (mean_M, std_M)),
-        metric_names=tuple(objective.metric_names[q] for q in objective.weighted_columns),
+        metric_names=objective.weighted_names,
         noise_Q=surrogate.replicates.noise_Q,
         validation=validation,
         n_trials=len(trials),

@@ -271,8 +271,9 @@ def _map_names(names: Sequence[str], values: NDArray[np.float64]) -> Mapping[str
 
 def _export_parameters(surrogate: Surrogate) -> dict[str, dict[str, Any]]:
     """Export the fitted parameters by metric; empty for a predictor that exports none."""
-    names = (surrogate.objective.metric_names[q] for q in surrogate.objective.weighted_columns)
     return {
         name: predict.export() if isinstance(predict, ExportablePredict) else {}
-        for name, predict in zip(names, surrogate.predicts_Q, strict=True)
+        for name, predict in zip(
+            surrogate.objective.weighted_names, surrogate.predicts_Q, strict=True
+        )
     }

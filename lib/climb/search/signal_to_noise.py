@@ -50,8 +50,7 @@ class SignalToNoise:
             mixtures_Q = np.maximum(means_var_Q - seeds_share * seeds_Q, 0.0)
         ratio_Q = np.full(len(seeds_Q), np.inf)
         np.divide(mixtures_Q, seeds_Q, out=ratio_Q, where=seeds_Q != 0.0)
-        names = tuple(objective.metric_names[q] for q in objective.weighted_columns)
-        return cls(names, ratio_Q, replicates.noise_Q)
+        return cls(objective.weighted_names, ratio_Q, replicates.noise_Q)
 
     def list_below(self, min_ratio: float) -> tuple[str, ...]:
         """Return the metrics whose ratio is measured and below `min_ratio`."""

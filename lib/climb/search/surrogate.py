@@ -35,7 +35,7 @@ class Surrogate:
     """Distinct mixtures with the metrics of the objective alone."""
 
     predicts_Q: tuple[Predict, ...]
-    signs_Q: Array
+    weights_Q: Array
     """Weight of each metric in the score."""
 
     @classmethod
@@ -52,9 +52,9 @@ class Surrogate:
                 f"{n_mixtures} distinct mixtures have finished trials; a predictor needs "
                 f"{MIN_MIXTURES} or more (10 or more are recommended): train more mixtures"
             )
-        signs_Q = objective.weights_Q[list(objective.weighted_columns)]
+        weights_Q = objective.weights_Q[list(objective.weighted_columns)]
         predicts_Q = _fit(replicates, np.arange(n_mixtures), predictor)
-        return cls(objective, replicates, predicts_Q, signs_Q)
+        return cls(objective, replicates, predicts_Q, weights_Q)
 
     @property
     def validation_D(self) -> NDArray[np.bool_]:
@@ -92,7 +92,7 @@ class Surrogate:
 
     def predict_mean(self, weights_MK: Array) -> Array:
         """Predict the mean of the score, shape (M,)."""
-        return np.asarray(self.predict_means(weights_MK) @ self.signs_Q)
+        return np.asarray(self.predict_means(weights_MK) @ self.weights_Q)
 
     def predict_difference_stds(self, one_K: Array, others_MK: Array) -> Array:
         """Predict the std of every metric's difference between one mixture and others, (M, Q).
@@ -115,7 +115,7 @@ class Surrogate:
     def predict_difference_std(self, one_K: Array, other_K: Array) -> float:
         """Predict the std of the difference of two scores, with fully correlated metrics."""
         std_1Q = self.predict_difference_stds(one_K, other_K[None])
-        return float(np.abs(self.signs_Q) @ std_1Q[0])
+        return float(np.abs(self.weights_Q) @ std_1Q[0])
 
     def infer_noise(self, view: Objective) -> float:
         """Return the noise of one run's score as the fits infer it; 0 if no predictor infers any.
@@ -129,7 +129,7 @@ class Surrogate:
 
     def combine(self, means_MQ: Array, stds_MQ: Array) -> tuple[Array, Array]:
         """Combine metrics to mean and std of the score, with fully correlated errors."""
-        return means_MQ @ self.signs_Q, stds_MQ @ np.abs(self.signs_Q)
+        return means_MQ @ self.weights_Q, stds_MQ @ np.abs(self.weights_Q)
 
     def predict_held_out(self, predictor: Predictor, seed: int) -> tuple[Array, Array]:
         """Predict every distinct mixture by cross-validation: means and stds, (D, Q).

@@ -98,7 +98,7 @@ class UCBSearcher:
             return np.asarray(optima_SK[0])
         near_NK = np.vstack([optima_SK, sample_around(optima_SK[:1], space, _NEAR_TIES, random)])
         std_NQ = score.surrogate.predict_difference_stds(optima_SK[0], near_NK)
-        std_N = std_NQ @ np.abs(score.surrogate.signs_Q)
+        std_N = std_NQ @ np.abs(score.surrogate.weights_Q)
         score_N = score(near_NK)
         tied_N = score_N >= score_N[0] - self.near_ties * std_N
         mean_K = space.project(near_NK[tied_N].mean(axis=0))

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -76,14 +77,14 @@ class TrainingSetup:
     files: Path
     """Folder of checkpoints."""
 
-    @property
+    @cached_property
     def recipe(self) -> str:
         """Name of the model, its training and its targets."""
         measured = [[t.name, t.kind, t.limit, hash_content(resolve(t.path))] for t in self.targets]
-        made_with = [recipe_of(self.proxy), self.base_tokens, self.n_tokens, measured]
-        return f"{recipe_of(self.proxy)}-{_digest(made_with)}"
+        model = recipe_of(self.proxy)
+        return f"{model}-{_digest([model, self.base_tokens, self.n_tokens, measured])}"
 
-    @property
+    @cached_property
     def base_folder(self) -> Path:
         """Folder of the base checkpoint."""
         natural = sorted((name, round(weight, 12)) for name, weight in self.natural.items())
