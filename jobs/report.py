@@ -1,7 +1,6 @@
 """Write the report: the recommendation, its evidence and its uncertainty, in one HTML file.
 
-documents, rejected, tokenizers, clusters, domains, shards, trials, mixtures, corpus,
-evaluations -> report.html
+documents, rejected, clusters, domains, trials, mixtures, corpus, evaluations -> report.html
 
 Rerun it at any time: equal tables give equal bytes, and an equal file is not written again.
 """

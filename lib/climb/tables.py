@@ -131,8 +131,9 @@ EVALUATIONS = Table(
     "evaluations",
     ("model", "metric"),
     "train",
-    "model STRING, method STRING, seed BIGINT, metric STRING, value DOUBLE, n_tokens BIGINT, "
-    "seconds DOUBLE",
+    "model STRING, method STRING, seed BIGINT, recipe STRING, corpus_digest STRING, "
+    "weights MAP<STRING,DOUBLE>, metric STRING, value DOUBLE, n_tokens BIGINT, seconds DOUBLE, "
+    "finished TIMESTAMP",
 )
 
 TABLES = (

@@ -1,5 +1,7 @@
 """The tables of a finished small run, written once for the tests that only read them."""
 
+from datetime import UTC, datetime
+
 import pytest
 from small_search import small_search
 
@@ -16,10 +18,14 @@ def evaluation_rows():
             "model": f"{mixture.name}-{seed}",
             "method": mixture.name,
             "seed": seed,
+            "recipe": "target-1",
+            "corpus_digest": "corpus-1",
+            "weights": mixture.weights,
             "metric": metric,
             "value": value,
             "n_tokens": 1_000_000,
             "seconds": 60.0,
+            "finished": datetime(2026, 1, 1, tzinfo=UTC),
         }
         for mixture in search.result.mixtures
         for seed in range(3)

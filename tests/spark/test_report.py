@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,24 @@ def test_trials_outside_the_plan_are_left_out(small_run, spark, tmp_path):
     write_result(store, RESULT.model_copy(update={"search": "second", "plan": (part,)}))
     (trial,) = read_report(store, cfg).trials
     assert (trial.trial_id, trial.round_, trial.seed) == (part.trial_id, 1, 5)
+
+
+def test_models_of_other_mixtures_and_of_earlier_settings_are_left_out(small_run, spark, tmp_path):
+    cfg = load(settings=[f"storage.root={tmp_path}/out"])
+    store = Store(spark, cfg.storage)
+    write_result(store, RESULT)
+    row = small_run[0].read_rows(tables.EVALUATIONS, method="natural")[0]
+    earlier, later = row["finished"] - timedelta(days=1), row["finished"]
+    other_mixture = dict.fromkeys(RESULT.domains, 1 / len(RESULT.domains) + 1e-6)
+    rows = [
+        row | {"model": "shown", "value": 0.25, "finished": later},
+        row | {"model": "earlier target model", "recipe": "target-0", "finished": earlier},
+        row | {"model": "earlier shards", "corpus_digest": "corpus-0", "finished": earlier},
+        row | {"model": "earlier recommendation", "weights": other_mixture},
+    ]
+    store.append(store.create_frame(rows, tables.EVALUATIONS), tables.EVALUATIONS)
+    (evaluation,) = read_report(store, cfg).evaluations
+    assert (evaluation.method, evaluation.value) == (row["method"], 0.25)
 
 
 def test_a_search_without_a_result_names_the_job_that_makes_one(small_run):

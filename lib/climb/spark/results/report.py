@@ -10,7 +10,8 @@ from pyspark.sql import functions as F
 
 from climb import tables
 from climb.config import Config, dump_yaml
-from climb.errors import ClimbError, TableError
+from climb.errors import TableError
+from climb.mixture import is_same_mixture
 from climb.report import (
     Cluster,
     Domain,
@@ -23,7 +24,6 @@ from climb.search import SearchResult
 from climb.search.trials import RECOMMENDED
 from climb.spark.corpus.mix import count_corpus
 from climb.spark.delta.store import Store
-from climb.spark.training.setup import build_target_setup
 from climb.tables import Table
 
 READ = (
@@ -66,7 +66,7 @@ def read_report(store: Store, cfg: Config) -> ReportData:
         result=result,
         domains=_read_domains(store),
         trials=_read_trials(store, result),
-        evaluations=_read_evaluations(store, cfg, result),
+        evaluations=_read_evaluations(store, result),
         clusters=_read_clusters(store),
         rejections=_read_rejections(store),
         corpus=count_corpus(store) if store.exists(tables.CORPUS) else {},
@@ -139,37 +139,33 @@ def _make_trial(round_: int, method: str, seed: int, row: Mapping[str, Any]) -> 
     )
 
 
-def _read_evaluations(store: Store, cfg: Config, result: SearchResult) -> tuple[Evaluation, ...]:
-    """Read the metrics of the target models of these mixtures.
+def _read_evaluations(store: Store, result: SearchResult) -> tuple[Evaluation, ...]:
+    """Read the metrics of the target models that were trained on these mixtures.
 
-    The table may also hold models of earlier recommendations.
+    The table may also hold models of earlier recommendations, of another target model and of other
+    shards. Of several settings, those of the model that was trained last are shown.
     """
-    rows = _read_rows(store, tables.EVALUATIONS)
+    evaluations = _read_rows(store, tables.EVALUATIONS)
+    rows = [
+        (mixture.name, row)
+        for mixture in result.mixtures
+        for row in evaluations
+        if is_same_mixture(row["weights"], mixture.weights)
+    ]
     if not rows:
         return ()
-    try:
-        setup = build_target_setup(store, cfg)
-    except ClimbError:
-        # Target files or shards are gone, so the ids of models cannot be computed.
-        plan = [(row["model"], row["method"], row["seed"]) for row in rows]
-    else:
-        plan = [
-            (setup.name_run(mixture.weights, seed), mixture.name, seed)
-            for mixture in result.mixtures
-            for seed in range(cfg.train.seeds)
-        ]
+    _, last = max(rows, key=lambda pair: (pair[1]["finished"], pair[1]["model"]))
     return tuple(
         Evaluation(
             method=method,
-            seed=seed,
+            seed=row["seed"],
             metric=row["metric"],
             value=row["value"],
             n_tokens=row["n_tokens"],
             seconds=row["seconds"],
         )
-        for model, method, seed in sorted(set(plan))
-        for row in rows
-        if row["model"] == model
+        for method, row in sorted(rows, key=lambda p: (p[0], p[1]["seed"], p[1]["metric"]))
+        if all(row[name] == last[name] for name in ("recipe", "corpus_digest"))
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from climb import tables
@@ -76,25 +77,28 @@ def _train_models(
             n_failed += 1
             log("train", f"{model.method} seed {model.seed} {outcome.status}: {outcome.error}")
             continue
-        rows = _build_evaluation_rows(outcome, model, setup.n_tokens)
+        rows = _build_evaluation_rows(outcome, model, setup)
         frame = store.create_frame(rows, tables.EVALUATIONS)
         store.append(frame, tables.EVALUATIONS, once=f"{outcome.name}:{start}")
     return n_failed
 
 
 def _build_evaluation_rows(
-    outcome: Outcome, model: PlannedModel, n_tokens: int
+    outcome: Outcome, model: PlannedModel, setup: TrainingSetup
 ) -> list[dict[str, Any]]:
     """Build a model's rows of `evaluations`, one per metric."""
+    model_columns = {
+        "model": outcome.name,
+        "method": model.method,
+        "seed": model.seed,
+        "recipe": setup.recipe,
+        "corpus_digest": setup.corpus_digest,
+        "weights": model.run.weights,
+        "n_tokens": setup.n_tokens,
+        "seconds": outcome.seconds,
+        "finished": datetime.now(UTC),
+    }
     return [
-        {
-            "model": outcome.name,
-            "method": model.method,
-            "seed": model.seed,
-            "metric": metric,
-            "value": value,
-            "n_tokens": n_tokens,
-            "seconds": outcome.seconds,
-        }
+        {**model_columns, "metric": metric, "value": value}
         for metric, value in sorted(outcome.metrics.items())
     ]
