@@ -196,12 +196,12 @@ def test_sliced_and_empty_batches_are_read_from_their_own_start():
 
 @pytest.mark.parametrize("rows", [[[1.0, 0.0], [1.0, 0.0, 0.0]], [[1.0, None]], [[1.0], [1.0] * 3]])
 def test_vectors_of_another_width_or_with_null_elements_are_errors(rows):
-    with pytest.raises(ComponentError, match="do not fit centroids of width 2"):
+    with pytest.raises(ComponentError, match="but the centroids have width 2"):
         list(assign_batches(iter([make_batch(rows)]), np.eye(2), "c"))
 
 
 def test_another_width_in_a_task_is_an_error_of_one_line(copied):
     cfg = config(copied.cfg.root)
     write_embeddings(copied, cfg, {"odd": [1.0, 0.0]})
-    with pytest.raises(ComponentError, match="width 2 do not fit centroids of width 8"):
+    with pytest.raises(ComponentError, match="have width 2, but the centroids have width 8"):
         cluster.run(copied, cfg)

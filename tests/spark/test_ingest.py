@@ -72,7 +72,7 @@ def write_hostile_folder(folder):
         "too_long": 1,
         "invalid_utf8": 2,
         "truncated_file": 3,
-        "foreign_file": 2,
+        "unsupported_format": 2,
     }
 
 
@@ -180,7 +180,7 @@ def test_input_without_a_document_is_an_error_with_the_counts(store, tmp_path, i
     with pytest.raises(InputError, match="no documents: there are no files in"):
         ingest()
     write_parquet(tmp_path / "in/a.parquet", ["x", "y", " "])
-    with pytest.raises(InputError, match=r"no documents in .*3 of 3 rows .* 2, empty 1\)|short 2"):
+    with pytest.raises(InputError, match=r"no valid document: .*3 of 3 rows .* 2, empty 1\)|short 2"):
         ingest()
     assert read_versions(store) == [None, None]
 

@@ -217,7 +217,7 @@ def test_reused_mixtures_agree_with_a_comparison_of_all_documents(spark, first, 
     store = Store(spark, cfg.storage)
     study = open_study(store, cfg)
     overlap = compare_documents(store, read_domains(before), read_domains(store))
-    [earlier] = study.reusable.by_corpus
+    [earlier] = study.reusable.by_domain_set
     assert earlier.trials.domains == overlap.new == study.space.domains
     rows = {row["trial_id"]: row for row in store.read_rows(tables.TRIALS)}.values()
     weights_TJ = np.array([[row["weights"].get(j, 0.0) for j in overlap.old] for row in rows])
@@ -255,7 +255,7 @@ def test_added_documents_raise_the_tv_distance_of_earlier_trials_and_drop_none(
     add_documents(store, cfg, range(PER_TOPIC, PER_TOPIC + 6))
     prune.run(store, cfg)
     pack.run(store, cfg)
-    [earlier] = open_study(store, cfg).reusable.by_corpus
+    [earlier] = open_study(store, cfg).reusable.by_domain_set
     assert len(earlier.trials) == TRIALS
     np.testing.assert_array_equal(earlier.kept_T, 1.0)
     overlap = compare_documents(store, then, read_domains(store))
@@ -272,7 +272,7 @@ def test_new_clusters_are_compared_with_the_old_ones_by_document(searched, tmp_p
     prune.run(store, cfg)
     pack.run(store, cfg)
     overlap = compare_documents(store, then, read_domains(store))
-    [earlier] = read_reusable_runs(store, cfg, open_study(store, cfg).setup).by_corpus
+    [earlier] = read_reusable_runs(store, cfg, open_study(store, cfg).setup).by_domain_set
     natural = earlier.trials.with_method("natural")
     expected = map_mixtures(overlap.old_J[None] / overlap.old_J.sum(), overlap)
     np.testing.assert_allclose(natural.weights_TK, np.repeat(expected.weights_TK, 2, axis=0))
@@ -364,4 +364,4 @@ def test_no_run_of_another_recipe_or_repetition_is_reused_and_none_if_it_is_off(
     twice = cfg.model_copy(update={"search": longer})
     pack.run(store, twice)
     assert (found := open_study(store, twice).reusable).n_finished == TRIALS
-    assert found.by_corpus == ()
+    assert found.by_domain_set == ()

@@ -111,7 +111,7 @@ def test_the_fields_of_a_plugin_are_converted_to_their_types():
     ("spec", "message"),
     [
         ({"name": "x"}, "use: module:Class"),
-        ({"use": "no.such.module:X"}, r"set its folder \(PYTHONPATH=\. climb"),
+        ({"use": "no.such.module:X"}, r"to PYTHONPATH \(PYTHONPATH=\. climb"),
         ({"use": f"{__name__}:pytest"}, "not a frozen dataclass"),
         ({"use": HERE, "nam": "x"}, "did you mean 'name'"),
         ({"use": HERE, "name": "x", "qqqq": 1}, "its fields are"),

@@ -65,10 +65,10 @@ def test_unsupported_extensions_empty_files_and_empty_folders_are_problems(tmp_p
     listing = find_files([str(tmp_path)])
     problems = {p.name.removeprefix(f"{tmp_path}/"): (p.reason, p.detail) for p in listing.problems}
     assert sorted(problems) == ["b.csv", "c", "d.jsonl", "f.parquet"]
-    assert problems["b.csv"][0] == "foreign_file"
+    assert problems["b.csv"][0] == "unsupported_format"
     assert ".csv is not one of .parquet, .jsonl" in problems["b.csv"][1]
     assert problems["d.jsonl"] == ("truncated_file", "zero bytes")
-    assert problems["f.parquet"] == ("foreign_file", "a folder with nothing in it")
+    assert problems["f.parquet"] == ("unsupported_format", "a folder with nothing in it")
     assert names(listing, tmp_path) == ["a.jsonl", "e.txt", "full.parquet/part.parquet"]
 
 

@@ -104,20 +104,23 @@ def damaged_files(folder):
 REASONS = {
     "cut.parquet": ("truncated_file", "does not end with PAR1"),
     "zero.parquet": ("truncated_file", "zero bytes"),
-    "magic.parquet": ("foreign_file", "does not start with PAR1"),
+    "magic.parquet": ("unsupported_format", "does not start with PAR1"),
     "footer.parquet": ("unreadable_file", ""),
-    "text.jsonl": ("foreign_file", "none of its first 100 lines is a JSON object (the first: Exp"),
-    "array.jsonl": ("foreign_file", "(the first is list)"),
-    "wide.jsonl": ("foreign_file", "is UTF-16"),
+    "text.jsonl": (
+        "unsupported_format",
+        "none of its first 100 lines is a JSON object (the first is invalid: Exp",
+    ),
+    "array.jsonl": ("unsupported_format", "(the first is list)"),
+    "wide.jsonl": ("unsupported_format", "is UTF-16"),
     "plain.jsonl.gz": ("unreadable_file", "Not a gzipped file"),
     "cut.jsonl.gz": ("truncated_file", "ended before"),
     "plain.jsonl.zst": ("unreadable_file", "Unknown frame descriptor"),
     "cut.jsonl.zst": ("truncated_file", "Truncated"),
-    "table.csv": ("foreign_file", ".csv is not one of"),
+    "table.csv": ("unsupported_format", ".csv is not one of"),
 }
 
 
-def test_one_error_lists_all_damaged_and_foreign_files(tmp_path, plan_folder):
+def test_one_error_lists_all_damaged_and_unsupported_formats(tmp_path, plan_folder):
     damaged_files(tmp_path)
     with pytest.raises(InputError) as error:
         plan_folder()

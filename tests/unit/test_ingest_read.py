@@ -318,5 +318,5 @@ def test_a_file_that_cannot_be_read_is_one_rejected_row_with_its_name(tmp_path, 
     out = read()
     assert [(row["reason"], row["file"]) for row in out] == [
         (None, f"{tmp_path}/b.txt"),
-        ("foreign_file", f"{tmp_path}/a.csv"),
+        ("unsupported_format", f"{tmp_path}/a.csv"),
     ]

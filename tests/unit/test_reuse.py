@@ -231,7 +231,7 @@ def test_without_natural_mixtures_or_a_metric_no_run_is_reused(missing):
     if missing == "own natural":
         own = own.select([method != "natural" for method in own.methods_T])
     elif missing == "old natural":
-        proposals = reusable.by_corpus[0].trials.with_method("proposal")
+        proposals = reusable.by_domain_set[0].trials.with_method("proposal")
         reusable = ReusableRuns((ReusableTrials(proposals, np.ones(len(proposals))),), 5)
     else:
         own = own.replace_metrics(("x.bpb", "z.bpb"), own.metrics_TQ)
@@ -274,7 +274,7 @@ def test_an_own_and_a_reused_run_of_the_same_mixture_are_not_replicates():
 
 def test_the_order_of_concatenated_trials_does_not_depend_on_which_come_first():
     own = make_own(n=2)
-    reused = make_reusable().by_corpus[0].align_with(own)
+    reused = make_reusable().by_domain_set[0].align_with(own)
     one, other = own.concatenate([reused]), reused.concatenate([own])
     np.testing.assert_array_equal(one.metrics_TQ, other.metrics_TQ)
     np.testing.assert_array_equal(one.tv_distance_T, other.tv_distance_T)

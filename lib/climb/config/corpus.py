@@ -42,8 +42,8 @@ class EmbedConfig(Section):
 
     embedder: PluginSpec
     batch_tokens: PositiveInt
-    """Tokens of a batch including padding, for embedders that work in batches. Affects speed only;
-    lower it if a GPU runs out of memory."""
+    """Tokens of a batch including padding, for embedders that work in batches. Changes the speed,
+    and the last bits of a transformer's vectors; lower it if a GPU runs out of memory."""
 
 
 class CountConfig(Section):
@@ -108,13 +108,15 @@ class PruneConfig(Section):
     least this share of all tokens."""
 
     merge_height: PositiveFloat | None
-    """Ward height at which the dendrogram of kept centroids is cut. CLIMB, recipe: 1.5."""
+    """Ward height at which the dendrogram of kept centroids is cut. CLIMB and
+    NVIDIA's recipe: 1.5."""
 
     domains: PositiveInt | None
     """Number of domains, instead of a height. CLIMB: 16 web domains."""
 
     weighted: bool
-    """Weight centroids in the linkage by the cluster's documents; the recipe ignores sizes."""
+    """Weight centroids in the linkage by the cluster's documents; NVIDIA's recipe
+    ignores sizes."""
 
     terms: PositiveInt
     """Distinctive terms listed per domain."""

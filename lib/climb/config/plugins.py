@@ -71,7 +71,7 @@ def _import_class(use: str) -> type:
         cls = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:
         missing = isinstance(error, ModuleNotFoundError) and error.name == module_name.split(".")[0]
-        hint = "; if it is a file of your own, set its folder (PYTHONPATH=. climb ...)"
+        hint = "; add the folder of your own modules to PYTHONPATH (PYTHONPATH=. climb ...)"
         raise ConfigError(
             f"plug-in {use!r} cannot be imported: {error}{hint if missing else ''}"
         ) from error
@@ -92,8 +92,8 @@ def _check_fields(fields: Mapping[str, Any], names: list[str], use: str) -> None
 def recipe_of(plugin: Any) -> str:
     """Identify a plug-in by its class and a digest of its fields and model files.
 
-    Two embedders with the same recipe give the same vectors. Fields with `speed_only` in their
-    dataclass metadata (batch sizes) do not change the result and are left out.
+    Two embedders with the same identifier give the same vectors, up to rounding. Fields with
+    `speed_only` in their dataclass metadata (batch sizes) are left out.
     """
     cls = type(plugin)
     paths = find_model_paths(plugin)

@@ -170,7 +170,8 @@ class SearchConfig(Section):
     noise."""
 
     down_weight: bool
-    """Whether the weight of such a metric is multiplied by ratio / (1 + ratio)."""
+    """Whether the weight of a metric below `min_signal_to_noise` is multiplied by
+    ratio / (1 + ratio)."""
 
     min_expected_gain: NonNegativeFloat | None
     """If a round is expected to raise the score by less than this, it and all later rounds are
@@ -190,7 +191,8 @@ class SearchConfig(Section):
     """How often the target run may repeat a domain's tokens; null: no limit."""
 
     max_share_ratio: PositiveFloat | None
-    """Largest weight as a multiple of the token share. RegMix, recipe: 15; null: no limit."""
+    """Largest weight as a multiple of the token share. RegMix and
+    NVIDIA's recipe: 15; null: no limit."""
 
     min_weight: NonNegativeFloat
     """Smallest weight that is not 0; smaller weights become 0. NVIDIA's recipe: 2e-4."""

@@ -38,7 +38,7 @@ def prune(
     if unknown:
         raise ConfigError(
             f"prune.thresholds names unknown scores {', '.join(map(repr, unknown))}; "
-            f"the scores are {', '.join(sorted(names)) or 'none: score.scorers is empty'}"
+            + (f"the scores are {', '.join(sorted(names))}" if names else "score.scorers is empty")
         )
     reasons: list[str | None] = []
     for scores_S in scores_CS:
@@ -57,7 +57,8 @@ def prune_to_share(
 ) -> tuple[NDArray[np.bool_], list[str | None]]:
     """Keep the best clusters, by the mean of their scores, until they have a share of all tokens.
 
-    The cluster that reaches the share is kept too. Of equal clusters the lower number is better.
+    The cluster that reaches the share is kept too. Of two clusters with
+    the same mean, the one with the lower number is kept first.
 
     Args:
         scores_CS: mean of each score over a cluster's documents.
@@ -78,7 +79,7 @@ def prune_to_share(
     kept_C = np.zeros(len(mean_C), dtype=bool)
     kept_C[order_C] = before_C < share * tokens_C.sum()
     worst = mean_C[kept_C].min(initial=np.inf)
-    explanation = f"clusters of {worst:.4g} and better hold {share:.4g} of the tokens"
+    explanation = f"clusters of {worst:.4g} or more already have {share:.4g} of the tokens"
     reasons = [
         None if kept else f"mean score {mean:.4g}: {explanation}"
         for kept, mean in zip(kept_C, mean_C, strict=True)

@@ -178,12 +178,12 @@ def _classify_entry(root: str, info: Any) -> InputFile | FileProblem | None:
         # Spark writes folders named x.parquet, so such a folder is valid if it contains files.
         if kind is None or _contains_files(root, info.path):
             return None
-        return FileProblem(name, "foreign_file", "a folder with nothing in it")
+        return FileProblem(name, "unsupported_format", "a folder with nothing in it")
     if info.type != fs.FileType.File:
         return FileProblem(name, "unreadable_file", "not a regular file")
     if kind is None:
         suffix = PurePosixPath(info.path).suffix or "no ending"
-        return FileProblem(name, "foreign_file", f"{suffix} is not one of {', '.join(KINDS)}")
+        return FileProblem(name, "unsupported_format", f"{suffix} is not one of {', '.join(KINDS)}")
     if info.size == 0 and kind != "text":  # an empty text file is one row with an empty text
         return FileProblem(name, "truncated_file", "zero bytes")
     return InputFile(root, info.path, name, kind, info.size, info.mtime_ns or 0)

@@ -28,11 +28,13 @@ MAX_SKIPPED_BYTES = 1 << 30
 
 CHUNK_BYTES = 1 << 20
 
+_NO_LINES = "it has no lines"
+
 
 class DamagedFileError(Exception):
     """A file, or the rest of it, cannot be read.
 
-    It is no ClimbError: the caller records it as a rejection or a problem.
+    It is not a ClimbError, because the caller catches it and records a rejection or a problem.
     """
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -50,7 +52,8 @@ class LongLine:
 
 
 def compute_max_line_bytes(max_chars: int) -> int:
-    """Compute the limit of a line in bytes: 12 per character (a surrogate pair) plus 1 MiB."""
+    """Compute the limit of a line in bytes: 12 per character, the length of two
+    `\\uXXXX` escapes, plus 1 MiB."""
     return 12 * max_chars + (1 << 20)
 
 
@@ -139,7 +142,7 @@ def _iterate_lines(
             position += long.n_bytes - len(line)
             yield long
             continue
-        # The mark belongs to the file and not to its first row, so no repair is recorded.
+        # A byte order mark belongs to the file, not to its first row: its removal is no repair.
         row = line.removeprefix(b"\xef\xbb\xbf") if at_start else line
         if row.strip():
             yield row
@@ -148,7 +151,7 @@ def _iterate_lines(
 def _reject_utf16(line: bytes) -> None:
     if line.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DamagedFileError(
-            "foreign_file", "is UTF-16; JSON Lines are UTF-8 (iconv -f UTF-16 -t UTF-8)"
+            "unsupported_format", "is UTF-16; JSON Lines are UTF-8 (iconv -f UTF-16 -t UTF-8)"
         )
 
 
@@ -176,7 +179,7 @@ def parse_line(line: bytes) -> Any:
     try:
         return json.loads(line.decode("utf-8", "surrogateescape"))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{error.msg} at {error.pos}") from error
+        raise ValueError(f"{error.msg} at character {error.pos}") from error
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
@@ -191,29 +194,29 @@ def read_first_objects(
         among these rows counts as damaged.
     """
     objects = []
-    mistake = "there is no line"
+    mistake = _NO_LINES
     lines = read_lines(file, compute_max_line_bytes(max_chars))
     try:
         for line in itertools.islice(lines, CHECKED_ROWS):
             value = _parse_object(line)
             if isinstance(value, dict):
                 objects.append(value)
-            elif mistake == "there is no line":
+            elif mistake == _NO_LINES:
                 mistake = value
     except DamagedFileError as error:
         return objects, error
     if objects:
         return objects, None
     detail = f"none of its first {CHECKED_ROWS} lines is a JSON object ({mistake})"
-    return [], DamagedFileError("foreign_file", detail)
+    return [], DamagedFileError("unsupported_format", detail)
 
 
 def _parse_object(line: bytes | LongLine) -> dict[str, Any] | str:
     """Return the JSON object of a line, or the reason why it has none."""
     if isinstance(line, LongLine):
-        return f"the first has {line.n_bytes:,} bytes"
+        return f"the first has {line.n_bytes:,} bytes, too many"
     try:
         value = parse_line(line)
     except ValueError as error:
-        return f"the first: {error}"
+        return f"the first is invalid: {error}"
     return value if isinstance(value, dict) else f"the first is {type(value).__name__}"

@@ -157,7 +157,9 @@ def _check_parquet(file: InputFile, cfg: IngestConfig) -> _FileCheck:
         stream.seek(max(0, file.size - 4))
         tail = stream.read(4)
         if head != b"PAR1":
-            raise DamagedFileError("foreign_file", "does not start with PAR1, as Parquet does")
+            raise DamagedFileError(
+                "unsupported_format", "does not start with PAR1, as Parquet does"
+            )
         if tail != b"PAR1" or file.size < 12:
             raise DamagedFileError("truncated_file", "does not end with PAR1, as Parquet does")
         stream.seek(0)

@@ -189,7 +189,7 @@ def check_tokens(domains: Sequence[str], tokens_K: ArrayLike) -> Array:
         if not (np.isfinite(count) and count >= 0.0):
             raise MixtureError(f"domain {name!r} has {count} tokens; it must be 0 or more")
     if not tokens.any():
-        raise MixtureError("no domain has tokens; a mixture needs at least one that has")
+        raise MixtureError("all domains have 0 tokens; at least one must have some")
     return tokens
 
 

@@ -119,8 +119,8 @@ class Constraints:
         _check_positive("max_epochs", self.max_epochs)
         if self.max_share_ratio is not None and not self.max_share_ratio >= 1.0:
             raise MixtureError(
-                f"max_share_ratio is {self.max_share_ratio:g}; it must be 1 or more, or the upper "
-                f"bounds sum to {self.max_share_ratio:g} and no mixture sums to 1"
+                f"max_share_ratio is {self.max_share_ratio:g}; it must be at least 1: the "
+                f"upper bounds sum to only {self.max_share_ratio:g}, and no mixture can sum to 1"
             )
         if not 0.0 <= self.min_weight < 1.0:
             raise MixtureError(f"min_weight is {self.min_weight}; it must be in [0, 1)")

@@ -1,11 +1,12 @@
-"""The support of a mixture: which domains have a weight above 0, if small weights are forbidden.
+"""The support of a mixture: the domains with a weight above 0, where small weights are forbidden.
 
 Axes: M mixtures, K domains, P pools, N numbers of domains, O options.
 
-A support admits a mixture if two conditions are true for every pool and for the whole. The lower
-bounds of its domains sum to no more than the upper bound of the sum. The upper bounds of its
-domains sum to no less than the lower bound of the sum. Without a smallest weight every domain may
-be in the support, so there is nothing to choose.
+A pool is a set of domains whose weights have bounds for their sum. A support admits a mixture if
+two conditions are true for every pool, and for all domains together with the sum 1. The lower
+bounds of its domains sum to at most the upper bound of the sum. Their upper bounds sum to at least
+its lower bound. Without a smallest weight every domain may be in the support, so there is nothing
+to choose.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _TOLERANCE = 1e-12
 """By how much the sums of a chosen support may miss a bound."""
 
 TOLERANCE = 1e-9
-"""By how much constraints may miss each other: users write their numbers in decimals."""
+"""Tolerance for conflicts between constraints, whose decimal numbers are rounded."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +110,7 @@ def project_with_support(
 def choose_support(weights_MK: Array, bounds: SupportBounds, fallback_K: Bools) -> Bools:
     """Choose the support of each mixture: the domains whose weight is large enough already.
 
-    If these cannot fill the whole, or the lower bound of a pool, the next largest weights are
+    If these cannot sum to 1, or to the lower bound of a pool, the next largest weights are
     added. If that support does not admit a mixture either, the fallback is used.
 
     Args:
@@ -126,7 +127,7 @@ def choose_support(weights_MK: Array, bounds: SupportBounds, fallback_K: Bools) 
 
 
 def _extend_support(weights_MK: Array, support_MK: Bools, bounds: SupportBounds) -> Bools:
-    """Add the largest weights that fit until every pool and the whole can be filled."""
+    """Add the largest weights that fit, until every pool reaches its lower bound and the sum 1."""
     shape = weights_MK.shape
     ties = (np.broadcast_to(bounds.rank_K, shape), np.broadcast_to(-bounds.upper_K, shape))
     order_MK = np.lexsort((*ties, -weights_MK, ~support_MK), axis=1)
@@ -154,7 +155,7 @@ def _extend_support(weights_MK: Array, support_MK: Bools, bounds: SupportBounds)
 
 @dataclass(frozen=True, eq=False)
 class Support:
-    """The support that leaves most room between its bounds, and the range of all supports."""
+    """The support whose summed bounds leave the most room around 1; the range of all such sums."""
 
     chosen_K: Bools
     is_feasible: bool
@@ -162,7 +163,8 @@ class Support:
     """Smallest sum of lower bounds over all supports; NaN where a pool has no support."""
 
     max_total: float
-    """Largest sum of upper bounds over the supports whose lower bounds fit; NaN without one."""
+    """Largest sum of upper bounds over the supports whose lower bounds sum to at most 1; NaN
+    if there is none."""
 
 
 def find_widest_support(bounds: SupportBounds) -> Support:
@@ -170,7 +172,7 @@ def find_widest_support(bounds: SupportBounds) -> Support:
 
     All domains of a pool but the required ones have the same smallest weight. So for any number of
     domains, those with the largest upper bounds are best. The options of the pools are combined one
-    pool at a time. An option that needs more weight and allows less than another is dropped.
+    pool at a time. An option is dropped if another has no larger lower and no smaller upper bound.
     """
     lower_O, upper_O, picks_OP = np.zeros(1), np.zeros(1), np.zeros((1, 0), dtype=np.int64)
     orders = [_order_by_upper_bound(pool, bounds) for pool in bounds.pools]
@@ -194,7 +196,7 @@ def find_widest_support(bounds: SupportBounds) -> Support:
 
 
 def is_satisfiable(pool: Pool, bounds: SupportBounds) -> bool:
-    """Whether some number of the pool's domains can have a sum within the pool's bounds."""
+    """Whether a subset of the pool's domains can have a sum within the pool's bounds."""
     order = _order_by_upper_bound(pool, bounds)
     return len(_find_feasible_numbers(pool, order, bounds)[0]) > 0
 
@@ -224,8 +226,8 @@ def _find_feasible_numbers(
 
 
 def _drop_dominated(lower_O: Array, upper_O: Array) -> NDArray[np.int64]:
-    """Keep the options that allow more than every option that needs no more."""
-    # Rounded, because options of equal sums that were added in another order would all be kept.
+    """Drop every option for which another has no larger lower and no smaller upper bound."""
+    # Rounded: the last bits of equal sums depend on the order of the addition.
     order = np.lexsort((-upper_O, np.round(lower_O, 12)))
     best_O = np.maximum.accumulate(upper_O[order])
     more = np.concatenate([[True], upper_O[order][1:] > best_O[:-1] + _TOLERANCE])

@@ -55,9 +55,9 @@ class TrainingRecipe(ABC):
 
     warmup_share: float = 0.1
     """Share of the steps in which the rate rises from 0, in both kinds of run. A continued run
-    starts with a new optimizer state. Without warm-up, its final loss is 0.03 nats higher than with
-    a warm-up of 15 % of the steps. Keeping the optimizer state would gain less than a further 0.02
-    (0.42 M parameters)."""
+    starts with a new optimizer state. Measured with 0.42 M parameters: without warm-up, its final
+    loss is 0.03 nats higher than with 15 % warm-up; keeping the optimizer state lowers the loss by
+    less than 0.02 nats more."""
 
     final_share: float = 0.0
     """Share of the full rate at the end of a continued run. Linear decay to zero: Defazio et al.,

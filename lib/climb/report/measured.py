@@ -53,7 +53,7 @@ class Measure:
     """By baseline: gain of the recommendation, paired by seed; above 0 is better."""
 
     def relative_gain(self, baseline: str) -> float | None:
-        """Return the gain as a share of the baseline's value; None where there is no gain."""
+        """Return the gain as a share of the baseline's value; None if it was not measured."""
         gain, own = self.gains.get(baseline), self.means.get(baseline)
         if gain is None or own is None or own.mean == 0.0:
             return None

@@ -159,8 +159,8 @@ def _list_caveats(result: SearchResult, min_signal_to_noise: float) -> list[str]
 def _list_effects(effects: EffectsRecord) -> list[str]:
     """List the domains with the largest effects, metric by metric, and the trade-offs."""
     lines = [
-        f"Change of a metric for {100 * effects.step:g} % more of a domain, less of the others in "
-        "proportion (positive is better):"
+        f"Change of each metric when {100 * effects.step:g} % of the mixture moves to a domain "
+        "from the others, in proportion (positive is better):"
     ]
     names = [name for name in next(iter(effects.domains.values())) if name != "score"]
     for name in names[:_MAX_METRICS]:

@@ -1,9 +1,9 @@
 """Mixture reuse: runs of earlier domain sets, mapped to the current domains.
 
-A mixture is a distribution over documents. With the overlap of old and new domains in tokens,
-P(new | old), old weights w map to `w @ P`: of all mixtures of the new domains, the one nearest to
-the run's text in Kullback-Leibler divergence. The mapping is approximate. Text of the run may be in
-no current domain. Of a new domain, the run read only the parts that its old domains contained.
+A mixture is a distribution over documents. P(new | old) is the share of an old domain's tokens that
+is in a new domain. Old weights w map to `w @ P`, the mixture of new domains that is nearest to the
+run's text in Kullback-Leibler divergence. The mapping is approximate. Text of the run may be in no
+current domain, and the run read only those parts of a new domain that were in its old domains.
 `tv_distance` measures this: the share of the run's text that a run of the mapped mixture would
 replace (total variation distance).
 
@@ -62,8 +62,8 @@ class Overlap:
     def from_clusters(cls, old: TokenTable, new: TokenTable) -> Self:
         """Build from the clusters of old and new domains.
 
-        Exact if every cluster is in at most one new domain. Tokens that a new domain has of a
-        cluster beyond the old tokens count as new text, which was in no old domain.
+        Exact if every cluster is in at most one new domain. If a new domain has more tokens of a
+        cluster than the old domains had, the difference counts as new text.
         """
         clusters = sorted({c for _, c in [*old, *new] if c is not None})
         names_J, names_K = (
@@ -81,7 +81,7 @@ class Overlap:
 
     @property
     def share_JK(self) -> Array:
-        """P(new | old): a row sums to the share of the old domain's tokens in any new domain."""
+        """P(new | old): a row sums to the share of an old domain's tokens that new domains have."""
         return _divide(self.shared_JK, self.old_J[:, None])
 
 
@@ -93,7 +93,7 @@ class MappedMixtures:
     """Rows sum to 1; a row of zeros where no text is kept."""
 
     kept_T: Array
-    """Share of each run's text that is in any new domain."""
+    """Share of each run's text that is in new domains."""
 
     tv_distance_T: Array
     """Share of each run's text that its mapped mixture would replace; at least 1 - kept."""
@@ -107,7 +107,8 @@ def map_mixtures(weights_TJ: Array, overlap: Overlap) -> MappedMixtures:
         overlap: shared tokens of old and new domains.
     """
     share_JK = overlap.share_JK
-    # einsum adds in a fixed order; the last bits of a matrix product may depend on its rows.
+    # einsum adds in a fixed order; the last bits of a matrix product may depend on the number of
+    # rows.
     lost_T = np.einsum("tj,j->t", weights_TJ, np.maximum(1.0 - share_JK.sum(axis=1), 0.0))
     kept_T = np.clip(1.0 - lost_T, 0.0, 1.0)
     read_TJK = weights_TJ[:, :, None] * share_JK
@@ -120,7 +121,8 @@ def map_mixtures(weights_TJ: Array, overlap: Overlap) -> MappedMixtures:
 def regroup(tokens: TokenTable, moved_BC: Array) -> dict[tuple[str | None, int | None], float]:
     """Convert tokens by domain and old cluster to tokens by domain and new cluster.
 
-    All domains of an old cluster are distributed over new clusters in the same proportions.
+    The tokens of an old cluster are distributed over new clusters in the same proportions for every
+    domain.
 
     Args:
         tokens: tokens by (domain, old cluster).
@@ -147,13 +149,13 @@ def regroup(tokens: TokenTable, moved_BC: Array) -> dict[tuple[str | None, int |
 
 @dataclass(frozen=True, eq=False)
 class ReusableTrials:
-    """The reusable runs of one earlier corpus, mapped to the current domains."""
+    """The reusable runs on one earlier domain set, mapped to the current domains."""
 
     trials: Trials
     """With their original methods and rounds."""
 
     kept_T: Array
-    """Share of each run's text that is in any current domain."""
+    """Share of each run's text that is in current domains."""
 
     @classmethod
     def from_trials(cls, trials: Trials, overlap: Overlap, min_kept: float) -> Self:
@@ -196,14 +198,14 @@ class ReusableTrials:
 
 @dataclass(frozen=True)
 class ReuseSummary:
-    """How many runs a search reuses; shares are over the reused runs, and None without any."""
+    """How many runs a search reuses. Without reused runs, the shares are None."""
 
     n_reused: int
     n_dropped: int
     """Finished runs that are not reused."""
 
     kept_mean: float | None
-    """Mean share of a run's text that is in any current domain."""
+    """Mean share of a run's text that is in current domains."""
 
     kept_min: float | None
     tv_distance_mean: float | None
@@ -214,24 +216,26 @@ class ReuseSummary:
 class ReusableRuns:
     """All finished runs of the same training setup on earlier domains."""
 
-    by_corpus: tuple[ReusableTrials, ...] = ()
+    by_domain_set: tuple[ReusableTrials, ...] = ()
     n_finished: int = 0
     """Finished runs, reusable or not."""
 
     def add_to(self, own: Trials) -> Trials:
         """Return the search's own trials and the reused ones."""
-        aligned = [trials for one in self.by_corpus if (trials := one.align_with(own)) is not None]
+        aligned = [
+            trials for one in self.by_domain_set if (trials := one.align_with(own)) is not None
+        ]
         return own.concatenate(aligned) if aligned else own
 
     def __str__(self) -> str:
         """Return one line for the run log."""
-        kept_T = np.concatenate([np.empty(0), *(one.kept_T for one in self.by_corpus)])
+        kept_T = np.concatenate([np.empty(0), *(one.kept_T for one in self.by_domain_set)])
         line = f"{self.n_finished} finished runs of earlier domains, {len(kept_T)} reusable"
         return f"{line} ({kept_T.mean():.1%} of their text kept)" if len(kept_T) else line
 
     def summarize(self, own: Trials) -> ReuseSummary:
         """Count reused and dropped runs."""
-        used = [x for x in self.by_corpus if len(x.trials) and x.align_with(own) is not None]
+        used = [x for x in self.by_domain_set if len(x.trials) and x.align_with(own) is not None]
         kept_T = np.concatenate([one.kept_T for one in used]) if used else np.empty(0)
         tv_distance_T = (
             np.concatenate([one.trials.tv_distance_T for one in used]) if used else np.empty(0)

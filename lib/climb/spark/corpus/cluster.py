@@ -169,9 +169,10 @@ def stack_vectors(column: pa.ListArray, width: int) -> NDArray[np.float32]:
     flat = column.flatten()
     lengths = column.value_lengths().to_numpy(zero_copy_only=False)
     if flat.null_count or not (lengths == width).all():
-        found = sorted({str(n) for n in lengths if n != width}) or ["NULL in a vector"]
+        found = sorted({str(n) for n in lengths if n != width})
+        have = f"have width {', '.join(found)}" if found else "contain NULL"
         raise ComponentError(
-            f"embeddings of width {', '.join(found)} do not fit centroids of width {width}"
+            f"vectors in table embeddings {have}, but the centroids have width {width}"
         )
     return np.asarray(flat.to_numpy(zero_copy_only=True)).reshape(-1, width)
 

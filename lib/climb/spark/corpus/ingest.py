@@ -87,7 +87,10 @@ def ingest_units(store: Store, units: list[Unit], cfg: IngestConfig, inputs: Inp
             assert n_rows == n.new + n.existing + sum(reasons.values()), (n_rows, n, reasons)
             counts = Counts(n_rows, n.new, n.existing, reasons, 0)
             if not store.exists(tables.DOCUMENTS) and not n.new:
-                raise InputError(f"no documents in {len(units)} parts of files: {counts}")
+                raise InputError(
+                    f"ingest.inputs have no valid document: {counts}; see ingest.text_column, "
+                    "ingest.min_chars and ingest.max_chars"
+                )
             if n.new:
                 # If two drivers run at once, the name makes the second commit a conflict.
                 once = f"{inputs['settings']}{store.history.read_version(tables.DOCUMENTS)}"

@@ -39,10 +39,13 @@ def read_labels(store: Store, cfg: ScorerTraining) -> tuple[list[str], list[floa
     label = F.expr(f"try_cast(`{cfg.label_column}` AS DOUBLE)").alias("label")
     found = rows.select(text.alias("text"), label).where("text IS NOT NULL").collect()
     n_invalid = sum(row.label is None for row in found)
-    if n_invalid or not found:
+    if not found:
+        reason = "no doc_id is in table documents" if by_id else "every text is null"
+        raise InputError(f"{cfg.labels} has no labelled text: it has no rows, or {reason}")
+    if n_invalid:
         raise InputError(
             f"{cfg.labels}: {n_invalid:,} of {len(found):,} labelled texts have no number in "
-            f"column {cfg.label_column!r}"
+            f"column {cfg.label_column!r}; fix or remove these rows"
         )
     return [row.text for row in found], [row.label for row in found]
 

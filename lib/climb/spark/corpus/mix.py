@@ -2,8 +2,8 @@
 
 A hash orders the documents of a domain, and each domain is cut at one position of that order. A
 histogram over the leading bits of the hash finds the bucket of the cut, and a window over this
-bucket finds the last document before it. Then one row per domain decides about every document.
-Only these buckets are sorted.
+bucket finds the last document before the cut. Then a join with one row per domain, which has the
+number of copies and the cut, selects the documents. Only these buckets are sorted.
 
 Axes: K domains, B buckets.
 """
@@ -43,7 +43,11 @@ LOWEST = -(2**63)
 
 @dataclass(frozen=True)
 class Cut:
-    """The rows of one domain: copies of every document, and one more up to this document."""
+    """Which documents of a domain are selected, in hash order.
+
+    Every document is copied `copies` times, and once more up to and including (`position`,
+    `doc_id`).
+    """
 
     domain: str
     copies: int
@@ -53,15 +57,15 @@ class Cut:
 
 @dataclass(frozen=True)
 class BucketRange:
-    """A bucket that contains a cut, and the tokens of the domain before both."""
+    """The bucket that contains a domain's cut."""
 
     domain: str
     bucket: int
     start: int
-    """Tokens before the bucket."""
+    """Tokens of the domain before the bucket."""
 
     cut: int
-    """Tokens before the cut."""
+    """Tokens of the domain before the cut."""
 
 
 def read_recommendation(store: Store, cfg: Config) -> tuple[dict[str, float], int]:
@@ -84,7 +88,7 @@ def describe_mix_inputs(
 ) -> Inputs:
     """Describe what the rows depend on.
 
-    The weights are part of it, not the version of `mixtures`, which other searches write too.
+    This includes the weights, but not the version of table `mixtures`: other searches write to it.
     """
     return store.history.describe_inputs(
         tables.DOCUMENTS,
@@ -106,7 +110,7 @@ def plan_quotas(
 
     Raises:
         TableError: the mixture has other domains than table `clusters`.
-        MixtureError: a dataset of so many tokens violates a constraint of the search.
+        MixtureError: a dataset of `n_tokens` tokens violates a constraint of the search.
     """
     kept = [row for row in store.read_rows(tables.CLUSTERS) if row["kept"]]
     tokens: dict[str, int] = {row["domain"]: 0 for row in kept}
@@ -118,7 +122,7 @@ def plan_quotas(
 
 
 def select_documents(store: Store, cfg: Config, quotas: Sequence[DomainQuota]) -> DataFrame:
-    """Select the rows of `corpus`."""
+    """Select the rows of table `corpus`, the mixed dataset."""
     hashed = _hash_documents(cfg.search.seed)
     documents = read_domain_documents(store, cfg).withColumn("position", hashed)
     cuts = _find_cuts(documents.drop("text"), quotas)
@@ -155,10 +159,10 @@ def _find_cuts(documents: DataFrame, quotas: Sequence[DomainQuota]) -> list[Cut]
 
     Args:
         documents: (doc_id, domain, n_tokens, position).
-        quotas: the tokens of each domain.
+        quotas: the wanted and the available tokens of each domain.
 
     Raises:
-        TableError: the documents have other tokens than table `clusters`.
+        TableError: the number of tokens differs from table `clusters`.
     """
     half = 2 ** (BUCKET_BITS - 1)
     bucket = F.shiftright("position", 64 - BUCKET_BITS).cast("int") + half
@@ -172,8 +176,8 @@ def _find_cuts(documents: DataFrame, quotas: Sequence[DomainQuota]) -> list[Cut]
         tokens_B = tokens_KB.get(quota.domain, np.zeros(1, dtype=np.int64))
         if tokens_B.sum() != quota.available_tokens:
             raise TableError(
-                f"the documents of domain {quota.domain} have {tokens_B.sum():,} tokens, but "
-                f"{quota.available_tokens:,} in table clusters; run `climb prune` first"
+                f"domain {quota.domain} has {tokens_B.sum():,} tokens in its documents, but table "
+                f"clusters records {quota.available_tokens:,}; run `climb prune` again"
             )
         position = LOWEST
         if quota.cut:

@@ -124,7 +124,7 @@ def pack_shards(store: Store, cfg: Config, inputs: Inputs) -> list[dict[str, Any
 
 
 def _select_hash_ranges(documents: DataFrame, shards: Sequence[Shard]) -> DataFrame:
-    """Select about the documents that each shard needs, by hash, so that few of them are sorted.
+    """Select by hash slightly more documents than each shard needs, so that only these are sorted.
 
     Args:
         documents: (doc_id, domain, ...).
@@ -145,7 +145,7 @@ def _select_hash_ranges(documents: DataFrame, shards: Sequence[Shard]) -> DataFr
 def _build_packer(
     shards: Sequence[Shard], folder: str, model: str
 ) -> Callable[[pd.DataFrame], pd.DataFrame]:
-    """Return a function of one argument: applyInPandas passes a key to functions of two."""
+    """Bind all arguments but the group: applyInPandas passes the key to a function of two."""
     n_tokens = {(str(s.kind), s.domain): s.n_tokens for s in shards}
     return lambda group: _pack_group(group, n_tokens, folder, model)
 
