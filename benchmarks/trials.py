@@ -27,7 +27,7 @@ from climb.proxy.llama import LlamaProxy
 from climb.spark.delta.store import Store
 from climb.spark.session import start_session
 from climb.spark.training.trials import train_one, train_runs
-from climb.tokenizer import train_bpe
+from climb.tokenizer import TokenizerFile, train_json
 
 SLOTS, BAR = 2, 0.9
 TRIALS, TOKENS, REPEATS = 6, 200_000, 3
@@ -43,7 +43,7 @@ def prepare_runs(folder: Path, n: int, tokens: int) -> list[tuple[str, ProxyRun]
     rng = np.random.default_rng(0)
     words = [f"word{i}" for i in range(500)]
     (folder / "tokenizer.json").write_text(
-        train_bpe([" ".join(rng.choice(words, 50)) for _ in range(500)], 1024)
+        train_json([" ".join(rng.choice(words, 50)) for _ in range(500)], 1024)
     )
     for name in ("a", "b"):
         np.save(folder / f"{name}.npy", rng.integers(0, N_IDS, tokens, dtype=np.uint16))
@@ -53,7 +53,7 @@ def prepare_runs(folder: Path, n: int, tokens: int) -> list[tuple[str, ProxyRun]
             ProxyRun(
                 weights={"a": float(w), "b": float(1 - w)},
                 shards={name: str(folder / f"{name}.npy") for name in ("a", "b")},
-                tokenizer=str(folder / "tokenizer.json"),
+                tokenizer=TokenizerFile(str(folder / "tokenizer.json")),
                 n_tokens=tokens,
                 seed=0,
                 start=None,

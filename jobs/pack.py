@@ -23,7 +23,7 @@ def run(store: Store, cfg: Config) -> str:
         tables.ASSIGNMENTS,
         tables.CLUSTERS,
         tables.DOMAINS,
-        tokenizer=cfg.count.recipe,
+        tokenizer=[cfg.count.recipe, cfg.count.end_of_text],
         base_tokens=[cfg.proxy.base_tokens, cfg.train.base_tokens],
         run_tokens=[cfg.proxy.trial_tokens, cfg.train.tokens, cfg.search.target_tokens],
     )

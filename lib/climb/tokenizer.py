@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,12 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 END_OF_TEXT = "<|endoftext|>"
-USUAL_ENDS = (END_OF_TEXT, "</s>", "<|end_of_text|>", "<eos>", "[SEP]")
+USUAL_ENDS = (
+    *(END_OF_TEXT, "</s>", "<|end_of_text|>", "<eos>", "<\uff5cend\u2581of\u2581sentence\uff5c>"),
+    *("<|im_end|>", "[SEP]"),
+)
+"""Tokens that end a document in published tokenizers (the fifth is DeepSeek's), in this order."""
+
 SAMPLE_CHARS = 20_000
 """Characters of each sampled document that the BPE is trained on, so that no long one dominates."""
 
@@ -43,13 +50,11 @@ def read_tokenizer(path: str) -> str:
         PreflightError: the path does not exist.
         ConfigError: the file is not a tokenizer of the `tokenizers` library.
     """
-    from tokenizers import Tokenizer
-
     resolved = resolve(path)
     file = resolved / "tokenizer.json" if resolved.is_dir() else resolved
     try:
         text = file.read_text(encoding="utf-8")
-        Tokenizer.from_str(text)
+        open_tokenizer(text)
     except Exception as error:
         raise ConfigError(
             f"count.path {path!r}: {file} is not a tokenizer.json: {error}"
@@ -57,7 +62,7 @@ def read_tokenizer(path: str) -> str:
     return text
 
 
-def train_bpe(texts: Iterable[str], vocab_size: int) -> str:
+def train_json(texts: Iterable[str], vocab_size: int) -> str:
     """Train a byte-level BPE and return its JSON text.
 
     Args:
@@ -85,18 +90,73 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> str:
     return str(tokenizer.to_str())
 
 
-def find_end_of_text_id(tokenizer: Tokenizer, name: str | Path = "the tokenizer") -> int:
-    """Find the id of the token that separates documents.
+@functools.lru_cache(maxsize=4)
+def open_tokenizer(text: str, max_tokens: int | None = None) -> Tokenizer:
+    """Open a tokenizer.json so that every text becomes all of its own tokens.
+
+    A file may contain settings of its last use. Truncation would shorten every document, and
+    padding would lengthen it. Text that looks like a special token is encoded as text: otherwise a
+    document could contain the end of a document.
 
     Args:
-        tokenizer: the loaded tokenizer.
-        name: its name in the error message.
+        text: the JSON text of the file. The tokenizer is cached, once per process.
+        max_tokens: length to which documents are truncated; None keeps all tokens.
+    """
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(text)
+    if max_tokens is None:
+        tokenizer.no_truncation()
+    else:
+        tokenizer.enable_truncation(max_tokens)
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+@dataclass(frozen=True)
+class TokenizerFile:
+    """A tokenizer.json, and the token that separates documents in shards and items."""
+
+    path: str
+    end_of_text: str = END_OF_TEXT
+
+    def open(self) -> Tokenizer:
+        """Open the file; see `open_tokenizer`."""
+        return open_tokenizer(Path(self.path).read_text(encoding="utf-8"))
+
+    def find_end_of_text_id(self) -> int:
+        """Return the id of the end-of-text token.
+
+        Raises:
+            ConfigError: the tokenizer does not have it.
+        """
+        token_id = self.open().token_to_id(find_end_of_text(self.open(), self.end_of_text))
+        assert token_id is not None, "find_end_of_text returns a token of the tokenizer"
+        return token_id
+
+
+def find_end_of_text(tokenizer: Tokenizer, configured: str | None) -> str:
+    """Find the token that separates documents.
+
+    Args:
+        tokenizer: the open tokenizer.
+        configured: `count.end_of_text`; None chooses the first of `USUAL_ENDS` that exists.
 
     Raises:
-        ConfigError: the tokenizer has none of the usual end-of-text tokens.
+        ConfigError: the tokenizer does not have the configured token, or none of the usual ones.
     """
+    if configured is not None:
+        if tokenizer.token_to_id(configured) is None:
+            raise ConfigError(
+                f"count.end_of_text is {configured!r}, but the tokenizer has no such token"
+            )
+        return configured
     for token in USUAL_ENDS:
-        token_id = tokenizer.token_to_id(token)
-        if token_id is not None:
-            return int(token_id)
-    raise ConfigError(f"{name} has no end-of-text token; it needs one of {list(USUAL_ENDS)}")
+        if tokenizer.token_to_id(token) is not None:
+            return token
+    added = [str(token) for token in tokenizer.get_added_tokens_decoder().values()]
+    raise ConfigError(
+        f"the tokenizer has none of the usual end-of-text tokens {list(USUAL_ENDS)}; set "
+        f"count.end_of_text to the token that ends a document (special tokens: {added[:20]})"
+    )

@@ -180,7 +180,7 @@ def test_input_without_a_document_is_an_error_with_the_counts(store, tmp_path, i
     with pytest.raises(InputError, match="no documents: there are no files in"):
         ingest()
     write_parquet(tmp_path / "in/a.parquet", ["x", "y", " "])
-    with pytest.raises(InputError, match=r"no valid document: .*3 of 3 rows .* 2, empty 1\)|short 2"):
+    with pytest.raises(InputError, match=r"no valid document: .*3 of 3 rows .*short 2, empty 1"):
         ingest()
     assert read_versions(store) == [None, None]
 

@@ -11,7 +11,7 @@ from climb import tables
 from climb.config import load
 from climb.spark.delta.store import Store
 from climb.spark.training.pack import MARGIN_DOCUMENTS, compute_domain_share, plan_shards
-from climb.tokenizer import train_bpe
+from climb.tokenizer import train_json
 
 N = 120
 
@@ -40,7 +40,7 @@ def cfg(store):
 def packed(store, cfg):
     """Pack two domains of documents with counted tokens; a third cluster is pruned."""
     texts = {f"{i:03d}": f"{'alpha' if i % 2 else 'beta'} document {i} " * 5 for i in range(N)}
-    json = train_bpe(texts.values(), 300)
+    json = train_json(texts.values(), 300)
     counts = {i: len(Tokenizer.from_str(json).encode(t).ids) for i, t in texts.items()}
     write(store, tables.TOKENIZERS, [{"recipe": "bpe-300-5000", "tokenizer": json}])
     write(

@@ -12,7 +12,7 @@ from climb.errors import ClimbError, ConfigError, InfrastructureError, SearchErr
 from climb.spark.delta.store import Store
 from climb.spark.results.report import read_result
 from climb.testing.proxies import PlantedProxy
-from climb.tokenizer import train_bpe
+from climb.tokenizer import train_json
 
 NATURAL = {"code": 0.5, "law": 0.3, "news": 0.15, "recipes": 0.05}
 BEST = {"code": 0.1, "law": 0.2, "news": 0.4, "recipes": 0.3}
@@ -61,7 +61,7 @@ def open_store(spark, root, cfg):
         for kind in ("base", "trial", "target-base", "target")
         for name in NATURAL
     ]
-    tokenizer = {"recipe": "bpe-300-5000", "tokenizer": train_bpe(["a few words"] * 9, 300)}
+    tokenizer = {"recipe": "bpe-300-5000", "tokenizer": train_json(["a few words"] * 9, 300)}
     for table, rows in (
         (tables.DOMAINS, domains),
         (tables.SHARDS, shards),

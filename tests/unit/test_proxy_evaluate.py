@@ -14,7 +14,7 @@ from climb.proxy.evaluate import ItemScores, measure, score_continuations, score
 from climb.proxy.language_model import accumulate_gradients, make_reproducible
 from climb.proxy.llama import LlamaProxy
 from climb.proxy.targets import Passage
-from climb.tokenizer import train_bpe
+from climb.tokenizer import TokenizerFile, train_json
 
 SEQUENCE = 32
 RECIPE = LlamaProxy(hidden=16, layers=2, heads=2, sequence=SEQUENCE, batch=4, learning_rate=1e-2)
@@ -23,8 +23,8 @@ RECIPE = LlamaProxy(hidden=16, layers=2, heads=2, sequence=SEQUENCE, batch=4, le
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
     path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
-    path.write_text(train_bpe(["the cat sat on the mat and ate the rat"] * 20, 280))
-    return str(path)
+    path.write_text(train_json(["the cat sat on the mat and ate the rat"] * 20, 280))
+    return TokenizerFile(str(path))
 
 
 @pytest.fixture
@@ -146,11 +146,10 @@ def test_bits_of_a_text_are_the_sum_over_its_windows(model, tmp_path, tokenizer)
 
 
 def test_training_on_a_text_lowers_its_bits_per_byte(tmp_path, tokenizer):
-    from tokenizers import Tokenizer
 
     text = "the cat sat on the mat and ate the rat"
     target = write_target(tmp_path / "t.jsonl", [{"text": text}], "text")
-    ids = [0, *Tokenizer.from_file(tokenizer).encode(text).ids]
+    ids = [0, *tokenizer.open().encode(text).ids]
     with make_reproducible("cpu", 0, "float32"):
         model = RECIPE.create_model(280)
         before = measure(model, [target], tokenizer, SEQUENCE)["task.bpb"]

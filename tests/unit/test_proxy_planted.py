@@ -10,11 +10,12 @@ from climb.errors import ComponentError, TrialError
 from climb.proxy import Proxy, ProxyRun, Target
 from climb.testing.contracts import check_proxy
 from climb.testing.proxies import PlantedProxy, draw_best_mixture
+from climb.tokenizer import TokenizerFile
 
 RUN = ProxyRun(
     weights={"a": 0.5, "b": 0.5},
     shards={},
-    tokenizer="",
+    tokenizer=TokenizerFile(""),
     n_tokens=1,
     seed=0,
     start=None,

@@ -5,12 +5,11 @@ import hashlib
 import json
 
 import pytest
-from tokenizers import Tokenizer
 
 from climb.errors import InputError
 from climb.proxy import Target
 from climb.proxy.targets import load_items
-from climb.tokenizer import train_bpe
+from climb.tokenizer import TokenizerFile, train_json
 
 GOOD = {"context": "the sky is", "choices": [" blue", " green"], "label": 1}
 
@@ -18,8 +17,8 @@ GOOD = {"context": "the sky is", "choices": [" blue", " green"], "label": 1}
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
     path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
-    path.write_text(train_bpe(["the sky is blue and the grass is green"] * 20, 280))
-    return str(path)
+    path.write_text(train_json(["the sky is blue and the grass is green"] * 20, 280))
+    return TokenizerFile(str(path))
 
 
 def write_target(path, rows, kind="choices", **fields):
@@ -30,7 +29,7 @@ def write_target(path, rows, kind="choices", **fields):
 
 
 def decode(tokenizer, ids):
-    return Tokenizer.from_file(tokenizer).decode(list(ids), skip_special_tokens=False)
+    return tokenizer.open().decode(list(ids), skip_special_tokens=False)
 
 
 def test_an_item_is_its_context_after_the_end_of_text_and_its_choices(tmp_path, tokenizer):

@@ -258,14 +258,14 @@ def test_a_base_checkpoint_that_is_not_a_model_is_an_error(run, tmp_path):
 
 
 def test_a_model_with_too_few_token_ids_is_an_error(run, tmp_path):
-    save_model(TINY.create_model(100), run.tokenizer, tmp_path / "small")
+    save_model(TINY.create_model(100), run.tokenizer.path, tmp_path / "small")
     with pytest.raises(ConfigError, match="100 token ids, but the tokenizer has 280"):
         TINY.train(dataclasses.replace(run, start=str(tmp_path / "small")), "cpu")
 
 
 def test_a_base_checkpoint_of_another_size_is_an_error(run, tmp_path):
     other = dataclasses.replace(TINY, hidden=32)
-    save_model(other.create_model(280), run.tokenizer, tmp_path / "wide")
+    save_model(other.create_model(280), run.tokenizer.path, tmp_path / "wide")
     with pytest.raises(ConfigError, match=r"wide has hidden 32, but the proxy .* hidden 16"):
         TINY.train(dataclasses.replace(run, start=str(tmp_path / "wide")), "cpu")
 
@@ -283,7 +283,7 @@ def test_an_architecture_that_changes_its_logits_is_an_error(run, tmp_path):
         head_dim=8,
         final_logit_softcapping=0.01,
     )
-    save_model(Gemma2ForCausalLM(config), run.tokenizer, tmp_path / "gemma")
+    save_model(Gemma2ForCausalLM(config), run.tokenizer.path, tmp_path / "gemma")
     proxy = HuggingFaceProxy(
         model=str(tmp_path / "gemma"), sequence=16, batch=8, learning_rate=1e-2
     )
@@ -293,7 +293,7 @@ def test_an_architecture_that_changes_its_logits_is_an_error(run, tmp_path):
 
 def test_a_model_is_saved_atomically(run, tmp_path, monkeypatch):
     model, folder = TINY.create_model(280), tmp_path / "saved"
-    save_model(model, run.tokenizer, folder)
+    save_model(model, run.tokenizer.path, folder)
     before = read_weights(folder)
 
     def full_disk(*_):
@@ -301,7 +301,7 @@ def test_a_model_is_saved_atomically(run, tmp_path, monkeypatch):
 
     monkeypatch.setattr(language_model.os, "fsync", full_disk)
     with pytest.raises(OSError, match="No space left"):
-        save_model(TINY.create_model(280), run.tokenizer, folder)
+        save_model(TINY.create_model(280), run.tokenizer.path, folder)
     assert read_weights(folder) == before
     assert [path.name for path in tmp_path.iterdir() if "saved" in path.name] == ["saved"]
 
@@ -312,7 +312,7 @@ def test_a_saved_model_opens_with_transformers_and_includes_its_tokenizer(run):
     TINY.train(run, "cpu")
     model = AutoModelForCausalLM.from_pretrained(run.save, local_files_only=True)
     assert model.config.model_type == "llama"
-    assert (Path(run.save) / "tokenizer.json").read_text() == Path(run.tokenizer).read_text()
+    assert (Path(run.save) / "tokenizer.json").read_text() == Path(run.tokenizer.path).read_text()
 
 
 def test_the_learning_rate_of_a_base_run_warms_up_and_stays_constant():

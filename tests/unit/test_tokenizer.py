@@ -7,30 +7,30 @@ from tokenizers import Tokenizer
 
 from climb.config import load
 from climb.errors import ConfigError, InputError, PreflightError
-from climb.tokenizer import find_end_of_text_id, read_tokenizer, train_bpe
+from climb.tokenizer import find_end_of_text, open_tokenizer, read_tokenizer, train_json
 
 TEXTS = [f"the cat number {i} sat on the mat and counted {i * i}" for i in range(200)]
 
 
 def test_training_twice_gives_the_same_bytes_and_loses_no_text():
-    one = train_bpe(TEXTS, 400)
-    assert one == train_bpe(TEXTS, 400)
+    one = train_json(TEXTS, 400)
+    assert one == train_json(TEXTS, 400)
     tokenizer = Tokenizer.from_str(one)
     text = "A cat\n\tnumber 7: naïve ☃"
     assert tokenizer.decode(tokenizer.encode(text).ids) == text
     assert tokenizer.get_vocab_size() == 400
-    assert find_end_of_text_id(tokenizer) == 0
+    assert tokenizer.token_to_id(find_end_of_text(tokenizer, None)) == 0
 
 
 def test_a_corpus_without_text_cannot_train_a_tokenizer():
     with pytest.raises(InputError, match="no text"):
-        train_bpe(["", ""], 300)
+        train_json(["", ""], 300)
 
 
 def test_a_configured_tokenizer_is_identified_by_its_content_not_by_its_path(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "tokenizer.json").write_text(train_bpe(TEXTS, 300))
+        (tmp_path / name / "tokenizer.json").write_text(train_json(TEXTS, 300))
     cfgs = [load(settings=[f"count.path={tmp_path / name}"]).count for name in ("a", "b")]
     assert cfgs[0].recipe == cfgs[1].recipe
     assert load().count.recipe == "bpe-2048-5000"
@@ -45,6 +45,45 @@ def test_a_path_without_a_tokenizer_is_named(tmp_path):
 
 
 def test_a_tokenizer_without_an_end_of_text_token_is_an_error():
-    tokenizer = Tokenizer.from_str(train_bpe(TEXTS, 300).replace("<|endoftext|>", "<|other|>"))
-    with pytest.raises(ConfigError, match="end-of-text"):
-        find_end_of_text_id(tokenizer, "mine")
+    tokenizer = Tokenizer.from_str(train_json(TEXTS, 300).replace("<|endoftext|>", "<|other|>"))
+    with pytest.raises(ConfigError, match=r"set count\.end_of_text .*<\|other\|>"):
+        find_end_of_text(tokenizer, None)
+    assert find_end_of_text(tokenizer, "<|other|>") == "<|other|>"
+    with pytest.raises(ConfigError, match="no such token"):
+        find_end_of_text(tokenizer, "<|absent|>")
+
+
+def save_after_use(setting):
+    """The JSON of a tokenizer that was saved after one use; `setting` changed it."""
+    used = Tokenizer.from_str(train_json(TEXTS, 400))
+    setting(used)
+    return used.to_str()
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        lambda used: used.enable_truncation(8),
+        lambda used: used.enable_padding(length=300, pad_id=0, pad_token="<|endoftext|>"),
+    ],
+    ids=["truncation", "padding"],
+)
+def test_settings_of_an_earlier_use_do_not_change_the_tokens(setting):
+    text = " ".join(TEXTS[:20])
+    expected = open_tokenizer(train_json(TEXTS, 400)).encode(text).ids
+    opened = open_tokenizer(save_after_use(setting))
+    assert opened.encode(text).ids == expected
+    assert opened.encode_batch_fast([text, "a"])[0].ids == expected
+
+
+def test_text_like_a_special_token_is_text():
+    opened = open_tokenizer(train_json(TEXTS, 400))
+    ids = opened.encode("the end<|endoftext|>and more").ids
+    assert opened.token_to_id("<|endoftext|>") not in ids
+    assert opened.decode(ids) == "the end<|endoftext|>and more"
+
+
+def test_a_shared_tokenizer_is_not_truncated_by_another_use():
+    json_text = train_json(TEXTS, 400)
+    assert len(open_tokenizer(json_text, 3).encode(TEXTS[0]).ids) == 3
+    assert len(open_tokenizer(json_text).encode(TEXTS[0]).ids) > 3

@@ -58,6 +58,10 @@ class CountConfig(Section):
     sample_documents: PositiveInt
     """Number of documents, lowest hash first, that the BPE is trained on."""
 
+    end_of_text: str | None
+    """Token that ends every document in shards; null: `<|endoftext|>`, `</s>` or another usual
+    one (`climb.tokenizer.USUAL_ENDS`)."""
+
     @property
     def recipe(self) -> str:
         """Name of the tokenizer: the key of its counts; see `climb.tokenizer.name_recipe`."""

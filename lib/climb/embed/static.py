@@ -19,6 +19,7 @@ from climb.config.plugins import ModelPath
 from climb.embed import Embed
 from climb.errors import ConfigError, PreflightError, one_line
 from climb.files import resolve
+from climb.tokenizer import open_tokenizer
 
 CHARS_PER_TOKEN = 8
 """Characters that are tokenised per token of `max_tokens`; English has about four per token."""
@@ -72,8 +73,7 @@ class StaticEmbedder:
             PreflightError: a file is missing or invalid, or tokenizer and table do not match.
         """
         table_VD = _read_table(self.table, self.dim)
-        tokenizer = _read_tokenizer(self.tokenizer, n_rows=len(table_VD))
-        tokenizer.enable_truncation(self.max_tokens)
+        tokenizer = _read_tokenizer(self.tokenizer, self.max_tokens, n_rows=len(table_VD))
         unknown = tokenizer.token_to_id(getattr(tokenizer.model, "unk_token", None) or "")
         if unknown is not None:
             table_VD[unknown] = 0.0  # the unknown token carries no topic
@@ -140,16 +140,13 @@ def _read_table(path: str, dim: int) -> NDArray[np.float64]:
     return table_VD
 
 
-def _read_tokenizer(path: str, n_rows: int) -> Any:
+def _read_tokenizer(path: str, max_tokens: int, n_rows: int) -> Any:
     """Read a tokenizer.json, and check that the table has a row for every token id."""
-    from tokenizers import Tokenizer
-
     try:
-        tokenizer = Tokenizer.from_file(str(_resolve_file(path)))
+        tokenizer = open_tokenizer(_resolve_file(path).read_text(encoding="utf-8"), max_tokens)
     except Exception as error:  # the library raises bare Exceptions
         text = one_line(error)
         raise PreflightError(f"tokenizer {path!r} cannot be read: {text}") from error
-    tokenizer.no_padding()
     largest = max(tokenizer.get_vocab().values(), default=-1)
     if largest >= n_rows:
         raise PreflightError(

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
+from climb.tokenizer import TokenizerFile
+
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
@@ -35,8 +37,7 @@ class ProxyRun:
     shards: Mapping[str, str]
     """Domain name -> .npy file of its token ids, a one-dimensional unsigned integer array."""
 
-    tokenizer: str
-    """tokenizer.json, read by `tokenizers.Tokenizer.from_file`."""
+    tokenizer: TokenizerFile
 
     n_tokens: int
     """Number of training tokens."""

@@ -35,7 +35,7 @@ def compute_run_digest(proxy: Proxy, run: ProxyRun, device: str) -> str:
             for domain, weight in run.weights.items()
             if weight
         },
-        "tokenizer": hash_content(resolve(run.tokenizer)),
+        "tokenizer": hash_content(resolve(run.tokenizer.path)),
         "n_tokens": run.n_tokens,
         "seed": run.seed,
         "start": None if run.start is None else hash_content(resolve(run.start)),

@@ -17,6 +17,7 @@ from climb.errors import TrialError
 from climb.proxy import Target
 from climb.proxy.language_model import compute_hidden_states, compute_token_losses
 from climb.proxy.targets import Item, Passage, load_items
+from climb.tokenizer import TokenizerFile
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,14 +69,14 @@ class ItemScores:
 
 
 def measure(
-    model: Any, targets: Sequence[Target], tokenizer: str, sequence: int
+    model: Any, targets: Sequence[Target], tokenizer: TokenizerFile, sequence: int
 ) -> dict[str, float]:
     """Measure a model on all targets; return the metrics by `<task>.<metric>`.
 
     Args:
         model: a transformers causal language model, on its device.
         targets: may be empty; then there are no metrics.
-        tokenizer: tokenizer.json of the model.
+        tokenizer: the tokenizer of the model.
         sequence: sequence length in tokens that the model was trained with.
 
     Raises:
@@ -88,7 +89,7 @@ def measure(
     return metrics
 
 
-def score_items(model: Any, target: Target, tokenizer: str, sequence: int) -> ItemScores:
+def score_items(model: Any, target: Target, tokenizer: TokenizerFile, sequence: int) -> ItemScores:
     """Score each item of a target, in order of the items' hashes; arguments as for `measure`.
 
     `prob` is a softmax of the choices' log-likelihoods per byte. With whole likelihoods, the

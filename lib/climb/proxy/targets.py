@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from climb.errors import InputError
 from climb.proxy import Target
-from climb.tokenizer import find_end_of_text_id
+from climb.tokenizer import TokenizerFile
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -45,27 +45,25 @@ class Item:
     """Index of the right choice; 0 for a text."""
 
 
-def load_items(target: Target, tokenizer_path: str, sequence: int) -> tuple[Item, ...]:
+def load_items(target: Target, tokenizer: TokenizerFile, sequence: int) -> tuple[Item, ...]:
     """Read the items of a target. They are cached, since a worker trains many proxies.
 
     Args:
         target: file, kind and limit.
-        tokenizer_path: tokenizer.json.
+        tokenizer: the tokenizer of the model.
         sequence: maximum input of the model in tokens; longer contexts lose their beginning.
 
     Raises:
         InputError: the file cannot be read, a line is not a valid item, or there is no item.
     """
-    stamps = tuple(_read_stamp(path) for path in (target.path, tokenizer_path))
-    return _load_items(target, tokenizer_path, sequence, stamps)
+    stamps = tuple(_read_stamp(path) for path in (target.path, tokenizer.path))
+    return _load_items(target, tokenizer, sequence, stamps)
 
 
 @functools.lru_cache(maxsize=32)
 def _load_items(
-    target: Target, tokenizer_path: str, sequence: int, stamps: tuple[tuple[int, int], ...]
+    target: Target, tokenizer: TokenizerFile, sequence: int, stamps: tuple[tuple[int, int], ...]
 ) -> tuple[Item, ...]:
-    from tokenizers import Tokenizer
-
     records = []
     for where, line in _read_lines(target):
         record = _parse_line(line, target.kind, where)
@@ -73,8 +71,7 @@ def _load_items(
     if not records:
         raise InputError(f"target {target.name!r}: {target.path} contains no items")
     records.sort(key=lambda pair: pair[0])
-    tokenizer = Tokenizer.from_file(tokenizer_path)
-    builder = _PassageBuilder(tokenizer, find_end_of_text_id(tokenizer, tokenizer_path), sequence)
+    builder = _PassageBuilder(tokenizer.open(), tokenizer.find_end_of_text_id(), sequence)
     build = builder.build_choices if target.kind == "choices" else builder.build_text
     return tuple(build(record) for _, record in records[: target.limit])
 

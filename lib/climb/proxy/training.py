@@ -24,6 +24,7 @@ from climb.proxy.language_model import (
     open_model,
     save_model,
 )
+from climb.tokenizer import TokenizerFile
 
 LOSS_SHARE = 0.1
 """`train.loss` is the mean loss over this last share of the steps."""
@@ -159,7 +160,7 @@ def run_training(
         loop.run(checkpoints, before_step)
         metrics = measure(model, run.targets, run.tokenizer, recipe.sequence)
         if run.save is not None:
-            save_model(model, run.tokenizer, Path(run.save))
+            save_model(model, run.tokenizer.path, Path(run.save))
     checkpoints.remove()
     return metrics | {"train.loss": loop.compute_final_loss()}
 
@@ -241,7 +242,7 @@ class TrainingLoop:
         if ids_BL.max() >= self._n_ids:
             raise ComponentError(
                 f"step {step + 1}: a shard contains token id {ids_BL.max()}, but the largest id "
-                f"of tokenizer {self._run.tokenizer} is {self._n_ids - 1}; run `climb pack` again"
+                f"of {self._run.tokenizer.path} is {self._n_ids - 1}; run `climb pack` again"
             )
         rate = recipe.compute_rate(step, self.n_steps, self._run.start is not None)
         for group in self._optimizer.param_groups:
@@ -290,8 +291,6 @@ class TrainingLoop:
             torch.cuda.set_rng_state(state["cuda_random"], self._model.device)
 
 
-def _count_token_ids(tokenizer: str) -> int:
+def _count_token_ids(tokenizer: TokenizerFile) -> int:
     """Return the largest token id plus one."""
-    from tokenizers import Tokenizer
-
-    return 1 + max(Tokenizer.from_file(tokenizer).get_vocab().values())
+    return 1 + max(tokenizer.open().get_vocab().values())

@@ -27,7 +27,7 @@ from climb.predictor.gp import GPPredictor
 from climb.proxy import Proxy, ProxyRun, Target
 from climb.search import Problem, Searcher, SearchState, Trials
 from climb.testing.world import PlantedWorld
-from climb.tokenizer import train_bpe
+from climb.tokenizer import TokenizerFile, train_json
 
 
 def check_proxy(proxy: Proxy, folder: Path, device: str = "cpu", n_tokens: int = 4_096) -> None:
@@ -242,11 +242,11 @@ def build_tiny_run(folder: Path, n_tokens: int) -> ProxyRun:
         for domain, choices in words.items()
     }
     tokenizer = folder / "tokenizer.json"
-    tokenizer.write_text(train_bpe(texts.values(), vocab_size=280), encoding="utf-8")
+    tokenizer.write_text(train_json(texts.values(), vocab_size=280), encoding="utf-8")
     return ProxyRun(
         weights={"letters": 0.5, "numbers": 0.5},
-        shards=_write_shards(folder, texts, str(tokenizer)),
-        tokenizer=str(tokenizer),
+        shards=_write_shards(folder, texts, TokenizerFile(str(tokenizer))),
+        tokenizer=TokenizerFile(str(tokenizer)),
         n_tokens=n_tokens,
         seed=0,
         start=None,
@@ -257,12 +257,10 @@ def build_tiny_run(folder: Path, n_tokens: int) -> ProxyRun:
     )
 
 
-def _write_shards(folder: Path, texts: dict[str, str], tokenizer: str) -> dict[str, str]:
-    from tokenizers import Tokenizer
-
+def _write_shards(folder: Path, texts: dict[str, str], tokenizer: TokenizerFile) -> dict[str, str]:
     shards = {domain: str(folder / f"{domain}.npy") for domain in texts}
     for domain, text in texts.items():
-        ids = Tokenizer.from_file(tokenizer).encode(text).ids
+        ids = tokenizer.open().encode(text).ids
         np.save(shards[domain], np.array(ids, dtype=np.uint16))
     return shards
 

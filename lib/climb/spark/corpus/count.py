@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import pandas as pd
 from pyspark.sql import DataFrame
@@ -15,9 +13,6 @@ from climb import tables, tokenizer
 from climb.config import Config
 from climb.errors import TableError
 from climb.spark.delta.store import Store
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 
 def read_tokenizer_json(store: Store, cfg: Config) -> str:
@@ -57,7 +52,7 @@ def ensure_tokenizer(store: Store, cfg: Config) -> str:
             .select("doc_id", F.substring("text", 1, tokenizer.SAMPLE_CHARS).alias("text"))
         )
         rows_in_order = sorted(sample.collect(), key=lambda row: row.doc_id)
-        json = tokenizer.train_bpe((row.text for row in rows_in_order), cfg.count.vocab_size)
+        json = tokenizer.train_json((row.text for row in rows_in_order), cfg.count.vocab_size)
     row = {"recipe": recipe, "tokenizer": json}
     store.append(store.create_frame([row], tables.TOKENIZERS), tables.TOKENIZERS, once=recipe)
     return json
@@ -70,7 +65,7 @@ def count_tokens(documents: DataFrame, json: str, recipe: str) -> DataFrame:
     @pandas_udf("int")  # type: ignore[call-overload, untyped-decorator]
     def count(texts: Iterator[pd.Series]) -> Iterator[pd.Series]:
         for batch in texts:
-            encodings = load_tokenizer(json).encode_batch_fast(
+            encodings = tokenizer.open_tokenizer(json).encode_batch_fast(
                 batch.tolist(), add_special_tokens=False
             )
             yield pd.Series([len(encoding) for encoding in encodings], dtype="int32")
@@ -78,11 +73,3 @@ def count_tokens(documents: DataFrame, json: str, recipe: str) -> DataFrame:
     return documents.select(
         "doc_id", F.lit(recipe).alias("recipe"), count("text").alias("n_tokens")
     )
-
-
-@functools.lru_cache(maxsize=2)
-def load_tokenizer(json: str) -> Tokenizer:
-    """Parse the JSON, once per Python worker."""
-    from tokenizers import Tokenizer
-
-    return Tokenizer.from_str(json)

@@ -23,12 +23,12 @@ from pyspark.sql import functions as F
 from climb import tables
 from climb.config import Config
 from climb.files import write_atomically
-from climb.spark.corpus.count import load_tokenizer, read_tokenizer_json
+from climb.spark.corpus.count import read_tokenizer_json
 from climb.spark.corpus.domain_documents import read_domain_documents
 from climb.spark.delta.history import Inputs
 from climb.spark.delta.store import Store
 from climb.spark.failures import reraise_task_errors
-from climb.tokenizer import find_end_of_text_id
+from climb.tokenizer import find_end_of_text, open_tokenizer
 
 Kind = Literal["base", "trial", "target-base", "target"]
 
@@ -106,7 +106,7 @@ def pack_shards(store: Store, cfg: Config, inputs: Inputs) -> list[dict[str, Any
             stay.
 
     Raises:
-        ConfigError: the tokenizer has no end-of-text token.
+        ConfigError: the tokenizer does not have the end-of-text token.
     """
     model = read_tokenizer_json(store, cfg)
     # Versions alone do not identify rows: a table that was created again starts at version 0, and
@@ -115,7 +115,7 @@ def pack_shards(store: Store, cfg: Config, inputs: Inputs) -> list[dict[str, Any
     made_from = json.dumps([inputs, ids, hashlib.sha256(model.encode()).hexdigest()])
     folder = store.locate_file("shards") / hashlib.sha256(made_from.encode()).hexdigest()[:12]
     shards = plan_shards(store.read_rows(tables.DOMAINS), cfg)
-    pack = _build_packer(shards, str(folder), model)
+    pack = _build_packer(shards, str(folder), model, cfg.count.end_of_text)
     chosen = _select_hash_ranges(read_domain_documents(store, cfg), shards)
     packed = chosen.groupBy("kind", "domain").applyInPandas(pack, tables.SHARDS.columns)
     with reraise_task_errors():
@@ -143,15 +143,20 @@ def _select_hash_ranges(documents: DataFrame, shards: Sequence[Shard]) -> DataFr
 
 
 def _build_packer(
-    shards: Sequence[Shard], folder: str, model: str
+    shards: Sequence[Shard], folder: str, model: str, end_of_text: str | None
 ) -> Callable[[pd.DataFrame], pd.DataFrame]:
     """Bind all arguments but the group: applyInPandas passes the key to a function of two."""
     n_tokens = {(str(s.kind), s.domain): s.n_tokens for s in shards}
-    return lambda group: _pack_group(group, n_tokens, folder, model)
+    end = find_end_of_text(open_tokenizer(model), end_of_text)
+    return lambda group: _pack_group(group, n_tokens, folder, model, end)
 
 
 def _pack_group(
-    group: pd.DataFrame, n_tokens: Mapping[tuple[str, str], int], folder: str, model: str
+    group: pd.DataFrame,
+    n_tokens: Mapping[tuple[str, str], int],
+    folder: str,
+    model: str,
+    end_of_text: str,
 ) -> pd.DataFrame:
     """Tokenize one shard's documents in hash order, write the array, and return its row."""
     kind, domain = str(group["kind"].iloc[0]), str(group["domain"].iloc[0])
@@ -162,7 +167,7 @@ def _pack_group(
     texts = group["text"].iloc[:n_documents].tolist()
     if not path.exists():
         with write_atomically(path) as stream:
-            np.save(stream, _tokenize(texts, model)[:size])
+            np.save(stream, _tokenize(texts, model, end_of_text)[:size])
     ids = np.load(path, mmap_mode="r")
     row = {
         "kind": kind,
@@ -175,13 +180,13 @@ def _pack_group(
     return pd.DataFrame([row])
 
 
-def _tokenize(texts: list[str], model: str) -> NDArray[np.unsignedinteger]:
+def _tokenize(texts: list[str], model: str, end_of_text: str) -> NDArray[np.unsignedinteger]:
     """Return the token ids of all texts, each followed by the end-of-text token.
 
-    The ids are uint16 if the vocabulary fits, else uint32.
+    The ids are uint16 if all of the vocabulary fit, else uint32.
     """
-    loaded = load_tokenizer(model)
-    end = find_end_of_text_id(loaded)
-    dtype = np.uint16 if loaded.get_vocab_size() <= 2**16 else np.uint32
+    loaded = open_tokenizer(model)
+    end = loaded.token_to_id(end_of_text)
+    dtype = np.uint16 if max(loaded.get_vocab().values()) < 2**16 else np.uint32
     encoded = loaded.encode_batch_fast(texts, add_special_tokens=False)
     return np.concatenate([np.array([*encoding.ids, end], dtype=dtype) for encoding in encoded])

@@ -31,6 +31,7 @@ from climb.spark.corpus.count import read_tokenizer_json
 from climb.spark.delta.store import Store
 from climb.spark.failures import FailureKind
 from climb.spark.training.trials import train_runs
+from climb.tokenizer import TokenizerFile, find_end_of_text, open_tokenizer
 
 TRIAL_KINDS = ("base", "trial")
 """Kinds of the shards that the runs of the search read."""
@@ -65,8 +66,7 @@ class TrainingSetup:
     base_digest: str
     """Digest of the base shards alone: other trial shards do not change the base checkpoint."""
 
-    tokenizer: str
-    """Path of the tokenizer.json."""
+    tokenizer: TokenizerFile
 
     base_tokens: int
     n_tokens: int
@@ -204,7 +204,7 @@ def _build_setup(
         base_shards={row["domain"]: row["path"] for row in base_rows},
         corpus_digest=digest_corpus(rows, kinds),
         base_digest=_digest([[row["domain"], row["sha256"]] for row in base_rows]),
-        tokenizer=str(_write_tokenizer(store, cfg)),
+        tokenizer=_write_tokenizer(store, cfg),
         base_tokens=sizes[0],
         n_tokens=sizes[1],
         checkpoint_steps=cfg.proxy.checkpoint_steps,
@@ -213,16 +213,18 @@ def _build_setup(
     )
 
 
-def _write_tokenizer(store: Store, cfg: Config) -> Path:
-    """Write the tokenizer as a file, unless it exists; return its path."""
-    text = read_tokenizer_json(store, cfg).encode()
+def _write_tokenizer(store: Store, cfg: Config) -> TokenizerFile:
+    """Write the tokenizer as a file, unless it exists."""
+    tokenizer = open_tokenizer(read_tokenizer_json(store, cfg))
+    # Without the truncation and padding of the original: models are saved with this file.
+    text = tokenizer.to_str().encode()
     # Named by content: runs that share this folder may have other tokenizers of the same recipe.
     name = f"{cfg.count.recipe}-{hashlib.sha256(text).hexdigest()[:12]}.json"
     path = store.locate_file("shards") / name
     if not path.exists():
         with write_atomically(path) as stream:
             stream.write(text)
-    return path
+    return TokenizerFile(str(path), find_end_of_text(tokenizer, cfg.count.end_of_text))
 
 
 def _digest(value: Any) -> str:
