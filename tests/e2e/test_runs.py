@@ -140,7 +140,7 @@ def _has_three_trials(root, start):
 @pytest.mark.parametrize(
     "moments",
     [
-        pytest.param([_has_three_trials, _is_writing_corpus], id="twice"),
+        pytest.param([_has_three_trials], id="once"),
         pytest.param(
             [_embedded_partly, _has_three_trials, _has_checkpoint, _is_writing_corpus],
             id="four_times",
@@ -204,6 +204,7 @@ def test_spark_submit_runs_a_single_job_and_local_mode_drops_gpu_settings(unbrok
     assert "prune    4 domains up to date" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_master_of_spark_submit_takes_precedence(unbroken):
     """Two executor processes count with another tokenizer, so that the job has work to do."""
     conf, _ = unbroken

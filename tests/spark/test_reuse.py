@@ -318,6 +318,7 @@ def kill_after(monkeypatch, method, table, times):
     monkeypatch.setattr(Store, method, write_or_die)
 
 
+@pytest.mark.slow
 def test_a_killed_and_restarted_run_ends_with_the_rows_of_an_unbroken_run(
     spark, first, tmp_path, best, monkeypatch
 ):
