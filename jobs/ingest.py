@@ -1,30 +1,25 @@
-"""Read text files, clean them, and keep every text once.
+"""Read text files and Delta tables, clean the text, and keep every text once.
 
 files -> documents, rejected
 
-Rerun it at any time: existing documents are skipped, and unchanged files are not read.
+Rerun it at any time: existing documents are skipped, and unchanged inputs are not read.
 """
 
-from climb import tables
 from climb.cli.start import main
 from climb.config import Config
-from climb.ingest.clean import RULES_VERSION
-from climb.ingest.files import find_files
-from climb.ingest.plan import plan_units
-from climb.spark.corpus.ingest import ingest_units
+from climb.spark.corpus.ingest import ingest_rows
+from climb.spark.corpus.inputs import describe_batch, find_inputs, read_batch
 from climb.spark.delta.store import Store
 
 
 def run(store: Store, cfg: Config) -> str:
     """Append the new documents, and count the rejected rows by reason."""
-    files = find_files(cfg.ingest.inputs)
-    inputs = store.history.describe_inputs(
-        files=files.digest(), rules=RULES_VERSION, settings=cfg.ingest
-    )
-    if store.exists(tables.DOCUMENTS) and store.history.is_current(tables.REJECTED, inputs):
-        return f"files unchanged, {store.read(tables.DOCUMENTS).count():,} documents up to date"
-    units = plan_units(files, cfg.ingest)
-    return str(ingest_units(store, units, cfg.ingest, inputs))
+    found = find_inputs(store, cfg.ingest)
+    if found.is_current(store):
+        return f"inputs unchanged, {found.count_documents(store):,} documents up to date"
+    batch = read_batch(store, found, cfg.ingest)
+    counts = ingest_rows(store, batch, cfg.ingest, found.inputs)
+    return describe_batch(counts, found, batch)
 
 
 if __name__ == "__main__":

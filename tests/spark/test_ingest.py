@@ -61,7 +61,8 @@ def write_hostile_folder(folder):
     (folder / "cut.parquet").write_bytes((folder / "good.parquet").read_bytes()[:-9])
     (folder / "zero.parquet").touch()
     (folder / "folder.parquet").mkdir()
-    (folder / "table.csv").write_text("a,b\n")
+    (folder / "table.pdf").write_text("a,b\n")
+    (folder / "none.jsonl").touch()
     return {
         "missing_text": 3,
         "empty": 2,
@@ -73,6 +74,7 @@ def write_hostile_folder(folder):
         "invalid_utf8": 2,
         "truncated_file": 3,
         "unsupported_format": 2,
+        "empty_file": 0,
     }
 
 
@@ -93,6 +95,7 @@ def test_the_counts_of_a_hostile_folder_add_up(store, tmp_path, ingest):
     n_rows = 10 + n_repeated + sum(expected.values())
     assert line.startswith("10 new documents, 0 already ingested; ")
     assert f"{n_repeated + sum(expected.values()):,} of {n_rows:,} rows rejected (dupl" in line
+    assert line.endswith("; 1 files without rows")
     assert len({row["reject_id"] for row in rejected}) == len(rejected)
     assert all(row["file"] and row["detail"] for row in rejected)
     assert not (tmp_path / "out/ingest.staging").exists()
@@ -103,7 +106,7 @@ def test_a_rerun_writes_nothing_and_a_flipped_byte_adds_one_document(store, tmp_
     path.write_text(GOOD[0])
     assert ingest() == "1 new documents, 0 already ingested; 0 of 1 rows rejected"
     before = read_versions(store)
-    assert ingest() == "files unchanged, 1 documents up to date"
+    assert ingest() == "inputs unchanged, 1 documents up to date"
     assert read_versions(store) == before
     write_parquet(tmp_path / "in/b.parquet", GOOD[:1])
     assert ingest() == ("0 new documents, 1 already ingested; 1 of 2 rows rejected (duplicate 1)")

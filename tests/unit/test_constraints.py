@@ -112,7 +112,7 @@ def test_shares_without_token_counts_keep_the_constraints_on_weights_alone():
     [
         ({"target_tokens": 0.0}, "target_tokens is 0.0; it must be a positive number"),
         ({"max_epochs": float("inf")}, "max_epochs is inf; it must be a positive number"),
-        ({"max_share_ratio": 0.5}, "max_share_ratio is 0.5; it must be 1 or more"),
+        ({"max_share_ratio": 0.5}, "max_share_ratio is 0.5; it must be at least 1"),
         ({"min_weight": 1.0}, r"min_weight is 1.0; it must be in \[0, 1\)"),
         ({"kl_penalty": -1.0}, "kl_penalty is -1.0; it must be 0 or more"),
         (

@@ -3,7 +3,8 @@
 import pytest
 
 from climb.errors import InputError
-from climb.ingest.files import compile_glob, detect_kind, find_files
+from climb.ingest.files import compile_glob, find_files
+from climb.ingest.formats import detect_kind
 
 
 def make(folder, *names):
@@ -26,10 +27,15 @@ def test_a_folder_is_listed_recursively_in_order_of_name(tmp_path):
 
 
 def test_hidden_files_and_markers_of_spark_are_ignored(tmp_path):
-    make(tmp_path, "a.jsonl", ".b.jsonl", ".git/c.jsonl", "_SUCCESS", "_delta_log/0.json")
+    make(tmp_path, "a.jsonl", ".b.jsonl", ".git/c.jsonl", "_SUCCESS", "README.md", "x/LICENSE")
+    make(tmp_path, "x/dataset_info.json", "readme first.md")
     listing = find_files([str(tmp_path)])
-    assert names(listing, tmp_path) == ["a.jsonl"]
+    assert names(listing, tmp_path) == ["a.jsonl", "readme first.md"]
     assert not listing.problems
+    ignored = [name.removeprefix(f"{tmp_path}/") for name in listing.ignored]
+    hidden = [".b.jsonl", ".git", ".git/c.jsonl"]
+    assert ignored == [*hidden, "README.md", "_SUCCESS", "x/LICENSE", "x/dataset_info.json"]
+    assert names(find_files([f"{tmp_path}/README.md"]), tmp_path) == ["README.md"]
 
 
 def test_a_glob_matches_one_folder_unless_it_has_two_stars(tmp_path):
@@ -58,16 +64,16 @@ def test_a_file_that_two_inputs_match_is_listed_once(tmp_path):
 
 
 def test_unsupported_extensions_empty_files_and_empty_folders_are_problems(tmp_path):
-    make(tmp_path, "a.jsonl", "b.csv", "c", "full.parquet/part.parquet")
-    (tmp_path / "d.jsonl").touch()
+    make(tmp_path, "a.jsonl", "b.pdf", "c", "full.parquet/part.parquet")
+    (tmp_path / "d.parquet").touch()
     (tmp_path / "e.txt").touch()
     (tmp_path / "f.parquet").mkdir()
     listing = find_files([str(tmp_path)])
     problems = {p.name.removeprefix(f"{tmp_path}/"): (p.reason, p.detail) for p in listing.problems}
-    assert sorted(problems) == ["b.csv", "c", "d.jsonl", "f.parquet"]
-    assert problems["b.csv"][0] == "unsupported_format"
-    assert ".csv is not one of .parquet, .jsonl" in problems["b.csv"][1]
-    assert problems["d.jsonl"] == ("truncated_file", "zero bytes")
+    assert sorted(problems) == ["b.pdf", "c", "d.parquet", "f.parquet"]
+    assert problems["b.pdf"][0] == "unsupported_format"
+    assert ".pdf is not one of .parquet, .jsonl" in problems["b.pdf"][1]
+    assert problems["d.parquet"] == ("truncated_file", "zero bytes")
     assert problems["f.parquet"] == ("unsupported_format", "a folder with nothing in it")
     assert names(listing, tmp_path) == ["a.jsonl", "e.txt", "full.parquet/part.parquet"]
 

@@ -46,12 +46,12 @@ def test_the_error_for_a_missing_column_names_file_and_closest_column(tmp_path, 
 
 def test_the_error_for_a_text_column_of_another_type_names_the_type(tmp_path, plan_folder):
     parquet(tmp_path / "a.parquet", text=[1, 2])
-    parquet(tmp_path / "b.parquet", text=[["x"]])
+    parquet(tmp_path / "b.parquet", text=[[1]])
     jsonl(tmp_path / "c.jsonl", {"text": None}, {"text": 3})
     with pytest.raises(InputError) as error:
         plan_folder()
     assert "a.parquet: column 'text' is int64; it must be text" in str(error.value)
-    assert "b.parquet: column 'text' is list<element: string>" in str(error.value)
+    assert "b.parquet: column 'text' is list<element: int64>" in str(error.value)
     assert "c.jsonl: key 'text' is int; it must be text" in str(error.value)
 
 
@@ -94,11 +94,11 @@ def damaged_files(folder):
     (folder / "text.jsonl").write_text("no JSON\nat all\n")
     (folder / "array.jsonl").write_text('["text"]\n')
     (folder / "wide.jsonl").write_bytes('{"text": "x"}\n'.encode("utf-16"))
-    (folder / "plain.jsonl.gz").write_text('{"text": "x"}\n')
+    (folder / "garbage.jsonl.gz").write_bytes(gzip.compress(b'{"text": "x"}\n') + b"words")
     (folder / "cut.jsonl.gz").write_bytes(gzip.compress(b'{"text": "x"}\n')[:-12])
-    (folder / "plain.jsonl.zst").write_text('{"text": "x"}\n')
+    (folder / "garbage.jsonl.zst").write_bytes(b"\x28\xb5\x2f\xfd" + b"\xff" * 30)
     (folder / "cut.jsonl.zst").write_bytes(zstandard.compress(b'{"text": "x"}\n')[:-5])
-    (folder / "table.csv").write_text("a,b\n")
+    (folder / "table.pdf").write_text("a,b\n")
 
 
 REASONS = {
@@ -110,13 +110,13 @@ REASONS = {
         "unsupported_format",
         "none of its first 100 lines is a JSON object (the first is invalid: Exp",
     ),
-    "array.jsonl": ("unsupported_format", "(the first is list)"),
+    "array.jsonl": ("unsupported_format", "(the first is list; to convert: jq -c '.[]' FILE"),
     "wide.jsonl": ("unsupported_format", "is UTF-16"),
-    "plain.jsonl.gz": ("unreadable_file", "Not a gzipped file"),
+    "garbage.jsonl.gz": ("unreadable_file", "Not a gzipped file"),
     "cut.jsonl.gz": ("truncated_file", "ended before"),
-    "plain.jsonl.zst": ("unreadable_file", "Unknown frame descriptor"),
+    "garbage.jsonl.zst": ("unreadable_file", "zstd decompress"),
     "cut.jsonl.zst": ("truncated_file", "Truncated"),
-    "table.csv": ("unsupported_format", ".csv is not one of"),
+    "table.pdf": ("unsupported_format", ".pdf is not one of"),
 }
 
 

@@ -83,7 +83,7 @@ def test_the_same_rows_come_from_every_format(tmp_path, read):
 def test_each_invalid_line_is_rejected_with_its_reason(tmp_path, read):
     invalid = {
         "missing_text": [b'{"text": null}', b'{"id": 3}'],
-        "wrong_type": [b'{"text": 7}', b'{"text": ["a"]}', b'["text"]', b'"text"'],
+        "wrong_type": [b'{"text": 7}', b'{"text": [7]}', b'["text"]', b'"text"'],
         "bad_json": [
             b"{broken",
             b"\xff\xfe\x00\x00",
@@ -313,10 +313,10 @@ def test_an_object_of_a_million_keys_is_one_row(tmp_path, read):
 
 
 def test_a_file_that_cannot_be_read_is_one_rejected_row_with_its_name(tmp_path, read):
-    (tmp_path / "a.csv").write_text("a,b")
+    (tmp_path / "a.pdf").write_text("a,b")
     (tmp_path / "b.txt").write_text(GOOD)
     out = read()
     assert [(row["reason"], row["file"]) for row in out] == [
         (None, f"{tmp_path}/b.txt"),
-        ("unsupported_format", f"{tmp_path}/a.csv"),
+        ("unsupported_format", f"{tmp_path}/a.pdf"),
     ]

@@ -57,7 +57,7 @@ def test_without_epochs_only_the_share_ratio_is_a_bound():
         ((), [], "0 domains"),
         (("a", "b"), [1, -2], "'b' has -2"),
         (("a", "b"), [1, float("nan")], "'b' has nan"),
-        (("a", "b"), [0, 0], "no domain has tokens"),
+        (("a", "b"), [0, 0], "all domains have 0 tokens"),
     ],
 )
 def test_invalid_tokens_are_named(names, tokens, message):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
@@ -14,14 +14,24 @@ class IngestConfig(Section):
     """Which text is read, and which documents are kept."""
 
     inputs: tuple[str, ...]
-    """Files, folders or globs: .parquet, .jsonl(.gz, .zst), .txt and .md (one document a file)."""
+    """Files, folders, globs or URIs of Parquet, JSON Lines, CSV, TSV, Arrow, .txt and .md (one
+    document a file); Delta tables by folder, or as `delta:PATH` or `delta:catalog.schema.table`."""
+
+    format: Literal["parquet", "jsonl", "csv", "tsv", "arrow", "text"] | None
+    """Format of all files; null: by the ending of their names."""
 
     text_column: str
+    """Column of the text: a name, or a path into structs such as `doc.text`."""
+
+    paragraph_separator: str
+    """Joins the paragraphs of a text column of lists."""
+
     source_column: str | None
     """Column copied to `documents.source` and hashed into doc_id; null: source is empty."""
 
     metadata_columns: tuple[str, ...]
-    """Columns kept as metadata; no later step reads them."""
+    """Columns kept as metadata; no later step reads them. Names of folders (`lang=en/`) have
+    columns too."""
 
     min_chars: PositiveInt
     """Documents with fewer characters, after stripping white space, are rejected."""
@@ -35,6 +45,13 @@ class IngestConfig(Section):
 
     skip_corrupt: bool
     """Record unreadable files in table `rejected` instead of stopping."""
+
+    remove_missing: bool
+    """Remove documents that are no longer in the inputs, and all that was computed from them."""
+
+    zstd_window_log: int = Field(ge=10, le=31)
+    """Largest window of a Zstandard file, as a power of two of bytes; a task may need as much
+    memory for it."""
 
 
 class EmbedConfig(Section):

@@ -1,6 +1,6 @@
 """Input files -> rows of documents, without Spark.
 
-    listing = find_files(cfg.inputs)               # files.py: lists names, sizes, dates; opens none
+    listing = find_files(cfg.inputs, cfg.format)   # files.py: lists names, sizes, dates; opens none
     units = plan_units(listing, cfg)               # plan.py:  checks footers and first lines
     for bundle in bundle_units(units, n_slots):    # plan.py:  one bundle is the work of one task
         for rows in read_units(bundle, cfg):       # read.py:  raw cells in bounded batches
@@ -9,6 +9,9 @@
 A unit is a part of one file that one task reads: a range of row groups, a range of bytes, or a
 whole file. The documents depend only on the content of the rows. File names, their order, row
 groups and the assignment of units to tasks change nothing.
+
+A folder with the log of a table is no folder of files: `walk.py` finds it. Spark reads a Delta
+table through its log, and the rows then take the same way from `columns.py` on.
 """
 
 from __future__ import annotations
@@ -30,10 +33,13 @@ class InputFile:
     """Path or URI of the file in messages and tables."""
 
     kind: str
-    """parquet, jsonl or text."""
+    """parquet, jsonl, csv, tsv, arrow or text."""
 
     size: int
     mtime_ns: int
+
+    partitions: tuple[tuple[str, str], ...] = ()
+    """Columns in the names of its folders: `lang=en/` is ("lang", "en")."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class FileProblem:
 
 @dataclass(frozen=True)
 class Unit:
-    """A part of one file. A unit of `kind` problem is a file that goes unread to `rejected`."""
+    """A part of one file. A unit of `kind` problem or empty goes to `rejected` without reading."""
 
     root: str
     path: str
@@ -67,3 +73,4 @@ class Unit:
 
     reason: str = ""
     detail: str = ""
+    partitions: tuple[tuple[str, str], ...] = ()

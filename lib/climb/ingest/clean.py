@@ -12,6 +12,8 @@ Every cell goes through the same steps:
     and U+FFFF are removed too (`noncharacter`).
 6.  Byte order marks at the start are removed (`bom`).
 
+A row whose source or metadata has a value without a text form lists `left_out_label`.
+
 White space stays, but does not count for `min_chars`. Cleaning a clean text changes nothing.
 """
 
@@ -23,7 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-RULES_VERSION = 1
+RULES_VERSION = 2
 """Version of these steps. Raise it with every change, so that unchanged files are read again."""
 
 SUSPECT_PATTERN = r"[\x00-\x08\x0b-\x1f]|\xef\xbf[\xbe\xbf]|\A\xef\xbb\xbf"
@@ -190,8 +192,7 @@ def clean_label(value: Any) -> str | None:
     return None if isinstance(cleaned, Rejection) else cleaned[0][:MAX_LABEL_CHARS]
 
 
-def encode_metadata(names: Sequence[str], values: Sequence[Any]) -> str:
+def encode_metadata(names: Sequence[str], labels: Sequence[str | None]) -> str:
     """Encode metadata as a JSON object with sorted keys, without null values."""
-    labels = {name: clean_label(value) for name, value in zip(names, values, strict=True)}
-    present = {name: text for name, text in labels.items() if text is not None}
+    present = {name: label for name, label in zip(names, labels, strict=True) if label is not None}
     return json.dumps(present, sort_keys=True, ensure_ascii=False)

@@ -1,119 +1,171 @@
-"""Find input files: expand paths, folders, globs and URIs to a sorted list of files.
-
-Names that start with a dot, and the marker files of Spark and Delta, are ignored. Every other file
-must have a supported extension; otherwise it is reported as a problem.
-"""
+"""Find input files: expand paths, folders, globs and URIs to a sorted list of files and tables."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from climb.errors import InputError, one_line
 from climb.ingest import FileProblem, InputFile
-
-KINDS = {
-    ".parquet": "parquet",
-    ".jsonl": "jsonl",
-    ".jsonl.gz": "jsonl",
-    ".jsonl.zst": "jsonl",
-    ".txt": "text",
-    ".md": "text",
-}
-"""Extension in lower case -> file kind."""
-
-IGNORED_NAMES = re.compile(
-    r"\..*|_SUCCESS|_delta_log|_temporary|_metadata|_common_metadata|_(?:started|committed)_.*"
-)
-"""Ignored names: hidden files, and marker files of Spark, Delta and Parquet writers."""
+from climb.ingest.formats import DESCRIPTION, detect_kind, parse_partitions
+from climb.ingest.walk import Entry, describe_path, find_table_above, list_below
 
 WILDCARD = re.compile(r"[*?\[]")
+
+TABLE_PREFIX = "delta:"
+"""An input `delta:/path`, `delta:s3://...` or `delta:catalog.schema.table` names a Delta table."""
 
 
 @dataclass(frozen=True)
 class FileListing:
-    """Files and problems behind the inputs, each sorted by name."""
+    """Files, tables and problems behind the inputs, each sorted by name."""
 
     files: tuple[InputFile, ...]
     problems: tuple[FileProblem, ...]
+    tables: tuple[str, ...] = ()
+    """Delta tables: a path, a URI, or a name in a catalog."""
+
+    ignored: tuple[str, ...] = ()
+    """Names of files below a folder that are no documents, such as README.md and .git/."""
 
     def digest(self) -> str:
         """Hash name, size and modification time of every file; equal digests mean no change."""
         lines = [f"{f.name}\0{f.size}\0{f.mtime_ns}" for f in self.files]
         lines += [f"{p.name}\0{p.reason}\0{p.detail}" for p in self.problems]
+        lines += [f"{len(self.ignored)} ignored"]
         return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def find_files(inputs: Sequence[str]) -> FileListing:
-    """List the files behind paths, folders (recursively), globs (also `**`) and URIs.
+@dataclass
+class _Found:
+    """What the inputs have shown so far, by name."""
+
+    files: dict[str, InputFile] = field(default_factory=dict)
+    problems: dict[str, FileProblem] = field(default_factory=dict)
+    tables: set[str] = field(default_factory=set)
+    ignored: set[str] = field(default_factory=set)
+
+
+def find_files(inputs: Sequence[str], format_: str | None = None) -> FileListing:
+    """List the files and tables behind paths, folders (recursively), globs (also `**`) and URIs.
+
+    Args:
+        inputs: `ingest.inputs`.
+        format_: format of all files, whatever their names are; None decides by the name.
 
     Raises:
-        InputError: there are no inputs, an input matches nothing, or a folder cannot be listed.
+        InputError: there are no inputs, an input matches nothing or a part of a table, or a folder
+            cannot be listed.
     """
     if not inputs:
         raise InputError(
-            "no documents: ingest.inputs is empty; set it to files, folders or globs; supported "
-            f"extensions: {', '.join(KINDS)}"
+            "no documents: ingest.inputs is empty; set it to files, folders, globs or Delta "
+            f"tables (delta:...); supported file names: {DESCRIPTION}"
         )
-    files: dict[str, InputFile] = {}
-    problems: dict[str, FileProblem] = {}
-    unmatched = []
-    for text in inputs:
-        root, infos = _expand_input(text)
-        for info in infos:
-            entry = _classify_entry(root, info)
-            if isinstance(entry, InputFile):
-                files[entry.name] = entry
-            elif entry is not None:
-                problems[entry.name] = entry
-        if not infos:
-            unmatched.append(text)
+    found = _Found()
+    unmatched = [text for text in inputs if not _add_input(text, format_, found)]
     if unmatched:
         raise InputError(
             f"ingest.inputs: no such file or folder: {', '.join(map(repr, unmatched))}"
         )
-    if not files and not problems:
-        raise InputError(f"no documents: there are no files in {', '.join(map(repr, inputs))}")
+    if not found.files and not found.problems and not found.tables:
+        left_out = f" ({len(found.ignored)} ignored)" if found.ignored else ""
+        names = ", ".join(map(repr, inputs))
+        raise InputError(f"no documents: there are no files{left_out} in {names}")
     return FileListing(
-        tuple(files[name] for name in sorted(files)),
-        tuple(problems[name] for name in sorted(problems)),
+        tuple(found.files[name] for name in sorted(found.files)),
+        tuple(found.problems[name] for name in sorted(found.problems)),
+        tuple(sorted(found.tables)),
+        tuple(sorted(found.ignored - found.files.keys())),
     )
 
 
-def open_filesystem(root: str) -> Any:
-    """Open the pyarrow file system of a URI; an empty URI means the local file system."""
-    from pyarrow import fs
+def _add_input(text: str, format_: str | None, found: _Found) -> bool:
+    """Add what one input matches; return whether it matches anything."""
+    if text.startswith(TABLE_PREFIX):
+        found.tables.add(_name_table(text.removeprefix(TABLE_PREFIX)))
+        return True
+    root, entries = _expand_input(text)
+    filled = _list_filled_folders(entries)
+    for entry in entries:
+        name = _name_entry(root, entry.path)
+        if entry.table_kind == "Delta":
+            found.tables.add(_name_entry(root, entry.table))
+        elif entry.table_kind:
+            raise InputError(_refuse_table(_name_entry(root, entry.table), entry.table_kind))
+        elif entry.kind == "ignored":
+            found.ignored.add(name)
+        else:
+            result = _classify_entry(root, entry, format_, entry.path in filled)
+            if isinstance(result, InputFile):
+                found.files[name] = result
+            elif result is not None:
+                found.problems[name] = result
+    return bool(entries)
 
-    return fs.FileSystem.from_uri(root)[0] if root else fs.LocalFileSystem()
+
+def _name_table(text: str) -> str:
+    """Return the absolute path of a local table; a URI or a name in a catalog stays as it is."""
+    is_name = re.fullmatch(r"[^./:]+(?:\.[^./:]+){1,2}", text) and not Path(text).exists()
+    return text if "://" in text or is_name else str(Path(text).expanduser().absolute())
 
 
-def _expand_input(text: str) -> tuple[str, list[Any]]:
-    """Return the file system root and a pyarrow FileInfo for every match of one input."""
+def _name_entry(root: str, path: str) -> str:
+    return f"{root.partition('://')[0]}://{path}" if root else path
+
+
+def _refuse_table(name: str, kind: str) -> str:
+    return (
+        f"ingest.inputs: {name} is a table of {kind}, whose files include deleted rows; climb "
+        "reads files and Delta tables: write its rows to one of them with Spark first"
+    )
+
+
+def _expand_input(text: str) -> tuple[str, list[Entry]]:
+    """Return the file system root and an entry for every match of one input.
+
+    Raises:
+        InputError: a folder cannot be listed, or the input is a part of a table.
+    """
     import pyarrow as pa
-    from pyarrow import fs
 
     try:
         root, path = _split_root(text)
-        system = open_filesystem(root)
-        info = system.get_file_info(path)
-        if info.type == fs.FileType.Directory:
-            return root, [info, *_list_below(system, path)]
-        if info.type != fs.FileType.NotFound:
-            return root, [info]
+        entry = describe_path(root, path)
+        if entry is not None:
+            _check_whole_table(text, root, path, find_table_above(root, path))
+            return root, list_below(root, path) if entry.kind == "folder" else [entry]
         if not WILDCARD.search(path):
             return root, []
         parts = PurePosixPath(path).parts
         wild = next(i for i, part in enumerate(parts) if WILDCARD.search(part))
-        pattern = compile_glob(path)
-        below = _list_below(system, str(PurePosixPath(*parts[:wild])))
-        return root, [entry for entry in below if pattern.fullmatch(entry.path)]
+        folder, pattern = str(PurePosixPath(*parts[:wild])), compile_glob(path)
+        matches = [e for e in list_below(root, folder) if pattern.fullmatch(e.path)]
+        for entry in matches:
+            if entry.table and not pattern.fullmatch(entry.table):
+                _check_whole_table(text, root, path, (entry.table, entry.table_kind))
+        if matches:
+            _check_whole_table(text, root, path, find_table_above(root, folder))
+        return root, matches
     except (OSError, ValueError, pa.ArrowException) as error:
         reason = one_line(error)
         raise InputError(f"ingest.inputs: {text!r} cannot be listed: {reason}") from error
+
+
+def _check_whole_table(text: str, root: str, path: str, table: tuple[str, str] | None) -> None:
+    """Raise an InputError if an input is a part of a table: its log decides which rows exist."""
+    if table is None or (table[0] == path.rstrip("/") and table[1] == "Delta"):
+        return
+    name, kind = _name_entry(root, table[0]), table[1]
+    if kind != "Delta":
+        raise InputError(_refuse_table(name, kind))
+    raise InputError(
+        f"ingest.inputs: {text!r} is a part of the Delta table {name}, whose files include deleted "
+        f"rows; name the whole table: {TABLE_PREFIX}{name}"
+    )
 
 
 def _split_root(text: str) -> tuple[str, str]:
@@ -132,19 +184,6 @@ def _split_root(text: str) -> tuple[str, str]:
     return fixed + mark + query, f"{path.rstrip('/')}/{base[len(fixed) :]}" if wild else path
 
 
-def _list_below(system: Any, folder: str) -> list[Any]:
-    """List everything below a folder except ignored names; empty if the folder does not exist."""
-    from pyarrow import fs
-
-    selector = fs.FileSelector(folder, recursive=True, allow_not_found=True)
-    depth = len(PurePosixPath(folder).parts)
-    return [
-        info
-        for info in system.get_file_info(selector)
-        if not any(IGNORED_NAMES.fullmatch(part) for part in PurePosixPath(info.path).parts[depth:])
-    ]
-
-
 def compile_glob(pattern: str) -> re.Pattern[str]:
     """Convert a glob to a regular expression: `*` matches in one folder, `**` across folders.
 
@@ -160,34 +199,31 @@ def compile_glob(pattern: str) -> re.Pattern[str]:
     return re.compile(regex + r"(?:/.*)?", re.DOTALL)
 
 
-def detect_kind(path: str) -> str | None:
-    """Return the file kind for a file name, or None if its extension is not supported."""
-    name = PurePosixPath(path).name.lower()
-    extensions = [suffix for suffix in KINDS if name.endswith(suffix) and name != suffix]
-    return KINDS[extensions[0]] if extensions else None
+def _list_filled_folders(entries: Iterable[Entry]) -> set[str]:
+    """Return all folders that have a file below them."""
+    files = (entry.path for entry in entries if entry.kind == "file")
+    return {str(parent) for path in files for parent in PurePosixPath(path).parents}
 
 
-def _classify_entry(root: str, info: Any) -> InputFile | FileProblem | None:
-    """Return the file or problem of one directory entry; None for an ordinary folder."""
-    from pyarrow import fs
-
-    scheme = root.partition("://")[0]
-    name = f"{scheme}://{info.path}" if root else info.path
-    kind = detect_kind(info.path)
-    if info.type == fs.FileType.Directory:
+def _classify_entry(
+    root: str, entry: Entry, format_: str | None, is_filled: bool
+) -> InputFile | FileProblem | None:
+    """Return the file or problem of one entry; None for an ordinary folder."""
+    name = _name_entry(root, entry.path)
+    if entry.kind == "problem":
+        return FileProblem(name, "unreadable_file", entry.detail)
+    kind = detect_kind(entry.path)
+    if entry.kind == "folder":
         # Spark writes folders named x.parquet, so such a folder is valid if it contains files.
-        if kind is None or _contains_files(root, info.path):
+        if kind is None or is_filled:
             return None
         return FileProblem(name, "unsupported_format", "a folder with nothing in it")
-    if info.type != fs.FileType.File:
-        return FileProblem(name, "unreadable_file", "not a regular file")
+    kind = format_ or kind
     if kind is None:
-        suffix = PurePosixPath(info.path).suffix or "no ending"
-        return FileProblem(name, "unsupported_format", f"{suffix} is not one of {', '.join(KINDS)}")
-    if info.size == 0 and kind != "text":  # an empty text file is one row with an empty text
+        ending = PurePosixPath(entry.path).suffix or "no ending"
+        detail = f"{ending} is not one of {DESCRIPTION}; ingest.format sets the format of all files"
+        return FileProblem(name, "unsupported_format", detail)
+    if entry.size == 0 and kind == "parquet":
         return FileProblem(name, "truncated_file", "zero bytes")
-    return InputFile(root, info.path, name, kind, info.size, info.mtime_ns or 0)
-
-
-def _contains_files(root: str, folder: str) -> bool:
-    return any(info.is_file for info in _list_below(open_filesystem(root), folder))
+    partitions = parse_partitions(entry.path)
+    return InputFile(root, entry.path, name, kind, entry.size, entry.mtime_ns, partitions)

@@ -1,16 +1,14 @@
 """Read JSON Lines as a stream of lines of bounded length.
 
-Files are plain, gzip or Zstandard. A plain file can also be read from and to any byte.
+A file that is not compressed can also be read from and to any byte.
 """
 
 from __future__ import annotations
 
-import contextlib
-import gzip
 import hashlib
-import io
 import itertools
 import json
+import lzma
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ from typing import Any, BinaryIO
 
 from climb.errors import one_line
 from climb.ingest import InputFile, Unit
-from climb.ingest.files import open_filesystem
+from climb.ingest.compression import CHUNK_BYTES, DamagedFileError, open_unpacked
 
 CHECKED_ROWS = 100
 """Rows at the start of a file that are checked for the configured columns."""
@@ -26,21 +24,8 @@ CHECKED_ROWS = 100
 MAX_SKIPPED_BYTES = 1 << 30
 """A line of more bytes than this stops the reading of its file."""
 
-CHUNK_BYTES = 1 << 20
-
-_NO_LINES = "it has no lines"
-
-
-class DamagedFileError(Exception):
-    """A file, or the rest of it, cannot be read.
-
-    It is not a ClimbError, because the caller catches it and records a rejection or a problem.
-    """
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
-        self.detail = detail
+UNPACKING_ERRORS = (OSError, zlib.error, lzma.LZMAError)
+"""What the libraries raise for a file that is not what its first bytes say."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +42,9 @@ def compute_max_line_bytes(max_chars: int) -> int:
     return 12 * max_chars + (1 << 20)
 
 
-def is_splittable(path: str) -> bool:
-    """Return whether the file can be read from any byte: it is not compressed."""
-    return path.lower().endswith(".jsonl")
-
-
-def read_lines(unit: Unit | InputFile, max_bytes: int) -> Iterator[bytes | LongLine]:
+def read_lines(
+    unit: Unit | InputFile, max_bytes: int, window_log: int
+) -> Iterator[bytes | LongLine]:
     """Read the lines that start in the unit's range of bytes, without blank lines.
 
     Memory is bounded by `max_bytes`, also for files that unpack to terabytes.
@@ -70,6 +52,7 @@ def read_lines(unit: Unit | InputFile, max_bytes: int) -> Iterator[bytes | LongL
     Args:
         unit: the byte range of a file, or a whole file.
         max_bytes: lines of more bytes become a LongLine.
+        window_log: see `open_unpacked`.
 
     Raises:
         DamagedFileError: the compressed stream is truncated or invalid, or a line does not end
@@ -79,42 +62,15 @@ def read_lines(unit: Unit | InputFile, max_bytes: int) -> Iterator[bytes | LongL
 
     start, stop = (unit.start, unit.stop) if isinstance(unit, Unit) else (0, 0)
     try:
-        with _open_unpacked(unit.root, unit.path) as stream:
+        with open_unpacked(unit.root, unit.path, window_log) as (stream, _):
             if start:
                 stream.seek(start - 1)
                 start += _skip_line(stream, stop - start) - 1
             yield from _iterate_lines(stream, max_bytes, start, stop)
     except EOFError as error:
         raise DamagedFileError("truncated_file", str(error)) from error
-    except (OSError, pa.ArrowException, zlib.error) as error:
-        detail = one_line(error)
-        reason = "truncated_file" if "Truncated" in detail else "unreadable_file"
-        raise DamagedFileError(reason, detail) from error
-
-
-@contextlib.contextmanager
-def _open_unpacked(root: str, path: str) -> Iterator[BinaryIO]:
-    """Open a file as a stream of uncompressed bytes.
-
-    Python's gzip verifies checksums. Arrow's Zstandard reports truncation, which the zstandard
-    package does not.
-    """
-    import pyarrow as pa
-
-    system = open_filesystem(root)
-    if is_splittable(path):
-        with system.open_input_file(path) as raw:
-            yield io.BufferedReader(raw, CHUNK_BYTES)
-    elif path.lower().endswith(".gz"):
-        with system.open_input_stream(path, compression=None) as raw:
-            yield gzip.GzipFile(fileobj=io.BufferedReader(raw, CHUNK_BYTES))  # type: ignore[misc]
-    else:
-        with (
-            system.open_input_stream(path, compression=None) as raw,
-            pa.CompressedInputStream(raw, "zstd") as unpacked,
-        ):
-            # Arrow drops the current chunk when the stream is truncated in it, so chunks are small.
-            yield io.BufferedReader(unpacked, 128 << 10)
+    except (*UNPACKING_ERRORS, pa.ArrowException) as error:
+        raise DamagedFileError("unreadable_file", one_line(error)) from error
 
 
 def _skip_line(stream: BinaryIO, max_bytes: int) -> int:
@@ -136,7 +92,7 @@ def _iterate_lines(
         too_long = len(line) > max_bytes and not line.endswith(b"\n")
         position += len(line)
         if at_start:
-            _reject_utf16(line)
+            reject_utf16(line)
         if too_long:
             long = _hash_rest_of_line(stream, line)
             position += long.n_bytes - len(line)
@@ -148,10 +104,11 @@ def _iterate_lines(
             yield row
 
 
-def _reject_utf16(line: bytes) -> None:
+def reject_utf16(line: bytes) -> None:
+    """Raise a DamagedFileError if a file starts with the byte order mark of UTF-16."""
     if line.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DamagedFileError(
-            "unsupported_format", "is UTF-16; JSON Lines are UTF-8 (iconv -f UTF-16 -t UTF-8)"
+            "unsupported_format", "is UTF-16; it must be UTF-8 (iconv -f UTF-16 -t UTF-8)"
         )
 
 
@@ -185,29 +142,28 @@ def parse_line(line: bytes) -> Any:
 
 
 def read_first_objects(
-    file: InputFile, max_chars: int
+    file: InputFile, max_chars: int, window_log: int
 ) -> tuple[list[dict[str, Any]], DamagedFileError | None]:
-    """Read the JSON objects among the first rows of a file.
+    """Read the JSON objects among the first rows of a file; none if the file has no rows.
 
     Returns:
-        The objects, and the error that stopped the reading or None. A file without any object
-        among these rows counts as damaged.
+        The objects, and the error that stopped the reading or None. A file with rows and without an
+        object among the first ones counts as damaged.
     """
-    objects = []
-    mistake = _NO_LINES
-    lines = read_lines(file, compute_max_line_bytes(max_chars))
+    objects, mistakes = [], []
+    lines = read_lines(file, compute_max_line_bytes(max_chars), window_log)
     try:
         for line in itertools.islice(lines, CHECKED_ROWS):
             value = _parse_object(line)
             if isinstance(value, dict):
                 objects.append(value)
-            elif mistake == _NO_LINES:
-                mistake = value
+            else:
+                mistakes.append(value)
     except DamagedFileError as error:
         return objects, error
-    if objects:
+    if objects or not mistakes:
         return objects, None
-    detail = f"none of its first {CHECKED_ROWS} lines is a JSON object ({mistake})"
+    detail = f"none of its first {CHECKED_ROWS} lines is a JSON object ({mistakes[0]})"
     return [], DamagedFileError("unsupported_format", detail)
 
 
@@ -218,5 +174,9 @@ def _parse_object(line: bytes | LongLine) -> dict[str, Any] | str:
     try:
         value = parse_line(line)
     except ValueError as error:
+        if filter_ := {b"{": ".", b"[": "'.[]'"}.get(line.strip()):
+            return f"it is one value in several lines; to convert: jq -c {filter_} FILE > NEW.jsonl"
         return f"the first is invalid: {error}"
+    if isinstance(value, list):
+        return "the first is list; to convert: jq -c '.[]' FILE > NEW.jsonl"
     return value if isinstance(value, dict) else f"the first is {type(value).__name__}"

@@ -1,22 +1,31 @@
 """Check every input file on the driver, and split the files into units of work.
 
-The check reads Parquet footers and the first rows of JSON Lines. A wrong schema always raises an
-error. A file that cannot be read becomes a problem, and an error unless `skip_corrupt` is set.
+The check reads Parquet footers, headers, and the first rows of JSON Lines. A wrong schema always
+raises an error. A file that cannot be read becomes a problem, and an error unless `skip_corrupt` is
+set. A file without rows is listed in `rejected` and rejects no row.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
 
 from climb.config.sections import IngestConfig
 from climb.errors import InputError, one_line
 from climb.ingest import FileProblem, InputFile, Unit
-from climb.ingest.files import FileListing, open_filesystem
-from climb.ingest.lines import DamagedFileError, is_splittable, read_first_objects
+from climb.ingest.columns import (
+    describe_missing,
+    find_missing_keys,
+    find_mistakes,
+    is_partition,
+    list_names,
+)
+from climb.ingest.compression import DamagedFileError, open_unpacked
+from climb.ingest.files import FileListing
+from climb.ingest.lines import UNPACKING_ERRORS, read_first_objects
+from climb.ingest.tabular import read_arrow_schema, read_header
+from climb.ingest.walk import open_input_file
 
 UNIT_BYTES = 64 << 20
 """Target size of a unit: seconds of work, and thousands of units per terabyte."""
@@ -26,9 +35,6 @@ OPENING_COST_BYTES = 64 << 10
 
 MAX_LISTED_FILES = 10
 """Maximum files in one message; the others are counted."""
-
-MAX_LISTED_COLUMNS = 50
-"""Maximum columns in one message: a JSON object may have a million keys."""
 
 
 @dataclass
@@ -42,7 +48,7 @@ class _FileCheck:
 
 
 def plan_units(listing: FileListing, cfg: IngestConfig) -> list[Unit]:
-    """Return the units of all files, and one unit for each problem.
+    """Return the units of all files, one for each problem, and one for all ignored files.
 
     Raises:
         InputError: a column is missing or has a wrong type; or a file cannot be read and
@@ -56,10 +62,7 @@ def plan_units(listing: FileListing, cfg: IngestConfig) -> list[Unit]:
         if check.mistakes
     ]
     if mistakes:
-        raise InputError(
-            f"{join_limited(mistakes)}; ingest.text_column, source_column and metadata_columns "
-            "must name columns of every file"
-        )
+        raise InputError(describe_mistakes(mistakes))
     problems = [*listing.problems, *(check.problem for check in checks if check.problem)]
     if problems and not cfg.skip_corrupt:
         raise InputError(describe_unreadable(problems))
@@ -68,7 +71,19 @@ def plan_units(listing: FileListing, cfg: IngestConfig) -> list[Unit]:
         Unit("", "", p.name, "problem", n_bytes=1, reason=p.reason, detail=p.detail)
         for p in problems
     ]
+    if listing.ignored:
+        detail = f"{len(listing.ignored)} files that are no documents by their names"
+        first = listing.ignored[0]
+        units.append(Unit("", "", first, "empty", n_bytes=1, reason="ignored_file", detail=detail))
     return units
+
+
+def describe_mistakes(mistakes: Sequence[str]) -> str:
+    """Return the error message for files and tables with other columns than configured."""
+    return (
+        f"{join_limited(mistakes)}; ingest.text_column, source_column and metadata_columns "
+        "must name columns of every file"
+    )
 
 
 def describe_unreadable(problems: Sequence[FileProblem]) -> str:
@@ -110,38 +125,56 @@ def bundle_units(units: Sequence[Unit], parallelism: int) -> list[list[Unit]]:
 def _check_file(file: InputFile, cfg: IngestConfig) -> _FileCheck:
     import pyarrow as pa
 
-    check = {"parquet": _check_parquet, "jsonl": _check_jsonl, "text": _check_text}[file.kind]
+    checks = {
+        "parquet": _check_parquet,
+        "jsonl": _check_jsonl,
+        "csv": _check_csv,
+        "tsv": _check_csv,
+        "arrow": _check_arrow,
+        "text": _check_text,
+    }
     try:
-        return check(file, cfg)
+        return checks[file.kind](file, cfg)
+    except EOFError as error:
+        return _FileCheck(problem=FileProblem(file.name, "truncated_file", str(error)))
     except DamagedFileError as error:
         return _FileCheck(problem=FileProblem(file.name, error.reason, error.detail))
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except (*UNPACKING_ERRORS, ValueError, pa.ArrowException) as error:
         detail = one_line(error)
         return _FileCheck(problem=FileProblem(file.name, "unreadable_file", detail))
 
 
 def _make_unit(file: InputFile, start: int, stop: int, n_bytes: int, n_rows: int = 0) -> Unit:
-    return Unit(file.root, file.path, file.name, file.kind, start, stop, n_rows, max(1, n_bytes))
+    return Unit(
+        *(file.root, file.path, file.name, file.kind, start, stop, n_rows, max(1, n_bytes)),
+        partitions=file.partitions,
+    )
+
+
+def _make_empty_check(file: InputFile) -> _FileCheck:
+    """A file without rows; its columns do not matter."""
+    detail = "the file has no rows"
+    unit = Unit("", "", file.name, "empty", n_bytes=1, reason="empty_file", detail=detail)
+    return _FileCheck([unit])
 
 
 def _check_text(file: InputFile, cfg: IngestConfig) -> _FileCheck:
-    columns = [cfg.source_column, *cfg.metadata_columns]
-    mistakes = [f"a text file has no column {name!r}" for name in columns if name is not None]
+    names = [name for name in list_names(cfg) if name != cfg.text_column]
+    missing = [name for name in names if name not in dict(file.partitions)]
+    mistakes = [f"a text file has no column {name!r}" for name in missing]
     return _FileCheck([_make_unit(file, 0, 0, file.size)], mistakes=mistakes)
 
 
 def _check_jsonl(file: InputFile, cfg: IngestConfig) -> _FileCheck:
-    objects, damage = read_first_objects(file, cfg.max_chars)
+    objects, damage = read_first_objects(file, cfg.max_chars, cfg.zstd_window_log)
     if damage is not None and not (objects and cfg.skip_corrupt):
         raise damage  # with skip_corrupt, the rows before the damage are used
-    keys = list(dict.fromkeys(key for row in objects for key in row))
-    texts = [row[cfg.text_column] for row in objects if cfg.text_column in row]
-    present = [text for text in texts if text is not None]
-    mistakes = _find_column_mistakes(keys, cfg)
-    if present and not any(isinstance(text, str) for text in present):
-        type_name = type(present[0]).__name__
-        mistakes.append(f"key {cfg.text_column!r} is {type_name}; it must be text")
-    if not is_splittable(file.path):
+    if not objects:
+        return _make_empty_check(file)
+    mistakes = find_missing_keys(objects, cfg, dict(file.partitions))
+    with open_unpacked(file.root, file.path, cfg.zstd_window_log) as (_, is_compressed):
+        pass
+    if is_compressed:
         return _FileCheck([_make_unit(file, 0, 0, 4 * file.size)], mistakes=mistakes)
     starts = range(0, file.size, UNIT_BYTES)
     ends = [*starts[1:], file.size]
@@ -149,17 +182,36 @@ def _check_jsonl(file: InputFile, cfg: IngestConfig) -> _FileCheck:
     return _FileCheck(units, mistakes=mistakes)
 
 
+def _check_csv(file: InputFile, cfg: IngestConfig) -> _FileCheck:
+    header, has_rows = read_header(file, cfg.zstd_window_log)
+    if not has_rows:
+        return _make_empty_check(file)
+    names, partitions = list_names(cfg), dict(file.partitions)
+    twice = [name for name in names if header.count(name) > 1]
+    mistakes = [f"column {name!r} occurs {header.count(name)} times" for name in twice]
+    missing = [n for n in names if n not in header and not is_partition(n, cfg, partitions)]
+    mistakes += [describe_missing(name, header) for name in missing]
+    return _FileCheck([_make_unit(file, 0, 0, 2 * file.size)], mistakes=mistakes)
+
+
+def _check_arrow(file: InputFile, cfg: IngestConfig) -> _FileCheck:
+    schema, has_rows = read_arrow_schema(file)
+    if not has_rows:
+        return _make_empty_check(file)
+    mistakes = find_mistakes(schema, cfg, dict(file.partitions))
+    return _FileCheck([_make_unit(file, 0, 0, file.size)], mistakes=mistakes)
+
+
 def _check_parquet(file: InputFile, cfg: IngestConfig) -> _FileCheck:
     import pyarrow.parquet as pq
 
-    with open_filesystem(file.root).open_input_file(file.path) as stream:
+    with open_input_file(file.root, file.path) as stream:
         head = stream.read(4)
         stream.seek(max(0, file.size - 4))
         tail = stream.read(4)
         if head != b"PAR1":
-            raise DamagedFileError(
-                "unsupported_format", "does not start with PAR1, as Parquet does"
-            )
+            detail = "does not start with PAR1, as Parquet does"
+            raise DamagedFileError("unsupported_format", detail)
         if tail != b"PAR1" or file.size < 12:
             raise DamagedFileError("truncated_file", "does not end with PAR1, as Parquet does")
         stream.seek(0)
@@ -167,11 +219,9 @@ def _check_parquet(file: InputFile, cfg: IngestConfig) -> _FileCheck:
         schema, footer = parquet.schema_arrow, parquet.metadata
         groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
         sizes = [(group.total_byte_size, group.num_rows) for group in groups]
-    mistakes = _find_column_mistakes(schema.names, cfg)
-    if cfg.text_column in schema.names:
-        type_ = schema.field(schema.names.index(cfg.text_column)).type
-        if not is_text_type(type_):
-            mistakes.append(f"column {cfg.text_column!r} is {type_}; it must be text")
+    if not footer.num_rows:
+        return _make_empty_check(file)
+    mistakes = find_mistakes(schema, cfg, dict(file.partitions))
     return _FileCheck(_split_row_groups(file, sizes), mistakes=mistakes)
 
 
@@ -190,31 +240,3 @@ def _split_row_groups(file: InputFile, sizes: Sequence[tuple[int, int]]) -> list
             units.append(_make_unit(file, start, stop, n_bytes, n_rows))
             start = stop
     return units
-
-
-def is_text_type(type_: Any) -> bool:
-    """Return whether an Arrow type is text or bytes, plain or dictionary-encoded."""
-    import pyarrow as pa
-
-    if pa.types.is_dictionary(type_):
-        type_ = type_.value_type
-    kinds = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
-    return type_ in (*kinds, pa.string_view(), pa.binary_view())
-
-
-def _find_column_mistakes(columns: Sequence[str], cfg: IngestConfig) -> list[str]:
-    """Describe each configured column that does not occur exactly once."""
-    mistakes = []
-    for name in dict.fromkeys((cfg.text_column, cfg.source_column, *cfg.metadata_columns)):
-        n = columns.count(name)  # type: ignore[arg-type]  # a source_column of None is skipped
-        if name is None or n == 1:
-            continue
-        if n > 1:
-            mistakes.append(f"column {name!r} occurs {n} times")
-            continue
-        matches = difflib.get_close_matches(name, columns[:MAX_LISTED_COLUMNS], n=1)
-        hint = f"; did you mean {matches[0]!r}?" if matches else ""
-        present = ", ".join(map(str, columns[:MAX_LISTED_COLUMNS])) or "none"
-        more = f", ... ({len(columns)} in all)" if len(columns) > MAX_LISTED_COLUMNS else ""
-        mistakes.append(f"no column {name!r} among {present}{more}{hint}")
-    return mistakes

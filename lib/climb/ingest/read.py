@@ -4,45 +4,35 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from climb.config.sections import IngestConfig
 from climb.errors import one_line
 from climb.ingest import Unit
 from climb.ingest.clean import Rejection, clean_label, encode_metadata
-from climb.ingest.files import open_filesystem
+from climb.ingest.columns import (
+    Partitions,
+    RawRows,
+    convert_batch,
+    has_key,
+    join_paragraphs,
+    read_key,
+)
+from climb.ingest.compression import CHUNK_BYTES, DamagedFileError, open_unpacked
 from climb.ingest.lines import (
-    DamagedFileError,
+    UNPACKING_ERRORS,
     LongLine,
     compute_max_line_bytes,
     parse_line,
     read_lines,
 )
-from climb.ingest.plan import is_text_type
+from climb.ingest.tabular import iterate_arrow, iterate_csv, list_columns
+from climb.ingest.walk import open_input_file
 
 BATCH_ROWS = 512
 BATCH_BYTES = 8 << 20
 """A batch ends when it reaches one of the two, so a task uses some tens of megabytes."""
-
-CHUNK_BYTES = 1 << 20
-
-
-@dataclass
-class RawRows:
-    """A batch of N rows before cleaning."""
-
-    cells: Any
-    """pyarrow large_binary of length N; null where a row has no text."""
-
-    sources: list[str]
-    metadata: list[str]
-    """JSON objects with sorted keys."""
-
-    files: list[str]
-    rejections: dict[int, Rejection] = field(default_factory=dict)
-    """Row -> its rejection, if it was rejected before cleaning."""
 
 
 class _RowBuffer:
@@ -87,15 +77,21 @@ def read_units(units: Iterable[Unit], cfg: IngestConfig) -> Iterator[RawRows]:
     `unreadable_file`. The driver lists these rows in one error, or accepts them.
     """
     buffer = _RowBuffer()
+    readers = {
+        "parquet": _read_parquet,
+        "jsonl": _read_jsonl,
+        "csv": _read_tabular,
+        "tsv": _read_tabular,
+        "arrow": _read_tabular,
+        "text": _read_text,
+    }
     for unit in units:
-        if unit.kind == "parquet":
-            yield from _read_parquet(unit, cfg, buffer)
-        elif unit.kind == "jsonl":
-            yield from _read_jsonl(unit, cfg, buffer)
-        elif unit.kind == "text":
-            _read_text(unit, cfg, buffer)
+        if unit.kind in readers:
+            yield from readers[unit.kind](unit, cfg, buffer)
         else:
-            buffer.reject(unit.name, build_damage_rejection(unit, unit.reason, unit.detail))
+            n_rows = 0 if unit.kind == "empty" else 1
+            rejection = build_damage_rejection(unit, unit.reason, unit.detail, n_rows)
+            buffer.reject(unit.name, rejection)
         if buffer.is_full():
             yield from buffer.flush()
     yield from buffer.flush()
@@ -113,7 +109,7 @@ def _read_parquet(unit: Unit, cfg: IngestConfig, buffer: _RowBuffer) -> Iterator
 
     n_remaining = unit.n_rows
     try:
-        with open_filesystem(unit.root).open_input_file(unit.path) as stream:
+        with open_input_file(unit.root, unit.path) as stream:
             # Reads one page at a time, and verifies page checksums where the file has them.
             file = pq.ParquetFile(stream, buffer_size=CHUNK_BYTES, page_checksum_verification=True)
             for group in range(unit.start, unit.stop):
@@ -138,14 +134,14 @@ def _read_group(
     batches = file.iter_batches(
         batch_size=max(1, min(BATCH_ROWS, BATCH_BYTES // bytes_per_row)),
         row_groups=[group],
-        columns=list(_list_columns(cfg)),
+        columns=list_columns(cfg),
         use_threads=False,
     )
     try:
         for batch in batches:
-            yield _convert_batch(batch, unit.name, cfg)
+            yield convert_batch(batch, unit.name, cfg, dict(unit.partitions))
             n_read += len(batch)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         detail = one_line(error)
     if n_read < n_rows:
         part = dataclasses.replace(unit, start=group)
@@ -153,106 +149,101 @@ def _read_group(
         buffer.reject(unit.name, rejection)
 
 
-def _list_columns(cfg: IngestConfig) -> dict[str, None]:
-    source = [] if cfg.source_column is None else [cfg.source_column]
-    return dict.fromkeys([cfg.text_column, *source, *cfg.metadata_columns])
-
-
-def _convert_batch(batch: Any, name: str, cfg: IngestConfig) -> RawRows:
-    n = len(batch)
-    sources, metadata = [""] * n, ["{}"] * n
-    if cfg.source_column is not None:
-        values = _to_python_values(batch.column(cfg.source_column))
-        sources = [clean_label(value) or "" for value in values]
-    if cfg.metadata_columns:
-        columns = [_to_python_values(batch.column(column)) for column in cfg.metadata_columns]
-        rows = zip(*columns, strict=True)
-        metadata = [encode_metadata(cfg.metadata_columns, row) for row in rows]
-    return RawRows(cast_to_binary(batch.column(cfg.text_column)), sources, metadata, [name] * n)
-
-
-def cast_to_binary(column: Any) -> Any:
-    """Cast a text column to large_binary, so that `clean_cells` finds and repairs invalid UTF-8."""
+def _read_tabular(unit: Unit, cfg: IngestConfig, buffer: _RowBuffer) -> Iterator[RawRows]:
+    """Read a CSV, TSV or Arrow file in slices of bounded size."""
     import pyarrow as pa
 
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if column.type == pa.string_view():
-        column = column.cast(pa.binary_view())
-    return column.cast(pa.large_binary())
+    def reject(rejection: Rejection) -> None:
+        buffer.reject(unit.name, rejection)
 
-
-def _to_python_values(column: Any) -> list[Any]:
-    """Convert a column to Python values: text to bytes, and invalid nested text to None."""
-    if is_text_type(column.type):
-        return cast_to_binary(column).to_pylist()  # type: ignore[no-any-return]
+    batches = iterate_arrow(unit) if unit.kind == "arrow" else iterate_csv(unit, cfg, reject)
     try:
-        return column.to_pylist()  # type: ignore[no-any-return]
-    except UnicodeDecodeError:
-        return [_to_python_or_none(value) for value in column]
-
-
-def _to_python_or_none(value: Any) -> Any:
-    try:
-        return value.as_py()
-    except UnicodeDecodeError:
-        return None
+        for batch in batches:
+            bytes_per_row = max(1, batch.nbytes // max(1, len(batch)))
+            size = max(1, min(BATCH_ROWS, BATCH_BYTES // bytes_per_row))
+            for start in range(0, len(batch), size):
+                part = batch.slice(start, size)
+                yield convert_batch(part, unit.name, cfg, dict(unit.partitions))
+            if buffer.is_full():
+                yield from buffer.flush()
+    except EOFError as error:
+        buffer.reject(unit.name, build_damage_rejection(unit, "truncated_file", str(error)))
+    except (*UNPACKING_ERRORS, ValueError, pa.ArrowException, DamagedFileError) as error:
+        rejection = build_damage_rejection(unit, "unreadable_file", one_line(error))
+        buffer.reject(unit.name, rejection)
 
 
 def _read_jsonl(unit: Unit, cfg: IngestConfig, buffer: _RowBuffer) -> Iterator[RawRows]:
+    max_bytes = compute_max_line_bytes(cfg.max_chars)
     try:
-        for line in read_lines(unit, compute_max_line_bytes(cfg.max_chars)):
-            _add_line(line, unit.name, cfg, buffer)
+        for line in read_lines(unit, max_bytes, cfg.zstd_window_log):
+            _add_line(line, unit, cfg, buffer)
             if buffer.is_full():
                 yield from buffer.flush()
     except DamagedFileError as error:
         buffer.reject(unit.name, build_damage_rejection(unit, error.reason, error.detail))
 
 
-def _add_line(line: bytes | LongLine, file: str, cfg: IngestConfig, buffer: _RowBuffer) -> None:
+def _add_line(line: bytes | LongLine, unit: Unit, cfg: IngestConfig, buffer: _RowBuffer) -> None:
     if isinstance(line, LongLine):
         detail = (
             f"a line of {line.n_bytes:,} bytes; {compute_max_line_bytes(cfg.max_chars):,} are read"
         )
-        buffer.reject(file, Rejection("line_too_long", detail, line.digest))
+        buffer.reject(unit.name, Rejection("line_too_long", detail, line.digest))
         return
     digest = hashlib.sha256(line.strip()).hexdigest()
     try:
         row = parse_line(line)
-        text = row.get(cfg.text_column) if isinstance(row, dict) else row
-        if isinstance(row, dict) and text is None:
-            buffer.reject(file, Rejection("missing_text", f"no {cfg.text_column!r}", digest))
-        elif not isinstance(row, dict) or not isinstance(text, str):
+        value = read_key(row, cfg.text_column) if isinstance(row, dict) else row
+        text = join_paragraphs(value, cfg.paragraph_separator)
+        if isinstance(row, dict) and value is None:
+            rejection = Rejection("missing_text", f"no {cfg.text_column!r}", digest)
+            buffer.reject(unit.name, rejection)
+        elif not isinstance(row, dict) or text is None:
             where = repr(cfg.text_column) if isinstance(row, dict) else "the row"
-            detail = f"{where} is {type(text).__name__}"
-            buffer.reject(file, Rejection("wrong_type", detail, digest))
+            detail = f"{where} is {type(value).__name__}"
+            buffer.reject(unit.name, Rejection("wrong_type", detail, digest))
         else:
-            source = clean_label(row.get(cfg.source_column)) if cfg.source_column else None
-            metadata = _encode_json_metadata(row, cfg.metadata_columns)
-            buffer.add(file, text.encode("utf-8", "surrogatepass"), source or "", metadata)
+            source, metadata = _read_json_labels(row, cfg, dict(unit.partitions))
+            buffer.add(unit.name, text.encode("utf-8", "surrogatepass"), source, metadata)
     except (ValueError, RecursionError) as error:
-        buffer.reject(file, Rejection("bad_json", str(error)[:200], digest))
+        buffer.reject(unit.name, Rejection("bad_json", str(error)[:200], digest))
 
 
-def _encode_json_metadata(row: dict[str, Any], names: Sequence[str]) -> str:
-    return encode_metadata(names, [row.get(name) for name in names]) if names else "{}"
+def _read_json_labels(
+    row: dict[str, Any], cfg: IngestConfig, partitions: Partitions
+) -> tuple[str, str]:
+    """Return the source and the metadata of a row."""
+
+    def read(name: str) -> Any:
+        return read_key(row, name) if has_key(row, name) else partitions.get(name)
+
+    source = clean_label(read(cfg.source_column)) if cfg.source_column else None
+    if not cfg.metadata_columns:
+        return source or "", "{}"
+    names = cfg.metadata_columns
+    return source or "", encode_metadata(names, [clean_label(read(name)) for name in names])
 
 
-def _read_text(unit: Unit, cfg: IngestConfig, buffer: _RowBuffer) -> None:
+def _read_text(unit: Unit, cfg: IngestConfig, buffer: _RowBuffer) -> Iterator[RawRows]:
     """Read a whole file as one cell; a file of more than 4 bytes per character is only hashed."""
     max_bytes = 4 * cfg.max_chars
+    partitions = dict(unit.partitions)
     try:
-        with open_filesystem(unit.root).open_input_stream(unit.path, compression=None) as stream:
+        with open_unpacked(unit.root, unit.path, cfg.zstd_window_log) as (stream, _):
             content = stream.read(max_bytes + 1)
             if len(content) <= max_bytes:
-                buffer.add(unit.name, content)
+                source, metadata = _read_json_labels({}, cfg, partitions)
+                buffer.add(unit.name, content, source, metadata)
                 return
             digest, n_bytes = hashlib.sha256(content), len(content)
             while chunk := stream.read(CHUNK_BYTES):
                 digest.update(chunk)
                 n_bytes += len(chunk)
-    except OSError as error:
+    except (*UNPACKING_ERRORS, EOFError) as error:
         detail = one_line(error)
         buffer.reject(unit.name, build_damage_rejection(unit, "unreadable_file", detail))
         return
-    buffer.reject(unit.name, Rejection("too_long", f"{n_bytes:,} bytes", digest.hexdigest()))
+    rejection = Rejection("too_long", f"{n_bytes:,} bytes", digest.hexdigest())
+    buffer.reject(unit.name, rejection)
+    yield from ()

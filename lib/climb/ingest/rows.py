@@ -14,8 +14,9 @@ from typing import Any
 
 from climb.config.sections import IngestConfig
 from climb.ingest import Unit
-from climb.ingest.clean import Rejection, clean_cells, reject_by_length
-from climb.ingest.read import RawRows, read_units
+from climb.ingest.clean import CleanedCells, Rejection, clean_cells, reject_by_length
+from climb.ingest.columns import RawRows, convert_batch
+from climb.ingest.read import read_units
 
 COLUMNS = (
     "row_id BIGINT, digest STRING, reason STRING, detail STRING, n_rows BIGINT, file STRING, "
@@ -55,6 +56,20 @@ def read_bundles(batches: Iterator[Any], cfg: IngestConfig) -> Iterator[Any]:
                 row_id += len(rows.files)
 
 
+def read_table_rows(
+    batches: Iterator[Any], name: str, bundle: int, cfg: IngestConfig
+) -> Iterator[Any]:
+    """Convert the Arrow batches of a table; `bundle` numbers this task, for the row ids.
+
+    Yields:
+        As `read_bundles`.
+    """
+    row_id = bundle * ROWS_PER_BUNDLE
+    for batch in batches:
+        yield build_batch(convert_batch(batch, name, cfg, {}), row_id, cfg)
+        row_id += len(batch)
+
+
 def build_batch(rows: RawRows, first_id: int, cfg: IngestConfig) -> Any:
     """Clean N raw rows, accept or reject each, and compute its ids; row_id starts at `first_id`.
 
@@ -69,15 +84,15 @@ def build_batch(rows: RawRows, first_id: int, cfg: IngestConfig) -> Any:
     cleaned = clean_cells(cells, cfg.max_invalid_share)
     reject_by_length(cleaned, cfg.min_chars, cfg.max_chars)
     rejections |= cleaned.rejections
-    for row in pc.indices_nonzero(pc.is_null(rows.cells)).to_pylist():
-        rejections.setdefault(row, Rejection("missing_text", f"null in {cfg.text_column!r}"))
+    _reject_missing(rows, rejections, cfg.text_column)
+    _record_left_out(rows, cleaned)
     n = len(rows.files)
     accepted = pa.array([row not in rejections for row in range(n)], pa.bool_())
     texts = pc.if_else(accepted, cleaned.texts, pa.scalar(None, pa.large_string()))
     digests, doc_ids = _compute_ids(texts, rows.sources)
     for row, rejection in rejections.items():
-        cell = rows.cells[row].as_py() or b""
-        digests[row] = (rejection.digest or hashlib.sha256(cell).hexdigest())[:ID_DIGITS]
+        digest = rejection.digest or hashlib.sha256(rows.cells[row].as_py() or b"").hexdigest()
+        digests[row] = digest[:ID_DIGITS]
         rows.sources[row], rows.metadata[row], cleaned.repairs[row] = "", "{}", []
     verdicts = [rejections.get(row) for row in range(n)]
     columns = {
@@ -95,6 +110,19 @@ def build_batch(rows: RawRows, first_id: int, cfg: IngestConfig) -> Any:
         "text": texts.cast(pa.string()),
     }
     return pa.RecordBatch.from_pydict(columns)
+
+
+def _reject_missing(rows: RawRows, rejections: dict[int, Rejection], column: str) -> None:
+    """Reject rows without a text that nothing has rejected yet."""
+    import pyarrow.compute as pc
+
+    for row in pc.indices_nonzero(pc.is_null(rows.cells)).to_pylist():
+        rejections.setdefault(row, Rejection("missing_text", f"null in {column!r}"))
+
+
+def _record_left_out(rows: RawRows, cleaned: CleanedCells) -> None:
+    for row in rows.left_out:
+        cleaned.repairs[row] = sorted([*cleaned.repairs[row], "left_out_label"])
 
 
 def _drop_long_cells(rows: RawRows, rejections: dict[int, Rejection], max_chars: int) -> Any:

@@ -15,7 +15,6 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
-from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from climb import tables
@@ -23,78 +22,13 @@ from climb.dataset.card import FORMAT, render_data_card
 from climb.errors import ConfigError, PreflightError
 from climb.spark.delta.history import Inputs
 from climb.spark.delta.store import Store, find_write_error
+from climb.spark.folder import Folder, to_hadoop_path
 
 TOKENS_PER_FILE = 50_000_000
 """About 200 MB of text; a smaller domain is one file."""
 
 WRITING, OLD = ".writing", ".old"
 """Suffixes of the folder while it is written, and of the older folder that it replaces."""
-
-
-class Folder:
-    """A folder of a file system that Hadoop supports: a path, file://, s3a://, abfss://, ..."""
-
-    def __init__(self, session: SparkSession, path: str) -> None:
-        self.path = path.rstrip("/")
-        self._jvm: Any = session._jvm
-        hadoop_path = self._hadoop_path()
-        system = hadoop_path.getFileSystem(session._jsc.hadoopConfiguration())
-        # The raw local file system writes no .crc file beside files that a user may edit.
-        self._system = system.getRawFileSystem() if system.getScheme() == "file" else system
-
-    def with_suffix(self, suffix: str) -> Folder:
-        """Return the folder of the same name with a suffix."""
-        other = object.__new__(Folder)
-        other.path, other._jvm, other._system = self.path + suffix, self._jvm, self._system
-        return other
-
-    def exists(self) -> bool:
-        """Whether the folder exists."""
-        return bool(self._system.exists(self._hadoop_path()))
-
-    def is_empty(self) -> bool:
-        """Whether the folder has no files."""
-        return not self._system.listStatus(self._hadoop_path())
-
-    def create(self) -> None:
-        """Create the folder and all folders above it."""
-        if not self._system.mkdirs(self._hadoop_path()):
-            raise OSError(f"Mkdirs failed: {self.path}")
-
-    def read(self, name: str) -> str | None:
-        """Read a small text file of the folder; None if it does not exist."""
-        path = self._hadoop_path(name)
-        if not self._system.exists(path):
-            return None
-        stream = self._system.open(path)
-        try:
-            length = self._system.getFileStatus(path).getLen()
-            return bytes(
-                self._jvm.org.apache.commons.io.IOUtils.toByteArray(stream, length)
-            ).decode()
-        finally:
-            stream.close()
-
-    def write(self, name: str, text: str) -> None:
-        """Write a text file into the folder."""
-        stream = self._system.create(self._hadoop_path(name), True)
-        try:
-            stream.write(bytearray(text.encode()))
-        finally:
-            stream.close()
-
-    def move(self, to: Folder) -> None:
-        """Rename the folder."""
-        if not self._system.rename(self._hadoop_path(), to._hadoop_path()):
-            raise OSError(f"cannot rename {self.path} to {to.path}: Access denied")
-
-    def delete(self) -> None:
-        """Delete the folder and everything in it, if it exists."""
-        self._system.delete(self._hadoop_path(), True)
-
-    def _hadoop_path(self, name: str | None = None) -> Any:
-        path = self.path if name is None else f"{self.path}/{name}"
-        return self._jvm.org.apache.hadoop.fs.Path(path)
 
 
 def read_export_inputs(store: Store, path: str) -> Inputs | None:
@@ -172,7 +106,8 @@ def _write_rows(store: Store, path: str, manifest: Mapping[str, Any]) -> None:
         .select("domain", "doc_id", "copy", "n_tokens", "text")
     )
     writer = rows.write.partitionBy("domain").option("compression", "zstd")
-    writer.option("mapreduce.fileoutputcommitter.marksuccessfuljobs", "false").parquet(path)
+    writer = writer.option("mapreduce.fileoutputcommitter.marksuccessfuljobs", "false")
+    writer.parquet(to_hadoop_path(path))
 
 
 @contextlib.contextmanager

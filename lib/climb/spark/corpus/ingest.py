@@ -1,37 +1,46 @@
-"""Read files in Spark tasks, keep one document per text, and count the rejected rows.
+"""Keep every text once, count the rejected rows, and write both tables.
 
-The rows are written once to a staging folder of Parquet and read from there several times: to
-find duplicates (by id, without the text), to count, and to copy the text of the new documents. So
-every file is read, decompressed and cleaned once, and the counts agree with the rows even if a file
-changes meanwhile.
+`stage.py` reads the files and tables in Spark tasks; the rows here are those of its folder.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-import pyarrow as pa
-from pyarrow import RecordBatch
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from climb import tables
 from climb.config.sections import IngestConfig
-from climb.errors import InputError, PreflightError
-from climb.ingest import FileProblem, Unit
-from climb.ingest.plan import bundle_units, describe_unreadable
-from climb.ingest.rows import COLUMNS, ID_DIGITS, encode_bundle, read_bundles
+from climb.errors import InputError
+from climb.ingest import Unit
+from climb.ingest.rows import ID_DIGITS
+from climb.spark.corpus.remove import remove_documents
+from climb.spark.corpus.stage import SourceRows, stage_rows
 from climb.spark.delta.history import Inputs
 from climb.spark.delta.store import Store
 
-DAMAGED = ("truncated_file", "unreadable_file")
-"""Reasons for which a task stops reading a file that looked complete."""
-
 BROADCAST_IDS = 1_000_000
 """Up to this many row ids are sent to every task (16 MB); with more, the text is shuffled."""
+
+NO_ROW = ("empty_file", "ignored_file")
+"""Reasons in `rejected` for files without a row: they are listed, and count no row."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one ingest reads."""
+
+    units: tuple[Unit, ...]
+    """Parts of files."""
+
+    sources: SourceRows = ()
+    """Delta tables: label and rows."""
+
+    is_increment: bool = False
+    """Whether these are only the rows that were added since the last ingest. Rows that earlier
+    ingests rejected then stay in `rejected`, and their counts are added up."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +58,20 @@ class Counts:
     older: int
     """Documents of the table that are not in these files."""
 
+    removed: int = 0
+    """Documents that were removed from the table, because they are not in these files."""
+
+    empty_files: int = 0
+
     def __str__(self) -> str:
         n_rejected = sum(self.rejected.values())
         reasons = ", ".join(f"{reason} {n:,}" for reason, n in self.rejected.items())
         line = f"{self.new:,} new documents, {self.existing:,} already ingested"
         line += f"; {self.older:,} older ones kept" if self.older else ""
+        line += f"; {self.removed:,} removed" if self.removed else ""
         line += f"; {n_rejected:,} of {self.rows:,} rows rejected"
-        return f"{line} ({reasons})" if reasons else line
+        line += f" ({reasons})" if reasons else ""
+        return line + (f"; {self.empty_files:,} files without rows" if self.empty_files else "")
 
 
 @dataclass(frozen=True)
@@ -70,22 +86,19 @@ class TextCounts:
     """Rows of all texts."""
 
 
-def ingest_units(store: Store, units: list[Unit], cfg: IngestConfig, inputs: Inputs) -> Counts:
+def ingest_rows(store: Store, batch: Batch, cfg: IngestConfig, inputs: Inputs) -> Counts:
     """Append the new documents, then replace `rejected`: its commit marks the ingest as complete.
 
     Raises:
         InputError: no row is a document, or a file is damaged.
         PreflightError: the folder storage.root cannot be written.
     """
-    with stage_rows(store, units, cfg) as rows:
+    with stage_rows(store, batch.units, batch.sources, cfg) as rows:
         texts = group_texts(rows, store).cache()
         try:
             n = count_texts(texts)
             rejected = build_rejected_rows(rows, texts)
-            reasons = count_rejected(rejected)
-            n_rows = int(rows.agg(F.coalesce(F.sum("n_rows"), F.lit(0))).collect()[0][0])
-            assert n_rows == n.new + n.existing + sum(reasons.values()), (n_rows, n, reasons)
-            counts = Counts(n_rows, n.new, n.existing, reasons, 0)
+            counts = count_rows(rows, rejected, n)
             if not store.exists(tables.DOCUMENTS) and not n.new:
                 raise InputError(
                     f"ingest.inputs have no valid document: {counts}; see ingest.text_column, "
@@ -97,6 +110,11 @@ def ingest_units(store: Store, units: list[Unit], cfg: IngestConfig, inputs: Inp
                 name = hashlib.sha256(once.encode()).hexdigest()
                 documents = select_new_documents(rows, texts, n)
                 store.append(documents, tables.DOCUMENTS, once=name)
+            if cfg.remove_missing and not batch.is_increment:
+                kept = texts.select(F.coalesce("existing_id", "best.doc_id").alias("doc_id"))
+                counts = replace(counts, removed=remove_documents(store, kept))
+            if batch.is_increment and store.exists(tables.REJECTED):
+                rejected = add_rejected_rows(store.read(tables.REJECTED), rejected)
             store.replace(rejected, tables.REJECTED, inputs)
         finally:
             texts.unpersist()
@@ -104,64 +122,14 @@ def ingest_units(store: Store, units: list[Unit], cfg: IngestConfig, inputs: Inp
     return replace(counts, older=older)
 
 
-@contextlib.contextmanager
-def stage_rows(store: Store, units: list[Unit], cfg: IngestConfig) -> Iterator[DataFrame]:
-    """Read the units in tasks, and yield their rows; the staging folder is deleted at the end.
-
-    The columns are those of `climb.ingest.rows`.
-
-    Raises:
-        PreflightError: the folder storage.root cannot be written.
-        InputError: a file is damaged, and `skip_corrupt` is false.
-    """
-    folder = store.locate_folder("ingest.staging")
-    with _create_temporary_folder(store, folder):
-        _read_files(store, units, cfg).write.mode("overwrite").parquet(folder)
-        rows = store.session.read.schema(COLUMNS).parquet(folder)
-        if not cfg.skip_corrupt:
-            _check_damage(rows)
-        yield rows
-
-
-@contextlib.contextmanager
-def _create_temporary_folder(store: Store, folder: str) -> Iterator[None]:
-    """Create a folder and delete it at the end, in the file system that Spark writes to."""
-    context = store.session.sparkContext
-    # _jvm is None only without a session.
-    path = context._jvm.org.apache.hadoop.fs.Path(folder)  # type: ignore[union-attr]
-    try:
-        system = path.getFileSystem(context._jsc.hadoopConfiguration())
-        created, reason = bool(system.mkdirs(path)), "the folder cannot be created"
-    except Exception as error:
-        # Py4J wraps the error of Hadoop, which has the reason.
-        created, reason = False, str(getattr(error, "java_exception", error)).splitlines()[0]
-    if not created:
-        raise PreflightError(f"cannot write below storage.root {store.cfg.root}: {reason}")
-    try:
-        yield
-    finally:
-        system.delete(path, True)
-
-
-def _read_files(store: Store, units: list[Unit], cfg: IngestConfig) -> DataFrame:
-    shared = bundle_units(units, store.session.sparkContext.defaultParallelism)
-    data = [(number, encode_bundle(bundle)) for number, bundle in enumerate(shared)]
-    frame = store.session.createDataFrame(data, "bundle BIGINT, units STRING")
-
-    def read(batches: Iterable[RecordBatch]) -> Iterable[RecordBatch]:
-        pa.set_cpu_count(1)  # tasks run in parallel; threads in a task would compete with them
-        return read_bundles(iter(batches), cfg)
-
-    return frame.repartition(max(1, len(shared))).mapInArrow(read, COLUMNS)
-
-
-def _check_damage(rows: DataFrame) -> None:
-    """Raise an InputError that names every damaged file."""
-    damaged = rows.where(F.col("reason").isin(*DAMAGED)).groupBy("file")
-    found = damaged.agg(F.min("reason").alias("reason"), F.min("detail").alias("detail")).collect()
-    if found:
-        problems = [FileProblem(row.file, row.reason, row.detail) for row in found]
-        raise InputError(describe_unreadable(problems))
+def count_rows(rows: DataFrame, rejected: DataFrame, n: TextCounts) -> Counts:
+    """Count the rows of the inputs, and check that every one is a document or rejected."""
+    reasons = count_rejected(rejected)
+    empty = rejected.where(F.col("reason") == "empty_file").count() if reasons else 0
+    n_rows = int(rows.agg(F.coalesce(F.sum("n_rows"), F.lit(0))).collect()[0][0])
+    assert n_rows == n.new + n.existing + sum(reasons.values()), (n_rows, n, reasons)
+    shown = {reason: count for reason, count in reasons.items() if reason not in NO_ROW}
+    return Counts(n_rows, n.new, n.existing, shown, 0, empty_files=empty)
 
 
 def group_texts(rows: DataFrame, store: Store) -> DataFrame:
@@ -244,6 +212,16 @@ def build_rejected_rows(rows: DataFrame, texts: DataFrame) -> DataFrame:
     key = F.sha2(F.concat_ws(":", "reason", "digest"), 256)
     reject_id = F.substring(key, 1, ID_DIGITS).alias("reject_id")
     return rejected.unionByName(repeated).select(reject_id, "reason", "file", "n_rows", "detail")
+
+
+def add_rejected_rows(earlier: DataFrame, rejected: DataFrame) -> DataFrame:
+    """Add the rejected rows of an increment to those of earlier ingests."""
+    rows = earlier.select(rejected.columns).unionByName(rejected)
+    return rows.groupBy("reject_id", "reason").agg(
+        F.min("file").alias("file"),
+        F.sum("n_rows").alias("n_rows"),
+        F.min("detail").alias("detail"),
+    )
 
 
 def count_texts(texts: DataFrame) -> TextCounts:

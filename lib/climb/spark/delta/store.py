@@ -20,6 +20,7 @@ from climb.errors import PreflightError, TableError
 from climb.files import is_uri
 from climb.spark.delta.history import Inputs, TableHistory
 from climb.spark.failures import find_climb_error
+from climb.spark.folder import quote_path, to_hadoop_path
 from climb.tables import Table
 
 WRITE_ERRORS = (
@@ -56,12 +57,14 @@ class Store:
         """Return the table's name in Delta's SQL."""
         if self.cfg.catalog is not None:
             return f"{self.cfg.catalog}.{table.name}"
-        return f"delta.`{self.locate_folder('tables')}/{table.name}`"
+        return quote_path(self._locate_path(table))
+
+    def _locate_path(self, table: Table) -> str:
+        return f"{self.locate_folder('tables')}/{table.name}"
 
     def locate_folder(self, name: str) -> str:
         """Return the path or URI of a folder that Spark reads and writes."""
         root = self.cfg.root.rstrip("/")
-        # Spark's SQL resolves a relative path differently from its writers.
         return f"{root}/{name}" if is_uri(root) else str(Path(root).absolute() / name)
 
     def locate_file(self, name: str) -> Path:
@@ -72,7 +75,7 @@ class Store:
         """Whether the table exists."""
         if self.cfg.catalog is not None:
             return bool(self.session.catalog.tableExists(self.locate(table)))
-        path = f"{self.locate_folder('tables')}/{table.name}"
+        path = to_hadoop_path(self._locate_path(table))
         return bool(DeltaTable.isDeltaTable(self.session, path))
 
     def read(self, table: Table) -> DataFrame:
@@ -167,6 +170,23 @@ class Store:
             writer = writer.option("replaceWhere", scope)
         self._commit(writer, table)
 
+    def delete(self, ids: DataFrame, table: Table) -> None:
+        """Delete the rows with these doc_ids, if the table exists and has any.
+
+        Args:
+            ids: (doc_id), without repetition.
+            table: with a column doc_id.
+        """
+        if not self.exists(table) or self.read(table).join(ids, "doc_id", "left_semi").isEmpty():
+            return
+        target = (
+            DeltaTable.forName(self.session, self.locate(table))
+            if self.cfg.catalog is not None
+            else DeltaTable.forPath(self.session, to_hadoop_path(self._locate_path(table)))
+        )
+        merge = target.alias("rows").merge(ids.alias("ids"), "rows.doc_id = ids.doc_id")
+        merge.whenMatchedDelete().execute()
+
     def create_frame(self, rows: Iterable[Mapping[str, Any]], table: Table) -> DataFrame:
         """Create a DataFrame of the table's columns from dicts."""
         schema = _parse_schema(table)
@@ -192,7 +212,7 @@ class Store:
             if self.cfg.catalog is not None:
                 writer.saveAsTable(self.locate(table))
             else:
-                writer.save(f"{self.locate_folder('tables')}/{table.name}")
+                writer.save(to_hadoop_path(self._locate_path(table)))
         except Exception as error:
             reason = find_write_error(error)
             if reason is None:

@@ -1,0 +1,136 @@
+"""Open files as streams of uncompressed bytes. The first bytes decide, not the name of the file.
+
+A file that is called .gz and is not compressed (a proxy unpacked it) is therefore read too.
+"""
+
+from __future__ import annotations
+
+import bz2
+import contextlib
+import gzip
+import io
+import lzma
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from climb.ingest.walk import open_input_file
+
+CHUNK_BYTES = 1 << 20
+
+FRAME_BYTES = 4 << 10
+"""Compressed bytes of Zstandard that are unpacked at a time: 50 MB at most, for the worst file."""
+
+MAGIC = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"BZh": "bz2",
+    b"\xfd7zXZ\x00": "xz",
+}
+"""First bytes -> compression."""
+
+
+class DamagedFileError(Exception):
+    """A file, or the rest of it, cannot be read.
+
+    It is not a ClimbError, because the caller catches it and records a rejection or a problem.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+def detect_compression(head: bytes) -> str | None:
+    """Return the compression that a file with these first bytes has; None: it is plain."""
+    # A skippable frame of Zstandard (metadata) may come first: 0x184D2A50 to 5F, little-endian.
+    if len(head) >= 4 and head[1:4] == b"\x2a\x4d\x18" and head[0] >> 4 == 5:
+        return "zstd"
+    return next((name for magic, name in MAGIC.items() if head.startswith(magic)), None)
+
+
+@contextlib.contextmanager
+def open_unpacked(
+    root: str, path: str, window_log: int
+) -> Iterator[tuple[io.BufferedReader, bool]]:
+    """Open a file as a stream of uncompressed bytes.
+
+    Args:
+        root: URI of the file system; empty for local files.
+        path: path in it.
+        window_log: largest window of Zstandard that is accepted, as a power of two.
+
+    Yields:
+        The stream, and whether the file is compressed. A plain file can be read from any byte.
+    """
+    with contextlib.ExitStack() as stack:
+        raw = stack.enter_context(open_input_file(root, path))
+        head = raw.read(8)
+        raw.seek(0)
+        buffered: Any = io.BufferedReader(raw, CHUNK_BYTES)
+        compression = detect_compression(head)
+        if compression is None:
+            yield buffered, False
+        elif compression == "gzip":
+            # Python's gzip verifies checksums.
+            yield io.BufferedReader(stack.enter_context(gzip.GzipFile(fileobj=buffered))), True
+        elif compression == "bz2":
+            yield io.BufferedReader(stack.enter_context(bz2.BZ2File(buffered))), True
+        elif compression == "xz":
+            yield io.BufferedReader(stack.enter_context(lzma.LZMAFile(buffered))), True
+        else:
+            yield io.BufferedReader(_ZstandardFile(buffered, window_log), 128 << 10), True
+
+
+class _ZstandardFile(io.RawIOBase):
+    """The content of all frames of a Zstandard file.
+
+    The reader of package zstandard reports neither a truncated last frame nor bytes after it.
+    """
+
+    def __init__(self, source: BinaryIO, window_log: int) -> None:
+        import zstandard
+
+        self._source, self._window_log = source, window_log
+        self._decompressor = zstandard.ZstdDecompressor(max_window_size=1 << window_log)
+        self._frame: Any = None
+        self._rest, self._content = b"", memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not len(self._content) and self._read_more():
+            pass
+        n = min(len(buffer), len(self._content))
+        buffer[:n], self._content = self._content[:n], self._content[n:]
+        return n
+
+    def _read_more(self) -> bool:
+        """Decompress one chunk; return whether there may be more."""
+        import zstandard
+
+        chunk = self._rest[:FRAME_BYTES] or self._source.read(FRAME_BYTES)
+        self._rest = self._rest[FRAME_BYTES:]
+        if not chunk:
+            if self._frame is not None:
+                raise EOFError("Truncated: the last Zstandard frame does not end")
+            return False
+        if self._frame is None:
+            self._frame = self._decompressor.decompressobj()
+        try:
+            self._content = memoryview(self._frame.decompress(chunk))
+        except zstandard.ZstdError as error:
+            raise OSError(self._explain(str(error))) from error
+        if self._frame.eof:
+            self._rest, self._frame = self._frame.unused_data + self._rest, None
+        return True
+
+    def _explain(self, error: str) -> str:
+        if "too much memory" not in error:
+            return error
+        return (
+            f"its Zstandard window is larger than 2^{self._window_log} bytes; set "
+            "ingest.zstd_window_log=31, which needs 2 GiB in a task, or compress the file without "
+            "--long"
+        )

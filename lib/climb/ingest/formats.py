@@ -1,0 +1,66 @@
+"""Which files are documents, and in which format: decided by name alone."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+from urllib.parse import unquote
+
+ENDINGS = {
+    ".parquet": "parquet",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".arrow": "arrow",
+    ".txt": "text",
+    ".md": "text",
+}
+"""Ending in lower case, without compression -> kind. `.json` is one object per line, as Spark, C4
+and Dolma write it."""
+
+COMPRESSIONS = (".gz", ".gzip", ".zst", ".zstd", ".bz2", ".xz")
+"""Endings after the ending of a text format; the first bytes decide how a file is read."""
+
+COMPRESSED_KINDS = ("jsonl", "csv", "tsv", "text")
+
+IGNORED_NAMES = re.compile(
+    r"\..*|_SUCCESS|_delta_log|_temporary|_metadata|_common_metadata|_(?:started|committed)_.*"
+    r"|(?:README|LICEN[CS]E|NOTICE|COPYING|CHANGELOG|CITATION)(?:\.\w+)?"
+    r"|dataset_info\.json|dataset_infos\.json|dataset_dict\.json|state\.json|croissant\.json"
+)
+"""Names that are not documents below a folder: hidden files, marker files of Spark, Delta and
+Parquet writers, and what comes with a data set (read-me, licence, state). An input that names such
+a file is read."""
+
+NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+"""Hive's folder for rows whose partition column is null."""
+
+DESCRIPTION = f"{', '.join(ENDINGS)} (text formats also with {', '.join(COMPRESSIONS)})"
+
+
+def detect_kind(path: str) -> str | None:
+    """Return the kind for a file name, or None if its ending is not supported."""
+    name = PurePosixPath(path).name.lower()
+    plain = name
+    for ending in COMPRESSIONS:
+        plain = plain.removesuffix(ending)
+        if plain != name:
+            break
+    stem, dot, ending = plain.rpartition(".")
+    kind = ENDINGS.get(dot + ending) if stem else None
+    return None if plain != name and kind not in COMPRESSED_KINDS else kind
+
+
+def parse_partitions(path: str) -> tuple[tuple[str, str], ...]:
+    """Return the columns in the folder names of a path, as Hive and Spark write them.
+
+    `x/lang=en/day=1/a.parquet` has (lang, en) and (day, 1). A null partition has no entry.
+    """
+    pairs = (part.partition("=") for part in PurePosixPath(path).parts[:-1])
+    return tuple(
+        (unquote(key), unquote(value))
+        for key, equals, value in pairs
+        if key and equals and value != NULL_PARTITION
+    )

@@ -1,0 +1,124 @@
+"""Read CSV, TSV and Arrow IPC files as Arrow record batches. Each file is read by one task."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from climb.config.sections import IngestConfig
+from climb.ingest import InputFile, Unit
+from climb.ingest.clean import Rejection
+from climb.ingest.columns import list_names
+from climb.ingest.compression import DamagedFileError, open_unpacked
+from climb.ingest.lines import compute_max_line_bytes, reject_utf16
+from climb.ingest.walk import open_input_file
+
+DELIMITERS = {"csv": ",", "tsv": "\t"}
+
+ARROW_MAGIC = b"ARROW1"
+"""An Arrow file starts with this; an Arrow stream, as `datasets` writes it, does not."""
+
+
+def read_header(file: InputFile, window_log: int) -> tuple[list[str], bool]:
+    """Return the column names of a CSV file, and whether there are rows below them.
+
+    The names of a file without any line are empty.
+
+    Raises:
+        DamagedFileError: the file is not text.
+    """
+    with open_unpacked(file.root, file.path, window_log) as (stream, _):
+        head = stream.read(1 << 20)
+    reject_utf16(head)
+    text = io.StringIO(head.decode("utf-8-sig", "replace"), newline="")
+    rows = csv.reader(text, delimiter=DELIMITERS[file.kind])
+    try:
+        return next(rows, []), next(rows, None) is not None
+    except csv.Error as error:
+        raise DamagedFileError("unsupported_format", f"its header is not CSV: {error}") from error
+
+
+def iterate_csv(
+    unit: Unit, cfg: IngestConfig, reject: Callable[[Rejection], None]
+) -> Iterator[Any]:
+    """Yield the record batches of a CSV file, all columns as bytes.
+
+    Args:
+        unit: the whole file.
+        cfg: section ingest.
+        reject: called for every row with a wrong number of cells.
+    """
+    import pyarrow as pa
+    from pyarrow import csv as arrow_csv
+
+    def skip(row: Any) -> str:
+        detail = f"{row.actual_columns} cells, but the header has {row.expected_columns}"
+        digest = hashlib.sha256((row.text or "").encode("utf-8", "surrogatepass")).hexdigest()
+        reject(Rejection("wrong_columns", detail, digest))
+        return "skip"
+
+    with open_unpacked(unit.root, unit.path, cfg.zstd_window_log) as (stream, _):
+        header, _ = read_header(_as_file(unit), cfg.zstd_window_log)
+        names = [name for name in list_columns(cfg) if name in header]
+        reader = arrow_csv.open_csv(
+            pa.PythonFile(stream, mode="r"),
+            arrow_csv.ReadOptions(
+                use_threads=False, block_size=compute_max_line_bytes(cfg.max_chars)
+            ),
+            arrow_csv.ParseOptions(
+                delimiter=DELIMITERS[unit.kind],
+                newlines_in_values=True,
+                invalid_row_handler=skip,
+            ),
+            arrow_csv.ConvertOptions(
+                check_utf8=False,
+                include_columns=names,
+                column_types=dict.fromkeys(names, pa.binary()),
+            ),
+        )
+        yield from reader
+
+
+def list_columns(cfg: IngestConfig) -> list[str]:
+    """List the columns that the configured names may be in: the names, and their first parts."""
+    names = list_names(cfg)
+    return list(dict.fromkeys([*names, *(name.split(".")[0] for name in names)]))
+
+
+def _as_file(unit: Unit) -> InputFile:
+    return InputFile(unit.root, unit.path, unit.name, unit.kind, 0, 0)
+
+
+def read_arrow_schema(file: InputFile) -> tuple[Any, bool]:
+    """Return the schema of an Arrow file or stream, and whether it has a record batch.
+
+    Raises:
+        pyarrow.ArrowException: the file is neither.
+    """
+    with open_input_file(file.root, file.path) as stream:
+        reader = _open_arrow(stream)
+        return reader.schema, next(_iterate_reader(reader), None) is not None
+
+
+def iterate_arrow(unit: Unit) -> Iterator[Any]:
+    """Yield the record batches of an Arrow file or stream."""
+    with open_input_file(unit.root, unit.path) as stream:
+        yield from _iterate_reader(_open_arrow(stream))
+
+
+def _open_arrow(stream: Any) -> Any:
+    from pyarrow import ipc
+
+    is_file = stream.read(len(ARROW_MAGIC)) == ARROW_MAGIC
+    stream.seek(0)
+    return ipc.open_file(stream) if is_file else ipc.open_stream(stream)
+
+
+def _iterate_reader(reader: Any) -> Iterator[Any]:
+    if hasattr(reader, "num_record_batches"):
+        yield from map(reader.get_batch, range(reader.num_record_batches))
+    else:
+        yield from reader

@@ -1,0 +1,201 @@
+"""List what is below a folder, local or remote, and find tables that have a log.
+
+Links are followed once. A link that leads nowhere, and a link that leads back to a folder above it,
+become problems. Nothing below a folder is left out without an entry.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from climb.errors import InputError
+from climb.ingest.formats import IGNORED_NAMES
+
+TABLE_MARKS = {"_delta_log": "Delta", ".hoodie": "Hudi"}
+"""Folder inside a table's folder -> kind of table."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file or folder."""
+
+    path: str
+    kind: Literal["file", "folder", "ignored", "problem"]
+    size: int = 0
+    mtime_ns: int = 0
+    detail: str = ""
+    """Of a problem: what is wrong."""
+
+    table: str = ""
+    """The folder of the table that it belongs to."""
+
+    table_kind: str = ""
+    """Delta, Iceberg or Hudi."""
+
+
+def open_filesystem(root: str) -> Any:
+    """Open the pyarrow file system of a URI; an empty URI means the local file system."""
+    from pyarrow import fs
+
+    return fs.FileSystem.from_uri(root)[0] if root else fs.LocalFileSystem()
+
+
+def open_input_file(root: str, path: str) -> Any:
+    """Open a file for reading, as a pyarrow file with random access."""
+    import pyarrow as pa
+
+    if not root and not _is_utf8(path):  # pyarrow's paths are UTF-8
+        return pa.PythonFile(Path(path).open("rb"), mode="r")
+    return open_filesystem(root).open_input_file(path)
+
+
+def _is_utf8(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def describe_path(root: str, path: str) -> Entry | None:
+    """Return the entry of one path; None if it does not exist."""
+    if not root:
+        exists = Path(path).is_symlink() or Path(path).exists()
+        return _describe_local(Path(path)) if exists else None
+    return _convert_info(open_filesystem(root).get_file_info(path))
+
+
+def list_below(root: str, folder: str) -> list[Entry]:
+    """List everything below a folder, sorted by path; empty if the folder does not exist.
+
+    The folder itself is the first entry. Files of a table have the table's folder.
+    """
+    if root:
+        entries = list(_list_remote(root, folder))
+    else:
+        local = Path(folder)
+        entries = list(_list_local(local, (), ignored=False)) if local.is_dir() else []
+    if tables := _find_tables(entries):
+        entries = [_mark_table(entry, tables) for entry in entries]
+    return sorted(entries, key=lambda entry: entry.path)
+
+
+def find_table_above(root: str, path: str) -> tuple[str, str] | None:
+    """Find the table whose files a path belongs to: (its folder, its kind); None without one."""
+    for folder in [path, *map(str, PurePosixPath(path).parents)]:
+        for mark, kind in TABLE_MARKS.items():
+            found = describe_path(root, f"{folder.rstrip('/')}/{mark}")
+            if found is not None and found.kind == "folder":
+                return folder, kind
+    return None
+
+
+def _list_remote(root: str, folder: str) -> Iterator[Entry]:
+    from pyarrow import fs
+
+    system = open_filesystem(root)
+    depth = len(PurePosixPath(folder).parts)
+    for info in [system.get_file_info(folder), *_select(system, fs.FileSelector, folder)]:
+        entry = _convert_info(info)
+        if entry is not None:
+            inner = PurePosixPath(entry.path).parts[depth:]
+            ignored = any(IGNORED_NAMES.fullmatch(part) for part in inner)
+            yield replace(entry, kind="ignored") if ignored else entry
+
+
+def _select(system: Any, selector: Any, folder: str) -> list[Any]:
+    return list(system.get_file_info(selector(folder, recursive=True, allow_not_found=True)))
+
+
+def _convert_info(info: Any) -> Entry | None:
+    """Convert pyarrow's description of a path; None if it does not exist."""
+    from pyarrow import fs
+
+    if info.type == fs.FileType.NotFound:
+        return None
+    if info.type == fs.FileType.Directory:
+        return Entry(info.path, "folder")
+    if info.type != fs.FileType.File:
+        return Entry(info.path, "problem", detail="not a regular file")
+    return Entry(info.path, "file", info.size or 0, info.mtime_ns or 0)
+
+
+def _list_local(folder: Path, above: tuple[tuple[int, int], ...], ignored: bool) -> Iterator[Entry]:
+    """List a local folder and everything below it.
+
+    Args:
+        folder: the folder.
+        above: device and inode of the folders above it, to find loops of links.
+        ignored: whether it is below a folder with an ignored name.
+    """
+    yield Entry(str(folder), "ignored" if ignored else "folder")
+    above = (*above, _identify(folder))
+    paths = sorted(folder.iterdir())
+    is_hub = {"blobs", "snapshots"} <= {path.name for path in paths}
+    if is_hub:
+        _check_snapshots(folder)
+    for path in paths:
+        # The hub's cache has the content in blobs/ and readable names in snapshots/.
+        hidden = ignored or bool(IGNORED_NAMES.fullmatch(path.name))
+        hidden = hidden or (is_hub and path.name in {"blobs", "refs"})
+        entry = _describe_local(path)
+        if entry.kind != "folder":
+            yield replace(entry, kind="ignored") if hidden else entry
+        elif _identify(path) in above:
+            yield Entry(str(path), "problem", detail="a link to a folder above it")
+        else:
+            yield from _list_local(path, above, hidden)
+
+
+def _identify(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def _check_snapshots(folder: Path) -> None:
+    names = sorted(path.name for path in (folder / "snapshots").iterdir())
+    if len(names) > 1:
+        raise InputError(
+            f"ingest.inputs: {folder} is a cache of the Hugging Face hub with the snapshots "
+            f"{', '.join(names)}; name one of them, for example {folder / 'snapshots' / names[-1]}"
+        )
+
+
+def _describe_local(path: Path) -> Entry:
+    try:
+        status = path.stat()
+    except OSError as error:
+        detail = str(error.strerror)
+        if path.is_symlink():
+            detail = f"a link to {str(path.readlink())!r}: {detail}"
+        return Entry(str(path), "problem", detail=detail)
+    if stat.S_ISDIR(status.st_mode):
+        return Entry(str(path), "folder")
+    if not stat.S_ISREG(status.st_mode):
+        return Entry(str(path), "problem", detail="not a regular file")
+    return Entry(str(path), "file", status.st_size, status.st_mtime_ns)
+
+
+def _find_tables(entries: list[Entry]) -> dict[str, str]:
+    """Return folder -> kind of the tables among these entries, by their marks."""
+    tables = {}
+    for entry in entries:
+        path = PurePosixPath(entry.path)
+        if path.name in TABLE_MARKS:
+            tables[str(path.parent)] = TABLE_MARKS[path.name]
+        elif path.parent.name == "metadata" and path.name.endswith(".metadata.json"):
+            tables[str(path.parent.parent)] = "Iceberg"
+    ignored = {entry.path for entry in entries if entry.kind == "ignored"}
+    return {folder: kind for folder, kind in tables.items() if folder not in ignored}
+
+
+def _mark_table(entry: Entry, tables: dict[str, str]) -> Entry:
+    path = PurePosixPath(entry.path)
+    for folder in map(str, [path, *path.parents]):
+        if folder in tables:
+            return replace(entry, table=folder, table_kind=tables[folder])
+    return entry

@@ -1,0 +1,38 @@
+"""Remove documents that the inputs no longer have from every table with a row per document."""
+
+from __future__ import annotations
+
+from pyspark.sql import DataFrame
+
+from climb import tables
+from climb.spark.delta.store import Store
+
+DEPENDENT = (tables.TOKENS, tables.EMBEDDINGS, tables.SCORES, tables.ASSIGNMENTS, tables.CORPUS)
+"""Tables with rows of documents. `documents` comes last: if the removal is interrupted, the next
+ingest finds the same documents again."""
+
+
+def remove_documents(store: Store, kept: DataFrame) -> int:
+    """Delete every document whose id is not in `kept`, and what was computed from it.
+
+    Later jobs find that their tables have changed, and compute theirs again. Earlier versions of
+    the tables, and shards that were packed before, still have the text: VACUUM and the deletion of
+    old folders of shards remove it.
+
+    Args:
+        store: all tables.
+        kept: (doc_id).
+
+    Returns:
+        The number of removed documents.
+    """
+    ids = store.read(tables.DOCUMENTS).select("doc_id")
+    missing = ids.join(kept, on="doc_id", how="left_anti").cache()
+    try:
+        n = missing.count()
+        if n:
+            for table in (*DEPENDENT, tables.DOCUMENTS):
+                store.delete(missing, table)
+        return n
+    finally:
+        missing.unpersist()

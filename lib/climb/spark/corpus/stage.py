@@ -1,0 +1,151 @@
+"""Read all inputs in Spark tasks, once, into a staging folder of the rows.
+
+The rows are then read from there several times: to find duplicates (by id, without the text), to
+count, and to copy the text of the new documents. So every file is read, decompressed and cleaned
+once, and the counts agree with the rows even if a file changes meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import RecordBatch
+from pyspark import TaskContext
+from pyspark.sql import DataFrame, Observation
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import to_arrow_schema
+
+from climb.config.sections import IngestConfig
+from climb.errors import InputError, PreflightError
+from climb.ingest import FileProblem, Unit
+from climb.ingest.columns import find_mistakes
+from climb.ingest.plan import bundle_units, describe_mistakes, describe_unreadable
+from climb.ingest.rows import COLUMNS, encode_bundle, read_bundles, read_table_rows
+from climb.ingest.tabular import list_columns
+from climb.spark.delta.store import Store
+from climb.spark.folder import Folder, to_hadoop_path
+
+DAMAGED = ("truncated_file", "unreadable_file")
+"""Reasons for which a task stops reading a file that looked complete."""
+
+SourceRows = Sequence[tuple[str, DataFrame]]
+"""Label and rows of each Delta table that is read."""
+
+
+@contextlib.contextmanager
+def stage_rows(
+    store: Store, units: Sequence[Unit], sources: SourceRows, cfg: IngestConfig
+) -> Iterator[DataFrame]:
+    """Read units and tables in tasks, and yield their rows; the folder is deleted at the end.
+
+    The columns are those of `climb.ingest.rows`.
+
+    Raises:
+        PreflightError: the folder storage.root cannot be written.
+        InputError: a file is damaged and `skip_corrupt` is false, or a table lacks a column.
+    """
+    frames = _read_files(store, units, cfg) if units else []
+    frames += _read_tables(sources, cfg, first_bundle=1 << 20)
+    with _create_temporary_folder(store) as folder:
+        written = _write(frames, folder)
+        rows = store.session.read.format("delta").load(to_hadoop_path(folder))
+        if (n := rows.count()) != written:
+            raise AssertionError(f"{written} rows were written to {folder}, and {n} were read")
+        if not cfg.skip_corrupt:
+            _check_damage(rows)
+        yield rows
+
+
+def _write(frames: Sequence[DataFrame], folder: str) -> int:
+    """Write the rows of all frames, and return how many the tasks wrote."""
+    rows = frames[0]
+    for frame in frames[1:]:
+        rows = rows.unionByName(frame)
+    counted = Observation()
+    observed = rows.observe(counted, F.count(F.lit(1)).alias("n"))
+    # Long text would be copied into the statistics of the files.
+    writer = observed.write.format("delta").option("delta.dataSkippingNumIndexedCols", "0")
+    writer.save(to_hadoop_path(folder))
+    return int(counted.get["n"])
+
+
+@contextlib.contextmanager
+def _create_temporary_folder(store: Store) -> Iterator[str]:
+    """Create a folder of a new name, and delete it at the end.
+
+    The name has the host and the process, so folders of killed processes are found and deleted.
+    """
+    parent = Folder(store.session, store.locate_folder("ingest.staging"))
+    host = socket.gethostname().replace(".", "-")
+    folder = Folder(store.session, f"{parent.path}/{host}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        folder.create()
+    except Exception as error:
+        # Py4J wraps the error of Hadoop, which has the reason.
+        reason = str(getattr(error, "java_exception", error)).splitlines()[0]
+        raise PreflightError(
+            f"cannot write below storage.root {store.cfg.root}: {reason}"
+        ) from error
+    for name in parent.list_names():
+        owner, pid = name.split(".")[0], name.split(".")[-2]
+        if owner == host and pid != str(os.getpid()) and not Path(f"/proc/{pid}").exists():
+            Folder(store.session, f"{parent.path}/{name}").delete()
+    try:
+        yield folder.path
+    finally:
+        folder.delete()
+        if parent.is_empty():
+            parent.delete()
+
+
+def _read_files(store: Store, units: Sequence[Unit], cfg: IngestConfig) -> list[DataFrame]:
+    shared = bundle_units(units, store.session.sparkContext.defaultParallelism)
+    data = [(number, encode_bundle(bundle)) for number, bundle in enumerate(shared)]
+    frame = store.session.createDataFrame(data, "bundle BIGINT, units STRING")
+
+    def read(batches: Iterable[RecordBatch]) -> Iterable[RecordBatch]:
+        pa.set_cpu_count(1)  # tasks run in parallel; threads in a task would compete with them
+        return read_bundles(iter(batches), cfg)
+
+    return [frame.repartition(max(1, len(shared))).mapInArrow(read, COLUMNS)]
+
+
+def _read_tables(sources: SourceRows, cfg: IngestConfig, first_bundle: int) -> list[DataFrame]:
+    """Convert the rows of tables; bundles are numbered from `first_bundle`, for the row ids."""
+    mistakes, frames = [], []
+    for label, rows in sources:
+        names = [name for name in list_columns(cfg) if name in rows.columns]
+        chosen = rows.select([F.col("`" + name.replace("`", "``") + "`") for name in names])
+        found = find_mistakes(to_arrow_schema(chosen.schema), cfg, {})
+        mistakes += [f"{label}: {'; '.join(found)}"] if found else []
+        frames.append(chosen.mapInArrow(_build_reader(label, cfg, first_bundle), COLUMNS))
+        first_bundle += 1 << 20
+    if mistakes:
+        raise InputError(describe_mistakes(mistakes))
+    return frames
+
+
+def _build_reader(
+    label: str, cfg: IngestConfig, first_bundle: int
+) -> Callable[[Iterable[RecordBatch]], Iterable[RecordBatch]]:
+    def read(batches: Iterable[RecordBatch]) -> Iterable[RecordBatch]:
+        context = TaskContext.get()
+        partition = 0 if context is None else context.partitionId()
+        return read_table_rows(iter(batches), label, first_bundle + partition, cfg)
+
+    return read
+
+
+def _check_damage(rows: DataFrame) -> None:
+    """Raise an InputError that names every damaged file."""
+    damaged = rows.where(F.col("reason").isin(*DAMAGED)).groupBy("file")
+    found = damaged.agg(F.min("reason").alias("reason"), F.min("detail").alias("detail")).collect()
+    if found:
+        problems = [FileProblem(row.file, row.reason, row.detail) for row in found]
+        raise InputError(describe_unreadable(problems))

@@ -1,0 +1,139 @@
+"""Delta tables of other people as input: which version is read, and which rows are new in it.
+
+A table is read through its log, so deleted rows stay deleted and corrected rows appear once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from delta.tables import DeltaTable
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from climb.errors import InputError, one_line
+from climb.files import is_uri
+from climb.spark.delta.history import MAINTENANCE
+from climb.spark.folder import to_hadoop_path
+
+APPENDING = ("COPY INTO", "ADD COLUMNS", "CHANGE COLUMN", "RENAME COLUMN", "CLONE")
+"""Delta operations that only add rows or columns, beside WRITE and STREAMING UPDATE in mode Append.
+Every other operation counts as one that changes or removes rows."""
+
+ADDED_FILE = "__climb_added_file"
+"""A column while rows of added files are selected; the table's own columns have other names."""
+
+
+@dataclass(frozen=True)
+class SourceTable:
+    """One version of a Delta table that `ingest.inputs` names."""
+
+    name: str
+    """Path, URI or name in a catalog."""
+
+    table_id: str
+    """A table that was dropped and created again has another one."""
+
+    version: int
+    """The version that is read."""
+
+    @property
+    def label(self) -> str:
+        """Name in messages and tables."""
+        return f"delta:{self.name}"
+
+
+def find_source(session: SparkSession, name: str) -> SourceTable:
+    """Find the newest version of a table.
+
+    Raises:
+        InputError: it is no Delta table, or its log cannot be read.
+    """
+    try:
+        table = _open_table(session, name)
+        table_id = str(table.detail().select("id").collect()[0][0])
+        version = int(table.history(1).select("version").collect()[0][0])
+    except Exception as error:
+        # Delta raises errors of several classes for a log that is missing, damaged or too new.
+        reason = one_line(error)
+        raise InputError(
+            f"ingest.inputs: delta:{name} cannot be read as a Delta table: {reason}"
+        ) from error
+    return SourceTable(name, table_id, version)
+
+
+def read_source(session: SparkSession, source: SourceTable) -> DataFrame:
+    """Return all rows of the version."""
+    return _read_version(session, source.name, source.version)
+
+
+def read_added(session: SparkSession, source: SourceTable, since: int) -> DataFrame | None:
+    """Return the rows of the files that were added after version `since`.
+
+    Files that maintenance rewrote count as added; their rows are found to be known by their text.
+
+    Returns:
+        The rows; None if the older version cannot be read any more, so that its files are unknown.
+    """
+    try:
+        before = {
+            _file_name(file) for file in _read_version(session, source.name, since).inputFiles()
+        }
+    except Exception:  # the log of that version was removed
+        return None
+    rows = read_source(session, source)
+    added = sorted({_file_name(file) for file in rows.inputFiles()} - before)
+    files = session.createDataFrame([(name,) for name in added], f"{ADDED_FILE} STRING")
+    file = F.element_at(F.split(F.col("_metadata.file_path"), "/"), -1)
+    named = rows.withColumn(ADDED_FILE, file)
+    return named.join(F.broadcast(files), on=ADDED_FILE, how="left_semi").drop(ADDED_FILE)
+
+
+def list_removing_versions(session: SparkSession, source: SourceTable, since: int) -> list[int]:
+    """List the versions after `since` whose commits may have changed or removed rows."""
+    commits = (
+        _open_table(session, source.name)
+        .history()
+        .where((F.col("version") > since) & (F.col("version") <= source.version))
+        .select("version", "operation", "operationParameters")
+        .collect()
+    )
+    return sorted(
+        row["version"]
+        for row in commits
+        if not _only_adds(row["operation"], row["operationParameters"] or {})
+    )
+
+
+def _only_adds(operation: str, parameters: Mapping[str, str]) -> bool:
+    if operation in (*MAINTENANCE, *APPENDING):
+        return True
+    mode = {"WRITE": "mode", "STREAMING UPDATE": "outputMode"}.get(operation)
+    return mode is not None and parameters.get(mode) == "Append"
+
+
+def _is_path(name: str) -> bool:
+    return is_uri(name) or name.startswith("/") or Path(name).exists()
+
+
+def _open_table(session: SparkSession, name: str) -> DeltaTable:
+    if _is_path(name):
+        return DeltaTable.forPath(session, to_hadoop_path(name))
+    return DeltaTable.forName(session, name)
+
+
+def _read_version(session: SparkSession, name: str, version: int) -> DataFrame:
+    reader = session.read.format("delta").option("versionAsOf", version)
+    return reader.load(to_hadoop_path(name)) if _is_path(name) else reader.table(name)
+
+
+def _file_name(path: str) -> str:
+    return path.rsplit("/", 1)[-1]
+
+
+def describe_sources(sources: Sequence[SourceTable]) -> dict[str, list[Any]]:
+    """Describe the versions as JSON, for the inputs of an ingest."""
+    return {source.name: [source.table_id, source.version] for source in sources}
