@@ -29,6 +29,32 @@ _TERM = re.compile(
     r"\s*:\s*(?P<direction>min|max)"
 )
 
+_QUOTED = re.compile(r'"[^"]*"')
+
+
+@dataclass(frozen=True)
+class _Pattern:
+    """A name of a metric, or a pattern of names; a quoted name is no pattern."""
+
+    text: str
+    is_quoted: bool
+
+    def matches(self, name: str) -> bool:
+        if self.is_quoted:
+            return name == self.text
+        return fnmatch.fnmatchcase(name, self.text)
+
+
+@dataclass(frozen=True)
+class _Term:
+    """A part of an objective between two `+`."""
+
+    weight: float
+    """Below 0 for a metric that is minimized."""
+
+    patterns: Sequence[_Pattern]
+    is_mean: bool
+
 
 @dataclass(frozen=True, eq=False)
 class Objective:
@@ -47,7 +73,8 @@ class Objective:
 
         Args:
             text: terms joined by +, each `[weight*]name:min|max` or
-                `[weight*]mean(pattern, ...):min|max`.
+                `[weight*]mean(pattern, ...):min|max`. A name with one of the characters of this
+                form is quoted: `"a+b (c), d":min`.
             metric_names: names of the Q metrics.
 
         Raises:
@@ -56,15 +83,12 @@ class Objective:
         """
         names = tuple(metric_names)
         weights_Q = np.zeros(len(names))
-        for term in text.split("+"):
-            match = _parse_term(term, text)
-            sign = 1.0 if match["direction"] == "max" else -1.0
-            weight = float(match["weight"] or 1.0)
-            if match["patterns"] is None:
-                columns = [_find_metric(match["what"], names, text)]
+        for term in _parse_terms(text):
+            if term.is_mean:
+                columns = _match_metrics(term.patterns, names, text)
             else:
-                columns = _match_metrics(match["patterns"], names, text)
-            weights_Q[columns] += sign * weight / len(columns)
+                columns = [_find_metric(term.patterns[0], names, text)]
+            weights_Q[columns] += term.weight / len(columns)
         if not weights_Q.any():
             raise ConfigError(
                 f"objective {text!r} has no weight on any metric: its terms cancel out"
@@ -86,8 +110,7 @@ class Objective:
         Raises:
             ConfigError: a term is not of the form that `parse` reads.
         """
-        for term in text.split("+"):
-            _parse_term(term, text)
+        _parse_terms(text)
 
     @property
     def weighted_columns(self) -> tuple[int, ...]:
@@ -116,20 +139,45 @@ class Objective:
         return score if np.isfinite(score) else None
 
 
-def _parse_term(term: str, text: str) -> re.Match[str]:
-    match = _TERM.fullmatch(term.strip())
-    if match is None:
-        raise ConfigError(
-            f"objective {text!r}: {term.strip()!r} is not of the form `name:min`, "
-            "`0.7*name:max` or `mean(*.bpb):min`"
+def _parse_terms(text: str) -> list[_Term]:
+    """Split an objective into its terms.
+
+    Raises:
+        ConfigError: a term is not of the form that `Objective.parse` reads.
+    """
+    # While the text is split, a quoted name is one character that no name has.
+    quoted = _QUOTED.findall(text)
+    marked = _QUOTED.sub("\0", text)
+    terms = []
+    for part in marked.split("+"):
+        match = _TERM.fullmatch(part.strip())
+        names = [quoted.pop(0)[1:-1] for _ in range(part.count("\0"))]
+        if match is None:
+            shown = part.strip().replace("\0", '"..."')
+            raise ConfigError(
+                f"objective {text!r}: {shown!r} is not of the form `name:min`, `0.7*name:max` or "
+                '`mean(*.bpb):min`; quote names with other characters: `"a+b":min`'
+            )
+        listed = match["patterns"] or match["what"]
+        patterns = [
+            _Pattern(names.pop(0) if item == "\0" else item, is_quoted=item == "\0")
+            for item in re.split(r"\s*,\s*", listed)
+        ]
+        terms.append(
+            _Term(
+                weight=float(match["weight"] or 1.0) * (1 if match["direction"] == "max" else -1),
+                patterns=patterns,
+                is_mean=match["patterns"] is not None,
+            )
         )
-    return match
+    return terms
 
 
-def _find_metric(name: str, names: tuple[str, ...], text: str) -> int:
+def _find_metric(pattern: _Pattern, names: tuple[str, ...], text: str) -> int:
+    name = pattern.text
     if name in names:
         return names.index(name)
-    if any(character in name for character in "*?["):
+    if not pattern.is_quoted and any(character in name for character in "*?["):
         raise ConfigError(
             f"objective {text!r}: {name!r} is a pattern; write mean({name}) for the mean of all "
             "matching metrics"
@@ -141,13 +189,14 @@ def _find_metric(name: str, names: tuple[str, ...], text: str) -> int:
     )
 
 
-def _match_metrics(patterns: str, names: tuple[str, ...], text: str) -> list[int]:
+def _match_metrics(patterns: Sequence[_Pattern], names: tuple[str, ...], text: str) -> list[int]:
     columns: set[int] = set()
-    for pattern in re.split(r"\s*,\s*", patterns):
-        matched = [q for q, name in enumerate(names) if fnmatch.fnmatchcase(name, pattern)]
+    for pattern in patterns:
+        matched = [q for q, name in enumerate(names) if pattern.matches(name)]
         if not matched:
+            listed = ", ".join(names)
             raise ConfigError(
-                f"objective {text!r}: no metric matches {pattern!r} (metrics: {', '.join(names)})"
+                f"objective {text!r}: no metric matches {pattern.text!r} (metrics: {listed})"
             )
         columns.update(matched)
     return sorted(columns)

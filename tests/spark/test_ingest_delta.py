@@ -77,7 +77,15 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("rewritten files", marks=pytest.mark.slow),
+        "deletion vectors",
+        pytest.param("change data feed", marks=pytest.mark.slow),
+        "column mapping",
+    ],
+)
 def test_deleted_rows_are_not_read_and_corrected_rows_are_read_once(spark, table, ingest, kind):
     path = table(KINDS[kind])
     spark.sql(f"DELETE FROM delta.`{path}` WHERE id < 5")
@@ -208,15 +216,14 @@ def test_a_missing_column_of_a_table_is_named(table, ingest):
         ingest(path, settings=["ingest.text_column=body"])
 
 
-@pytest.mark.parametrize("name", ["a [1] {b} #c", "tick`s", "per%20cent 100%", "co:lon", "x*y?"])
+@pytest.mark.parametrize("name", ["a [1] {b} `tick` #c per%20cent", "x*y?:z"])
 def test_a_root_with_any_characters_reads_only_its_own_rows(spark, job, tmp_path, name):
-    """A neighbour of the same pattern has rows in its own folders."""
+    """In the first name, a neighbour of the same pattern has rows in its own folders."""
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.txt").write_text("A text that is long enough to be a document.")
-    for root in (tmp_path / "a 1 b #c", tmp_path / "xAyB", tmp_path / name):
-        inputs = f"ingest.inputs=['{tmp_path}/in']"
-        cfg = load(settings=[inputs])
-        cfg = cfg.model_copy(update={"storage": cfg.storage.model_copy(update={"root": str(root)})})
+    neighbour = [tmp_path / "a 1 b `tick` #c per%20cent"] if name.startswith("a") else []
+    for root in [*neighbour, tmp_path / name]:
+        cfg = load(settings=[f"ingest.inputs=['{tmp_path}/in']", f"storage.root={root}"])
         store = Store(spark, cfg.storage)
         assert job.run(store, cfg).startswith("1 new documents, 0 already ingested")
         assert store.read(tables.DOCUMENTS).count() == 1

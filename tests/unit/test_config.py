@@ -171,3 +171,15 @@ def test_an_offered_field_is_used_unless_the_spec_sets_it():
     spec |= {"max_tokens": 9, "precision": "float32"}
     assert build(spec, SentenceEmbedder, batch_tokens=7).batch_tokens == 7
     assert build(spec | {"batch_tokens": 5}, SentenceEmbedder, batch_tokens=7).batch_tokens == 5
+
+
+def test_a_key_that_a_file_has_twice_is_an_error_with_both_lines(tmp_path):
+    (tmp_path / "c.yaml").write_text("search:\n  seed: 1\nmix: {tokens: 5}\nsearch:\n  seed: 2\n")
+    with pytest.raises(ConfigError, match="key 'search' is in line 1 and in line 4"):
+        load(tmp_path / "c.yaml")
+
+
+def test_two_targets_of_one_name_are_an_error_with_both_places():
+    target = "{name: t, kind: text, search: a.jsonl, report: null, limit: null}"
+    with pytest.raises(ConfigError, match=r"proxy\.targets: items 0 and 1 are both named 't'"):
+        load(settings=[f"proxy.targets=[{target}, {target}]"])

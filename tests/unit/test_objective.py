@@ -66,3 +66,13 @@ def test_the_syntax_of_an_objective_can_be_checked_without_metrics():
     Objective.check("0.7*anything:max + mean(*.bpb):min")
     with pytest.raises(ConfigError, match="not of the form"):
         Objective.check("0.7*anything:max + rubbish((")
+
+
+def test_a_quoted_name_may_have_every_character_and_is_no_pattern():
+    names = ["a+b (c), d", "x:y*", "x:yz", "p.bpb"]
+    parsed = Objective.parse('"a+b (c), d":min + 0.5*"x:y*":max', names)
+    np.testing.assert_array_equal(parsed.weights_Q, [-1.0, 0.5, 0.0, 0.0])
+    mean = Objective.parse('mean("a+b (c), d", p.*):max', names)
+    np.testing.assert_array_equal(mean.weights_Q, [0.5, 0.0, 0.0, 0.5])
+    with pytest.raises(ConfigError, match=r'quote names with other characters: `"a\+b":min`'):
+        Objective.parse("a+b (c), d:min", names)

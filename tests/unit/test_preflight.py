@@ -38,8 +38,9 @@ def fake_java(tmp_path, monkeypatch):
 def configured(tmp_path, fake_java):
     """A configuration whose files exist, on a machine with a supported Java."""
     fake_java('openjdk version "17.0.15" 2025-04-15')
-    for name in ("text.jsonl", "items.jsonl"):
-        (tmp_path / name).write_text("{}\n")
+    (tmp_path / "text.jsonl").write_text("{}\n")
+    item = '{"context": "the sky is", "choices": [" blue", " green"], "label": 0}'
+    (tmp_path / "items.jsonl").write_text(f"{item}\n")
     conf = tmp_path / "conf.yaml"
     conf.write_text(
         f"storage: {{root: {tmp_path}/out}}\n"
@@ -169,6 +170,22 @@ def test_a_plug_in_that_cannot_be_built_is_reported_with_its_key(configured):
     )
     assert message.startswith("search.predictor: ")
     assert "NoSuchPredictor" in message
+
+
+def test_a_tokenizer_without_the_configured_end_of_text_is_reported(configured, tmp_path):
+    from climb.tokenizer import train_json
+
+    (tmp_path / "tokenizer.json").write_text(train_json(["a few words"], 300))
+    path = f"count.path={tmp_path}/tokenizer.json"
+    run_preflight(configured(path))
+    error = preflight_error(configured(path, "count.end_of_text=<end>"))
+    assert "count.end_of_text is '<end>', but the tokenizer has no such token" in error
+
+
+def test_invalid_items_of_a_target_are_reported_with_the_line(configured, tmp_path):
+    (tmp_path / "items.jsonl").write_text('{"question": "?"}\n')
+    error = preflight_error(configured())
+    assert f"target 't': {tmp_path}/items.jsonl line 1: 'context' is None" in error
 
 
 def test_a_missing_tokenizer_is_reported(configured):
@@ -303,6 +320,8 @@ def test_inputs_that_ingest_can_find_pass(configured, tmp_path, monkeypatch):
             "search.searcher: plug-in 'climb.search.searchers.ucb:UCBSearcherr' cannot be imported",
         ),
         ("search.objective='rubbish(('", "search.objective 'rubbish(('"),
+        ("search.objective=u.bpb:min", "search.objective 'u.bpb:min': there is no metric 'u.bpb'"),
+        ("search.objective=mean(*.f1):max", "no metric matches '*.f1' (metrics: t.accuracy"),
         (
             "prune.thresholds.rulez=1",
             "prune.thresholds.rulez: no scorer computes this score; the scores are c4, fineweb",

@@ -37,6 +37,9 @@ class Rows:
     def read_version(self, table):
         return self.versions.get(table.name)
 
+    def read_table_id(self, table):
+        return f"id of {self.folder.name}"
+
     def read_rows(self, table, **equals):
         self.reads += 1
         rows = self.tables[table.name]
@@ -173,6 +176,7 @@ def test_a_run_that_a_crash_left_open_is_completed_and_not_duplicated(store, cfg
     mirror(store, cfg)
     experiment = client.get_experiment_by_name("climb").experiment_id
     tags = {"climb.kind": "trial", "climb.search": "default", "climb.trial_id": f"{6:016x}"}
+    tags["climb.store"] = store.read_table_id(tables.TRIALS)
     half = client.create_run(experiment, tags=tags)
     store.put(tables.TRIALS, [*store.tables["trials"], trial(6)])
     mirror(store, cfg)
@@ -342,6 +346,39 @@ def test_names_that_mlflow_rejects_get_distinct_keys(store, cfg, client):
     (child,) = runs_by_kind(client, "trial")
     kept = [float(v) for k, v in child.data.params.items() if k.startswith("weight.")]
     assert sorted(kept) == [0.2, 0.3, 0.5]
+
+
+def test_stores_that_share_a_server_do_not_share_runs(store, cfg, client, tmp_path):
+    mirror(store, cfg)
+    other = Rows(tmp_path / "other")
+    other.folder.mkdir()
+    other.put(tables.TRIALS, [trial(0), trial(7)])
+    shared = load(
+        settings=[
+            f"storage.root={tmp_path}/other",
+            f"tracking.uri={resolve_tracking_uri(cfg)}",
+        ]
+    )
+    assert mirror(other, shared) == "MLflow: 2 runs logged, 0 already logged"
+    assert len(runs_by_kind(client, "search")) == 2
+    assert len(runs_by_kind(client, "trial")) == 7
+
+
+def test_a_deleted_experiment_is_restored_and_used(store, cfg, client, capsys):
+    mirror(store, cfg)
+    client.delete_experiment(client.get_experiment_by_name("climb").experiment_id)
+    store.put(tables.TRIALS, [*store.tables["trials"], trial(6)])
+    assert mirror(store, cfg) == "MLflow: 1 runs logged, 5 already logged"
+    assert "experiment 'climb' was deleted; it is restored" in capsys.readouterr().out
+    assert len(runs_by_kind(client, "trial")) == 6
+
+
+def test_a_file_that_is_no_database_is_named_at_once(store, cfg, tmp_path, capsys):
+    (tmp_path / "mlflow.db").write_text("no database, but words in a file of this name " * 30)
+    assert mirror(store, cfg) is None
+    line = capsys.readouterr().out
+    assert "mlflow.db: file is not a database; move the file away" in line
+    assert "tries again" not in line
 
 
 def test_searches_are_distinguished_by_their_names(store, tmp_path, client):

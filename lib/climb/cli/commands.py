@@ -102,7 +102,7 @@ def doctor() -> None:
 
     checks = check_machine()
     for check in checks:
-        click.echo(f"{'ok  ' if check.ok else 'FAIL'} {check.name:<14} {check.found}")
+        click.echo(f"{'ok  ' if check.ok else 'FAIL'} {check.name:<19} {check.found}")
         if not check.ok:
             click.echo(f"     fix: {check.fix}")
     if not all(check.ok for check in checks):

@@ -13,8 +13,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+
+from climb.cli.check import Check
+from climb.cli.environment import check_environment
+from climb.spark.machine import find_delta_jars, find_ivy_folder
 
 JAVA = (17, 21)
 """Java versions that Spark 4.0 is tested with (spark.apache.org/docs/4.0.0)."""
@@ -27,25 +30,13 @@ INSTALL_JAVA = (
 FREE_GB = 1.0
 """Minimum free space at storage.root for a run: on a full disk, tables are left incomplete."""
 
-DELTA_JAR = "io.delta_delta-spark_2.13-*.jar"
-
-
-@dataclass(frozen=True)
-class Check:
-    """One line of `climb doctor`."""
-
-    name: str
-    ok: bool
-    found: str
-    fix: str = ""
-    """What to do if the check fails."""
-
 
 def check_machine() -> list[Check]:
     """Check Java, packages, GPUs, memory, cores and disk of this machine."""
     return [
         _check_python(),
         check_java(),
+        *check_environment(),
         _check_package("pyspark", "pyspark", "4.0."),
         _check_package("delta", "delta-spark", "4.0."),
         _check_delta_jar(),
@@ -119,10 +110,15 @@ def _check_requirements() -> Check:
 
 def _check_delta_jar() -> Check:
     """Say whether the first session has to download Delta's jar; this check never fails."""
-    jars = [jar for jar in Path.home().glob(f".ivy2*/jars/{DELTA_JAR}") if jar.is_file()]
+    try:
+        jars = find_delta_jars()
+    except importlib.metadata.PackageNotFoundError:
+        return Check("spark packages", False, "delta-spark is not installed", "make setup")
     if jars:
-        return Check("spark packages", True, jars[-1].name)
-    return Check("spark packages", True, "no Delta jar; the first session downloads it")
+        return Check("spark packages", True, jars[0].name)
+    folder = find_ivy_folder() or "the home folder"
+    found = f"no Delta jar; the first session downloads it to {folder}"
+    return Check("spark packages", True, found)
 
 
 def _check_gpus() -> Check:

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from climb.cli.doctor import FREE_GB, check_java
-from climb.errors import ConfigError, PreflightError
+from climb.cli.environment import check_environment
+from climb.errors import ConfigError, InputError, PreflightError
 from climb.files import is_uri, resolve
 
 if TYPE_CHECKING:
     from climb.config import Config
+    from climb.config.sections import TargetTask
 
 
 def run_preflight(cfg: Config, jobs: Collection[str] | None = None) -> None:
@@ -46,7 +48,7 @@ def run_preflight(cfg: Config, jobs: Collection[str] | None = None) -> None:
         if will_run(*users):
             problems += _check_plugin(key, spec, protocol)
     if cfg.count.path is not None and will_run("count", "prune", "pack", "search", "mix", "train"):
-        problems += _check_model_path("count.path", cfg.count.path)
+        problems += _check_tokenizer(cfg.count.path, cfg.count.end_of_text)
     if will_run("prune"):
         problems += _check_thresholds(cfg)
     if will_run("search"):
@@ -55,9 +57,9 @@ def run_preflight(cfg: Config, jobs: Collection[str] | None = None) -> None:
         problems.append("proxy.targets is empty; set at least one file of evaluation items")
     for target in cfg.proxy.targets:
         if will_run("search"):
-            problems += _check_file(f"proxy.targets {target.name!r}: search", target.search)
+            problems += _check_items(target, "search", target.search)
         if will_run("train") and target.report is not None:
-            problems += _check_file(f"proxy.targets {target.name!r}: report", target.report)
+            problems += _check_items(target, "report", target.report)
     problems += _check_folder("storage.root", cfg.storage.root)
     if cfg.storage.files is not None:
         problems += _check_folder("storage.files", cfg.storage.files)
@@ -82,8 +84,11 @@ def _check_spark() -> Iterator[str]:
                 f"Python package {project} is missing; run make setup, or "
                 f"pip install 'climb-mixture[spark]'"
             )
-    if "PYSPARK_GATEWAY_PORT" not in os.environ and not (check := check_java()).ok:
-        yield f"{check.found}. To fix: {check.fix}"
+    if "PYSPARK_GATEWAY_PORT" in os.environ:
+        return
+    for check in [check_java(), *check_environment()]:
+        if not check.ok:
+            yield f"{check.name}: {check.found}. To fix: {check.fix}"
 
 
 def _check_inputs(inputs: Collection[str]) -> Iterator[str]:
@@ -104,6 +109,30 @@ def _check_file(key: str, path: str) -> Iterator[str]:
     elif not Path(path).exists():
         looked_at = Path(path).absolute()
         yield f"{key}: {path!r} does not exist (looked at {looked_at}); correct the path"
+
+
+def _check_items(target: TargetTask, split: str, path: str) -> Iterator[str]:
+    """Check that a file of items exists, and that its first items are valid."""
+    from climb.proxy import Target
+    from climb.proxy.targets import check_first_items
+
+    problems = list(_check_file(f"proxy.targets {target.name!r}: {split}", path))
+    if not problems:
+        try:
+            check_first_items(Target(name=target.name, kind=target.kind, path=path))
+        except InputError as error:
+            problems = [str(error)]
+    yield from problems
+
+
+def _check_tokenizer(path: str, end_of_text: str | None) -> Iterator[str]:
+    """Check that the configured tokenizer opens, and has a token that ends a document."""
+    from climb.tokenizer import find_end_of_text, open_tokenizer, read_tokenizer
+
+    try:
+        find_end_of_text(open_tokenizer(read_tokenizer(path)), end_of_text)
+    except (ConfigError, PreflightError) as error:
+        yield f"count.path: {error}"
 
 
 def _list_plugins(cfg: Config) -> Iterator[tuple[str, Mapping[str, Any], type, tuple[str, ...]]]:
@@ -171,13 +200,24 @@ def _check_thresholds(cfg: Config) -> Iterator[str]:
 
 def _check_search(cfg: Config) -> Iterator[str]:
     """Check the objective and the baselines."""
+    from climb.config import build
     from climb.objective import Objective
+    from climb.proxy import Proxy, Target
+    from climb.proxy.evaluate import list_metrics
+    from climb.proxy.training import TrainingRecipe
     from climb.search.baselines import build_baselines
 
     try:
         Objective.check(cfg.search.objective)
+        model = build(cfg.proxy.model, Proxy)
+        # The metrics of a plug-in are known only after its first run.
+        if isinstance(model, TrainingRecipe) and cfg.proxy.targets:
+            targets = [Target(name=t.name, kind=t.kind, path=t.search) for t in cfg.proxy.targets]
+            Objective.parse(cfg.search.objective, list_metrics(targets))
     except ConfigError as error:
-        yield f"search.{error}"
+        problem = str(error)
+        # `_check_plugin` reports a model that cannot be built.
+        yield from [f"search.{problem}"] if problem.startswith("objective") else []
     try:
         build_baselines(cfg.search.baselines)
     except ConfigError as error:

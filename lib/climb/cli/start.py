@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from climb.cli.lock import hold_locks
 from climb.cli.preflight import run_preflight
 from climb.config import Config, load
 from climb.errors import ClimbError
@@ -96,11 +97,17 @@ def run_jobs(jobs: Sequence[tuple[str, Job]], conf: str | None, settings: Sequen
     # Tokenizer threads in the driver would slow down the tasks on a machine with few cores.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+    files = Path(cfg.storage.files or cfg.storage.root).absolute()
+    with hold_locks(files / "locks", [name for name, _ in jobs]):
+        _run_in_session(jobs, cfg)
+
+
+def _run_in_session(jobs: Sequence[tuple[str, Job]], cfg: Config) -> None:
     from climb.spark.delta.store import Store
     from climb.spark.session import start_session
 
     started = time.monotonic()
-    session = start_session(cfg.spark)
+    session = start_session(cfg.spark, Path(cfg.storage.files or cfg.storage.root))
     log("spark", f"session on {session.sparkContext.master}  ({time.monotonic() - started:.1f} s)")
     store = Store(session, cfg.storage)
     for name, job in jobs:

@@ -34,7 +34,8 @@ def load(path: str | Path | None = None, settings: Sequence[str] = ()) -> Config
 
     Args:
         path: a YAML file that changes some keys of conf/default.yaml; None changes nothing.
-        settings: `section.key=value` strings, values in YAML, applied last.
+        settings: `section.key=value` strings, applied last. The value is YAML; where the key is
+            a text, it is taken as it is.
 
     Raises:
         ConfigError: a file or value that cannot be read, unknown keys or wrong values. The message
@@ -60,9 +61,24 @@ def dump_yaml(cfg: Config) -> str:
     return yaml.safe_dump(cfg.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML without repeated keys, of which PyYAML silently takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in lines:
+                    where = f"in line {lines[key.value]} and in line {line}"
+                    raise yaml.constructor.ConstructorError(problem=f"key {key.value!r} is {where}")
+                lines[key.value] = line
+        return super().construct_mapping(node, deep)
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
     except OSError as error:
         raise ConfigError(f"configuration file {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -83,13 +99,40 @@ def _parse_setting(setting: str) -> dict[str, Any]:
     parts = key.strip().split(".")
     if not equals or len(parts) < 2 or not all(parts):
         raise ConfigError(f"--set {setting!r} must have the form section.key=value")
-    try:
-        nested: Any = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {setting!r}: the value is not YAML") from error
+    nested = _parse_value(setting, value, _find_annotation(parts))
     for part in reversed(parts):
         nested = {part: nested}
     return dict(nested)
+
+
+def _parse_value(setting: str, value: str, annotation: Any) -> Any:
+    """Parse the value of `--set`; a text is taken as it is, without the rules of YAML.
+
+    In YAML, ` #` starts a comment, and `2024-01-01` is a date. A text may still be null where the
+    key can be null, and may be quoted. A list of texts may be one text.
+    """
+    quoted = value[:1] in ("'", '"') and value[:1] == value[-1:] and len(value) > 1
+    is_null = value.strip() in ("null", "~", "") and annotation == str | None
+    is_list = annotation == tuple[str, ...] and value.lstrip()[:1] != "["
+    if annotation in (str, str | None) and not quoted and not is_null:
+        return value
+    if is_list and not quoted:
+        return [value]
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {setting!r}: the value is not YAML") from error
+
+
+def _find_annotation(parts: Sequence[str]) -> Any:
+    """Return the annotation of a key; None for the key of a plug-in or an unknown key."""
+    model: Any = Config
+    for part in parts:
+        fields = getattr(model, "model_fields", {})
+        if part not in fields:
+            return None
+        model = fields[part].annotation
+    return model
 
 
 def _merge(

@@ -131,6 +131,15 @@ class ProxyConfig(Section):
 
     targets: tuple[TargetTask, ...]
 
+    @field_validator("targets")
+    @classmethod
+    def _check_names(cls, value: tuple[TargetTask, ...]) -> tuple[TargetTask, ...]:
+        for i, target in enumerate(value):
+            for j, other in enumerate(value[:i]):
+                if other.name == target.name:
+                    raise ValueError(f"items {j} and {i} are both named {target.name!r}")
+        return value
+
 
 class SearchConfig(Section):
     """How mixtures are proposed, and how the recommendation is chosen."""

@@ -22,6 +22,12 @@ from climb.tokenizer import TokenizerFile
 if TYPE_CHECKING:
     from torch import Tensor
 
+METRICS = {"choices": ("bpb", "prob", "accuracy", "accuracy_norm"), "text": ("bpb",)}
+"""Kind of a target -> its metrics."""
+
+TRAIN_LOSS = "train.loss"
+"""Metric of every run, beside those of its targets."""
+
 Array = NDArray[np.float64]
 
 MAX_BATCH_TOKENS = {"cpu": 4_096, "cuda": 131_072}
@@ -58,14 +64,14 @@ class ItemScores:
         bpb is the sum of bits divided by the sum of bytes, so that longer answers have more
         weight, as in a text. One-word answers would dominate the mean of the ratios.
         """
-        values = {"bpb": self.bits_N.sum() / self.bytes_N.sum()}
-        if target.kind == "choices":
-            values |= {
-                "prob": self.prob_N.mean(),
-                "accuracy": self.correct_N.mean(),
-                "accuracy_norm": self.correct_norm_N.mean(),
-            }
-        return {f"{target.name}.{name}": float(value) for name, value in values.items()}
+        values = {
+            "bpb": self.bits_N.sum() / self.bytes_N.sum(),
+            "prob": self.prob_N.mean(),
+            "accuracy": self.correct_N.mean(),
+            "accuracy_norm": self.correct_norm_N.mean(),
+        }
+        names = METRICS[target.kind]
+        return {f"{target.name}.{name}": float(values[name]) for name in names}
 
 
 def measure(
@@ -87,6 +93,12 @@ def measure(
     for target in targets:
         metrics |= score_items(model, target, tokenizer, sequence).compute_metrics(target)
     return metrics
+
+
+def list_metrics(targets: Sequence[Target]) -> list[str]:
+    """List the metrics of a run that is measured on these targets."""
+    names = [f"{t.name}.{metric}" for t in targets for metric in METRICS[t.kind]]
+    return sorted([*names, TRAIN_LOSS])
 
 
 def score_items(model: Any, target: Target, tokenizer: TokenizerFile, sequence: int) -> ItemScores:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gzip
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,10 @@ from climb.tokenizer import TokenizerFile
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+
+CHECKED_ITEMS = 100
+"""Items at the start of a file that are checked before a run."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,21 @@ def _load_items(
     builder = _PassageBuilder(tokenizer.open(), tokenizer.find_end_of_text_id(), sequence)
     build = builder.build_choices if target.kind == "choices" else builder.build_text
     return tuple(build(record) for _, record in records[: target.limit])
+
+
+def check_first_items(target: Target) -> None:
+    """Check the first items of a target, before anything is trained.
+
+    Raises:
+        InputError: the file cannot be read, one of these lines is not a valid item, or there is
+            no item.
+    """
+    n = 0
+    for where, line in itertools.islice(_read_lines(target), CHECKED_ITEMS):
+        _parse_line(line, target.kind, where)
+        n += 1
+    if not n:
+        raise InputError(f"target {target.name!r}: {target.path} contains no items")
 
 
 def _read_stamp(path: str) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from climb.files import resolve
 from climb.proxy import ProxyRun
 from climb.proxy.checkpoint import Checkpoints, compute_run_digest
 from climb.proxy.data import Stream, plan_stream
-from climb.proxy.evaluate import measure
+from climb.proxy.evaluate import TRAIN_LOSS, measure
 from climb.proxy.language_model import (
     Precision,
     accumulate_gradients,
@@ -162,7 +162,7 @@ def run_training(
         if run.save is not None:
             save_model(model, run.tokenizer.path, Path(run.save))
     checkpoints.remove()
-    return metrics | {"train.loss": loop.compute_final_loss()}
+    return metrics | {TRAIN_LOSS: loop.compute_final_loss()}
 
 
 def _plan_stream(recipe: TrainingRecipe, run: ProxyRun, stage: str) -> Stream:

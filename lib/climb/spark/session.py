@@ -7,6 +7,8 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 from delta import configure_spark_with_delta_pip
 from pyspark import SparkConf, SparkContext
@@ -14,6 +16,7 @@ from pyspark.sql import SparkSession
 
 from climb.config.sections import SparkConfig
 from climb.progress import log
+from climb.spark.machine import find_delta_jars, find_ivy_folder, is_utf8_locale
 
 DELTA = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
@@ -42,23 +45,30 @@ SMALL_MACHINE = {
 }
 
 
-def start_session(cfg: SparkConfig) -> SparkSession:
+def start_session(cfg: SparkConfig, folder: Path | None = None) -> SparkSession:
     """Return the session of Databricks, or build one.
 
     Settings of spark-submit take precedence over the settings here. Those for a small machine are
     used with a local master only, so a cluster keeps its own.
+
+    Args:
+        cfg: section spark.
+        folder: folder for what Spark writes beside the tables (its warehouse, and a metastore if
+            Hive is on); None: the system's temporary folder.
     """
     if "DATABRICKS_RUNTIME_VERSION" in os.environ:
         return SparkSession.builder.getOrCreate()
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     if submitted:
         SparkContext._ensure_initialized()  # without it SparkConf does not see submitted settings
+    folder = folder or Path(tempfile.gettempdir()) / f"climb-spark-{os.getuid()}"
     conf = SparkConf() if submitted else None
     master = conf.get("spark.master", "local[*]") if conf else "local[*]"
     settings = dict(DELTA)
     if str(master).startswith("local"):
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         settings |= SMALL_MACHINE
+        settings["spark.sql.warehouse.dir"] = f"file:{folder.absolute()}/spark-warehouse"
         settings["spark.driver.memory"] = cfg.driver_memory
         if conf is not None:
             _drop_gpus(conf)
@@ -68,11 +78,42 @@ def start_session(cfg: SparkConfig) -> SparkSession:
         if conf is None or not conf.contains(key):
             builder = builder.config(key, value)
     if not submitted:
-        builder = configure_spark_with_delta_pip(builder)
-    with _hide_start_output():
+        builder = _add_delta(builder)
+    with _hide_start_output(), _use_utf8():
         session = builder.getOrCreate()
+    _locate_metastore(session, folder)
     session.sparkContext.setLogLevel("ERROR")
     return session
+
+
+def _locate_metastore(session: SparkSession, folder: Path) -> None:
+    """Name the folder of the metastore, which a session with Hive opens at its first query."""
+    jvm: Any = session._jvm
+    jvm.java.lang.System.setProperty("derby.system.home", str(folder.absolute()))
+
+
+def _add_delta(builder: SparkSession.Builder) -> SparkSession.Builder:
+    if jars := find_delta_jars():
+        return builder.config("spark.jars", ",".join(map(str, jars)))
+    if (ivy := find_ivy_folder()) is not None:
+        builder = builder.config("spark.jars.ivy", str(ivy))
+    with_delta: SparkSession.Builder = configure_spark_with_delta_pip(builder)
+    return with_delta
+
+
+@contextlib.contextmanager
+def _use_utf8() -> Iterator[None]:
+    """Start the JVM with UTF-8: with LC_ALL=C it cannot open a file whose name is not ASCII."""
+    before = os.environ.get("LC_ALL")
+    if not is_utf8_locale():
+        os.environ["LC_ALL"] = "C.UTF-8"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop("LC_ALL", None)
+        else:
+            os.environ["LC_ALL"] = before
 
 
 def _drop_gpus(conf: SparkConf) -> None:

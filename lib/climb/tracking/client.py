@@ -19,18 +19,19 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from climb import tables
 from climb.config import Config
-from climb.errors import one_line
+from climb.errors import PreflightError, one_line
 from climb.files import write_atomically
 from climb.progress import log
 from climb.search import SearchResult
 from climb.search.trials import RECOMMENDED
-from climb.tracking.uri import hide_credentials, resolve_tracking_uri
+from climb.tracking.uri import check_database, hide_credentials, resolve_tracking_uri
 from climb.tracking.values import (
     ChildRun,
     ParentRun,
@@ -84,8 +85,8 @@ def mirror(store: Store, cfg: Config) -> str | None:
     except Exception as error:
         _failed_at[uri] = time.monotonic()
         reason = hide_credentials(one_line(error, 1_000))[:160]
-        shown = hide_credentials(uri)
-        log("mlflow", f"warning: {shown} was not updated; the next run tries again: {reason}")
+        remedy = "" if isinstance(error, PreflightError) else "; the next run tries again"
+        log("mlflow", f"warning: {hide_credentials(uri)} was not updated{remedy}: {reason}")
         return None
 
 
@@ -100,13 +101,19 @@ def _update(store: Store, cfg: Config, uri: str) -> str | None:
     parent_run = _read_parent(store, cfg)
     rows = select_trials(store.read_rows(tables.TRIALS), cfg.search.name, parent_run.plan)
     runs = make_child_runs(rows, cfg.search)
+    check_database(uri)
     with _limit_mlflow():
         from mlflow import MlflowClient
 
         client = MlflowClient(tracking_uri=uri)
-        experiment = _ensure_experiment(client, cfg, uri)
-        parent = _ensure_parent(client, experiment, cfg.search.name)
-        logged = _log_missing_trials(client, experiment, parent, cfg.search.name, runs)
+        mirrored = _Mirrored(
+            client,
+            _ensure_experiment(client, cfg, uri),
+            cfg.search.name,
+            store.history.read_table_id(tables.TRIALS),
+        )
+        parent = mirrored.ensure_parent()
+        logged = mirrored.log_missing_trials(parent, runs)
         _update_parent(client, parent, parent_run, [report, *_list_figures(store)])
     with write_atomically(marker) as stream:
         stream.write(state.encode())
@@ -153,6 +160,9 @@ def _read_parent(store: Store, cfg: Config) -> ParentRun:
 def _ensure_experiment(client: Any, cfg: Config, uri: str) -> str:
     existing = client.get_experiment_by_name(cfg.tracking.experiment)
     if existing is not None:
+        if existing.lifecycle_stage != "active":  # its name stays taken, and runs need it
+            client.restore_experiment(existing.experiment_id)
+            log("mlflow", f"experiment {cfg.tracking.experiment!r} was deleted; it is restored")
         return str(existing.experiment_id)
     folder = None
     if uri.startswith("sqlite:"):  # MLflow's default folder is below the working directory
@@ -160,49 +170,64 @@ def _ensure_experiment(client: Any, cfg: Config, uri: str) -> str:
     return str(client.create_experiment(cfg.tracking.experiment, artifact_location=folder))
 
 
-def _find_runs(client: Any, experiment: str, kind: str, search: str) -> list[Any]:
-    """Find all runs of one kind and search; filters cannot match a name that has quotes."""
-    runs, token = [], None
-    while True:
-        where = f"tags.\"climb.kind\" = '{kind}'"
-        page = client.search_runs([experiment], where, max_results=1000, page_token=token)
-        runs += [run for run in page if run.data.tags.get("climb.search") == search]
-        token = page.token
-        if not token:
-            return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
+@dataclass(frozen=True)
+class _Mirrored:
+    """The runs of one search of one store. Stores that share a server may use the same names."""
 
+    client: Any
+    experiment: str
+    search: str
+    store: str
+    """Id of table `trials`, which stays when its folder is moved."""
 
-def _ensure_parent(client: Any, experiment: str, search: str) -> str:
-    """Find or create the run of this search."""
-    existing = _find_runs(client, experiment, "search", search)
-    if existing:
-        return str(existing[0].info.run_id)
-    tags = {"climb.kind": "search", "climb.search": search, "mlflow.runName": f"search {search}"}
-    return str(client.create_run(experiment, tags=tags).info.run_id)
+    def find_runs(self, kind: str) -> list[Any]:
+        """Find all runs of one kind; filters cannot match a name that has quotes."""
+        runs, token = [], None
+        while True:
+            where = f"tags.\"climb.kind\" = '{kind}' and tags.\"climb.store\" = '{self.store}'"
+            page = self.client.search_runs(
+                [self.experiment], where, max_results=1000, page_token=token
+            )
+            runs += [run for run in page if run.data.tags.get("climb.search") == self.search]
+            token = page.token
+            if not token:
+                return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
 
+    def create_run(self, tags: Mapping[str, str], **options: Any) -> str:
+        """Create a run of this store."""
+        tags = {**tags, "climb.store": self.store}
+        run = self.client.create_run(self.experiment, tags=tags, **options)
+        return str(run.info.run_id)
 
-def _log_missing_trials(
-    client: Any, experiment: str, parent: str, search: str, runs: list[ChildRun]
-) -> int:
-    """Log the trials without a finished run; a run that a crash left open is completed."""
-    ended, left_open = set(), {}
-    for run in _find_runs(client, experiment, "trial", search):
-        trial_id = run.data.tags.get("climb.trial_id")
-        if run.info.status == "RUNNING":
-            left_open[trial_id] = run.info.run_id
-        else:
-            ended.add(trial_id)
-    missing = [run for run in runs if run.trial_id not in ended]
-    for run in missing:
-        run_id = left_open.get(run.trial_id)
-        if run_id is None:
-            tags = {**run.tags, "climb.kind": "trial", "mlflow.parentRunId": parent}
-            started = run.ended_ms - int(1000 * run.seconds)
-            run_id = client.create_run(experiment, start_time=started, tags=tags).info.run_id
-        _log_values(client, run_id, run)
-        status = "FINISHED" if run.finished else "FAILED"
-        client.set_terminated(run_id, status, end_time=run.ended_ms)
-    return len(missing)
+    def ensure_parent(self) -> str:
+        """Find or create the run of the search."""
+        existing = self.find_runs("search")
+        if existing:
+            return str(existing[0].info.run_id)
+        name = f"search {self.search}"
+        kind = {"climb.kind": "search", "climb.search": self.search, "mlflow.runName": name}
+        return self.create_run(kind)
+
+    def log_missing_trials(self, parent: str, runs: list[ChildRun]) -> int:
+        """Log the trials without a finished run; a run that a crash left open is completed."""
+        ended, left_open = set(), {}
+        for run in self.find_runs("trial"):
+            trial_id = run.data.tags.get("climb.trial_id")
+            if run.info.status == "RUNNING":
+                left_open[trial_id] = run.info.run_id
+            else:
+                ended.add(trial_id)
+        missing = [run for run in runs if run.trial_id not in ended]
+        for run in missing:
+            run_id = left_open.get(run.trial_id)
+            if run_id is None:
+                tags = {**run.tags, "climb.kind": "trial", "mlflow.parentRunId": parent}
+                started = run.ended_ms - int(1000 * run.seconds)
+                run_id = self.create_run(tags, start_time=started)
+            _log_values(self.client, run_id, run)
+            status = "FINISHED" if run.finished else "FAILED"
+            self.client.set_terminated(run_id, status, end_time=run.ended_ms)
+        return len(missing)
 
 
 def _log_values(client: Any, run_id: str, run: ChildRun) -> None:

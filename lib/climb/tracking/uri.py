@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
+import sqlite3
 import sys
 from pathlib import Path
 
 from climb.config import Config
+from climb.errors import PreflightError
 from climb.files import is_uri
 
 
@@ -20,6 +23,26 @@ def resolve_tracking_uri(cfg: Config) -> str | None:
     if is_uri(cfg.storage.root):
         return None
     return f"sqlite:///{Path(cfg.storage.root).absolute()}/mlflow.db"
+
+
+def check_database(uri: str) -> None:
+    """Check that an SQLite file, if it exists, opens: MLflow would try it for 100 seconds.
+
+    Raises:
+        PreflightError: it is no database, or it cannot be read or written.
+    """
+    path = Path(uri.removeprefix("sqlite:///"))
+    if not uri.startswith("sqlite:///") or not path.exists():
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=5)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            connection.rollback()
+    except sqlite3.Error as error:
+        locked = "locked" in str(error)
+        remedy = "another process writes to it" if locked else "move the file away, or set another"
+        raise PreflightError(f"{path}: {error}; {remedy} tracking.uri") from error
 
 
 def format_open_command(cfg: Config) -> str:

@@ -34,6 +34,9 @@ from climb.spark.folder import Folder, to_hadoop_path
 DAMAGED = ("truncated_file", "unreadable_file")
 """Reasons for which a task stops reading a file that looked complete."""
 
+EXACT_PATH = ("__globPaths__", "false")
+"""Option of Spark's readers: the path is no pattern, even if it has a `[`, `{` or `*`."""
+
 SourceRows = Sequence[tuple[str, DataFrame]]
 """Label and rows of each Delta table that is read."""
 
@@ -54,7 +57,8 @@ def stage_rows(
     frames += _read_tables(sources, cfg, first_bundle=1 << 20)
     with _create_temporary_folder(store) as folder:
         written = _write(frames, folder)
-        rows = store.session.read.format("delta").load(to_hadoop_path(folder))
+        reader = store.session.read.schema(COLUMNS).option(*EXACT_PATH)
+        rows = reader.parquet(to_hadoop_path(folder))
         if (n := rows.count()) != written:
             raise AssertionError(f"{written} rows were written to {folder}, and {n} were read")
         if not cfg.skip_corrupt:
@@ -69,9 +73,7 @@ def _write(frames: Sequence[DataFrame], folder: str) -> int:
         rows = rows.unionByName(frame)
     counted = Observation()
     observed = rows.observe(counted, F.count(F.lit(1)).alias("n"))
-    # Long text would be copied into the statistics of the files.
-    writer = observed.write.format("delta").option("delta.dataSkippingNumIndexedCols", "0")
-    writer.save(to_hadoop_path(folder))
+    observed.write.mode("overwrite").parquet(to_hadoop_path(folder))
     return int(counted.get["n"])
 
 

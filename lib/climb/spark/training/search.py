@@ -21,6 +21,7 @@ from climb.search.baselines import count_replicates
 from climb.search.knowledge_gradient import estimate_gain_of_round
 from climb.search.records import PlannedRecord
 from climb.search.trials import PROPOSAL, RECOMMENDED
+from climb.spark.delta.history import Inputs
 from climb.spark.session import count_parallel_slots
 from climb.spark.training.setup import ensure_base_checkpoint
 from climb.spark.training.study import PlannedTrial, Study
@@ -198,6 +199,19 @@ def _describe_search(
         "reuse": study.reusable.summarize(trials),
         "read_versions": study.read_versions,
     }
+
+
+def note_other_settings(earlier: Inputs | None, now: Inputs) -> None:
+    """Say which settings of a search of this name have changed, because its result is replaced."""
+    before = earlier["settings"].get("search", {}) if earlier is not None else {}
+    changed = [key for key, value in before.items() if now["settings"]["search"].get(key) != value]
+    if changed:
+        log(
+            "search",
+            f"the result of search {before['name']!r}, which had another "
+            f"{', '.join(changed)}, will be replaced; another search.name keeps both, and trials "
+            "of the same mixtures are not trained again",
+        )
 
 
 def make_mixture_rows(result: SearchResult) -> list[dict[str, Any]]:
