@@ -12,8 +12,9 @@ from climb.errors import InputError
 from climb.runs import formats, rows
 from climb.runs.commands import read_prior, recommend
 from climb.runs.importer import import_runs
-from climb.runs.rows import read_runs, read_table, validate_runs
+from climb.runs.rows import validate_runs
 from climb.runs.sheet import Sheet
+from climb.runs.table import read_runs, read_table
 
 
 def write(path, text):

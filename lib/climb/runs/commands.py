@@ -21,17 +21,14 @@ from climb.mixture import FeasibleSet
 from climb.objective import Objective
 from climb.predictor import Predictor
 from climb.runs import advice
-from climb.runs.rows import read_runs
+from climb.runs.output import check_output_paths, write_numbers, write_rows, write_text
 from climb.runs.sheet import (
     METRIC,
     SUM_TOLERANCE,
     WEIGHT,
     Sheet,
-    check_output_paths,
-    write_numbers,
-    write_rows,
-    write_text,
 )
+from climb.runs.table import read_runs
 from climb.search.calibration import CalibratedScore
 from climb.search.pareto import find_pareto_front
 from climb.search.problem import Problem, SearchState

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from climb.errors import InputError
+from climb.runs.output import check_output_paths, format_number, write_rows
 from climb.runs.rows import (
     RUN,
     SEED,
@@ -15,19 +16,16 @@ from climb.runs.rows import (
     Run,
     RunTable,
     describe_ignored,
-    normalize,
     validate_runs,
 )
 from climb.runs.sheet import (
     METRIC,
     SUM_TOLERANCE,
     WEIGHT,
-    check_output_paths,
     compare_names,
-    format_number,
     list_names,
+    normalize,
     sum_exactly,
-    write_rows,
 )
 
 MIXTURES_PER_DOMAIN = 3
@@ -78,7 +76,9 @@ def import_runs(table: RunTable, out: Path, prior: Prior | None = None, objectiv
     _write_rejected(rejected_out, rejected)
     _write_runs(out, table, runs)
     written = [p for p in outputs if p != rejected_out or rejected]
-    return _summarize(table, runs, rejected, written, objective)
+    others = sorted(prior.amounts.keys() - table.domains.keys()) if prior else []
+    note = f"\nNote: {len(others)} domains of the prior are in no run: {list_names(others)}."
+    return _summarize(table, runs, rejected, written, objective) + (note if others else "")
 
 
 def _write_runs(out: Path, table: RunTable, runs: Sequence[Run]) -> None:
@@ -95,7 +95,7 @@ def _write_runs(out: Path, table: RunTable, runs: Sequence[Run]) -> None:
     rows = [
         [
             *(values[i] for values in kept.values()),
-            *(format_number(run.weights[k]) for k in domain_order),
+            *(format_number(max(run.weights[k], 0.0)) for k in domain_order),
             *(format_number(run.metrics[q]) for q in metric_order),
         ]
         for i, run in enumerate(runs)
@@ -104,11 +104,12 @@ def _write_runs(out: Path, table: RunTable, runs: Sequence[Run]) -> None:
 
 
 def _write_prior(prior: Prior, table: RunTable) -> None:
-    amounts, domains = prior.amounts, set(table.domains)
-    if set(amounts) != domains:
+    domains = set(table.domains)
+    amounts = {name: amount for name, amount in prior.amounts.items() if name in domains}
+    if amounts.keys() != domains:
         raise InputError(
             f"{prior.source}: the domains do not match those of the runs "
-            f"({compare_names(amounts, domains)})"
+            f"({compare_names(prior.amounts, domains)})"
         )
     whole, smallest = sum_exactly(list(amounts.values())), min(amounts.values())
     if smallest < 0.0 or whole == 0.0 or SUM_TOLERANCE < abs(whole - 1.0) < 1.0:

@@ -9,20 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from climb.errors import InputError
+import numpy as np
+
 from climb.runs.sheet import (
-    METRIC,
-    WEIGHT,
-    Sheet,
+    SIGN_TOLERANCE,
     describe_cell,
     find_mixture_error,
     list_names,
+    normalize,
     parse_finite,
     quote_cell,
-    raise_for_rows,
-    sum_exactly,
 )
-from climb.search.trials import PROPOSAL, Trials
 
 MISSING_WEIGHT = "weight missing"
 INVALID_WEIGHT = "weight is not a finite number"
@@ -33,6 +30,18 @@ INVALID_METRIC = "metric is not a finite number"
 INVALID_SEED = "seed is not an integer"
 INVALID_WIDTH = "wrong number of cells"
 DUPLICATE = "exact duplicate"
+NO_MIXTURE = "no mixture"
+DIVERGED = "diverged"
+
+LEFT_OUT = {
+    DUPLICATE: "exact duplicate rows",
+    NO_MIXTURE: "rows without a mixture",
+    DIVERGED: "rows of diverged runs",
+}
+"""Reasons for which the search leaves a row out and says so. Other invalid rows are an error."""
+
+DIVERGED_FACTOR = 1e6
+"""A run has diverged if a metric is this many times the median of its absolute values."""
 
 _MAX_SEED = 2**53
 """Integers up to here are exact in a cell that was once a float."""
@@ -121,6 +130,7 @@ def validate_runs(table: RunTable) -> tuple[list[Run], list[RejectedRow]]:
         The runs in the order of their rows, and the rejected rows ordered by file and row.
     """
     runs: list[Run] = []
+    places: list[RunRow] = []
     rejected = list(table.rejected)
     first: dict[object, RunRow] = {}
     for row in table.rows:
@@ -137,49 +147,34 @@ def validate_runs(table: RunTable) -> tuple[list[Run], list[RejectedRow]]:
         same = first.setdefault((normalize(run.weights), run.metrics, run.seed), row)
         if same is row:
             runs.append(run)
+            places.append(row)
         else:
-            found = f"the same values as row {same.weights_location.row}{_format_run(same.name)}"
+            found = f"the same values as row {same.weights_location.row}{format_run(same.name)}"
             rejected.append(RejectedRow(row.weights_location, row.name, DUPLICATE, found))
+    runs, diverged = _drop_diverged(runs, places, list(table.metrics.values()))
+    rejected += diverged
     return runs, sorted(rejected, key=lambda r: (r.location.file, r.location.row))
 
 
-def normalize(weights: Sequence[float]) -> tuple[float, ...]:
-    """Divide weights by their sum."""
-    whole = sum_exactly(weights)
-    return tuple(weight / whole for weight in weights)
-
-
-def read_table(path: Path) -> RunTable:
-    """Read RUNS.csv as text: columns weight.<domain> and metric.<name>; run, seed, tokens optional.
-
-    Raises:
-        InputError: the file cannot be read, or it has no weight or no metric column.
-    """
-    sheet = Sheet.read(path, any_width=True)
-    domains, metrics = sheet.select_names(WEIGHT), sheet.select_names(METRIC)
-    _check_columns(sheet, domains, metrics)
-    rows, rejected = [], []
-    for number, row in sheet.enumerate_rows():
-        cells = dict(zip(sheet.columns, row, strict=False))
-        location, name = Location(path.name, number), collapse_whitespace(cells.get(RUN, ""))
-        if error := sheet.find_width_error(row):
-            rejected.append(RejectedRow(location, name, INVALID_WIDTH, error))
+def _drop_diverged(
+    runs: Sequence[Run], places: Sequence[RunRow], labels: Sequence[str]
+) -> tuple[list[Run], list[RejectedRow]]:
+    """Split runs into those that finished and those with a metric of another magnitude."""
+    if not runs:
+        return [], []
+    metrics_RQ = np.abs([run.metrics for run in runs])
+    limits_Q = DIVERGED_FACTOR * np.median(metrics_RQ, axis=0)
+    kept, rejected = [], []
+    for run, row, metrics_Q in zip(runs, places, metrics_RQ, strict=True):
+        above = np.flatnonzero((metrics_Q > limits_Q) & (limits_Q > 0.0))
+        if not len(above):
+            kept.append(run)
             continue
-        rows.append(
-            RunRow(
-                name,
-                tuple(cells[WEIGHT + domain] for domain in domains),
-                tuple(cells[METRIC + metric] for metric in metrics),
-                location,
-                location,
-                cells.get(SEED),
-                cells.get(TOKENS),
-            )
-        )
-    optional = (RUN, SEED, TOKENS)
-    ignored = [c for c in sheet.columns if c not in optional and not c.startswith((WEIGHT, METRIC))]
-    named = label_columns(WEIGHT, domains), label_columns(METRIC, metrics)
-    return RunTable((path,), *named, tuple(rows), tuple(rejected), tuple(ignored))
+        q = int(above[0])
+        median = limits_Q[q] / DIVERGED_FACTOR
+        found = f"{labels[q]} is {run.metrics[q]:.6g}; the median of all runs is {median:.6g}"
+        rejected.append(RejectedRow(row.metrics_location, run.name, DIVERGED, found))
+    return kept, rejected
 
 
 def label_columns(prefix: str, names: Iterable[str]) -> dict[str, str]:
@@ -192,57 +187,6 @@ def collapse_whitespace(text: str) -> str:
     return " ".join(text.split())
 
 
-def read_runs(path: Path) -> tuple[Trials, str]:
-    """Read RUNS.csv for a search. Exact duplicates are ignored; any other invalid row is an error.
-
-    Returns:
-        The runs, and a note on ignored rows and columns (empty if there are none).
-
-    Raises:
-        InputError: the file cannot be read, or rows are invalid; the message counts them and
-            describes the first three.
-    """
-    table = read_table(path)
-    runs, rejected = validate_runs(table)
-    duplicates = [r for r in rejected if r.reason == DUPLICATE]
-    invalid = [r for r in rejected if r.reason != DUPLICATE]
-    errors = [(f"row {r.location.row}{_format_run(r.name)}", r.found) for r in invalid]
-    # If a weight column has a misspelt name, the weights of no row sum to 1.
-    fix = f". Fix these rows, or write a file without them: climb import csv {path} --out NEW.csv"
-    if table.ignored_columns:
-        prefixes = f"(names must start with {WEIGHT} or {METRIC})"
-        fix = f"; {describe_ignored(table.ignored_columns)} {prefixes}{fix}"
-    raise_for_rows(path, len(table), errors, fix)
-    # Metrics are sorted by name: the order of columns must not change a sum over metrics.
-    rows = [
-        {
-            "round": 0,
-            "method": PROPOSAL,
-            "seed": run.seed or 0,
-            "weights": dict(zip(table.domains, normalize(run.weights), strict=True)),
-            "metrics": dict(zip(table.metrics, run.metrics, strict=True)),
-        }
-        for run in runs
-    ]
-    trials = Trials.from_rows(rows, tuple(table.domains), tuple(sorted(table.metrics)))
-    return trials, _note_ignored(duplicates, table.ignored_columns)
-
-
-def _check_columns(sheet: Sheet, domains: Sequence[str], metrics: Sequence[str]) -> None:
-    for prefix, what, names in ((WEIGHT, "domain", domains), (METRIC, "name", metrics)):
-        if not names:
-            raise InputError(
-                f"{sheet.path} has no column {prefix}<{what}>; its columns are "
-                f"{list_names(sheet.columns)}. Rename the columns that contain {prefix[:-1]}s, for "
-                f"example x to {prefix}x"
-            )
-    if SCORE in metrics:
-        raise InputError(
-            f"{sheet.path}: the column name {METRIC + SCORE!r} is reserved for the value of the "
-            "objective; rename the column"
-        )
-
-
 def _find_error(row: RunRow, table: RunTable) -> RejectedRow | None:
     """Find the first error of a row."""
     if error := _find_cell_error(
@@ -251,7 +195,7 @@ def _find_error(row: RunRow, table: RunTable) -> RejectedRow | None:
         return RejectedRow(row.weights_location, row.name, *error)
     weights = [float(cell) for cell in row.weights]
     if found := find_mixture_error(weights):
-        reason = NEGATIVE_WEIGHT if min(weights) < 0.0 else INVALID_SUM
+        reason = NEGATIVE_WEIGHT if min(weights) < -SIGN_TOLERANCE else INVALID_SUM
         return RejectedRow(row.weights_location, row.name, reason, found)
     if error := _find_cell_error(
         row.metrics, table.metrics.values(), MISSING_METRIC, INVALID_METRIC
@@ -279,20 +223,9 @@ def _is_integer(cell: str) -> bool:
     return value is not None and value.is_integer() and abs(value) <= _MAX_SEED
 
 
-def _format_run(name: str) -> str:
+def format_run(name: str) -> str:
+    """Return the name of a run in brackets; empty for a run without one."""
     return f" (run {name})" if name else ""
-
-
-def _note_ignored(duplicates: Sequence[RejectedRow], columns: Sequence[str]) -> str:
-    """Describe which rows and columns of a file are ignored."""
-    notes = []
-    if duplicates:
-        numbers = ", ".join(str(r.location.row) for r in duplicates[:10])
-        more = ", ..." if len(duplicates) > 10 else ""
-        notes.append(f"{len(duplicates)} exact duplicate rows ignored: {numbers}{more}")
-    if columns:
-        notes.append(describe_ignored(columns))
-    return "; ".join(notes)
 
 
 def describe_ignored(columns: Sequence[str]) -> str:

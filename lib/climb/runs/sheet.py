@@ -14,15 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climb.errors import InputError
-from climb.files import write_atomically
 
 Array = NDArray[np.float64]
+
+csv.field_size_limit(2**31 - 1)  # the default of 131,072 characters refuses notes in a cell
 
 WEIGHT, METRIC = "weight.", "metric."
 """Prefixes of the columns of domain weights and of metrics."""
 
 SUM_TOLERANCE = 0.01
 """Weights that sum to 1 within this tolerance are normalized: their decimals may be rounded."""
+
+SIGN_TOLERANCE = 1e-6
+"""Weights from minus this to 0 are 0: solvers return such values for a bound of 0."""
 
 _MAX_CELL_CHARS = 40
 """Characters of a cell that a message shows."""
@@ -61,7 +65,9 @@ class Sheet:
                 f"{path}: the column name {quote_cell(broken[0])} in the header contains a line "
                 "break; remove it"
             )
-        repeated = sorted(name for name, count in Counter(columns).items() if count > 1)
+        # Columns without a name are never read; pandas writes one for the index.
+        counts = Counter(name for name in columns if name)
+        repeated = sorted(name for name, count in counts.items() if count > 1)
         if repeated:
             raise InputError(
                 f"{path}: the header contains duplicate column names: "
@@ -137,9 +143,7 @@ class Sheet:
         weights_MK = self.read_numbers([WEIGHT + domain for domain in domains])
         rows = list(enumerate(weights_MK.tolist(), start=1))
         self._raise_for_rows([(n, e) for n, weights in rows if (e := find_mixture_error(weights))])
-        sums_M = np.array([sum_exactly(weights) for _, weights in rows])
-        weights_MK /= sums_M[:, None]
-        return weights_MK
+        return np.array([normalize(weights) for _, weights in rows]).reshape(weights_MK.shape)
 
     def _raise_for_rows(self, errors: Sequence[tuple[int, str]]) -> None:
         raise_for_rows(self.path, len(self.rows), [(f"row {n}", error) for n, error in errors])
@@ -183,26 +187,6 @@ def raise_for_rows(
         )
 
 
-def check_output_paths(inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
-    """Check that no output overwrites an input or another output.
-
-    Raises:
-        InputError: an output path is also an input or another output.
-    """
-    sources = {path.resolve() for path in inputs}
-    seen: set[Path] = set()
-    for path in outputs:
-        if path.resolve() in sources:
-            raise InputError(
-                f"{path} is an input file, so it cannot be an output; choose another output path"
-            )
-        if path.resolve() in seen:
-            raise InputError(
-                f"{path} is the path of two outputs; choose a different path for each output"
-            )
-        seen.add(path.resolve())
-
-
 def list_names(names: Iterable[str]) -> str:
     """Join names for a message; long lists are cut."""
     names = list(names)
@@ -236,9 +220,16 @@ def sum_exactly(weights: Sequence[float]) -> float:
         return math.inf
 
 
+def normalize(weights: Sequence[float]) -> tuple[float, ...]:
+    """Set weights below 0 (see `SIGN_TOLERANCE`) to 0, and divide all by their sum."""
+    positive = [max(weight, 0.0) for weight in weights]
+    whole = sum_exactly(positive)
+    return tuple(weight / whole for weight in positive)
+
+
 def find_mixture_error(weights: Sequence[float]) -> str:
     """Describe why weights are not a mixture; empty if they are, within `SUM_TOLERANCE`."""
-    if min(weights) < 0.0:
+    if min(weights) < -SIGN_TOLERANCE:
         return f"the smallest weight is {min(weights):.6g}; weights must be 0 or more"
     if abs(sum_exactly(weights) - 1.0) > SUM_TOLERANCE:
         return f"weights sum to {sum_exactly(weights):.6g}; they must sum to 1 ± {SUM_TOLERANCE:g}"
@@ -255,40 +246,3 @@ def describe_cell(column: str, text: str) -> str:
 def quote_cell(text: str) -> str:
     """Quote a cell for a message, on one line and cut to `_MAX_CELL_CHARS`."""
     return repr(text if len(text) <= _MAX_CELL_CHARS else text[:_MAX_CELL_CHARS] + "...")
-
-
-def write_numbers(path: Path, header: Sequence[str], values_MX: Array) -> None:
-    """Write a CSV file of numbers with all digits."""
-    rows = [[format_number(value) for value in row] for row in values_MX.tolist()]
-    write_rows(path, header, rows)
-
-
-def format_number(value: float) -> float | int:
-    """Convert whole numbers to int, so that they are written without a decimal point."""
-    return int(value) if value.is_integer() else value
-
-
-def write_rows(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Write a CSV file atomically.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
-    try:
-        with write_atomically(path) as stream:
-            stream.write(text.encode())
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}") from error

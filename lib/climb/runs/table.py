@@ -1,0 +1,154 @@
+"""Read RUNS.csv: climb's own columns, or the CSV files that MLflow writes of runs of climb."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from climb.errors import InputError
+from climb.runs.rows import (
+    INVALID_WIDTH,
+    LEFT_OUT,
+    NO_MIXTURE,
+    RUN,
+    SCORE,
+    SEED,
+    TOKENS,
+    Location,
+    RejectedRow,
+    RunRow,
+    RunTable,
+    collapse_whitespace,
+    describe_ignored,
+    format_run,
+    label_columns,
+    validate_runs,
+)
+from climb.runs.sheet import METRIC, WEIGHT, Sheet, list_names, normalize, raise_for_rows
+from climb.search.trials import PROPOSAL, Trials
+
+
+def read_runs(path: Path) -> tuple[Trials, str]:
+    """Read RUNS.csv for a search. Rows of `LEFT_OUT` are ignored; other invalid rows are an error.
+
+    Returns:
+        The runs, and a note on ignored rows and columns (empty if there are none).
+
+    Raises:
+        InputError: the file cannot be read, or rows are invalid; the message counts them and
+            describes the first three.
+    """
+    table = read_table(path)
+    runs, rejected = validate_runs(table)
+    left_out = [r for r in rejected if r.reason in LEFT_OUT]
+    invalid = [r for r in rejected if r.reason not in LEFT_OUT]
+    errors = [(f"row {r.location.row}{format_run(r.name)}", r.found) for r in invalid]
+    # If a weight column has a misspelt name, the weights of no row sum to 1.
+    fix = f". Fix these rows, or write a file without them: climb import csv {path} --out NEW.csv"
+    if table.ignored_columns:
+        prefixes = f"(names must start with {WEIGHT} or {METRIC})"
+        fix = f"; {describe_ignored(table.ignored_columns)} {prefixes}{fix}"
+    raise_for_rows(path, len(table), errors, fix)
+    # Metrics are sorted by name: the order of columns must not change a sum over metrics.
+    rows = [
+        {
+            "round": 0,
+            "method": PROPOSAL,
+            "seed": run.seed or 0,
+            "weights": dict(zip(table.domains, normalize(run.weights), strict=True)),
+            "metrics": dict(zip(table.metrics, run.metrics, strict=True)),
+        }
+        for run in runs
+    ]
+    trials = Trials.from_rows(rows, tuple(table.domains), tuple(sorted(table.metrics)))
+    return trials, _note_ignored(left_out, table.ignored_columns)
+
+
+def read_table(path: Path) -> RunTable:
+    """Read RUNS.csv as text: columns weight.<domain> and metric.<name>; run, seed, tokens optional.
+
+    MLflow's two CSV layouts are read too; see `read_mlflow_names`.
+
+    Raises:
+        InputError: the file cannot be read, or it has no weight or no metric column.
+    """
+    sheet = Sheet.read(path, any_width=True)
+    sheet = replace(sheet, columns=read_mlflow_names(sheet.columns))
+    domains, metrics = sheet.select_names(WEIGHT), sheet.select_names(METRIC)
+    _check_columns(sheet, domains, metrics)
+    rows, rejected = [], []
+    for number, row in sheet.enumerate_rows():
+        cells = dict(zip(sheet.columns, row, strict=False))
+        location, name = Location(path.name, number), collapse_whitespace(cells.get(RUN, ""))
+        if error := sheet.find_width_error(row):
+            rejected.append(RejectedRow(location, name, INVALID_WIDTH, error))
+            continue
+        if not any(cells[WEIGHT + domain].strip() for domain in domains):
+            found = "all weights are empty"
+            rejected.append(RejectedRow(location, name, NO_MIXTURE, found))
+            continue
+        rows.append(
+            RunRow(
+                name,
+                tuple(cells[WEIGHT + domain] for domain in domains),
+                tuple(cells[METRIC + metric] for metric in metrics),
+                location,
+                location,
+                cells.get(SEED),
+                cells.get(TOKENS),
+            )
+        )
+    optional = (RUN, SEED, TOKENS)
+    ignored = [c for c in sheet.columns if c not in optional and not c.startswith((WEIGHT, METRIC))]
+    named = label_columns(WEIGHT, domains), label_columns(METRIC, metrics)
+    return RunTable((path,), *named, tuple(rows), tuple(rejected), tuple(ignored))
+
+
+def read_mlflow_names(columns: Sequence[str]) -> tuple[str, ...]:
+    """Rename the columns of MLflow's CSV files of runs that `climb` logged; others stay.
+
+    MLflow's page writes the keys as they are (`weight.code`, `metric.arc.bpb`), and `Name`.
+    `mlflow.search_runs().to_csv()` writes them with prefixes (`params.weight.code`,
+    `metrics.metric.arc.bpb`), and `tags.mlflow.runName`.
+    """
+    if not any(name.startswith(("params." + WEIGHT, WEIGHT)) for name in columns):
+        return tuple(columns)
+    names = {"Name": RUN, "tags.mlflow.runName": RUN, f"metrics.{SEED}": SEED}
+    names[f"params.{TOKENS}"] = TOKENS
+    renamed = []
+    for column in columns:
+        for prefix, kept in (("params.", WEIGHT), ("metrics.", METRIC)):
+            if column.startswith(prefix + kept):
+                column = column.removeprefix(prefix)
+        new = names.get(column, column)
+        renamed.append(column if new in columns or new in renamed else new)
+    return tuple(renamed)
+
+
+def _check_columns(sheet: Sheet, domains: Sequence[str], metrics: Sequence[str]) -> None:
+    for prefix, what, names in ((WEIGHT, "domain", domains), (METRIC, "name", metrics)):
+        if not names:
+            raise InputError(
+                f"{sheet.path} has no column {prefix}<{what}>; its columns are "
+                f"{list_names(sheet.columns)}. Rename the columns that contain {prefix[:-1]}s, for "
+                f"example x to {prefix}x"
+            )
+    if SCORE in metrics:
+        raise InputError(
+            f"{sheet.path}: the column name {METRIC + SCORE!r} is reserved for the value of the "
+            "objective; rename the column"
+        )
+
+
+def _note_ignored(rejected: Sequence[RejectedRow], columns: Sequence[str]) -> str:
+    """Describe which rows and columns of a file are ignored."""
+    notes = []
+    for reason, what in LEFT_OUT.items():
+        rows = [r for r in rejected if r.reason == reason]
+        numbers = ", ".join(f"{r.location.row}{format_run(r.name)}" for r in rows[:10])
+        more = ", ..." if len(rows) > 10 else ""
+        notes += [f"{len(rows)} {what} ignored: {numbers}{more}"] if rows else []
+    if columns:
+        notes.append(describe_ignored(columns))
+    return "; ".join(notes)
