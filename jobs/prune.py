@@ -8,13 +8,14 @@ Rerun it at any time: nothing is written unless a table that it reads or a setti
 from climb import tables
 from climb.cli.start import main
 from climb.config import Config, recipe_of
+from climb.spark.corpus.names import read_domain_names, read_given_names
 from climb.spark.corpus.prune import (
     build_cluster_rows,
     build_domain_rows,
     measure_clusters,
     prune_and_merge,
-    sample_documents,
 )
+from climb.spark.corpus.samples import sample_documents
 from climb.spark.corpus.score import build_scorers
 from climb.spark.delta.store import Store
 
@@ -30,13 +31,15 @@ def run(store: Store, cfg: Config) -> str:
         prune=cfg.prune,
         tokenizer=cfg.count.recipe,
         scorers=[recipe_of(scorer) for scorer in build_scorers(cfg.score.scorers)],
+        names=read_given_names(cfg.prune.names),
     )
     if all(store.history.is_current(table, inputs) for table in (tables.CLUSTERS, tables.DOMAINS)):
         return f"{store.read(tables.DOMAINS).count()} domains up to date"
     measured = measure_clusters(store, cfg)
     reasons, kept, labels = prune_and_merge(measured, cfg.prune)
     samples = sample_documents(store, kept.tolist(), cfg.prune.sample_documents)
-    domains = build_domain_rows(measured, kept, labels, samples, cfg.prune.terms)
+    names = read_domain_names(store, cfg.prune.names)
+    domains = build_domain_rows(measured, kept, labels, samples, cfg.prune.terms, names)
     clusters = build_cluster_rows(measured, reasons, domains)
     store.replace(store.create_frame(clusters, tables.CLUSTERS), tables.CLUSTERS, inputs)
     store.replace(store.create_frame(domains, tables.DOMAINS), tables.DOMAINS, inputs)

@@ -1,6 +1,6 @@
 """Score every document once with each scorer.
 
-documents -> scores
+documents -> repeated_ngrams, scores
 
 Rerun it at any time: documents that a scorer has scored are skipped.
 """
@@ -10,8 +10,13 @@ from functools import partial
 from climb import tables
 from climb.cli.start import main
 from climb.config import Config, recipe_of
+from climb.quality import CorpusScorer
 from climb.spark.corpus.append import append_missing
-from climb.spark.corpus.score import build_scorers, score_documents
+from climb.spark.corpus.score import (
+    build_scorers,
+    ensure_repeated_ngrams,
+    score_documents,
+)
 from climb.spark.delta.store import Store
 
 
@@ -21,13 +26,16 @@ def run(store: Store, cfg: Config) -> str:
     lines = []
     for scorer in build_scorers(cfg.score.scorers):
         recipe = recipe_of(scorer)
+        repeated = None
+        if isinstance(scorer, CorpusScorer):
+            repeated = ensure_repeated_ngrams(store, documents, scorer)
         new, existing = append_missing(
             store,
             documents,
             tables.SCORES,
             recipe,
             cfg.storage.commit_documents,
-            partial(score_documents, scorer=scorer),
+            partial(score_documents, scorer=scorer, repeated=repeated),
         )
         names = ", ".join(scorer.names)
         lines.append(f"{names}: {new:,} scored, {existing:,} already scored ({recipe})")

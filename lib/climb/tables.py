@@ -63,6 +63,9 @@ SCORES = Table(
     "score",
     "doc_id STRING, recipe STRING, scores MAP<STRING,FLOAT>",
 )
+REPEATED_NGRAMS = Table(
+    "repeated_ngrams", ("recipe", "ngram"), "score", "recipe STRING, ngram BIGINT"
+)
 CENTROIDS = Table(
     "centroids",
     ("cluster",),
@@ -87,7 +90,7 @@ DOMAINS = Table(
     ("domain",),
     "prune",
     "domain STRING, clusters ARRAY<INT>, n_documents BIGINT, n_tokens BIGINT, token_share DOUBLE, "
-    "terms ARRAY<STRING>, examples ARRAY<STRING>",
+    "terms ARRAY<STRING>, examples ARRAY<STRING>, sample ARRAY<STRING>",
 )
 SHARDS = Table(
     "shards",
@@ -143,6 +146,7 @@ TABLES = (
     TOKENS,
     EMBEDDINGS,
     SCORES,
+    REPEATED_NGRAMS,
     CENTROIDS,
     ASSIGNMENTS,
     CLUSTERS,

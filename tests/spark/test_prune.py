@@ -110,8 +110,8 @@ def test_clusters_are_measured_pruned_merged_and_described(store, cfg):
     law = next(row for row in domains.values() if row["clusters"] == [0, 1])
     assert law["n_tokens"] == 3600
     assert law["token_share"] == pytest.approx(3600 / 13200)
-    assert law["terms"][:3] == ["appeal", "court", "judge"]
-    assert law["domain"] == "appeal-court-judge"
+    assert law["terms"][0] == "court appeal"
+    assert law["domain"] == "court-appeal-judge"
     assert all(
         " \n " not in text and text.startswith("the court appeal") for text in law["examples"]
     )
@@ -182,3 +182,43 @@ def test_an_error_about_missing_rows_names_the_job_that_computes_them(store, cfg
     write(store, tables.ASSIGNMENTS, [new | {"doc_id": "old", "clustering": "before"}], 1)
     with pytest.raises(TableError, match=r"with other centroids .* run `climb cluster` again"):
         prune.run(store, cfg)
+
+
+def test_names_survive_other_clusters_and_follow_the_file_of_names(store, cfg, tmp_path):
+    prune.run(store, cfg)
+    before = {row["domain"]: row for row in store.read_rows(tables.DOMAINS)}
+    law = next(name for name, row in before.items() if row["clusters"] == [0, 1])
+    names = tmp_path / "domains.yaml"
+    names.write_text(f"{law}: law\n")
+    named = config(store.cfg.root, f"prune.names={names}")
+    prune.run(store, named)
+    renamed = {row["domain"] for row in store.read_rows(tables.DOMAINS)}
+    assert renamed == before.keys() - {law} | {"law"}
+    # The same documents in clusters of other numbers, with one document moved.
+    assigned = store.read_rows(tables.ASSIGNMENTS)
+    for row in assigned:
+        row["cluster"] = {0: 4, 4: 0}.get(row["cluster"], row["cluster"])
+    assigned[0]["cluster"] = 2
+    centroids = store.read_rows(tables.CENTROIDS)
+    centroids[0]["centroid"], centroids[4]["centroid"] = (
+        centroids[4]["centroid"],
+        centroids[0]["centroid"],
+    )
+    for table, rows in ((tables.ASSIGNMENTS, assigned), (tables.CENTROIDS, centroids)):
+        store.replace(store.create_frame(rows, table), table, {"read": {}, "settings": {}})
+    prune.run(store, named)
+    after = {row["domain"]: row["clusters"] for row in store.read_rows(tables.DOMAINS)}
+    assert after.keys() == renamed
+    assert after["law"] == [1, 4]
+    names.write_text(f"{law}: law\n{next(iter(renamed - {'law'}))}: law\n")
+    with pytest.raises(ConfigError, match=r"prune\.names gives several domains the name law"):
+        prune.run(store, named)
+    names.write_text("law: ../../etc\n")
+    with pytest.raises(ConfigError, match=r"gives domain 'law' the name '\.\./\.\./etc'"):
+        prune.run(store, named)
+
+
+def test_no_domain_is_below_the_smallest_size(store, cfg):
+    smallest = "prune.min_domain_documents=15"
+    prune.run(store, config(store.cfg.root, "prune.merge_height=null", "prune.domains=2", smallest))
+    assert min(row["n_documents"] for row in store.read_rows(tables.DOMAINS)) >= 15

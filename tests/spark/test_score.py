@@ -14,10 +14,10 @@ GOOD = "The cell divides when the energy of its membrane is near the enzyme, and
 BAD = "BUY cheap pills NOW >>> {click} {click} {click} "
 
 
-def add_documents(store, texts):
+def add_documents(store, texts, first=0):
     rows = [
         dict.fromkeys(tables.DOCUMENTS.column_names) | {"doc_id": f"d{i}", "text": text}
-        for i, text in enumerate(texts)
+        for i, text in enumerate(texts, first)
     ]
     store.append(store.create_frame(rows, tables.DOCUMENTS), tables.DOCUMENTS)
 
@@ -109,3 +109,23 @@ def test_unusable_labels_are_an_error(store, tmp_path, rows, settings, message):
 def test_the_error_of_training_without_labels_names_the_key_to_set(store):
     with pytest.raises(ConfigError, match=r"score\.training\.labels is null"):
         train_scorer.run(store, load())
+
+
+def test_passages_of_many_documents_lower_their_score_and_are_counted_once(store):
+    licence = " ".join(f"clause{i} of the licence" for i in range(30))
+    texts = [f"document {i} has words of its own, {i * 7} of them. {licence}" for i in range(6)]
+    texts += [" ".join(f"own{i}x{j}" for j in range(60)) for i in range(6)]
+    add_documents(store, texts)
+    cfg = load(
+        settings=["score.scorers=[{use: 'climb.quality.repetition:RepetitionScorer', sample: 1}]"]
+    )
+    assert score.run(store, cfg).startswith("unrepeated: 12 scored, 0 already scored")
+    scores = {row["doc_id"]: row["scores"]["unrepeated"] for row in store.read_rows(tables.SCORES)}
+    assert max(scores[f"d{i}"] for i in range(6)) < 0.3
+    assert {scores[f"d{i}"] for i in range(6, 12)} == {1.0}
+    version = store.history.read_version(tables.REPEATED_NGRAMS)
+    add_documents(store, [licence], first=12)
+    assert score.run(store, cfg).startswith("unrepeated: 1 scored, 12 already scored")
+    assert store.history.read_version(tables.REPEATED_NGRAMS) == version
+    rows = {row["doc_id"]: row["scores"]["unrepeated"] for row in store.read_rows(tables.SCORES)}
+    assert rows["d12"] == 0.0

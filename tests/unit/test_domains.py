@@ -155,3 +155,43 @@ def test_token_shares_sum_to_one():
     np.testing.assert_allclose(
         compute_token_shares(np.array([1, 3, 4])), [0.125, 0.375, 0.5], rtol=1e-15
     )
+
+
+def test_a_group_below_the_smallest_size_joins_its_nearest():
+    centroids_CD = np.array([[0.0], [0.1], [5.0], [5.1], [1.5]])
+    sizes_C = np.array([50, 40, 60, 30, 1])
+    plain = {"height": 1.0, "n_domains": None, "weighted": False}
+    assert merge(centroids_CD, sizes_C, **plain).tolist() == [0, 0, 1, 1, 2]
+    assert merge(centroids_CD, sizes_C, **plain, min_documents=10).tolist() == [0, 0, 1, 1, 0]
+
+
+def test_small_groups_do_not_count_as_domains():
+    """With a single document far away, three groups would be two domains and one document."""
+    centroids_CD = np.array([[0.0], [1.0], [5.0], [6.0], [40.0]])
+    sizes_C = np.array([50, 40, 60, 30, 1])
+    chosen = {"height": None, "n_domains": 3, "weighted": False}
+    assert len(set(merge(centroids_CD, sizes_C, **chosen).tolist())) == 3
+    labels_C = merge(centroids_CD, sizes_C, **chosen, min_documents=10)
+    assert np.bincount(labels_C, weights=sizes_C).min() >= 10
+    assert len(set(labels_C.tolist())) == 3
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_domain_has_the_smallest_size(seed):
+    rng = np.random.default_rng(seed)
+    centroids_CD, sizes_C = rng.normal(size=(30, 4)), rng.integers(1, 60, 30)
+    for chosen in ({"height": 1.0, "n_domains": None}, {"height": None, "n_domains": 8}):
+        labels_C = merge(centroids_CD, sizes_C, **chosen, weighted=False, min_documents=40)
+        assert np.bincount(labels_C, weights=sizes_C).min() >= 40
+
+
+def test_too_few_documents_for_two_domains_are_an_error_with_the_key():
+    with pytest.raises(ConfigError, match=r"min_domain_documents is 90, but .* 100 documents"):
+        merge(
+            np.array([[0.0], [1.0], [9.0]]),
+            np.array([50, 30, 20]),
+            height=2.0,
+            n_domains=None,
+            weighted=False,
+            min_documents=90,
+        )

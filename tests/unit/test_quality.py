@@ -338,7 +338,7 @@ class FixedScores:
 
 
 def run(scorer, *texts):
-    return list(score_batches(iter([pd.Series(texts)]), scorer, "cpu"))
+    return list(score_batches(iter([pd.Series(texts)]), scorer, lambda: scorer.load("cpu")))
 
 
 def test_scores_are_in_the_order_of_their_names():

@@ -135,6 +135,13 @@ class PruneConfig(Section):
     domains: PositiveInt | None
     """Number of domains, instead of a height. CLIMB: 16 web domains."""
 
+    min_domain_documents: PositiveInt
+    """Documents that every domain has at least; a smaller group joins its nearest."""
+
+    names: str | None
+    """YAML file of own names: a mapping from the name that a domain would have to the new one;
+    null: none."""
+
     weighted: bool
     """Weight centroids in the linkage by the cluster's documents; NVIDIA's recipe
     ignores sizes."""

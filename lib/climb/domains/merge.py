@@ -25,8 +25,12 @@ def merge(
     height: float | None,
     n_domains: int | None,
     weighted: bool,
+    min_documents: int = 1,
 ) -> NDArray[np.int64]:
     """Merge similar clusters by Ward linkage of their centroids.
+
+    With a number of domains, the dendrogram is cut where that many groups have `min_documents`.
+    Smaller groups then join the group with the nearest centroid, the smallest first.
 
     Args:
         centroids_CD: centroids of the kept clusters.
@@ -35,6 +39,7 @@ def merge(
             single clusters is their Euclidean distance; for groups, it also grows with their size.
         n_domains: number of domains, instead of a height; C or more merges nothing.
         weighted: weight a cluster by its documents, relative to the mean cluster, instead of by 1.
+        min_documents: documents that every domain has at least.
 
     Returns:
         labels_C: domain of each cluster; domains are numbered in order of their first cluster.
@@ -45,12 +50,31 @@ def merge(
     Source:
         Ward linkage cut at height 1.5 is NVIDIA's CLIMB recipe; weights are ours.
     """
+    labels_C = _cut(centroids_CD, sizes_C, height, n_domains, weighted, min_documents)
+    labels_C = _join_small_groups(centroids_CD, sizes_C, labels_C, min_documents)
+    if not labels_C.any():
+        raise ConfigError(
+            f"prune.min_domain_documents is {min_documents}, but the kept clusters have only "
+            f"{sizes_C.sum():,} documents in all, so one domain remains and there is nothing to mix"
+        )
+    return labels_C
+
+
+def _cut(
+    centroids_CD: Array,
+    sizes_C: NDArray[np.int64],
+    height: float | None,
+    n_domains: int | None,
+    weighted: bool,
+    min_documents: int,
+) -> NDArray[np.int64]:
+    """Cut the dendrogram; arguments as for `merge`. Groups may be smaller than `min_documents`."""
     if weighted:
         pairs, heights = compute_weighted_ward_linkage(centroids_CD, sizes_C / sizes_C.mean())
     else:
         pairs, heights = compute_ward_linkage(centroids_CD)
     if n_domains is not None:
-        n_merges = max(0, len(centroids_CD) - n_domains)
+        n_merges = _count_merges(sizes_C, pairs, n_domains, min_documents)
     else:
         assert height is not None
         n_merges = int(np.searchsorted(heights, height, side="right"))
@@ -133,9 +157,49 @@ def _label_groups(n_clusters: int, pairs: NDArray[np.int64]) -> NDArray[np.int64
     group_C = np.arange(n_clusters)
     for first, second in pairs:
         group_C[group_C == group_C[second]] = group_C[first]
+    return _number_groups(group_C)
+
+
+def _number_groups(group_C: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Number groups from 0, in order of their first cluster."""
     _, firsts, labels_C = np.unique(group_C, return_index=True, return_inverse=True)
     numbered_C: NDArray[np.int64] = np.argsort(np.argsort(firsts))[labels_C]
     return numbered_C
+
+
+def _count_merges(
+    sizes_C: NDArray[np.int64], pairs: NDArray[np.int64], n_domains: int, min_documents: int
+) -> int:
+    """Count the merges that leave `n_domains` groups of sufficient size, or as many as possible."""
+    group_C, size_C = np.arange(len(sizes_C)), sizes_C.copy()
+    large = [int((size_C >= min_documents).sum())]
+    for first, second in pairs:
+        a, b = group_C[first], group_C[second]
+        size_C[a], size_C[b] = size_C[a] + size_C[b], 0
+        group_C[group_C == b] = a
+        large.append(int((size_C >= min_documents).sum()))
+    most = min(n_domains, max(large))
+    return max(n for n, count in enumerate(large) if count >= most)
+
+
+def _join_small_groups(
+    centroids_CD: Array, sizes_C: NDArray[np.int64], labels_C: NDArray[np.int64], least: int
+) -> NDArray[np.int64]:
+    """Join every group with fewer documents to the group with the nearest centroid."""
+    labels_C = labels_C.copy()
+    weighted_CD = centroids_CD * sizes_C[:, None]
+    while True:
+        groups_K, index_C = np.unique(labels_C, return_inverse=True)
+        sizes_K = np.bincount(index_C, weights=sizes_C)
+        smallest = int(np.argmin(sizes_K))
+        if len(groups_K) == 1 or sizes_K[smallest] >= least:
+            return _number_groups(labels_C)
+        sums_KD = np.zeros((len(groups_K), centroids_CD.shape[1]))
+        np.add.at(sums_KD, index_C, weighted_CD)
+        means_KD = sums_KD / sizes_K[:, None]
+        distance_K = ((means_KD - means_KD[smallest]) ** 2).sum(axis=1)
+        distance_K[smallest] = np.inf
+        labels_C[index_C == smallest] = groups_K[int(np.argmin(distance_K))]
 
 
 def _explain_single_domain(

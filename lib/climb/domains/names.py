@@ -1,4 +1,4 @@
-"""Names of domains, made of their most distinctive terms.
+"""Names of domains: their most distinctive terms, earlier names, and names that the user gave.
 
 Axes: K domains.
 """
@@ -7,28 +7,32 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-NAME_TERMS = 3
-"""Terms in a name."""
+NAME_WORDS = 3
+"""Words in a name."""
 
-NAME_TERM_CHARS = 20
-"""Characters of a term that a name uses: domain names become folder and column names."""
+NAME_WORD_CHARS = 20
+"""Characters of a word that a name uses: domain names become folder and column names."""
+
+KEPT_SHARE = 0.5
+"""A domain keeps its name if at least this share of its sampled documents is in one new domain."""
 
 
-def name_groups(terms_K: Sequence[Sequence[str]]) -> list[str]:
+def name_groups(terms_K: Sequence[Sequence[str]], taken: Collection[str] = ()) -> list[str]:
     """Name each group by its first terms: lower-case ASCII letters joined by `-`, and unique.
 
     A form of a word that is already in the name is skipped ("court", "courts"). A group without a
     term in Latin letters is called `domain`. A repeated name gets the suffix `-2`, `-3`, ...
 
     Args:
-        terms_K: the terms of each group, most distinctive first.
+        terms_K: the terms of each group, most distinctive first; a term is one or two words.
+        taken: names of other groups.
     """
     names: list[str] = []
-    used: set[str] = set()
+    used = set(taken)
     for terms in terms_K:
-        name = "-".join(_choose_parts(terms)) or "domain"
+        name = "-".join(_choose_words(terms)) or "domain"
         unique, n = name, 1
         while unique in used:
             n += 1
@@ -38,12 +42,60 @@ def name_groups(terms_K: Sequence[Sequence[str]]) -> list[str]:
     return names
 
 
-def _choose_parts(terms: Sequence[str]) -> list[str]:
-    parts: list[str] = []
+def _choose_words(terms: Sequence[str]) -> list[str]:
+    """Choose words of the first terms; a pair of words is taken as a whole or not at all."""
+    chosen: list[str] = []
     for term in terms:
-        ascii_term = unicodedata.normalize("NFKD", term).encode("ascii", "ignore").decode()
-        part = re.sub(r"[^a-z]", "", ascii_term.lower())[:NAME_TERM_CHARS]
-        is_repeated = any(part.startswith(p) or p.startswith(part) for p in parts)
-        if part and not is_repeated and len(parts) < NAME_TERMS:
-            parts.append(part)
-    return parts
+        words = [word for word in map(_to_ascii, term.split()) if word]
+        new = [word for word in words if not any(_is_form(word, other) for other in chosen)]
+        if new == words and len(chosen) + len(new) <= NAME_WORDS:
+            chosen += new
+    return chosen
+
+
+def _to_ascii(word: str) -> str:
+    plain = unicodedata.normalize("NFKD", word).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z]", "", plain.lower())[:NAME_WORD_CHARS]
+
+
+def _is_form(word: str, other: str) -> bool:
+    """Whether two words share their stem: one begins with the other, or with all but its end."""
+    short, long = sorted((word, other), key=len)
+    return long.startswith(short) or (len(short) >= 5 and long.startswith(short[:-1]))
+
+
+def match_earlier(
+    earlier: Mapping[str, Sequence[str]], domain_of: Mapping[str, int]
+) -> dict[int, str]:
+    """Find the new domains that are continuations of earlier ones, by their documents.
+
+    A new domain takes the name of an earlier one if each has more documents in common with the
+    other than with any other domain, and if these are at least `KEPT_SHARE` of the sample.
+
+    Args:
+        earlier: name -> ids of sampled documents of the earlier domain.
+        domain_of: id of a document -> its new domain, for the sampled documents that have one.
+
+    Returns:
+        New domain -> name.
+    """
+    shared: dict[tuple[str, int], int] = {}
+    for name, ids in earlier.items():
+        for doc_id in ids:
+            if doc_id in domain_of:
+                key = (name, domain_of[doc_id])
+                shared[key] = shared.get(key, 0) + 1
+    # The most shared documents first; ties by name and number.
+    ranked = sorted(shared, key=lambda pair: (-shared[pair], pair))
+    best_of_name = {name: k for name, k in reversed(ranked)}
+    best_of_new = {k: name for name, k in reversed(ranked)}
+    return {
+        k: name
+        for name, k in best_of_name.items()
+        if best_of_new[k] == name and shared[name, k] >= KEPT_SHARE * len(earlier[name])
+    }
+
+
+def rename(names_K: Sequence[str], given: Mapping[str, str]) -> list[str]:
+    """Apply the names that the user gave, by the name that a domain would have otherwise."""
+    return [given.get(name, name) for name in names_K]

@@ -1,4 +1,7 @@
-"""The most distinctive terms of groups of documents.
+"""The most distinctive terms of groups of documents: nouns, and pairs such as `blood cells`.
+
+No language model and no metadata is used. Which words are nouns is counted in the documents: a noun
+follows an article, a preposition or another content word; a verb follows `to`, a pronoun or a name.
 
 Axes: K groups (domains), V terms.
 """
@@ -8,21 +11,69 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-WORD = re.compile(r"[^\W\d_]{3,}")
-"""Three letters or more, of any script."""
+TOKEN = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)?|[^\s\w]|\n|\d+")
+"""Words of any script, and everything that separates words into phrases."""
+
+MIN_CHARS = 3
+"""Letters of a word in a term."""
+
+BEFORE_NOUN = frozenset(
+    (
+        *("the", "a", "an", "this", "that", "these", "those", "his", "her", "its", "their", "our"),
+        *("your", "my", "any", "each", "every", "some", "no", "of", "in", "for", "on", "with"),
+        *("by", "from", "at", "as", "and", "or", "other", "many", "most", "several", "both"),
+        *("between", "into", "about", "per"),
+    )
+)
+"""English words that often come before a noun or its adjectives."""
+
+GENERIC = frozenset(
+    (
+        *("says", "say", "year", "years", "time", "times", "way", "ways", "thing"),
+        *("things", "people", "person", "new", "good", "great", "little", "right", "make"),
+        *("makes", "made", "use", "used", "using", "need", "like", "just", "know", "really"),
+        *("think", "want", "look", "come", "day", "days", "called", "different", "following"),
+        *("including", "based", "old", "best", "large", "small", "long", "high", "number", "did"),
+        *("does", "figure", "sure"),
+    )
+)
+"""English words that are frequent in every kind of text and name no topic."""
+
+PAIR_WEIGHT = 1.6
+"""Factor of a pair of words: it says more than one of its words, and is rarer."""
+
+NOUN_SHARE = 0.5
+"""Share of the occurrences of a word in the place of a noun, from which it counts fully."""
+
+MIN_DOCUMENT_SHARE = 0.02
+"""A term occurs in at least this share of its group's documents, and in two."""
+
+
+@dataclass
+class _Counts:
+    """Counts over a group of documents."""
+
+    documents: Counter[str] = field(default_factory=Counter)
+    """Term -> documents that have it."""
+
+    as_noun: Counter[str] = field(default_factory=Counter)
+    """Word -> occurrences in the place of a noun."""
+
+    all: Counter[str] = field(default_factory=Counter)
+    """Word -> occurrences."""
 
 
 def find_distinctive_terms(documents_K: Sequence[Sequence[str]], n_terms: int) -> list[list[str]]:
     """Find the terms that distinguish each group from the others, best first.
 
-    The weight of a term in a group is tf * log(1 + A / f). tf is its share of the group's terms, f
-    its count over all groups, and A the mean number of terms of a group. A term counts once a
-    document, so one long document cannot name its group. It must occur in two documents or more.
-    English function words are left out.
+    The weight of a term in a group is p * log(p / q), times its likelihood to be a noun. p is the
+    share of the group's documents that have the term, q that of all other documents. A term counts
+    once a document, so one long document cannot name its group.
 
     Args:
         documents_K: the texts of each group; their order changes nothing.
@@ -32,38 +83,85 @@ def find_distinctive_terms(documents_K: Sequence[Sequence[str]], n_terms: int) -
         A list of terms per group; ties are in alphabetical order.
 
     Source:
-        Class-based TF-IDF of BERTopic (arXiv 2203.05794); counting documents is ours.
+        p * log(p / q) is the term's part of the Kullback-Leibler divergence; phrases between
+        function words are those of RAKE (Rose et al., 2010).
     """
-    counts_K = [_count_documents(texts) for texts in documents_K]
-    total: Counter[str] = sum(counts_K, Counter())
-    terms = sorted(term for term, n in total.items() if n >= 2)
-    if not terms:
-        return [[] for _ in documents_K]
-    count_KV = np.array([[counts[term] for term in terms] for counts in counts_K], dtype=np.float64)
-    weight_KV = compute_class_tf_idf(count_KV)
+    counts_K = [_count(texts) for texts in documents_K]
+    total: Counter[str] = sum((counts.documents for counts in counts_K), Counter())
+    nouns = _measure_nouns(counts_K)
+    n_documents = sum(map(len, documents_K))
     best = []
-    for weight_V in weight_KV:
+    for texts, counts in zip(documents_K, counts_K, strict=True):
+        least = max(2, MIN_DOCUMENT_SHARE * len(texts))
+        terms = sorted(term for term, n in counts.documents.items() if n >= least)
+        own_V = np.array([counts.documents[term] for term in terms], dtype=np.float64)
+        all_V = np.array([total[term] for term in terms], dtype=np.float64)
+        weight_V = compute_divergence(own_V, all_V, len(texts), n_documents)
+        weight_V *= np.array([_weigh_term(term, nouns) for term in terms])
         order_V = np.argsort(-weight_V, kind="stable")[:n_terms]
         best.append([terms[v] for v in order_V if weight_V[v] > 0.0])
     return best
 
 
-def compute_class_tf_idf(count_KV: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Compute the weights of V terms in K groups from their counts, shape (K, V).
+def compute_divergence(
+    own_V: NDArray[np.float64], all_V: NDArray[np.float64], n_own: int, n_all: int
+) -> NDArray[np.float64]:
+    """Compute p * log(p / q) of V terms from the documents that have them.
 
-    The weight is 0 where the count is 0.
+    Args:
+        own_V: documents of the group with the term.
+        all_V: documents of all groups with the term.
+        n_own: documents of the group.
+        n_all: documents of all groups.
+
+    Returns:
+        The weights; 0 for a term that is not more frequent in the group than elsewhere.
     """
-    size_K1 = np.maximum(count_KV.sum(axis=1, keepdims=True), 1.0)
-    rarity_V = np.log1p(count_KV.sum() / len(count_KV) / np.maximum(count_KV.sum(axis=0), 1.0))
-    weight_KV: NDArray[np.float64] = count_KV / size_K1 * rarity_V
-    return weight_KV
+    p_V = own_V / max(n_own, 1)
+    q_V = (all_V - own_V + 0.5) / (n_all - n_own + 1.0)
+    weight_V: NDArray[np.float64] = p_V * np.log(np.maximum(p_V / q_V, 1.0))
+    return weight_V
 
 
-def _count_documents(texts: Sequence[str]) -> Counter[str]:
-    """Count the texts that each term occurs in."""
+def _measure_nouns(counts_K: Sequence[_Counts]) -> dict[str, float]:
+    """Return how likely each word is a noun, from 0.3 to 1."""
+    as_noun: Counter[str] = sum((counts.as_noun for counts in counts_K), Counter())
+    seen: Counter[str] = sum((counts.all for counts in counts_K), Counter())
+    return {
+        word: min(max((as_noun[word] + 1) / (n + 3) / NOUN_SHARE, 0.3), 1.0)
+        for word, n in seen.items()
+    }
+
+
+def _weigh_term(term: str, nouns: dict[str, float]) -> float:
+    """Return the factor of a term: that of its last word, which is its head."""
+    words = term.split()
+    pair = PAIR_WEIGHT if len(words) > 1 else 1.0
+    return pair * nouns[words[-1]] ** 2
+
+
+def _count(texts: Sequence[str]) -> _Counts:
+    """Count the documents of each word and pair, and the places of each word."""
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-    counts: Counter[str] = Counter()
+    counts = _Counts()
     for text in texts:
-        counts.update(set(WORD.findall(text.lower())) - ENGLISH_STOP_WORDS)
+        found: set[str] = set()
+        before, phrase = "", list[str]()
+        for token in TOKEN.findall(text):
+            word = token.lower()
+            is_content = len(word) >= MIN_CHARS and word.isalpha()
+            if not is_content or word in ENGLISH_STOP_WORDS:
+                before, phrase = word, []
+                continue
+            counts.all[word] += 1
+            is_name = token[0].isupper() and before.isalpha()
+            counts.as_noun[word] += before in BEFORE_NOUN or bool(phrase) or is_name
+            if word not in GENERIC:
+                found.add(word)
+                if phrase and phrase[-1] not in GENERIC and phrase[-1] != word:
+                    found.add(f"{phrase[-1]} {word}")
+            phrase.append(word)
+            before = word
+        counts.documents.update(found)
     return counts

@@ -10,7 +10,7 @@ import contextlib
 import gzip
 import io
 import lzma
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 from climb.ingest.walk import open_input_file
@@ -50,9 +50,7 @@ def detect_compression(head: bytes) -> str | None:
 
 
 @contextlib.contextmanager
-def open_unpacked(
-    root: str, path: str, window_log: int
-) -> Iterator[tuple[io.BufferedReader, bool]]:
+def open_unpacked(root: str, path: str, window_log: int) -> Iterator[tuple[BinaryIO, bool]]:
     """Open a file as a stream of uncompressed bytes.
 
     Args:
@@ -69,17 +67,18 @@ def open_unpacked(
         raw.seek(0)
         buffered: Any = io.BufferedReader(raw, CHUNK_BYTES)
         compression = detect_compression(head)
+        # Python's readers of gzip verify checksums. A second buffer would lose the end of a file
+        # that is cut off.
+        openers: dict[str, Callable[[Any], Any]] = {
+            "gzip": lambda file: gzip.GzipFile(fileobj=file),
+            "bz2": bz2.BZ2File,
+            "xz": lzma.LZMAFile,
+            "zstd": lambda file: io.BufferedReader(_ZstandardFile(file, window_log), 128 << 10),
+        }
         if compression is None:
             yield buffered, False
-        elif compression == "gzip":
-            # Python's gzip verifies checksums.
-            yield io.BufferedReader(stack.enter_context(gzip.GzipFile(fileobj=buffered))), True
-        elif compression == "bz2":
-            yield io.BufferedReader(stack.enter_context(bz2.BZ2File(buffered))), True
-        elif compression == "xz":
-            yield io.BufferedReader(stack.enter_context(lzma.LZMAFile(buffered))), True
         else:
-            yield io.BufferedReader(_ZstandardFile(buffered, window_log), 128 << 10), True
+            yield stack.enter_context(openers[compression](buffered)), True
 
 
 class _ZstandardFile(io.RawIOBase):

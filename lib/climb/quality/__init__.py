@@ -25,3 +25,18 @@ class Scorer(Protocol):
 
     def load(self, device: str) -> Score:
         """Load the model onto `cpu`, `cuda:0`, ...; put heavy imports into this method."""
+
+
+@runtime_checkable
+class CorpusScorer(Scorer, Protocol):
+    """A scorer that compares a document with the n-grams that recur in the corpus."""
+
+    @property
+    def min_documents(self) -> int:
+        """Documents from which on an n-gram counts as repeated."""
+
+    def hash_ngrams(self, text: str) -> NDArray[np.uint64]:
+        """Return the hashes of the counted n-grams of a text, with repetitions."""
+
+    def load_repeated(self, repeated: NDArray[np.uint64]) -> Score:
+        """Return the function that scores texts, given the sorted hashes of repeated n-grams."""

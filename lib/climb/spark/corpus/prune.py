@@ -14,19 +14,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pyspark.sql import DataFrame, Row, Window
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from climb import tables
 from climb.config import Config, recipe_of
 from climb.config.sections import PruneConfig
 from climb.domains.merge import merge
-from climb.domains.names import name_groups
 from climb.domains.prune import prune, prune_to_share
 from climb.domains.shares import compute_token_shares
 from climb.domains.terms import find_distinctive_terms
 from climb.errors import ConfigError, TableError
 from climb.progress import log
+from climb.spark.corpus.names import DomainNames
+from climb.spark.corpus.samples import select_examples, select_ids
 from climb.spark.corpus.score import build_scorers
 from climb.spark.delta.store import Store
 
@@ -35,11 +36,6 @@ Array = NDArray[np.float64]
 SCORE_BITS = 20
 """Scores are added as multiples of 2^-20: a sum of whole numbers is the same in every order."""
 
-SAMPLE_CHARS = 2_000
-"""Characters at the beginning of a sampled document that its terms are taken from."""
-
-N_EXAMPLES = 3
-EXAMPLE_CHARS = 200
 
 EMPTY = "no documents"
 """Reason for which a cluster without tokens is pruned."""
@@ -128,34 +124,11 @@ def prune_and_merge(
         height=cfg.merge_height,
         n_domains=cfg.domains,
         weighted=cfg.weighted,
+        min_documents=cfg.min_domain_documents,
     )
     sizes_K = np.bincount(labels, weights=measured.tokens_C[kept]).astype(np.int64)
     rank_K = np.argsort(np.argsort(-sizes_K, kind="stable"))
     return reasons, kept, rank_K[labels]
-
-
-def sample_documents(store: Store, clusters: Sequence[int], n: int) -> list[list[Row]]:
-    """Sample up to n documents of each cluster: those with the lowest hashes.
-
-    Returns:
-        For each of `clusters`, in their order, rows of (cluster, doc_id, distance, text); the
-        nearest to the centroid come first.
-    """
-    sampled_clusters = store.session.createDataFrame([(int(c),) for c in clusters], "cluster INT")
-    by_hash = Window.partitionBy("cluster").orderBy(F.xxhash64("doc_id"), "doc_id")
-    chosen = (
-        store.read(tables.ASSIGNMENTS)
-        .join(F.broadcast(sampled_clusters), on="cluster")
-        .withColumn("rank", F.row_number().over(by_hash))
-        .where(F.col("rank") <= n)
-    )
-    text = F.substring("text", 1, SAMPLE_CHARS).alias("text")
-    sampled = store.read(tables.DOCUMENTS).join(F.broadcast(chosen), on="doc_id")
-    rows = sampled.select("cluster", "doc_id", "distance", text).collect()
-    by_cluster: dict[int, list[Row]] = {int(c): [] for c in clusters}
-    for row in sorted(rows, key=lambda row: (row["distance"], row["doc_id"])):
-        by_cluster[row["cluster"]].append(row)
-    return list(by_cluster.values())
 
 
 def build_domain_rows(
@@ -164,6 +137,7 @@ def build_domain_rows(
     labels: NDArray[np.int64],
     samples: Sequence[Sequence[Row]],
     n_terms: int,
+    names: DomainNames,
 ) -> list[dict[str, Any]]:
     """Build the rows of `domains`, largest first.
 
@@ -173,12 +147,14 @@ def build_domain_rows(
         labels: domain of each kept cluster, from 0.
         samples: of each kept cluster, some documents, nearest to the centroid first.
         n_terms: distinctive terms per domain.
+        names: earlier names, and those that the user gave.
     """
     members_K = [np.flatnonzero(labels == k) for k in range(int(labels.max()) + 1)]
     texts_K = [[row["text"] for i in members for row in samples[i]] for members in members_K]
     terms_K = find_distinctive_terms(texts_K, n_terms)
     tokens_K = np.array([measured.tokens_C[kept[members]].sum() for members in members_K])
-    names_K, shares_K = name_groups(terms_K), compute_token_shares(tokens_K)
+    numbers = {kept[i]: int(labels[i]) for i in range(len(kept))}
+    names_K, shares_K = names.choose(terms_K, numbers), compute_token_shares(tokens_K)
     described = zip(names_K, members_K, shares_K, terms_K, strict=True)
     return [
         {
@@ -188,7 +164,8 @@ def build_domain_rows(
             "n_tokens": int(measured.tokens_C[kept[members]].sum()),
             "token_share": float(share),
             "terms": terms,
-            "examples": _select_examples([samples[i] for i in members]),
+            "examples": select_examples([samples[i] for i in members]),
+            "sample": select_ids([samples[i] for i in members]),
         }
         for name, members, share, terms in described
     ]
@@ -260,16 +237,6 @@ def _check_complete(
             f"table {table} has no row for {n_missing:,} of {int(documents_C.sum()):,} assigned "
             f"documents; run `climb {job}` first"
         )
-
-
-def _select_examples(samples: Sequence[Sequence[Row]]) -> list[str]:
-    """Select the nearest document of each cluster, then the second nearest, ..., shortened."""
-    ranked = sorted(
-        (rank, row["cluster"], " ".join(row["text"].split())[:EXAMPLE_CHARS])
-        for rows in samples
-        for rank, row in enumerate(rows)
-    )
-    return [text for _, _, text in ranked[:N_EXAMPLES]]
 
 
 def _describe_empty_result(measured: ClusterMeasurements, cfg: PruneConfig) -> str:

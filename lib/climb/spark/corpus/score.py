@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from pyspark import Broadcast
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.functions import pandas_udf
 
+from climb import tables
 from climb.config import build, recipe_of
 from climb.config.sections import PluginSpec
 from climb.errors import ComponentError, ConfigError
-from climb.quality import Score, Scorer
+from climb.quality import CorpusScorer, Score, Scorer
+from climb.spark.delta.store import Store
 from climb.spark.device import get_task_device
 from climb.spark.threads import limit_threads
+
+MAX_NGRAMS = 5_000_000
+"""Repeated n-grams that are kept, the most frequent first: 40 MB in every Python worker."""
 
 
 def build_scorers(specs: Sequence[PluginSpec]) -> list[Scorer]:
@@ -38,13 +45,60 @@ def build_scorers(specs: Sequence[PluginSpec]) -> list[Scorer]:
     return scorers
 
 
-def score_documents(documents: DataFrame, scorer: Scorer) -> DataFrame:
-    """Score documents(doc_id, text) -> (doc_id, recipe, scores MAP<STRING,FLOAT>)."""
+def ensure_repeated_ngrams(
+    store: Store, documents: DataFrame, scorer: CorpusScorer
+) -> Broadcast[NDArray[np.uint64]]:
+    """Read the repeated n-grams of the corpus, or count them once and write them to their table.
+
+    Returns:
+        Their hashes, sorted.
+    """
+    recipe = recipe_of(scorer)
+    known = store.exists(tables.REPEATED_NGRAMS) and not (
+        store.read(tables.REPEATED_NGRAMS).where(F.col("recipe") == recipe).isEmpty()
+    )
+    if not known:
+        rows = _count_ngrams(documents, scorer).withColumn("recipe", F.lit(recipe))
+        marker = store.create_frame([{"recipe": recipe, "ngram": 0}], tables.REPEATED_NGRAMS)
+        # A corpus without repetition has the marker alone: it is counted once too.
+        store.append(rows.unionByName(marker), tables.REPEATED_NGRAMS, once=recipe)
+    rows = store.read(tables.REPEATED_NGRAMS).where(F.col("recipe") == recipe)
+    signed = np.array([row["ngram"] for row in rows.select("ngram").collect()], dtype=np.int64)
+    return store.session.sparkContext.broadcast(np.unique(signed.view(np.uint64)))
+
+
+def _count_ngrams(documents: DataFrame, scorer: CorpusScorer) -> DataFrame:
+    """Count the documents of every n-gram, and return the hashes of repeated ones as `ngram`."""
+
+    @pandas_udf("array<bigint>")  # type: ignore[call-overload, untyped-decorator]
+    def extract(texts: pd.Series) -> pd.Series:
+        return texts.map(lambda text: np.unique(scorer.hash_ngrams(text)).view(np.int64).tolist())
+
+    ngrams = documents.select(F.explode(extract("text")).alias("ngram"))
+    counted = ngrams.groupBy("ngram").agg(F.count("*").alias("n"))
+    repeated = counted.where(F.col("n") >= scorer.min_documents)
+    return repeated.orderBy(F.desc("n"), "ngram").limit(MAX_NGRAMS).select("ngram")
+
+
+def score_documents(
+    documents: DataFrame, scorer: Scorer, repeated: Broadcast[NDArray[np.uint64]] | None = None
+) -> DataFrame:
+    """Score documents(doc_id, text) -> (doc_id, recipe, scores MAP<STRING,FLOAT>).
+
+    Args:
+        documents: the documents.
+        scorer: the scorer.
+        repeated: for a `CorpusScorer`, see `ensure_repeated_ngrams`.
+    """
 
     # The stubs of PySpark do not have the form of pandas_udf that uses type hints.
     @pandas_udf("array<float>")  # type: ignore[call-overload, untyped-decorator]
     def score(texts: Iterator[pd.Series]) -> Iterator[pd.Series]:
-        return score_batches(texts, scorer, get_task_device())
+        if repeated is not None and isinstance(scorer, CorpusScorer):
+            loaded = scorer.load_repeated(repeated.value)
+            return score_batches(texts, scorer, lambda: loaded)
+        device = get_task_device()
+        return score_batches(texts, scorer, lambda: _load(scorer, device))  # type: ignore[arg-type]
 
     names = F.array(*[F.lit(name) for name in scorer.names])
     recipe = F.lit(recipe_of(scorer)).alias("recipe")
@@ -53,10 +107,17 @@ def score_documents(documents: DataFrame, scorer: Scorer) -> DataFrame:
     )
 
 
-def score_batches(batches: Iterator[pd.Series], scorer: Scorer, device: str) -> Iterator[pd.Series]:
+def score_batches(
+    batches: Iterator[pd.Series], scorer: Scorer, load: Callable[[], Score]
+) -> Iterator[pd.Series]:
     """Score batches of text one by one: for each text, the values in the order of `names`.
 
     This is the body of the UDF, testable without Spark.
+
+    Args:
+        batches: the texts.
+        scorer: names the scores.
+        load: returns the function that scores them.
 
     Raises:
         ComponentError: the scorer returned other names than its `names`, a wrong shape, or values
@@ -64,8 +125,7 @@ def score_batches(batches: Iterator[pd.Series], scorer: Scorer, device: str) -> 
     """
     for texts in batches:
         # Inside the loop: an empty partition loads no model.
-        score = _load(scorer, device)  # type: ignore[arg-type]  # recipes are frozen: they hash
-        scores = score(texts.tolist())
+        scores = load()(texts.tolist())
         if set(scores) != set(scorer.names):
             raise ComponentError(
                 f"{scorer} returned scores {sorted(scores)}; its names are {sorted(scorer.names)}"

@@ -1,0 +1,99 @@
+"""Score how much of a document is its own: passages that recur in many documents are boilerplate.
+
+Licences, cookie notices and navigation are fluent text, which rules for single documents accept.
+
+Axes: N texts, G n-grams.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climb.errors import ConfigError
+from climb.quality import Score
+
+WORD = re.compile(r"\w+")
+PRIME = np.uint64(1_099_511_628_211)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepetitionScorer:
+    """Score `unrepeated`: the share of a document's word n-grams that few documents have.
+
+    1: no n-gram recurs in `min_documents` documents or more. A text of fewer than n words has 1.
+    The n-grams of the corpus are counted once, when it is first scored; later documents are
+    compared with the same list. The passage length is that of Gopher's and DCLM's duplicates.
+
+    Source:
+        13-grams as units of near-duplicates: Rae et al., arXiv 2112.11446, section A.1.3.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    names: ClassVar[tuple[str, ...]] = ("unrepeated",)
+
+    n: int = 13
+    """Words of an n-gram."""
+
+    min_documents: int = 5
+    """Documents from which on an n-gram counts as repeated."""
+
+    sample: int = 8
+    """One n-gram in this many is counted: always the same ones, chosen by their hash."""
+
+    def __post_init__(self) -> None:
+        for name in ("n", "min_documents", "sample"):
+            if getattr(self, name) < 1:
+                raise ConfigError(
+                    f"RepetitionScorer: {name} is {getattr(self, name)}; it must be at least 1"
+                )
+
+    def hash_ngrams(self, text: str) -> NDArray[np.uint64]:
+        """Return the hashes of the sampled n-grams of a text, shape (G,), with repetitions."""
+        words = WORD.findall(text.lower())
+        if len(words) < self.n:
+            return np.empty(0, dtype=np.uint64)
+        codes = np.array([zlib.crc32(word.encode()) for word in words], dtype=np.uint64)
+        hash_G = np.zeros(len(words) - self.n + 1, dtype=np.uint64)
+        for i in range(self.n):
+            hash_G = hash_G * PRIME + codes[i : len(words) - self.n + 1 + i]
+        hash_G = _mix(hash_G)
+        sampled: NDArray[np.uint64] = hash_G[hash_G % np.uint64(self.sample) == 0]
+        return sampled
+
+    def load_repeated(self, repeated: NDArray[np.uint64]) -> Score:
+        """Return the function that scores texts.
+
+        Args:
+            repeated: hashes of the repeated n-grams, sorted.
+        """
+
+        def score(texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+            shares = [self._measure(self.hash_ngrams(text), repeated) for text in texts]
+            return {"unrepeated": np.array(shares, dtype=np.float32)}
+
+        return score
+
+    def load(self, device: str) -> Score:
+        """Return the function for an empty corpus, in which nothing is repeated."""
+        return self.load_repeated(np.empty(0, dtype=np.uint64))
+
+    @staticmethod
+    def _measure(hash_G: NDArray[np.uint64], repeated: NDArray[np.uint64]) -> float:
+        if not len(hash_G) or not len(repeated):
+            return 1.0
+        index_G = np.minimum(np.searchsorted(repeated, hash_G), len(repeated) - 1)
+        return float(1.0 - (repeated[index_G] == hash_G).mean())
+
+
+def _mix(hash_G: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Spread the bits of a hash, so that its remainders are a fair sample (SplitMix64)."""
+    hash_G = (hash_G ^ (hash_G >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    hash_G = (hash_G ^ (hash_G >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return hash_G ^ (hash_G >> np.uint64(31))

@@ -1,0 +1,104 @@
+"""Names of domains that survive clustering again: earlier names, and those that the user gave."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from pyspark.sql import functions as F
+
+from climb import tables
+from climb.domains.names import match_earlier, name_groups, rename
+from climb.errors import ConfigError, one_line
+from climb.spark.delta.store import Store
+
+NAME_CHARACTERS = frozenset(string.ascii_letters + string.digits + "-_.")
+
+
+@dataclass(frozen=True)
+class DomainNames:
+    """What decides the names of new domains, beside their terms."""
+
+    earlier: Mapping[str, Sequence[str]]
+    """Name -> ids of sampled documents of the earlier domain."""
+
+    cluster_of: Mapping[str, int]
+    """Id of a sampled document -> its cluster now."""
+
+    given: Mapping[str, str]
+    """Name -> the name that the user gave."""
+
+    def choose(self, terms_K: Sequence[Sequence[str]], domain_of: Mapping[int, int]) -> list[str]:
+        """Choose the names of all domains.
+
+        Args:
+            terms_K: distinctive terms of each domain.
+            domain_of: cluster -> number of its domain; pruned clusters have none.
+
+        Raises:
+            ConfigError: two domains would have the same name.
+        """
+        documents = {
+            doc_id: domain_of[cluster]
+            for doc_id, cluster in self.cluster_of.items()
+            if cluster in domain_of
+        }
+        known = match_earlier(self.earlier, documents)
+        unnamed = [terms for k, terms in enumerate(terms_K) if k not in known]
+        new = iter(name_groups(unnamed, taken=known.values()))
+        names = [known[k] if k in known else next(new) for k in range(len(terms_K))]
+        renamed = rename(names, self.given)
+        repeated = sorted({name for name in renamed if renamed.count(name) > 1})
+        if repeated:
+            raise ConfigError(
+                f"prune.names gives several domains the name {', '.join(repeated)}; the domains "
+                f"are {', '.join(names)}"
+            )
+        return renamed
+
+
+def read_domain_names(store: Store, path: str | None) -> DomainNames:
+    """Read the earlier domains, where their documents are now, and the user's names.
+
+    Raises:
+        ConfigError: the file is not a mapping of names.
+    """
+    earlier: dict[str, list[str]] = {}
+    if store.exists(tables.DOMAINS):
+        rows = store.read_rows(tables.DOMAINS)
+        earlier = {row["domain"]: row["sample"] or [] for row in rows}
+    ids = sorted({doc_id for sample in earlier.values() for doc_id in sample})
+    cluster_of: dict[str, int] = {}
+    if ids:
+        wanted = store.session.createDataFrame([(doc_id,) for doc_id in ids], "doc_id STRING")
+        assigned = store.read(tables.ASSIGNMENTS).join(F.broadcast(wanted), on="doc_id")
+        rows_now = assigned.select("doc_id", "cluster").collect()
+        cluster_of = {row["doc_id"]: row["cluster"] for row in rows_now}
+    return DomainNames(earlier, cluster_of, read_given_names(path))
+
+
+def read_given_names(path: str | None) -> dict[str, str]:
+    """Read the file of `prune.names`.
+
+    Raises:
+        ConfigError: it cannot be read, or is not a mapping from names to names of letters, digits,
+            `-`, `_` and `.`.
+    """
+    if path is None:
+        return {}
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"prune.names: {path} cannot be read: {one_line(error)}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"prune.names: {path} must map names of domains to new names")
+    for name, new in content.items():
+        if not isinstance(new, str) or not new or not set(new) <= NAME_CHARACTERS:
+            raise ConfigError(
+                f"prune.names: {path} gives domain {name!r} the name {new!r}; a name has letters, "
+                "digits, `-`, `_` and `.`, because it becomes a folder and a column"
+            )
+    return {str(name): new for name, new in content.items()}

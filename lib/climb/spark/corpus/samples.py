@@ -1,0 +1,59 @@
+"""Sample documents of clusters: for terms, as examples, and to recognize a domain later."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pyspark.sql import Row, Window
+from pyspark.sql import functions as F
+
+from climb import tables
+from climb.spark.delta.store import Store
+
+SAMPLE_CHARS = 2_000
+"""Characters at the beginning of a sampled document that its terms are taken from."""
+
+SAMPLE_IDS = 1_000
+"""Documents of a domain whose ids are kept in table `domains`."""
+
+N_EXAMPLES = 3
+EXAMPLE_CHARS = 200
+
+
+def sample_documents(store: Store, clusters: Sequence[int], n: int) -> list[list[Row]]:
+    """Sample up to n documents of each cluster: those with the lowest hashes.
+
+    Returns:
+        For each of `clusters`, in their order, rows of (cluster, doc_id, distance, text); the
+        nearest to the centroid come first.
+    """
+    sampled_clusters = store.session.createDataFrame([(int(c),) for c in clusters], "cluster INT")
+    by_hash = Window.partitionBy("cluster").orderBy(F.xxhash64("doc_id"), "doc_id")
+    chosen = (
+        store.read(tables.ASSIGNMENTS)
+        .join(F.broadcast(sampled_clusters), on="cluster")
+        .withColumn("rank", F.row_number().over(by_hash))
+        .where(F.col("rank") <= n)
+    )
+    text = F.substring("text", 1, SAMPLE_CHARS).alias("text")
+    sampled = store.read(tables.DOCUMENTS).join(F.broadcast(chosen), on="doc_id")
+    rows = sampled.select("cluster", "doc_id", "distance", text).collect()
+    by_cluster: dict[int, list[Row]] = {int(c): [] for c in clusters}
+    for row in sorted(rows, key=lambda row: (row["distance"], row["doc_id"])):
+        by_cluster[row["cluster"]].append(row)
+    return list(by_cluster.values())
+
+
+def select_examples(samples: Sequence[Sequence[Row]]) -> list[str]:
+    """Select the nearest document of each cluster, then the second nearest, ..., shortened."""
+    ranked = sorted(
+        (rank, row["cluster"], " ".join(row["text"].split())[:EXAMPLE_CHARS])
+        for rows in samples
+        for rank, row in enumerate(rows)
+    )
+    return [text for _, _, text in ranked[:N_EXAMPLES]]
+
+
+def select_ids(samples: Sequence[Sequence[Row]]) -> list[str]:
+    """Select the documents by which the domain is recognized later, whatever clusters it has."""
+    return sorted(row["doc_id"] for rows in samples for row in rows)[:SAMPLE_IDS]
