@@ -94,7 +94,7 @@ def damaged_files(folder):
     (folder / "text.jsonl").write_text("no JSON\nat all\n")
     (folder / "array.jsonl").write_text('["text"]\n')
     (folder / "wide.jsonl").write_bytes('{"text": "x"}\n'.encode("utf-16"))
-    (folder / "garbage.jsonl.gz").write_bytes(gzip.compress(b'{"text": "x"}\n') + b"words")
+    (folder / "garbage.jsonl.gz").write_bytes(gzip.compress(b"x")[:10] + b"\xff" * 30)
     (folder / "cut.jsonl.gz").write_bytes(gzip.compress(b'{"text": "x"}\n')[:-12])
     (folder / "garbage.jsonl.zst").write_bytes(b"\x28\xb5\x2f\xfd" + b"\xff" * 30)
     (folder / "cut.jsonl.zst").write_bytes(zstandard.compress(b'{"text": "x"}\n')[:-5])
@@ -112,7 +112,7 @@ REASONS = {
     ),
     "array.jsonl": ("unsupported_format", "(the first is list; to convert: jq -c '.[]' FILE"),
     "wide.jsonl": ("unsupported_format", "is UTF-16"),
-    "garbage.jsonl.gz": ("unreadable_file", "Not a gzipped file"),
+    "garbage.jsonl.gz": ("unreadable_file", "invalid block type"),
     "cut.jsonl.gz": ("truncated_file", "ended before"),
     "garbage.jsonl.zst": ("unreadable_file", "zstd decompress"),
     "cut.jsonl.zst": ("truncated_file", "Truncated"),
