@@ -80,6 +80,12 @@ def write_conf(folder, corpus, root):
         "spark": {"shuffle_partitions": 1, "driver_memory": "2g"},
         "ingest": {"inputs": [str(corpus)], "metadata_columns": ["kind"]},
         "count": {"vocab_size": 400, "sample_documents": 100},
+        "score": {
+            "scorers": [
+                {"use": "climb.quality.rules:RuleScorer"},
+                {"use": "climb.quality.repetition:RepetitionScorer"},
+            ]
+        },
         "cluster": {"k": 8, "sample_per_cluster": None},
         "prune": {"thresholds": {"rules": 3.0}, "merge_height": None, "domains": 4},
         "proxy": {
