@@ -120,8 +120,9 @@ def test_an_input_that_does_not_exist_is_reported(configured):
     assert "nowhere/*.parquet" in message
 
 
-def test_an_input_in_an_object_store_is_not_checked(configured):
-    run_preflight(configured("ingest.inputs=['s3a://bucket/text/*.parquet']"))
+@pytest.mark.parametrize("name", ["s3a://bucket/text/*.parquet", "delta:main.lake.letters"])
+def test_an_input_that_only_spark_can_find_is_not_checked(configured, name):
+    run_preflight(configured(f"ingest.inputs=['{name}']"))
 
 
 def test_empty_inputs_are_an_error_for_ingest_but_not_for_later_jobs(configured):

@@ -92,10 +92,15 @@ def _check_spark() -> Iterator[str]:
 
 
 def _check_inputs(inputs: Collection[str]) -> Iterator[str]:
-    """Check that files, folders and globs exist, as `climb.ingest.files` reads them."""
+    """Check that files, folders and globs exist, as `climb.ingest.files` reads them.
+
+    Spark finds the Delta tables.
+    """
+    from climb.ingest.files import TABLE_PREFIX
+
     for path in inputs:
         local = Path(path).expanduser()
-        exists = is_uri(path) or local.exists()
+        exists = is_uri(path) or path.startswith(TABLE_PREFIX) or local.exists()
         if not exists and next(glob.iglob(str(local), recursive=True), None) is None:  # noqa: PTH207
             yield (
                 f"ingest.inputs: {path!r} matches no file or folder (looked at "

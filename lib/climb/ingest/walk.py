@@ -86,7 +86,8 @@ def list_below(root: str, folder: str) -> list[Entry]:
 
 def find_table_above(root: str, path: str) -> tuple[str, str] | None:
     """Find the table whose files a path belongs to: (its folder, its kind); None without one."""
-    for folder in [path, *map(str, PurePosixPath(path).parents)]:
+    parents = [parent for parent in map(str, PurePosixPath(path).parents) if parent != "."]
+    for folder in [path, *parents]:
         for mark, kind in TABLE_MARKS.items():
             found = describe_path(root, f"{folder.rstrip('/')}/{mark}")
             if found is not None and found.kind == "folder":
