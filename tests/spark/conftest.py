@@ -73,6 +73,7 @@ def corpus_tables(tables):
                 "token_share": natural[name],
                 "terms": [f"{name}-{word}" for word in ("one", "two", "three")],
                 "examples": [f"An example of {name} with <b>markup</b>."],
+                "sample": [],
             }
             for i, name in enumerate(DOMAINS)
         ],

@@ -85,6 +85,7 @@ def packed(store, cfg):
                 "token_share": sizes[c] / sum(sizes),
                 "terms": [],
                 "examples": [],
+                "sample": [],
             }
             for c in range(2)
         ],

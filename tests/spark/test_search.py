@@ -52,7 +52,7 @@ def open_store(spark, root, cfg):
     store = Store(spark, cfg.storage)
     domains = [
         {"domain": name, "n_tokens": int(1e6 * share), "token_share": share}
-        | {"clusters": [i], "n_documents": 10, "terms": [], "examples": []}
+        | {"clusters": [i], "n_documents": 10, "terms": [], "examples": [], "sample": []}
         for i, (name, share) in enumerate(NATURAL.items())
     ]
     shards = [

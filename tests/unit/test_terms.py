@@ -82,9 +82,10 @@ def test_a_domain_keeps_its_name_if_most_of_its_documents_stay_together():
     earlier = {"law": ["a", "b", "c", "d"], "food": ["e", "f"], "gone": ["g", "h"]}
     now = {"a": 1, "b": 1, "c": 1, "d": 0, "e": 0, "f": 0}
     assert match_earlier(earlier, now) == {1: "law", 0: "food"}
-    assert match_earlier(earlier, {"a": 0, "b": 1, "c": 2, "d": 3}) == {}
-    # Two domains become one: it takes the name of the one with more documents.
+    assert match_earlier(earlier, {"a": 0, "b": 0, "c": 1, "d": 1}) == {}
+    # Two domains become one: it keeps the name of the larger one, and of none if they are equal.
     assert match_earlier(earlier, dict.fromkeys("abcdef", 0)) == {0: "law"}
+    assert match_earlier(earlier, dict.fromkeys("abef", 0)) == {}
 
 
 def test_new_names_avoid_those_that_are_kept():

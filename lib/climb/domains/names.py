@@ -16,7 +16,7 @@ NAME_WORD_CHARS = 20
 """Characters of a word that a name uses: domain names become folder and column names."""
 
 KEPT_SHARE = 0.5
-"""A domain keeps its name if at least this share of its sampled documents is in one new domain."""
+"""A domain keeps its name if more than this share of its sampled documents stays in it."""
 
 
 def name_groups(terms_K: Sequence[Sequence[str]], taken: Collection[str] = ()) -> list[str]:
@@ -69,8 +69,9 @@ def match_earlier(
 ) -> dict[int, str]:
     """Find the new domains that are continuations of earlier ones, by their documents.
 
-    A new domain takes the name of an earlier one if each has more documents in common with the
-    other than with any other domain, and if these are at least `KEPT_SHARE` of the sample.
+    A new domain takes the name of an earlier one if they share more than `KEPT_SHARE` of the
+    earlier domain's sampled documents, and more than this of all sampled documents in the new
+    domain. So neither the halves of an earlier domain nor the union of two equal ones keep a name.
 
     Args:
         earlier: name -> ids of sampled documents of the earlier domain.
@@ -85,14 +86,13 @@ def match_earlier(
             if doc_id in domain_of:
                 key = (name, domain_of[doc_id])
                 shared[key] = shared.get(key, 0) + 1
-    # The most shared documents first; ties by name and number.
-    ranked = sorted(shared, key=lambda pair: (-shared[pair], pair))
-    best_of_name = {name: k for name, k in reversed(ranked)}
-    best_of_new = {k: name for name, k in reversed(ranked)}
+    in_new: dict[int, int] = {}
+    for (_, k), n in shared.items():
+        in_new[k] = in_new.get(k, 0) + n
     return {
         k: name
-        for name, k in best_of_name.items()
-        if best_of_new[k] == name and shared[name, k] >= KEPT_SHARE * len(earlier[name])
+        for (name, k), n in shared.items()
+        if n > KEPT_SHARE * max(len(earlier[name]), in_new[k])
     }
 
 
