@@ -90,7 +90,8 @@ DOMAINS = Table(
     ("domain",),
     "prune",
     "domain STRING, clusters ARRAY<INT>, n_documents BIGINT, n_tokens BIGINT, token_share DOUBLE, "
-    "terms ARRAY<STRING>, examples ARRAY<STRING>, sample ARRAY<STRING>",
+    "terms ARRAY<STRING>, examples ARRAY<STRING>, sample ARRAY<STRING>, "
+    "generated_name STRING",
 )
 SHARDS = Table(
     "shards",

@@ -74,6 +74,7 @@ def corpus_tables(tables):
                 "terms": [f"{name}-{word}" for word in ("one", "two", "three")],
                 "examples": [f"An example of {name} with <b>markup</b>."],
                 "sample": [],
+                "generated_name": "",
             }
             for i, name in enumerate(DOMAINS)
         ],

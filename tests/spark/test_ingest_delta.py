@@ -128,6 +128,35 @@ def test_rejected_rows_of_earlier_versions_stay_counted(spark, table, ingest, tm
     assert sorted(rejected.values()) == [1]
 
 
+def test_after_optimize_all_rows_are_read_and_counted_once(spark, table, ingest):
+    path = table()
+    append(spark, path, [3, 50])
+    ingest(path)
+    spark.sql(f"OPTIMIZE delta.`{path}`")
+    append(spark, path, [60])
+    line, texts = ingest(path)
+    assert line.startswith("1 new documents, 21 already ingested; 1 of 23 rows rejected")
+    assert "all rows of version" in line
+    assert "changed or removed" not in line
+    assert texts == sorted(set(read_delta(spark, path)))
+
+
+def test_nothing_is_removed_while_a_file_cannot_be_read(spark, ingest, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.txt").write_text(TEXT.format(1))
+    (tmp_path / "in" / "b.txt").write_text(TEXT.format(2))
+    ingest(tmp_path / "in")
+    (tmp_path / "in" / "b.txt").unlink()
+    (tmp_path / "in" / "b.parquet").write_bytes(b"PAR1 and no more")
+    remove = ["ingest.remove_missing=true", "ingest.skip_corrupt=true"]
+    with pytest.raises(InputError, match=r"files cannot be read \(truncated_file"):
+        ingest(tmp_path / "in", settings=remove)
+    (tmp_path / "in" / "b.parquet").unlink()
+    with pytest.raises(InputError, match="no row is a document"):
+        ingest(tmp_path / "in", settings=[*remove, "ingest.min_chars=1000"])
+    assert "1 removed" in ingest(tmp_path / "in", settings=remove)[0]
+
+
 def test_after_a_delete_the_rows_stay_until_the_named_command_removes_them(spark, table, ingest):
     path = table()
     ingest(path)
@@ -208,6 +237,9 @@ def test_tables_of_other_kinds_are_refused_by_name(ingest, tmp_path, kind, files
         (tmp_path / "in" / name).write_text("{}")
     with pytest.raises(InputError, match=f"{tmp_path}/in is a table of {kind}.*with Spark first"):
         ingest(tmp_path / "in")
+    if kind == "Iceberg":
+        with pytest.raises(InputError, match="is a table of Iceberg"):
+            ingest(tmp_path / "in" / "data")
 
 
 def test_a_missing_column_of_a_table_is_named(table, ingest):

@@ -86,6 +86,7 @@ def packed(store, cfg):
                 "terms": [],
                 "examples": [],
                 "sample": [],
+                "generated_name": "",
             }
             for c in range(2)
         ],

@@ -52,7 +52,14 @@ def open_store(spark, root, cfg):
     store = Store(spark, cfg.storage)
     domains = [
         {"domain": name, "n_tokens": int(1e6 * share), "token_share": share}
-        | {"clusters": [i], "n_documents": 10, "terms": [], "examples": [], "sample": []}
+        | {
+            "clusters": [i],
+            "n_documents": 10,
+            "terms": [],
+            "examples": [],
+            "sample": [],
+            "generated_name": "",
+        }
         for i, (name, share) in enumerate(NATURAL.items())
     ]
     shards = [

@@ -43,7 +43,7 @@ def test_a_spark_home_of_another_version_is_named(monkeypatch, tmp_path):
     check = environment.check_spark_home()
     assert (check.ok, check.fix) == (False, "unset SPARK_HOME")
     assert "has 4.1.0; PySpark is 4.0" in check.found
-    jar.rename(tmp_path / "jars" / "spark-core_2.13-4.0.0.jar")
+    jar.rename(tmp_path / "jars" / "spark-core_2.13-4.0.0-amzn-0.jar")
     assert environment.check_spark_home().ok
 
 

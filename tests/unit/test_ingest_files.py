@@ -74,7 +74,7 @@ def test_unsupported_extensions_empty_files_and_empty_folders_are_problems(tmp_p
     assert problems["b.pdf"][0] == "unsupported_format"
     assert ".pdf is not one of .parquet, .jsonl" in problems["b.pdf"][1]
     assert problems["d.parquet"] == ("truncated_file", "zero bytes")
-    assert problems["f.parquet"] == ("unsupported_format", "a folder with nothing in it")
+    assert problems["f.parquet"] == ("unsupported_format", "a folder without files")
     assert names(listing, tmp_path) == ["a.jsonl", "e.txt", "full.parquet/part.parquet"]
 
 

@@ -280,3 +280,26 @@ def test_a_snapshot_of_the_hub_is_read_once_without_its_read_me(tmp_path, read):
     (hub / "snapshots" / "def").mkdir()
     with pytest.raises(InputError, match="with the snapshots abc, def; name one of them"):
         read(path=hub)
+
+
+def test_a_long_first_row_of_a_csv_file_is_no_fault_of_its_header(tmp_path, read):
+    (tmp_path / "a.csv").write_text("text\n" + "x" * 200_000 + "\n")
+    assert [len(text) for text in texts(read())] == [200_000]
+
+
+def test_what_is_below_an_ignored_folder_stops_nothing(tmp_path, read):
+    (tmp_path / "a.jsonl").write_bytes(LINES)
+    for snapshot in ("a", "b"):
+        (tmp_path / ".cache" / "m" / "snapshots" / snapshot).mkdir(parents=True)
+    (tmp_path / ".cache" / "m" / "blobs").mkdir()
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "loop").symlink_to("..")
+    assert texts(read()) == sorted(TEXTS)
+
+
+def test_a_folder_column_may_have_the_name_of_a_path(tmp_path, read):
+    (tmp_path / "lang.code=en").mkdir()
+    table = pa.table({"text": TEXTS, "lang": ["x"] * 20})
+    pq.write_table(table, tmp_path / "lang.code=en" / "a.parquet")
+    rows = read("ingest.metadata_columns=[lang.code]")
+    assert {row["metadata"] for row in rows} == {'{"lang.code": "en"}'}

@@ -108,7 +108,7 @@ REASONS = {
     "footer.parquet": ("unreadable_file", ""),
     "text.jsonl": (
         "unsupported_format",
-        "none of its first 100 lines is a JSON object (the first is invalid: Exp",
+        "no JSON object in its first 100 lines (the first is invalid: Exp",
     ),
     "array.jsonl": ("unsupported_format", "(the first is list; to convert: jq -c '.[]' FILE"),
     "wide.jsonl": ("unsupported_format", "is UTF-16"),

@@ -88,9 +88,21 @@ def test_a_domain_keeps_its_name_if_most_of_its_documents_stay_together():
     assert match_earlier(earlier, dict.fromkeys("abef", 0)) == {}
 
 
+def test_the_words_of_a_pair_are_compared_too():
+    assert name_groups([["courts court", "law"]]) == ["law"]
+
+
 def test_new_names_avoid_those_that_are_kept():
     assert name_groups([["court"], ["onion"]], taken=["court"]) == ["court-2", "onion"]
 
 
 def test_given_names_replace_the_names_that_domains_would_have():
     assert rename(["court-appeal", "onion"], {"onion": "food"}) == ["court-appeal", "food"]
+
+
+def test_words_with_marks_are_whole_words():
+    hindi = ["\u0939\u093f\u0928\u094d\u0926\u0940 \u092d\u093e\u0937\u093e"] * 3
+    terms = find_distinctive_terms([hindi, LAW], 3)[0]
+    assert "\u092d\u093e\u0937\u093e" in terms
+    french = ["la liberte\u0301 et l\u2019e\u0301galite\u0301"] * 3
+    assert "libert\u00e9" in find_distinctive_terms([french, LAW], 5)[0]

@@ -19,7 +19,7 @@ SPARK_JAR = "jars/spark-core_2.13-*.jar"
 
 
 def check_environment() -> list[Check]:
-    """Check user, SPARK_HOME, PYSPARK_PYTHON, PYSPARK_SUBMIT_ARGS and the character set."""
+    """Check the user, the variables of Spark, the character set and HADOOP_CONF_DIR."""
     return [
         check_user(),
         check_spark_home(),
@@ -54,7 +54,7 @@ def check_spark_home() -> Check:
     except importlib.metadata.PackageNotFoundError:
         return Check("SPARK_HOME", True, home)
     jars = sorted(Path(home).glob(SPARK_JAR))
-    version = jars[-1].stem.rpartition("-")[2] if jars else "no Spark 4"
+    version = jars[-1].stem.removeprefix("spark-core_2.13-") if jars else "no Spark 4"
     found = f"{home} has {version}"
     if version.split(".")[:2] == needed.split(".")[:2]:
         return Check("SPARK_HOME", True, found)

@@ -30,12 +30,21 @@ def hold_locks(folder: Path, jobs: Sequence[str]) -> Iterator[None]:
         PreflightError: another process holds the lock of a job; the message says which, and since
             when.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         for job in jobs:
-            stream = stack.enter_context((folder / f"{job}.lock").open("a+", encoding="utf-8"))
+            stream = stack.enter_context(_open(folder / f"{job}.lock"))
             _lock(stream, job, folder)
         yield
+
+
+def _open(path: Path) -> TextIO:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise PreflightError(
+            f"cannot write {path}: {error.strerror}; let all users of this storage.root write there"
+        ) from error
 
 
 def _lock(stream: TextIO, job: str, folder: Path) -> None:

@@ -139,8 +139,8 @@ class PruneConfig(Section):
     """Documents that every domain has at least; a smaller group joins its nearest."""
 
     names: str | None
-    """YAML file of own names: a mapping from the name that a domain would have to the new one;
-    null: none."""
+    """YAML file of own names: a mapping from the generated name of a domain to the new one; null:
+    none."""
 
     weighted: bool
     """Weight centroids in the linkage by the cluster's documents; NVIDIA's recipe

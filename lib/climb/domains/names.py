@@ -47,7 +47,10 @@ def _choose_words(terms: Sequence[str]) -> list[str]:
     chosen: list[str] = []
     for term in terms:
         words = [word for word in map(_to_ascii, term.split()) if word]
-        new = [word for word in words if not any(_is_form(word, other) for other in chosen)]
+        new: list[str] = []
+        for word in words:
+            if not any(_is_form(word, other) for other in [*chosen, *new]):
+                new.append(word)
         if new == words and len(chosen) + len(new) <= NAME_WORDS:
             chosen += new
     return chosen
@@ -59,7 +62,7 @@ def _to_ascii(word: str) -> str:
 
 
 def _is_form(word: str, other: str) -> bool:
-    """Whether two words share their stem: one begins with the other, or with all but its end."""
+    """Whether one word begins with the other; from five letters on, its last one may differ."""
     short, long = sorted((word, other), key=len)
     return long.startswith(short) or (len(short) >= 5 and long.startswith(short[:-1]))
 
@@ -97,5 +100,5 @@ def match_earlier(
 
 
 def rename(names_K: Sequence[str], given: Mapping[str, str]) -> list[str]:
-    """Apply the names that the user gave, by the name that a domain would have otherwise."""
+    """Replace each name that is a key of `given`."""
     return [given.get(name, name) for name in names_K]

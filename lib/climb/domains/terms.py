@@ -1,7 +1,7 @@
 """The most distinctive terms of groups of documents: nouns, and pairs such as `blood cells`.
 
 No language model and no metadata is used. Which words are nouns is counted in the documents: a noun
-follows an article, a preposition or another content word; a verb follows `to`, a pronoun or a name.
+follows an article, a preposition or another content word; a verb follows `to` or a pronoun.
 
 Axes: K groups (domains), V terms.
 """
@@ -9,6 +9,7 @@ Axes: K groups (domains), V terms.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,8 +17,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-TOKEN = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)?|[^\s\w]|\n|\d+")
-"""Words of any script, and everything that separates words into phrases."""
+TOKEN = re.compile(r"(?:[^\W\d_]|[\u0300-\u036f\u0900-\u0dff])+(?:['\u2019]\w+)?|[^\s\w]|\n|\d+")
+"""Words, and everything that separates words into phrases. The scripts of India write vowels as
+marks, which are no letters for Python."""
 
 MIN_CHARS = 3
 """Letters of a word in a term."""
@@ -34,12 +36,12 @@ BEFORE_NOUN = frozenset(
 
 GENERIC = frozenset(
     (
-        *("says", "say", "year", "years", "time", "times", "way", "ways", "thing"),
+        *("said", "says", "say", "year", "years", "time", "times", "way", "ways", "thing"),
         *("things", "people", "person", "new", "good", "great", "little", "right", "make"),
         *("makes", "made", "use", "used", "using", "need", "like", "just", "know", "really"),
         *("think", "want", "look", "come", "day", "days", "called", "different", "following"),
         *("including", "based", "old", "best", "large", "small", "long", "high", "number", "did"),
-        *("does", "figure", "sure"),
+        *("does", "figure", "sure", "gonna", "guy", "guys"),
     )
 )
 """English words that are frequent in every kind of text and name no topic."""
@@ -48,7 +50,7 @@ PAIR_WEIGHT = 1.6
 """Factor of a pair of words: it says more than one of its words, and is rarer."""
 
 NOUN_SHARE = 0.5
-"""Share of the occurrences of a word in the place of a noun, from which it counts fully."""
+"""A word whose occurrences are at least to this share in the place of a noun has the factor 1."""
 
 MIN_DOCUMENT_SHARE = 0.02
 """A term occurs in at least this share of its group's documents, and in two."""
@@ -71,9 +73,10 @@ class _Counts:
 def find_distinctive_terms(documents_K: Sequence[Sequence[str]], n_terms: int) -> list[list[str]]:
     """Find the terms that distinguish each group from the others, best first.
 
-    The weight of a term in a group is p * log(p / q), times its likelihood to be a noun. p is the
-    share of the group's documents that have the term, q that of all other documents. A term counts
-    once a document, so one long document cannot name its group.
+    The weight of a term in a group is p * log(p / q), times the square of the noun factor of its
+    last word, and times `PAIR_WEIGHT` for a pair. p is the share of the group's documents that have
+    the term, q that of all other documents. A term counts once a document, so one long document
+    cannot name its group.
 
     Args:
         documents_K: the texts of each group; their order changes nothing.
@@ -148,9 +151,9 @@ def _count(texts: Sequence[str]) -> _Counts:
     for text in texts:
         found: set[str] = set()
         before, phrase = "", list[str]()
-        for token in TOKEN.findall(text):
+        for token in TOKEN.findall(unicodedata.normalize("NFC", text)):
             word = token.lower()
-            is_content = len(word) >= MIN_CHARS and word.isalpha()
+            is_content = len(word) >= MIN_CHARS and word[0].isalpha() and "'" not in word
             if not is_content or word in ENGLISH_STOP_WORDS:
                 before, phrase = word, []
                 continue

@@ -1,7 +1,8 @@
 """Find the configured columns in Arrow data and in JSON objects, and read their cells.
 
 A name is a column, or else a path into structs: `doc.text` is field `text` of column `doc`. A
-text may be a list of paragraphs. Names that no column has may be in the names of folders.
+text may be a list of paragraphs. A name that is no column may be a partition in the path
+(`lang=en/`).
 """
 
 from __future__ import annotations
@@ -191,6 +192,7 @@ def convert_batch(batch: Any, name: str, cfg: IngestConfig, partitions: Partitio
 
 def find_array(batch: Any, name: str) -> Any:
     """Return the column of a name, or the field of a struct; None if the batch does not have it."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     if name in batch.schema.names:
@@ -200,7 +202,7 @@ def find_array(batch: Any, name: str) -> Any:
         return None
     array = batch.column(head)
     for part in rest:
-        if array.type.get_field_index(part) < 0:
+        if not pa.types.is_struct(array.type) or array.type.get_field_index(part) < 0:
             return None
         array = pc.struct_field(array, part)
     return array
@@ -212,9 +214,10 @@ def read_cells(column: Any, separator: str) -> Any:
 
     if not is_list_type(column.type):
         return cast_to_binary(column)
-    flat = cast_to_binary(column.values if hasattr(column, "values") else column.flatten())
-    paragraphs, cells = flat.to_pylist(), []
-    offsets = _list_offsets(column)
+    offsets, cells = _list_offsets(column), list[bytes | None]()
+    first, last = (offsets[0], offsets[-1]) if offsets else (0, 0)
+    paragraphs = cast_to_binary(column.values.slice(first, last - first)).to_pylist()
+    offsets = [offset - first for offset in offsets]
     for row, valid in enumerate(column.is_valid().to_pylist()):
         parts = paragraphs[offsets[row] : offsets[row + 1]] if valid else ()
         text = separator.encode().join(part for part in parts if part is not None)

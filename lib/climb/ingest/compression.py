@@ -1,6 +1,6 @@
 """Open files as streams of uncompressed bytes. The first bytes decide, not the name of the file.
 
-A file that is called .gz and is not compressed (a proxy unpacked it) is therefore read too.
+A file that is called .gz and is not compressed (an HTTP server unpacked it) is read too.
 """
 
 from __future__ import annotations

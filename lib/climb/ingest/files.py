@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from climb.errors import InputError, one_line
+from climb.files import is_uri
 from climb.ingest import FileProblem, InputFile
 from climb.ingest.formats import DESCRIPTION, detect_kind, parse_partitions
 from climb.ingest.walk import Entry, describe_path, find_table_above, list_below
@@ -109,8 +110,8 @@ def _add_input(text: str, format_: str | None, found: _Found) -> bool:
 
 def _name_table(text: str) -> str:
     """Return the absolute path of a local table; a URI or a name in a catalog stays as it is."""
-    is_name = re.fullmatch(r"[^./:]+(?:\.[^./:]+){1,2}", text) and not Path(text).exists()
-    return text if "://" in text or is_name else str(Path(text).expanduser().absolute())
+    is_name = re.fullmatch(r"[^./:]+(?:\.[^./:]+){0,2}", text) and not Path(text).exists()
+    return text if is_uri(text) or is_name else str(Path(text).expanduser().absolute())
 
 
 def _name_entry(root: str, path: str) -> str:
@@ -120,7 +121,7 @@ def _name_entry(root: str, path: str) -> str:
 def _refuse_table(name: str, kind: str) -> str:
     return (
         f"ingest.inputs: {name} is a table of {kind}, whose files include deleted rows; climb "
-        "reads files and Delta tables: write its rows to one of them with Spark first"
+        "cannot read it: export its rows to Parquet or Delta with Spark first"
     )
 
 
@@ -217,7 +218,7 @@ def _classify_entry(
         # Spark writes folders named x.parquet, so such a folder is valid if it contains files.
         if kind is None or is_filled:
             return None
-        return FileProblem(name, "unsupported_format", "a folder with nothing in it")
+        return FileProblem(name, "unsupported_format", "a folder without files")
     kind = format_ or kind
     if kind is None:
         ending = PurePosixPath(entry.path).suffix or "no ending"

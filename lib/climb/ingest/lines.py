@@ -163,7 +163,7 @@ def read_first_objects(
         return objects, error
     if objects or not mistakes:
         return objects, None
-    detail = f"none of its first {CHECKED_ROWS} lines is a JSON object ({mistakes[0]})"
+    detail = f"no JSON object in its first {CHECKED_ROWS} lines ({mistakes[0]})"
     return [], DamagedFileError("unsupported_format", detail)
 
 

@@ -82,7 +82,7 @@ def describe_mistakes(mistakes: Sequence[str]) -> str:
     """Return the error message for files and tables with other columns than configured."""
     return (
         f"{join_limited(mistakes)}; ingest.text_column, source_column and metadata_columns "
-        "must name columns of every file"
+        "must name columns of every file and table"
     )
 
 

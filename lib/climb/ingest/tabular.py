@@ -18,6 +18,9 @@ from climb.ingest.walk import open_input_file
 
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 
+HEAD_BYTES = 1 << 20
+"""Bytes at the start of a CSV file in which the header and the first row are looked for."""
+
 ARROW_MAGIC = b"ARROW1"
 """An Arrow file starts with this; an Arrow stream, as `datasets` writes it, does not."""
 
@@ -31,14 +34,18 @@ def read_header(file: InputFile, window_log: int) -> tuple[list[str], bool]:
         DamagedFileError: the file is not text.
     """
     with open_unpacked(file.root, file.path, window_log) as (stream, _):
-        head = stream.read(1 << 20)
+        head = stream.read(HEAD_BYTES)
     reject_utf16(head)
     text = io.StringIO(head.decode("utf-8-sig", "replace"), newline="")
-    rows = csv.reader(text, delimiter=DELIMITERS[file.kind])
+    limit = csv.field_size_limit(2 * HEAD_BYTES)
     try:
+        rows = (row for row in csv.reader(text, delimiter=DELIMITERS[file.kind]) if row)
         return next(rows, []), next(rows, None) is not None
     except csv.Error as error:
-        raise DamagedFileError("unsupported_format", f"its header is not CSV: {error}") from error
+        detail = f"its first lines are not CSV: {error}"
+        raise DamagedFileError("unsupported_format", detail) from error
+    finally:
+        csv.field_size_limit(limit)
 
 
 def iterate_csv(

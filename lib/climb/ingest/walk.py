@@ -1,11 +1,12 @@
 """List what is below a folder, local or remote, and find tables that have a log.
 
-Links are followed once. A link that leads nowhere, and a link that leads back to a folder above it,
-become problems. Nothing below a folder is left out without an entry.
+Links are followed. A link that leads nowhere, and a link to a folder above it, become problems.
+Nothing below a folder is left out without an entry.
 """
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -72,7 +73,7 @@ def describe_path(root: str, path: str) -> Entry | None:
 def list_below(root: str, folder: str) -> list[Entry]:
     """List everything below a folder, sorted by path; empty if the folder does not exist.
 
-    The folder itself is the first entry. Files of a table have the table's folder.
+    The folder itself is the first entry. Field `table` of a table's files is the table's folder.
     """
     if root:
         entries = list(_list_remote(root, folder))
@@ -92,7 +93,19 @@ def find_table_above(root: str, path: str) -> tuple[str, str] | None:
             found = describe_path(root, f"{folder.rstrip('/')}/{mark}")
             if found is not None and found.kind == "folder":
                 return folder, kind
+        if folder != path and _has_iceberg_metadata(root, folder):
+            return folder, "Iceberg"
     return None
+
+
+def _has_iceberg_metadata(root: str, folder: str) -> bool:
+    """Whether a folder is an Iceberg table: it has data/ beside metadata/*.metadata.json."""
+    inner = f"{folder.rstrip('/')}/metadata"
+    data = describe_path(root, f"{folder.rstrip('/')}/data")
+    if data is None or data.kind != "folder":
+        return False
+    entries = list_below(root, inner) if describe_path(root, inner) is not None else []
+    return any(entry.path.endswith(".metadata.json") for entry in entries)
 
 
 def _list_remote(root: str, folder: str) -> Iterator[Entry]:
@@ -134,10 +147,12 @@ def _list_local(folder: Path, above: tuple[tuple[int, int], ...], ignored: bool)
         ignored: whether it is below a folder with an ignored name.
     """
     yield Entry(str(folder), "ignored" if ignored else "folder")
+    if ignored and not os.access(folder, os.R_OK | os.X_OK):
+        return
     above = (*above, _identify(folder))
     paths = sorted(folder.iterdir())
     is_hub = {"blobs", "snapshots"} <= {path.name for path in paths}
-    if is_hub:
+    if is_hub and not ignored:
         _check_snapshots(folder)
     for path in paths:
         # The hub's cache has the content in blobs/ and readable names in snapshots/.
@@ -147,7 +162,8 @@ def _list_local(folder: Path, above: tuple[tuple[int, int], ...], ignored: bool)
         if entry.kind != "folder":
             yield replace(entry, kind="ignored") if hidden else entry
         elif _identify(path) in above:
-            yield Entry(str(path), "problem", detail="a link to a folder above it")
+            kind: Literal["ignored", "problem"] = "ignored" if hidden else "problem"
+            yield Entry(str(path), kind, detail="a link to a folder above it")
         else:
             yield from _list_local(path, above, hidden)
 
@@ -184,11 +200,13 @@ def _describe_local(path: Path) -> Entry:
 def _find_tables(entries: list[Entry]) -> dict[str, str]:
     """Return folder -> kind of the tables among these entries, by their marks."""
     tables = {}
+    folders = {entry.path for entry in entries if entry.kind == "folder"}
     for entry in entries:
         path = PurePosixPath(entry.path)
         if path.name in TABLE_MARKS:
             tables[str(path.parent)] = TABLE_MARKS[path.name]
-        elif path.parent.name == "metadata" and path.name.endswith(".metadata.json"):
+        is_metadata = path.parent.name == "metadata" and path.name.endswith(".metadata.json")
+        if is_metadata and str(path.parent.parent / "data") in folders:
             tables[str(path.parent.parent)] = "Iceberg"
     ignored = {entry.path for entry in entries if entry.kind == "ignored"}
     return {folder: kind for folder, kind in tables.items() if folder not in ignored}

@@ -27,7 +27,8 @@ PRIME = np.uint64(1_099_511_628_211)
 class RepetitionScorer:
     """Score `unrepeated`: the share of a document's word n-grams that few documents have.
 
-    1: no n-gram recurs in `min_documents` documents or more. A text of fewer than n words has 1.
+    1: no sampled n-gram recurs in `min_documents` documents or more. A text of fewer than n words
+    has 1.
     The n-grams of the corpus are counted once, when it is first scored; later documents are
     compared with the same list. The passage length is that of Gopher's and DCLM's duplicates.
 
@@ -42,7 +43,7 @@ class RepetitionScorer:
     """Words of an n-gram."""
 
     min_documents: int = 5
-    """Documents from which on an n-gram counts as repeated."""
+    """An n-gram in at least this many documents counts as repeated."""
 
     sample: int = 8
     """One n-gram in this many is counted: always the same ones, chosen by their hash."""
@@ -55,7 +56,11 @@ class RepetitionScorer:
                 )
 
     def hash_ngrams(self, text: str) -> NDArray[np.uint64]:
-        """Return the hashes of the sampled n-grams of a text, shape (G,), with repetitions."""
+        """Return the hashes of the sampled n-grams of a text, shape (G,), with repetitions.
+
+        Of a text without a sampled n-gram it is the one with the smallest hash, so that copies of
+        a short text have the same one.
+        """
         words = WORD.findall(text.lower())
         if len(words) < self.n:
             return np.empty(0, dtype=np.uint64)
@@ -65,7 +70,7 @@ class RepetitionScorer:
             hash_G = hash_G * PRIME + codes[i : len(words) - self.n + 1 + i]
         hash_G = _mix(hash_G)
         sampled: NDArray[np.uint64] = hash_G[hash_G % np.uint64(self.sample) == 0]
-        return sampled
+        return sampled if len(sampled) else hash_G.min(keepdims=True)
 
     def load_repeated(self, repeated: NDArray[np.uint64]) -> Score:
         """Return the function that scores texts.

@@ -24,6 +24,9 @@ from climb.spark.delta.store import Store
 BROADCAST_IDS = 1_000_000
 """Up to this many row ids are sent to every task (16 MB); with more, the text is shuffled."""
 
+UNREAD = ("truncated_file", "unreadable_file", "unsupported_format")
+"""Reasons for which rows of a file are unknown."""
+
 NO_ROW = ("empty_file", "ignored_file")
 """Reasons in `rejected` for files without a row: they are listed, and count no row."""
 
@@ -104,6 +107,8 @@ def ingest_rows(store: Store, batch: Batch, cfg: IngestConfig, inputs: Inputs) -
                     f"ingest.inputs have no valid document: {counts}; see ingest.text_column, "
                     "ingest.min_chars and ingest.max_chars"
                 )
+            if cfg.remove_missing:
+                _check_readable(counts, n)
             if n.new:
                 # If two drivers run at once, the name makes the second commit a conflict.
                 once = f"{inputs['settings']}{store.history.read_version(tables.DOCUMENTS)}"
@@ -118,8 +123,21 @@ def ingest_rows(store: Store, batch: Batch, cfg: IngestConfig, inputs: Inputs) -
             store.replace(rejected, tables.REJECTED, inputs)
         finally:
             texts.unpersist()
+    if batch.is_increment:  # all other documents may still be in the inputs
+        return counts
     older = store.read(tables.DOCUMENTS).count() - n.new - n.existing
     return replace(counts, older=older)
+
+
+def _check_readable(counts: Counts, n: TextCounts) -> None:
+    """Check that no document would be removed because its file cannot be read."""
+    unread = [reason for reason in UNREAD if reason in counts.rejected]
+    if unread or not n.accepted:
+        found = ", ".join(unread) or "no row is a document"
+        raise InputError(
+            f"ingest.remove_missing would remove documents whose files cannot be read ({found}: "
+            f"{counts}); repair the inputs first, or set it to false"
+        )
 
 
 def count_rows(rows: DataFrame, rejected: DataFrame, n: TextCounts) -> Counts:

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from climb import tables
 from climb.domains.names import match_earlier, name_groups, rename
 from climb.errors import ConfigError, one_line
+from climb.progress import log
 from climb.spark.delta.store import Store
 
 NAME_CHARACTERS = frozenset(string.ascii_letters + string.digits + "-_.")
@@ -23,16 +24,18 @@ class DomainNames:
     """What decides the names of new domains, beside their terms."""
 
     earlier: Mapping[str, Sequence[str]]
-    """Name -> ids of sampled documents of the earlier domain."""
+    """Generated name -> ids of sampled documents of the earlier domain."""
 
     cluster_of: Mapping[str, int]
     """Id of a sampled document -> its cluster now."""
 
     given: Mapping[str, str]
-    """Name -> the name that the user gave."""
+    """Generated name -> the name that the user gave."""
 
-    def choose(self, terms_K: Sequence[Sequence[str]], domain_of: Mapping[int, int]) -> list[str]:
-        """Choose the names of all domains.
+    def choose(
+        self, terms_K: Sequence[Sequence[str]], domain_of: Mapping[int, int]
+    ) -> tuple[list[str], list[str]]:
+        """Choose the names of all domains, and return these and the generated names.
 
         Args:
             terms_K: distinctive terms of each domain.
@@ -57,7 +60,14 @@ class DomainNames:
                 f"prune.names gives several domains the name {', '.join(repeated)}; the domains "
                 f"are {', '.join(names)}"
             )
-        return renamed
+        unused = sorted(self.given.keys() - set(names))
+        if unused:
+            log(
+                "prune",
+                f"prune.names names domains that do not exist: {', '.join(unused)}; the generated "
+                f"names are {', '.join(sorted(names))}",
+            )
+        return renamed, names
 
 
 def read_domain_names(store: Store, path: str | None) -> DomainNames:
@@ -69,7 +79,7 @@ def read_domain_names(store: Store, path: str | None) -> DomainNames:
     earlier: dict[str, list[str]] = {}
     if store.exists(tables.DOMAINS):
         rows = store.read_rows(tables.DOMAINS)
-        earlier = {row["domain"]: row["sample"] or [] for row in rows}
+        earlier = {row["generated_name"]: row["sample"] or [] for row in rows}
     ids = sorted({doc_id for sample in earlier.values() for doc_id in sample})
     cluster_of: dict[str, int] = {}
     if ids:

@@ -154,11 +154,13 @@ def build_domain_rows(
     terms_K = find_distinctive_terms(texts_K, n_terms)
     tokens_K = np.array([measured.tokens_C[kept[members]].sum() for members in members_K])
     numbers = {kept[i]: int(labels[i]) for i in range(len(kept))}
-    names_K, shares_K = names.choose(terms_K, numbers), compute_token_shares(tokens_K)
-    described = zip(names_K, members_K, shares_K, terms_K, strict=True)
+    names_K, generated_K = names.choose(terms_K, numbers)
+    shares_K = compute_token_shares(tokens_K)
+    described = zip(names_K, generated_K, members_K, shares_K, terms_K, strict=True)
     return [
         {
             "domain": name,
+            "generated_name": generated,
             "clusters": kept[members].tolist(),
             "n_documents": int(measured.documents_C[kept[members]].sum()),
             "n_tokens": int(measured.tokens_C[kept[members]].sum()),
@@ -167,7 +169,7 @@ def build_domain_rows(
             "examples": select_examples([samples[i] for i in members]),
             "sample": select_ids([samples[i] for i in members]),
         }
-        for name, members, share, terms in described
+        for name, generated, members, share, terms in described
     ]
 
 

@@ -37,6 +37,9 @@ DAMAGED = ("truncated_file", "unreadable_file")
 EXACT_PATH = ("__globPaths__", "false")
 """Option of Spark's readers: the path is no pattern, even if it has a `[`, `{` or `*`."""
 
+TABLE_BUNDLES = 1 << 14
+"""Row ids of each table start after as many bundles: so many partitions, and 500 tables."""
+
 SourceRows = Sequence[tuple[str, DataFrame]]
 """Label and rows of each Delta table that is read."""
 
@@ -54,7 +57,7 @@ def stage_rows(
         InputError: a file is damaged and `skip_corrupt` is false, or a table lacks a column.
     """
     frames = _read_files(store, units, cfg) if units else []
-    frames += _read_tables(sources, cfg, first_bundle=1 << 20)
+    frames += _read_tables(sources, cfg, first_bundle=TABLE_BUNDLES)
     with _create_temporary_folder(store) as folder:
         written = _write(frames, folder)
         reader = store.session.read.schema(COLUMNS).option(*EXACT_PATH)
@@ -95,8 +98,9 @@ def _create_temporary_folder(store: Store) -> Iterator[str]:
             f"cannot write below storage.root {store.cfg.root}: {reason}"
         ) from error
     for name in parent.list_names():
-        owner, pid = name.split(".")[0], name.split(".")[-2]
-        if owner == host and pid != str(os.getpid()) and not Path(f"/proc/{pid}").exists():
+        owner, pid, *_ = [*name.split("."), "", ""]
+        is_dead = pid.isdigit() and not Path(f"/proc/{pid}").exists()
+        if owner == host and is_dead:
             Folder(store.session, f"{parent.path}/{name}").delete()
     try:
         yield folder.path
@@ -127,7 +131,7 @@ def _read_tables(sources: SourceRows, cfg: IngestConfig, first_bundle: int) -> l
         found = find_mistakes(to_arrow_schema(chosen.schema), cfg, {})
         mistakes += [f"{label}: {'; '.join(found)}"] if found else []
         frames.append(chosen.mapInArrow(_build_reader(label, cfg, first_bundle), COLUMNS))
-        first_bundle += 1 << 20
+        first_bundle += TABLE_BUNDLES
     if mistakes:
         raise InputError(describe_mistakes(mistakes))
     return frames

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from delta.tables import DeltaTable
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from climb.errors import InputError, one_line
@@ -19,7 +19,13 @@ from climb.files import is_uri
 from climb.spark.delta.history import MAINTENANCE
 from climb.spark.folder import to_hadoop_path
 
-APPENDING = ("COPY INTO", "ADD COLUMNS", "CHANGE COLUMN", "RENAME COLUMN", "CLONE")
+REWRITING = (
+    *("OPTIMIZE", "REORG", "CLUSTER BY", "UPGRADE PROTOCOL", "UPDATE SCHEMA"),
+    *("RENAME COLUMN", "CHANGE COLUMN", "CHANGE COLUMNS", "DROP COLUMNS"),
+)
+"""Delta operations that keep all rows, and write them to other files or rename columns."""
+
+APPENDING = ("COPY INTO", "ADD COLUMNS", *(name for name in MAINTENANCE if name not in REWRITING))
 """Delta operations that only add rows or columns, beside WRITE and STREAMING UPDATE in mode Append.
 Every other operation counts as one that changes or removes rows."""
 
@@ -73,19 +79,22 @@ def read_source(session: SparkSession, source: SourceTable) -> DataFrame:
 def read_added(session: SparkSession, source: SourceTable, since: int) -> DataFrame | None:
     """Return the rows of the files that were added after version `since`.
 
-    Files that maintenance rewrote count as added; their rows are found to be known by their text.
-
     Returns:
-        The rows; None if the older version cannot be read any more, so that its files are unknown.
+        The rows; None if they cannot be distinguished from the others: the log of the older version
+        was removed, files were rewritten, two files have one name, or a column hides Spark's.
     """
+    if any(_is_rewriting(row["operation"]) for row in _list_commits(session, source, since)):
+        return None
     try:
-        before = {
-            _file_name(file) for file in _read_version(session, source.name, since).inputFiles()
-        }
+        before = set(_read_version(session, source.name, since).inputFiles())
     except Exception:  # the log of that version was removed
         return None
     rows = read_source(session, source)
-    added = sorted({_file_name(file) for file in rows.inputFiles()} - before)
+    now = set(rows.inputFiles())
+    names = [_file_name(file) for file in now | before]
+    if "_metadata" in rows.columns or len(set(names)) < len(names):
+        return None
+    added = sorted(_file_name(file) for file in now - before)
     files = session.createDataFrame([(name,) for name in added], f"{ADDED_FILE} STRING")
     file = F.element_at(F.split(F.col("_metadata.file_path"), "/"), -1)
     named = rows.withColumn(ADDED_FILE, file)
@@ -94,22 +103,27 @@ def read_added(session: SparkSession, source: SourceTable, since: int) -> DataFr
 
 def list_removing_versions(session: SparkSession, source: SourceTable, since: int) -> list[int]:
     """List the versions after `since` whose commits may have changed or removed rows."""
-    commits = (
-        _open_table(session, source.name)
-        .history()
-        .where((F.col("version") > since) & (F.col("version") <= source.version))
-        .select("version", "operation", "operationParameters")
-        .collect()
-    )
     return sorted(
         row["version"]
-        for row in commits
-        if not _only_adds(row["operation"], row["operationParameters"] or {})
+        for row in _list_commits(session, source, since)
+        if not _is_rewriting(row["operation"])
+        and not _only_adds(row["operation"], row["operationParameters"] or {})
     )
+
+
+def _list_commits(session: SparkSession, source: SourceTable, since: int) -> list[Row]:
+    """List the commits after version `since`."""
+    history = _open_table(session, source.name).history()
+    new = history.where((F.col("version") > since) & (F.col("version") <= source.version))
+    return list(new.select("version", "operation", "operationParameters").collect())
+
+
+def _is_rewriting(operation: str) -> bool:
+    return operation in REWRITING
 
 
 def _only_adds(operation: str, parameters: Mapping[str, str]) -> bool:
-    if operation in (*MAINTENANCE, *APPENDING):
+    if operation in APPENDING:
         return True
     mode = {"WRITE": "mode", "STREAMING UPDATE": "outputMode"}.get(operation)
     return mode is not None and parameters.get(mode) == "Append"
