@@ -21,6 +21,9 @@ TOKEN = re.compile(r"(?:[^\W\d_]|[\u0300-\u036f\u0900-\u0dff])+(?:['\u2019]\w+)?
 """Words, and everything that separates words into phrases. The scripts of India write vowels as
 marks, which are no letters for Python."""
 
+APOSTROPHES = frozenset("'\u2019")
+"""Contractions such as `I'm` name no topic."""
+
 MIN_CHARS = 3
 """Letters of a word in a term."""
 
@@ -153,7 +156,8 @@ def _count(texts: Sequence[str]) -> _Counts:
         before, phrase = "", list[str]()
         for token in TOKEN.findall(unicodedata.normalize("NFC", text)):
             word = token.lower()
-            is_content = len(word) >= MIN_CHARS and word[0].isalpha() and "'" not in word
+            is_content = len(word) >= MIN_CHARS and word[0].isalpha()
+            is_content = is_content and not APOSTROPHES & set(word)
             if not is_content or word in ENGLISH_STOP_WORDS:
                 before, phrase = word, []
                 continue
