@@ -203,10 +203,10 @@ def test_baselines_do_not_depend_on_the_order_of_domains(recommendations):
         ),
         ([NATURAL | {"replicates": 0}], "'natural': replicates is 0; an interval needs at least 2"),
         ([NATURAL | {"weights": {"d00": 1.0}}], "NaturalMixture' has no field 'weights'"),
-        ([NATURAL | {"name": "tokens"}], "'tokens': trials of earlier domains are aligned by"),
+        ([NATURAL | {"name": "tokens"}], "'tokens': metrics of earlier domains are shifted by"),
         (
             [{"use": "climb.search.baselines:UniformMixture", "name": "natural"}],
-            "'natural': trials of earlier domains are aligned by",
+            "'natural': metrics of earlier domains are shifted by",
         ),
         ([{"use": NATURAL["use"]}], "NaturalMixture': name: "),
         (

@@ -5,10 +5,10 @@ arrays and calls this arithmetic.
 
 The nearest mixture w' in KL divergence (min sum w' log(w' / w)) is w times one factor, except for
 weights that a bound fixes. Inside a pool with a bounded sum, weights have the same form,
-clip(factor * w, lower, upper). Their factor stops where the sum reaches its bound. So a bounded sum
-narrows the bounds of its domains. The new lower bounds are the pool's weights scaled to the sum's
-lower bound. The new upper bounds are those scaled to its upper bound. One factor for all domains
-under the narrowed bounds is exact.
+clip(factor * w, lower, upper). If the sum is at its bound, the pool has a factor of its own. So a
+bounded sum narrows the bounds of its domains. The new lower bounds are the pool's weights scaled to
+the sum's lower bound, and the new upper bounds are these weights scaled to its upper bound. One
+factor for all domains under the narrowed bounds is exact.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ class XGBoostPredictor:
     """Gradient boosting on weights, log weights and extra features.
 
     The mean is that of one fit on all trials. The standard deviation is that of `members` fits on
-    bootstrap samples; as with all trees, it does not grow far from the trials.
+    bootstrap samples; as with all trees, it does not increase with distance from the trials.
 
     Source:
         Depth, rate, trees and subsampling: measured on RegMix's published runs (see

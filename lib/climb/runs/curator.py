@@ -156,8 +156,8 @@ class _ScriptFolders:
         if len(parents) > 1 and not all(round_ for round_, _ in pairs):
             raise InputError(
                 f"{results} has results from {len(parents)} folders ({list_names(parents)}), each "
-                "with its own run n1; name the scripts of each folder, for example --mixtures "
-                f"{PurePosixPath(parents[0]).name}=FOLDER"
+                "with a run n1; pass the folder of mixture scripts for each, for example "
+                f"--mixtures {PurePosixPath(parents[0]).name}=FOLDER"
             )
         rounds = {}
         for parent in parents:

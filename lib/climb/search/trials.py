@@ -23,7 +23,8 @@ RECOMMENDED, PROPOSAL, REUSED = "recommended", "proposal", "reused"
 and runs of earlier domains."""
 
 NATURAL = "natural"
-"""Name of the baseline with the token shares of the corpus: reused trials are aligned by it."""
+"""Name of the baseline with the token shares of the corpus. The metrics of reused trials are
+shifted by the difference of the natural mixtures' metrics."""
 
 _ROUNDING = 1e-12
 """Noise below this share of a metric's size is rounding and counts as 0."""

@@ -29,14 +29,15 @@ MAINTENANCE = (
 """Delta operations that create a version of a table and do not change its rows."""
 
 RECENT_COMMITS = 20
-"""The first query for the newest change reads this many commits; a second one reads all."""
+"""The first query reads at least this many commits; if they have too few changes, all are read."""
 
 SCOPED_COMMITS = 100
 """Newest changes in which the last commit of a scope is searched for."""
 
 
 class Inputs(TypedDict):
-    """What the rows of a table depend on. JSON values only, so that two of them compare equal."""
+    """What the rows of a table depend on. JSON values only, so that inputs
+    that are read back from a commit equal those that were written."""
 
     read: dict[str, int | None]
     """Table -> version that was read; None for a table that does not exist."""
