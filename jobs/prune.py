@@ -22,6 +22,7 @@ from climb.spark.delta.store import Store
 
 def run(store: Store, cfg: Config) -> str:
     """Measure, prune and merge the clusters, and describe the domains."""
+    given = read_given_names(cfg.prune.names)
     inputs = store.history.describe_inputs(
         tables.DOCUMENTS,
         tables.TOKENS,
@@ -31,14 +32,14 @@ def run(store: Store, cfg: Config) -> str:
         prune=cfg.prune,
         tokenizer=cfg.count.recipe,
         scorers=[recipe_of(scorer) for scorer in build_scorers(cfg.score.scorers)],
-        names=read_given_names(cfg.prune.names),
+        names=given,
     )
     if all(store.history.is_current(table, inputs) for table in (tables.CLUSTERS, tables.DOMAINS)):
         return f"{store.read(tables.DOMAINS).count()} domains up to date"
     measured = measure_clusters(store, cfg)
     reasons, kept, labels = prune_and_merge(measured, cfg.prune)
     samples = sample_documents(store, kept.tolist(), cfg.prune.sample_documents)
-    names = read_domain_names(store, cfg.prune.names)
+    names = read_domain_names(store, given)
     domains = build_domain_rows(measured, kept, labels, samples, cfg.prune.terms, names)
     clusters = build_cluster_rows(measured, reasons, domains)
     store.replace(store.create_frame(clusters, tables.CLUSTERS), tables.CLUSTERS, inputs)

@@ -15,6 +15,9 @@ from typing import BinaryIO
 
 from climb.errors import PreflightError
 
+MAX_CELL_CHARS = 2**31 - 1
+"""Limit of a cell for Python's CSV reader, whose own of 131,072 is less than a long text."""
+
 
 def is_uri(path: str) -> bool:
     """Whether a path names a file system (s3://, abfss://, dbfs:/) that only Spark can open."""

@@ -72,7 +72,7 @@ def test_merge_height_and_domains_exclude_each_other():
     ("text", "message"),
     [
         ("cluster: [", "is not YAML"),
-        ("- a\n- b\n", "must be a mapping of sections, not a list"),
+        ("- a\n- b\n", "must be a mapping, not a list"),
         ("!!python/object/apply:os.system ['true']", "is not YAML"),
     ],
 )

@@ -41,9 +41,9 @@ def load(path: str | Path | None = None, settings: Sequence[str] = ()) -> Config
         ConfigError: a file or value that cannot be read, unknown keys or wrong values. The message
             lists all of them with the path of each key.
     """
-    values = _read_yaml(find_conf_folder() / "default.yaml")
+    values = read_yaml(find_conf_folder() / "default.yaml")
     if path is not None:
-        values = _merge(values, _read_yaml(Path(path)), REPLACED)
+        values = _merge(values, read_yaml(Path(path)), REPLACED)
     for setting in settings:
         key = setting.partition("=")[0]
         replaced = REPLACED if key.endswith(REPLACED) else ()
@@ -76,7 +76,12 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a mapping from a YAML file; an empty file is an empty mapping.
+
+    Raises:
+        ConfigError: the file cannot be read, or is not a mapping without repeated keys.
+    """
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
     except OSError as error:
@@ -88,8 +93,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(values, dict):
         raise ConfigError(
-            f"configuration file {path} must be a mapping of sections, not a "
-            f"{type(values).__name__}"
+            f"configuration file {path} must be a mapping, not a {type(values).__name__}"
         )
     return values
 

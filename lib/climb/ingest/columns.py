@@ -214,25 +214,14 @@ def read_cells(column: Any, separator: str) -> Any:
 
     if not is_list_type(column.type):
         return cast_to_binary(column)
-    offsets, cells = _list_offsets(column), list[bytes | None]()
-    first, last = (offsets[0], offsets[-1]) if offsets else (0, 0)
-    paragraphs = cast_to_binary(column.values.slice(first, last - first)).to_pylist()
-    offsets = [offset - first for offset in offsets]
-    for row, valid in enumerate(column.is_valid().to_pylist()):
-        parts = paragraphs[offsets[row] : offsets[row + 1]] if valid else ()
-        text = separator.encode().join(part for part in parts if part is not None)
-        cells.append(text if valid else None)
+    glue = separator.encode()
+    # Bytes, because to_pylist raises an error for invalid UTF-8.
+    lists = column.cast(pa.list_(pa.large_binary())).to_pylist()
+    cells = [
+        None if parts is None else glue.join(part for part in parts if part is not None)
+        for parts in lists
+    ]
     return pa.array(cells, pa.large_binary())
-
-
-def _list_offsets(column: Any) -> list[int]:
-    """Return the offsets of the lists in `column.values`."""
-    import pyarrow as pa
-
-    if pa.types.is_fixed_size_list(column.type):
-        size = column.type.list_size
-        return [size * (column.offset + row) for row in range(len(column) + 1)]
-    return [int(offset) for offset in column.offsets.to_pylist()]
 
 
 def cast_to_binary(column: Any) -> Any:
@@ -278,11 +267,12 @@ def _is_number(type_: Any) -> bool:
 def _cast_times(column: Any) -> Any:
     """Cast dates, times, durations and decimals to text, which Python's types may not hold."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     type_, types = column.type, pa.types
     if types.is_timestamp(type_) and type_.tz is not None:
         # The cast to a zone needs its name in the machine's database; the numbers are UTC.
         text = column.cast(pa.timestamp(type_.unit)).cast(pa.string())
-        return pa.compute.binary_join_element_wise(text, "Z", "")
+        return pc.binary_join_element_wise(text, "Z", "")
     is_time = types.is_temporal(type_) and not types.is_interval(type_)
     return column.cast(pa.string()) if is_time or types.is_decimal(type_) else column

@@ -10,9 +10,11 @@ import contextlib
 import gzip
 import io
 import lzma
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
+from climb.errors import one_line
 from climb.ingest.walk import open_input_file
 
 CHUNK_BYTES = 1 << 20
@@ -39,6 +41,19 @@ class DamagedFileError(Exception):
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
+
+
+@contextlib.contextmanager
+def explain_damage() -> Iterator[None]:
+    """Raise a DamagedFileError for what the libraries raise if they cannot read a file."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except EOFError as error:
+        raise DamagedFileError("truncated_file", str(error)) from error
+    except (OSError, ValueError, zlib.error, lzma.LZMAError, pa.ArrowException) as error:
+        raise DamagedFileError("unreadable_file", one_line(error)) from error
 
 
 def detect_compression(head: bytes) -> str | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -90,7 +91,7 @@ def _add_input(text: str, format_: str | None, found: _Found) -> bool:
         found.tables.add(_name_table(text.removeprefix(TABLE_PREFIX)))
         return True
     root, entries = _expand_input(text)
-    filled = _list_filled_folders(entries)
+    files = [entry.path for entry in entries if entry.kind == "file"]
     for entry in entries:
         name = _name_entry(root, entry.path)
         if entry.table_kind == "Delta":
@@ -100,7 +101,7 @@ def _add_input(text: str, format_: str | None, found: _Found) -> bool:
         elif entry.kind == "ignored":
             found.ignored.add(name)
         else:
-            result = _classify_entry(root, entry, format_, entry.path in filled)
+            result = _classify_entry(root, entry, format_, files)
             if isinstance(result, InputFile):
                 found.files[name] = result
             elif result is not None:
@@ -200,23 +201,30 @@ def compile_glob(pattern: str) -> re.Pattern[str]:
     return re.compile(regex + r"(?:/.*)?", re.DOTALL)
 
 
-def _list_filled_folders(entries: Iterable[Entry]) -> set[str]:
-    """Return all folders that have a file below them."""
-    files = (entry.path for entry in entries if entry.kind == "file")
-    return {str(parent) for path in files for parent in PurePosixPath(path).parents}
+def _has_file_below(folder: str, files: Sequence[str]) -> bool:
+    """Whether a folder has a file below it; `files` are sorted."""
+    first = bisect.bisect_left(files, f"{folder}/")
+    return first < len(files) and files[first].startswith(f"{folder}/")
 
 
 def _classify_entry(
-    root: str, entry: Entry, format_: str | None, is_filled: bool
+    root: str, entry: Entry, format_: str | None, files: Sequence[str]
 ) -> InputFile | FileProblem | None:
-    """Return the file or problem of one entry; None for an ordinary folder."""
+    """Return the file or problem of one entry; None for an ordinary folder.
+
+    Args:
+        root: URI of the file system; empty for local files.
+        entry: the entry.
+        format_: `ingest.format`.
+        files: paths of all files that the input matches, sorted.
+    """
     name = _name_entry(root, entry.path)
     if entry.kind == "problem":
         return FileProblem(name, "unreadable_file", entry.detail)
     kind = detect_kind(entry.path)
     if entry.kind == "folder":
         # Spark writes folders named x.parquet, so such a folder is valid if it contains files.
-        if kind is None or is_filled:
+        if kind is None or _has_file_below(entry.path, files):
             return None
         return FileProblem(name, "unsupported_format", "a folder without files")
     kind = format_ or kind

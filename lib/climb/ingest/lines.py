@@ -8,24 +8,23 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import lzma
-import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from climb.errors import one_line
 from climb.ingest import InputFile, Unit
-from climb.ingest.compression import CHUNK_BYTES, DamagedFileError, open_unpacked
+from climb.ingest.compression import (
+    CHUNK_BYTES,
+    DamagedFileError,
+    explain_damage,
+    open_unpacked,
+)
 
 CHECKED_ROWS = 100
 """Rows at the start of a file that are checked for the configured columns."""
 
 MAX_SKIPPED_BYTES = 1 << 30
 """A line of more bytes than this stops the reading of its file."""
-
-UNPACKING_ERRORS = (OSError, zlib.error, lzma.LZMAError)
-"""What the libraries raise for a file that is not what its first bytes say."""
 
 
 @dataclass(frozen=True)
@@ -37,20 +36,18 @@ class LongLine:
 
 
 def compute_max_line_bytes(max_chars: int) -> int:
-    """Compute the limit of a line in bytes: 12 per character, the length of two
-    `\\uXXXX` escapes, plus 1 MiB."""
+    """Compute the limit of a line in bytes: 12 per character, which are the two escapes that JSON
+    may write for one character, plus 1 MiB."""
     return 12 * max_chars + (1 << 20)
 
 
-def read_lines(
-    unit: Unit | InputFile, max_bytes: int, window_log: int
-) -> Iterator[bytes | LongLine]:
+def read_lines(unit: Unit, max_bytes: int, window_log: int) -> Iterator[bytes | LongLine]:
     """Read the lines that start in the unit's range of bytes, without blank lines.
 
     Memory is bounded by `max_bytes`, also for files that unpack to terabytes.
 
     Args:
-        unit: the byte range of a file, or a whole file.
+        unit: the byte range of a file.
         max_bytes: lines of more bytes become a LongLine.
         window_log: see `open_unpacked`.
 
@@ -58,19 +55,12 @@ def read_lines(
         DamagedFileError: the compressed stream is truncated or invalid, or a line does not end
             within MAX_SKIPPED_BYTES.
     """
-    import pyarrow as pa
-
-    start, stop = (unit.start, unit.stop) if isinstance(unit, Unit) else (0, 0)
-    try:
-        with open_unpacked(unit.root, unit.path, window_log) as (stream, _):
-            if start:
-                stream.seek(start - 1)
-                start += _skip_line(stream, stop - start) - 1
-            yield from _iterate_lines(stream, max_bytes, start, stop)
-    except EOFError as error:
-        raise DamagedFileError("truncated_file", str(error)) from error
-    except (*UNPACKING_ERRORS, pa.ArrowException) as error:
-        raise DamagedFileError("unreadable_file", one_line(error)) from error
+    start, stop = unit.start, unit.stop
+    with explain_damage(), open_unpacked(unit.root, unit.path, window_log) as (stream, _):
+        if start:
+            stream.seek(start - 1)
+            start += _skip_line(stream, stop - start) - 1
+        yield from _iterate_lines(stream, max_bytes, start, stop)
 
 
 def _skip_line(stream: BinaryIO, max_bytes: int) -> int:
@@ -141,30 +131,38 @@ def parse_line(line: bytes) -> Any:
         raise ValueError("nested too deeply") from error
 
 
-def read_first_objects(
-    file: InputFile, max_chars: int, window_log: int
-) -> tuple[list[dict[str, Any]], DamagedFileError | None]:
-    """Read the JSON objects among the first rows of a file; none if the file has no rows.
+@dataclass
+class FileStart:
+    """What the first rows of a file show."""
 
-    Returns:
-        The objects, and the error that stopped the reading or None. A file with rows and without an
-        object among the first ones counts as damaged.
-    """
-    objects, mistakes = [], []
-    lines = read_lines(file, compute_max_line_bytes(max_chars), window_log)
+    objects: list[dict[str, Any]] = field(default_factory=list)
+    """The JSON objects among them; none if the file has no rows."""
+
+    is_compressed: bool = False
+    damage: DamagedFileError | None = None
+    """The error that stopped the reading. Rows without any object count as damage too."""
+
+
+def read_start(file: InputFile, max_chars: int, window_log: int) -> FileStart:
+    """Read the first rows of a file."""
+    start, mistakes = FileStart(), []
+    max_bytes = compute_max_line_bytes(max_chars)
     try:
-        for line in itertools.islice(lines, CHECKED_ROWS):
-            value = _parse_object(line)
-            if isinstance(value, dict):
-                objects.append(value)
-            else:
-                mistakes.append(value)
+        with explain_damage(), open_unpacked(file.root, file.path, window_log) as opened:
+            stream, start.is_compressed = opened
+            lines = _iterate_lines(stream, max_bytes, 0, 0)
+            for line in itertools.islice(lines, CHECKED_ROWS):
+                value = _parse_object(line)
+                if isinstance(value, dict):
+                    start.objects.append(value)
+                else:
+                    mistakes.append(value)
     except DamagedFileError as error:
-        return objects, error
-    if objects or not mistakes:
-        return objects, None
-    detail = f"no JSON object in its first {CHECKED_ROWS} lines ({mistakes[0]})"
-    return [], DamagedFileError("unsupported_format", detail)
+        start.damage = error
+    if mistakes and not start.objects and start.damage is None:
+        detail = f"no JSON object in its first {CHECKED_ROWS} lines ({mistakes[0]})"
+        start.damage = DamagedFileError("unsupported_format", detail)
+    return start
 
 
 def _parse_object(line: bytes | LongLine) -> dict[str, Any] | str:

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from climb.config.sections import IngestConfig
-from climb.errors import InputError, one_line
+from climb.errors import InputError
 from climb.ingest import FileProblem, InputFile, Unit
 from climb.ingest.columns import (
     describe_missing,
@@ -21,9 +21,9 @@ from climb.ingest.columns import (
     is_partition,
     list_names,
 )
-from climb.ingest.compression import DamagedFileError, open_unpacked
+from climb.ingest.compression import DamagedFileError, explain_damage
 from climb.ingest.files import FileListing
-from climb.ingest.lines import UNPACKING_ERRORS, read_first_objects
+from climb.ingest.lines import read_start
 from climb.ingest.tabular import read_arrow_schema, read_header
 from climb.ingest.walk import open_input_file
 
@@ -123,8 +123,6 @@ def bundle_units(units: Sequence[Unit], parallelism: int) -> list[list[Unit]]:
 
 
 def _check_file(file: InputFile, cfg: IngestConfig) -> _FileCheck:
-    import pyarrow as pa
-
     checks = {
         "parquet": _check_parquet,
         "jsonl": _check_jsonl,
@@ -134,14 +132,10 @@ def _check_file(file: InputFile, cfg: IngestConfig) -> _FileCheck:
         "text": _check_text,
     }
     try:
-        return checks[file.kind](file, cfg)
-    except EOFError as error:
-        return _FileCheck(problem=FileProblem(file.name, "truncated_file", str(error)))
+        with explain_damage():
+            return checks[file.kind](file, cfg)
     except DamagedFileError as error:
         return _FileCheck(problem=FileProblem(file.name, error.reason, error.detail))
-    except (*UNPACKING_ERRORS, ValueError, pa.ArrowException) as error:
-        detail = one_line(error)
-        return _FileCheck(problem=FileProblem(file.name, "unreadable_file", detail))
 
 
 def _make_unit(file: InputFile, start: int, stop: int, n_bytes: int, n_rows: int = 0) -> Unit:
@@ -166,15 +160,13 @@ def _check_text(file: InputFile, cfg: IngestConfig) -> _FileCheck:
 
 
 def _check_jsonl(file: InputFile, cfg: IngestConfig) -> _FileCheck:
-    objects, damage = read_first_objects(file, cfg.max_chars, cfg.zstd_window_log)
-    if damage is not None and not (objects and cfg.skip_corrupt):
-        raise damage  # with skip_corrupt, the rows before the damage are used
-    if not objects:
+    start = read_start(file, cfg.max_chars, cfg.zstd_window_log)
+    if start.damage is not None and not (start.objects and cfg.skip_corrupt):
+        raise start.damage  # with skip_corrupt, the rows before the damage are used
+    if not start.objects:
         return _make_empty_check(file)
-    mistakes = find_missing_keys(objects, cfg, dict(file.partitions))
-    with open_unpacked(file.root, file.path, cfg.zstd_window_log) as (_, is_compressed):
-        pass
-    if is_compressed:
+    mistakes = find_missing_keys(start.objects, cfg, dict(file.partitions))
+    if start.is_compressed:
         return _FileCheck([_make_unit(file, 0, 0, 4 * file.size)], mistakes=mistakes)
     starts = range(0, file.size, UNIT_BYTES)
     ends = [*starts[1:], file.size]

@@ -19,9 +19,13 @@ from climb.ingest.columns import (
     join_paragraphs,
     read_key,
 )
-from climb.ingest.compression import CHUNK_BYTES, DamagedFileError, open_unpacked
+from climb.ingest.compression import (
+    CHUNK_BYTES,
+    DamagedFileError,
+    explain_damage,
+    open_unpacked,
+)
 from climb.ingest.lines import (
-    UNPACKING_ERRORS,
     LongLine,
     compute_max_line_bytes,
     parse_line,
@@ -151,26 +155,23 @@ def _read_group(
 
 def _read_tabular(unit: Unit, cfg: IngestConfig, buffer: _RowBuffer) -> Iterator[RawRows]:
     """Read a CSV, TSV or Arrow file in slices of bounded size."""
-    import pyarrow as pa
 
     def reject(rejection: Rejection) -> None:
         buffer.reject(unit.name, rejection)
 
     batches = iterate_arrow(unit) if unit.kind == "arrow" else iterate_csv(unit, cfg, reject)
     try:
-        for batch in batches:
-            bytes_per_row = max(1, batch.nbytes // max(1, len(batch)))
-            size = max(1, min(BATCH_ROWS, BATCH_BYTES // bytes_per_row))
-            for start in range(0, len(batch), size):
-                part = batch.slice(start, size)
-                yield convert_batch(part, unit.name, cfg, dict(unit.partitions))
-            if buffer.is_full():
-                yield from buffer.flush()
-    except EOFError as error:
-        buffer.reject(unit.name, build_damage_rejection(unit, "truncated_file", str(error)))
-    except (*UNPACKING_ERRORS, ValueError, pa.ArrowException, DamagedFileError) as error:
-        rejection = build_damage_rejection(unit, "unreadable_file", one_line(error))
-        buffer.reject(unit.name, rejection)
+        with explain_damage():
+            for batch in batches:
+                bytes_per_row = max(1, batch.nbytes // max(1, len(batch)))
+                size = max(1, min(BATCH_ROWS, BATCH_BYTES // bytes_per_row))
+                for start in range(0, len(batch), size):
+                    part = batch.slice(start, size)
+                    yield convert_batch(part, unit.name, cfg, dict(unit.partitions))
+                if buffer.is_full():
+                    yield from buffer.flush()
+    except DamagedFileError as error:
+        buffer.reject(unit.name, build_damage_rejection(unit, error.reason, error.detail))
 
 
 def _read_jsonl(unit: Unit, cfg: IngestConfig, buffer: _RowBuffer) -> Iterator[RawRows]:
@@ -230,7 +231,8 @@ def _read_text(unit: Unit, cfg: IngestConfig, buffer: _RowBuffer) -> Iterator[Ra
     max_bytes = 4 * cfg.max_chars
     partitions = dict(unit.partitions)
     try:
-        with open_unpacked(unit.root, unit.path, cfg.zstd_window_log) as (stream, _):
+        window_log = cfg.zstd_window_log
+        with explain_damage(), open_unpacked(unit.root, unit.path, window_log) as (stream, _):
             content = stream.read(max_bytes + 1)
             if len(content) <= max_bytes:
                 source, metadata = _read_json_labels({}, cfg, partitions)
@@ -240,9 +242,8 @@ def _read_text(unit: Unit, cfg: IngestConfig, buffer: _RowBuffer) -> Iterator[Ra
             while chunk := stream.read(CHUNK_BYTES):
                 digest.update(chunk)
                 n_bytes += len(chunk)
-    except (*UNPACKING_ERRORS, EOFError) as error:
-        detail = one_line(error)
-        buffer.reject(unit.name, build_damage_rejection(unit, "unreadable_file", detail))
+    except DamagedFileError as error:
+        buffer.reject(unit.name, build_damage_rejection(unit, error.reason, error.detail))
         return
     rejection = Rejection("too_long", f"{n_bytes:,} bytes", digest.hexdigest())
     buffer.reject(unit.name, rejection)

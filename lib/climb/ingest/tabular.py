@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from climb.config.sections import IngestConfig
+from climb.files import MAX_CELL_CHARS
 from climb.ingest import InputFile, Unit
 from climb.ingest.clean import Rejection
 from climb.ingest.columns import list_names
@@ -20,6 +21,8 @@ DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 HEAD_BYTES = 1 << 20
 """Bytes at the start of a CSV file in which the header and the first row are looked for."""
+
+csv.field_size_limit(MAX_CELL_CHARS)  # of the process: files are checked in several threads
 
 ARROW_MAGIC = b"ARROW1"
 """An Arrow file starts with this; an Arrow stream, as `datasets` writes it, does not."""
@@ -37,15 +40,12 @@ def read_header(file: InputFile, window_log: int) -> tuple[list[str], bool]:
         head = stream.read(HEAD_BYTES)
     reject_utf16(head)
     text = io.StringIO(head.decode("utf-8-sig", "replace"), newline="")
-    limit = csv.field_size_limit(2 * HEAD_BYTES)
     try:
         rows = (row for row in csv.reader(text, delimiter=DELIMITERS[file.kind]) if row)
         return next(rows, []), next(rows, None) is not None
     except csv.Error as error:
         detail = f"its first lines are not CSV: {error}"
         raise DamagedFileError("unsupported_format", detail) from error
-    finally:
-        csv.field_size_limit(limit)
 
 
 def iterate_csv(

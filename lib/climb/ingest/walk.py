@@ -113,16 +113,13 @@ def _list_remote(root: str, folder: str) -> Iterator[Entry]:
 
     system = open_filesystem(root)
     depth = len(PurePosixPath(folder).parts)
-    for info in [system.get_file_info(folder), *_select(system, fs.FileSelector, folder)]:
+    below = fs.FileSelector(folder, recursive=True, allow_not_found=True)
+    for info in [system.get_file_info(folder), *system.get_file_info(below)]:
         entry = _convert_info(info)
         if entry is not None:
             inner = PurePosixPath(entry.path).parts[depth:]
             ignored = any(IGNORED_NAMES.fullmatch(part) for part in inner)
             yield replace(entry, kind="ignored") if ignored else entry
-
-
-def _select(system: Any, selector: Any, folder: str) -> list[Any]:
-    return list(system.get_file_info(selector(folder, recursive=True, allow_not_found=True)))
 
 
 def _convert_info(info: Any) -> Entry | None:

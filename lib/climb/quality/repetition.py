@@ -36,7 +36,6 @@ class RepetitionScorer:
         13-grams as units of near-duplicates: Rae et al., arXiv 2112.11446, section A.1.3.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ()
     names: ClassVar[tuple[str, ...]] = ("unrepeated",)
 
     n: int = 13

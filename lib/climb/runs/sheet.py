@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climb.errors import InputError
+from climb.files import MAX_CELL_CHARS
 
 Array = NDArray[np.float64]
 
-csv.field_size_limit(2**31 - 1)  # the default of 131,072 characters refuses notes in a cell
+csv.field_size_limit(MAX_CELL_CHARS)
 
 WEIGHT, METRIC = "weight.", "metric."
 """Prefixes of the columns of domain weights and of metrics."""

@@ -38,10 +38,10 @@ class Batch:
     units: tuple[Unit, ...]
     """Parts of files."""
 
-    sources: SourceRows = ()
+    sources: SourceRows
     """Delta tables: label and rows."""
 
-    is_increment: bool = False
+    is_increment: bool
     """Whether these are only the rows that were added since the last ingest. Rows that earlier
     ingests rejected then stay in `rejected`, and their counts are added up."""
 

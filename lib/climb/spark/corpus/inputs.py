@@ -6,8 +6,8 @@ the same settings, no files, and commits that only append.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from climb import tables
 from climb.config.sections import IngestConfig
@@ -17,10 +17,10 @@ from climb.ingest.plan import plan_units
 from climb.spark.corpus.ingest import Batch, Counts
 from climb.spark.delta.history import Inputs
 from climb.spark.delta.source import (
+    Changes,
     SourceTable,
-    describe_sources,
+    find_changes,
     find_source,
-    list_removing_versions,
     read_added,
     read_source,
 )
@@ -39,30 +39,23 @@ class FoundInputs:
     earlier: Inputs | None
     """Of the last complete ingest."""
 
-    removing: dict[str, list[int]]
-    """Label of a table -> versions since the last ingest that changed or removed rows."""
+    changes: Mapping[str, Changes]
+    """Name of a table -> what happened to it since the last ingest; tables that were read then."""
 
     def is_current(self, store: Store) -> bool:
         """Whether the last ingest has read the same inputs with the same settings."""
         return store.exists(tables.DOCUMENTS) and self.earlier == self.inputs
 
-    def count_documents(self, store: Store) -> int:
-        """Count the documents of the table."""
-        return store.read(tables.DOCUMENTS).count()
-
-    def find_versions_before(self) -> dict[str, int] | None:
-        """Return the version of each table that was read before; None if all rows must be read."""
+    def has_only_added_rows(self) -> bool:
+        """Whether nothing but appended rows of Delta tables differs from the last ingest."""
         before = self.earlier["settings"] if self.earlier is not None else {}
         now = self.inputs["settings"]
-        same = all(before.get(key) == now[key] for key in ("files", "rules", "settings"))
-        if not same or self.listing.files or self.listing.problems:
-            return None
-        tables_before: dict[str, list[Any]] = before.get("tables", {})
-        if any(self.removing.values()) or tables_before.keys() != now["tables"].keys():
-            return None
-        if any(tables_before[s.name][0] != s.table_id for s in self.sources):
-            return None
-        return {name: int(version) for name, (_, version) in tables_before.items()}
+        return (
+            all(before.get(key) == now[key] for key in ("files", "rules", "settings"))
+            and not (self.listing.files or self.listing.problems)
+            and self.changes.keys() == now["tables"].keys() == before["tables"].keys()
+            and not any(c.removing or c.is_rewritten for c in self.changes.values())
+        )
 
 
 def find_inputs(store: Store, cfg: IngestConfig) -> FoundInputs:
@@ -75,18 +68,18 @@ def find_inputs(store: Store, cfg: IngestConfig) -> FoundInputs:
     sources = tuple(find_source(store.session, name) for name in listing.tables)
     inputs = store.history.describe_inputs(
         files=listing.digest(),
-        tables=describe_sources(sources),
+        tables={source.name: [source.table_id, source.version] for source in sources},
         rules=RULES_VERSION,
         settings=cfg,
     )
     earlier = store.history.read_inputs(tables.REJECTED)
     known = earlier["settings"].get("tables", {}) if earlier is not None else {}
-    removing = {
-        source.label: list_removing_versions(store.session, source, int(known[source.name][1]))
+    changes = {
+        source.name: find_changes(store.session, source, int(known[source.name][1]))
         for source in sources
         if known.get(source.name, [None])[0] == source.table_id
     }
-    return FoundInputs(listing, sources, inputs, earlier, removing)
+    return FoundInputs(listing, sources, inputs, earlier, changes)
 
 
 def read_batch(store: Store, found: FoundInputs, cfg: IngestConfig) -> Batch:
@@ -95,14 +88,16 @@ def read_batch(store: Store, found: FoundInputs, cfg: IngestConfig) -> Batch:
     Raises:
         InputError: a file cannot be read, or has other columns than configured.
     """
-    before = found.find_versions_before() if not cfg.remove_missing else None
-    if before is not None and found.sources:
-        added = [(s.label, read_added(store.session, s, before[s.name])) for s in found.sources]
+    if found.has_only_added_rows() and not cfg.remove_missing:
+        added = [
+            (s.label, read_added(store.session, s, found.changes[s.name].since))
+            for s in found.sources
+        ]
         rows = [(label, frame) for label, frame in added if frame is not None]
         if len(rows) == len(added):
             return Batch((), rows, is_increment=True)
     sources = [(s.label, read_source(store.session, s)) for s in found.sources]
-    return Batch(tuple(plan_units(found.listing, cfg)), sources)
+    return Batch(tuple(plan_units(found.listing, cfg)), sources, is_increment=False)
 
 
 def describe_batch(counts: Counts, found: FoundInputs, batch: Batch) -> str:
@@ -111,10 +106,10 @@ def describe_batch(counts: Counts, found: FoundInputs, batch: Batch) -> str:
     for source in found.sources:
         part = "rows added up to" if batch.is_increment else "all rows of"
         lines.append(f"{source.label}: {part} version {source.version}")
-    removing = {label: versions for label, versions in found.removing.items() if versions}
-    for label, versions in removing.items():
-        names = ", ".join(map(str, versions))
-        lines.append(f"{label} changed or removed rows in version {names}")
+    removing = {name: c.removing for name, c in found.changes.items() if c.removing}
+    for name, versions in removing.items():
+        listed = ", ".join(map(str, versions))
+        lines.append(f"delta:{name} changed or removed rows in version {listed}")
     if counts.older and removing:
         lines.append(f"{REMOVE} removes documents that are no longer in the inputs")
     return "; ".join(lines)

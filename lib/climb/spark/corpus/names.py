@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import string
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from pyspark.sql import functions as F
 
 from climb import tables
+from climb.config.load import read_yaml
 from climb.domains.names import match_earlier, name_groups, rename
-from climb.errors import ConfigError, one_line
+from climb.errors import ConfigError
 from climb.progress import log
 from climb.spark.delta.store import Store
 
-NAME_CHARACTERS = frozenset(string.ascii_letters + string.digits + "-_.")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,8 @@ class DomainNames:
         return renamed, names
 
 
-def read_domain_names(store: Store, path: str | None) -> DomainNames:
-    """Read the earlier domains, where their documents are now, and the user's names.
-
-    Raises:
-        ConfigError: the file is not a mapping of names.
-    """
+def read_domain_names(store: Store, given: Mapping[str, str]) -> DomainNames:
+    """Read the earlier domains, and where their documents are now; `given` are the user's names."""
     earlier: dict[str, list[str]] = {}
     if store.exists(tables.DOMAINS):
         rows = store.read_rows(tables.DOMAINS)
@@ -87,7 +83,7 @@ def read_domain_names(store: Store, path: str | None) -> DomainNames:
         assigned = store.read(tables.ASSIGNMENTS).join(F.broadcast(wanted), on="doc_id")
         rows_now = assigned.select("doc_id", "cluster").collect()
         cluster_of = {row["doc_id"]: row["cluster"] for row in rows_now}
-    return DomainNames(earlier, cluster_of, read_given_names(path))
+    return DomainNames(earlier, cluster_of, given)
 
 
 def read_given_names(path: str | None) -> dict[str, str]:
@@ -97,18 +93,11 @@ def read_given_names(path: str | None) -> dict[str, str]:
         ConfigError: it cannot be read, or is not a mapping from names to names of letters, digits,
             `-`, `_` and `.`.
     """
-    if path is None:
-        return {}
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"prune.names: {path} cannot be read: {one_line(error)}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"prune.names: {path} must map names of domains to new names")
-    for name, new in content.items():
-        if not isinstance(new, str) or not new or not set(new) <= NAME_CHARACTERS:
+    given = {str(name): new for name, new in read_yaml(Path(path)).items()} if path else {}
+    for name, new in given.items():
+        if not isinstance(new, str) or not NAME.fullmatch(new):
             raise ConfigError(
                 f"prune.names: {path} gives domain {name!r} the name {new!r}; a name has letters, "
                 "digits, `-`, `_` and `.`, because it becomes a folder and a column"
             )
-    return {str(name): new for name, new in content.items()}
+    return given

@@ -142,8 +142,9 @@ def _build_reader(
 ) -> Callable[[Iterable[RecordBatch]], Iterable[RecordBatch]]:
     def read(batches: Iterable[RecordBatch]) -> Iterable[RecordBatch]:
         context = TaskContext.get()
-        partition = 0 if context is None else context.partitionId()
-        return read_table_rows(iter(batches), label, first_bundle + partition, cfg)
+        assert context is not None, "this runs in a task"
+        bundle = first_bundle + context.partitionId()
+        return read_table_rows(iter(batches), label, bundle, cfg)
 
     return read
 

@@ -5,13 +5,12 @@ A table is read through its log, so deleted rows stay deleted and corrected rows
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from delta.tables import DeltaTable
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from climb.errors import InputError, one_line
@@ -76,15 +75,42 @@ def read_source(session: SparkSession, source: SourceTable) -> DataFrame:
     return _read_version(session, source.name, source.version)
 
 
+@dataclass(frozen=True)
+class Changes:
+    """What happened to a table between two versions."""
+
+    since: int
+    """The older version."""
+
+    removing: tuple[int, ...]
+    """Versions whose commits may have changed or removed rows."""
+
+    is_rewritten: bool
+    """Whether rows may be in other files or columns than before."""
+
+
+def find_changes(session: SparkSession, source: SourceTable, since: int) -> Changes:
+    """Find what happened after version `since`."""
+    history = _open_table(session, source.name).history()
+    new = history.where((F.col("version") > since) & (F.col("version") <= source.version))
+    commits = new.select("version", "operation", "operationParameters").collect()
+    removing = (
+        row["version"]
+        for row in commits
+        if row["operation"] not in REWRITING
+        and not _only_adds(row["operation"], row["operationParameters"] or {})
+    )
+    is_rewritten = any(row["operation"] in REWRITING for row in commits)
+    return Changes(since, tuple(sorted(removing)), is_rewritten)
+
+
 def read_added(session: SparkSession, source: SourceTable, since: int) -> DataFrame | None:
-    """Return the rows of the files that were added after version `since`.
+    """Return the rows of the files that were added after version `since` by commits that only add.
 
     Returns:
         The rows; None if they cannot be distinguished from the others: the log of the older version
-        was removed, files were rewritten, two files have one name, or a column hides Spark's.
+        was removed, two files have one name, or a column hides Spark's.
     """
-    if any(_is_rewriting(row["operation"]) for row in _list_commits(session, source, since)):
-        return None
     try:
         before = set(_read_version(session, source.name, since).inputFiles())
     except Exception:  # the log of that version was removed
@@ -99,27 +125,6 @@ def read_added(session: SparkSession, source: SourceTable, since: int) -> DataFr
     file = F.element_at(F.split(F.col("_metadata.file_path"), "/"), -1)
     named = rows.withColumn(ADDED_FILE, file)
     return named.join(F.broadcast(files), on=ADDED_FILE, how="left_semi").drop(ADDED_FILE)
-
-
-def list_removing_versions(session: SparkSession, source: SourceTable, since: int) -> list[int]:
-    """List the versions after `since` whose commits may have changed or removed rows."""
-    return sorted(
-        row["version"]
-        for row in _list_commits(session, source, since)
-        if not _is_rewriting(row["operation"])
-        and not _only_adds(row["operation"], row["operationParameters"] or {})
-    )
-
-
-def _list_commits(session: SparkSession, source: SourceTable, since: int) -> list[Row]:
-    """List the commits after version `since`."""
-    history = _open_table(session, source.name).history()
-    new = history.where((F.col("version") > since) & (F.col("version") <= source.version))
-    return list(new.select("version", "operation", "operationParameters").collect())
-
-
-def _is_rewriting(operation: str) -> bool:
-    return operation in REWRITING
 
 
 def _only_adds(operation: str, parameters: Mapping[str, str]) -> bool:
@@ -146,8 +151,3 @@ def _read_version(session: SparkSession, name: str, version: int) -> DataFrame:
 
 def _file_name(path: str) -> str:
     return path.rsplit("/", 1)[-1]
-
-
-def describe_sources(sources: Sequence[SourceTable]) -> dict[str, list[Any]]:
-    """Describe the versions as JSON, for the inputs of an ingest."""
-    return {source.name: [source.table_id, source.version] for source in sources}

@@ -203,8 +203,7 @@ def _describe_search(
 
 def note_other_settings(earlier: Inputs | None, now: Inputs) -> None:
     """Say which settings of a search of this name have changed, because its result is replaced."""
-    settings: dict[str, Any] = dict(earlier or {}).get("settings") or {}  # type: ignore[assignment]
-    before = settings.get("search", {})
+    before = earlier["settings"].get("search", {}) if earlier else {}
     changed = [key for key, value in before.items() if now["settings"]["search"].get(key) != value]
     if changed:
         log(
