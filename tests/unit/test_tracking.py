@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 import socket
+import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -379,6 +380,20 @@ def test_a_file_that_is_no_database_is_named_at_once(store, cfg, tmp_path, capsy
     line = capsys.readouterr().out
     assert "mlflow.db: file is not a database; move the file away" in line
     assert "tries again" not in line
+
+
+def test_a_database_that_another_process_writes_to_is_tried_again(
+    store, cfg, client, tmp_path, capsys, monkeypatch
+):
+    with sqlite3.connect(tmp_path / "mlflow.db") as other:
+        other.execute("BEGIN EXCLUSIVE")
+        assert mirror(store, cfg) is None
+        other.rollback()
+    line = capsys.readouterr().out
+    assert "the next run tries again: " in line
+    assert "mlflow.db: another process writes to it" in line
+    monkeypatch.setattr(tracking, "_failed_at", {})
+    assert mirror(store, cfg) == "MLflow: 5 runs logged, 0 already logged"
 
 
 def test_searches_are_distinguished_by_their_names(store, tmp_path, client):

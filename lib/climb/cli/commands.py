@@ -274,19 +274,12 @@ def import_nvidia(
 @click.argument("runs", type=CSV)
 @IMPORT_OUT
 def import_csv(runs: Path, out: Path) -> None:
-    """Read a RUNS.csv, and drop its invalid rows."""
+    """Read a RUNS.csv, or MLflow's CSV file of runs that climb logged; drop invalid rows."""
     from climb.runs.importer import import_runs
     from climb.runs.table import read_table
 
     click.echo(import_runs(read_table(runs), out))
 
 
-@import_.command("mlflow")
-@click.argument("runs", type=CSV)
-@IMPORT_OUT
-def import_mlflow(runs: Path, out: Path) -> None:
-    """Read runs that climb logged, as MLflow's page or mlflow.search_runs() writes them."""
-    from climb.runs.importer import import_runs
-    from climb.runs.table import read_table
-
-    click.echo(import_runs(read_table(runs), out))
+# `read_table` recognizes the CSV files of MLflow by their columns.
+import_.add_command(import_csv, "mlflow")

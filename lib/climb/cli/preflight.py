@@ -121,13 +121,14 @@ def _check_items(target: TargetTask, split: str, path: str) -> Iterator[str]:
     from climb.proxy import Target
     from climb.proxy.targets import check_first_items
 
-    problems = list(_check_file(f"proxy.targets {target.name!r}: {split}", path))
-    if not problems:
-        try:
-            check_first_items(Target(name=target.name, kind=target.kind, path=path))
-        except InputError as error:
-            problems = [str(error)]
-    yield from problems
+    missing = list(_check_file(f"proxy.targets {target.name!r}: {split}", path))
+    yield from missing
+    if missing:
+        return
+    try:
+        check_first_items(Target(name=target.name, kind=target.kind, path=path))
+    except InputError as error:
+        yield str(error)
 
 
 def _check_tokenizer(path: str, end_of_text: str | None) -> Iterator[str]:
@@ -205,28 +206,39 @@ def _check_thresholds(cfg: Config) -> Iterator[str]:
 
 def _check_search(cfg: Config) -> Iterator[str]:
     """Check the objective and the baselines."""
-    from climb.config import build
     from climb.objective import Objective
-    from climb.proxy import Proxy, Target
-    from climb.proxy.evaluate import list_metrics
-    from climb.proxy.training import TrainingRecipe
     from climb.search.baselines import build_baselines
 
+    metrics = _list_metrics(cfg)
     try:
-        Objective.check(cfg.search.objective)
-        model = build(cfg.proxy.model, Proxy)
-        # The metrics of a plug-in are known only after its first run.
-        if isinstance(model, TrainingRecipe) and cfg.proxy.targets:
-            targets = [Target(name=t.name, kind=t.kind, path=t.search) for t in cfg.proxy.targets]
-            Objective.parse(cfg.search.objective, list_metrics(targets))
+        if metrics:
+            Objective.parse(cfg.search.objective, metrics)
+        else:
+            Objective.check(cfg.search.objective)
     except ConfigError as error:
-        problem = str(error)
-        # `_check_plugin` reports a model that cannot be built.
-        yield from [f"search.{problem}"] if problem.startswith("objective") else []
+        yield f"search.{error}"
     try:
         build_baselines(cfg.search.baselines)
     except ConfigError as error:
         yield str(error)
+
+
+def _list_metrics(cfg: Config) -> list[str]:
+    """List the metrics of the proxies; none if only the first run of a plug-in shows them."""
+    from climb.config import build
+    from climb.proxy import Proxy, Target
+    from climb.proxy.evaluate import list_metrics
+    from climb.proxy.training import TrainingRecipe
+
+    try:
+        model = build(cfg.proxy.model, Proxy)
+    except ConfigError:  # `_check_plugin` reports it
+        return []
+    if not isinstance(model, TrainingRecipe) or not cfg.proxy.targets:
+        return []
+    return list_metrics(
+        [Target(name=t.name, kind=t.kind, path=t.search) for t in cfg.proxy.targets]
+    )
 
 
 def _check_folder(key: str, root: str) -> Iterator[str]:

@@ -97,8 +97,7 @@ def run_jobs(jobs: Sequence[tuple[str, Job]], conf: str | None, settings: Sequen
     # Tokenizer threads in the driver would slow down the tasks on a machine with few cores.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-    files = Path(cfg.storage.files or cfg.storage.root).absolute()
-    with hold_locks(files / "locks", [name for name, _ in jobs]):
+    with hold_locks(cfg.storage.files_folder / "locks", [name for name, _ in jobs]):
         _run_in_session(jobs, cfg)
 
 
@@ -107,7 +106,7 @@ def _run_in_session(jobs: Sequence[tuple[str, Job]], cfg: Config) -> None:
     from climb.spark.session import start_session
 
     started = time.monotonic()
-    session = start_session(cfg.spark, Path(cfg.storage.files or cfg.storage.root))
+    session = start_session(cfg.spark, cfg.storage.files_folder)
     log("spark", f"session on {session.sparkContext.master}  ({time.monotonic() - started:.1f} s)")
     store = Store(session, cfg.storage)
     for name, job in jobs:

@@ -116,12 +116,10 @@ def read_mlflow_names(columns: Sequence[str]) -> tuple[str, ...]:
         return tuple(columns)
     names = {"Name": RUN, "tags.mlflow.runName": RUN, f"metrics.{SEED}": SEED}
     names[f"params.{TOKENS}"] = TOKENS
-    renamed = []
+    renamed: list[str] = []
     for column in columns:
-        for prefix, kept in (("params.", WEIGHT), ("metrics.", METRIC)):
-            if column.startswith(prefix + kept):
-                column = column.removeprefix(prefix)
-        new = names.get(column, column)
+        is_prefixed = column.startswith((f"params.{WEIGHT}", f"metrics.{METRIC}"))
+        new = column.partition(".")[2] if is_prefixed else names.get(column, column)
         renamed.append(column if new in columns or new in renamed else new)
     return tuple(renamed)
 

@@ -25,8 +25,7 @@ def find_home() -> Path | None:
 def find_delta_jars() -> list[Path]:
     """Return Delta's jars for the installed delta-spark; an empty list if one is missing.
 
-    With them, Spark starts without Ivy: faster, without a network, and with a HOME that cannot be
-    written.
+    With them, Spark starts without Ivy: without a network, and with a HOME that cannot be written.
     """
     release = version("delta-spark")
     names = (f"delta-spark_2.13-{release}", f"delta-storage-{release}")

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from climb.config import Config
-from climb.errors import PreflightError
+from climb.errors import InfrastructureError, PreflightError
 from climb.files import is_uri
 
 
@@ -26,23 +26,25 @@ def resolve_tracking_uri(cfg: Config) -> str | None:
 
 
 def check_database(uri: str) -> None:
-    """Check that an SQLite file, if it exists, opens: MLflow would try it for 100 seconds.
+    """Check that an SQLite file, if it exists, opens: MLflow would repeat its attempts.
 
     Raises:
         PreflightError: it is no database, or it cannot be read or written.
+        InfrastructureError: another process writes to it.
     """
     path = Path(uri.removeprefix("sqlite:///"))
     if not uri.startswith("sqlite:///") or not path.exists():
         return
     try:
-        with contextlib.closing(sqlite3.connect(path, timeout=5)) as connection:
+        with contextlib.closing(sqlite3.connect(path, timeout=2)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
             connection.rollback()
     except sqlite3.Error as error:
-        locked = "locked" in str(error)
-        remedy = "another process writes to it" if locked else "move the file away, or set another"
-        raise PreflightError(f"{path}: {error}; {remedy} tracking.uri") from error
+        if "locked" in str(error):
+            raise InfrastructureError(f"{path}: another process writes to it") from error
+        remedy = "move the file away, or set another tracking.uri"
+        raise PreflightError(f"{path}: {error}; {remedy}") from error
 
 
 def format_open_command(cfg: Config) -> str:

@@ -69,7 +69,7 @@ class Store:
 
     def locate_file(self, name: str) -> Path:
         """Return the path of a file or folder that every node opens as a plain path."""
-        return Path(self.cfg.files or self.cfg.root).absolute() / name
+        return self.cfg.files_folder / name
 
     def exists(self, table: Table) -> bool:
         """Whether the table exists."""
