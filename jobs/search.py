@@ -9,7 +9,7 @@ from climb import tables
 from climb.cli.start import main
 from climb.config import Config
 from climb.spark.delta.store import Store
-from climb.spark.training.search import make_mixture_rows, note_other_settings, search
+from climb.spark.training.search import make_mixture_rows, refuse_other_settings, search
 from climb.spark.training.study import open_study
 from climb.tracking.client import mirror
 
@@ -24,7 +24,7 @@ def run(store: Store, cfg: Config) -> str:
     if store.history.is_current(tables.MIXTURES, inputs, scope):
         mirror(store, cfg)
         return "the recommendation is up to date"
-    note_other_settings(store.history.read_inputs(tables.MIXTURES, scope), inputs)
+    refuse_other_settings(store.history.read_inputs(tables.MIXTURES, scope), inputs)
     result, n_trained = search(study, on_round=lambda: mirror(store, cfg))
     rows = store.create_frame(make_mixture_rows(result), tables.MIXTURES)
     store.replace(rows, tables.MIXTURES, inputs, scope)

@@ -11,6 +11,7 @@ from climb.config import load
 from climb.errors import ClimbError, ConfigError, InfrastructureError, SearchError, TableError
 from climb.spark.delta.store import Store
 from climb.spark.results.report import read_result
+from climb.spark.training.search import refuse_other_settings
 from climb.testing.proxies import PlantedProxy
 from climb.tokenizer import train_json
 
@@ -130,6 +131,28 @@ def test_a_search_whose_result_was_lost_trains_nothing_again(searched):
     assert said.startswith(f"0 trials trained, {FINISHED} already recorded")
     assert read_mixtures(store) == before
     assert store.history.read_version(tables.TRIALS) == trials
+
+
+def test_another_search_of_the_same_name_is_refused_with_both_settings(searched):
+    store, cfg, _ = searched
+    before = store.history.read_version(tables.MIXTURES)
+    other = cfg.model_copy(update={"search": cfg.search.model_copy(update={"max_epochs": 2.0})})
+    line = (
+        r"^search\.name: table mixtures has the result of search 'default' with "
+        r"search\.max_epochs 8\.0, and the configuration says 2\.0; give this search another "
+    )
+    with pytest.raises(ConfigError, match=line):
+        search.run(store, other)
+    assert store.history.read_version(tables.MIXTURES) == before
+
+
+def test_a_search_of_the_same_name_may_be_extended():
+    earlier = {"name": "default", "trials_per_round": [6], "replicates": 2, "candidates": 300}
+    longer = earlier | {"trials_per_round": [6, 4], "replicates": 5}
+    now = {"read": {}, "settings": {"search": longer}}
+    refuse_other_settings({"read": {}, "settings": {"search": earlier}}, now)
+    refuse_other_settings({"read": {}, "settings": {}}, now)
+    refuse_other_settings(None, now)
 
 
 def test_the_larger_model_is_trained_once_per_mixture_and_seed(searched):

@@ -185,13 +185,21 @@ def test_every_domain_has_the_smallest_size(seed):
         assert np.bincount(labels_C, weights=sizes_C).min() >= 40
 
 
-def test_too_few_documents_for_two_domains_are_an_error_with_the_key():
-    with pytest.raises(ConfigError, match=r"min_domain_documents is 90, but .* 100 documents"):
-        merge(
-            np.array([[0.0], [1.0], [9.0]]),
-            np.array([50, 30, 20]),
-            height=2.0,
-            n_domains=None,
-            weighted=False,
-            min_documents=90,
-        )
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        (
+            {"height": 2.0, "n_domains": None},
+            r"^prune\.min_domain_documents is 90: .* one domain of 100 documents remains",
+        ),
+        (
+            {"height": None, "n_domains": 2},
+            r"^no cut of the dendrogram leaves two groups of 90 documents each.*"
+            r"prune\.min_domain_documents",
+        ),
+    ],
+)
+def test_too_few_documents_for_two_domains_are_an_error_with_the_key(chosen, message):
+    centroids_CD, sizes_C = np.array([[0.0], [1.0], [9.0]]), np.array([50, 30, 20])
+    with pytest.raises(ConfigError, match=message):
+        merge(centroids_CD, sizes_C, **chosen, weighted=False, min_documents=90)

@@ -29,15 +29,17 @@ def merge(
 ) -> NDArray[np.int64]:
     """Merge similar clusters by Ward linkage of their centroids.
 
-    With a number of domains, the dendrogram is cut where that many groups have `min_documents`.
-    Smaller groups then join the group with the nearest centroid, the smallest first.
+    With a number of domains, the dendrogram is cut where that many groups have `min_documents`. In
+    both cases, groups with fewer documents than that then join the group with the nearest centroid,
+    the smallest first.
 
     Args:
         centroids_CD: centroids of the kept clusters.
-        sizes_C: documents of each, at least 1; used only if `weighted`.
+        sizes_C: documents of each, at least 1.
         height: cut the dendrogram at this Ward height. Without weights, the height of two
             single clusters is their Euclidean distance; for groups, it also grows with their size.
-        n_domains: number of domains, instead of a height; C or more merges nothing.
+        n_domains: number of domains, instead of a height; C or more merges only small
+            groups.
         weighted: weight a cluster by its documents, relative to the mean cluster, instead of by 1.
         min_documents: documents that every domain has at least.
 
@@ -54,8 +56,9 @@ def merge(
     labels_C = _join_small_groups(centroids_CD, sizes_C, labels_C, min_documents)
     if not labels_C.any():
         raise ConfigError(
-            f"prune.min_domain_documents is {min_documents}, but the kept clusters have only "
-            f"{sizes_C.sum():,} documents in all, so one domain remains and there is nothing to mix"
+            f"prune.min_domain_documents is {min_documents}: after smaller groups joined their "
+            f"nearest ones, one domain of {sizes_C.sum():,} documents remains and there is nothing "
+            "to mix; lower it, or keep more clusters"
         )
     return labels_C
 
@@ -79,7 +82,8 @@ def _cut(
         assert height is not None
         n_merges = int(np.searchsorted(heights, height, side="right"))
     if n_merges >= len(centroids_CD) - 1:
-        raise ConfigError(_explain_single_domain(len(centroids_CD), heights, height, n_domains))
+        cut = height if n_domains is None else n_domains
+        raise ConfigError(_explain_single_domain(heights, cut, n_domains is None, min_documents))
     return _label_groups(len(centroids_CD), pairs[:n_merges])
 
 
@@ -185,7 +189,7 @@ def _count_merges(
 def _join_small_groups(
     centroids_CD: Array, sizes_C: NDArray[np.int64], labels_C: NDArray[np.int64], least: int
 ) -> NDArray[np.int64]:
-    """Join every group with fewer documents to the group with the nearest centroid."""
+    """Join every group with fewer than `least` documents to the one with the nearest centroid."""
     labels_C = labels_C.copy()
     weighted_CD = centroids_CD * sizes_C[:, None]
     while True:
@@ -203,18 +207,24 @@ def _join_small_groups(
 
 
 def _explain_single_domain(
-    n_clusters: int, heights: Array, height: float | None, n_domains: int | None
+    heights: Array, cut: float | None, is_height: bool, min_documents: int
 ) -> str:
     """Explain why only one domain remains, and which configuration key changes that."""
-    if n_clusters == 1:
+    if not len(heights):
         return (
             "pruning kept one cluster, so there is one domain and nothing to mix: lower "
             "prune.thresholds (or raise prune.keep_token_share), raise cluster.k, or add documents "
             "to ingest.inputs"
         )
-    if n_domains is not None:
+    if is_height:
+        return (
+            f"prune.merge_height {cut:g} merges all {len(heights) + 1} kept clusters into one "
+            f"domain, so there is nothing to mix: set it below {heights[-1]:.4g}, the height of "
+            "the last merge"
+        )
+    if cut == 1:
         return "prune.domains is 1, so there is nothing to mix: set it to 2 or more"
     return (
-        f"prune.merge_height {height:g} merges all {n_clusters} kept clusters into one domain, so "
-        f"there is nothing to mix: set it below {heights[-1]:.4g}, the height of the last merge"
+        f"no cut of the dendrogram leaves two groups of {min_documents:,} documents each, so there "
+        "is nothing to mix: lower prune.min_domain_documents, or keep more clusters"
     )

@@ -1,7 +1,8 @@
 """List what is below a folder, local or remote, and find tables that have a log.
 
-Links are followed. A link that leads nowhere, and a link to a folder above it, become problems.
-Nothing below a folder is left out without an entry.
+In local folders, links are followed. A link that leads nowhere and a link to a folder above it
+become problems, or are ignored below an ignored name. Everything else below a folder has an entry,
+except the content of ignored folders that cannot be read.
 """
 
 from __future__ import annotations
@@ -86,7 +87,10 @@ def list_below(root: str, folder: str) -> list[Entry]:
 
 
 def find_table_above(root: str, path: str) -> tuple[str, str] | None:
-    """Find the table whose files a path belongs to: (its folder, its kind); None without one."""
+    """Find the table that contains a path: (its folder, its kind); None if there is none.
+
+    The path may be the table itself, except for Iceberg.
+    """
     parents = [parent for parent in map(str, PurePosixPath(path).parents) if parent != "."]
     for folder in [path, *parents]:
         for mark, kind in TABLE_MARKS.items():

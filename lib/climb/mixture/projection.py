@@ -3,12 +3,12 @@
 Axes: M mixtures, K domains, P pools, E edges. `climb.mixture.space.FeasibleSet.project` checks the
 arrays and calls this arithmetic.
 
-The nearest mixture w' in KL divergence (min sum w' log(w' / w)) is w times one factor, except for
-weights that a bound fixes. Inside a pool with a bounded sum, weights have the same form,
-clip(factor * w, lower, upper). If the sum is at its bound, the pool has a factor of its own. So a
-bounded sum narrows the bounds of its domains. The new lower bounds are the pool's weights scaled to
-the sum's lower bound, and the new upper bounds are these weights scaled to its upper bound. One
-factor for all domains under the narrowed bounds is exact.
+With bounds of single domains alone, the nearest mixture in KL divergence (min sum w' log(w' / w))
+is w' = clip(factor * w, lower, upper) with one factor. A pool whose sum is at its bound has a
+factor of its own. This equals narrower bounds of the pool's domains: their new lower bounds are
+clip(factor * w, lower, upper) with the factor that gives the lower bound of the sum, and their new
+upper bounds likewise for its upper bound. Under the narrowed bounds, one factor for all domains
+gives exactly the nearest mixture.
 """
 
 from __future__ import annotations

@@ -82,7 +82,8 @@ def paired_gain(
 def compare(trials: Trials, objective: Objective, method: str, baseline: str) -> Gain:
     """Measure how much higher `method` scores than `baseline`, paired by seed.
 
-    No predictor takes part, so this is better evidence than a predicted gain where it exists.
+    No predictor takes part, so where a measured gain exists, it is better evidence than a
+    predicted one.
 
     Raises:
         SearchError: fewer than 2 seeds that both have finished; one pair shows no noise.

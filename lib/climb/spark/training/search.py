@@ -1,19 +1,21 @@
 """The search over tables: plan a round, train what is not recorded, fit, and write the result.
 
-The plan is a function of the configuration, the domains and the recorded trials of earlier rounds.
+The plan is a function of the configuration, the domains, the reused runs and the recorded trials of
+earlier rounds.
 A search that was interrupted therefore plans the same trials again, finds the finished ones by
 their id, and trains the rest.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from climb import tables
-from climb.errors import InfrastructureError
+from climb.errors import ConfigError, InfrastructureError
 from climb.objective import Objective
 from climb.progress import log, show_progress
 from climb.search import SearchResult, SearchState, Trials, compare, propose, recommend
@@ -26,6 +28,9 @@ from climb.spark.session import count_parallel_slots
 from climb.spark.training.setup import ensure_base_checkpoint
 from climb.spark.training.study import PlannedTrial, Study
 from climb.spark.training.trials import Outcome, train_runs
+
+EXTENDING = ("trials_per_round", "replicates", "min_expected_gain")
+"""Settings of a search that say how many trials it trains. They may change under one name."""
 
 
 def train_round(study: Study, plan: Sequence[PlannedTrial]) -> tuple[int, int]:
@@ -85,7 +90,7 @@ def _make_trial_row(study: Study, planned: PlannedTrial, outcome: Outcome) -> di
 
 
 def plan_round(study: Study, round_: int, earlier: Sequence[PlannedTrial]) -> list[PlannedTrial]:
-    """Plan the baselines and the first draw in round 0, and later what the searcher proposes."""
+    """Plan what the searcher proposes for a round; round 0 has the baselines too."""
     if round_ == 0:
         plan = plan_baselines(study)
         no_trials = Trials.from_rows([], study.space.domains, ())
@@ -201,16 +206,29 @@ def _describe_search(
     }
 
 
-def note_other_settings(earlier: Inputs | None, now: Inputs) -> None:
-    """Say which settings of a search of this name have changed, because its result is replaced."""
+def refuse_other_settings(earlier: Inputs | None, now: Inputs) -> None:
+    """Refuse to replace the result of a search of this name that had another section `search`.
+
+    A search may be extended: other values of the keys `EXTENDING` are accepted.
+
+    Args:
+        earlier: the inputs of the recorded result of this name; None if there is none.
+        now: the inputs of the search that starts.
+
+    Raises:
+        ConfigError: another setting of section `search` has changed.
+    """
     before = earlier["settings"].get("search", {}) if earlier else {}
-    changed = [key for key, value in before.items() if now["settings"]["search"].get(key) != value]
+    after = now["settings"]["search"]
+    changed = [key for key in before if key not in EXTENDING and before[key] != after.get(key)]
     if changed:
-        log(
-            "search",
-            f"the result of search {before['name']!r}, which had another "
-            f"{', '.join(changed)}, will be replaced; another search.name keeps both, and trials "
-            "of the same mixtures are not trained again",
+        key = changed[0]
+        others = f" (other settings differ too: {', '.join(changed[1:])})" if changed[1:] else ""
+        raise ConfigError(
+            f"search.name: table mixtures has the result of search {before['name']!r} with "
+            f"search.{key} {json.dumps(before[key])}, and the configuration says "
+            f"{json.dumps(after.get(key))}{others}; give this search another "
+            "search.name; finished trials of the same mixtures are reused"
         )
 
 
