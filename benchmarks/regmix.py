@@ -20,7 +20,7 @@ from climb.predictor.powerlaw import PowerLawPredictor
 from climb.predictor.xgboost import XGBoostPredictor
 from climb.runs.formats import read_regmix, read_regmix_prior
 from climb.runs.importer import import_runs
-from climb.runs.rows import read_runs
+from climb.runs.table import read_runs
 from climb.search import Trials
 from climb.search.pattern_search import pattern_search
 

@@ -13,6 +13,7 @@ import pytest
 import world
 
 from climb import tables
+from climb.cli.start import PIPELINE, import_jobs
 from climb.config import load
 from climb.spark.delta.store import Store
 
@@ -61,11 +62,13 @@ def test_a_run_prints_one_line_per_job_and_the_path_of_the_report(unbroken):
 
 
 def test_a_second_run_writes_no_new_version_of_a_table(unbroken, spark):
+    """In the session of the tests, which is warm: a new process needs a minute for it."""
     conf, _ = unbroken
-    store = Store(spark, load(conf).storage)
+    cfg = load(conf)
+    store = Store(spark, cfg.storage)
     before = {table.name: store.history.read_version(table) for table in tables.TABLES}
-    done = climb("run", "--conf", conf)
-    assert done.returncode == 0, done.stdout + done.stderr
+    for _, job in import_jobs(PIPELINE):
+        job(store, cfg)
     assert {table.name: store.history.read_version(table) for table in tables.TABLES} == before
     assert None not in before.values()
 
@@ -90,10 +93,11 @@ def _count_commits(root, table):
 
 
 def _kill_when(conf, root, reached, timeout=300):
-    """Start a run; kill it, its JVM and its workers as soon as `reached(root, start)` is true."""
+    """Start a run below `root`; kill it, its JVM and its workers once `reached(root, start)`."""
     start = time.time()
+    settings = ["--set", f"storage.root={root}", *UNTRACKED]
     process = subprocess.Popen(
-        [str(BIN / "climb"), "run", "--conf", str(conf), *UNTRACKED],
+        [str(BIN / "climb"), "run", "--conf", str(conf), *settings],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -137,36 +141,48 @@ def _has_three_trials(root, start):
     return _count_commits(root, tables.TRIALS) >= 3
 
 
-@pytest.mark.parametrize(
-    "moments",
-    [
-        pytest.param([_has_three_trials], id="once"),
-        pytest.param(
-            [_embedded_partly, _has_three_trials, _has_checkpoint, _is_writing_corpus],
-            id="four_times",
-            marks=pytest.mark.slow,
-        ),
-    ],
-)
-def test_a_killed_run_ends_with_the_rows_of_an_unbroken_run(moments, unbroken, spark, tmp_path):
-    conf, _ = unbroken
-    broken = world.write_world(tmp_path)
-    finished = {}
-    for moment in moments:
-        _kill_when(broken, tmp_path / "out", moment)
-        finished = finished or {row["trial_id"]: row for row in _raw_trials(spark, broken)}
-    done = climb("run", "--conf", broken)
-    assert done.returncode == 0, done.stdout + done.stderr
+def _check_trials_and_results(spark, conf, broken, finished):
+    """The results are those of an unbroken run, and no finished trial was trained again."""
     for table in (tables.TRIALS, tables.MIXTURES, tables.CORPUS, tables.EVALUATIONS):
-        assert read_rows(spark, conf, table) == read_rows(spark, broken, table), table.name
+        expected = read_rows(spark, conf, table)
+        assert expected == read_rows(spark, conf, table, f"storage.root={broken}"), table.name
     after = {row["trial_id"]: row for row in _raw_trials(spark, broken)}
     assert finished, "no trial had finished before the kill"
     for trial_id, row in finished.items():
         assert after[trial_id] == row, "a finished trial was trained again"
 
 
-def _raw_trials(spark, conf):
-    store = Store(spark, load(conf).storage)
+def test_a_killed_search_ends_with_the_rows_of_an_unbroken_run(unbroken, spark, tmp_path):
+    """The run starts from the tables of the unbroken one as they were before its search."""
+    conf, _ = unbroken
+    root = tmp_path / "out"
+    shutil.copytree(Path(load(conf).storage.root), root)
+    for table in (tables.TRIALS, tables.MIXTURES, tables.CORPUS, tables.EVALUATIONS):
+        shutil.rmtree(root / "tables" / table.name)
+    shutil.rmtree(root / "models")
+    _kill_when(conf, root, _has_three_trials)
+    finished = {row["trial_id"]: row for row in _raw_trials(spark, root)}
+    done = climb("run", "--conf", conf, "--set", f"storage.root={root}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    _check_trials_and_results(spark, conf, root, finished)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_four_times_ends_with_the_rows_of_an_unbroken_run(
+    unbroken, spark, tmp_path
+):
+    conf, _ = unbroken
+    root, finished = tmp_path / "out", {}
+    for moment in (_embedded_partly, _has_three_trials, _has_checkpoint, _is_writing_corpus):
+        _kill_when(conf, root, moment)
+        finished = finished or {row["trial_id"]: row for row in _raw_trials(spark, root)}
+    done = climb("run", "--conf", conf, "--set", f"storage.root={root}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    _check_trials_and_results(spark, conf, root, finished)
+
+
+def _raw_trials(spark, root):
+    store = Store(spark, load(settings=[f"storage.root={root}"]).storage)
     return store.read_rows(tables.TRIALS) if store.exists(tables.TRIALS) else []
 
 

@@ -76,7 +76,7 @@ def write_conf(folder, corpus, root):
     """Write a configuration with which every job takes seconds; return its path."""
     model = {"hidden": 16, "layers": 2, "heads": 2, "sequence": 32, "batch": 8}
     conf = {
-        "storage": {"root": str(root), "commit_documents": 60},
+        "storage": {"root": str(root), "commit_documents": 100},
         "spark": {"shuffle_partitions": 1, "driver_memory": "2g"},
         "ingest": {"inputs": [str(corpus)], "metadata_columns": ["kind"]},
         "count": {"vocab_size": 400, "sample_documents": 100},

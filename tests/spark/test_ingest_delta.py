@@ -117,6 +117,7 @@ def test_after_an_append_only_the_new_rows_are_read(spark, table, ingest):
     assert texts == sorted(set(read_delta(spark, path)))
 
 
+@pytest.mark.slow
 def test_rejected_rows_of_earlier_versions_stay_counted(spark, table, ingest, tmp_path):
     path = table()
     append(spark, path, [3])
@@ -128,6 +129,7 @@ def test_rejected_rows_of_earlier_versions_stay_counted(spark, table, ingest, tm
     assert sorted(rejected.values()) == [1]
 
 
+@pytest.mark.slow
 def test_after_optimize_all_rows_are_read_and_counted_once(spark, table, ingest):
     path = table()
     append(spark, path, [3, 50])
@@ -141,6 +143,7 @@ def test_after_optimize_all_rows_are_read_and_counted_once(spark, table, ingest)
     assert texts == sorted(set(read_delta(spark, path)))
 
 
+@pytest.mark.slow
 def test_nothing_is_removed_while_a_file_cannot_be_read(spark, ingest, tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.txt").write_text(TEXT.format(1))

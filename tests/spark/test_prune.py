@@ -184,6 +184,7 @@ def test_an_error_about_missing_rows_names_the_job_that_computes_them(store, cfg
         prune.run(store, cfg)
 
 
+@pytest.mark.slow
 def test_names_survive_other_clusters_and_follow_the_file_of_names(store, cfg, tmp_path):
     prune.run(store, cfg)
     before = {row["domain"]: row for row in store.read_rows(tables.DOMAINS)}

@@ -282,6 +282,7 @@ def test_new_clusters_are_compared_with_the_old_ones_by_document(searched, tmp_p
     assert store.history.read_version(tables.LINEAGE) == version
 
 
+@pytest.mark.slow
 def test_without_the_vacuumed_assignments_no_trial_is_reused_and_a_warning_is_printed(
     searched, tmp_path, best, spark, capsys
 ):

@@ -167,6 +167,7 @@ def test_the_larger_model_is_trained_once_per_mixture_and_seed(searched):
     assert store.history.read_version(tables.EVALUATIONS) == version
 
 
+@pytest.mark.slow
 def test_a_search_that_stops_early_with_scaled_metrics_stays_as_it_is_when_run_again(
     spark, tmp_path
 ):

@@ -163,6 +163,7 @@ def test_a_bug_stops_all_trials_after_one_try_with_the_traceback_of_the_worker(
     assert tries.read_text() == "x"
 
 
+@pytest.mark.slow
 def test_spark_repeats_a_lost_mount_and_does_not_repeat_a_bug(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", CLUSTER, str(tmp_path)],
