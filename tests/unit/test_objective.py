@@ -74,5 +74,7 @@ def test_a_quoted_name_may_have_every_character_and_is_no_pattern():
     np.testing.assert_array_equal(parsed.weights_Q, [-1.0, 0.5, 0.0, 0.0])
     mean = Objective.parse('mean("a+b (c), d", p.*):max', names)
     np.testing.assert_array_equal(mean.weights_Q, [0.5, 0.0, 0.0, 0.5])
+    literal = Objective.parse('mean("x:y*", p.*):max', names)
+    np.testing.assert_array_equal(literal.weights_Q, [0.0, 0.5, 0.0, 0.5])
     with pytest.raises(ConfigError, match=r'quote names with other characters: `"a\+b":min`'):
         Objective.parse("a+b (c), d:min", names)

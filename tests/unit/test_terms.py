@@ -31,6 +31,13 @@ def test_nouns_come_before_verbs_and_pairs_before_their_words():
     assert terms.index("court") < terms.index("ruled")
 
 
+def test_a_noun_comes_before_a_verb_that_twice_as_many_documents_have():
+    group = ["She ruled again."] * 6 + ["She ruled on the court."] * 4
+    other = ["They eat in the kitchen."] * 10
+    terms = find_distinctive_terms([group, other], 2)[0]
+    assert terms == ["court", "ruled"]
+
+
 def test_words_that_name_no_topic_are_left_out():
     texts = ["Most people know that the market in the new year was good."] * 4
     assert find_distinctive_terms([texts, ["Rain fell on the hills."] * 4], 5)[0] == ["market"]
