@@ -49,7 +49,9 @@ def make_trials(values_T, weights_TK, seeds_T):
 
 
 TRIALS = make_trials(
-    np.linspace(0.0, 1.0, 10), np.random.default_rng(0).dirichlet(np.ones(3), size=10), [0] * 10
+    np.linspace(-100.0, 100.0, 10),
+    np.random.default_rng(0).dirichlet(np.ones(3), size=10),
+    [0] * 10,
 )
 TWO_METRICS = TRIALS.replace_metrics(("x", "y"), np.zeros((len(TRIALS), 2)))
 

@@ -29,17 +29,15 @@ def merge(
 ) -> NDArray[np.int64]:
     """Merge similar clusters by Ward linkage of their centroids.
 
-    With a number of domains, the dendrogram is cut where that many groups have `min_documents`. In
-    both cases, groups with fewer documents than that then join the group with the nearest centroid,
-    the smallest first.
+    With a number of domains, the dendrogram is cut where that many groups have `min_documents`.
+    Groups with fewer documents then join the group with the nearest centroid, the smallest first.
 
     Args:
         centroids_CD: centroids of the kept clusters.
         sizes_C: documents of each, at least 1.
         height: cut the dendrogram at this Ward height. Without weights, the height of two
             single clusters is their Euclidean distance; for groups, it also grows with their size.
-        n_domains: number of domains, instead of a height; C or more merges only small
-            groups.
+        n_domains: number of domains, instead of a height; C or more merges only small groups.
         weighted: weight a cluster by its documents, relative to the mean cluster, instead of by 1.
         min_documents: documents that every domain has at least.
 
@@ -56,9 +54,8 @@ def merge(
     labels_C = _join_small_groups(centroids_CD, sizes_C, labels_C, min_documents)
     if not labels_C.any():
         raise ConfigError(
-            f"prune.min_domain_documents is {min_documents}: after smaller groups joined their "
-            f"nearest ones, one domain of {sizes_C.sum():,} documents remains and there is nothing "
-            "to mix; lower it, or keep more clusters"
+            f"prune.min_domain_documents is {min_documents}: after smaller groups joined others, "
+            f"one domain of {sizes_C.sum():,} documents remains; lower it, or keep more clusters"
         )
     return labels_C
 

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
 
 from climb.errors import SearchError
-from climb.predictor import JointPredict
 from climb.search.acquisition import INFEASIBLE, select_batch
 from climb.search.calibration import Calibration, Inflation, cross_validate
 from climb.search.optimize import maximize, sample_around
@@ -87,7 +86,7 @@ def _estimate_gain(
 ) -> float | None:
     score, space = state.penalized, state.problem.space
     surrogate = score.surrogate
-    if not all(isinstance(predict, JointPredict) for predict in surrogate.predicts_Q):
+    if not surrogate.predicts.has_covariances:
         return None
     try:
         proposed_NK = propose_batch(state, round_, n)
@@ -120,13 +119,12 @@ def predict_changes(
     n = len(proposed_NK)
     noise_Q = np.nan_to_num(surrogate.replicates.noise_Q, nan=0.0)
     root_CN = np.zeros((len(candidates_CK), n))
-    for predict, sign, noise in zip(
-        surrogate.predicts_Q, surrogate.weights_Q, noise_Q, strict=True
-    ):
-        assert isinstance(predict, JointPredict)
-        covariance_MM = predict.joint(every_MK)[1] * np.outer(factor_M, factor_M)
+    inferred_Q = surrogate.predicts.noise_Q
+    for q, (sign, noise) in enumerate(zip(surrogate.weights_Q, noise_Q, strict=True)):
+        covariance_MM = surrogate.predicts.predict_covariance(q, every_MK)
+        covariance_MM = covariance_MM * np.outer(factor_M, factor_M)
         # Noise that the fits infer is inflated with the rest; noise of replicates is measured.
-        own_N = np.full(n, noise) if noise else factor_M[:n] * predict.noise
+        own_N = np.full(n, noise) if noise else factor_M[:n] * inferred_Q[q]
         proposed_NN = covariance_MM[:n, :n]
         jitter = 1e-9 * float(np.trace(proposed_NN)) / n + 1e-300
         lower_NN = cholesky(proposed_NN + np.diag(np.square(own_N) + jitter), lower=True)

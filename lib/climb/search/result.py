@@ -19,7 +19,6 @@ from pydantic import Field, ValidationError
 
 from climb.errors import SearchError, TableError
 from climb.objective import Objective
-from climb.predictor import ExportablePredict
 from climb.search.calibration import CalibratedScore, cross_validate
 from climb.search.effects import STEP
 from climb.search.gains import Gain
@@ -271,9 +270,5 @@ def _map_names(names: Sequence[str], values: NDArray[np.float64]) -> Mapping[str
 
 def _export_parameters(surrogate: Surrogate) -> dict[str, dict[str, Any]]:
     """Export the fitted parameters by metric; empty for a predictor that exports none."""
-    return {
-        name: predict.export() if isinstance(predict, ExportablePredict) else {}
-        for name, predict in zip(
-            surrogate.objective.weighted_names, surrogate.predicts_Q, strict=True
-        )
-    }
+    names = surrogate.objective.weighted_names
+    return dict(zip(names, surrogate.predicts.export(), strict=True))

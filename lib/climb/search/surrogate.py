@@ -6,15 +6,17 @@ Axes: T trials, D distinct mixtures, K domains, Q metrics of the objective, M mi
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from climb.errors import ComponentError, SearchError
+from climb.errors import SearchError
 from climb.objective import Objective
-from climb.predictor import JointPredict, Predict, Predictor
+from climb.predictor import Predictor
+from climb.predictor.metrics import BoundedPredicts, fit_metrics
 from climb.search.trials import Replicates, Trials
 
 Array = NDArray[np.float64]
@@ -34,7 +36,12 @@ class Surrogate:
     replicates: Replicates
     """Distinct mixtures with the metrics of the objective alone."""
 
-    predicts_Q: tuple[Predict, ...]
+    predicts: BoundedPredicts
+    """The fitted metrics."""
+
+    domain_groups: tuple[tuple[int, ...], ...]
+    """Groups of domains that the fit knows; see `group_by_prefix`."""
+
     weights_Q: Array
     """Weight of each metric in the score."""
 
@@ -53,8 +60,9 @@ class Surrogate:
                 f"{MIN_MIXTURES} or more (10 or more are recommended): train more mixtures"
             )
         weights_Q = objective.weights_Q[list(objective.weighted_columns)]
-        predicts_Q = _fit(replicates, np.arange(n_mixtures), predictor)
-        return cls(objective, replicates, predicts_Q, weights_Q)
+        groups = group_by_prefix(trials.domains)
+        predicts = _fit(replicates, np.arange(n_mixtures), predictor, groups)
+        return cls(objective, replicates, predicts, groups, weights_Q)
 
     @property
     def validation_D(self) -> NDArray[np.bool_]:
@@ -72,9 +80,7 @@ class Surrogate:
             ComponentError: a predictor returned a wrong shape, a value that is not finite, or a
                 negative standard deviation.
         """
-        predictions = [_predict_checked(predict, weights_MK) for predict in self.predicts_Q]
-        means, stds = zip(*predictions, strict=True)
-        return np.stack(means, axis=1), np.stack(stds, axis=1)
+        return self.predicts.predict(weights_MK)
 
     def predict_score(self, weights_MK: Array) -> tuple[Array, Array]:
         """Predict mean and standard deviation of the score, shapes (M,), not calibrated."""
@@ -82,13 +88,7 @@ class Surrogate:
 
     def predict_means(self, weights_MK: Array) -> Array:
         """Predict the mean of every metric, shape (M, Q); cheaper than with the deviation."""
-        means = [
-            predict.mean(weights_MK)
-            if isinstance(predict, JointPredict)
-            else predict(weights_MK)[0]
-            for predict in self.predicts_Q
-        ]
-        return np.stack(means, axis=1)
+        return self.predicts.predict_means(weights_MK)
 
     def predict_mean(self, weights_MK: Array) -> Array:
         """Predict the mean of the score, shape (M,)."""
@@ -101,14 +101,10 @@ class Surrogate:
         """
         all_MK = np.vstack([one_K[None], others_MK])
         std_QM = []
-        for predict in self.predicts_Q:
-            if isinstance(predict, JointPredict):
-                covariance_MM = predict.joint(all_MK)[1]
-                var_M, shared_M = np.diag(covariance_MM), covariance_MM[0]
-            else:
-                var_M = np.square(predict(all_MK)[1])
-                shared_M = np.zeros_like(var_M)
-            difference_M = var_M[0] + var_M[1:] - 2.0 * shared_M[1:]
+        for q in range(len(self.weights_Q)):
+            covariance_MM = self.predicts.predict_covariance(q, all_MK)
+            var_M = np.diag(covariance_MM)
+            difference_M = var_M[0] + var_M[1:] - 2.0 * covariance_MM[0, 1:]
             std_QM.append(np.sqrt(np.maximum(difference_M, 0.0)))
         return np.stack(std_QM, axis=1)
 
@@ -123,9 +119,8 @@ class Surrogate:
         Inferred noise contains each fit's misfit, which differs between metrics, so metrics are
         treated as independent here.
         """
-        noise_Q = [p.noise if isinstance(p, JointPredict) else 0.0 for p in self.predicts_Q]
         weights_Q = view.weights_Q[list(self.objective.weighted_columns)]
-        return float(np.linalg.norm(weights_Q * noise_Q))
+        return float(np.linalg.norm(weights_Q * self.predicts.noise_Q))
 
     def combine(self, means_MQ: Array, stds_MQ: Array) -> tuple[Array, Array]:
         """Combine metrics to mean and std of the score, with fully correlated errors."""
@@ -143,10 +138,9 @@ class Surrogate:
         stds_DQ = np.empty_like(means_DQ)
         for fold in range(int(folds_D.max()) + 1):
             out_D = folds_D == fold
-            predicts = _fit(self.replicates, np.flatnonzero(~out_D), predictor)
-            for column, predict in enumerate(predicts):
-                prediction = _predict_checked(predict, weights_DK[out_D])
-                means_DQ[out_D, column], stds_DQ[out_D, column] = prediction
+            rows = np.flatnonzero(~out_D)
+            predicts = _fit(self.replicates, rows, predictor, self.domain_groups)
+            means_DQ[out_D], stds_DQ[out_D] = predicts.predict(weights_DK[out_D])
         return means_DQ, stds_DQ
 
     def estimate_noise(self, trials: Trials, view: Objective) -> tuple[Array, float]:
@@ -162,25 +156,25 @@ class Surrogate:
         return aligned.noise_DQ[:, 0], float(np.nan_to_num(scored.noise_Q[0], nan=0.0))
 
 
+def group_by_prefix(domains: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+    """Group domains by the part of the name before a colon (`web:news`, `web:sports`).
+
+    Returns:
+        Columns of each group of two or more domains; no group has all domains.
+    """
+    columns: dict[str, list[int]] = {}
+    for column, name in enumerate(domains):
+        prefix, colon, _ = name.partition(":")
+        if colon:
+            columns.setdefault(prefix, []).append(column)
+    return tuple(tuple(group) for group in columns.values() if 1 < len(group) < len(domains))
+
+
 def _fit(
-    replicates: Replicates, rows: NDArray[np.int64], predictor: Predictor
-) -> tuple[Predict, ...]:
-    noise_DQ = replicates.noise_DQ
-    return tuple(
-        predictor.fit(replicates.weights_DK[rows], replicates.means_DQ[rows, q], noise_DQ[rows, q])
-        for q in range(replicates.means_DQ.shape[1])
-    )
-
-
-def _predict_checked(predict: Predict, weights_MK: Array) -> tuple[Array, Array]:
-    mean_M, std_M = predict(weights_MK)
-    expected = (len(weights_MK),)
-    for name, values, lower in (("mean", mean_M, -np.inf), ("std", std_M, 0.0)):
-        invalid = ~(np.isfinite(values) & (values >= lower))
-        if values.shape != expected or invalid.any():
-            raise ComponentError(
-                f"the predictor's {name} has shape {values.shape} and {int(invalid.sum())} values "
-                f"that are not finite or below {lower:g}, for {len(weights_MK)} mixtures; it must "
-                f"have shape {expected} and finite values (search.predictor)"
-            )
-    return mean_M, std_M
+    replicates: Replicates,
+    rows: NDArray[np.int64],
+    predictor: Predictor,
+    domain_groups: Sequence[Sequence[int]],
+) -> BoundedPredicts:
+    values_DQ, noise_DQ = replicates.means_DQ[rows], replicates.noise_DQ[rows]
+    return fit_metrics(predictor, replicates.weights_DK[rows], values_DQ, noise_DQ, domain_groups)

@@ -1,0 +1,187 @@
+"""Predictions of several metrics at once, and the bounds that keep them plausible.
+
+Axes: T trials, K domains, Q metrics, M mixtures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, Self, runtime_checkable
+
+import numpy as np
+
+from climb.errors import ComponentError
+from climb.predictor import Array, ExportablePredict, JointPredict, Predict, Predictor
+
+WIDENED = 1.0
+"""The range of predictions is that of the trials' values, wider by this many ranges per side."""
+
+DomainGroups = Sequence[Sequence[int]]
+"""Groups of domains whose total weight is a feature of a mixture: columns of `weights_MK`."""
+
+
+class MetricsPredict(Protocol):
+    """Fitted functions of all metrics."""
+
+    @property
+    def predicts_Q(self) -> tuple[Predict, ...]:
+        """One function per metric."""
+
+    def predict_means(self, weights_MK: Array) -> Array:
+        """Predict the mean of every metric, shape (M, Q)."""
+
+
+@runtime_checkable
+class MetricsPredictor(Protocol):
+    """A predictor that fits several metrics together, so that they can share parameters."""
+
+    def fit_metrics(
+        self,
+        weights_TK: Array,
+        values_TQ: Array,
+        noise_TQ: Array,
+        domain_groups: DomainGroups = (),
+    ) -> MetricsPredict:
+        """Fit all metrics of T trials; arguments as for `Predictor.fit`, with a metric axis."""
+
+
+@dataclass(frozen=True, eq=False)
+class SeparatePredicts:
+    """Metrics that were fitted one by one; see `MetricsPredict`."""
+
+    predicts_Q: tuple[Predict, ...]
+
+    def predict_means(self, weights_MK: Array) -> Array:
+        """Predict the mean of every metric, shape (M, Q)."""
+        return np.stack([predict_mean(p, weights_MK) for p in self.predicts_Q], axis=1)
+
+
+def predict_mean(predict: Predict, weights_MK: Array) -> Array:
+    """Predict the mean of one metric, without the standard deviation where that is cheaper."""
+    return predict.mean(weights_MK) if isinstance(predict, JointPredict) else predict(weights_MK)[0]
+
+
+def fit_metrics(
+    predictor: Predictor,
+    weights_TK: Array,
+    values_TQ: Array,
+    noise_TQ: Array,
+    domain_groups: DomainGroups = (),
+) -> BoundedPredicts:
+    """Fit all metrics, together if the predictor can, and bound the predictions."""
+    fitted: MetricsPredict
+    if isinstance(predictor, MetricsPredictor):
+        fitted = predictor.fit_metrics(weights_TK, values_TQ, noise_TQ, domain_groups)
+    else:
+        fitted = SeparatePredicts(
+            tuple(
+                predictor.fit(weights_TK, values_TQ[:, q], noise_TQ[:, q])
+                for q in range(values_TQ.shape[1])
+            )
+        )
+    return BoundedPredicts.build(fitted, values_TQ)
+
+
+@dataclass(frozen=True, eq=False)
+class BoundedPredicts:
+    """Predictions that stay plausible, whatever a predictor returns.
+
+    A mean is clipped to the range of the trials' values, wider by `WIDENED`. A standard deviation
+    is at most the range of the values. Otherwise one metric whose fit explodes far from the trials
+    would decide a recommendation.
+    """
+
+    fitted: MetricsPredict
+    bounds_Q: tuple[MetricBounds, ...]
+    low_Q: Array
+    high_Q: Array
+
+    @classmethod
+    def build(cls, fitted: MetricsPredict, values_TQ: Array) -> Self:
+        """Derive the bounds from the trials' values."""
+        low_Q, high_Q = values_TQ.min(axis=0), values_TQ.max(axis=0)
+        # Constant values say nothing about the range of a metric.
+        range_Q = np.where(high_Q > low_Q, high_Q - low_Q, np.inf)
+        low_Q, high_Q = low_Q - WIDENED * range_Q, high_Q + WIDENED * range_Q
+        bounds = zip(low_Q.tolist(), high_Q.tolist(), range_Q.tolist(), strict=True)
+        return cls(fitted, tuple(MetricBounds(*one) for one in bounds), low_Q, high_Q)
+
+    def predict_means(self, weights_MK: Array) -> Array:
+        """Predict the mean of every metric, shape (M, Q)."""
+        return np.clip(self.fitted.predict_means(weights_MK), self.low_Q, self.high_Q)
+
+    def predict(self, weights_MK: Array) -> tuple[Array, Array]:
+        """Predict mean and standard deviation of every metric, shapes (M, Q).
+
+        Raises:
+            ComponentError: a predictor returned a wrong shape, a value that is not finite, or a
+                negative standard deviation.
+        """
+        predictions = [
+            bounds.clip(*_check(predict(weights_MK), len(weights_MK)))
+            for predict, bounds in zip(self.fitted.predicts_Q, self.bounds_Q, strict=True)
+        ]
+        means, stds = zip(*predictions, strict=True)
+        return np.stack(means, axis=1), np.stack(stds, axis=1)
+
+    @property
+    def has_covariances(self) -> bool:
+        """Whether `predict_covariance` works for every metric."""
+        return all(isinstance(predict, JointPredict) for predict in self.fitted.predicts_Q)
+
+    def predict_covariance(self, q: int, weights_MK: Array) -> Array:
+        """Predict the covariance of one metric's errors, shape (M, M).
+
+        Without covariances of the predictor, errors of different mixtures are independent.
+        """
+        predict, bounds = self.fitted.predicts_Q[q], self.bounds_Q[q]
+        if isinstance(predict, JointPredict):
+            return bounds.clip_covariance(predict.joint(weights_MK)[1])
+        std_M = bounds.clip(*predict(weights_MK))[1]
+        return np.diag(np.square(std_M))
+
+    @property
+    def noise_Q(self) -> Array:
+        """Standard deviation of one run of each metric, as the fits infer it; 0 if they do not."""
+        return np.array(
+            [p.noise if isinstance(p, JointPredict) else 0.0 for p in self.fitted.predicts_Q]
+        )
+
+    def export(self) -> list[dict[str, Any]]:
+        """Return the parameters of every metric; an empty one where a predictor exports none."""
+        predicts_Q = self.fitted.predicts_Q
+        return [p.export() if isinstance(p, ExportablePredict) else {} for p in predicts_Q]
+
+
+@dataclass(frozen=True)
+class MetricBounds:
+    """Plausible predictions of one metric, in its unit."""
+
+    low: float
+    high: float
+    max_std: float
+
+    def clip(self, mean_M: Array, std_M: Array) -> tuple[Array, Array]:
+        """Clip means and standard deviations, shapes (M,)."""
+        return np.clip(mean_M, self.low, self.high), np.minimum(std_M, self.max_std)
+
+    def clip_covariance(self, covariance_MM: Array) -> Array:
+        """Scale rows and columns whose standard deviation is larger than the maximum."""
+        std_M = np.sqrt(np.maximum(np.diag(covariance_MM), 0.0))
+        if (std_M <= self.max_std).all():
+            return covariance_MM
+        scale_M = self.max_std / np.maximum(std_M, self.max_std)
+        return np.asarray(covariance_MM * np.outer(scale_M, scale_M))
+
+
+def _check(prediction: tuple[Array, Array], n_mixtures: int) -> tuple[Array, Array]:
+    for name, values, lower in zip(("mean", "std"), prediction, (-np.inf, 0.0), strict=True):
+        invalid = ~(np.isfinite(values) & (values >= lower))
+        if values.shape != (n_mixtures,) or invalid.any():
+            raise ComponentError(
+                f"the predictor's {name} has shape {values.shape} and {int(invalid.sum())} values "
+                f"that are not finite or below {lower:g}, for {n_mixtures} mixtures; it must "
+                f"have shape {(n_mixtures,)} and finite values (search.predictor)"
+            )
+    return prediction
