@@ -16,17 +16,17 @@ from scipy.optimize import minimize
 
 Array = NDArray[np.float64]
 
-_JITTER = 1e-6
+JITTER = 1e-6
 """Variance added to the diagonal, so that the covariance of replicates is invertible."""
 
-_LOG_LENGTH_STD = float(np.sqrt(3.0))
+LOG_LENGTH_STD = float(np.sqrt(3.0))
 """Standard deviation of the log-normal prior on length scales. Source: Hvarfner et al., arXiv
 2402.02229."""
 
-_LOG_NOISE_MEAN = -4.0
+LOG_NOISE_MEAN = -4.0
 """Mean of the log-normal prior on the noise variance. Source: BoTorch's SingleTaskGP."""
 
-_MAX_FIT_TRIALS = 200
+MAX_FIT_TRIALS = 200
 """Maximum number of trials that parameters are fitted to."""
 
 
@@ -53,7 +53,7 @@ class GaussianProcess:
     def fit(cls, features_TF: Array, values_T: Array, noise_var_T: Array, max_steps: int) -> Self:
         """Fit by L-BFGS with exact gradients from a fixed start, so the result is deterministic.
 
-        Parameters come from at most `_MAX_FIT_TRIALS` trials, at even intervals of the input order.
+        Parameters come from at most `MAX_FIT_TRIALS` trials, at even intervals of the input order.
         The cost grows with the cube of their number, and 200 trials determine the parameters well.
 
         Args:
@@ -64,12 +64,9 @@ class GaussianProcess:
         """
         n_features = features_TF.shape[1]
         start = np.zeros(n_features + 3)
-        start[:n_features] = max(
-            np.sqrt(2.0) + 0.5 * np.log(n_features) - _LOG_LENGTH_STD**2, np.log(0.5)
-        )
-        start[n_features] = _LOG_NOISE_MEAN
-        bounds = [(np.log(0.025), 8.0)] * n_features + [(np.log(1e-4), 2.0), (-3, 3), (-5.0, 6.0)]
-        n_fit = min(len(values_T), _MAX_FIT_TRIALS)
+        start[:n_features] = start_lengths(n_features)
+        start[n_features] = LOG_NOISE_MEAN
+        n_fit = min(len(values_T), MAX_FIT_TRIALS)
         rows = np.linspace(0, len(values_T) - 1, n_fit).round().astype(int)
         parameters_P = minimize(
             _negative_log_posterior,
@@ -77,22 +74,22 @@ class GaussianProcess:
             args=(features_TF[rows], values_T[rows], noise_var_T[rows]),
             jac=True,
             method="L-BFGS-B",
-            bounds=bounds,
+            bounds=make_bounds(n_features),
             options={"maxiter": max_steps},
         ).x
-        return cls._condition(parameters_P, features_TF, values_T, noise_var_T)
+        return cls.condition(parameters_P, features_TF, values_T, noise_var_T)
 
     @classmethod
-    def _condition(
+    def condition(
         cls, parameters_P: Array, features_TF: Array, values_T: Array, noise_var_T: Array
     ) -> Self:
         """Condition the process with these parameters on all trials."""
         n_features = features_TF.shape[1]
         lengths_F = np.exp(parameters_P[:n_features])
-        noise_var_T = noise_var_T + np.exp(parameters_P[n_features]) + _JITTER
+        noise_var_T = noise_var_T + np.exp(parameters_P[n_features]) + JITTER
         mean, variance = float(parameters_P[-2]), float(np.exp(parameters_P[-1]))
         scaled_TF = features_TF / lengths_F
-        kernel_TT = _evaluate_matern(_squared_distances(scaled_TF, scaled_TF))[0]
+        kernel_TT = evaluate_matern(squared_distances(scaled_TF, scaled_TF))[0]
         lower_TT = cholesky(variance * kernel_TT + np.diag(noise_var_T), lower=True)
         alpha_T = cho_solve((lower_TT, True), values_T - mean)
         return cls(scaled_TF, lengths_F, mean, variance, noise_var_T, values_T, lower_TT, alpha_T)
@@ -112,26 +109,37 @@ class GaussianProcess:
         explained_TM = solve_triangular(self.lower_TT, covariance_MT.T, lower=True)
         var_M = self.variance - np.square(explained_TM).sum(axis=0)
         mean_M = self.prior_mean + covariance_MT @ self.alpha_T
-        return mean_M, np.sqrt(np.maximum(var_M, _JITTER * self.variance))
+        return mean_M, np.sqrt(np.maximum(var_M, JITTER * self.variance))
 
     def predict_joint(self, features_MF: Array) -> tuple[Array, Array]:
         """Predict mean (M,) and covariance (M, M) without observation noise."""
         covariance_MT = self._compute_covariance(features_MF)
         explained_TM = solve_triangular(self.lower_TT, covariance_MT.T, lower=True)
         scaled_MF = features_MF / self.lengths_F
-        prior_MM = self.variance * _evaluate_matern(_squared_distances(scaled_MF, scaled_MF))[0]
+        prior_MM = self.variance * evaluate_matern(squared_distances(scaled_MF, scaled_MF))[0]
         mean_M = self.prior_mean + covariance_MT @ self.alpha_T
         return mean_M, prior_MM - explained_TM.T @ explained_TM
 
     def _compute_covariance(self, features_MF: Array) -> Array:
         """Return the prior covariance of mixtures and trials, shape (M, T)."""
-        distances_MT = _squared_distances(features_MF / self.lengths_F, self.features_TF)
-        return self.variance * _evaluate_matern(distances_MT)[0]
+        distances_MT = squared_distances(features_MF / self.lengths_F, self.features_TF)
+        return self.variance * evaluate_matern(distances_MT)[0]
 
     def predict_leave_one_out(self) -> Array:
         """Predict each trial's value from the other trials, with the same parameters, (T,)."""
         inverse_TT = cho_solve((self.lower_TT, True), np.eye(len(self.alpha_T)))
         return np.asarray(self.values_T - self.alpha_T / np.diag(inverse_TT))
+
+
+def start_lengths(n_features: int) -> float:
+    """Return the log length scale from which fits start: the mode of its prior, at least 0.5."""
+    mode = np.sqrt(2.0) + 0.5 * np.log(n_features) - LOG_LENGTH_STD**2
+    return float(max(mode, np.log(0.5)))
+
+
+def make_bounds(n_features: int) -> list[tuple[float, float]]:
+    """Make the bounds of the parameters."""
+    return [(np.log(0.025), 8.0)] * n_features + [(np.log(1e-4), 2.0), (-3.0, 3.0), (-5.0, 6.0)]
 
 
 def _negative_log_posterior(
@@ -144,8 +152,8 @@ def _negative_log_posterior(
     )
     noise, variance = float(np.exp(log_noise[0])), float(np.exp(log_variance[0]))
     scaled_TF = features_TF / np.exp(log_lengths_F)
-    kernel_TT, derivative_TT = _evaluate_matern(_squared_distances(scaled_TF, scaled_TF))
-    lower_TT = cholesky(variance * kernel_TT + np.diag(noise_var_T + noise + _JITTER), lower=True)
+    kernel_TT, derivative_TT = evaluate_matern(squared_distances(scaled_TF, scaled_TF))
+    lower_TT = cholesky(variance * kernel_TT + np.diag(noise_var_T + noise + JITTER), lower=True)
     residual_T = values_T - mean[0]
     alpha_T = cho_solve((lower_TT, True), residual_T)
     # d(value)/d(covariance) = -outer_TT / 2
@@ -157,20 +165,20 @@ def _negative_log_posterior(
     value = (
         0.5 * residual_T @ alpha_T
         + np.log(np.diag(lower_TT)).sum()
-        + (0.5 * np.square(off_prior_F / _LOG_LENGTH_STD) + log_lengths_F).sum()
-        + 0.5 * (log_noise[0] - _LOG_NOISE_MEAN) ** 2
+        + (0.5 * np.square(off_prior_F / LOG_LENGTH_STD) + log_lengths_F).sum()
+        + 0.5 * (log_noise[0] - LOG_NOISE_MEAN) ** 2
         + log_noise[0]
         + 0.5 * log_variance[0] ** 2
     )
     gradient = np.empty_like(parameters_P)
-    gradient[:n_features] = 2.0 * by_length_F + off_prior_F / _LOG_LENGTH_STD**2 + 1.0
-    gradient[n_features] = -0.5 * np.trace(outer_TT) * noise + log_noise[0] - _LOG_NOISE_MEAN + 1.0
+    gradient[:n_features] = 2.0 * by_length_F + off_prior_F / LOG_LENGTH_STD**2 + 1.0
+    gradient[n_features] = -0.5 * np.trace(outer_TT) * noise + log_noise[0] - LOG_NOISE_MEAN + 1.0
     gradient[-2] = -alpha_T.sum()
     gradient[-1] = -0.5 * (outer_TT * kernel_TT).sum() * variance + log_variance[0]
     return float(value), gradient
 
 
-def _evaluate_matern(distances_MT: Array) -> tuple[Array, Array]:
+def evaluate_matern(distances_MT: Array) -> tuple[Array, Array]:
     """Return the Matern-5/2 kernel of squared distances, and its derivative by them."""
     root_MT = np.sqrt(5.0 * distances_MT)
     decay_MT = np.exp(-root_MT)
@@ -178,7 +186,7 @@ def _evaluate_matern(distances_MT: Array) -> tuple[Array, Array]:
     return kernel_MT, -(5.0 / 6.0) * (1.0 + root_MT) * decay_MT
 
 
-def _squared_distances(left_MF: Array, right_TF: Array) -> Array:
+def squared_distances(left_MF: Array, right_TF: Array) -> Array:
     """Return squared Euclidean distances between rows, shape (M, T)."""
     squares = np.square(left_MF).sum(axis=1)[:, None] + np.square(right_TF).sum(axis=1)
     return np.asarray(np.maximum(squares - 2.0 * left_MF @ right_TF.T, 0.0))

@@ -17,19 +17,19 @@ from scipy.optimize import least_squares
 from climb.predictor import Array, ExtraFeatures, JointPredict, Predict
 from climb.predictor.sample import Sample, Scaling, compute_extra_features
 
-_INITIAL_NOISE = 0.15
+INITIAL_NOISE = 0.15
 """Noise of the first fit, in standard deviations of the values."""
 
 _REFITS = 2
 """Fits after the first, each with the noise estimated from the residuals of the previous one."""
 
-_MIN_NOISE_VAR = 1e-4
+MIN_NOISE_VAR = 1e-4
 """Lower bound of the estimated noise variance, as a share of the values' variance."""
 
 _EXTRA_SLOPE_STD = 1.0
 """Prior std of an extra feature's slope: both in standard deviations over the trials."""
 
-_MIN_PREDICTION_VAR = 1e-12
+MIN_PREDICTION_VAR = 1e-12
 """Lower bound of a prediction's variance, as a share of the values' variance."""
 
 
@@ -115,7 +115,7 @@ class _LawPredict:
     def __call__(self, weights_MK: Array) -> tuple[Array, Array]:
         mean_M, derivatives_MP = self._evaluate(weights_MK)
         var_M = np.square(derivatives_MP @ self.fit.root_PP).sum(axis=1)
-        return self._unscale(mean_M), self.scale * np.sqrt(np.maximum(var_M, _MIN_PREDICTION_VAR))
+        return self._unscale(mean_M), self.scale * np.sqrt(np.maximum(var_M, MIN_PREDICTION_VAR))
 
     def export(self) -> dict[str, Any]:
         """Return the law's parameters: metric = center + sign * scale * law(parameters, weights).
@@ -201,7 +201,7 @@ class _Fit:
     def start(cls, problem: _FitProblem, start_P: Array) -> _Fit:
         """Fit from initial parameters of the law, with slopes of 0 for extra features."""
         start_P = np.append(start_P, np.zeros(problem.extra_TF.shape[1]))
-        return cls._fit(problem, start_P, problem.noise_var_T + _INITIAL_NOISE**2)
+        return cls._fit(problem, start_P, problem.noise_var_T + INITIAL_NOISE**2)
 
     def refit(self) -> _Fit:
         """Fit from these parameters with the noise of these residuals."""
@@ -239,7 +239,7 @@ class _Fit:
         # Reused runs are often nearer than their noise: least noisy values determine the residuals.
         share_T = noise_var_T**-2.0 / (noise_var_T**-2.0).sum()
         excess_T = scale * np.square(mean_T - problem.values_T) - problem.noise_var_T
-        residual_var = max(float(share_T @ excess_T), _MIN_NOISE_VAR)
+        residual_var = max(float(share_T @ excess_T), MIN_NOISE_VAR)
         cost = float(np.square(solution.fun).sum() + np.log(noise_var_T).sum())
         return cls(problem, solution.x, root_PP, noise_var_T, residual_var, cost)
 

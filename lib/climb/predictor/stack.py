@@ -59,7 +59,7 @@ class StackPredictor:
         if len(process_T) < self.refit_below:
             process_T = self._cross_validate(*trials, extra)
         shares_P = self._fit_shares(np.stack([process_T, law_T], axis=1), trials[1])
-        return _StackPredict((process, law), shares_P)
+        return StackPredict((process, law), shares_P)
 
     def _cross_validate(
         self, weights_TK: Array, values_T: Array, noise_T: Array, extra: ExtraFeatures | None
@@ -95,7 +95,7 @@ class StackPredictor:
 
 
 @dataclass(frozen=True, eq=False)
-class _StackPredict:
+class StackPredict:
     """A mixture of the members' distributions; see `climb.predictor.JointPredict`."""
 
     members: tuple[JointPredict, ...]
@@ -103,9 +103,11 @@ class _StackPredict:
 
     @property
     def noise(self) -> float:
+        """Standard deviation of one trial's observation noise."""
         return float(self.shares_P @ [member.noise for member in self.members])
 
     def __call__(self, weights_MK: Array) -> tuple[Array, Array]:
+        """Predict mean and standard deviation, shapes (M,)."""
         predictions = [member(weights_MK) for member in self.members]
         means_PM = np.stack([mean for mean, _ in predictions])
         vars_PM = np.square(np.stack([std for _, std in predictions]))
@@ -120,9 +122,11 @@ class _StackPredict:
         return {"kind": "stack", "shares": self.shares_P.tolist(), "members": members}
 
     def mean(self, weights_MK: Array) -> Array:
+        """Predict the mean alone, shape (M,)."""
         return np.asarray(self.shares_P @ np.stack([m.mean(weights_MK) for m in self.members]))
 
     def joint(self, weights_MK: Array) -> tuple[Array, Array]:
+        """Predict mean (M,) and covariance (M, M)."""
         predictions = [member.joint(weights_MK) for member in self.members]
         means_PM = np.stack([mean for mean, _ in predictions])
         mean_M = self.shares_P @ means_PM

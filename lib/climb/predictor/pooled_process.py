@@ -1,0 +1,229 @@
+"""Gaussian processes of many metrics on one set of features, in the unit of the metrics.
+
+Axes: T trials, K domains, F features (powers of the weights and of their sums), Q metrics,
+M mixtures, G groups of metrics with equal length scales.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climb.predictor import Array
+from climb.predictor.gaussian_process import (
+    GaussianProcess,
+    evaluate_matern,
+    squared_distances,
+)
+from climb.predictor.metrics import DomainGroups
+from climb.predictor.sample import Scaling
+from climb.predictor.shared_lengths import fit_parameters
+
+
+@dataclass(frozen=True, eq=False)
+class MetricScales:
+    """Standardizes metrics, those whose values are all positive after a logarithm."""
+
+    is_log_Q: NDArray[np.bool_]
+    center_Q: Array
+    scale_Q: Array
+
+    @classmethod
+    def fit(cls, values_TQ: Array, use_log: bool) -> Self:
+        """Derive logarithm, mean and standard deviation of each metric from its values."""
+        is_log_Q = np.asarray((values_TQ > 0.0).all(axis=0) & use_log)
+        level_TQ = _take_log(values_TQ, is_log_Q)
+        center_Q, scale_Q = level_TQ.mean(axis=0), level_TQ.std(axis=0)
+        is_constant_Q = scale_Q <= 1e-9 * np.abs(values_TQ).max(axis=0)
+        return cls(is_log_Q, center_Q, np.where(is_constant_Q, 1.0, scale_Q))
+
+    def standardize(self, values_TQ: Array) -> Array:
+        """Return standardized values, shape (T, Q)."""
+        return np.asarray((_take_log(values_TQ, self.is_log_Q) - self.center_Q) / self.scale_Q)
+
+    def standardize_std(self, std_TQ: Array, values_TQ: Array) -> Array:
+        """Return standardized standard deviations of values, to first order, shape (T, Q)."""
+        slope_TQ = np.where(self.is_log_Q, 1.0 / np.where(self.is_log_Q, values_TQ, 1.0), 1.0)
+        return np.asarray(std_TQ * slope_TQ / self.scale_Q)
+
+    def restore(self, standardized_MQ: Array) -> Array:
+        """Return values in the unit of the metrics, shape (M, Q)."""
+        level_MQ = self.center_Q + self.scale_Q * standardized_MQ
+        return np.where(self.is_log_Q, np.exp(np.where(self.is_log_Q, level_MQ, 0.0)), level_MQ)
+
+    def select(self, q: int) -> MetricScales:
+        """Return the scale of one metric."""
+        part = slice(q, q + 1)
+        return MetricScales(self.is_log_Q[part], self.center_Q[part], self.scale_Q[part])
+
+
+def _take_log(values_TQ: Array, is_log_Q: NDArray[np.bool_]) -> Array:
+    return np.where(is_log_Q, np.log(np.where(is_log_Q, values_TQ, 1.0)), values_TQ)
+
+
+@dataclass(frozen=True, eq=False)
+class PowerFeatures:
+    """Powers of the weights and of the total weights of groups, scaled to 0..1 over the trials."""
+
+    domain_groups: DomainGroups
+    power: float
+    scaling: Scaling
+
+    @classmethod
+    def fit(cls, weights_TK: Array, domain_groups: DomainGroups, power: float) -> Self:
+        """Scale the features of the trials."""
+        sums_TV = append_sums(weights_TK, domain_groups)
+        return cls(domain_groups, power, Scaling.fit_min_max(sums_TV**power))
+
+    def __call__(self, weights_MK: Array) -> Array:
+        """Return the features of mixtures, shape (M, F)."""
+        return self.scaling(append_sums(weights_MK, self.domain_groups) ** self.power)
+
+
+def append_sums(weights_MK: Array, domain_groups: DomainGroups) -> Array:
+    """Return weights and the total weight of every group, shape (M, K + groups)."""
+    sums = [weights_MK[:, list(group)].sum(axis=1, keepdims=True) for group in domain_groups]
+    return np.hstack([weights_MK, *sums])
+
+
+@dataclass(frozen=True, eq=False)
+class PooledProcesses:
+    """One process per metric; those of a group have the same length scales."""
+
+    features: PowerFeatures
+    scales: MetricScales
+    groups_Q: Array
+    processes_Q: tuple[GaussianProcess, ...]
+
+    @classmethod
+    def fit(
+        cls,
+        features: PowerFeatures,
+        trials: tuple[Array, Array, Array],
+        groups_Q: Array,
+    ) -> Self:
+        """Fit all metrics.
+
+        Args:
+            features: of the mixtures.
+            trials: weights (T, K), values (T, Q), and standard deviations of the values (T, Q).
+            groups_Q: group of each metric.
+        """
+        weights_TK, values_TQ, noise_TQ = trials
+        scales = MetricScales.fit(values_TQ, use_log=True)
+        scaled_TQ = scales.standardize(values_TQ)
+        noise_var_TQ = np.square(scales.standardize_std(noise_TQ, values_TQ))
+        features_TF = features(weights_TK)
+        quiet = _select_quiet(noise_var_TQ.mean(axis=1))
+        parameters_QP = fit_parameters(features_TF[quiet], scaled_TQ[quiet], groups_Q)
+        return cls(
+            features,
+            scales,
+            groups_Q,
+            tuple(
+                GaussianProcess.condition(
+                    parameters_QP[q], features_TF, scaled_TQ[:, q], noise_var_TQ[:, q]
+                )
+                for q in range(len(groups_Q))
+            ),
+        )
+
+    def predict_means(self, weights_MK: Array) -> Array:
+        """Predict the mean of every metric, shape (M, Q)."""
+        features_MF = self.features(weights_MK)
+        means_MQ = np.empty((len(weights_MK), len(self.processes_Q)))
+        for group in np.unique(self.groups_Q):
+            columns = np.flatnonzero(self.groups_Q == group)
+            processes = [self.processes_Q[q] for q in columns]
+            first = processes[0]
+            distances_MT = squared_distances(features_MF / first.lengths_F, first.features_TF)
+            alpha_TQ = np.stack([p.variance * p.alpha_T for p in processes], axis=1)
+            prior_Q = np.array([p.prior_mean for p in processes])
+            means_MQ[:, columns] = prior_Q + evaluate_matern(distances_MT)[0] @ alpha_TQ
+        return self.scales.restore(means_MQ)
+
+    def predict_leave_one_out(self) -> Array:
+        """Predict each value from the other trials, with the same parameters, shape (T, Q)."""
+        left_out = [process.predict_leave_one_out() for process in self.processes_Q]
+        return self.scales.restore(np.stack(left_out, axis=1))
+
+    def select(self, q: int) -> ProcessPredict:
+        """Return the function of one metric."""
+        return ProcessPredict(self.features, self.scales.select(q), self.processes_Q[q])
+
+
+_QUIET_VAR, _MIN_QUIET = 0.05, 40
+"""Length scales are fitted to trials whose noise variance, as a share of the metric's, is at most
+the first; and at least to this many trials, the least noisy ones."""
+
+
+def _select_quiet(noise_var_T: Array) -> Array:
+    """Select the trials that length scales are fitted to, in their order."""
+    order_T = np.argsort(noise_var_T, kind="stable")
+    n_quiet = max(int((noise_var_T <= _QUIET_VAR).sum()), min(_MIN_QUIET, len(order_T)))
+    return np.sort(order_T[:n_quiet])
+
+
+@dataclass(frozen=True, eq=False)
+class ProcessPredict:
+    """One metric in its unit; see `climb.predictor.JointPredict`."""
+
+    features: PowerFeatures
+    scales: MetricScales
+    process: GaussianProcess
+
+    @property
+    def noise(self) -> float:
+        """Standard deviation of one trial's observation noise, at the mean of the trials."""
+        return float(self._get_slope(np.zeros(1))[0] * self.process.noise)
+
+    def __call__(self, weights_MK: Array) -> tuple[Array, Array]:
+        """Predict mean and standard deviation, shapes (M,)."""
+        mean_M, std_M = self.process.predict(self.features(weights_MK))
+        return self._restore(mean_M), self._get_slope(mean_M) * std_M
+
+    def mean(self, weights_MK: Array) -> Array:
+        """Predict the mean alone, shape (M,)."""
+        return self._restore(self.process.predict_mean(self.features(weights_MK)))
+
+    def joint(self, weights_MK: Array) -> tuple[Array, Array]:
+        """Predict mean (M,) and covariance (M, M)."""
+        mean_M, covariance_MM = self.process.predict_joint(self.features(weights_MK))
+        slope_M = self._get_slope(mean_M)
+        return self._restore(mean_M), covariance_MM * np.outer(slope_M, slope_M)
+
+    def export(self) -> dict[str, Any]:
+        """Return the parameters of the mean.
+
+        v = weights, then the total weights of `domain_groups`;
+        f = (v ^ power - offset) / feature_scale / lengths;
+        level = center + scale * (prior_mean + variance * sum_t alpha_t matern52(|f - points_t|));
+        metric = exp(level) if `log`, else level.
+        """
+        model, scaling = self.process, self.features.scaling
+        return {
+            "kind": "gaussian_process",
+            "power": self.features.power,
+            "domain_groups": [list(map(int, group)) for group in self.features.domain_groups],
+            "offset": scaling.offset_F.tolist(),
+            "feature_scale": scaling.scale_F.tolist(),
+            "lengths": model.lengths_F.tolist(),
+            "points": model.features_TF.tolist(),
+            "alpha": model.alpha_T.tolist(),
+            "prior_mean": model.prior_mean,
+            "variance": model.variance,
+            "center": float(self.scales.center_Q[0]),
+            "scale": float(self.scales.scale_Q[0]),
+            "log": bool(self.scales.is_log_Q[0]),
+        }
+
+    def _restore(self, mean_M: Array) -> Array:
+        return self.scales.restore(mean_M[:, None])[:, 0]
+
+    def _get_slope(self, mean_M: Array) -> Array:
+        """Return the change of the metric per standardized unit, shape (M,)."""
+        is_log, scale = bool(self.scales.is_log_Q[0]), float(self.scales.scale_Q[0])
+        return scale * self._restore(mean_M) if is_log else np.full(len(mean_M), scale)
