@@ -159,8 +159,7 @@ def _negative_log_posterior(
     # d(value)/d(covariance) = -outer_TT / 2
     outer_TT = np.outer(alpha_T, alpha_T) - cho_solve((lower_TT, True), np.eye(n_trials))
     by_distance_TT = outer_TT * derivative_TT * variance
-    by_length_F = np.square(scaled_TF).T @ by_distance_TT.sum(axis=1)
-    by_length_F -= (scaled_TF * (by_distance_TT @ scaled_TF)).sum(axis=0)
+    by_length_F = differentiate_by_lengths(scaled_TF, by_distance_TT)
     off_prior_F = log_lengths_F - np.sqrt(2.0) - 0.5 * np.log(n_features)
     value = (
         0.5 * residual_T @ alpha_T
@@ -176,6 +175,12 @@ def _negative_log_posterior(
     gradient[-2] = -alpha_T.sum()
     gradient[-1] = -0.5 * (outer_TT * kernel_TT).sum() * variance + log_variance[0]
     return float(value), gradient
+
+
+def differentiate_by_lengths(scaled_TF: Array, by_distance_TT: Array) -> Array:
+    """Return the sum over pairs of `by_distance_TT` times half the squared distance, by feature."""
+    by_length_F = np.square(scaled_TF).T @ by_distance_TT.sum(axis=1)
+    return np.asarray(by_length_F - (scaled_TF * (by_distance_TT @ scaled_TF)).sum(axis=0))
 
 
 def evaluate_matern(distances_MT: Array) -> tuple[Array, Array]:

@@ -22,6 +22,7 @@ from climb.predictor.gaussian_process import (
     LOG_LENGTH_STD,
     LOG_NOISE_MEAN,
     MAX_FIT_TRIALS,
+    differentiate_by_lengths,
     evaluate_matern,
     make_bounds,
     squared_distances,
@@ -141,19 +142,13 @@ def _negative_log_posterior(
     # d(value)/d(kernel) = -outer_TT / 2, summed over the metrics
     outer_TT = (alpha_TQ * variance_Q) @ alpha_TQ.T
     outer_TT -= (vectors_TE * (variance_Q / diagonal_EQ).sum(axis=1)) @ vectors_TE.T
-    by_distance_TT = outer_TT * derivative_TT
-    by_length_F = np.square(scaled_TF).T @ by_distance_TT.sum(axis=1)
-    by_length_F -= (scaled_TF * (by_distance_TT @ scaled_TF)).sum(axis=0)
+    by_length_F = differentiate_by_lengths(scaled_TF, outer_TT * derivative_TT)
     excess_EQ = np.square(solved_EQ) - 1.0 / diagonal_EQ
     prior_value, prior_F = prior.cost(log_lengths_F)
     off_noise_Q = log_noise_Q - LOG_NOISE_MEAN
-    value = (
-        0.5 * (rotated_EQ * solved_EQ).sum()
-        + 0.5 * np.log(diagonal_EQ).sum()
-        + prior_value
-        + (0.5 * np.square(off_noise_Q) + log_noise_Q).sum()
-        + 0.5 * np.square(log_variance_Q).sum()
-    )
+    priors = 0.5 * np.square(off_noise_Q) + log_noise_Q + 0.5 * np.square(log_variance_Q)
+    misfit = 0.5 * (rotated_EQ * solved_EQ + np.log(diagonal_EQ)).sum()
+    value = misfit + prior_value + priors.sum()
     gradient = np.concatenate(
         [
             2.0 * by_length_F + prior_F,
