@@ -34,7 +34,10 @@ class MetricsPredict(Protocol):
 
 @runtime_checkable
 class MetricsPredictor(Protocol):
-    """A predictor that fits several metrics together, so that they can share parameters."""
+    """A predictor that fits several metrics together, so that they can share parameters.
+
+    The search runs fits of several folds in threads, so `fit_metrics` changes nothing outside.
+    """
 
     def fit_metrics(
         self,

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from climb.errors import SearchError
 from climb.objective import Objective
 from climb.predictor import Predictor
-from climb.predictor.metrics import BoundedPredicts, fit_metrics
+from climb.predictor.metrics import BoundedPredicts, MetricsPredictor, fit_metrics
+from climb.search.parallel import map_fits
 from climb.search.trials import Replicates, Trials
 
 Array = NDArray[np.float64]
@@ -61,7 +62,10 @@ class Surrogate:
             )
         weights_Q = objective.weights_Q[list(objective.weighted_columns)]
         groups = group_by_prefix(trials.domains)
-        predicts = _fit(replicates, np.arange(n_mixtures), predictor, groups)
+        every = np.arange(n_mixtures)
+        [predicts] = map_fits(
+            lambda rows: _fit(replicates, rows, predictor, groups), [every], False
+        )
         return cls(objective, replicates, predicts, groups, weights_Q)
 
     @property
@@ -134,13 +138,19 @@ class Surrogate:
         weights_DK = self.replicates.weights_DK
         folds_D = np.random.default_rng([seed, len(weights_DK)]).permutation(len(weights_DK))
         folds_D %= min(_FOLDS, len(weights_DK))
-        means_DQ = np.empty_like(self.replicates.means_DQ)
-        stds_DQ = np.empty_like(means_DQ)
-        for fold in range(int(folds_D.max()) + 1):
-            out_D = folds_D == fold
+        in_fold_FD = folds_D == np.arange(int(folds_D.max()) + 1)[:, None]
+
+        def predict_fold(out_D: NDArray[np.bool_]) -> tuple[Array, Array]:
             rows = np.flatnonzero(~out_D)
             predicts = _fit(self.replicates, rows, predictor, self.domain_groups)
-            means_DQ[out_D], stds_DQ[out_D] = predicts.predict(weights_DK[out_D])
+            return predicts.predict(weights_DK[out_D])
+
+        is_safe = isinstance(predictor, MetricsPredictor)
+        predictions = map_fits(predict_fold, list(in_fold_FD), is_safe)
+        means_DQ = np.empty_like(self.replicates.means_DQ)
+        stds_DQ = np.empty_like(means_DQ)
+        for out_D, (means, stds) in zip(in_fold_FD, predictions, strict=True):
+            means_DQ[out_D], stds_DQ[out_D] = means, stds
         return means_DQ, stds_DQ
 
     def estimate_noise(self, trials: Trials, view: Objective) -> tuple[Array, float]:
