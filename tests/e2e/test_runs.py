@@ -92,12 +92,12 @@ def _count_commits(root, table):
     return len(list((root / "tables" / table.name / "_delta_log").glob("*.json")))
 
 
-def _kill_when(conf, root, reached, timeout=300):
-    """Start a run below `root`; kill it, its JVM and its workers once `reached(root, start)`."""
+def _kill_when(command, conf, root, reached, timeout=300):
+    """Start a command below `root`; kill it and its processes once `reached(root, start)`."""
     start = time.time()
     settings = ["--set", f"storage.root={root}", *UNTRACKED]
     process = subprocess.Popen(
-        [str(BIN / "climb"), "run", "--conf", str(conf), *settings],
+        [str(BIN / "climb"), command, "--conf", str(conf), *settings],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -141,9 +141,9 @@ def _has_three_trials(root, start):
     return _count_commits(root, tables.TRIALS) >= 3
 
 
-def _check_trials_and_results(spark, conf, broken, finished):
+def _check_trials_and_results(spark, conf, broken, finished, results):
     """The results are those of an unbroken run, and no finished trial was trained again."""
-    for table in (tables.TRIALS, tables.MIXTURES, tables.CORPUS, tables.EVALUATIONS):
+    for table in (tables.TRIALS, *results):
         expected = read_rows(spark, conf, table)
         assert expected == read_rows(spark, conf, table, f"storage.root={broken}"), table.name
     after = {row["trial_id"]: row for row in _raw_trials(spark, broken)}
@@ -153,18 +153,18 @@ def _check_trials_and_results(spark, conf, broken, finished):
 
 
 def test_a_killed_search_ends_with_the_rows_of_an_unbroken_run(unbroken, spark, tmp_path):
-    """The run starts from the tables of the unbroken one as they were before its search."""
+    """It starts from the tables of the unbroken run as they were before its search."""
     conf, _ = unbroken
     root = tmp_path / "out"
     shutil.copytree(Path(load(conf).storage.root), root)
     for table in (tables.TRIALS, tables.MIXTURES, tables.CORPUS, tables.EVALUATIONS):
         shutil.rmtree(root / "tables" / table.name)
     shutil.rmtree(root / "models")
-    _kill_when(conf, root, _has_three_trials)
+    _kill_when("search", conf, root, _has_three_trials)
     finished = {row["trial_id"]: row for row in _raw_trials(spark, root)}
-    done = climb("run", "--conf", conf, "--set", f"storage.root={root}")
+    done = climb("search", "--conf", conf, "--set", f"storage.root={root}")
     assert done.returncode == 0, done.stdout + done.stderr
-    _check_trials_and_results(spark, conf, root, finished)
+    _check_trials_and_results(spark, conf, root, finished, (tables.MIXTURES,))
 
 
 @pytest.mark.slow
@@ -174,11 +174,12 @@ def test_a_run_that_is_killed_four_times_ends_with_the_rows_of_an_unbroken_run(
     conf, _ = unbroken
     root, finished = tmp_path / "out", {}
     for moment in (_embedded_partly, _has_three_trials, _has_checkpoint, _is_writing_corpus):
-        _kill_when(conf, root, moment)
+        _kill_when("run", conf, root, moment)
         finished = finished or {row["trial_id"]: row for row in _raw_trials(spark, root)}
     done = climb("run", "--conf", conf, "--set", f"storage.root={root}")
     assert done.returncode == 0, done.stdout + done.stderr
-    _check_trials_and_results(spark, conf, root, finished)
+    results = (tables.MIXTURES, tables.CORPUS, tables.EVALUATIONS)
+    _check_trials_and_results(spark, conf, root, finished, results)
 
 
 def _raw_trials(spark, root):

@@ -741,7 +741,7 @@ def test_a_search_counts_invalid_rows_describes_three_and_says_how_to_fix_them(t
     path = write(tmp_path / "runs.csv", table({1: "9"}, {3: ""}, {5: "1,2"}, {4: "nan"}))
     prior = write(tmp_path / "prior.csv", "domain,tokens\na,1\nb,1\n")
     with pytest.raises(InputError) as caught:
-        recommend(path, prior, tmp_path / "best.csv", load().search, "mean(*):min")
+        recommend([path], prior, tmp_path / "best.csv", load().search, "mean(*):min")
     line = str(caught.value)
     assert (
         "4 of 5 rows are invalid (the header is row 0): row 2 (run bad0): weights sum to 9.75"

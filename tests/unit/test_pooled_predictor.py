@@ -175,6 +175,21 @@ def test_neither_the_order_of_trials_nor_last_bits_change_the_predictions():
         assert (np.abs(other - means_MQ) / values_TQ.std(axis=0)).max() < 1e-4
 
 
+def test_the_unit_of_a_metric_does_not_matter():
+    """Small differences of large values: the logarithm varies by a ten-thousandth."""
+    values_TQ = 1.0 + 1e-4 * planted_metrics(WEIGHTS_TK, 2)
+    nothing_TQ = np.zeros_like(values_TQ)
+    small, large = (
+        PooledPredictor()
+        .fit_metrics(WEIGHTS_TK, factor * values_TQ, nothing_TQ)
+        .predict_means(UNSEEN_MK)
+        for factor in (1.0, 1e6)
+    )
+    np.testing.assert_allclose(large / 1e6, small, rtol=1e-7)
+    true_MQ = 1.0 + 1e-4 * planted_metrics(UNSEEN_MK, 2)
+    assert correlate(large, true_MQ).min() > 0.98
+
+
 def test_equal_values_and_one_trial_more_than_none_are_fitted():
     constant = PooledPredictor().fit_metrics(WEIGHTS_TK[:5], np.ones((5, 2)), np.zeros((5, 2)))
     np.testing.assert_allclose(constant.predict_means(UNSEEN_MK[:3]), 1.0, atol=1e-6)

@@ -38,7 +38,9 @@ RUNS = click.option(
     "--runs",
     type=CSV,
     required=True,
-    help="Input CSV, one run per row, columns weight.<domain> and metric.<name>.",
+    multiple=True,
+    help="Input CSV, one run per row, columns weight.<domain> and metric.<name>. Repeat it for "
+    "other people's runs: they count as far as they help to predict the runs of the first file.",
 )
 PRIOR = click.option(
     "--prior", type=CSV, required=True, help="Input CSV with the columns domain and tokens."
@@ -121,7 +123,7 @@ def doctor() -> None:
 @OBJECTIVE
 @add_config_options
 def predict(
-    runs: Path,
+    runs: tuple[Path, ...],
     mixtures: Path,
     out: Path,
     objective: str,
@@ -142,7 +144,7 @@ def predict(
 @OBJECTIVE
 @add_config_options
 def propose(
-    runs: Path,
+    runs: tuple[Path, ...],
     prior: Path,
     n: int,
     out: Path,
@@ -169,7 +171,7 @@ def propose(
 @click.option("--pareto", type=CSV, help="Output CSV with the Pareto front of the metrics.")
 @add_config_options
 def recommend(
-    runs: Path,
+    runs: tuple[Path, ...],
     prior: Path,
     out: Path,
     objective: str,

@@ -37,7 +37,8 @@ class MetricScales:
         is_log_Q = np.asarray((values_TQ > 0.0).all(axis=0) & use_log)
         level_TQ = _take_log(values_TQ, is_log_Q)
         center_Q, scale_Q = level_TQ.mean(axis=0), level_TQ.std(axis=0)
-        is_constant_Q = scale_Q <= 1e-9 * np.abs(values_TQ).max(axis=0)
+        # A logarithm changes by the relative change of the value.
+        is_constant_Q = scale_Q <= 1e-9 * np.where(is_log_Q, 1.0, np.abs(values_TQ).max(axis=0))
         return cls(is_log_Q, center_Q, np.where(is_constant_Q, 1.0, scale_Q))
 
     def standardize(self, values_TQ: Array) -> Array:

@@ -29,6 +29,7 @@ from climb.runs.sheet import (
     Sheet,
 )
 from climb.runs.table import read_runs
+from climb.search.borrow import borrow, match_domains
 from climb.search.calibration import CalibratedScore
 from climb.search.pareto import find_pareto_front
 from climb.search.problem import Problem, SearchState
@@ -37,6 +38,7 @@ from climb.search.result import SearchResult
 from climb.search.rounds import propose as propose_mixtures
 from climb.search.signal_to_noise import build_objective
 from climb.search.surrogate import MIN_MIXTURES, Surrogate
+from climb.search.trials import Trials
 
 if TYPE_CHECKING:
     from climb.config.sections import SearchConfig
@@ -79,7 +81,40 @@ def read_prior(path: Path, domains: Sequence[str], cfg: SearchConfig) -> Feasibl
     return dataclasses.replace(space, tokens_K=unknown_K) if shares else space
 
 
-def predict(runs: Path, mixtures: Path, out: Path, cfg: SearchConfig, objective: str) -> str:
+def read_own_and_others(
+    paths: Sequence[Path], objective: str, cfg: SearchConfig
+) -> tuple[Trials, Trials, str]:
+    """Read the own runs, and add those of other files as far as they help (`climb.search.borrow`).
+
+    Args:
+        paths: the file of the own runs, then files of other sets.
+        objective: metrics that the other sets have to help with.
+        cfg: predictor, seed, and `reuse_min_kept`.
+
+    Returns:
+        The own runs, all runs, and a note (empty if there is nothing to say).
+
+    Raises:
+        InputError: a file cannot be used.
+        SearchError: too few own runs, or a set without common domains or metrics.
+    """
+    own, remark = read_runs(paths[0])
+    if len(paths) == 1:
+        return own, own, remark
+    remarks, others = [remark], []
+    for path in paths[1:]:
+        other, remark = read_runs(path)
+        others.append(match_domains(own, other, path.name, cfg.reuse_min_kept or 0.0))
+        remarks.append(remark)
+    predictor: Predictor = build(cfg.predictor, Predictor)
+    wanted = Objective.parse(objective, own.metric_names)
+    trials, borrowed = borrow(own, others, wanted, predictor, cfg.seed)
+    return own, trials, "; ".join([*filter(None, remarks), *map(str, borrowed)])
+
+
+def predict(
+    runs: Sequence[Path], mixtures: Path, out: Path, cfg: SearchConfig, objective: str
+) -> str:
     """Fit predictors on runs, and write what one run of each other mixture would measure.
 
     P.csv has the row number, and the mean and standard deviation of every metric and of the score.
@@ -92,11 +127,11 @@ def predict(runs: Path, mixtures: Path, out: Path, cfg: SearchConfig, objective:
     Raises:
         ClimbError: a file or objective that cannot be used.
     """
-    check_output_paths([runs, mixtures], [out])
-    trials, remark = read_runs(runs)
+    check_output_paths([*runs, mixtures], [out])
+    # Every metric is predicted, whichever the objective uses.
+    _, trials, remark = read_own_and_others(runs, "mean(*):min", cfg)
     weights_MK = Sheet.read(mixtures).read_mixtures(trials.domains)
     wanted = Objective.parse(objective, trials.metric_names)
-    # Every metric is predicted, whichever the objective uses.
     every = Objective.parse("mean(*):min", trials.metric_names)
     predictor: Predictor = build(cfg.predictor, Predictor)
     order_K = np.argsort(np.array(trials.domains, dtype=object))
@@ -118,7 +153,9 @@ def predict(runs: Path, mixtures: Path, out: Path, cfg: SearchConfig, objective:
     )
 
 
-def propose(runs: Path, prior: Path, out: Path, n: int, cfg: SearchConfig, objective: str) -> str:
+def propose(
+    runs: Sequence[Path], prior: Path, out: Path, n: int, cfg: SearchConfig, objective: str
+) -> str:
     """Write the n mixtures to train next; with too few runs for a fit, distant draws.
 
     Returns:
@@ -127,15 +164,15 @@ def propose(runs: Path, prior: Path, out: Path, n: int, cfg: SearchConfig, objec
     Raises:
         ClimbError: a file, objective or constraint that cannot be used.
     """
-    check_output_paths([runs, prior], [out])
-    trials, remark = read_runs(runs)
+    check_output_paths([*runs, prior], [out])
+    own, trials, remark = read_own_and_others(runs, objective, cfg)
     space = read_prior(prior, trials.domains, cfg)
     can_fit = len(trials.group_replicates().counts_D) >= MIN_MIXTURES
     # The runs are round 0, and the proposed mixtures are round 1. Without a fit the proposed ones
     # are round 0, and the runs come before it.
     rounds = (len(trials), n) if can_fit else (n,)
     if can_fit:
-        wanted = build_objective(objective, trials, cfg)
+        wanted = build_objective(objective, own, cfg)
     else:
         wanted = Objective.parse(objective, trials.metric_names)
         trials = dataclasses.replace(trials, rounds_T=trials.rounds_T - 1)
@@ -149,7 +186,7 @@ def propose(runs: Path, prior: Path, out: Path, n: int, cfg: SearchConfig, objec
 
 
 def recommend(
-    runs: Path,
+    runs: Sequence[Path],
     prior: Path,
     out: Path,
     cfg: SearchConfig,
@@ -172,10 +209,10 @@ def recommend(
         raise InputError(
             f"--out is {out}, but the JSON result is written to the same path; name a .csv file"
         )
-    check_output_paths([runs, prior], [out, result_path, *([front] if front else [])])
-    trials, remark = read_runs(runs)
+    check_output_paths([*runs, prior], [out, result_path, *([front] if front else [])])
+    own, trials, remark = read_own_and_others(runs, objective, cfg)
     space = read_prior(prior, trials.domains, cfg)
-    wanted = build_objective(objective, trials, cfg)
+    wanted = build_objective(objective, own, cfg)
     state = SearchState.from_trials(trials, Problem.from_config(space, wanted, cfg))
     result = SearchResult.build(state, recommend_mixture(state))
     written = [out, result_path]

@@ -29,7 +29,7 @@ shifted by the difference of the natural mixtures' metrics."""
 _ROUNDING = 1e-12
 """Noise below this share of a metric's size is rounding and counts as 0."""
 
-_STD_PER_TV_DISTANCE = 2.0
+STD_PER_TV_DISTANCE = 2.0
 """Error of a reused run per unit of `tv_distance`, in standard deviations of the metric over
 mixtures. Measured: 1.3 to 2.3 for reused runs, 1.6 for two random mixtures (see
 docs/decisions/search.md)."""
@@ -185,7 +185,7 @@ class Replicates:
         seeds_DQ = np.nan_to_num(self.noise_Q, nan=0.0) / np.sqrt(self.counts_D)[:, None]
         std_Q = np.std(self.means_DQ, axis=0)
         noise_DQ: Array = np.hypot(
-            seeds_DQ, _STD_PER_TV_DISTANCE * self.tv_distance_D[:, None] * std_Q
+            seeds_DQ, STD_PER_TV_DISTANCE * self.tv_distance_D[:, None] * std_Q
         )
         return noise_DQ
 

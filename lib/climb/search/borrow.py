@@ -1,0 +1,184 @@
+"""Runs of other sets, used as far as they help to predict held-out own runs.
+
+Other people's runs, or runs with another model, have the same domains but another level, and may
+mislead. Each set gets one shift per metric and one noise: a standard deviation of its errors, in
+standard deviations of the metric over mixtures. The noise is chosen by the error on own runs that
+no fit saw. A set that does not lower this error is not used.
+
+Axes: T runs, K domains, Q metrics, D distinct own mixtures.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climb.errors import SearchError
+from climb.objective import Objective
+from climb.predictor import Predictor
+from climb.search.surrogate import MIN_MIXTURES, Surrogate
+from climb.search.trials import REUSED, STD_PER_TV_DISTANCE, Trials
+
+Array = NDArray[np.float64]
+
+NOISES = (0.1, 0.3, 1.0)
+"""Standard deviations of a set's errors that are tried, as shares of the metric's."""
+
+
+@dataclass(frozen=True)
+class BorrowedSet:
+    """What a search did with one set of other runs."""
+
+    name: str
+    n_runs: int
+    """Runs of the set whose text is in domains of the own runs."""
+
+    n_dropped: int
+    """Runs with too much text in other domains."""
+
+    noise: float | None
+    """Standard deviation of the set's errors, as a share of the metric's; None: not used."""
+
+    error_change: float
+    """Relative change of the squared error on held-out own runs, with the best noise."""
+
+    def __str__(self) -> str:
+        """Return one line for the summary of a command."""
+        runs = f"{self.name}: {self.n_runs} runs"
+        if self.n_dropped:
+            runs += f" ({self.n_dropped} more are mostly of other domains)"
+        change = f"the squared error on held-out own runs by {self.error_change:+.0%}"
+        if self.noise is None:
+            return f"{runs}, not used: the best use changes {change}"
+        return f"{runs}, used with a noise of {self.noise:g}: they change {change}"
+
+
+def match_domains(
+    own: Trials, other: Trials, name: str, min_kept: float
+) -> tuple[Trials, BorrowedSet]:
+    """Express runs of another set in the domains and metrics of the own ones, by name.
+
+    Domains that the other set lacks have weight 0. The weight of domains that the own runs lack is
+    distributed over the rest, and counts as `tv_distance`.
+
+    Args:
+        own: the own runs.
+        other: the other runs.
+        name: of the other set, for messages.
+        min_kept: runs with a smaller weight in own domains are dropped.
+
+    Raises:
+        SearchError: no domain or not every metric of the own runs is in the other set.
+    """
+    known = [domain for domain in other.domains if domain in own.domains]
+    missing = sorted(set(own.metric_names) - set(other.metric_names))
+    if missing or not known:
+        found = f"metric {missing[0]!r}" if missing else f"any of the domains {own.domains[:3]}"
+        raise SearchError(f"{name}: does not have {found} of the own runs, so it cannot be used")
+    part_TK = other.weights_TK[:, [other.domains.index(domain) for domain in known]]
+    kept_T = part_TK.sum(axis=1)
+    keep_T = kept_T >= max(min_kept, 1e-6)
+    weights_TK = np.zeros((int(keep_T.sum()), len(own.domains)))
+    columns = [own.domains.index(domain) for domain in known]
+    weights_TK[:, columns] = part_TK[keep_T] / kept_T[keep_T, None]
+    metrics_TQ = other.metrics_TQ[:, [other.metric_names.index(m) for m in own.metric_names]]
+    matched = dataclasses.replace(
+        other.select(keep_T),
+        domains=own.domains,
+        weights_TK=weights_TK,
+        metric_names=own.metric_names,
+        metrics_TQ=metrics_TQ[keep_T],
+        tv_distance_T=np.maximum(1.0 - kept_T[keep_T], 0.0),
+        methods_T=(REUSED,) * len(weights_TK),
+        rounds_T=np.full(len(weights_TK), -1),
+    )
+    return matched, BorrowedSet(name, len(matched), len(other) - len(matched), None, 0.0)
+
+
+def borrow(
+    own: Trials,
+    others: Sequence[tuple[Trials, BorrowedSet]],
+    objective: Objective,
+    predictor: Predictor,
+    seed: int,
+) -> tuple[Trials, tuple[BorrowedSet, ...]]:
+    """Add the sets of `match_domains` that help, one after the other.
+
+    Args:
+        own: the own runs.
+        others: the sets.
+        objective: its metrics are predicted.
+        predictor: fitted with and without each set.
+        seed: of the folds.
+
+    Returns:
+        Own and borrowed runs, and what was done with each set.
+
+    Raises:
+        SearchError: fewer than 4 distinct own mixtures.
+    """
+    if len(own.group_replicates().counts_D) < MIN_MIXTURES:
+        raise SearchError(
+            f"runs of other sets are judged by own runs, of which {MIN_MIXTURES} distinct mixtures "
+            "are needed: give more own runs, or give one file alone"
+        )
+    combined, done = own, []
+    errors_D = _measure_errors(combined, objective, predictor, seed)
+    for trials, borrowed in others:
+        if len(trials):
+            shifted = _shift(own, trials, objective, predictor)
+            candidates = [combined.concatenate([_add_noise(shifted, noise)]) for noise in NOISES]
+            found = [_measure_errors(one, objective, predictor, seed) for one in candidates]
+            best = int(np.argmin([error_D.mean() for error_D in found]))
+            borrowed, is_used = _judge(borrowed, errors_D, found[best], NOISES[best])
+            if is_used:
+                errors_D, combined = found[best], candidates[best]
+        done.append(borrowed)
+    return combined, tuple(done)
+
+
+def _judge(
+    borrowed: BorrowedSet, before_D: Array, after_D: Array, noise: float
+) -> tuple[BorrowedSet, bool]:
+    """Use a set if it lowers the error by more than the standard error of the change."""
+    change_D = after_D - before_D
+    relative = float(change_D.mean() / before_D.mean()) if before_D.any() else 0.0
+    is_used = bool(change_D.mean() < -change_D.std(ddof=1) / np.sqrt(len(change_D)))
+    used = noise if is_used else None
+    return dataclasses.replace(borrowed, error_change=relative, noise=used), is_used
+
+
+def _measure_errors(trials: Trials, objective: Objective, predictor: Predictor, seed: int) -> Array:
+    """Return the squared error of each held-out own mixture, shape (D,).
+
+    It is the mean of the score's error and of the mean error of the metrics, both relative to
+    their variances over own mixtures.
+    """
+    surrogate = Surrogate.fit(trials, objective, predictor)
+    own_D = surrogate.replicates.tv_distance_D == 0.0
+    measured_DQ = surrogate.replicates.means_DQ[own_D]
+    error_DQ = surrogate.predict_held_out(predictor, seed)[0][own_D] - measured_DQ
+    var_Q, score_var = measured_DQ.var(axis=0), float((measured_DQ @ surrogate.weights_Q).var())
+    metrics_D = (np.square(error_DQ) / np.where(var_Q > 0.0, var_Q, 1.0)).mean(axis=1)
+    score_D = np.square(error_DQ @ surrogate.weights_Q) / (score_var or 1.0)
+    return np.asarray(0.5 * (metrics_D + score_D))
+
+
+def _shift(own: Trials, other: Trials, objective: Objective, predictor: Predictor) -> Trials:
+    """Shift the other runs by their mean distance from a fit of the own ones, per metric."""
+    surrogate = Surrogate.fit(own, objective, predictor)
+    used = list(objective.weighted_columns)
+    metrics_TQ = other.metrics_TQ.copy()
+    predicted_TQ = surrogate.predict_means(other.weights_TK)
+    metrics_TQ[:, used] -= (metrics_TQ[:, used] - predicted_TQ).mean(axis=0)
+    return dataclasses.replace(other, metrics_TQ=metrics_TQ)
+
+
+def _add_noise(other: Trials, noise: float) -> Trials:
+    """State a standard deviation of the runs' errors, as a share of the metric's."""
+    least = noise / STD_PER_TV_DISTANCE
+    return dataclasses.replace(other, tv_distance_T=np.hypot(other.tv_distance_T, least))

@@ -1,0 +1,141 @@
+"""Runs of other sets: used if they help to predict own runs, and not if they mislead."""
+
+import dataclasses
+from functools import cache
+
+import numpy as np
+import pytest
+
+from climb.config import load
+from climb.errors import SearchError
+from climb.objective import Objective
+from climb.predictor.pooled import PooledPredictor
+from climb.runs.commands import predict
+from climb.search import Surrogate
+from climb.search.borrow import borrow, match_domains
+from climb.search.trials import STD_PER_TV_DISTANCE
+from climb.testing.world import PlantedWorld
+
+WORLD = PlantedWorld.build(8, 3, noise=0.2, seed=1)
+OBJECTIVE = Objective.parse("mean(*):min", WORLD.metric_names)
+PREDICTOR = PooledPredictor()
+DRAW = {"concentration": (0.1, 5.0), "temperature": 0.5}
+
+
+def draw_trials(n, seed):
+    mixtures_TK = WORLD.space.sample(np.random.default_rng(seed), n, **DRAW)
+    return WORLD.make_trials([WORLD.make_row(w_K, 0, "proposal", seed) for w_K in mixtures_TK])
+
+
+OWN, OTHER = draw_trials(20, 1), draw_trials(60, 2)
+UNSEEN_MK = WORLD.space.sample(np.random.default_rng(9), 300, **DRAW)
+
+
+def measure_error(trials):
+    """Error of the score of unseen mixtures, in its standard deviations."""
+    predicted_M = Surrogate.fit(trials, OBJECTIVE, PREDICTOR).predict_mean(UNSEEN_MK)
+    true_M = OBJECTIVE.score(WORLD.compute_losses(UNSEEN_MK))
+    return float(np.sqrt(np.mean((predicted_M - true_M) ** 2)) / true_M.std())
+
+
+@cache
+def borrow_shifted():
+    """The other runs have another level in every metric, as another model has."""
+    shifted = dataclasses.replace(OTHER, metrics_TQ=OTHER.metrics_TQ + np.array([1.0, -2.0, 3.0]))
+    return borrow(OWN, [match_domains(OWN, shifted, "other", 0.5)], OBJECTIVE, PREDICTOR, 0)
+
+
+def test_a_set_with_another_level_helps():
+    combined, [borrowed] = borrow_shifted()
+    assert borrowed.n_runs == 60
+    assert borrowed.noise is not None
+    assert borrowed.error_change < -0.2
+    assert len(combined) == 80
+    assert measure_error(combined) < 0.8 * measure_error(OWN)
+
+
+def test_the_stated_noise_is_that_of_the_borrowed_runs():
+    combined, [borrowed] = borrow_shifted()
+    is_borrowed_T = np.array(combined.methods_T) == "reused"
+    np.testing.assert_allclose(
+        combined.tv_distance_T[is_borrowed_T] * STD_PER_TV_DISTANCE, borrowed.noise
+    )
+    assert (combined.tv_distance_T[~is_borrowed_T] == 0.0).all()
+
+
+def test_a_set_that_misleads_gets_no_weight():
+    """The metrics of the other set belong to other mixtures."""
+    permuted_TQ = OTHER.metrics_TQ[np.random.default_rng(0).permutation(60)]
+    wrong = dataclasses.replace(OTHER, metrics_TQ=permuted_TQ)
+    combined, [borrowed] = borrow(
+        OWN, [match_domains(OWN, wrong, "wrong", 0.5)], OBJECTIVE, PREDICTOR, 0
+    )
+    assert borrowed.noise is None
+    assert "not used" in str(borrowed)
+    assert combined is OWN
+
+
+def test_a_misleading_set_does_not_stop_a_helpful_one():
+    wrong = dataclasses.replace(OTHER, metrics_TQ=OTHER.metrics_TQ[::-1])
+    sets = [match_domains(OWN, runs, name, 0.5) for runs, name in ((wrong, "a"), (OTHER, "b"))]
+    combined, (first, second) = borrow(OWN, sets, OBJECTIVE, PREDICTOR, 0)
+    assert (first.noise, second.noise is None) == (None, False)
+    assert len(combined) == 80
+
+
+def test_domains_are_matched_by_name_and_unknown_ones_count_as_distance():
+    domains = tuple(reversed(OTHER.domains))
+    renamed = ("unknown", *domains[1:])  # the last domain of the own runs has another name there
+    other = dataclasses.replace(OTHER, domains=renamed, weights_TK=OTHER.weights_TK[:, ::-1])
+    matched, borrowed = match_domains(OWN, other, "other", 0.5)
+    kept_T = 1.0 - OTHER.weights_TK[:, -1]
+    assert borrowed.n_dropped == int((kept_T < 0.5).sum()) > 0
+    keep_T = kept_T >= 0.5
+    np.testing.assert_allclose(matched.tv_distance_T, 1.0 - kept_T[keep_T], atol=1e-12)
+    expected_TK = OTHER.weights_TK[keep_T].copy()
+    expected_TK[:, -1] = 0.0
+    np.testing.assert_allclose(matched.weights_TK, expected_TK / kept_T[keep_T, None], atol=1e-12)
+
+
+def test_a_domain_that_the_other_set_lacks_has_weight_zero():
+    part = OTHER.weights_TK[:, 1:]
+    other = dataclasses.replace(
+        OTHER, domains=OTHER.domains[1:], weights_TK=part / part.sum(axis=1, keepdims=True)
+    )
+    matched, _ = match_domains(OWN, other, "other", 0.5)
+    assert matched.domains == OWN.domains
+    assert (matched.weights_TK[:, 0] == 0.0).all()
+    assert (matched.tv_distance_T < 1e-12).all()
+
+
+def test_sets_without_a_common_domain_or_metric_and_too_few_own_runs_are_refused():
+    renamed = dataclasses.replace(OTHER, metric_names=("x", "task1.bpb", "task2.bpb"))
+    with pytest.raises(SearchError, match=r"^other: does not have metric 'task0\.bpb'"):
+        match_domains(OWN, renamed, "other", 0.5)
+    strange = dataclasses.replace(OTHER, domains=tuple("abcdefgh"))
+    with pytest.raises(SearchError, match=r"^other: does not have any of the domains"):
+        match_domains(OWN, strange, "other", 0.5)
+    few = OWN.select(np.arange(len(OWN)) < 3)
+    matched = match_domains(few, OTHER, "other", 0.5)
+    with pytest.raises(SearchError, match="of which 4 distinct mixtures are needed"):
+        borrow(few, [matched], OBJECTIVE, PREDICTOR, 0)
+
+
+def test_the_commands_take_other_runs_and_say_what_they_did_with_them(tmp_path):
+    def write(name, trials):
+        header = [f"weight.{d}" for d in trials.domains] + [
+            f"metric.{m}" for m in trials.metric_names
+        ]
+        rows = np.hstack([trials.weights_TK, trials.metrics_TQ])
+        lines = [",".join(header), *(",".join(map(repr, row)) for row in rows.tolist())]
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+        return tmp_path / name
+
+    files = [write("own.csv", OWN), write("others.csv", OTHER)]
+    cfg = load(settings=["search.predictor={use: climb.predictor.pooled:PooledPredictor}"]).search
+    mixtures = write(
+        "mixtures.csv",
+        dataclasses.replace(OTHER, metric_names=(), metrics_TQ=OTHER.metrics_TQ[:, :0]),
+    )
+    said = predict(files, mixtures, tmp_path / "out.csv", cfg, "mean(*):min")
+    assert "others.csv: 60 runs, used with a noise of " in said
