@@ -1,16 +1,17 @@
 """How far the recommendation of every searcher is from the best mixture, on simulated training.
 
-    python benchmarks/bench.py regret               # all four sections
+    python benchmarks/bench.py regret               # all five sections
     python benchmarks/bench.py regret_trees_pile    # one: SURFACE_TARGET
     python benchmarks/regret.py trees pile --seeds 5
 
-A surface per loss is fitted to all 768 published runs of RegMix (`regmix.Surface`). A trial is the
+Surfaces `blend` and `trees` are fitted to all 768 published runs of RegMix (17 domains, 13 losses);
+`olmix` is fitted to Olmix's swarm (64 domains, 110 metrics; see `surface.Surface`). A trial is the
 value of the surface plus noise, 0.3 of the score's standard deviation over mixtures. Every searcher
 has the same caps and the same number of trials; ours spends six of its own on replicates of the
 natural and the uniform mixture. Regret: the score of the best feasible mixture, found on the
 surface itself, minus that of the recommendation, both without noise.
 
-Axes: T trials, K domains, Q losses.
+Axes: T trials, K domains, Q metrics.
 """
 
 from __future__ import annotations
@@ -21,9 +22,12 @@ import multiprocessing
 from dataclasses import dataclass
 
 import numpy as np
+import olmix
+import regmix
 from numpy.typing import NDArray
-from regmix import TARGETS, Surface
+from regmix import TARGETS
 from section import Bar, Section, Table, run_section
+from surface import Noise, Surface
 
 from climb.config import load
 from climb.objective import Objective
@@ -32,7 +36,10 @@ from climb.search.rounds import project_proposals
 
 Array = NDArray[np.float64]
 
-SEEDS = {"blend": 20, "trees": 5}
+SEEDS = {"blend": 20, "trees": 5, "olmix": 10}
+NOISE_CORRELATION = {"blend": 0.0, "trees": 0.0, "olmix": 0.5}
+"""Of the noise of two metrics of one run. Many metrics would average out independent noise."""
+
 TARGET_NAMES = {"mean": "mean of 13", "pile": "Pile-CC"}
 LIGHTGBM = {"use": "climb.predictor.lightgbm:LightGBMPredictor", "members": 2}
 CLIMB = LIGHTGBM | {"patience_within_held": False}
@@ -40,7 +47,7 @@ REGMIX = CLIMB | {"depth": -1, "leaf_rows": 20, "l1": 0.0, "l2": 0.0}
 REGMIX |= {"held_share": 0.128, "patience": 3}
 """As published, see `climb.predictor.lightgbm`. (`members` only adds a standard deviation.)"""
 
-QUICK_SEEDS, QUICK_STEP, QUICK_CANDIDATES = 2, 8, 2_000
+LOG_LINEAR = {"use": "climb.predictor.loglinear:LogLinearPredictor"}
 
 
 @dataclass(frozen=True)
@@ -71,8 +78,9 @@ def define_peer(
     return Entrant(name, rounds, 0, tuple(settings))
 
 
-OURS, PEER, PEER_TRIALS = "climb (default)", "RegMix", 112
-ENTRANTS = (
+OURS, PEER, OLMIX = "climb (default)", "RegMix", "Olmix"
+PEER_TRIALS = {"blend": 112, "trees": 112, "olmix": 128}
+REGMIX_ENTRANTS = (
     define_peer("natural", "NaturalSearcher", (4,)),
     define_peer("uniform", "UniformSearcher", (4,)),
     define_peer("best single domain", "SingleDomainSearcher", (17,)),
@@ -87,6 +95,19 @@ ENTRANTS = (
     Entrant(OURS, (50, 8), 3),
     Entrant(OURS, (19, 3), 3),
 )
+OLMIX_ENTRANTS = (
+    define_peer("natural", "NaturalSearcher", (4,)),
+    define_peer("uniform", "UniformSearcher", (4,)),
+    define_peer("best of random", "RandomSearcher", (128,)),
+    define_peer(PEER, "RegMixSearcher", (128,), REGMIX),
+    define_peer(OLMIX, "OlmixSearcher", (128,), LOG_LINEAR),
+    define_peer("CLIMB as the paper says", "ClimbSearcher", (73, 37, 18), CLIMB),
+    Entrant(OURS, (106, 16), 3),
+)
+ENTRANTS = {"blend": REGMIX_ENTRANTS, "trees": REGMIX_ENTRANTS, "olmix": OLMIX_ENTRANTS}
+QUICK_SEEDS, QUICK_STEP, QUICK_CANDIDATES = 2, 8, 2_000
+QUICK_NAMES = (PEER, OLMIX, OURS)
+
 BARS = {
     ("mean", 112): 0.20,
     ("mean", 64): 0.35,
@@ -97,6 +118,9 @@ BARS = {
 }
 """Regret of the default over RegMix's at 112 trials, on the blend, by target and trials."""
 
+OLMIX_BAR = 0.3
+"""Regret of the default over the better of RegMix's and Olmix's, on `olmix`."""
+
 
 @dataclass(frozen=True, eq=False)
 class Simulation:
@@ -105,17 +129,22 @@ class Simulation:
     surface: Surface
     objective: Objective
     best_K: Array
-    noise_Q: Array
+    noise: Noise
     extra_settings: tuple[str, ...]
 
     @classmethod
     def build(cls, kind: str, target: str, quick: bool) -> Simulation:
         """Fit the surface, and find its best mixture."""
-        surface = Surface(kind, QUICK_STEP if quick else 1)
+        step = QUICK_STEP if quick else 1
+        if kind == "olmix":
+            surface = olmix.fit_surface("blend", step)
+        else:
+            surface = regmix.fit_surface(kind, step)
         objective = Objective.parse(TARGETS[TARGET_NAMES[target]], surface.metric_names)
         extra = (f"search.candidates={QUICK_CANDIDATES}",) if quick else ()
         best_K = surface.find_best(objective, 1 if quick else 4)
-        return cls(surface, objective, best_K, surface.compute_noise(objective), extra)
+        noise = surface.build_noise(objective, NOISE_CORRELATION[kind])
+        return cls(surface, objective, best_K, noise, extra)
 
     def build_problem(self, entrant: Entrant, seed: int) -> Problem:
         """The search of one entrant."""
@@ -139,17 +168,17 @@ class Simulation:
                     for baseline in problem.baselines
                     for _ in range(entrant.replicates)
                 ]
-            true_TQ = surface.losses(np.stack([w_K for _, w_K in mixtures]))
-            measured_TQ = true_TQ + self.noise_Q * random.normal(size=true_TQ.shape)
+            measured_TQ = surface.measure(np.stack([w_K for _, w_K in mixtures]))
+            measured_TQ += self.noise.draw(len(mixtures), random)
             rows += [
                 {
                     "round": round_,
                     "method": method,
                     "seed": n,
                     "weights": dict(zip(surface.space.domains, w_K.tolist(), strict=True)),
-                    "metrics": dict(zip(surface.metric_names, losses_Q.tolist(), strict=True)),
+                    "metrics": dict(zip(surface.metric_names, metrics_Q.tolist(), strict=True)),
                 }
-                for n, ((method, w_K), losses_Q) in enumerate(
+                for n, ((method, w_K), metrics_Q) in enumerate(
                     zip(mixtures, measured_TQ, strict=True)
                 )
             ]
@@ -164,7 +193,7 @@ class Simulation:
         mixture_K = state.problem.searcher.recommend(state)
         feasible_K = project_proposals(mixture_K, (len(mixture_K),), state.problem)
         pair_2K = np.stack([self.best_K, feasible_K[state.restore_K]])
-        best, recommended = self.objective.score(self.surface.losses(pair_2K))
+        best, recommended = self.objective.score(self.surface.measure(pair_2K))
         is_outside = not bool(state.problem.space.contains(mixture_K, 1e-3))
         return float(best - recommended), is_outside
 
@@ -206,50 +235,56 @@ def run_searches(entrants: tuple[Entrant, ...], seeds: int) -> dict[tuple[str, i
     return regrets
 
 
-def tabulate(regrets: dict[tuple[str, int], Regret]) -> Table:
+def tabulate(regrets: dict[tuple[str, int], Regret], peer_trials: int) -> Table:
     """One row for each entrant."""
-    peer = regrets[PEER, PEER_TRIALS]
+    peer = regrets[PEER, peer_trials]
     rows = []
     for (name, n), regret in regrets.items():
         figures = (f"{regret.mean:.4f}", f"{regret.std_error:.4f}")
         ratio = f"{regret.divide_by(peer)[0]:.2f}"
         rows.append((name, str(n), *figures, ratio, f"{regret.infeasible:.0%}"))
-    columns = ("searcher", "trials", "regret, nats", "standard error")
-    return Table((*columns, "/ RegMix's at 112", "over a cap"), tuple(rows))
+    columns = ("searcher", "trials", "regret", "standard error")
+    return Table((*columns, f"/ RegMix's at {peer_trials}", "over a cap"), tuple(rows))
 
 
-def compare_with_peer(
+def compare_with_peers(
     surface: str, target: str, regrets: dict[tuple[str, int], Regret]
 ) -> tuple[tuple[Bar, ...], tuple[str, ...]]:
-    """Regret of the default over RegMix's at 112 trials: bars on the blend, else notes."""
+    """Regret of the default over that of a peer: bars on `blend` and `olmix`, else notes."""
     bars, notes = [], []
+    peer, peer_trials = PEER, PEER_TRIALS[surface]
+    if surface == "olmix":
+        peer = min((PEER, OLMIX), key=lambda name: regrets[name, peer_trials].mean)
     for (name, n), regret in regrets.items():
         if name != OURS:
             continue
-        ratio, std_error = regret.divide_by(regrets[PEER, PEER_TRIALS])
-        title = f"regret of climb at {n} trials / RegMix's at {PEER_TRIALS}"
-        if surface == "blend":
-            bar = BARS[target, n]
-            bars.append(Bar(title, ratio, at_most=bar, std_error=std_error))
-        else:
+        ratio, std_error = regret.divide_by(regrets[peer, peer_trials])
+        title = f"regret of climb at {n} trials / {peer}'s at {peer_trials}"
+        if surface == "trees":
             notes.append(f"{title}: {ratio:.3f} (standard error {std_error:.3f}).")
+        else:
+            bar = OLMIX_BAR if surface == "olmix" else BARS[target, n]
+            bars.append(Bar(title, ratio, at_most=bar, std_error=std_error))
     return tuple(bars), tuple(notes)
 
 
 def measure(args: argparse.Namespace) -> Section:
     target, seeds = TARGET_NAMES[args.target], args.seeds or SEEDS[args.surface]
-    entrants = ENTRANTS
+    entrants = ENTRANTS[args.surface]
     if args.quick:
-        seeds, entrants = QUICK_SEEDS, (ENTRANTS[0], ENTRANTS[4], ENTRANTS[-1])
+        # The first of each name: RegMix's has the trials that others are compared with.
+        first = {entrant.name: entrant for entrant in reversed(entrants)}
+        seeds, entrants = QUICK_SEEDS, tuple(first[name] for name in QUICK_NAMES if name in first)
     _SIMULATION[:] = [Simulation.build(args.surface, args.target, args.quick)]
     regrets = run_searches(entrants, seeds)
-    bars, notes = compare_with_peer(args.surface, args.target, regrets)
+    bars, notes = compare_with_peers(args.surface, args.target, regrets)
+    title = "mean of 110" if args.surface == "olmix" else target
     return Section(
         f"regret_{args.surface}_{args.target}",
-        f"Search: simulated regret of every searcher, {target}, surface: {args.surface}",
+        f"Search: simulated regret of every searcher, {title}, surface: {args.surface}",
         f"Mean over {seeds} seeds. Over a cap: share of searches whose recommendation was outside "
-        "the feasible set before its projection. Bars apply to the surface `blend` only.",
-        (tabulate(regrets),),
+        "the feasible set before its projection. Bars apply to `blend` and `olmix`.",
+        (tabulate(regrets, PEER_TRIALS[args.surface]),),
         bars,
         notes,
     )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import sys
+import threading
+import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -17,6 +21,56 @@ def log(stage: str, text: str) -> None:
         text: the line.
     """
     print(f"{stage:<8} {text}", flush=True)
+
+
+@contextlib.contextmanager
+def show_stages(quiet_seconds: float = 3.0) -> Iterator[None]:
+    """Print what the search is doing to standard error, with the seconds since the start.
+
+    The search reports its stages by `logging`. A command that ends within `quiet_seconds` prints
+    nothing; after that, the current stage and every later one are printed.
+    """
+    handler = _StageHandler()
+    logger = logging.getLogger("climb.search")
+    timer = threading.Timer(quiet_seconds, handler.start)
+    timer.daemon = True
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+class _StageHandler(logging.Handler):
+    """Keeps the last stage until it is started, and then prints every stage."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began, self.is_started, self.last = time.monotonic(), False, ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take the next stage; the same one again is not printed."""
+        text = record.getMessage()
+        if text == self.last:
+            return
+        self.last = text
+        if self.is_started:
+            self._print()
+
+    def start(self) -> None:
+        """Print from now on, beginning with the current stage."""
+        with self.lock or contextlib.nullcontext():
+            self.is_started = True
+            if self.last:
+                self._print()
+
+    def _print(self) -> None:
+        print(f"{time.monotonic() - self.began:4.0f} s  {self.last}", file=sys.stderr, flush=True)
 
 
 def show_progress(steps: Iterable[T], total: int, stage: str, unit: str) -> Iterator[T]:

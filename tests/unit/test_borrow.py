@@ -11,6 +11,7 @@ from climb.errors import SearchError
 from climb.objective import Objective
 from climb.predictor.pooled import PooledPredictor
 from climb.runs.commands import predict
+from climb.runs.sets import RunFiles
 from climb.search import Surrogate
 from climb.search.borrow import borrow, match_domains
 from climb.search.trials import STD_PER_TV_DISTANCE
@@ -117,7 +118,7 @@ def test_sets_without_a_common_domain_or_metric_and_too_few_own_runs_are_refused
         match_domains(OWN, strange, "other", 0.5)
     few = OWN.select(np.arange(len(OWN)) < 3)
     matched = match_domains(few, OTHER, "other", 0.5)
-    with pytest.raises(SearchError, match="of which 4 distinct mixtures are needed"):
+    with pytest.raises(SearchError, match="judged by 4 or more own mixtures"):
         borrow(few, [matched], OBJECTIVE, PREDICTOR, 0)
 
 
@@ -137,5 +138,5 @@ def test_the_commands_take_other_runs_and_say_what_they_did_with_them(tmp_path):
         "mixtures.csv",
         dataclasses.replace(OTHER, metric_names=(), metrics_TQ=OTHER.metrics_TQ[:, :0]),
     )
-    said = predict(files, mixtures, tmp_path / "out.csv", cfg, "mean(*):min")
+    said = predict(RunFiles(files), mixtures, tmp_path / "out.csv", cfg, "mean(*):min")
     assert "others.csv: 60 runs, used with a noise of " in said

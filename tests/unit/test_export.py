@@ -20,6 +20,8 @@ def evaluate(exported, weights_MK):
     if exported["kind"] == "stack":
         means = [evaluate(member, weights_MK) for member in exported["members"]]
         return np.array(exported["shares"]) @ means
+    if exported["kind"] == "constant":
+        return np.full(len(weights_MK), exported["value"])
     return {"gaussian_process": gaussian_process, "power_law": power_law}[exported["kind"]](
         exported, weights_MK
     )
@@ -81,6 +83,7 @@ def test_exported_parameters_of_shared_fits_give_the_predictions():
         assert [member["kind"] for member in exported["members"]] == [
             "gaussian_process",
             "power_law",
+            "constant",
         ]
         np.testing.assert_allclose(
             evaluate(exported, others_MK), predicts.predict_means(others_MK)[:, q], rtol=1e-8

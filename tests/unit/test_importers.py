@@ -13,6 +13,7 @@ from climb.runs import formats, rows
 from climb.runs.commands import read_prior, recommend
 from climb.runs.importer import import_runs
 from climb.runs.rows import validate_runs
+from climb.runs.sets import RunFiles
 from climb.runs.sheet import Sheet
 from climb.runs.table import read_runs, read_table
 
@@ -620,7 +621,7 @@ def test_ignored_columns_are_reported(climb, tmp_path):
     write(tmp_path / "runs.csv", text)
     assert "Note: ignored columns: note." in climb("csv", "runs.csv", "--out", "clean.csv")[1]
     assert list(read(tmp_path / "clean.csv")[0])[:3] == ["run", "seed", "tokens"]
-    assert read(tmp_path / "clean.csv")[0]["tokens"] == "5e9"
+    assert read(tmp_path / "clean.csv")[0]["tokens"] == "5000000000"
     assert read_runs(tmp_path / "clean.csv")[1] == ""
 
 
@@ -741,7 +742,7 @@ def test_a_search_counts_invalid_rows_describes_three_and_says_how_to_fix_them(t
     path = write(tmp_path / "runs.csv", table({1: "9"}, {3: ""}, {5: "1,2"}, {4: "nan"}))
     prior = write(tmp_path / "prior.csv", "domain,tokens\na,1\nb,1\n")
     with pytest.raises(InputError) as caught:
-        recommend([path], prior, tmp_path / "best.csv", load().search, "mean(*):min")
+        recommend(RunFiles([path]), prior, tmp_path / "best.csv", load().search, "mean(*):min")
     line = str(caught.value)
     assert (
         "4 of 5 rows are invalid (the header is row 0): row 2 (run bad0): weights sum to 9.75"

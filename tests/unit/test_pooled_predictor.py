@@ -5,10 +5,12 @@ import pytest
 from scipy.optimize import approx_fprime
 
 from climb.predictor import JointPredict, shared_lengths
+from climb.predictor.default import DefaultPredictor
 from climb.predictor.gaussian_process import GaussianProcess
 from climb.predictor.gp import GPPredictor
 from climb.predictor.law_steps import evaluate, make_prior
-from climb.predictor.pooled import PooledPredictor
+from climb.predictor.metrics import SeparatePredicts
+from climb.predictor.pooled import PooledPredictor, PooledPredicts
 from climb.predictor.shared_lengths import fit_parameters, group_metrics
 from climb.testing.contracts import check_predictor
 
@@ -99,9 +101,12 @@ def test_the_means_of_all_metrics_are_those_of_each_metric():
     values_TQ = planted_metrics(WEIGHTS_TK, 5)
     predicts = PooledPredictor().fit_metrics(WEIGHTS_TK, values_TQ, np.zeros_like(values_TQ))
     means_MQ = predicts.predict_means(UNSEEN_MK)
+    all_means_MQ, all_stds_MQ = predicts.predict(UNSEEN_MK)
+    np.testing.assert_allclose(all_means_MQ, means_MQ, rtol=1e-9)
     for q, predict in enumerate(predicts.predicts_Q):
         assert isinstance(predict, JointPredict)
         mean_M, std_M = predict(UNSEEN_MK)
+        np.testing.assert_allclose(all_stds_MQ[:, q], std_M, rtol=1e-6)
         joint_M, covariance_MM = predict.joint(UNSEEN_MK)
         np.testing.assert_allclose(means_MQ[:, q], mean_M, rtol=1e-9)
         np.testing.assert_allclose(joint_M, mean_M, rtol=1e-9)
@@ -140,6 +145,41 @@ def test_the_total_weight_of_a_group_of_domains_is_a_feature():
         for groups in ((), (group,))
     }
     assert error[(group,)] < 0.8 * error[()]
+
+
+def test_deviations_of_all_metrics_are_those_of_each_metric_if_trials_differ_in_noise():
+    values_TQ = planted_metrics(WEIGHTS_TK, 5)
+    noise_TQ = values_TQ.std() * RANDOM.uniform(0.01, 0.5, size=values_TQ.shape)
+    predicts = PooledPredictor().fit_metrics(WEIGHTS_TK, values_TQ, noise_TQ)
+    _, stds_MQ = predicts.predict(UNSEEN_MK)
+    for q, predict in enumerate(predicts.predicts_Q):
+        np.testing.assert_allclose(stds_MQ[:, q], predict(UNSEEN_MK)[1], rtol=1e-6)
+
+
+def test_a_metric_that_is_noise_gets_its_mean_and_a_wide_deviation():
+    random = np.random.default_rng(2)
+    values_TQ = planted_metrics(WEIGHTS_TK, 4)
+    noise_T = values_TQ[:, 0].std() * random.standard_t(2, size=60)
+    values_TQ = np.column_stack([values_TQ, noise_T])
+    predicts = PooledPredictor().fit_metrics(WEIGHTS_TK, values_TQ, np.zeros_like(values_TQ))
+    means_MQ, stds_MQ = predicts.predict(UNSEEN_MK)
+    relative_Q = means_MQ.std(axis=0) / values_TQ.std(axis=0)
+    assert relative_Q[4] < 0.1
+    assert relative_Q[:4].min() > 0.5
+    assert stds_MQ[:, 4].min() > 0.5 * noise_T.std()
+
+
+@pytest.mark.parametrize(("n_metrics", "kind"), [(23, SeparatePredicts), (24, PooledPredicts)])
+def test_the_default_pools_many_metrics(n_metrics, kind):
+    few_TK = WEIGHTS_TK[:8]
+    values_TQ = planted_metrics(few_TK, n_metrics)
+    predicts = DefaultPredictor().fit_metrics(few_TK, values_TQ, np.zeros_like(values_TQ))
+    assert isinstance(predicts, kind)
+    assert predicts.predict_means(UNSEEN_MK).shape == (200, n_metrics)
+
+
+def test_the_default_predictor_keeps_the_contract():
+    check_predictor(DefaultPredictor())
 
 
 def test_trials_of_known_noise_count_less():

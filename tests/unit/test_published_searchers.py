@@ -16,6 +16,7 @@ from climb.search.searchers.published import (
     ClimbSearcher,
     NaturalSearcher,
     NvidiaSearcher,
+    OlmixSearcher,
     RandomSearcher,
     RegMixSearcher,
     SingleDomainSearcher,
@@ -34,6 +35,7 @@ SEARCHERS = [
     RegMixSearcher(simulated=2_000),
     ClimbSearcher(),
     NvidiaSearcher(simulated=2_000),
+    OlmixSearcher(),
 ]
 DOMAINS = ("a", "b", "c", "d")
 TOKENS_K = np.array([60.0, 25.0, 14.0, 1.0])

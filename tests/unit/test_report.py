@@ -363,7 +363,7 @@ def test_a_weak_predictor_is_a_reason_and_a_next_step(data):
 def test_the_predicted_gain_is_shown_with_the_measured_one(data):
     page = page_of(data)
     predicted, measured = RESULT.predicted_gains["natural"], RESULT.measured_gains["natural"]
-    assert f"The surrogate predicted a gain of {signed(predicted.mean)} over the natural" in page
+    assert f"The predictor expected a gain of {signed(predicted.mean)} over the natural" in page
     assert f"measured {signed(measured.mean)} ({signed(measured.low)} to" in page
 
 

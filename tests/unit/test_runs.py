@@ -8,7 +8,9 @@ import pytest
 
 from climb.config import load
 from climb.errors import ClimbError, ConfigError, InputError, MixtureError
-from climb.runs.commands import predict, propose, read_prior, read_runs, recommend
+from climb.runs.commands import predict, propose, read_prior, recommend
+from climb.runs.sets import RunFiles
+from climb.runs.table import read_runs
 from climb.testing.world import PlantedWorld
 
 SETTINGS = (
@@ -61,7 +63,7 @@ def test_each_predicted_mixture_has_a_row_with_means_and_standard_deviations(fil
     runs, _, out = files
     unseen = run_rows(200, seed=9)
     mixtures = write(tmp_path / "m.csv", HEADER[:4], [r[:4] for r in unseen])
-    printed = predict([runs], mixtures, out, CFG, MEAN)
+    printed = predict(RunFiles([runs]), mixtures, out, CFG, MEAN)
     rows = read(out)
     assert list(rows[0]) == [
         "row",
@@ -80,7 +82,7 @@ def test_each_predicted_mixture_has_a_row_with_means_and_standard_deviations(fil
 
 def test_proposed_mixtures_are_feasible_and_distinct_and_their_number_is_n(files):
     runs, prior, out = files
-    printed = propose([runs], prior, out, 6, CFG, MEAN)
+    printed = propose(RunFiles([runs]), prior, out, 6, CFG, MEAN)
     weights_MK = np.array([[float(v) for v in r.values()] for r in read(out)])
     assert weights_MK.shape == (6, 4)
     assert list(read(out)[0]) == HEADER[:4]
@@ -88,20 +90,20 @@ def test_proposed_mixtures_are_feasible_and_distinct_and_their_number_is_n(files
     assert len(np.unique(weights_MK.round(4), axis=0)) == 6
     assert "from 24 runs" in printed
     before = out.read_bytes()
-    propose([runs], prior, out, 6, CFG, MEAN)
+    propose(RunFiles([runs]), prior, out, 6, CFG, MEAN)
     assert out.read_bytes() == before
 
 
 def test_with_too_few_runs_the_proposals_fill_the_feasible_set(files):
     runs, prior, out = files
     write(runs, HEADER, run_rows(2))
-    assert "2 runs are too few for a fit" in propose([runs], prior, out, 5, CFG, MEAN)
+    assert "2 runs are too few for a fit" in propose(RunFiles([runs]), prior, out, 5, CFG, MEAN)
     assert len(read(out)) == 5
     write(runs, HEADER, [])
-    assert "0 runs are too few" in propose([runs], prior, out, 5, CFG, MEAN)
+    assert "0 runs are too few" in propose(RunFiles([runs]), prior, out, 5, CFG, MEAN)
     # search.scale=noise needs replicates; it is not applied before there are enough runs to fit.
     scaled = CFG.model_copy(update={"scale": "noise"})
-    assert "0 runs are too few" in propose([runs], prior, out, 5, scaled, MEAN)
+    assert "0 runs are too few" in propose(RunFiles([runs]), prior, out, 5, scaled, MEAN)
 
 
 def test_the_configured_searcher_proposes_from_the_first_run_on(files):
@@ -109,14 +111,14 @@ def test_the_configured_searcher_proposes_from_the_first_run_on(files):
     alone = {"use": "climb.search.searchers.published:SingleDomainSearcher"}
     cfg = CFG.model_copy(update={"searcher": alone, "max_epochs": None, "max_share_ratio": None})
     write(runs, HEADER, run_rows(2))
-    assert "with SingleDomainSearcher" in propose([runs], prior, out, 4, cfg, MEAN)
+    assert "with SingleDomainSearcher" in propose(RunFiles([runs]), prior, out, 4, cfg, MEAN)
     largest = [max(float(v) for v in r.values()) for r in read(out)]
     assert min(largest) > 0.99
 
 
 def test_a_recommendation_is_a_csv_file_a_json_file_and_printed_advice(files):
     runs, prior, out = files
-    printed = recommend([runs], prior, out, CFG, MEAN)
+    printed = recommend(RunFiles([runs]), prior, out, CFG, MEAN)
     rows, details = read(out), json.loads(out.with_suffix(".json").read_text())
     assert list(rows[0]) == ["domain", "weight", "natural", "epochs"]
     weights = {r["domain"]: float(r["weight"]) for r in rows}
@@ -147,7 +149,7 @@ def test_recommended_mixtures_are_much_better_than_uniform(files):
     regrets = []
     for seed in range(6):
         write(runs, HEADER, run_rows(24, seed))
-        recommend([runs], prior, out, CFG, MEAN)
+        recommend(RunFiles([runs]), prior, out, CFG, MEAN)
         weights = {r["domain"]: float(r["weight"]) for r in read(out)}
         regrets.append(WORLD.compute_regret(np.array([weights[d] for d in WORLD.space.domains])))
     assert np.mean(regrets) < 0.2 * WORLD.compute_regret(WORLD.space.uniform_K)
@@ -157,7 +159,7 @@ def test_replicates_are_reported_as_observation_noise(files):
     runs, prior, out = files
     replicated = [*run_rows(24), [*run_rows(24)[0][:4], 1.3, 1.2]]
     write(runs, [*HEADER, "seed"], [[*r, i] for i, r in enumerate(replicated)])
-    printed = recommend([runs], prior, out, CFG, MEAN)
+    printed = recommend(RunFiles([runs]), prior, out, CFG, MEAN)
     assert "Observation noise of one run (standard deviation): task0.bpb" in printed
     result = json.loads(out.with_suffix(".json").read_text())["result"]
     assert result["noise"]["task0.bpb"] > 0
@@ -166,7 +168,7 @@ def test_replicates_are_reported_as_observation_noise(files):
 def test_a_recommendation_from_six_runs_warns_that_they_are_few(files):
     runs, prior, out = files
     write(runs, HEADER, run_rows(6))
-    printed = recommend([runs], prior, out, CFG, MEAN)
+    printed = recommend(RunFiles([runs]), prior, out, CFG, MEAN)
     assert "6 mixtures are few for 4 domains" in printed
     assert "climb propose" in printed
 
@@ -174,7 +176,7 @@ def test_a_recommendation_from_six_runs_warns_that_they_are_few(files):
 def test_the_rank_correlation_of_a_constant_metric_is_unknown(files):
     runs, prior, out = files
     write(runs, HEADER, [[*r[:5], 1.0] for r in run_rows(24)])
-    printed = recommend([runs], prior, out, CFG, MEAN)
+    printed = recommend(RunFiles([runs]), prior, out, CFG, MEAN)
     assert "the weakest metric is task1.bpb with unknown" in printed
     result = json.loads(out.with_suffix(".json").read_text())["result"]
     assert result["quality"][-1]["spearman"]["task1.bpb"] is None
@@ -190,11 +192,11 @@ def test_a_prior_of_shares_disables_the_constraint_on_epochs(files):
 
 def test_the_text_notes_that_shares_disable_the_constraint_on_epochs(files):
     runs, prior, out = files
-    assert "epochs are unknown" not in recommend([runs], prior, out, CFG, MEAN)
+    assert "epochs are unknown" not in recommend(RunFiles([runs]), prior, out, CFG, MEAN)
     write(prior, ["domain", "tokens"], zip(WORLD.space.domains, [0.4, 0.3, 0.2, 0.1], strict=True))
     for printed in (
-        recommend([runs], prior, out, CFG, MEAN),
-        propose([runs], prior, out, 2, CFG, MEAN),
+        recommend(RunFiles([runs]), prior, out, CFG, MEAN),
+        propose(RunFiles([runs]), prior, out, 2, CFG, MEAN),
     ):
         assert f"Note: {prior} has token shares, not tokens: epochs are unknown" in printed
 
@@ -204,17 +206,17 @@ def test_an_output_never_overwrites_an_input_or_another_output(files, tmp_path):
     mixtures = write(tmp_path / "m.csv", HEADER[:4], [r[:4] for r in run_rows(3)])
     before = [path.read_bytes() for path in (runs, prior, mixtures)]
     for attempt in (
-        lambda: propose([runs], prior, runs, 2, CFG, MEAN),
-        lambda: propose([runs], prior, prior, 2, CFG, MEAN),
-        lambda: predict([runs], mixtures, mixtures, CFG, MEAN),
-        lambda: recommend([runs], prior, runs, CFG, MEAN),
-        lambda: recommend([runs], prior, out, CFG, MEAN, front=prior),
+        lambda: propose(RunFiles([runs]), prior, runs, 2, CFG, MEAN),
+        lambda: propose(RunFiles([runs]), prior, prior, 2, CFG, MEAN),
+        lambda: predict(RunFiles([runs]), mixtures, mixtures, CFG, MEAN),
+        lambda: recommend(RunFiles([runs]), prior, runs, CFG, MEAN),
+        lambda: recommend(RunFiles([runs]), prior, out, CFG, MEAN, front=prior),
     ):
         with pytest.raises(InputError, match="is an input file, so it cannot be an output; choose"):
             attempt()
     for front in (out, out.with_suffix(".json")):
         with pytest.raises(InputError, match=f"{front.name} is the path of two outputs"):
-            recommend([runs], prior, out, CFG, MEAN, front=front)
+            recommend(RunFiles([runs]), prior, out, CFG, MEAN, front=front)
     assert [path.read_bytes() for path in (runs, prior, mixtures)] == before
     assert not out.exists()
 
@@ -223,7 +225,7 @@ def test_too_few_tokens_for_the_target_model_are_an_error(files):
     runs, prior, out = files
     write(prior, ["domain", "tokens"], zip(WORLD.space.domains, [1000, 1000, 500, 9], strict=True))
     with pytest.raises(MixtureError, match="are needed"):
-        recommend([runs], prior, out, CFG, MEAN)
+        recommend(RunFiles([runs]), prior, out, CFG, MEAN)
     assert not out.exists()
 
 
@@ -234,11 +236,11 @@ def test_proposals_and_recommendations_satisfy_constraints_on_domains_and_groups
         " {name: one, domains: [d02], min_weight: 0.35}]"
     )
     cfg = load(settings=[*SETTINGS, f"search.constraints={constraints}"]).search
-    outputs = [propose([runs], prior, out, 8, cfg, MEAN) and read(out)]
+    outputs = [propose(RunFiles([runs]), prior, out, 8, cfg, MEAN) and read(out)]
     write(runs, HEADER, [])
-    outputs.append(propose([runs], prior, out, 8, cfg, MEAN) and read(out))
+    outputs.append(propose(RunFiles([runs]), prior, out, 8, cfg, MEAN) and read(out))
     write(runs, HEADER, run_rows(24))
-    recommend([runs], prior, out, cfg, MEAN)
+    recommend(RunFiles([runs]), prior, out, cfg, MEAN)
     outputs.append([{f"weight.{row['domain']}": row["weight"] for row in read(out)}])
     for rows in outputs:
         for row in rows:
@@ -253,7 +255,7 @@ def test_a_constraint_on_a_domain_that_the_prior_lacks_is_an_error(files):
         settings=[*SETTINGS, "search.constraints=[{name: x, domains: [d09], max_weight: 0.5}]"]
     )
     with pytest.raises(MixtureError, match=r"search\.constraints 'x': 'd09' matches none"):
-        recommend([runs], prior, out, cfg.search, MEAN)
+        recommend(RunFiles([runs]), prior, out, cfg.search, MEAN)
 
 
 def test_small_deviations_of_sums_are_normalized_and_ignored_rows_and_columns_are_reported(files):
@@ -264,18 +266,18 @@ def test_small_deviations_of_sums_are_normalized_and_ignored_rows_and_columns_ar
     assert len(trials) == 12
     np.testing.assert_allclose(trials.weights_TK.sum(axis=1), 1.0, atol=1e-12)
     assert remark == "2 exact duplicate rows ignored: 13, 14; ignored columns: note"
-    assert f"Note: {remark}." in propose([runs], prior, out, 2, CFG, MEAN)
+    assert f"Note: {remark}." in propose(RunFiles([runs]), prior, out, 2, CFG, MEAN)
     write(runs, HEADER, rows[:1] * 14)
     assert read_runs(runs)[1].endswith("2, 3, 4, 5, 6, 7, 8, 9, 10, 11, ...")
 
 
 def test_the_order_of_rows_and_columns_does_not_change_the_recommendation(files):
     runs, prior, out = files
-    recommend([runs], prior, out, CFG, MEAN)
+    recommend(RunFiles([runs]), prior, out, CFG, MEAN)
     first = {r["domain"]: r for r in read(out)}
     reversed_rows = [r[::-1] for r in run_rows(24)[::-1]]
     write(runs, HEADER[::-1], reversed_rows)
-    recommend([runs], prior, out, CFG, MEAN)
+    recommend(RunFiles([runs]), prior, out, CFG, MEAN)
     second = {r["domain"]: r for r in read(out)}
     for domain, one in first.items():
         assert float(second[domain]["weight"]) == pytest.approx(float(one["weight"]), abs=1e-6)
@@ -315,7 +317,7 @@ def test_invalid_rows_and_columns_are_reported(files, change, message):
     runs, prior, out = files
     write(runs, *change(HEADER, run_rows(5)))
     with pytest.raises(InputError) as caught:
-        recommend([runs], prior, out, CFG, MEAN)
+        recommend(RunFiles([runs]), prior, out, CFG, MEAN)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -328,9 +330,9 @@ def test_files_that_are_not_csv_are_reported(files, tmp_path):
     ):
         runs.write_bytes(content)
         with pytest.raises(InputError, match=message):
-            propose([runs], prior, out, 2, CFG, MEAN)
+            propose(RunFiles([runs]), prior, out, 2, CFG, MEAN)
     with pytest.raises(InputError, match=r"cannot read .*gone\.csv: No such file"):
-        propose([tmp_path / "gone.csv"], prior, out, 2, CFG, MEAN)
+        propose(RunFiles([tmp_path / "gone.csv"]), prior, out, 2, CFG, MEAN)
 
 
 def test_a_prior_with_other_domains_or_columns_is_an_error(files):
@@ -338,34 +340,61 @@ def test_a_prior_with_other_domains_or_columns_is_an_error(files):
     names = [*WORLD.space.domains]
     write(prior, ["domain", "tokens"], [[n, 5] for n in [*names[:3], "else"]])
     with pytest.raises(InputError, match=r"missing: d03; unknown or repeated: else"):
-        propose([runs], prior, out, 2, CFG, MEAN)
+        propose(RunFiles([runs]), prior, out, 2, CFG, MEAN)
     write(prior, ["domain", "tokens"], [[n, 5] for n in [*names, names[0]]])
     with pytest.raises(InputError, match=r"missing: none; unknown or repeated: d00"):
-        propose([runs], prior, out, 2, CFG, MEAN)
+        propose(RunFiles([runs]), prior, out, 2, CFG, MEAN)
     write(prior, ["domain", "count"], [[n, 5] for n in names])
     with pytest.raises(InputError, match=r"no column 'tokens'; its columns are domain, count"):
-        propose([runs], prior, out, 2, CFG, MEAN)
+        propose(RunFiles([runs]), prior, out, 2, CFG, MEAN)
     write(prior, ["name", "tokens"], [[n, 5] for n in names])
     with pytest.raises(InputError, match=r"no column 'domain'; its columns are name, tokens"):
-        propose([runs], prior, out, 2, CFG, MEAN)
+        propose(RunFiles([runs]), prior, out, 2, CFG, MEAN)
 
 
 def test_mixtures_with_other_domains_are_an_error(files, tmp_path):
     runs, _, out = files
     mixtures = write(tmp_path / "m.csv", ["weight.d00", "weight.zz"], [[0.5, 0.5]])
     with pytest.raises(InputError, match=r"missing: d01, d02, d03; unexpected: zz"):
-        predict([runs], mixtures, out, CFG, MEAN)
+        predict(RunFiles([runs]), mixtures, out, CFG, MEAN)
 
 
 def test_an_objective_with_an_unknown_metric_suggests_an_existing_one(files):
     runs, prior, out = files
     with pytest.raises(ConfigError, match=r"did you mean 'task1.bpb'"):
-        recommend([runs], prior, out, CFG, "task1.bpd:min")
+        recommend(RunFiles([runs]), prior, out, CFG, "task1.bpd:min")
 
 
 def test_an_output_that_cannot_be_written_is_an_error(files, tmp_path):
     runs, prior, _ = files
     with pytest.raises(ClimbError, match=r"name a \.csv file"):
-        recommend([runs], prior, tmp_path / "best.json", CFG, MEAN)
+        recommend(RunFiles([runs]), prior, tmp_path / "best.json", CFG, MEAN)
     with pytest.raises(InputError, match=r"cannot write .*a_file\.csv"):
-        propose([runs], prior, runs / "below" / "a_file.csv", 2, CFG, MEAN)
+        propose(RunFiles([runs]), prior, runs / "below" / "a_file.csv", 2, CFG, MEAN)
+
+
+def test_advice_on_many_metrics_and_domains_fits_two_screens(tmp_path):
+    """40 domains and 30 metrics, of which one is noise."""
+    world = PlantedWorld.build(40, 30, noise=0.1, seed=1)
+    random = np.random.default_rng(0)
+    weights_TK = world.space.sample(random, 60, concentration=(1.0, 20.0), temperature=0.5)
+    losses_TQ = world.compute_losses(weights_TK)
+    losses_TQ[:, 7] = losses_TQ[:, 7].std() * random.normal(size=60)
+    header = [f"weight.{d}" for d in world.space.domains]
+    header += [f"metric.{m}" for m in world.metric_names]
+    runs = write(tmp_path / "r.csv", header, np.hstack([weights_TK, losses_TQ]).tolist())
+    prior = write(
+        tmp_path / "p.csv",
+        ["domain", "tokens"],
+        list(zip(world.space.domains, world.space.tokens_K.tolist(), strict=True)),
+    )
+    cfg = load(settings=["search.candidates=200", "search.target_tokens=200000000"]).search
+    text = recommend(RunFiles([runs]), prior, tmp_path / "b.csv", cfg, MEAN)
+    lines = text.splitlines()
+    assert sum(1 + len(line) // 120 for line in lines) <= 2 * 50
+    assert "30 metrics" in lines[0]
+    assert "from 60 runs of 60 mixtures of 40 domains" in lines[0]
+    assert sum(line.startswith("  d") for line in lines) == 1 + 24
+    assert any(line.startswith("  16 smaller domains") for line in lines)
+    assert any("Not predictable" in line and world.metric_names[7] in line for line in lines)
+    assert "20 more are in the JSON file" in text

@@ -476,3 +476,18 @@ def test_errors_without_a_trend_get_a_constant_factor():
     measured_D = mean_D + 0.2 * random.normal(size=64)
     inflation = Calibration.fit(measured_D, mean_D, np.full(64, 0.1), np.zeros(64)).inflation
     np.testing.assert_allclose(inflation.factor_at(np.array([-2.0, 2.0])), 2.0, rtol=0.35)
+
+
+def test_draws_of_many_domains_are_as_dense_as_those_of_few():
+    """The share of domains with weight does not fall with their number."""
+    shares = []
+    for n_domains in (17, 68):
+        tokens_K = np.ones(n_domains)
+        names = tuple(f"d{k:02d}" for k in range(n_domains))
+        space = FeasibleSet.from_constraints(
+            names, tokens_K, Constraints(target_tokens=1.0, max_epochs=None, min_weight=1e-4)
+        )
+        problem = Problem.from_config(space, None, load().search)
+        drawn_MK = problem.sample(np.random.default_rng(0), 400)
+        shares.append(float((drawn_MK > 0.1 / n_domains).mean()))
+    assert shares[1] == pytest.approx(shares[0], abs=0.05)

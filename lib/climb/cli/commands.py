@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from climb.cli.imports import CSV, import_
 from climb.cli.start import PIPELINE, add_config_options, import_jobs, run_command, run_jobs
 from climb.config import Config, dump_yaml, load
-from climb.errors import ConfigError
+from climb.progress import show_stages
 
 if TYPE_CHECKING:
-    from climb.runs.importer import Prior
+    from climb.runs.sets import RunFiles
 
 JOB_HELP = {
     "ingest": "Read and clean documents, and remove duplicates.",
@@ -30,9 +32,6 @@ JOB_HELP = {
     "report": "Write the HTML report.",
     "train_scorer": "Train a quality scorer from labelled texts.",
 }
-
-CSV = click.Path(path_type=Path, dir_okay=False)
-FOLDER = click.Path(path_type=Path, file_okay=False)
 
 RUNS = click.option(
     "--runs",
@@ -51,10 +50,26 @@ OBJECTIVE = click.option(
     show_default=True,
     help="Metrics to minimize or maximize, for example '0.7*arc:max + 0.3*piqa:max'.",
 )
-IMPORT_OUT = click.option("--out", type=CSV, required=True, help="Output RUNS.csv.")
-PRIOR_OUT = click.option(
-    "--prior-out", type=CSV, help="Output PRIOR.csv, converted from the input of --prior."
-)
+
+
+def add_run_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --runs, --params and --tokens to a command, which gets them as its argument `runs`."""
+
+    @functools.wraps(command)
+    def wrapped(
+        runs: tuple[Path, ...], params: float | None, tokens: float | None, **arguments: Any
+    ) -> None:
+        from climb.runs.sets import RunFiles, Target
+
+        command(runs=RunFiles(runs, Target(params, tokens)), **arguments)
+
+    positive = click.FloatRange(min=0, min_open=True)
+    for name, text in (
+        ("--tokens", "Training tokens to predict for; default: the most of that model."),
+        ("--params", "Parameters of the model to predict for; default: the largest of the runs."),
+    ):
+        wrapped = click.option(name, type=positive, help=text)(wrapped)
+    return RUNS(wrapped)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -112,7 +127,7 @@ def doctor() -> None:
 
 
 @climb.command()
-@RUNS
+@add_run_options
 @click.option(
     "--mixtures",
     type=CSV,
@@ -123,7 +138,7 @@ def doctor() -> None:
 @OBJECTIVE
 @add_config_options
 def predict(
-    runs: tuple[Path, ...],
+    runs: RunFiles,
     mixtures: Path,
     out: Path,
     objective: str,
@@ -133,18 +148,21 @@ def predict(
     """Predict the metrics of other mixtures from runs."""
     from climb.runs import commands as csv_runs
 
-    click.echo(csv_runs.predict(runs, mixtures, out, load(conf, settings).search, objective))
+    cfg = load(conf, settings).search
+    with show_stages():
+        text = csv_runs.predict(runs, mixtures, out, cfg, objective)
+    click.echo(text)
 
 
 @climb.command()
-@RUNS
+@add_run_options
 @PRIOR
 @click.option("--n", type=click.IntRange(min=1), required=True, help="Number of mixtures.")
 @click.option("--out", type=CSV, required=True, help="Output CSV with the mixtures to train.")
 @OBJECTIVE
 @add_config_options
 def propose(
-    runs: tuple[Path, ...],
+    runs: RunFiles,
     prior: Path,
     n: int,
     out: Path,
@@ -155,11 +173,14 @@ def propose(
     """Propose the next mixtures to train."""
     from climb.runs import commands as csv_runs
 
-    click.echo(csv_runs.propose(runs, prior, out, n, load(conf, settings).search, objective))
+    cfg = load(conf, settings).search
+    with show_stages():
+        text = csv_runs.propose(runs, prior, out, n, cfg, objective)
+    click.echo(text)
 
 
 @climb.command()
-@RUNS
+@add_run_options
 @PRIOR
 @click.option(
     "--out",
@@ -171,7 +192,7 @@ def propose(
 @click.option("--pareto", type=CSV, help="Output CSV with the Pareto front of the metrics.")
 @add_config_options
 def recommend(
-    runs: tuple[Path, ...],
+    runs: RunFiles,
     prior: Path,
     out: Path,
     objective: str,
@@ -183,105 +204,9 @@ def recommend(
     from climb.runs import commands as csv_runs
 
     cfg = load(conf, settings).search
-    click.echo(csv_runs.recommend(runs, prior, out, cfg, objective, pareto))
+    with show_stages():
+        text = csv_runs.recommend(runs, prior, out, cfg, objective, pareto)
+    click.echo(text)
 
 
-@climb.group("import")
-def import_() -> None:
-    """Convert runs of another project to RUNS.csv."""
-
-
-def _read_prior(
-    read: Callable[[Path], Mapping[str, float]], prior: Path | None, prior_out: Path | None
-) -> Prior | None:
-    if prior is None and prior_out is None:
-        return None
-    if prior is None or prior_out is None:
-        missing = "--prior (the input)" if prior is None else "--prior-out (the output)"
-        raise ConfigError(f"{missing} is missing; use --prior and --prior-out together, or neither")
-    from climb.runs.importer import Prior
-
-    return Prior(read(prior), prior, prior_out)
-
-
-@import_.command("regmix")
-@click.argument("mixtures", type=CSV)
-@click.argument("losses", type=CSV)
-@IMPORT_OUT
-@click.option(
-    "--prior", type=CSV, help="CSV with the columns domain and token_share, or RegMix's YAML file."
-)
-@PRIOR_OUT
-def import_regmix(
-    mixtures: Path, losses: Path, out: Path, prior: Path | None, prior_out: Path | None
-) -> None:
-    """Read RegMix's train_mixture_1m.csv and train_pile_loss_1m.csv."""
-    from climb.runs import formats
-    from climb.runs.importer import import_runs
-
-    tokens = _read_prior(formats.read_regmix_prior, prior, prior_out)
-    click.echo(import_runs(formats.read_regmix(mixtures, losses), out, tokens, "mean(*):min"))
-
-
-@import_.command("olmix")
-@click.argument("ratios", type=CSV)
-@click.argument("metrics", type=CSV)
-@IMPORT_OUT
-@click.option(
-    "--prior", type=CSV, help="YAML file of a fit, or JSON file of a swarm, with token_counts."
-)
-@PRIOR_OUT
-def import_olmix(
-    ratios: Path, metrics: Path, out: Path, prior: Path | None, prior_out: Path | None
-) -> None:
-    """Read Olmix's ratios.csv and metrics.csv."""
-    from climb.runs import formats
-    from climb.runs.importer import import_runs
-
-    tokens = _read_prior(formats.read_olmix_prior, prior, prior_out)
-    click.echo(import_runs(formats.read_olmix(ratios, metrics), out, tokens, "mean(*):min"))
-
-
-@import_.command("nvidia")
-@click.argument("results", type=CSV)
-@click.option(
-    "--mixtures",
-    multiple=True,
-    help="Folder of the scripts n1.sh, ...; with several rounds RESULTS=FOLDER, once per round.",
-)
-@click.option(
-    "--metric", "metrics", multiple=True, help="Name of a further metric column; may be repeated."
-)
-@IMPORT_OUT
-@click.option("--prior", type=FOLDER, help="Folder of the domains' token files <domain>.bin.")
-@PRIOR_OUT
-def import_nvidia(
-    results: Path,
-    mixtures: tuple[str, ...],
-    metrics: tuple[str, ...],
-    out: Path,
-    prior: Path | None,
-    prior_out: Path | None,
-) -> None:
-    """Read lm_harness_results.csv of NeMo Curator's CLIMB tutorial."""
-    from climb.runs import curator
-    from climb.runs.importer import import_runs
-
-    tokens = _read_prior(curator.read_curator_prior, prior, prior_out)
-    table = curator.read_curator(results, mixtures, metrics, tokens.amounts if tokens else ())
-    click.echo(import_runs(table, out, tokens, "mean(*):max"))
-
-
-@import_.command("csv")
-@click.argument("runs", type=CSV)
-@IMPORT_OUT
-def import_csv(runs: Path, out: Path) -> None:
-    """Read a RUNS.csv, or MLflow's CSV file of runs that climb logged; drop invalid rows."""
-    from climb.runs.importer import import_runs
-    from climb.runs.table import read_table
-
-    click.echo(import_runs(read_table(runs), out))
-
-
-# `read_table` recognizes the CSV files of MLflow by their columns.
-import_.add_command(import_csv, "mlflow")
+climb.add_command(import_)

@@ -142,7 +142,8 @@ class SearchConfig(Section):
     mixture by more than this, in its own unit; null: no constraint."""
 
     concentration: tuple[PositiveFloat, PositiveFloat]
-    """Range of the Dirichlet strength, drawn log-uniformly. NVIDIA's recipe: 0.1 to 5."""
+    """Range of the Dirichlet strength, drawn log-uniformly; for K > 17 domains, times K / 17.
+    NVIDIA's recipe: 0.1 to 5."""
 
     temperature: PositiveFloat
     """Prior = token share ^ temperature, normalized. NVIDIA's recipe: 0.5."""

@@ -7,11 +7,12 @@ and standard deviation 1. Parameters: log length scales (F), log noise variance,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.linalg import cho_solve, cholesky, eigh, solve_triangular
 from scipy.optimize import minimize
 
 Array = NDArray[np.float64]
@@ -129,6 +130,45 @@ class GaussianProcess:
         """Predict each trial's value from the other trials, with the same parameters, (T,)."""
         inverse_TT = cho_solve((self.lower_TT, True), np.eye(len(self.alpha_T)))
         return np.asarray(self.values_T - self.alpha_T / np.diag(inverse_TT))
+
+
+@dataclass(frozen=True, eq=False)
+class SharedKernel:
+    """Processes of equal length scales and trials, which have one kernel."""
+
+    processes: tuple[GaussianProcess, ...]
+
+    def compute(self, features_MF: Array) -> Array:
+        """Compute the kernel of mixtures and trials, shape (M, T)."""
+        first = self.processes[0]
+        distances_MT = squared_distances(features_MF / first.lengths_F, first.features_TF)
+        return evaluate_matern(distances_MT)[0]
+
+    @cached_property
+    def _spectrum(self) -> tuple[Array, Array]:
+        """Eigenvalues and eigenvectors of the trials' kernel."""
+        points_TF = self.processes[0].features_TF
+        values_E, vectors_TE = eigh(evaluate_matern(squared_distances(points_TF, points_TF))[0])
+        return values_E, vectors_TE
+
+    def predict(self, features_MF: Array) -> list[tuple[Array, Array]]:
+        """Predict with every process; see `GaussianProcess.predict`.
+
+        Where every trial has the same noise, one eigendecomposition of the kernel serves all.
+        """
+        if any(np.ptp(process.noise_var_T) > 0.0 for process in self.processes):
+            return [process.predict(features_MF) for process in self.processes]
+        eigenvalues_E, vectors_TE = self._spectrum
+        kernel_MT = self.compute(features_MF)
+        square_ME = np.square(kernel_MT @ vectors_TE)
+        predictions = []
+        for process in self.processes:
+            variance = process.variance
+            precision_E = 1.0 / (variance * np.maximum(eigenvalues_E, 0.0) + process.noise_var_T[0])
+            var_M = variance - variance**2 * (square_ME @ precision_E)
+            mean_M = process.prior_mean + variance * (kernel_MT @ process.alpha_T)
+            predictions.append((mean_M, np.sqrt(np.maximum(var_M, JITTER * variance))))
+        return predictions
 
 
 def start_lengths(n_features: int) -> float:

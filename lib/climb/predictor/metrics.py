@@ -31,6 +31,9 @@ class MetricsPredict(Protocol):
     def predict_means(self, weights_MK: Array) -> Array:
         """Predict the mean of every metric, shape (M, Q)."""
 
+    def predict(self, weights_MK: Array) -> tuple[Array, Array]:
+        """Predict mean and standard deviation of every metric, shapes (M, Q)."""
+
 
 @runtime_checkable
 class MetricsPredictor(Protocol):
@@ -58,6 +61,18 @@ class SeparatePredicts:
     def predict_means(self, weights_MK: Array) -> Array:
         """Predict the mean of every metric, shape (M, Q)."""
         return np.stack([predict_mean(p, weights_MK) for p in self.predicts_Q], axis=1)
+
+    def predict(self, weights_MK: Array) -> tuple[Array, Array]:
+        """Predict mean and standard deviation of every metric, shapes (M, Q).
+
+        Raises:
+            ComponentError: a predictor returned a wrong shape, a value that is not finite, or a
+                negative standard deviation.
+        """
+        n_mixtures = len(weights_MK)
+        predictions = [_check(predict(weights_MK), n_mixtures) for predict in self.predicts_Q]
+        means, stds = zip(*predictions, strict=True)
+        return np.stack(means, axis=1), np.stack(stds, axis=1)
 
 
 def predict_mean(predict: Predict, weights_MK: Array) -> Array:
@@ -115,18 +130,10 @@ class BoundedPredicts:
         return np.clip(self.fitted.predict_means(weights_MK), self.low_Q, self.high_Q)
 
     def predict(self, weights_MK: Array) -> tuple[Array, Array]:
-        """Predict mean and standard deviation of every metric, shapes (M, Q).
-
-        Raises:
-            ComponentError: a predictor returned a wrong shape, a value that is not finite, or a
-                negative standard deviation.
-        """
-        predictions = [
-            bounds.clip(*_check(predict(weights_MK), len(weights_MK)))
-            for predict, bounds in zip(self.fitted.predicts_Q, self.bounds_Q, strict=True)
-        ]
-        means, stds = zip(*predictions, strict=True)
-        return np.stack(means, axis=1), np.stack(stds, axis=1)
+        """Predict mean and standard deviation of every metric, shapes (M, Q)."""
+        means_MQ, stds_MQ = self.fitted.predict(weights_MK)
+        max_stds_Q = [bounds.max_std for bounds in self.bounds_Q]
+        return np.clip(means_MQ, self.low_Q, self.high_Q), np.minimum(stds_MQ, max_stds_Q)
 
     @property
     def has_covariances(self) -> bool:

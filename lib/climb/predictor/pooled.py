@@ -1,4 +1,4 @@
-"""Gaussian processes and power laws that share parameters over metrics, with fitted shares.
+"""Average of Gaussian processes and power laws whose parameters several metrics have in common.
 
 Axes: T trials, D distinct mixtures, K domains, Q metrics, M mixtures, P members.
 """
@@ -14,18 +14,13 @@ import numpy as np
 from climb.mixture import SAME_DECIMALS
 from climb.predictor import Array, Predict
 from climb.predictor.metrics import DomainGroups
-from climb.predictor.pooled_process import (
-    MetricScales,
-    PooledProcesses,
-    PowerFeatures,
-    append_sums,
-)
-from climb.predictor.shared_law import SharedLaw
+from climb.predictor.pooled_law import LawPredict, PooledLaws
+from climb.predictor.pooled_process import MetricScales, PooledProcesses, PowerFeatures
 from climb.predictor.shared_lengths import group_metrics
 from climb.predictor.stack import StackPredict
 
-_WIDENED = 0.2
-"""The law's means stay in the range of the trials' values, wider by this share on each side."""
+_BLOCK = 512
+"""Mixtures that are predicted at once, to bound the memory of the derivatives."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +31,11 @@ class PooledPredictor:
     laws of a group share their exponent. Features are the weights and the total weights of groups
     of domains. The process models the logarithm of a metric whose values are all positive.
 
-    The share of the process is a least-squares fit, between 0 and 1, of measured values on both
-    members' held-out predictions: one for all metrics, and one per metric that is drawn towards
-    it.
+    The share of the process in the average (0 to 1) is a least-squares fit of the measured values
+    to held-out predictions of process and law. A common share is fitted to all metrics, then one
+    share per metric, which is drawn towards the common one. Where held-out predictions vary more
+    than the values that they explain, the rest of the average is the metric's mean, so a metric
+    that cannot be predicted decides nothing.
 
     Source:
         Stacked regressions with non-negative weights: Breiman (1996). Groups of metrics, features
@@ -53,7 +50,11 @@ class PooledPredictor:
     """Exponent of the features of the process."""
 
     share_std: float = 0.15
-    """Standard deviation of the normal prior of a metric's share around that of all metrics."""
+    """Standard deviation of two normal priors: of the common share around 0, because the law is
+    better far from the trials, and of a metric's share around the common one."""
+
+    slope_std: float = 1.0
+    """Standard deviation of the normal prior, around 1, of the total share of process and law."""
 
     folds: int = 5
     """Folds of the cross-validation."""
@@ -87,7 +88,10 @@ class PooledPredictor:
         else:
             process_TQ = processes.predict_leave_one_out()
         shares_Q = self._fit_shares(process_TQ, law_TQ, trials[1])
-        return PooledPredicts(processes, laws, shares_Q)
+        held_out_TQ = law_TQ + shares_Q * (process_TQ - law_TQ)
+        constants, weights_TQ = ConstantMetrics.fit(held_out_TQ, trials[1], trials[2])
+        slopes_Q = self._fit_slopes(held_out_TQ, trials[1], constants, weights_TQ)
+        return PooledPredicts(processes, laws, shares_Q, slopes_Q, constants)
 
     def _cross_validate(
         self, features: PowerFeatures, trials: tuple[Array, Array, Array], groups_Q: Array
@@ -118,101 +122,88 @@ class PooledPredictor:
         law_error_TQ = (values_TQ - law_TQ) / std_Q
         product_Q = (difference_TQ * law_error_TQ).sum(axis=0)
         square_Q = np.square(difference_TQ).sum(axis=0)
-        common = float(product_Q.sum() / max(float(square_Q.sum()), 1e-300))
         process_error_TQ = law_error_TQ - difference_TQ
         error_var_Q = np.minimum(
             np.square(law_error_TQ).mean(axis=0), np.square(process_error_TQ).mean(axis=0)
         )
         ridge_Q = error_var_Q / self.share_std**2 + 1e-300
+        common = float(product_Q.sum() / (square_Q + ridge_Q).sum())
         common = min(max(common, 0.0), 1.0)
         shares_Q = (product_Q + ridge_Q * common) / (square_Q + ridge_Q)
         return np.asarray(np.clip(shares_Q, 0.0, 1.0))
 
+    def _fit_slopes(
+        self, held_out_TQ: Array, values_TQ: Array, constants: ConstantMetrics, weights_TQ: Array
+    ) -> Array:
+        """Return the slope (0 to 1) of the values on held-out predictions, shape (Q,)."""
+        std_Q = np.where(constants.std_Q > 0.0, constants.std_Q, 1.0)
+        predicted_TQ = (held_out_TQ - constants.center_Q) / std_Q
+        real_TQ = (values_TQ - constants.center_Q) / std_Q
+        error_var_Q = (weights_TQ * np.square(real_TQ - predicted_TQ)).mean(axis=0)
+        ridge_Q = error_var_Q / self.slope_std**2 + 1e-300
+        product_Q = (weights_TQ * predicted_TQ * real_TQ).sum(axis=0) + ridge_Q
+        square_Q = (weights_TQ * np.square(predicted_TQ)).sum(axis=0) + ridge_Q
+        return np.asarray(np.clip(product_Q / square_Q, 0.0, 1.0))
+
 
 @dataclass(frozen=True, eq=False)
-class PooledLaws:
-    """The shared law in the unit of the metrics, with means near the range of the trials."""
+class ConstantMetrics:
+    """The mean of every metric for all mixtures, with the deviation of the trials."""
 
-    law: SharedLaw
-    domain_groups: DomainGroups
-    scales: MetricScales
-    low_Q: Array
-    high_Q: Array
+    center_Q: Array
+    std_Q: Array
 
     @classmethod
-    def fit(
-        cls, trials: tuple[Array, Array, Array], domain_groups: DomainGroups, groups_Q: Array
-    ) -> tuple[Self, Array]:
-        """Fit all metrics; return them and leave-one-out predictions (T, Q)."""
-        weights_TK, values_TQ, noise_TQ = trials
-        scales = MetricScales.fit(values_TQ, use_log=False)
-        noise_var_TQ = np.square(scales.standardize_std(noise_TQ, values_TQ))
-        law, left_out_TQ = SharedLaw.fit(
-            append_sums(weights_TK, domain_groups),
-            scales.standardize(values_TQ),
-            noise_var_TQ,
-            groups_Q,
-        )
-        low_Q, high_Q = values_TQ.min(axis=0), values_TQ.max(axis=0)
-        margin_Q = _WIDENED * (high_Q - low_Q)
-        laws = cls(law, domain_groups, scales, low_Q - margin_Q, high_Q + margin_Q)
-        return laws, np.clip(scales.restore(left_out_TQ), laws.low_Q, laws.high_Q)
+    def fit(cls, held_out_TQ: Array, values_TQ: Array, noise_TQ: Array) -> tuple[Self, Array]:
+        """Take mean and standard deviation of the trials, weighted by their precision.
 
-    def predict_means(self, weights_MK: Array) -> Array:
-        """Predict the mean of every metric, shape (M, Q)."""
-        means_MQ = self.law.predict_means(append_sums(weights_MK, self.domain_groups))
-        return np.clip(self.scales.restore(means_MQ), self.low_Q, self.high_Q)
+        Args:
+            held_out_TQ: predictions, whose typical error counts as further noise.
+            values_TQ: measured values.
+            noise_TQ: known standard deviation of each value.
+
+        Returns:
+            The constants, and the weight of each value (T, Q), 1 on average.
+        """
+        error_var_Q = np.median(np.square(values_TQ - held_out_TQ), axis=0) + 1e-300
+        weights_TQ = 1.0 / (np.square(noise_TQ) + error_var_Q)
+        weights_TQ /= weights_TQ.mean(axis=0)
+        center_Q = (weights_TQ * values_TQ).mean(axis=0)
+        var_Q = (weights_TQ * np.square(values_TQ - center_Q)).mean(axis=0)
+        return cls(center_Q, np.sqrt(var_Q)), weights_TQ
+
+    def select(self, q: int) -> ConstantPredict:
+        """Return the function of one metric."""
+        return ConstantPredict(float(self.center_Q[q]), float(self.std_Q[q]))
 
 
-@dataclass(frozen=True, eq=False)
-class LawPredict:
-    """One metric of `PooledLaws`; see `climb.predictor.JointPredict`."""
+@dataclass(frozen=True)
+class ConstantPredict:
+    """One metric of `ConstantMetrics`; see `climb.predictor.JointPredict`."""
 
-    laws: PooledLaws
-    q: int
+    center: float
+    std: float
 
     @property
     def noise(self) -> float:
-        """Standard deviation of one trial's observation noise."""
-        return float(self.laws.scales.scale_Q[self.q] * self.laws.law.noise_Q[self.q])
+        """Standard deviation of one trial: all differences between trials are noise."""
+        return self.std
 
     def __call__(self, weights_MK: Array) -> tuple[Array, Array]:
         """Predict mean and standard deviation, shapes (M,)."""
-        mean_M, std_M = self.laws.law.predict(self.q, self._sum(weights_MK))
-        return self._restore(mean_M), float(self.laws.scales.scale_Q[self.q]) * std_M
+        return self.mean(weights_MK), np.full(len(weights_MK), self.std)
 
     def mean(self, weights_MK: Array) -> Array:
         """Predict the mean alone, shape (M,)."""
-        return self._restore(self.laws.law.predict_mean(self.q, self._sum(weights_MK)))
+        return np.full(len(weights_MK), self.center)
 
     def joint(self, weights_MK: Array) -> tuple[Array, Array]:
-        """Predict mean (M,) and covariance (M, M)."""
-        mean_M, root_MP = self.laws.law.predict_root(self.q, self._sum(weights_MK))
-        root_MP = float(self.laws.scales.scale_Q[self.q]) * root_MP
-        return self._restore(mean_M), root_MP @ root_MP.T
+        """Predict mean (M,) and covariance (M, M): errors of two mixtures are independent."""
+        return self.mean(weights_MK), self.std**2 * np.eye(len(weights_MK))
 
     def export(self) -> dict[str, Any]:
-        """Return the parameters.
-
-        v = weights, then the total weights of `domain_groups`;
-        metric = clip(center + scale * sign * law(parameters, v), low, high).
-        """
-        laws, q = self.laws, self.q
-        return laws.law.export(q) | {
-            "domain_groups": [list(map(int, group)) for group in laws.domain_groups],
-            "center": float(laws.scales.center_Q[q]),
-            "scale": float(laws.scales.scale_Q[q]),
-            "low": float(laws.low_Q[q]),
-            "high": float(laws.high_Q[q]),
-        }
-
-    def _sum(self, weights_MK: Array) -> Array:
-        return append_sums(weights_MK, self.laws.domain_groups)
-
-    def _restore(self, mean_M: Array) -> Array:
-        laws, q = self.laws, self.q
-        value_M = laws.scales.center_Q[q] + laws.scales.scale_Q[q] * mean_M
-        return np.asarray(np.clip(value_M, laws.low_Q[q], laws.high_Q[q]))
+        """Return the parameters: metric = value."""
+        return {"kind": "constant", "value": self.center}
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,20 +213,57 @@ class PooledPredicts:
     processes: PooledProcesses
     laws: PooledLaws
     shares_Q: Array
-    """Share of the process in each metric."""
+    """Share of the process in the average of process and law of each metric."""
+
+    slopes_Q: Array
+    """Share of that average in the prediction; the rest is the metric's mean."""
+
+    constants: ConstantMetrics
 
     @cached_property
     def predicts_Q(self) -> tuple[Predict, ...]:
         """One function per metric."""
         return tuple(
             StackPredict(
-                (self.processes.select(q), LawPredict(self.laws, q)), np.array([share, 1.0 - share])
+                (self.processes.select(q), LawPredict(self.laws, q), self.constants.select(q)),
+                np.array([slope * share, slope * (1.0 - share), 1.0 - slope]),
             )
-            for q, share in enumerate(self.shares_Q.tolist())
+            for q, (share, slope) in enumerate(zip(self.shares_Q, self.slopes_Q, strict=True))
         )
 
     def predict_means(self, weights_MK: Array) -> Array:
         """Predict the mean of every metric, shape (M, Q)."""
         process_MQ = self.processes.predict_means(weights_MK)
         law_MQ = self.laws.predict_means(weights_MK)
-        return np.asarray(law_MQ + self.shares_Q * (process_MQ - law_MQ))
+        average_MQ = law_MQ + self.shares_Q * (process_MQ - law_MQ)
+        center_Q = self.constants.center_Q
+        return np.asarray(center_Q + self.slopes_Q * (average_MQ - center_Q))
+
+    def predict(self, weights_MK: Array) -> tuple[Array, Array]:
+        """Predict mean and standard deviation of every metric, shapes (M, Q).
+
+        As `StackPredict`, but in blocks of mixtures and for all metrics at once.
+        """
+        blocks = [
+            self._predict_block(weights_MK[start : start + _BLOCK])
+            for start in range(0, len(weights_MK), _BLOCK)
+        ]
+        means, stds = zip(*blocks, strict=True)
+        return np.vstack(means), np.vstack(stds)
+
+    def _predict_block(self, weights_MK: Array) -> tuple[Array, Array]:
+        shape = (len(weights_MK), len(self.shares_Q))
+        members = (
+            (self.slopes_Q * self.shares_Q, *self.processes.predict(weights_MK)),
+            (self.slopes_Q * (1.0 - self.shares_Q), *self.laws.predict(weights_MK)),
+            (
+                1.0 - self.slopes_Q,
+                np.broadcast_to(self.constants.center_Q, shape),
+                np.broadcast_to(self.constants.std_Q, shape),
+            ),
+        )
+        mean_MQ = sum((share_Q * means_MQ for share_Q, means_MQ, _ in members), np.zeros(shape))
+        var_MQ = np.zeros(shape)
+        for share_Q, means_MQ, stds_MQ in members:
+            var_MQ += share_Q * (np.square(stds_MQ) + np.square(means_MQ - mean_MQ))
+        return mean_MQ, np.sqrt(var_MQ)

@@ -7,6 +7,7 @@ M mixtures, G groups of metrics with equal length scales.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -15,8 +16,7 @@ from numpy.typing import NDArray
 from climb.predictor import Array
 from climb.predictor.gaussian_process import (
     GaussianProcess,
-    evaluate_matern,
-    squared_distances,
+    SharedKernel,
 )
 from climb.predictor.metrics import DomainGroups
 from climb.predictor.sample import Scaling
@@ -132,19 +132,36 @@ class PooledProcesses:
             ),
         )
 
+    @cached_property
+    def _kernels(self) -> tuple[tuple[NDArray[np.int64], SharedKernel], ...]:
+        """Metrics of each group, and their kernel."""
+        groups = [np.flatnonzero(self.groups_Q == group) for group in np.unique(self.groups_Q)]
+        return tuple(
+            (columns, SharedKernel(tuple(self.processes_Q[q] for q in columns)))
+            for columns in groups
+        )
+
     def predict_means(self, weights_MK: Array) -> Array:
         """Predict the mean of every metric, shape (M, Q)."""
         features_MF = self.features(weights_MK)
         means_MQ = np.empty((len(weights_MK), len(self.processes_Q)))
-        for group in np.unique(self.groups_Q):
-            columns = np.flatnonzero(self.groups_Q == group)
-            processes = [self.processes_Q[q] for q in columns]
-            first = processes[0]
-            distances_MT = squared_distances(features_MF / first.lengths_F, first.features_TF)
-            alpha_TQ = np.stack([p.variance * p.alpha_T for p in processes], axis=1)
-            prior_Q = np.array([p.prior_mean for p in processes])
-            means_MQ[:, columns] = prior_Q + evaluate_matern(distances_MT)[0] @ alpha_TQ
+        for columns, kernel in self._kernels:
+            alpha_TQ = np.stack([p.variance * p.alpha_T for p in kernel.processes], axis=1)
+            prior_Q = np.array([p.prior_mean for p in kernel.processes])
+            means_MQ[:, columns] = prior_Q + kernel.compute(features_MF) @ alpha_TQ
         return self.scales.restore(means_MQ)
+
+    def predict(self, weights_MK: Array) -> tuple[Array, Array]:
+        """Predict mean and standard deviation of every metric, shapes (M, Q)."""
+        features_MF = self.features(weights_MK)
+        means_MQ = np.empty((len(weights_MK), len(self.processes_Q)))
+        stds_MQ = np.empty_like(means_MQ)
+        for columns, kernel in self._kernels:
+            for q, (mean_M, std_M) in zip(columns, kernel.predict(features_MF), strict=True):
+                predict = self.select(int(q))
+                means_MQ[:, q] = predict.restore(mean_M)
+                stds_MQ[:, q] = predict.get_slope(mean_M) * std_M
+        return means_MQ, stds_MQ
 
     def predict_leave_one_out(self) -> Array:
         """Predict each value from the other trials, with the same parameters, shape (T, Q)."""
@@ -179,22 +196,22 @@ class ProcessPredict:
     @property
     def noise(self) -> float:
         """Standard deviation of one trial's observation noise, at the mean of the trials."""
-        return float(self._get_slope(np.zeros(1))[0] * self.process.noise)
+        return float(self.get_slope(np.zeros(1))[0] * self.process.noise)
 
     def __call__(self, weights_MK: Array) -> tuple[Array, Array]:
         """Predict mean and standard deviation, shapes (M,)."""
         mean_M, std_M = self.process.predict(self.features(weights_MK))
-        return self._restore(mean_M), self._get_slope(mean_M) * std_M
+        return self.restore(mean_M), self.get_slope(mean_M) * std_M
 
     def mean(self, weights_MK: Array) -> Array:
         """Predict the mean alone, shape (M,)."""
-        return self._restore(self.process.predict_mean(self.features(weights_MK)))
+        return self.restore(self.process.predict_mean(self.features(weights_MK)))
 
     def joint(self, weights_MK: Array) -> tuple[Array, Array]:
         """Predict mean (M,) and covariance (M, M)."""
         mean_M, covariance_MM = self.process.predict_joint(self.features(weights_MK))
-        slope_M = self._get_slope(mean_M)
-        return self._restore(mean_M), covariance_MM * np.outer(slope_M, slope_M)
+        slope_M = self.get_slope(mean_M)
+        return self.restore(mean_M), covariance_MM * np.outer(slope_M, slope_M)
 
     def export(self) -> dict[str, Any]:
         """Return the parameters of the mean.
@@ -221,10 +238,11 @@ class ProcessPredict:
             "log": bool(self.scales.is_log_Q[0]),
         }
 
-    def _restore(self, mean_M: Array) -> Array:
+    def restore(self, mean_M: Array) -> Array:
+        """Return the metric of a standardized value, shape (M,)."""
         return self.scales.restore(mean_M[:, None])[:, 0]
 
-    def _get_slope(self, mean_M: Array) -> Array:
+    def get_slope(self, mean_M: Array) -> Array:
         """Return the change of the metric per standardized unit, shape (M,)."""
         is_log, scale = bool(self.scales.is_log_Q[0]), float(self.scales.scale_Q[0])
-        return scale * self._restore(mean_M) if is_log else np.full(len(mean_M), scale)
+        return scale * self.restore(mean_M) if is_log else np.full(len(mean_M), scale)

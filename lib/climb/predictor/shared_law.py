@@ -108,6 +108,15 @@ class SharedLaw:
         var_M = np.square(root_MP).sum(axis=1)
         return mean_M, np.sqrt(np.maximum(var_M, MIN_PREDICTION_VAR))
 
+    def predict_all(self, features_MV: Array) -> tuple[Array, Array]:
+        """Predict mean and standard deviation of every metric, shapes (M, Q)."""
+        unique, index_Q = np.unique(self.exponents_Q, return_inverse=True)
+        powers = [raise_to_power(features_MV, exponent) for exponent in unique]
+        means_QM, derivatives_QMP = evaluate(self.parameters_QP, [powers[i] for i in index_Q])
+        var_QM = np.square(derivatives_QMP @ self.roots_QPP).sum(axis=2)
+        stds_QM = np.sqrt(np.maximum(var_QM, MIN_PREDICTION_VAR))
+        return (self.signs_Q[:, None] * means_QM).T, stds_QM.T
+
     def export(self, q: int) -> dict[str, Any]:
         """Return the parameters of one metric: standardized value = sign * law(features)."""
         return {

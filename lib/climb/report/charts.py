@@ -1,4 +1,4 @@
-"""The charts of the report. Each names its axis and the direction that is better."""
+"""The charts of the report."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from climb.search.trials import RECOMMENDED
 WIDTH = 984
 HALF = 470
 MAX_DOMAINS = 30
-"""Rows of the mixture chart; the last row sums the smaller domains."""
+"""Domains that the mixture chart shows; one more row sums the smaller ones."""
 
 NAME = Type(INK, 15, bold=True)
 LABEL = Type(INK, 14)

@@ -109,7 +109,7 @@ def _draw_charts(data: ReportData, held_out: Measured, proxies: Measured) -> dic
 def _score_trials(
     data: ReportData,
 ) -> tuple[list[tuple[int, float]], list[float], dict[str, tuple[float, float]]]:
-    """Return scores: of the proposals with rounds, of the recommendation, ranges of baselines."""
+    """Return (round, score) of each proposal, scores of the recommendation, ranges of baselines."""
     finished = [trial for trial in data.trials if trial.finished]
     runs = collect_trials(finished, (PROPOSAL, *data.methods))
     objective = objective_of(data.result, runs)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from climb.mixture import FeasibleSet
+from climb.runs.effects_advice import MAX_METRICS, list_effects
 from climb.runs.importer import MIXTURES_PER_DOMAIN
+from climb.runs.scale_advice import describe_scale, list_scale_steps
+from climb.runs.sets import ScaleSummary
 from climb.search.gains import Gain
-from climb.search.records import EffectsRecord
 from climb.search.result import WEAK_RANKING, SearchResult
 
-_MAX_METRICS, _MAX_PAIRS = 6, 3
-"""Metrics and pairs of metrics that the text lists; the JSON file has them all."""
+_MAX_DOMAINS, _MAX_NAMES = 24, 8
+"""Domains, and names in a sentence, that the text lists; the files have them all."""
+
+_UNPREDICTABLE = 0.3
+"""Spearman correlation in cross-validation below which a metric is called unpredictable."""
 
 _NEGLIGIBLE = 1e-5
 """Expected gain of a round, as a share of the score, that is reported as no change."""
@@ -32,6 +37,9 @@ class Notes:
     written: tuple[Path, ...]
     min_signal_to_noise: float = 0.0
     """Ratio below which a metric is reported as noise."""
+
+    scale: ScaleSummary | None = None
+    """Of runs of several scales."""
 
     def format(self) -> list[str]:
         """Format the remarks and the files that were written."""
@@ -58,6 +66,7 @@ def describe_predictions(
         f"({notes.objective}); {_describe_weakest(metrics)}.",
         "Standard deviations are those of one new run: prediction error, and observation noise "
         "where runs are replicated.",
+        *(describe_scale(notes.scale) if notes.scale else ()),
     ]
     return "\n".join([*lines, *notes.format()])
 
@@ -78,8 +87,9 @@ def describe_recommendation(result: SearchResult, space: FeasibleSet, notes: Not
     if result.verdict != "gain":
         verdict += f" The interval over the {reference} mixture contains 0: it may be chance."
     lines = [
-        f"Best mixture for {notes.objective} (score: higher is better), from {result.n_trials} "
-        f"runs of {result.n_mixtures} mixtures:",
+        f"Best mixture for {notes.objective} (score: higher is better; "
+        f"{len(result.metric_weights)} metrics), from {result.n_trials} runs of "
+        f"{result.n_mixtures} mixtures of {len(result.domains)} domains:",
         "",
         *_format_mixture(result, space),
         "",
@@ -91,12 +101,14 @@ def describe_recommendation(result: SearchResult, space: FeasibleSet, notes: Not
         "",
         "How reliable this is:",
         *(f"- {line}" for line in _list_caveats(result, notes.min_signal_to_noise)),
+        *(f"- {line}" for line in (describe_scale(notes.scale) if notes.scale else ())),
         "",
         "Effects of single domains:",
-        *(f"- {line}" for line in _list_effects(result.effects)),
+        *(f"- {line}" for line in list_effects(result)),
         "",
         "Next steps:",
         *(f"- {line}" for line in _list_next_steps(result)),
+        *(f"- {line}" for line in (list_scale_steps(notes.scale) if notes.scale else ())),
     ]
     return "\n".join([*lines, *notes.format()])
 
@@ -104,10 +116,15 @@ def describe_recommendation(result: SearchResult, space: FeasibleSet, notes: Not
 def _format_mixture(result: SearchResult, space: FeasibleSet) -> list[str]:
     recommended, reference = result.mixtures[0], result.mixtures[1]
     caps = dict(zip(space.domains, space.upper_K.tolist(), strict=True))
-    width = max(len("domain"), *map(len, caps))
+    ordered = sorted(recommended.weights.items(), key=lambda item: -item[1])
+    # A single domain more needs no line of its own for the sum.
+    n_listed = _MAX_DOMAINS if len(ordered) > _MAX_DOMAINS + 1 else len(ordered)
+    listed, rest = ordered[:n_listed], ordered[n_listed:]
+    rest_title = f"{len(rest)} smaller domains"
+    width = max(len("domain"), len(rest_title), *(len(name) for name, _ in listed))
     column = max(8, len(reference.name))
     lines = [f"  {'domain':<{width}}  recommended  {reference.name:>{column}}  {'epochs':>7}"]
-    for name, weight in sorted(recommended.weights.items(), key=lambda item: -item[1]):
+    for name, weight in listed:
         epochs = recommended.epochs[name]
         at_cap = caps[name] - weight < 1e-6 and caps[name] > 0.0
         lines.append(
@@ -115,6 +132,12 @@ def _format_mixture(result: SearchResult, space: FeasibleSet) -> list[str]:
             f"{100 * reference.weights[name]:>{column - 2}.2f} %  "
             f"{'-' if epochs is None else f'{epochs:.2f}':>7}"
             + ("  at its limit" if at_cap else "")
+        )
+    if rest:
+        natural = sum(reference.weights[name] for name, _ in rest)
+        lines.append(
+            f"  {rest_title:<{width}}  {100 * sum(weight for _, weight in rest):>9.2f} %  "
+            f"{100 * natural:>{column - 2}.2f} %"
         )
     return lines
 
@@ -134,18 +157,19 @@ def _list_caveats(result: SearchResult, min_signal_to_noise: float) -> list[str]
     if None in result.noise.values():
         lines.append("No mixture was trained twice, so the observation noise is not measured.")
     else:
-        noise = ", ".join(f"{name} {_number(value)}" for name, value in result.noise.items())
-        lines.append(f"Observation noise of one run (standard deviation): {noise}.")
+        lines.append(
+            f"Observation noise of one run (standard deviation): {_describe_noise(result)}."
+        )
+    lines += _list_unpredictable(metrics)
     if result.low_signal_metrics:
         lines.append(
             f"Mostly noise (signal-to-noise ratio below {min_signal_to_noise:g}): "
-            f"{', '.join(result.low_signal_metrics)}. search.down_weight=true gives them less "
-            "weight."
+            f"{_join(result.low_signal_metrics)}. search.down_weight=true gives them less weight."
         )
     dropped = [name for name, weight in result.recommended.weights.items() if weight == 0.0]
     if dropped:
         lines.append(
-            f"Weight 0: {', '.join(dropped)}. This is right only if the metrics cover everything "
+            f"Weight 0: {_join(dropped)}. This is right only if the metrics cover everything "
             "that the model must learn."
         )
     if _has_few_mixtures(result):
@@ -156,31 +180,29 @@ def _list_caveats(result: SearchResult, min_signal_to_noise: float) -> list[str]
     return lines
 
 
-def _list_effects(effects: EffectsRecord) -> list[str]:
-    """List the domains with the largest effects, metric by metric, and the trade-offs."""
-    lines = [
-        f"Change of each metric when {100 * effects.step:g} % of the mixture moves to a domain "
-        "from the others, in proportion (positive is better):"
+def _list_unpredictable(metrics: Mapping[str, float | None]) -> list[str]:
+    poor = [name for name, value in metrics.items() if (value or 0.0) < _UNPREDICTABLE]
+    if not poor:
+        return []
+    return [
+        f"Not predictable (Spearman below {_UNPREDICTABLE:g}), so their means hardly change the "
+        f"recommendation: {_join(poor)}."
     ]
-    names = [name for name in next(iter(effects.domains.values())) if name != "score"]
-    for name in names[:_MAX_METRICS]:
-        ordered = sorted(effects.domains, key=lambda domain: effects.domains[domain][name].mean)
-        best, worst = (
-            f"{domain} ({effect.mean:+.2g} ± {effect.std:.1g})"
-            for domain in (ordered[-1], ordered[0])
-            for effect in [effects.domains[domain][name]]
-        )
-        lines.append(f"{name}: best {best}, worst {worst}.")
-    if len(names) > _MAX_METRICS:
-        lines.append(f"{len(names) - _MAX_METRICS} more metrics are in the JSON file.")
-    for pair in effects.trade_offs[:_MAX_PAIRS]:
-        first, second = pair.metrics
-        lines.append(
-            f"{first} and {second} trade off (correlation {pair.correlation:.2f}): more "
-            f"{pair.domain} changes {first} by {pair.effects[0]:+.2g} and {second} by "
-            f"{pair.effects[1]:+.2g}."
-        )
-    return lines
+
+
+def _describe_noise(result: SearchResult) -> str:
+    """Return the noise of every metric, or its range where there are many."""
+    if len(result.noise) <= MAX_METRICS:
+        return ", ".join(f"{name} {_number(value)}" for name, value in result.noise.items())
+    values = sorted(value for value in result.noise.values() if value is not None)
+    return f"{_number(values[0])} to {_number(values[-1])} over {len(values)} metrics"
+
+
+def _join(names: Sequence[str]) -> str:
+    """List names; of many, the first ones and the number of the others."""
+    if len(names) <= _MAX_NAMES:
+        return ", ".join(names)
+    return f"{', '.join(names[:_MAX_NAMES])} and {len(names) - _MAX_NAMES} more"
 
 
 def _list_next_steps(result: SearchResult) -> list[str]:

@@ -22,14 +22,13 @@ from climb.objective import Objective
 from climb.predictor import Predictor
 from climb.runs import advice
 from climb.runs.output import check_output_paths, write_numbers, write_rows, write_text
+from climb.runs.sets import RunFiles, ScaleSummary, read_run_sets
 from climb.runs.sheet import (
     METRIC,
     SUM_TOLERANCE,
     WEIGHT,
     Sheet,
 )
-from climb.runs.table import read_runs
-from climb.search.borrow import borrow, match_domains
 from climb.search.calibration import CalibratedScore
 from climb.search.pareto import find_pareto_front
 from climb.search.problem import Problem, SearchState
@@ -81,39 +80,12 @@ def read_prior(path: Path, domains: Sequence[str], cfg: SearchConfig) -> Feasibl
     return dataclasses.replace(space, tokens_K=unknown_K) if shares else space
 
 
-def read_own_and_others(
-    paths: Sequence[Path], objective: str, cfg: SearchConfig
-) -> tuple[Trials, Trials, str]:
-    """Read the own runs, and add those of other files as far as they help (`climb.search.borrow`).
-
-    Args:
-        paths: the file of the own runs, then files of other sets.
-        objective: metrics that the other sets have to help with.
-        cfg: predictor, seed, and `reuse_min_kept`.
-
-    Returns:
-        The own runs, all runs, and a note (empty if there is nothing to say).
-
-    Raises:
-        InputError: a file cannot be used.
-        SearchError: too few own runs, or a set without common domains or metrics.
-    """
-    own, remark = read_runs(paths[0])
-    if len(paths) == 1:
-        return own, own, remark
-    remarks, others = [remark], []
-    for path in paths[1:]:
-        other, remark = read_runs(path)
-        others.append(match_domains(own, other, path.name, cfg.reuse_min_kept or 0.0))
-        remarks.append(remark)
-    predictor: Predictor = build(cfg.predictor, Predictor)
-    wanted = Objective.parse(objective, own.metric_names)
-    trials, borrowed = borrow(own, others, wanted, predictor, cfg.seed)
-    return own, trials, "; ".join([*filter(None, remarks), *map(str, borrowed)])
-
-
 def predict(
-    runs: Sequence[Path], mixtures: Path, out: Path, cfg: SearchConfig, objective: str
+    runs: RunFiles,
+    mixtures: Path,
+    out: Path,
+    cfg: SearchConfig,
+    objective: str,
 ) -> str:
     """Fit predictors on runs, and write what one run of each other mixture would measure.
 
@@ -127,10 +99,19 @@ def predict(
     Raises:
         ClimbError: a file or objective that cannot be used.
     """
-    check_output_paths([*runs, mixtures], [out])
+    check_output_paths([*runs.paths, mixtures], [out])
     # Every metric is predicted, whichever the objective uses.
-    _, trials, remark = read_own_and_others(runs, "mean(*):min", cfg)
-    weights_MK = Sheet.read(mixtures).read_mixtures(trials.domains)
+    sets = read_run_sets(runs, "mean(*):min", cfg)
+    weights_MK = Sheet.read(mixtures).read_mixtures(sets.trials.domains)
+    spearman = _write_predictions(sets.trials, weights_MK, out, cfg, objective)
+    notes = advice.Notes(objective, (sets.note,), (out,), scale=sets.scale)
+    return advice.describe_predictions(len(weights_MK), len(sets.trials), spearman, notes)
+
+
+def _write_predictions(
+    trials: Trials, weights_MK: Array, out: Path, cfg: SearchConfig, objective: str
+) -> dict[str, float]:
+    """Write P.csv; return the rank correlation in cross-validation of every metric and `score`."""
     wanted = Objective.parse(objective, trials.metric_names)
     every = Objective.parse("mean(*):min", trials.metric_names)
     predictor: Predictor = build(cfg.predictor, Predictor)
@@ -148,13 +129,16 @@ def predict(
         columns += calibrated.predict_new_run(means_MQ, stds_MQ)
         spearman[name] = calibrated.calibration.spearman
     write_numbers(out, header, np.column_stack(columns))
-    return advice.describe_predictions(
-        len(weights_MK), len(trials), spearman, advice.Notes(objective, (remark,), (out,))
-    )
+    return spearman
 
 
 def propose(
-    runs: Sequence[Path], prior: Path, out: Path, n: int, cfg: SearchConfig, objective: str
+    runs: RunFiles,
+    prior: Path,
+    out: Path,
+    n: int,
+    cfg: SearchConfig,
+    objective: str,
 ) -> str:
     """Write the n mixtures to train next; with too few runs for a fit, distant draws.
 
@@ -164,15 +148,16 @@ def propose(
     Raises:
         ClimbError: a file, objective or constraint that cannot be used.
     """
-    check_output_paths([*runs, prior], [out])
-    own, trials, remark = read_own_and_others(runs, objective, cfg)
+    check_output_paths([*runs.paths, prior], [out])
+    sets = read_run_sets(runs, objective, cfg)
+    trials = sets.trials
     space = read_prior(prior, trials.domains, cfg)
     can_fit = len(trials.group_replicates().counts_D) >= MIN_MIXTURES
     # The runs are round 0, and the proposed mixtures are round 1. Without a fit the proposed ones
     # are round 0, and the runs come before it.
     rounds = (len(trials), n) if can_fit else (n,)
     if can_fit:
-        wanted = build_objective(objective, own, cfg)
+        wanted = build_objective(objective, sets.own, cfg)
     else:
         wanted = Objective.parse(objective, trials.metric_names)
         trials = dataclasses.replace(trials, rounds_T=trials.rounds_T - 1)
@@ -181,12 +166,13 @@ def propose(
     weights_MK = propose_mixtures(trials, len(rounds) - 1, problem)
     write_numbers(out, [WEIGHT + domain for domain in space.domains], weights_MK)
     searcher = type(problem.searcher).__name__
-    notes = advice.Notes(objective, (remark, _note_unknown_epochs(space, prior)), (out,))
+    remarks = (sets.note, _note_unknown_epochs(space, prior))
+    notes = advice.Notes(objective, remarks, (out,), scale=sets.scale)
     return advice.describe_proposals(n, len(trials), can_fit, searcher, notes)
 
 
 def recommend(
-    runs: Sequence[Path],
+    runs: RunFiles,
     prior: Path,
     out: Path,
     cfg: SearchConfig,
@@ -209,25 +195,25 @@ def recommend(
         raise InputError(
             f"--out is {out}, but the JSON result is written to the same path; name a .csv file"
         )
-    check_output_paths([*runs, prior], [out, result_path, *([front] if front else [])])
-    own, trials, remark = read_own_and_others(runs, objective, cfg)
-    space = read_prior(prior, trials.domains, cfg)
-    wanted = build_objective(objective, own, cfg)
-    state = SearchState.from_trials(trials, Problem.from_config(space, wanted, cfg))
+    check_output_paths([*runs.paths, prior], [out, result_path, *([front] if front else [])])
+    sets = read_run_sets(runs, objective, cfg)
+    space = read_prior(prior, sets.trials.domains, cfg)
+    wanted = build_objective(objective, sets.own, cfg)
+    state = SearchState.from_trials(sets.trials, Problem.from_config(space, wanted, cfg))
     result = SearchResult.build(state, recommend_mixture(state))
-    written = [out, result_path]
-    if front is not None:
+    written = (out, result_path, front) if front else (out, result_path)
+    if front:
         write_front(state, front)
-        written.append(front)
     _write_mixture(result, space, out)
-    text = json.dumps(_make_contract(result), indent=2, allow_nan=False)
+    text = json.dumps(_make_contract(result, sets.scale), indent=2, allow_nan=False)
     write_text(result_path, text + "\n")
-    remarks = (remark, _note_unknown_epochs(space, prior))
-    notes = advice.Notes(objective, remarks, tuple(written), cfg.min_signal_to_noise)
+    remarks = (sets.note, _note_unknown_epochs(space, prior))
+    minimum = cfg.min_signal_to_noise
+    notes = advice.Notes(objective, remarks, written, minimum, sets.scale)
     return advice.describe_recommendation(result, space, notes)
 
 
-def _make_contract(result: SearchResult) -> dict[str, Any]:
+def _make_contract(result: SearchResult, scale: ScaleSummary | None) -> dict[str, Any]:
     """Make BEST.json: the fields that other tools read first, then the whole result."""
     gain = result.gains[result.baselines[0]]
     return {
@@ -235,6 +221,7 @@ def _make_contract(result: SearchResult) -> dict[str, Any]:
         "gain": {"mean": gain.mean, "low": gain.low, "high": gain.high},
         "p_better": gain.p_better,
         "verdict": result.verdict,
+        "scale": dataclasses.asdict(scale) if scale else None,
         "result": result.model_dump(mode="json"),
     }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from climb.errors import InputError
 from climb.runs.output import check_output_paths, format_number, write_rows
 from climb.runs.rows import (
+    PARAMS,
     RUN,
     SEED,
     TOKENS,
@@ -81,6 +82,13 @@ def import_runs(table: RunTable, out: Path, prior: Prior | None = None, objectiv
     return _summarize(table, runs, rejected, written, objective) + (note if others else "")
 
 
+def _format_scales(values: Sequence[float | None]) -> list[float | str] | None:
+    """Format params or tokens of all runs; None if no run has any."""
+    if all(value is None for value in values):
+        return None
+    return ["" if value is None else format_number(value) for value in values]
+
+
 def _write_runs(out: Path, table: RunTable, runs: Sequence[Run]) -> None:
     domains, metrics = sorted(table.domains), sorted(table.metrics)
     domain_order = [list(table.domains).index(name) for name in domains]
@@ -88,7 +96,8 @@ def _write_runs(out: Path, table: RunTable, runs: Sequence[Run]) -> None:
     optional = {
         RUN: [run.name for run in runs] if any(run.name for run in runs) else None,
         SEED: [run.seed for run in runs] if any(run.seed is not None for run in runs) else None,
-        TOKENS: [run.tokens for run in runs] if runs[0].tokens is not None else None,
+        PARAMS: _format_scales([run.params for run in runs]),
+        TOKENS: _format_scales([run.tokens for run in runs]),
     }
     kept = {name: values for name, values in optional.items() if values is not None}
     header = [*kept, *(WEIGHT + name for name in domains), *(METRIC + name for name in metrics)]

@@ -28,6 +28,7 @@ INVALID_SUM = "weights do not sum to 1"
 MISSING_METRIC = "metric missing"
 INVALID_METRIC = "metric is not a finite number"
 INVALID_SEED = "seed is not an integer"
+INVALID_SCALE = "params or tokens is not a positive number"
 INVALID_WIDTH = "wrong number of cells"
 DUPLICATE = "exact duplicate"
 NO_MIXTURE = "no mixture"
@@ -46,8 +47,9 @@ DIVERGED_FACTOR = 1e6
 _MAX_SEED = 2**53
 """Integers up to here are exact in a cell that was once a float."""
 
-RUN, SEED, TOKENS = "run", "seed", "tokens"
-"""Optional columns beside weights and metrics: the name of a run, its seed and training tokens."""
+RUN, SEED, PARAMS, TOKENS = "run", "seed", "params", "tokens"
+"""Optional columns beside weights and metrics: the name of a run, its seed, the parameters of its
+model, and its training tokens. Rows of one run with several tokens are its checkpoints."""
 
 SCORE = "score"
 """Reserved metric name: the value of the objective."""
@@ -85,8 +87,9 @@ class RunRow:
     weights_location: Location
     metrics_location: Location
     seed: str | None = None
-    """None if the table has no such column; the same for tokens."""
+    """None if the table has no such column; the same for params and tokens."""
 
+    params: str | None = None
     tokens: str | None = None
 
 
@@ -118,13 +121,14 @@ class Run:
     weights: tuple[float, ...]
     metrics: tuple[float, ...]
     seed: int | None
-    tokens: str | None
+    params: float | None
+    tokens: float | None
 
 
 def validate_runs(table: RunTable) -> tuple[list[Run], list[RejectedRow]]:
     """Split the rows of a table into valid runs and rejected rows. No other function decides this.
 
-    Rows with equal weights, metrics and seed are duplicates; the first one is kept.
+    Rows with equal weights, metrics, seed, params and tokens are duplicates; the first one is kept.
 
     Returns:
         The runs in the order of their rows, and the rejected rows ordered by file and row.
@@ -142,9 +146,11 @@ def validate_runs(table: RunTable) -> tuple[list[Run], list[RejectedRow]]:
             tuple(float(cell) for cell in row.weights),
             tuple(float(cell) for cell in row.metrics),
             int(float(row.seed)) if row.seed and row.seed.strip() else None,
-            row.tokens,
+            _parse_scale(row.params),
+            _parse_scale(row.tokens),
         )
-        same = first.setdefault((normalize(run.weights), run.metrics, run.seed), row)
+        key = (normalize(run.weights), run.metrics, run.seed, run.params, run.tokens)
+        same = first.setdefault(key, row)
         if same is row:
             runs.append(run)
             places.append(row)
@@ -205,7 +211,15 @@ def _find_error(row: RunRow, table: RunTable) -> RejectedRow | None:
         expected = "expected an integer from -2**53 to 2**53"
         found = f"column {SEED!r} contains {quote_cell(row.seed)}; {expected}"
         return RejectedRow(row.weights_location, row.name, INVALID_SEED, found)
+    for label, cell in ((PARAMS, row.params), (TOKENS, row.tokens)):
+        if cell and cell.strip() and not (parse_finite(cell) or 0.0) > 0.0:
+            found = f"column {label!r} contains {quote_cell(cell)}; expected a number above 0"
+            return RejectedRow(row.weights_location, row.name, INVALID_SCALE, found)
     return None
+
+
+def _parse_scale(cell: str | None) -> float | None:
+    return float(cell) if cell and cell.strip() else None
 
 
 def _find_cell_error(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from climb.errors import InputError
@@ -11,12 +11,14 @@ from climb.runs.rows import (
     INVALID_WIDTH,
     LEFT_OUT,
     NO_MIXTURE,
+    PARAMS,
     RUN,
     SCORE,
     SEED,
     TOKENS,
     Location,
     RejectedRow,
+    Run,
     RunRow,
     RunTable,
     collapse_whitespace,
@@ -29,11 +31,41 @@ from climb.runs.sheet import METRIC, WEIGHT, Sheet, list_names, normalize, raise
 from climb.search.trials import PROPOSAL, Trials
 
 
-def read_runs(path: Path) -> tuple[Trials, str]:
-    """Read RUNS.csv for a search. Rows of `LEFT_OUT` are ignored; other invalid rows are an error.
+@dataclass(frozen=True)
+class ValidRuns:
+    """The valid runs of RUNS.csv."""
 
-    Returns:
-        The runs, and a note on ignored rows and columns (empty if there are none).
+    path: Path
+    domains: tuple[str, ...]
+    metrics: tuple[str, ...]
+    runs: tuple[Run, ...]
+    note: str
+    """On ignored rows and columns; empty if there are none."""
+
+    def to_trials(self) -> Trials:
+        """Convert all rows to trials, whatever their scales."""
+        # Metrics are sorted by name: the order of columns must not change a sum over metrics.
+        rows = [
+            {
+                "round": 0,
+                "method": PROPOSAL,
+                "seed": run.seed or 0,
+                "weights": dict(zip(self.domains, normalize(run.weights), strict=True)),
+                "metrics": dict(zip(self.metrics, run.metrics, strict=True)),
+            }
+            for run in self.runs
+        ]
+        return Trials.from_rows(rows, self.domains, tuple(sorted(self.metrics)))
+
+
+def read_runs(path: Path) -> tuple[Trials, str]:
+    """Read RUNS.csv for a search, and a note on ignored rows; see `read_valid_runs`."""
+    valid = read_valid_runs(path)
+    return valid.to_trials(), valid.note
+
+
+def read_valid_runs(path: Path) -> ValidRuns:
+    """Read RUNS.csv. Rows of `LEFT_OUT` are ignored; other invalid rows are an error.
 
     Raises:
         InputError: the file cannot be read, or rows are invalid; the message counts them and
@@ -50,23 +82,12 @@ def read_runs(path: Path) -> tuple[Trials, str]:
         prefixes = f"(names must start with {WEIGHT} or {METRIC})"
         fix = f"; {describe_ignored(table.ignored_columns)} {prefixes}{fix}"
     raise_for_rows(path, len(table), errors, fix)
-    # Metrics are sorted by name: the order of columns must not change a sum over metrics.
-    rows = [
-        {
-            "round": 0,
-            "method": PROPOSAL,
-            "seed": run.seed or 0,
-            "weights": dict(zip(table.domains, normalize(run.weights), strict=True)),
-            "metrics": dict(zip(table.metrics, run.metrics, strict=True)),
-        }
-        for run in runs
-    ]
-    trials = Trials.from_rows(rows, tuple(table.domains), tuple(sorted(table.metrics)))
-    return trials, _note_ignored(left_out, table.ignored_columns)
+    note = _note_ignored(left_out, table.ignored_columns)
+    return ValidRuns(path, tuple(table.domains), tuple(table.metrics), tuple(runs), note)
 
 
 def read_table(path: Path) -> RunTable:
-    """Read RUNS.csv as text: columns weight.<domain> and metric.<name>; run, seed, tokens optional.
+    """Read RUNS.csv as text: columns weight.<domain> and metric.<name>, and optional ones.
 
     MLflow's two CSV layouts are read too; see `read_mlflow_names`.
 
@@ -96,10 +117,11 @@ def read_table(path: Path) -> RunTable:
                 location,
                 location,
                 cells.get(SEED),
+                cells.get(PARAMS),
                 cells.get(TOKENS),
             )
         )
-    optional = (RUN, SEED, TOKENS)
+    optional = (RUN, SEED, PARAMS, TOKENS)
     ignored = [c for c in sheet.columns if c not in optional and not c.startswith((WEIGHT, METRIC))]
     named = label_columns(WEIGHT, domains), label_columns(METRIC, metrics)
     return RunTable((path,), *named, tuple(rows), tuple(rejected), tuple(ignored))

@@ -11,6 +11,7 @@ Axes: T runs, K domains, Q metrics, D distinct own mixtures.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ from climb.search.surrogate import MIN_MIXTURES, Surrogate
 from climb.search.trials import REUSED, STD_PER_TV_DISTANCE, Trials
 
 Array = NDArray[np.float64]
+
+logger = logging.getLogger(__name__)
 
 NOISES = (0.1, 0.3, 1.0)
 """Standard deviations of a set's errors that are tried, as shares of the metric's."""
@@ -53,7 +56,7 @@ class BorrowedSet:
             runs += f" ({self.n_dropped} more are mostly of other domains)"
         change = f"the squared error on held-out own runs by {self.error_change:+.0%}"
         if self.noise is None:
-            return f"{runs}, not used: the best use changes {change}"
+            return f"{runs}, not used: the best use changes {change}, no clear improvement"
         return f"{runs}, used with a noise of {self.noise:g}: they change {change}"
 
 
@@ -110,7 +113,7 @@ def borrow(
 
     Args:
         own: the own runs.
-        others: the sets.
+        others: what `match_domains` returned.
         objective: its metrics are predicted.
         predictor: fitted with and without each set.
         seed: of the folds.
@@ -122,18 +125,17 @@ def borrow(
         SearchError: fewer than 4 distinct own mixtures.
     """
     if len(own.group_replicates().counts_D) < MIN_MIXTURES:
-        raise SearchError(
-            f"runs of other sets are judged by own runs, of which {MIN_MIXTURES} distinct mixtures "
-            "are needed: give more own runs, or give one file alone"
-        )
+        fix = "give more own runs, or one file alone"
+        raise SearchError(f"other sets are judged by {MIN_MIXTURES} or more own mixtures: {fix}")
     combined, done = own, []
-    errors_D = _measure_errors(combined, objective, predictor, seed)
+    errors_D = _measure_errors(own, objective, predictor, seed)
     for trials, borrowed in others:
         if len(trials):
+            logger.info("testing whether the runs of %s help", borrowed.name)
             shifted = _shift(own, trials, objective, predictor)
             candidates = [combined.concatenate([_add_noise(shifted, noise)]) for noise in NOISES]
             found = [_measure_errors(one, objective, predictor, seed) for one in candidates]
-            best = int(np.argmin([error_D.mean() for error_D in found]))
+            best = int(np.mean(found, axis=1).argmin())
             borrowed, is_used = _judge(borrowed, errors_D, found[best], NOISES[best])
             if is_used:
                 errors_D, combined = found[best], candidates[best]

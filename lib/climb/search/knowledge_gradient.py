@@ -6,6 +6,7 @@ outcomes.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,8 @@ from climb.search.surrogate import Surrogate
 from climb.search.trials import Trials
 
 Array = NDArray[np.float64]
+
+logger = logging.getLogger(__name__)
 
 _CANDIDATES = 300
 """Mixtures among which a simulated outcome may find a new optimum."""
@@ -60,6 +63,7 @@ def estimate_further_round(state: SearchState, calibration: Calibration) -> Furt
         1606.04414), here on a fixed set of candidates.
     """
     n = state.problem.cfg.trials_per_round[-1]
+    logger.info("estimating the expected gain of %d more trials", n)
     next_round = int(state.trials.rounds_T.max()) + 1
     return FurtherRound(n, _estimate_gain(state, next_round, n, calibration))
 

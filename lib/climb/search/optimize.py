@@ -5,6 +5,8 @@ Axes: N draws, S starts, K domains, T trials.
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +16,8 @@ from climb.search.local_search import search_locally
 from climb.search.pattern_search import pattern_search
 
 Array = NDArray[np.float64]
+
+logger = logging.getLogger(__name__)
 
 _STARTS = 12
 """Mixtures from which the pattern search starts."""
@@ -38,6 +42,7 @@ def maximize(
     Returns:
         Mixtures, shape (S, K).
     """
+    logger.info("searching for the best mixture")
     space = score.space
     fixed = np.stack([space.project(space.natural_K), space.uniform_K])
     pool_NK = np.vstack([fixed, space.project(trials_TK), drawn_NK])

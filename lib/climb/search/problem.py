@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
+_USUAL_DOMAINS = 17
+"""Domains from which on `search.concentration` grows in proportion, so that the share of domains
+with weight stays the same. Strengths of 0.1 to 5 were published for 17 to 21 domains."""
+
 STAGE_PROPOSE, STAGE_RECOMMEND, STAGE_FURTHER, STAGE_PARETO = 1, 2, 3, 4
 """Separate the random numbers of proposals, recommendation, further rounds and Pareto fronts."""
 
@@ -99,8 +103,10 @@ class Problem:
 
     def sample(self, random: np.random.Generator, n: int) -> Array:
         """Draw feasible mixtures, shape (n, K); every round uses this sampler."""
+        factor = max(1.0, len(self.space.domains) / _USUAL_DOMAINS)
+        low, high = (factor * strength for strength in self.cfg.concentration)
         return self.space.sample(
-            random, n, concentration=self.cfg.concentration, temperature=self.cfg.temperature
+            random, n, concentration=(low, high), temperature=self.cfg.temperature
         )
 
     def make_baselines(self) -> Array:

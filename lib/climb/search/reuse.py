@@ -1,11 +1,11 @@
 """Mixture reuse: runs of earlier domain sets, mapped to the current domains.
 
 A mixture is a distribution over documents. P(new | old) is the share of an old domain's tokens that
-is in a new domain. Old weights w map to `w @ P`, the mixture of new domains that is nearest to the
-run's text in Kullback-Leibler divergence. The mapping is approximate. Text of the run may be in no
-current domain, and the run read only those parts of a new domain that were in its old domains.
-`tv_distance` measures this: the share of the run's text that a run of the mapped mixture would
-replace (total variation distance).
+is in a new domain. Old weights w map to `w @ P`, scaled to sum to 1: the mixture of new domains
+that is nearest to the run's text in Kullback-Leibler divergence. The mapping is approximate. Text
+of the run may be in no current domain, and the run read only those parts of a new domain that were
+in its old domains. `tv_distance` measures this: the share of the run's text that a run of the
+mapped mixture would replace (total variation distance).
 
     overlap = Overlap.from_clusters(old_tokens, new_tokens)
     mapped = ReusableTrials.from_trials(old, overlap, min_kept=0.5)
@@ -73,7 +73,7 @@ class Overlap:
             np.array([[table.get((name, c), 0.0) for c in (*clusters, None)] for name in names])
             for table, names in ((old, names_J), (new, [*names_K, None]))
         )
-        # Documents without a cluster are only counted, so they cannot be matched.
+        # Of documents without a cluster, only the tokens of each domain are known.
         share_KC = _divide(new_KC, new_KC.sum(axis=0))[:-1, :-1]
         shared_JK = np.einsum("jc,kc->jk", old_JC[:, :-1], share_KC)
         new_K = np.maximum(new_KC[:-1].sum(axis=1), shared_JK.sum(axis=0))
@@ -126,8 +126,8 @@ def regroup(tokens: TokenTable, moved_BC: Array) -> dict[tuple[str | None, int |
 
     Args:
         tokens: tokens by (domain, old cluster).
-        moved_BC: tokens by old and new cluster, shape (B, C); the last column counts documents
-            without a new cluster.
+        moved_BC: tokens by old and new cluster, shape (B, C); the last column has the tokens of
+            documents without a new cluster.
     """
     names = sorted({name or "" for name, _ in tokens})
     n_old = len(moved_BC)

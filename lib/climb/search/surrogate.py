@@ -6,6 +6,7 @@ Axes: T trials, D distinct mixtures, K domains, Q metrics of the objective, M mi
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -21,6 +22,8 @@ from climb.search.parallel import map_fits
 from climb.search.trials import Replicates, Trials
 
 Array = NDArray[np.float64]
+
+logger = logging.getLogger(__name__)
 
 MIN_MIXTURES = 4
 """Distinct mixtures that a fit and its cross-validation need."""
@@ -63,6 +66,12 @@ class Surrogate:
         weights_Q = objective.weights_Q[list(objective.weighted_columns)]
         groups = group_by_prefix(trials.domains)
         every = np.arange(n_mixtures)
+        logger.info(
+            "fitting %d metrics to %d mixtures of %d domains",
+            len(weights_Q),
+            n_mixtures,
+            len(trials.domains),
+        )
         [predicts] = map_fits(
             lambda rows: _fit(replicates, rows, predictor, groups), [every], False
         )
@@ -146,6 +155,7 @@ class Surrogate:
             return predicts.predict(weights_DK[out_D])
 
         is_safe = isinstance(predictor, MetricsPredictor)
+        logger.info("cross-validation: %d more fits", len(in_fold_FD))
         predictions = map_fits(predict_fold, list(in_fold_FD), is_safe)
         means_DQ = np.empty_like(self.replicates.means_DQ)
         stds_DQ = np.empty_like(means_DQ)

@@ -5,6 +5,7 @@ Axes: M mixtures, N draws, T trials, K domains.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from climb.errors import SearchError
 from climb.mixture import FeasibleSet
 from climb.objective import Objective
+from climb.search.acquisition import PenalizedScore
+from climb.search.optimize import maximize
 from climb.search.problem import STAGE_PROPOSE, STAGE_RECOMMEND, Problem, SearchState
 from climb.search.surrogate import Surrogate
 
@@ -92,6 +95,31 @@ class RegMixSearcher(RandomSearcher):
         score_N = _fit_score(state).predict_mean(drawn_NK)
         best = np.argsort(-score_N, kind="stable")[: self.averaged]
         return np.asarray(drawn_NK[best].mean(axis=0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class OlmixSearcher(RandomSearcher):
+    """Olmix: one law per metric; the optimum of the mean prediction, drawn to the token shares.
+
+    Every trial is a random draw, so rounds make no difference. Use it with the predictor
+    `climb.predictor.loglinear:LogLinearPredictor`.
+
+    Source:
+        Olmix (arXiv 2602.12237): log-linear laws, an exact solver, and a penalty of 0.05 times the
+        Kullback-Leibler divergence from the token shares.
+    """
+
+    kl_penalty: float = 0.05
+
+    def recommend(self, state: SearchState) -> Array:
+        """Return the optimum of the penalized mean, shape (K,)."""
+        problem = state.problem
+        random = problem.random(STAGE_RECOMMEND)
+        space = dataclasses.replace(problem.space, kl_penalty=self.kl_penalty)
+        surrogate = Surrogate.fit(state.trials, problem.required_objective, problem.predictor)
+        score = PenalizedScore(surrogate, space, None)
+        drawn_NK = problem.sample(random, problem.cfg.candidates)
+        return np.asarray(maximize(score, drawn_NK, state.trials.weights_TK, random)[0])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,8 +53,8 @@ def train_round(study: Study, plan: Sequence[PlannedTrial]) -> tuple[int, int]:
     ensure_base_checkpoint(study.store, study.setup)
     runs = [(name, study.setup.build_run(p.weights, p.seed)) for name, p in todo.items()]
     outcomes = train_runs(study.store.session, study.setup.proxy, runs, slots)
-    # The commit's name contains the table version, so rows that a user deleted can be written
-    # again.
+    # Delta skips a second commit of the same name (`once`). The name contains the table version, so
+    # rows that a user deleted can be written again.
     start = study.store.history.read_version(tables.TRIALS)
     failed, lost = 0, []
     for outcome in show_progress(outcomes, len(runs), "search", "trial"):
@@ -128,7 +128,7 @@ def is_worth_training(study: Study, round_: int, earlier: Sequence[PlannedTrial]
     if gain < threshold:
         log(
             "search",
-            f"round {round_ + 1} is skipped: its expected gain {gain:.2g} is below "
+            f"round {round_ + 1} and later ones are skipped: its expected gain {gain:.2g} is below "
             f"search.min_expected_gain {threshold:g}",
         )
     return gain >= threshold
@@ -207,7 +207,7 @@ def _describe_search(
 
 
 def refuse_other_settings(earlier: Inputs | None, now: Inputs) -> None:
-    """Refuse to replace the result of a search of this name that had another section `search`.
+    """Refuse to replace the result of a search of the same name with another section `search`.
 
     A search may be extended: other values of the keys `EXTENDING` are accepted.
 

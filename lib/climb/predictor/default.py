@@ -1,0 +1,47 @@
+"""The default predictor: a stack per metric for few metrics, pooled fits for many.
+
+Axes: T trials, K domains, Q metrics.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from climb.predictor import Array, ExtraFeatures, Predict
+from climb.predictor.metrics import DomainGroups, MetricsPredict, SeparatePredicts
+from climb.predictor.pooled import PooledPredictor
+from climb.predictor.stack import StackPredictor
+
+
+@dataclass(frozen=True, kw_only=True)
+class DefaultPredictor:
+    """`StackPredictor` for few metrics, `PooledPredictor` for many.
+
+    Source:
+        Regret and rank correlations on RegMix's 13 losses, where the stack is as good or better,
+        and on Olmix's 110 metrics, where pooled fits are (docs/decisions/predictor.md).
+    """
+
+    many_metrics: int = 24
+    """Number of metrics from which fits are pooled."""
+
+    def fit(
+        self, weights_TK: Array, values_T: Array, noise_T: Array, extra: ExtraFeatures | None = None
+    ) -> Predict:
+        """Fit one metric of T trials; see `climb.predictor.Predictor`."""
+        return StackPredictor().fit(weights_TK, values_T, noise_T, extra)
+
+    def fit_metrics(
+        self,
+        weights_TK: Array,
+        values_TQ: Array,
+        noise_TQ: Array,
+        domain_groups: DomainGroups = (),
+    ) -> MetricsPredict:
+        """Fit all metrics of T trials; see `climb.predictor.metrics.MetricsPredictor`."""
+        n_metrics = values_TQ.shape[1]
+        if n_metrics >= self.many_metrics:
+            return PooledPredictor().fit_metrics(weights_TK, values_TQ, noise_TQ, domain_groups)
+        return SeparatePredicts(
+            tuple(self.fit(weights_TK, values_TQ[:, q], noise_TQ[:, q]) for q in range(n_metrics))
+        )

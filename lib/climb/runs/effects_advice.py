@@ -1,0 +1,58 @@
+"""What `climb recommend` says about the effects of single domains."""
+
+from __future__ import annotations
+
+from climb.search.records import EffectsRecord
+from climb.search.result import SearchResult
+
+MAX_METRICS = 10
+"""Metrics that the text lists; the JSON file has them all."""
+
+_MAX_PAIRS = 3
+"""Pairs of metrics that the text lists."""
+
+
+def list_effects(result: SearchResult) -> list[str]:
+    """List the domains with the largest effects, metric by metric, and the trade-offs."""
+    effects, names = result.effects, list(result.metric_weights)
+    listed = names if len(names) <= MAX_METRICS else ["score", *_select_metrics(result)]
+    lines = [
+        f"Change of each metric when {100 * effects.step:g} % of the mixture moves to a domain "
+        "from the others, in proportion (positive is better):"
+    ]
+    for name in listed:
+        lines.append(f"{name}: {_describe_effects(name, effects)}.")
+    if len(names) > MAX_METRICS:
+        rest = len(names) - MAX_METRICS
+        lines.append(f"These metrics change the score most; {rest} more are in the JSON file.")
+    for pair in effects.trade_offs[:_MAX_PAIRS]:
+        first, second = pair.metrics
+        lines.append(
+            f"{first} and {second} trade off (correlation {pair.correlation:.2f}): more "
+            f"{pair.domain} changes {first} by {pair.effects[0]:+.2g} and {second} by "
+            f"{pair.effects[1]:+.2g}."
+        )
+    return lines
+
+
+def _describe_effects(name: str, effects: EffectsRecord) -> str:
+    """Name the domains that help and hurt a metric most, if beyond one standard deviation."""
+    of_domain = {domain: metrics[name] for domain, metrics in effects.domains.items()}
+    clear = {domain: e.mean for domain, e in of_domain.items() if abs(e.mean) > e.std}
+    parts = []
+    for word, sign in (("best", 1.0), ("worst", -1.0)):
+        domain = max(clear, key=lambda name: sign * clear[name], default=None)
+        if domain is not None and sign * clear[domain] > 0.0:
+            effect = of_domain[domain]
+            parts.append(f"{word} {domain} ({effect.mean:+.2g} ± {effect.std:.1g})")
+    return ", ".join(parts) or "no effect exceeds its standard deviation"
+
+
+def _select_metrics(result: SearchResult) -> list[str]:
+    """Return the metrics that change the score most when weight moves between domains."""
+    effects = result.effects.domains.values()
+    influence = {
+        name: abs(weight) * max(abs(effect[name].mean) for effect in effects)
+        for name, weight in result.metric_weights.items()
+    }
+    return sorted(influence, key=lambda name: -influence[name])[:MAX_METRICS]

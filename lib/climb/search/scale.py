@@ -1,0 +1,251 @@
+"""Runs of several model sizes and token counts, expressed at one target scale.
+
+    metric(w, N, D) = curve(N, D) * exp(effect(w))
+
+The effect of a mixture w is shared by all model sizes N. Checkpoints near the target's tokens D
+count most, because the best mixture changes more with tokens than with size. Each size has an
+offset from the curve, so runs of the target size determine the level of the predictions there. A
+metric with values of 0 or less has an additive effect instead.
+
+    expressed = express_at(runs, Scale(1e9, 1e12), predictor)
+
+Shared effects, offsets and the width were chosen on published runs of two sizes
+(docs/decisions/predictor.md).
+
+Axes: R rows (checkpoints of runs), T trials, N model sizes, S settings (pairs of size and tokens),
+K domains, Q metrics.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climb.mixture import SAME_DECIMALS
+from climb.predictor import Predictor
+from climb.predictor.metrics import fit_metrics
+from climb.search.parallel import map_fits
+from climb.search.scale_curve import SAME_SIZE, Scale, ScaleCurves
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+
+logger = logging.getLogger(__name__)
+
+TOKEN_WIDTH = 0.15
+"""A checkpoint has the weight exp(-x^2 / 2), where x is the difference between its distance and
+that of the nearest checkpoint to the target's tokens, in log tokens, divided by this."""
+
+MIN_LEVEL_RUNS = 3
+"""Runs of the target size from which the level there counts as measured."""
+
+_PASSES = 2
+"""Fits of curve and effects, one after the other, after the first fit of the curve."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledRuns:
+    """Rows of runs at several scales; rows of one trial are its checkpoints."""
+
+    weights_RK: Array
+    metrics_RQ: Array
+    params_R: Array
+    tokens_R: Array
+    run_R: Index
+    """Rows with the same number, mixture and model size are checkpoints of one trial."""
+
+
+@dataclass(frozen=True, eq=False)
+class ExpressedTrials:
+    """Every trial at the target scale."""
+
+    target: Scale
+    weights_TK: Array
+    metrics_TQ: Array
+    first_T: Index
+    """A row of each trial."""
+
+    params_T: Array
+    level_std_Q: Array
+    """Standard deviation of the level that all mixtures share; NaN where nothing determines it."""
+
+    rows: Rows
+    effect_RQ: Array
+    """Effect of the mixture at each row, before it is averaged over checkpoints."""
+
+    @property
+    def n_at_size(self) -> int:
+        """Trials of the target's model size."""
+        return int(_is_size(self.params_T, self.target.params).sum())
+
+
+def express_at(runs: ScaledRuns, target: Scale, predictor: Predictor) -> ExpressedTrials:
+    """Express every trial at the target scale.
+
+    Args:
+        runs: two or more trials.
+        target: the scale of the predictions.
+        predictor: of the effect of a mixture.
+    """
+    logger.info("expressing %d rows at %s", len(runs.run_R), target)
+    rows = Rows.index(runs, target)
+    setting_R, params_S, tokens_S = rows.list_settings()
+    effect_TQ = np.zeros((len(rows.first_T), runs.metrics_RQ.shape[1]))
+    for _ in range(1 + _PASSES):
+        means_SQ, counts_S = _average(
+            rows.remove(effect_TQ[rows.trial_R]), setting_R, np.ones(len(setting_R))
+        )
+        curves = ScaleCurves.fit(params_S, tokens_S, means_SQ, counts_S / counts_S.mean())
+        curve_RQ = curves.predict(params_S, tokens_S)[0][setting_R]
+        effect_RQ = rows.compare(curve_RQ)
+        raw_TQ = _average(effect_RQ, rows.trial_R, rows.near_R)[0]
+        offsets = Offsets.fit(raw_TQ, rows, predictor)
+        effect_TQ = raw_TQ - offsets.offset_NQ[rows.size_T]
+    level_Q, level_std_Q = offsets.find_level(curves, rows, target)
+    effect_RQ = effect_RQ - offsets.offset_NQ[rows.size_T][rows.trial_R]
+    return ExpressedTrials(
+        target,
+        rows.weights_TK,
+        rows.add(level_Q, effect_TQ),
+        rows.first_T,
+        rows.params_N[rows.size_T],
+        level_std_Q,
+        rows,
+        effect_RQ,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows with the numbers of their trials and sizes."""
+
+    runs: ScaledRuns
+    is_log_Q: NDArray[np.bool_]
+    """Metrics with multiplicative effects."""
+
+    trial_R: Index
+    first_T: Index
+    size_T: Index
+    params_N: Array
+    near_R: Array
+    """Weight of a checkpoint in the effect of its trial."""
+
+    @classmethod
+    def index(cls, runs: ScaledRuns, target: Scale) -> Self:
+        """Number the trials and sizes, and weight the checkpoints."""
+        size_R, params_N = _group_sizes(runs.params_R)
+        keys = np.column_stack([np.round(runs.weights_RK, SAME_DECIMALS), size_R, runs.run_R])
+        _, first_T, trial_R = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+        trial_R = trial_R.reshape(-1)
+        distance_R = np.abs(np.log(runs.tokens_R / target.tokens))
+        nearest_T = np.full(len(first_T), np.inf)
+        np.minimum.at(nearest_T, trial_R, distance_R)
+        near_R = np.exp(-0.5 * np.square((distance_R - nearest_T[trial_R]) / TOKEN_WIDTH))
+        is_log_Q = np.asarray((runs.metrics_RQ > 0.0).all(axis=0))
+        return cls(runs, is_log_Q, trial_R, first_T, size_R[first_T], params_N, near_R)
+
+    @property
+    def weights_TK(self) -> Array:
+        """Mixture of each trial."""
+        return self.runs.weights_RK[self.first_T]
+
+    def list_settings(self) -> tuple[Index, Array, Array]:
+        """Return the setting of each row, and model size and tokens of each setting."""
+        size_R = self.size_T[self.trial_R]
+        keys = np.column_stack([size_R, np.round(np.log(self.runs.tokens_R), 2)])
+        _, first_S, setting_R = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+        return setting_R.reshape(-1), self.params_N[size_R[first_S]], self.runs.tokens_R[first_S]
+
+    def remove(self, effect_RQ: Array) -> Array:
+        """Return the metrics without the effects of the mixtures, shape (R, Q)."""
+        metrics_RQ = self.runs.metrics_RQ
+        factor_RQ = np.exp(np.where(self.is_log_Q, -effect_RQ, 0.0))
+        return np.where(self.is_log_Q, metrics_RQ * factor_RQ, metrics_RQ - effect_RQ)
+
+    def compare(self, curve_RQ: Array) -> Array:
+        """Return the effects of rows with these means over mixtures, shape (R, Q)."""
+        metrics_RQ = self.runs.metrics_RQ
+        smallest = 1e-6 * np.abs(metrics_RQ).mean(axis=0)
+        ratio_RQ = np.where(self.is_log_Q, metrics_RQ / np.maximum(curve_RQ, smallest), 1.0)
+        return np.where(self.is_log_Q, np.log(ratio_RQ), metrics_RQ - curve_RQ)
+
+    def add(self, level_Q: Array, effect_TQ: Array) -> Array:
+        """Return the metrics of mixtures with these effects, shape (T, Q)."""
+        factor_TQ = np.exp(np.where(self.is_log_Q, effect_TQ, 0.0))
+        return np.where(self.is_log_Q, level_Q * factor_TQ, level_Q + effect_TQ)
+
+
+@dataclass(frozen=True, eq=False)
+class Offsets:
+    """Distance of every model size from the curve, relative to the size with most trials."""
+
+    offset_NQ: Array
+    error_NQ: Array
+    """Standard error of each offset."""
+
+    @classmethod
+    def fit(cls, raw_TQ: Array, rows: Rows, predictor: Predictor) -> Self:
+        """Fit the effects of the size with most trials, and compare the other sizes with them."""
+        counts_N = np.bincount(rows.size_T)
+        anchor = int(counts_N.argmax())
+        is_anchor_T = rows.size_T == anchor
+        center_Q = raw_TQ[is_anchor_T].mean(axis=0)
+        anchor_TQ = raw_TQ[is_anchor_T] - center_Q
+        inputs = (rows.weights_TK[is_anchor_T], anchor_TQ, np.zeros_like(anchor_TQ))
+        [effects] = map_fits(lambda trials: fit_metrics(predictor, *trials), [inputs], False)
+        rest_TQ = raw_TQ - effects.predict_means(rows.weights_TK)
+        offset_NQ, _ = _average(rest_TQ, rows.size_T, np.ones(len(rest_TQ)))
+        offset_NQ[anchor] = center_Q
+        pooled_Q = np.sqrt(np.square(rest_TQ - offset_NQ[rows.size_T]).mean(axis=0))
+        return cls(offset_NQ, pooled_Q / np.sqrt(counts_N)[:, None])
+
+    def find_level(self, curves: ScaleCurves, rows: Rows, target: Scale) -> tuple[Array, Array]:
+        """Return every metric's mean over mixtures at the target, and its error, shapes (Q,)."""
+        params_2 = np.full(2, target.params)
+        tokens_R, params_R = rows.runs.tokens_R, rows.runs.params_R
+        at_size = np.flatnonzero(_is_size(rows.params_N, target.params))
+        is_near_R = (
+            _is_size(params_R, target.params) if len(at_size) else np.ones(len(tokens_R), bool)
+        )
+        nearest = float(
+            np.clip(target.tokens, tokens_R[is_near_R].min(), tokens_R[is_near_R].max())
+        )
+        mean_2Q, std_2Q = curves.predict(params_2, np.array([target.tokens, nearest]))
+        unit_Q = np.where(rows.is_log_Q, np.abs(mean_2Q[0]), 1.0)
+        if len(at_size):
+            n = int(at_size[0])
+            level_Q = rows.add(mean_2Q[0], self.offset_NQ[n][None])[0]
+            extrapolated_Q = np.maximum(np.square(std_2Q[0]) - np.square(std_2Q[1]), 0.0)
+            return level_Q, np.sqrt(np.square(unit_Q * self.error_NQ[n]) + extrapolated_Q)
+        if len(rows.params_N) == 1:
+            # Runs of one size say nothing about the level of another one.
+            level_Q = rows.add(mean_2Q[0], self.offset_NQ[0][None])[0]
+            return level_Q, np.full(len(level_Q), np.nan)
+        spread_Q = unit_Q * np.sqrt(np.square(self.offset_NQ).mean(axis=0))
+        return mean_2Q[0], np.hypot(std_2Q[0], spread_Q)
+
+
+def _average(values_RQ: Array, index_R: Index, weight_R: Array) -> tuple[Array, Array]:
+    """Return the weighted mean of every group of rows, and its total weight."""
+    total = np.bincount(index_R, weight_R).astype(np.float64)
+    sums = np.zeros((len(total), values_RQ.shape[1]))
+    np.add.at(sums, index_R, values_RQ * weight_R[:, None])
+    return sums / total[:, None], total
+
+
+def _group_sizes(params_R: Array) -> tuple[Index, Array]:
+    """Number model sizes that differ by more than `SAME_SIZE`, smallest first."""
+    order_R = np.argsort(params_R, kind="stable")
+    sorted_R = params_R[order_R]
+    starts_R = np.append(True, sorted_R[1:] > (1.0 + SAME_SIZE) * sorted_R[:-1])
+    size_R = np.empty(len(params_R), dtype=np.int64)
+    size_R[order_R] = np.cumsum(starts_R) - 1
+    return size_R, sorted_R[starts_R]
+
+
+def _is_size(params: Array, size: float) -> NDArray[np.bool_]:
+    return np.asarray(np.abs(params / size - 1.0) <= SAME_SIZE)

@@ -1,0 +1,237 @@
+"""Runs of several model sizes and token counts: one level, shared effects, and what they tell."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from climb.config import load
+from climb.errors import InputError
+from climb.predictor.gp import GPPredictor
+from climb.runs.commands import predict, recommend
+from climb.runs.sets import RunFiles, Target
+from climb.search.scale import ScaledRuns, express_at
+from climb.search.scale_curve import Scale, ScaleCurves
+from climb.search.scale_dependence import measure_dependence
+
+DOMAINS = ("a", "b", "c", "d")
+WEIGHTS_MK = np.random.default_rng(0).dirichlet(np.full(4, 1.5), size=24)
+SIZES, TOKENS = (1e8, 3e8), (2e9, 4e9, 8e9, 16e9)
+TARGET = Scale(3e8, 16e9)
+
+
+def curve(params, tokens):
+    return 1.5 + 40.0 * params**-0.3 + 300.0 * tokens**-0.3
+
+
+def effect(weights_MK, params=1.0, tokens=1.0, turn=0.0):
+    """Data laws; `turn` makes the first domain more useful with more tokens."""
+    slope = 0.25 + turn * np.log(tokens / 2e9)
+    return slope * (weights_MK[:, 0] + 0.05) ** -0.2 + 0.2 * (weights_MK[:, 1] + 0.05) ** -0.3
+
+
+def measure(weights_MK, params, tokens, turn=0.0):
+    """Two metrics of mixtures at one scale."""
+    loss_M = curve(params, tokens) * np.exp(effect(weights_MK, params, tokens, turn) - 0.6)
+    return np.stack([loss_M, 0.8 * loss_M + 0.1 * weights_MK[:, 2]], axis=1)
+
+
+def make_runs(sizes=SIZES, weights_MK=WEIGHTS_MK, noise=0.001, turn=0.0, few=()):
+    """All mixtures at all sizes and tokens; `few`: a further size with its number of mixtures."""
+    random = np.random.default_rng(1)
+    parts = []
+    for params, n in [*((size, len(weights_MK)) for size in sizes), *few]:
+        for tokens in TOKENS:
+            exact_MQ = measure(weights_MK[:n], params, tokens, turn)
+            noisy_MQ = exact_MQ * np.exp(noise * random.normal(size=exact_MQ.shape))
+            parts.append((weights_MK[:n], noisy_MQ, np.full(n, params), np.full(n, tokens)))
+    columns = [np.concatenate(part) for part in zip(*parts, strict=True)]
+    return ScaledRuns(*columns, np.zeros(len(columns[0]), dtype=np.int64))
+
+
+def test_the_curve_of_exact_means_is_found_between_and_near_the_settings():
+    params_S, tokens_S = (x.reshape(-1) for x in np.meshgrid([1e8, 3e8, 6e8], TOKENS))
+    means_SQ = curve(params_S, tokens_S)[:, None]
+    curves = ScaleCurves.fit(params_S, tokens_S, means_SQ, np.ones(len(params_S)))
+    at = np.array([2e8, 1.2e9]), np.array([6e9, 32e9])
+    mean_SQ, std_SQ = curves.predict(*at)
+    np.testing.assert_allclose(mean_SQ[:, 0], curve(*at), rtol=0.01)
+    assert (np.abs(mean_SQ[:, 0] - curve(*at)) < 3.0 * std_SQ[:, 0]).all()
+    assert std_SQ[1, 0] > std_SQ[0, 0]
+
+
+def test_trials_of_all_sizes_are_expressed_at_the_target():
+    expressed = express_at(make_runs(), TARGET, GPPredictor())
+    assert len(expressed.weights_TK) == 2 * len(WEIGHTS_MK)
+    assert expressed.n_at_size == len(WEIGHTS_MK)
+    true_TQ = measure(expressed.weights_TK, 3e8, 16e9)
+    np.testing.assert_allclose(expressed.metrics_TQ, true_TQ, rtol=0.01)
+
+
+def test_three_runs_of_the_target_size_determine_the_level():
+    far = Scale(1.2e9, 16e9)
+    with_few = express_at(make_runs(few=[(1.2e9, 3)]), far, GPPredictor())
+    without = express_at(make_runs(), far, GPPredictor())
+    true_Q = measure(WEIGHTS_MK, 1.2e9, 16e9).mean(axis=0)
+
+    def level(expressed):
+        return expressed.metrics_TQ[: len(WEIGHTS_MK)].mean(axis=0)
+
+    np.testing.assert_allclose(level(with_few), true_Q, rtol=0.005)
+    assert (with_few.level_std_Q < 0.5 * without.level_std_Q).all()
+    assert (np.abs(level(without) - true_Q) < 3.0 * without.level_std_Q).all()
+
+
+def test_runs_of_one_size_say_nothing_about_the_level_of_another():
+    expressed = express_at(make_runs(sizes=(1e8,)), Scale(1e9, 16e9), GPPredictor())
+    assert np.isnan(expressed.level_std_Q).all()
+    order = spearmanr(expressed.metrics_TQ[:, 0], measure(expressed.weights_TK, 1e9, 16e9)[:, 0])
+    assert order.statistic > 0.99
+
+
+def test_metrics_that_are_not_positive_have_additive_effects():
+    runs = make_runs()
+    shifted = ScaledRuns(
+        runs.weights_RK, runs.metrics_RQ - 3.0, runs.params_R, runs.tokens_R, runs.run_R
+    )
+    assert (shifted.metrics_RQ < 0.0).any()
+    expressed = express_at(shifted, TARGET, GPPredictor())
+    true_TQ = measure(expressed.weights_TK, 3e8, 16e9) - 3.0
+    assert np.abs(expressed.metrics_TQ - true_TQ).max() < 0.1
+
+
+def test_late_checkpoints_count_most():
+    """The best domain changes with tokens: an average over all checkpoints would be wrong."""
+    runs = make_runs(turn=0.12)
+    expressed = express_at(runs, TARGET, GPPredictor())
+    true_T = measure(expressed.weights_TK, 3e8, 16e9, 0.12)[:, 0]
+    assert spearmanr(expressed.metrics_TQ[:, 0], true_T).statistic > 0.98
+
+
+@pytest.mark.parametrize("turn", [0.0, 0.12])
+def test_a_dependence_on_tokens_is_found_where_there_is_one(turn):
+    expressed = express_at(make_runs(turn=turn, noise=0.003), TARGET, GPPredictor())
+    size, tokens = measure_dependence(expressed, np.array([-0.5, -0.5]), GPPredictor())
+    assert tokens.is_beyond_noise is (turn > 0.0)
+    assert size.n_mixtures == tokens.n_mixtures == len(WEIGHTS_MK)
+    assert size.is_beyond_noise is False
+
+
+def test_with_few_mixtures_at_two_sizes_the_dependence_is_unknown():
+    expressed = express_at(make_runs(sizes=(1e8,), few=[(3e8, 4)]), TARGET, GPPredictor())
+    size, _ = measure_dependence(expressed, np.array([-0.5, -0.5]), GPPredictor())
+    assert size.n_mixtures == 4
+    assert size.is_beyond_noise is None
+
+
+CFG = load(settings=["search.candidates=300", "search.trials_per_round=[8, 4]"]).search
+
+
+def write(path, header, rows):
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+def write_runs(path, runs, columns=("params", "tokens")):
+    header = [*columns, *(f"weight.{d}" for d in DOMAINS), "metric.x", "metric.y"]
+    scales = {"params": runs.params_R, "tokens": runs.tokens_R}
+    rows = [
+        [*(scales[c][r] for c in columns), *runs.weights_RK[r], *runs.metrics_RQ[r]]
+        for r in range(len(runs.run_R))
+    ]
+    return write(path, header, rows)
+
+
+@pytest.fixture
+def files(tmp_path):
+    unseen_MK = np.random.default_rng(3).dirichlet(np.full(4, 1.5), size=30)
+    write_runs(tmp_path / "runs.csv", make_runs())
+    write(tmp_path / "m.csv", [f"weight.{d}" for d in DOMAINS], unseen_MK)
+    write(tmp_path / "prior.csv", ["domain", "tokens"], [[d, 1e12] for d in DOMAINS])
+    return tmp_path, unseen_MK
+
+
+def test_predict_answers_for_the_scale_that_is_asked_for(files):
+    folder, unseen_MK = files
+    for target, scale in ((Target(), (3e8, 16e9)), (Target(1e8, 4e9), (1e8, 4e9))):
+        out = folder / "p.csv"
+        text = predict(
+            RunFiles([folder / "runs.csv"], target), folder / "m.csv", out, CFG, "mean(*):min"
+        )
+        with out.open() as file:
+            means_M = np.array([float(row["metric.x.mean"]) for row in csv.DictReader(file)])
+        np.testing.assert_allclose(means_M, measure(unseen_MK, *scale)[:, 0], rtol=0.03)
+        assert f"expressed at {scale[0]:.3g} parameters and {scale[1]:.3g} tokens" in text
+        assert "from 192 rows of 48 trials (24 of 1e+08 parameters, 24 of 3e+08" in text
+
+
+def test_recommend_asks_for_the_runs_that_determine_the_level(files):
+    folder, _ = files
+    out = folder / "best.csv"
+    text = recommend(
+        RunFiles([folder / "runs.csv"], Target(1e9, 16e9)),
+        folder / "prior.csv",
+        out,
+        CFG,
+        "mean(*):min",
+    )
+    assert "extrapolation from other sizes" in text
+    assert "No dependence of the best mixture on model size was found" in text
+    assert "Train 3 of these mixtures with 1e+09 parameters" in text
+    scale = json.loads((folder / "best.json").read_text())["scale"]
+    assert scale["n_trials"] == 48
+    assert scale["level_std"] > 0.0
+
+
+def test_runs_of_one_scale_are_used_as_they_are(files):
+    folder, _ = files
+    runs = make_runs(sizes=(1e8,))
+    last = runs.tokens_R == TOKENS[-1]
+    one = ScaledRuns(
+        *(getattr(runs, f)[last] for f in ("weights_RK", "metrics_RQ", "params_R")),
+        runs.tokens_R[last],
+        runs.run_R[last],
+    )
+    texts = []
+    for name, columns in (("with.csv", ("params", "tokens")), ("without.csv", ())):
+        write_runs(folder / name, one, columns)
+        out = folder / f"p_{name}"
+        predict(RunFiles([folder / name]), folder / "m.csv", out, CFG, "mean(*):min")
+        texts.append(out.read_bytes())
+    assert texts[0] == texts[1]
+
+
+def test_a_target_without_the_column_is_one_clear_line(files):
+    folder, _ = files
+    write_runs(folder / "plain.csv", make_runs(sizes=(1e8,)), ("tokens",))
+    with pytest.raises(InputError, match=r"--params 1e\+09 needs a column 'params' in .*plain"):
+        predict(
+            RunFiles([folder / "plain.csv"], Target(1e9)),
+            folder / "m.csv",
+            folder / "p.csv",
+            CFG,
+            "x:min",
+        )
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("", "column 'tokens' is empty in 1 of 192 runs"),
+        ("-5", "column 'tokens' contains '-5'; expected a number above 0"),
+        ("many", "column 'tokens' contains 'many'; expected a number above 0"),
+    ],
+)
+def test_tokens_that_are_missing_or_no_number_are_refused(files, cell, message):
+    folder, _ = files
+    text = (folder / "runs.csv").read_text().splitlines()
+    first = text[1].split(",")
+    first[1] = cell
+    (folder / "runs.csv").write_text("\n".join([text[0], ",".join(first), *text[2:]]) + "\n")
+    with pytest.raises(InputError, match=message):
+        predict(
+            RunFiles([folder / "runs.csv"]), folder / "m.csv", folder / "p.csv", CFG, "mean(*):min"
+        )
