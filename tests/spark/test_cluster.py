@@ -78,6 +78,7 @@ def read_assignments(store):
     return {row["doc_id"]: row["cluster"] for row in store.read_rows(tables.ASSIGNMENTS)}
 
 
+@pytest.mark.slow
 def test_partitions_and_order_of_files_do_not_change_a_bit(store, cfg, spark, tmp_path):
     rows = vectors(240)
     write_embeddings(store, cfg, rows)
