@@ -35,7 +35,7 @@ LIGHTGBM = {"use": "climb.predictor.lightgbm:LightGBMPredictor", "members": 2}
 UNPENALIZED = {"depth": -1, "leaf_rows": 20, "l1": 0.0, "l2": 0.0}
 REGMIX = LIGHTGBM | UNPENALIZED | {"held_share": 0.128, "patience": 3}
 REGMIX |= {"patience_within_held": False}
-DEFAULT_NAME = "default (stack)"
+DEFAULT_NAME = "default (a stack for few metrics)"
 PER_METRIC = {
     DEFAULT_NAME: DEFAULT,
     "process": {"use": "climb.predictor.gp:GPPredictor"},
@@ -77,7 +77,7 @@ def rank_test_runs(n: int, seed: int) -> dict[tuple[str, str], float]:
         means_MQ = surrogate.predict_means(test.weights_TK)
         for target, text in TARGETS.items():
             view = Objective.parse(text, train.metric_names)
-            correlations[name, target] = _correlate(
+            correlations[name, target] = measure_ranks(
                 view.score(means_MQ), view.score(test.metrics_TQ)
             )
     for name, spec in OF_SCORE.items():
@@ -86,7 +86,7 @@ def rank_test_runs(n: int, seed: int) -> dict[tuple[str, str], float]:
             predict = build(spec, Predictor).fit(
                 train.weights_TK, view.score(train.metrics_TQ), np.zeros(n)
             )
-            correlations[name, target] = _correlate(
+            correlations[name, target] = measure_ranks(
                 predict(test.weights_TK)[0], view.score(test.metrics_TQ)
             )
     return correlations
@@ -114,7 +114,8 @@ def measure_coverage(n: int, seed: int) -> dict[tuple[str, str], float]:
     return coverage
 
 
-def _correlate(predicted_M: Array, measured_M: Array) -> float:
+def measure_ranks(predicted_M: Array, measured_M: Array) -> float:
+    """Spearman correlation."""
     return float(spearmanr(predicted_M, measured_M).statistic)
 
 

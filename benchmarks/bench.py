@@ -25,7 +25,7 @@ RESULTS = HERE / "RESULTS.md"
 SECTIONS = HERE / "results"
 NAMES = (
     *("embedders", "embedding", "assignment", "trials", "domains", "demo"),
-    *("accuracy", "regret_blend_mean", "regret_blend_pile", "regret_trees_mean"),
+    *("accuracy", "swarm", "regret_blend_mean", "regret_blend_pile", "regret_trees_mean"),
     *("regret_trees_pile", "regret_olmix_mean", "null", "reuse", "speed"),
 )
 """All sections in the order of the page. A name is that of its script, or starts with it."""

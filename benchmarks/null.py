@@ -15,14 +15,16 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import multiprocessing
+from functools import partial
 
 import numpy as np
 from regmix import build_feasible_set, load_published
 from section import Bar, Section, run_section
 
 from climb.config import load
+from climb.mixture import FeasibleSet
 from climb.objective import Objective
-from climb.search import Problem, SearchState, recommend
+from climb.search import Problem, SearchState, Trials, recommend
 from climb.testing.spaces import draw_feasible_set
 
 RUNS = 64
@@ -31,15 +33,13 @@ SETS, DOMAINS, PROPOSALS = 20, (5, 200), 100_000
 QUICK_DATA_SETS, QUICK_SETS, QUICK_PROPOSALS = 2, 4, 400
 
 
-def claims_gain(seed: int) -> bool:
-    """Whether a gain over the natural mixture is claimed on permuted data."""
+def claims_gain(runs: Trials, space: FeasibleSet, seed: int) -> bool:
+    """Whether a gain over the natural mixture is claimed on some runs with permuted metrics."""
     random = np.random.default_rng(9000 + seed)
-    train = load_published("train")
-    trials = train.select(np.isin(np.arange(len(train)), random.permutation(len(train))[:RUNS]))
-    permuted_TQ = train.metrics_TQ[random.permutation(len(train))[:RUNS]]
+    trials = runs.select(np.isin(np.arange(len(runs)), random.permutation(len(runs))[:RUNS]))
+    permuted_TQ = runs.metrics_TQ[random.permutation(len(runs))[:RUNS]]
     trials = dataclasses.replace(trials, metrics_TQ=permuted_TQ)
     objective = Objective.parse("mean(*):min", trials.metric_names)
-    space = build_feasible_set(trials.domains)
     problem = Problem.from_config(space, objective, load().search)
     return recommend(SearchState.from_trials(trials, problem)).verdict == "gain"
 
@@ -60,8 +60,10 @@ def measure(args: argparse.Namespace) -> Section:
     data_sets, sets, proposals = DATA_SETS, SETS, PROPOSALS
     if args.quick:
         data_sets, sets, proposals = QUICK_DATA_SETS, QUICK_SETS, QUICK_PROPOSALS
+    train = load_published("train")
+    task = partial(claims_gain, train, build_feasible_set(train.domains))
     with multiprocessing.get_context("fork").Pool(2) as pool:
-        n_claimed = sum(pool.map(claims_gain, range(data_sets), chunksize=1))
+        n_claimed = sum(pool.map(task, range(data_sets), chunksize=1))
     outside = count_infeasible(sets, proposals)
     return Section(
         "null",

@@ -28,7 +28,7 @@ NOISE = 0.3
 """Standard deviation of one run's score over seeds, as a share of that over published mixtures."""
 
 SAMPLER = {"concentration": (0.1, 5.0), "temperature": 0.5}
-"""The library's own sampler of mixtures."""
+"""Draws from which the best mixture of a surface is searched."""
 
 
 class LogProcess:

@@ -132,3 +132,24 @@ def test_domains_are_grouped_by_the_part_of_their_names_before_a_colon():
     assert group_by_prefix(("arxiv", "web:a", "web:b", "pdf:a", "web:c")) == ((1, 2, 4),)
     assert group_by_prefix(("web:a", "web:b")) == ()
     assert group_by_prefix(("a", "b")) == ()
+
+
+def test_predictions_of_fits_that_share_parameters_are_checked_too():
+    @dataclass(frozen=True)
+    class NotFinite:
+        predicts_Q: tuple = ()
+
+        def fit_metrics(self, weights_TK, values_TQ, noise_TQ, domain_groups=()):
+            return self
+
+        def predict_means(self, weights_MK):
+            return np.full((len(weights_MK), 2), np.nan)
+
+        def predict(self, weights_MK):
+            return self.predict_means(weights_MK), np.ones((len(weights_MK), 2))
+
+    predicts = fit_metrics(NotFinite(), WEIGHTS_TK, VALUES_TQ, NOISE_TQ)
+    with pytest.raises(
+        ComponentError, match=r"mean has shape \(12, 2\) and 24 values that are not"
+    ):
+        predicts.predict(WEIGHTS_TK)

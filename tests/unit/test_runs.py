@@ -8,7 +8,7 @@ import pytest
 
 from climb.config import load
 from climb.errors import ClimbError, ConfigError, InputError, MixtureError
-from climb.runs.commands import predict, propose, read_prior, recommend
+from climb.runs.commands import Extras, predict, propose, read_prior, recommend
 from climb.runs.sets import RunFiles
 from climb.runs.table import read_runs
 from climb.testing.world import PlantedWorld
@@ -210,13 +210,13 @@ def test_an_output_never_overwrites_an_input_or_another_output(files, tmp_path):
         lambda: propose(RunFiles([runs]), prior, prior, 2, CFG, MEAN),
         lambda: predict(RunFiles([runs]), mixtures, mixtures, CFG, MEAN),
         lambda: recommend(RunFiles([runs]), prior, runs, CFG, MEAN),
-        lambda: recommend(RunFiles([runs]), prior, out, CFG, MEAN, front=prior),
+        lambda: recommend(RunFiles([runs]), prior, out, CFG, MEAN, Extras(front=prior)),
     ):
         with pytest.raises(InputError, match="is an input file, so it cannot be an output; choose"):
             attempt()
     for front in (out, out.with_suffix(".json")):
         with pytest.raises(InputError, match=f"{front.name} is the path of two outputs"):
-            recommend(RunFiles([runs]), prior, out, CFG, MEAN, front=front)
+            recommend(RunFiles([runs]), prior, out, CFG, MEAN, Extras(front=front))
     assert [path.read_bytes() for path in (runs, prior, mixtures)] == before
     assert not out.exists()
 

@@ -91,6 +91,62 @@ def test_runs_of_one_size_say_nothing_about_the_level_of_another():
     assert order.statistic > 0.99
 
 
+def test_the_level_of_few_runs_lies_in_its_interval():
+    far = Scale(1.2e9, 16e9)
+    expressed = express_at(make_runs(few=[(1.2e9, 3)], noise=0.01), far, GPPredictor())
+    true_Q = measure(WEIGHTS_MK, 1.2e9, 16e9).mean(axis=0)
+    level_Q = expressed.metrics_TQ[: len(WEIGHTS_MK)].mean(axis=0)
+    assert (np.abs(level_Q - true_Q) < 3.0 * expressed.level_std_Q).all()
+
+
+def test_runs_of_equal_tokens_say_nothing_about_the_level_at_others():
+    runs = make_runs()
+    last = runs.tokens_R == TOKENS[-1]
+    parts = (runs.weights_RK, runs.metrics_RQ, runs.params_R, runs.tokens_R, runs.run_R)
+    expressed = express_at(
+        ScaledRuns(*(part[last] for part in parts)), Scale(3e8, 1e12), GPPredictor()
+    )
+    assert np.isnan(expressed.level_std_Q).all()
+
+
+def test_a_metric_of_zeros_stays_zero_and_changes_nothing_else():
+    runs = make_runs()
+    with_zeros = ScaledRuns(
+        runs.weights_RK,
+        np.column_stack([runs.metrics_RQ, np.zeros(len(runs.run_R))]),
+        runs.params_R,
+        runs.tokens_R,
+        runs.run_R,
+    )
+    expressed = express_at(with_zeros, TARGET, GPPredictor())
+    np.testing.assert_allclose(expressed.metrics_TQ[:, 2], 0.0, atol=1e-6)
+    plain = express_at(runs, TARGET, GPPredictor())
+    np.testing.assert_allclose(expressed.metrics_TQ[:, :2], plain.metrics_TQ, rtol=1e-9)
+
+
+def test_a_positive_metric_stays_positive_far_from_the_runs():
+    """A steep curve, extrapolated with the exponent of the prior, would fall below 0."""
+    weights_RK = np.repeat(WEIGHTS_MK, 2, axis=0)
+    tokens_R = np.tile([2e9, 16e9], len(WEIGHTS_MK))
+    metrics_R1 = np.where(tokens_R == 2e9, 50.0, 10.0)[:, None] * np.exp(0.1 * weights_RK[:, :1])
+    n = len(tokens_R)
+    runs = ScaledRuns(weights_RK, metrics_R1, np.full(n, 1e8), tokens_R, np.zeros(n, dtype=int))
+    expressed = express_at(runs, Scale(1e8, 1e12), GPPredictor())
+    assert (expressed.metrics_TQ > 0.0).all()
+    order = spearmanr(expressed.metrics_TQ[:, 0], expressed.weights_TK[:, 0]).statistic
+    assert order > 0.99
+    assert np.isnan(expressed.level_std_Q).all()
+
+
+def test_replicates_without_a_name_are_trials_of_their_own():
+    runs = make_runs()
+    twice = ScaledRuns(
+        *(np.concatenate([part, part]) for part in (runs.weights_RK, runs.metrics_RQ)),
+        *(np.concatenate([part, part]) for part in (runs.params_R, runs.tokens_R, runs.run_R)),
+    )
+    assert len(express_at(twice, TARGET, GPPredictor()).weights_TK) == 4 * len(WEIGHTS_MK)
+
+
 def test_metrics_that_are_not_positive_have_additive_effects():
     runs = make_runs()
     shifted = ScaledRuns(
@@ -180,10 +236,12 @@ def test_recommend_asks_for_the_runs_that_determine_the_level(files):
     )
     assert "extrapolation from other sizes" in text
     assert "No dependence of the best mixture on model size was found" in text
-    assert "Train 3 of these mixtures with 1e+09 parameters" in text
+    assert "Train 3 of the mixtures of your runs with 1e+09 parameters and 1.6e+10 tokens" in text
+    assert "from 48 runs of 24 mixtures" in text
+    assert "No mixture was trained twice" in text
     scale = json.loads((folder / "best.json").read_text())["scale"]
     assert scale["n_trials"] == 48
-    assert scale["level_std"] > 0.0
+    assert scale["level_stds"]["score"] > 0.0
 
 
 def test_runs_of_one_scale_are_used_as_they_are(files):
@@ -235,3 +293,72 @@ def test_tokens_that_are_missing_or_no_number_are_refused(files, cell, message):
         predict(
             RunFiles([folder / "runs.csv"]), folder / "m.csv", folder / "p.csv", CFG, "mean(*):min"
         )
+
+
+def test_the_tokens_of_the_size_that_is_asked_for_are_the_default(files):
+    folder, _ = files
+    runs = make_runs()
+    kept = (runs.params_R == 1e8) | (runs.tokens_R <= 4e9)
+    parts = (runs.weights_RK, runs.metrics_RQ, runs.params_R, runs.tokens_R, runs.run_R)
+    write_runs(folder / "r.csv", ScaledRuns(*(part[kept] for part in parts)))
+    asked = RunFiles([folder / "r.csv"], Target(params=1e8))
+    text = predict(asked, folder / "m.csv", folder / "p.csv", CFG, "mean(*):min")
+    assert "expressed at 1e+08 parameters and 1.6e+10 tokens" in text
+
+
+def test_runs_that_state_their_tokens_alone_do_not_speak_of_parameters(files):
+    folder, _ = files
+    write_runs(folder / "t.csv", make_runs(sizes=(1e8,)), ("tokens",))
+    out = folder / "b.csv"
+    text = recommend(RunFiles([folder / "t.csv"]), folder / "prior.csv", out, CFG, "mean(*):min")
+    assert "expressed at 1.6e+10 tokens, from 96 rows of 24 trials." in text
+    assert "parameters" not in text
+    target = json.loads(out.with_suffix(".json").read_text())["scale"]["target"]
+    assert target == {"params": None, "tokens": 16e9}
+
+
+def test_the_order_of_columns_does_not_change_predictions(files):
+    folder, _ = files
+    lines = [line.split(",") for line in (folder / "runs.csv").read_text().split()]
+    order = [1, 0, 5, 4, 3, 2, 7, 6]
+    (folder / "other.csv").write_text(
+        "\n".join(",".join(line[i] for i in order) for line in lines) + "\n"
+    )
+    texts = []
+    for name in ("runs.csv", "other.csv"):
+        out = folder / "p.csv"
+        text = predict(RunFiles([folder / name]), folder / "m.csv", out, CFG, "mean(*):min")
+        texts.append((text, out.read_text()))
+    assert texts[0] == texts[1]
+
+
+def test_other_sets_may_lack_the_scales_of_the_own_runs(files):
+    folder, _ = files
+    runs = make_runs(sizes=(1e8,))
+    last = runs.tokens_R == TOKENS[-1]
+    parts = (runs.weights_RK, runs.metrics_RQ, runs.params_R, runs.tokens_R, runs.run_R)
+    write_runs(folder / "plain.csv", ScaledRuns(*(part[last] for part in parts)), ())
+    both = RunFiles([folder / "runs.csv", folder / "plain.csv"], Target(3e8, 16e9))
+    text = predict(both, folder / "m.csv", folder / "p.csv", CFG, "mean(*):min")
+    assert "plain.csv: 24 runs" in text
+    swapped = RunFiles([folder / "plain.csv", folder / "runs.csv"])
+    text = predict(swapped, folder / "m.csv", folder / "p.csv", CFG, "mean(*):min")
+    assert "runs.csv: " in text
+    assert "expressed at" not in text
+
+
+def test_predicted_deviations_contain_the_error_of_the_level(files):
+    folder, _ = files
+    stds = []
+    for params in (3e8, 3e10):
+        out = folder / "p.csv"
+        predict(
+            RunFiles([folder / "runs.csv"], Target(params, 16e9)),
+            folder / "m.csv",
+            out,
+            CFG,
+            "mean(*):min",
+        )
+        with out.open() as file:
+            stds.append(np.mean([float(row["metric.x.std"]) for row in csv.DictReader(file)]))
+    assert stds[1] > 3.0 * stds[0]

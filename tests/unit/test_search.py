@@ -481,7 +481,7 @@ def test_errors_without_a_trend_get_a_constant_factor():
 def test_draws_of_many_domains_are_as_dense_as_those_of_few():
     """The share of domains with weight does not fall with their number."""
     shares = []
-    for n_domains in (17, 68):
+    for n_domains in (21, 84):
         tokens_K = np.ones(n_domains)
         names = tuple(f"d{k:02d}" for k in range(n_domains))
         space = FeasibleSet.from_constraints(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import click
 from climb.cli.imports import CSV, import_
 from climb.cli.start import PIPELINE, add_config_options, import_jobs, run_command, run_jobs
 from climb.config import Config, dump_yaml, load
+from climb.errors import ConfigError
 from climb.progress import show_stages
 
 if TYPE_CHECKING:
@@ -190,6 +192,11 @@ def propose(
 )
 @OBJECTIVE
 @click.option("--pareto", type=CSV, help="Output CSV with the Pareto front of the metrics.")
+@click.option(
+    "--improve",
+    metavar="METRIC=AMOUNT",
+    help="Also find the smallest change of the natural mixture that improves one metric so.",
+)
 @add_config_options
 def recommend(
     runs: RunFiles,
@@ -197,6 +204,7 @@ def recommend(
     out: Path,
     objective: str,
     pareto: Path | None,
+    improve: str | None,
     conf: str | None,
     settings: tuple[str, ...],
 ) -> None:
@@ -205,8 +213,22 @@ def recommend(
 
     cfg = load(conf, settings).search
     with show_stages():
-        text = csv_runs.recommend(runs, prior, out, cfg, objective, pareto)
+        extras = csv_runs.Extras(pareto, _parse_improvement(improve) if improve else None)
+        text = csv_runs.recommend(runs, prior, out, cfg, objective, extras)
     click.echo(text)
+
+
+def _parse_improvement(text: str) -> tuple[str, float]:
+    metric, _, amount = text.rpartition("=")
+    try:
+        value = float(amount)
+    except ValueError:
+        value = 0.0
+    if not metric or not 0.0 < value < math.inf:
+        raise ConfigError(
+            f"--improve is {text!r}; write a metric and an amount above 0, for example arc=0.01"
+        )
+    return metric, value
 
 
 climb.add_command(import_)

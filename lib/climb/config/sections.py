@@ -142,7 +142,7 @@ class SearchConfig(Section):
     mixture by more than this, in its own unit; null: no constraint."""
 
     concentration: tuple[PositiveFloat, PositiveFloat]
-    """Range of the Dirichlet strength, drawn log-uniformly; for K > 17 domains, times K / 17.
+    """Range of the Dirichlet strength, drawn log-uniformly; for K > 21 domains, times K / 21.
     NVIDIA's recipe: 0.1 to 5."""
 
     temperature: PositiveFloat

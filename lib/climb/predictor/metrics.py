@@ -70,7 +70,7 @@ class SeparatePredicts:
                 negative standard deviation.
         """
         n_mixtures = len(weights_MK)
-        predictions = [_check(predict(weights_MK), n_mixtures) for predict in self.predicts_Q]
+        predictions = [_check(predict(weights_MK), (n_mixtures,)) for predict in self.predicts_Q]
         means, stds = zip(*predictions, strict=True)
         return np.stack(means, axis=1), np.stack(stds, axis=1)
 
@@ -130,8 +130,15 @@ class BoundedPredicts:
         return np.clip(self.fitted.predict_means(weights_MK), self.low_Q, self.high_Q)
 
     def predict(self, weights_MK: Array) -> tuple[Array, Array]:
-        """Predict mean and standard deviation of every metric, shapes (M, Q)."""
-        means_MQ, stds_MQ = self.fitted.predict(weights_MK)
+        """Predict mean and standard deviation of every metric, shapes (M, Q).
+
+        Raises:
+            ComponentError: a predictor returned a wrong shape, a value that is not finite, or a
+                negative standard deviation.
+        """
+        means_MQ, stds_MQ = _check(
+            self.fitted.predict(weights_MK), (len(weights_MK), len(self.low_Q))
+        )
         max_stds_Q = [bounds.max_std for bounds in self.bounds_Q]
         return np.clip(means_MQ, self.low_Q, self.high_Q), np.minimum(stds_MQ, max_stds_Q)
 
@@ -185,13 +192,13 @@ class MetricBounds:
         return np.asarray(covariance_MM * np.outer(scale_M, scale_M))
 
 
-def _check(prediction: tuple[Array, Array], n_mixtures: int) -> tuple[Array, Array]:
+def _check(prediction: tuple[Array, Array], shape: tuple[int, ...]) -> tuple[Array, Array]:
     for name, values, lower in zip(("mean", "std"), prediction, (-np.inf, 0.0), strict=True):
         invalid = ~(np.isfinite(values) & (values >= lower))
-        if values.shape != (n_mixtures,) or invalid.any():
+        if values.shape != shape or invalid.any():
             raise ComponentError(
                 f"the predictor's {name} has shape {values.shape} and {int(invalid.sum())} values "
-                f"that are not finite or below {lower:g}, for {n_mixtures} mixtures; it must "
-                f"have shape {(n_mixtures,)} and finite values (search.predictor)"
+                f"that are not finite or below {lower:g}, for {shape[0]} mixtures; it must "
+                f"have shape {shape} and finite values (search.predictor)"
             )
     return prediction

@@ -15,7 +15,12 @@ from climb.mixture import SAME_DECIMALS
 from climb.predictor import Array, Predict
 from climb.predictor.metrics import DomainGroups
 from climb.predictor.pooled_law import LawPredict, PooledLaws
-from climb.predictor.pooled_process import MetricScales, PooledProcesses, PowerFeatures
+from climb.predictor.pooled_process import (
+    MetricScales,
+    PooledProcesses,
+    PowerFeatures,
+    ProcessPredict,
+)
 from climb.predictor.shared_lengths import group_metrics
 from climb.predictor.stack import StackPredict
 
@@ -172,9 +177,9 @@ class ConstantMetrics:
         var_Q = (weights_TQ * np.square(values_TQ - center_Q)).mean(axis=0)
         return cls(center_Q, np.sqrt(var_Q)), weights_TQ
 
-    def select(self, q: int) -> ConstantPredict:
-        """Return the function of one metric."""
-        return ConstantPredict(float(self.center_Q[q]), float(self.std_Q[q]))
+    def select(self, q: int, process: ProcessPredict) -> ConstantPredict:
+        """Return the function of one metric, with the correlations of its process."""
+        return ConstantPredict(float(self.center_Q[q]), float(self.std_Q[q]), process)
 
 
 @dataclass(frozen=True)
@@ -183,11 +188,13 @@ class ConstantPredict:
 
     center: float
     std: float
+    process: ProcessPredict
+    """Its errors at near mixtures are similar, as those of the process."""
 
     @property
     def noise(self) -> float:
-        """Standard deviation of one trial: all differences between trials are noise."""
-        return self.std
+        """0: differences between trials count as errors of the prediction."""
+        return 0.0
 
     def __call__(self, weights_MK: Array) -> tuple[Array, Array]:
         """Predict mean and standard deviation, shapes (M,)."""
@@ -198,8 +205,8 @@ class ConstantPredict:
         return np.full(len(weights_MK), self.center)
 
     def joint(self, weights_MK: Array) -> tuple[Array, Array]:
-        """Predict mean (M,) and covariance (M, M): errors of two mixtures are independent."""
-        return self.mean(weights_MK), self.std**2 * np.eye(len(weights_MK))
+        """Predict mean (M,) and covariance (M, M)."""
+        return self.mean(weights_MK), self.std**2 * self.process.correlate(weights_MK)
 
     def export(self) -> dict[str, Any]:
         """Return the parameters: metric = value."""
@@ -223,13 +230,13 @@ class PooledPredicts:
     @cached_property
     def predicts_Q(self) -> tuple[Predict, ...]:
         """One function per metric."""
-        return tuple(
-            StackPredict(
-                (self.processes.select(q), LawPredict(self.laws, q), self.constants.select(q)),
-                np.array([slope * share, slope * (1.0 - share), 1.0 - slope]),
-            )
-            for q, (share, slope) in enumerate(zip(self.shares_Q, self.slopes_Q, strict=True))
-        )
+        predicts = []
+        for q, (share, slope) in enumerate(zip(self.shares_Q, self.slopes_Q, strict=True)):
+            process = self.processes.select(q)
+            members = (process, LawPredict(self.laws, q), self.constants.select(q, process))
+            shares_P = np.array([slope * share, slope * (1.0 - share), 1.0 - slope])
+            predicts.append(StackPredict(members, shares_P))
+        return tuple(predicts)
 
     def predict_means(self, weights_MK: Array) -> Array:
         """Predict the mean of every metric, shape (M, Q)."""
@@ -246,7 +253,7 @@ class PooledPredicts:
         """
         blocks = [
             self._predict_block(weights_MK[start : start + _BLOCK])
-            for start in range(0, len(weights_MK), _BLOCK)
+            for start in range(0, max(len(weights_MK), 1), _BLOCK)
         ]
         means, stds = zip(*blocks, strict=True)
         return np.vstack(means), np.vstack(stds)

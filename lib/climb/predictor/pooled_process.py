@@ -17,6 +17,8 @@ from climb.predictor import Array
 from climb.predictor.gaussian_process import (
     GaussianProcess,
     SharedKernel,
+    evaluate_matern,
+    squared_distances,
 )
 from climb.predictor.metrics import DomainGroups
 from climb.predictor.sample import Scaling
@@ -212,6 +214,11 @@ class ProcessPredict:
         mean_M, covariance_MM = self.process.predict_joint(self.features(weights_MK))
         slope_M = self.get_slope(mean_M)
         return self.restore(mean_M), covariance_MM * np.outer(slope_M, slope_M)
+
+    def correlate(self, weights_MK: Array) -> Array:
+        """Return the prior correlation of mixtures, shape (M, M)."""
+        scaled_MF = self.features(weights_MK) / self.process.lengths_F
+        return evaluate_matern(squared_distances(scaled_MF, scaled_MF))[0]
 
     def export(self) -> dict[str, Any]:
         """Return the parameters of the mean.

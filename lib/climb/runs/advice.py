@@ -14,6 +14,7 @@ from climb.runs.scale_advice import describe_scale, list_scale_steps
 from climb.runs.sets import ScaleSummary
 from climb.search.gains import Gain
 from climb.search.result import WEAK_RANKING, SearchResult
+from climb.search.smallest_change import SmallestChange
 
 _MAX_DOMAINS, _MAX_NAMES = 24, 8
 """Domains, and names in a sentence, that the text lists; the files have them all."""
@@ -40,6 +41,9 @@ class Notes:
 
     scale: ScaleSummary | None = None
     """Of runs of several scales."""
+
+    change: SmallestChange | None = None
+    """That improves one metric."""
 
     def format(self) -> list[str]:
         """Format the remarks and the files that were written."""
@@ -76,8 +80,10 @@ def describe_proposals(n: int, n_runs: int, can_fit: bool, searcher: str, notes:
     source = f"from {n_runs} runs"
     if not can_fit:
         source = f"without a predictor, since {n_runs} runs are too few for a fit"
-    line = f"Proposed {n} mixtures with {searcher}, {source}."
-    return "\n".join([line, *notes.format()])
+    lines = [f"Proposed {n} mixtures with {searcher}, {source}."]
+    if notes.scale:
+        lines += [*describe_scale(notes.scale), *list_scale_steps(notes.scale)]
+    return "\n".join([*lines, *notes.format()])
 
 
 def describe_recommendation(result: SearchResult, space: FeasibleSet, notes: Notes) -> str:
@@ -105,12 +111,25 @@ def describe_recommendation(result: SearchResult, space: FeasibleSet, notes: Not
         "",
         "Effects of single domains:",
         *(f"- {line}" for line in list_effects(result)),
+        *(_describe_change(notes.change) if notes.change else ()),
         "",
         "Next steps:",
         *(f"- {line}" for line in _list_next_steps(result)),
         *(f"- {line}" for line in (list_scale_steps(notes.scale) if notes.scale else ())),
     ]
     return "\n".join([*lines, *notes.format()])
+
+
+def _describe_change(change: SmallestChange) -> list[str]:
+    """Describe the smallest change of the natural mixture that improves a metric."""
+    moves = ", ".join(f"{name} {100 * by:+.2f} %" for name, by in change.list_moves(_MAX_NAMES))
+    return [
+        "",
+        f"Smallest change of the natural mixture that improves {change.metric} by "
+        f"{change.improvement:.3g} ± {change.improvement_std:.1g} (predicted): "
+        f"{100 * change.moved:.2f} % of the mixture moves.",
+        f"- {moves}",
+    ]
 
 
 def _format_mixture(result: SearchResult, space: FeasibleSet) -> list[str]:
@@ -181,12 +200,12 @@ def _list_caveats(result: SearchResult, min_signal_to_noise: float) -> list[str]
 
 
 def _list_unpredictable(metrics: Mapping[str, float | None]) -> list[str]:
-    poor = [name for name, value in metrics.items() if (value or 0.0) < _UNPREDICTABLE]
+    poor = [name for name, v in metrics.items() if v is not None and v < _UNPREDICTABLE]
     if not poor:
         return []
     return [
-        f"Not predictable (Spearman below {_UNPREDICTABLE:g}), so their means hardly change the "
-        f"recommendation: {_join(poor)}."
+        f"Not predictable (Spearman below {_UNPREDICTABLE:g}), so this says nothing about them: "
+        f"{_join(poor)}."
     ]
 
 

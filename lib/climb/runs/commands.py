@@ -9,6 +9,7 @@ import dataclasses
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from climb.objective import Objective
 from climb.predictor import Predictor
 from climb.runs import advice
 from climb.runs.output import check_output_paths, write_numbers, write_rows, write_text
-from climb.runs.sets import RunFiles, ScaleSummary, read_run_sets
+from climb.runs.sets import RunFiles, RunSets, ScaleSummary, read_run_sets
 from climb.runs.sheet import (
     METRIC,
     SUM_TOLERANCE,
@@ -36,13 +37,32 @@ from climb.search.recommendation import recommend as recommend_mixture
 from climb.search.result import SearchResult
 from climb.search.rounds import propose as propose_mixtures
 from climb.search.signal_to_noise import build_objective
+from climb.search.smallest_change import SmallestChange, find_smallest_change, require_metric
 from climb.search.surrogate import MIN_MIXTURES, Surrogate
-from climb.search.trials import Trials
 
 if TYPE_CHECKING:
     from climb.config.sections import SearchConfig
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Extras:
+    """Further results that `recommend` can be asked for."""
+
+    front: Path | None = None
+    """CSV file for mixtures of the predicted Pareto front: weights, and the mean of each metric."""
+
+    improve: tuple[str, float] | None = None
+    """A metric and an amount: the smallest change of the natural mixture that improves it so."""
+
+    @property
+    def outputs(self) -> tuple[Path, ...]:
+        """Files that are written."""
+        return (self.front,) if self.front else ()
+
+
+NO_EXTRAS = Extras()
 
 FRONT_WEIGHTINGS = 16
 """Weightings of the metrics from which a Pareto front is computed."""
@@ -101,17 +121,18 @@ def predict(
     """
     check_output_paths([*runs.paths, mixtures], [out])
     # Every metric is predicted, whichever the objective uses.
-    sets = read_run_sets(runs, "mean(*):min", cfg)
+    sets = read_run_sets(runs, objective, cfg, "mean(*):min")
     weights_MK = Sheet.read(mixtures).read_mixtures(sets.trials.domains)
-    spearman = _write_predictions(sets.trials, weights_MK, out, cfg, objective)
+    spearman = _write_predictions(sets, weights_MK, out, cfg, objective)
     notes = advice.Notes(objective, (sets.note,), (out,), scale=sets.scale)
     return advice.describe_predictions(len(weights_MK), len(sets.trials), spearman, notes)
 
 
 def _write_predictions(
-    trials: Trials, weights_MK: Array, out: Path, cfg: SearchConfig, objective: str
+    sets: RunSets, weights_MK: Array, out: Path, cfg: SearchConfig, objective: str
 ) -> dict[str, float]:
     """Write P.csv; return the rank correlation in cross-validation of every metric and `score`."""
+    trials = sets.trials
     wanted = Objective.parse(objective, trials.metric_names)
     every = Objective.parse("mean(*):min", trials.metric_names)
     predictor: Predictor = build(cfg.predictor, Predictor)
@@ -126,7 +147,9 @@ def _write_predictions(
         calibrated = CalibratedScore.fit(surrogate, held_out, view, trials)
         title = name if name == "score" else f"metric.{name}"
         header += [f"{title}.mean", f"{title}.std"]
-        columns += calibrated.predict_new_run(means_MQ, stds_MQ)
+        mean_M, std_M = calibrated.predict_new_run(means_MQ, stds_MQ)
+        level_std = sets.scale.level_stds[name] if sets.scale else None
+        columns += [mean_M, np.hypot(std_M, level_std or 0.0)]
         spearman[name] = calibrated.calibration.spearman
     write_numbers(out, header, np.column_stack(columns))
     return spearman
@@ -177,12 +200,9 @@ def recommend(
     out: Path,
     cfg: SearchConfig,
     objective: str,
-    front: Path | None = None,
+    extras: Extras = NO_EXTRAS,
 ) -> str:
     """Write the best mixture (CSV), and beside it the search result (JSON).
-
-    With `front`, also write mixtures of the predicted Pareto front (CSV: weights, and the mean of
-    each metric).
 
     Returns:
         Advice to print.
@@ -195,25 +215,35 @@ def recommend(
         raise InputError(
             f"--out is {out}, but the JSON result is written to the same path; name a .csv file"
         )
-    check_output_paths([*runs.paths, prior], [out, result_path, *([front] if front else [])])
+    check_output_paths([*runs.paths, prior], [out, result_path, *extras.outputs])
     sets = read_run_sets(runs, objective, cfg)
     space = read_prior(prior, sets.trials.domains, cfg)
     wanted = build_objective(objective, sets.own, cfg)
+    if extras.improve:
+        require_metric(wanted, extras.improve[0])
     state = SearchState.from_trials(sets.trials, Problem.from_config(space, wanted, cfg))
     result = SearchResult.build(state, recommend_mixture(state))
-    written = (out, result_path, front) if front else (out, result_path)
-    if front:
-        write_front(state, front)
+    change = _find_change(state, extras, result)
+    if extras.front:
+        write_front(state, extras.front)
     _write_mixture(result, space, out)
-    text = json.dumps(_make_contract(result, sets.scale), indent=2, allow_nan=False)
-    write_text(result_path, text + "\n")
+    contract = _make_contract(result, sets.scale, change)
+    write_text(result_path, json.dumps(contract, indent=2, allow_nan=False) + "\n")
     remarks = (sets.note, _note_unknown_epochs(space, prior))
-    minimum = cfg.min_signal_to_noise
-    notes = advice.Notes(objective, remarks, written, minimum, sets.scale)
+    written = (out, result_path, *extras.outputs)
+    notes = advice.Notes(objective, remarks, written, cfg.min_signal_to_noise, sets.scale, change)
     return advice.describe_recommendation(result, space, notes)
 
 
-def _make_contract(result: SearchResult, scale: ScaleSummary | None) -> dict[str, Any]:
+def _find_change(state: SearchState, extras: Extras, result: SearchResult) -> SmallestChange | None:
+    if not extras.improve:
+        return None
+    return find_smallest_change(state, *extras.improve).inflate(result.calibration.inflation)
+
+
+def _make_contract(
+    result: SearchResult, scale: ScaleSummary | None, change: SmallestChange | None
+) -> dict[str, Any]:
     """Make BEST.json: the fields that other tools read first, then the whole result."""
     gain = result.gains[result.baselines[0]]
     return {
@@ -221,7 +251,8 @@ def _make_contract(result: SearchResult, scale: ScaleSummary | None) -> dict[str
         "gain": {"mean": gain.mean, "low": gain.low, "high": gain.high},
         "p_better": gain.p_better,
         "verdict": result.verdict,
-        "scale": dataclasses.asdict(scale) if scale else None,
+        "scale": scale.to_json() if scale else None,
+        "smallest_change": change.to_json() if change else None,
         "result": result.model_dump(mode="json"),
     }
 

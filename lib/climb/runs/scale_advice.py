@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from climb.runs.sets import ScaleSummary
 from climb.search.scale import MIN_LEVEL_RUNS
+from climb.search.scale_curve import UNKNOWN
 from climb.search.scale_dependence import MIN_PAIRS, Dependence
 
 _WHAT = {"params": "model size", "tokens": "training tokens"}
@@ -12,24 +13,27 @@ _WHAT = {"params": "model size", "tokens": "training tokens"}
 def describe_scale(scale: ScaleSummary) -> list[str]:
     """Describe the target scale, its level, and whether the best mixture depends on the scale."""
     sizes = ", ".join(f"{n} of {params:.3g} parameters" for params, n in scale.sizes)
+    sizes = f" ({sizes})" if scale.target.params != UNKNOWN else ""
     lines = [
         f"Everything is expressed at {scale.target}, from {scale.n_rows} rows of {scale.n_trials} "
-        f"trials ({sizes})."
+        f"trials{sizes}."
     ]
-    if scale.level_std is None:
+    level_std = scale.level_stds["score"]
+    if level_std is None:
         lines.append(
-            "The runs do not determine the level of the score at this size, only differences "
-            "between mixtures."
+            "The runs do not determine the level of the metrics at this scale: only differences "
+            "between mixtures mean anything."
         )
     else:
-        source = f"{scale.n_at_size} runs of this size"
+        source = f"runs of this size: {scale.n_at_size}"
         if not scale.n_at_size:
             source = "extrapolation from other sizes"
         lines.append(
-            f"The level of the score is known to ±{scale.level_std:.2g} ({source}); differences "
+            f"The level of the score is known to ±{level_std:.2g} ({source}); differences "
             "between mixtures do not contain this error."
         )
-    return [*lines, *map(_describe_dependence, scale.dependence)]
+    stated = [d for d in scale.dependence if _is_stated(scale, d.axis)]
+    return [*lines, *map(_describe_dependence, stated)]
 
 
 def list_scale_steps(scale: ScaleSummary) -> list[str]:
@@ -37,10 +41,21 @@ def list_scale_steps(scale: ScaleSummary) -> list[str]:
     steps = []
     if not scale.has_level:
         steps.append(
-            f"Train {MIN_LEVEL_RUNS - scale.n_at_size} of these mixtures with "
-            f"{scale.target.params:.3g} parameters: they determine the level of the score there."
+            f"Train {max(MIN_LEVEL_RUNS - scale.n_at_size, 1)} of the mixtures of your runs with "
+            f"{scale.target}: they determine the level of the metrics there."
         )
+    steps += [
+        f"To learn whether the best mixture depends on {_WHAT[d.axis]}, measure {MIN_PAIRS} "
+        "mixtures at two values of it."
+        for d in scale.dependence
+        if d.error_change is None and _is_stated(scale, d.axis)
+    ]
     return steps
+
+
+def _is_stated(scale: ScaleSummary, axis: str) -> bool:
+    """Return whether the runs state their model size, or their tokens."""
+    return (scale.target.params if axis == "params" else scale.target.tokens) != UNKNOWN
 
 
 def _describe_dependence(dependence: Dependence) -> str:
@@ -51,9 +66,8 @@ def _describe_dependence(dependence: Dependence) -> str:
             f"two scales, {MIN_PAIRS} are needed."
         )
     if dependence.is_beyond_noise:
-        advice = "match the target" if dependence.axis == "params" else "train to the target's"
         return (
-            f"The best mixture depends on {what} beyond noise ({n} mixtures at two scales): "
-            f"{advice} as nearly as you can."
+            f"The best mixture depends on {what} beyond noise ({n} mixtures at two scales): train "
+            f"proxies whose {what} are as near to the target's as you can afford."
         )
     return f"No dependence of the best mixture on {what} was found beyond noise ({n} mixtures)."

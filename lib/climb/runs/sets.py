@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +23,14 @@ from climb.runs.rows import PARAMS, TOKENS
 from climb.runs.sheet import normalize
 from climb.runs.table import ValidRuns, read_valid_runs
 from climb.search.borrow import borrow, match_domains
-from climb.search.scale import MIN_LEVEL_RUNS, ExpressedTrials, ScaledRuns, express_at
-from climb.search.scale_curve import Scale, varies
+from climb.search.scale import (
+    MIN_LEVEL_RUNS,
+    ExpressedTrials,
+    ScaledRuns,
+    express_at,
+    is_size,
+)
+from climb.search.scale_curve import UNKNOWN, Scale, varies
 from climb.search.scale_dependence import Dependence, measure_dependence
 from climb.search.surrogate import MIN_MIXTURES
 from climb.search.trials import PROPOSAL, Trials
@@ -40,6 +47,11 @@ class Target:
 
 
 LARGEST = Target()
+
+_PER_SIZE, _PER_LOG_TOKENS = 1e-3, 0.15
+"""`tv_distance` of a trial per step of model size, and per unit of log tokens between its last
+checkpoint and the nearest one of all trials. The first only separates sizes; with the second, an
+error of 0.3 standard deviations per unit is assumed."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +74,9 @@ class ScaleSummary:
     sizes: tuple[tuple[float, int], ...]
     """Each model size with its number of trials."""
 
-    level_std: float | None
-    """Standard deviation of the level of the score that all mixtures share; None: unknown."""
+    level_stds: dict[str, float | None]
+    """By metric, and of the score under `score`: standard deviation of the level that all mixtures
+    share; None: unknown."""
 
     dependence: tuple[Dependence, ...]
 
@@ -75,7 +88,13 @@ class ScaleSummary:
     @property
     def has_level(self) -> bool:
         """Whether enough runs of the target's size determine the level."""
-        return self.n_at_size >= MIN_LEVEL_RUNS
+        return self.n_at_size >= MIN_LEVEL_RUNS and self.level_stds["score"] is not None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values; an unknown size or number of tokens is null."""
+        fields = dataclasses.asdict(self)
+        known = {k: None if v == UNKNOWN else v for k, v in fields["target"].items()}
+        return fields | {"target": known}
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,13 +112,16 @@ class RunSets:
     """None if all own runs have one scale."""
 
 
-def read_run_sets(files: RunFiles, objective: str, cfg: SearchConfig) -> RunSets:
+def read_run_sets(
+    files: RunFiles, objective: str, cfg: SearchConfig, needed: str | None = None
+) -> RunSets:
     """Read the own runs, and add those of other files as far as they help.
 
     Args:
         files: own runs and other sets.
-        objective: metrics that the other sets have to help with.
+        objective: defines the score.
         cfg: predictor, seed, and `reuse_min_kept`.
+        needed: metrics that the other sets have to help with; None: those of the objective.
 
     Raises:
         InputError: a file cannot be used.
@@ -107,28 +129,28 @@ def read_run_sets(files: RunFiles, objective: str, cfg: SearchConfig) -> RunSets
     """
     valid = read_valid_runs(files.paths[0])
     predictor: Predictor = build(cfg.predictor, Predictor)
-    wanted = Objective.parse(objective, sorted(valid.metrics))
-    own, scale = _express(valid, files.target, wanted, predictor)
+    target = _resolve(valid, files.target)
+    own, expressed = _express(valid, target, predictor)
+    scale = None
+    if expressed is not None:
+        wanted = Objective.parse(objective, own.metric_names)
+        scale = _summarize(own.metric_names, expressed, wanted, predictor)
     if len(files.paths) == 1:
         return RunSets(own, own, valid.note, scale)
     notes, others = [valid.note], []
     for path in files.paths[1:]:
         other = read_valid_runs(path)
-        names = sorted(other.metrics)
-        trials, _ = _express(other, files.target, Objective.parse("mean(*):min", names), predictor)
+        trials, _ = _express(other, target, predictor)
         others.append(match_domains(own, trials, path.name, cfg.reuse_min_kept or 0.0))
         notes.append(other.note)
-    trials, borrowed = borrow(own, others, wanted, predictor, cfg.seed)
+    judged_by = Objective.parse(needed or objective, own.metric_names)
+    trials, borrowed = borrow(own, others, judged_by, predictor, cfg.seed)
     note = "; ".join([*filter(None, notes), *map(str, borrowed)])
     return RunSets(own, trials, note, scale)
 
 
-def _express(
-    valid: ValidRuns, target: Target, objective: Objective, predictor: Predictor
-) -> tuple[Trials, ScaleSummary | None]:
-    """Express the runs of one file at the target scale; runs of one scale stay as they are."""
-    if not valid.runs:
-        return valid.to_trials(), None
+def _resolve(valid: ValidRuns, target: Target) -> Scale:
+    """Return the scale to predict for: what is asked for, else that of the largest own model."""
     params_R, tokens_R = (_read_scales(valid, column) for column in (PARAMS, TOKENS))
     for column, values_R, asked in (
         (PARAMS, params_R, target.params),
@@ -139,16 +161,49 @@ def _express(
                 f"--{column} {asked:g} needs a column {column!r} in {valid.path}, with the value "
                 "of every run"
             )
-    params_R = np.ones(len(valid.runs)) if params_R is None else params_R
-    tokens_R = np.ones(len(valid.runs)) if tokens_R is None else tokens_R
-    params = target.params or float(params_R.max())
-    tokens = target.tokens or float(tokens_R[params_R == params_R.max()].max())
-    is_one_scale = not varies(np.append(params_R, params)) and not varies(
-        np.append(tokens_R, tokens)
+    if not valid.runs:
+        return Scale(UNKNOWN, UNKNOWN)
+    params = target.params or (UNKNOWN if params_R is None else float(params_R.max()))
+    if tokens_R is None:
+        return Scale(params, UNKNOWN)
+    is_size_R = (
+        np.ones(len(tokens_R), dtype=bool) if params_R is None else is_size(params_R, params)
     )
-    if is_one_scale or len(valid.runs) < MIN_MIXTURES:
+    own_R = tokens_R[is_size_R] if is_size_R.any() else tokens_R
+    return Scale(params, target.tokens or float(own_R.max()))
+
+
+def _express(
+    valid: ValidRuns, target: Scale, predictor: Predictor
+) -> tuple[Trials, ExpressedTrials | None]:
+    """Express the runs of one file at the target scale; runs of one scale stay as they are."""
+    n = len(valid.runs)
+    params_R, tokens_R = (_read_scales(valid, column) for column in (PARAMS, TOKENS))
+    # Other sets are shifted to the level of the own runs, so what only one file states is ignored.
+    if params_R is None or target.params == UNKNOWN:
+        params_R, target = np.full(n, UNKNOWN), dataclasses.replace(target, params=UNKNOWN)
+    if tokens_R is None or target.tokens == UNKNOWN:
+        tokens_R, target = np.full(n, UNKNOWN), dataclasses.replace(target, tokens=UNKNOWN)
+    is_one_scale = not varies(np.append(params_R, target.params))
+    is_one_scale &= not varies(np.append(tokens_R, target.tokens))
+    if is_one_scale or n < MIN_MIXTURES:
         return valid.to_trials(), None
-    return _express_rows(valid, params_R, tokens_R, Scale(params, tokens), (objective, predictor))
+    # Domains and metrics are sorted by name: the order of columns must not change a result.
+    domains, metrics = sorted(valid.domains), sorted(valid.metrics)
+    by_domain = [valid.domains.index(name) for name in domains]
+    by_metric = [valid.metrics.index(name) for name in metrics]
+    names = [(run.name, run.seed) for run in valid.runs]
+    runs = ScaledRuns(
+        np.array([normalize(run.weights) for run in valid.runs])[:, by_domain],
+        np.array([run.metrics for run in valid.runs])[:, by_metric],
+        params_R,
+        tokens_R,
+        np.array([names.index(name) for name in names], dtype=np.int64),
+    )
+    expressed = express_at(runs, target, predictor)
+    seeds = [valid.runs[row].seed or 0 for row in expressed.first_T]
+    trials = _build_trials(tuple(domains), tuple(metrics), expressed, seeds)
+    return trials.reorder_domains(np.argsort(by_domain)), expressed
 
 
 def _read_scales(valid: ValidRuns, column: str) -> Array | None:
@@ -165,58 +220,53 @@ def _read_scales(valid: ValidRuns, column: str) -> Array | None:
     return np.array(values, dtype=np.float64)
 
 
-def _express_rows(
-    valid: ValidRuns,
-    params_R: Array,
-    tokens_R: Array,
-    target: Scale,
-    judge: tuple[Objective, Predictor],
-) -> tuple[Trials, ScaleSummary]:
-    objective, predictor = judge
-    names = sorted(valid.metrics)
-    columns = [valid.metrics.index(name) for name in names]
-    run_names = [(run.name, run.seed) for run in valid.runs]
-    runs = ScaledRuns(
-        np.array([normalize(run.weights) for run in valid.runs]),
-        np.array([run.metrics for run in valid.runs])[:, columns],
-        params_R,
-        tokens_R,
-        np.array([run_names.index(key) for key in run_names], dtype=np.int64),
-    )
-    expressed = express_at(runs, target, predictor)
-    seeds = [valid.runs[row].seed or 0 for row in expressed.first_T]
-    level_std = float(np.abs(objective.weights_Q) @ expressed.level_std_Q)
-    params_N, counts_N = np.unique(expressed.params_T, return_counts=True)
-    summary = ScaleSummary(
-        dataclasses.replace(target, params=_snap(target.params, params_N)),
-        len(valid.runs),
-        len(seeds),
-        tuple(zip(params_N.tolist(), counts_N.tolist(), strict=True)),
-        level_std if np.isfinite(level_std) else None,
-        measure_dependence(expressed, objective.weights_Q, predictor),
-    )
-    return _build_trials(valid.domains, names, expressed, seeds), summary
-
-
 def _build_trials(
-    domains: tuple[str, ...], metrics: Sequence[str], expressed: ExpressedTrials, seeds: list[int]
+    domains: tuple[str, ...],
+    metrics: tuple[str, ...],
+    expressed: ExpressedTrials,
+    seeds: list[int],
 ) -> Trials:
-    """Build the trials of a search from runs at the target scale."""
+    """Build the trials of a search; `tv_distance` states how far their scale is from the target.
+
+    So trials of two sizes are no replicates, and those that ended far from the target's tokens
+    count less.
+    """
     n = len(seeds)
-    trials = Trials(
+    params_N, size_T, counts_N = np.unique(
+        expressed.params_T, return_inverse=True, return_counts=True
+    )
+    nearest = int(np.abs(np.log(params_N / expressed.target.params)).argmin())
+    if counts_N[nearest] < MIN_MIXTURES:
+        nearest = int(counts_N.argmax())
+    distance_T = _PER_SIZE * np.abs(size_T - nearest)
+    distance_T = distance_T + _PER_LOG_TOKENS * (expressed.distance_T - expressed.distance_T.min())
+    return Trials(
         domains,
         expressed.weights_TK,
-        tuple(metrics),
+        metrics,
         expressed.metrics_TQ,
         np.zeros(n, dtype=np.int64),
         (PROPOSAL,) * n,
         np.array(seeds, dtype=np.int64),
-        np.zeros(n),
+        distance_T,
     )
-    return trials.concatenate([])  # sorted
 
 
-def _snap(params: float, params_N: Array) -> float:
-    """Return the measured size that is the same as the target's, else the target's."""
-    nearest = float(params_N[np.abs(np.log(params_N / params)).argmin()])
-    return params if varies(np.array([params, nearest])) else nearest
+def _summarize(
+    metrics: Sequence[str], expressed: ExpressedTrials, objective: Objective, predictor: Predictor
+) -> ScaleSummary:
+    std_Q = expressed.level_std_Q
+    used = list(objective.weighted_columns)
+    score_std = float(np.abs(objective.weights_Q[used]) @ std_Q[used])
+    stds = dict(zip((*metrics, "score"), [*std_Q.tolist(), score_std], strict=True))
+    params_N, counts_N = np.unique(expressed.params_T, return_counts=True)
+    same = params_N[is_size(params_N, expressed.target.params)]
+    target = expressed.target
+    return ScaleSummary(
+        dataclasses.replace(target, params=float(same[0]) if len(same) else target.params),
+        len(expressed.rows.trial_R),
+        len(expressed.first_T),
+        tuple(zip(params_N.tolist(), counts_N.tolist(), strict=True)),
+        {name: std if np.isfinite(std) else None for name, std in stds.items()},
+        measure_dependence(expressed, objective.weights_Q, predictor),
+    )

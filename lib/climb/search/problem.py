@@ -27,12 +27,13 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-_USUAL_DOMAINS = 17
-"""Domains from which on `search.concentration` grows in proportion, so that the share of domains
-with weight stays the same. Strengths of 0.1 to 5 were published for 17 to 21 domains."""
+_USUAL_DOMAINS = 21
+"""Domains above which `search.concentration` grows in proportion, so that the share of domains with
+weight stays the same. Strengths of 0.1 to 5 were published for 17 to 21 domains."""
 
-STAGE_PROPOSE, STAGE_RECOMMEND, STAGE_FURTHER, STAGE_PARETO = 1, 2, 3, 4
-"""Separate the random numbers of proposals, recommendation, further rounds and Pareto fronts."""
+STAGE_PROPOSE, STAGE_RECOMMEND, STAGE_FURTHER, STAGE_PARETO, STAGE_CHANGE = 1, 2, 3, 4, 5
+"""Separate the random numbers of proposals, recommendation, further rounds, Pareto fronts and
+smallest changes."""
 
 
 @runtime_checkable

@@ -108,7 +108,7 @@ def recommend(state: SearchState) -> Recommendation:
         noise_Q=surrogate.replicates.noise_Q,
         validation=validation,
         n_trials=len(trials),
-        n_mixtures=len(surrogate.replicates.counts_D),
+        n_mixtures=surrogate.replicates.n_mixtures,
         effects=effects.reorder_domains(state.restore_K),
         signal_to_noise=SignalToNoise.measure(trials, objective),
         further_round=estimate_further_round(state, calibration),

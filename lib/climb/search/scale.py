@@ -29,7 +29,7 @@ from climb.mixture import SAME_DECIMALS
 from climb.predictor import Predictor
 from climb.predictor.metrics import fit_metrics
 from climb.search.parallel import map_fits
-from climb.search.scale_curve import SAME_SIZE, Scale, ScaleCurves
+from climb.search.scale_curve import SAME_SIZE, Scale, ScaleCurves, varies
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -42,6 +42,9 @@ that of the nearest checkpoint to the target's tokens, in log tokens, divided by
 
 MIN_LEVEL_RUNS = 3
 """Runs of the target size from which the level there counts as measured."""
+
+_LOWEST = 0.1
+"""A level is at least this share of the smallest value of a positive metric."""
 
 _PASSES = 2
 """Fits of curve and effects, one after the other, after the first fit of the curve."""
@@ -56,7 +59,8 @@ class ScaledRuns:
     params_R: Array
     tokens_R: Array
     run_R: Index
-    """Rows with the same number, mixture and model size are checkpoints of one trial."""
+    """Rows with the same number, mixture and model size are checkpoints of one trial; rows that
+    also have the same tokens are replicates."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +74,9 @@ class ExpressedTrials:
     """A row of each trial."""
 
     params_T: Array
+    distance_T: Array
+    """Distance of the nearest checkpoint from the target's tokens, in log tokens."""
+
     level_std_Q: Array
     """Standard deviation of the level that all mixtures share; NaN where nothing determines it."""
 
@@ -80,7 +87,7 @@ class ExpressedTrials:
     @property
     def n_at_size(self) -> int:
         """Trials of the target's model size."""
-        return int(_is_size(self.params_T, self.target.params).sum())
+        return int(is_size(self.params_T, self.target.params).sum())
 
 
 def express_at(runs: ScaledRuns, target: Scale, predictor: Predictor) -> ExpressedTrials:
@@ -113,6 +120,7 @@ def express_at(runs: ScaledRuns, target: Scale, predictor: Predictor) -> Express
         rows.add(level_Q, effect_TQ),
         rows.first_T,
         rows.params_N[rows.size_T],
+        rows.distance_T,
         level_std_Q,
         rows,
         effect_RQ,
@@ -134,11 +142,15 @@ class Rows:
     near_R: Array
     """Weight of a checkpoint in the effect of its trial."""
 
+    distance_T: Array
+    """See `ExpressedTrials.distance_T`."""
+
     @classmethod
     def index(cls, runs: ScaledRuns, target: Scale) -> Self:
         """Number the trials and sizes, and weight the checkpoints."""
         size_R, params_N = _group_sizes(runs.params_R)
         keys = np.column_stack([np.round(runs.weights_RK, SAME_DECIMALS), size_R, runs.run_R])
+        keys = np.column_stack([keys, _count_repeats(np.column_stack([keys, runs.tokens_R]))])
         _, first_T, trial_R = np.unique(keys, axis=0, return_index=True, return_inverse=True)
         trial_R = trial_R.reshape(-1)
         distance_R = np.abs(np.log(runs.tokens_R / target.tokens))
@@ -146,7 +158,8 @@ class Rows:
         np.minimum.at(nearest_T, trial_R, distance_R)
         near_R = np.exp(-0.5 * np.square((distance_R - nearest_T[trial_R]) / TOKEN_WIDTH))
         is_log_Q = np.asarray((runs.metrics_RQ > 0.0).all(axis=0))
-        return cls(runs, is_log_Q, trial_R, first_T, size_R[first_T], params_N, near_R)
+        sizes = (size_R[first_T], params_N)
+        return cls(runs, is_log_Q, trial_R, first_T, *sizes, near_R, nearest_T)
 
     @property
     def weights_TK(self) -> Array:
@@ -169,7 +182,7 @@ class Rows:
     def compare(self, curve_RQ: Array) -> Array:
         """Return the effects of rows with these means over mixtures, shape (R, Q)."""
         metrics_RQ = self.runs.metrics_RQ
-        smallest = 1e-6 * np.abs(metrics_RQ).mean(axis=0)
+        smallest = np.maximum(1e-6 * np.abs(metrics_RQ).mean(axis=0), 1e-300)
         ratio_RQ = np.where(self.is_log_Q, metrics_RQ / np.maximum(curve_RQ, smallest), 1.0)
         return np.where(self.is_log_Q, np.log(ratio_RQ), metrics_RQ - curve_RQ)
 
@@ -200,33 +213,43 @@ class Offsets:
         rest_TQ = raw_TQ - effects.predict_means(rows.weights_TK)
         offset_NQ, _ = _average(rest_TQ, rows.size_T, np.ones(len(rest_TQ)))
         offset_NQ[anchor] = center_Q
-        pooled_Q = np.sqrt(np.square(rest_TQ - offset_NQ[rows.size_T]).mean(axis=0))
-        return cls(offset_NQ, pooled_Q / np.sqrt(counts_N)[:, None])
+        square_TQ = np.square(rest_TQ - offset_NQ[rows.size_T])
+        square_TQ[is_anchor_T] = np.square(rest_TQ[is_anchor_T])
+        sums_NQ = _average(square_TQ, rows.size_T, np.ones(len(rest_TQ)))[0] * counts_N[:, None]
+        own_NQ = np.sqrt(sums_NQ / np.maximum(counts_N - 1, 1)[:, None])
+        pooled_Q = np.sqrt(square_TQ.mean(axis=0))
+        # The residuals of the fitted size are too small, those of two or three runs uncertain.
+        return cls(offset_NQ, np.maximum(own_NQ, pooled_Q) / np.sqrt(counts_N)[:, None])
 
     def find_level(self, curves: ScaleCurves, rows: Rows, target: Scale) -> tuple[Array, Array]:
         """Return every metric's mean over mixtures at the target, and its error, shapes (Q,)."""
-        params_2 = np.full(2, target.params)
-        tokens_R, params_R = rows.runs.tokens_R, rows.runs.params_R
-        at_size = np.flatnonzero(_is_size(rows.params_N, target.params))
-        is_near_R = (
-            _is_size(params_R, target.params) if len(at_size) else np.ones(len(tokens_R), bool)
+        at_size = np.flatnonzero(is_size(rows.params_N, target.params))
+        near_R = is_size(rows.runs.params_R, target.params)
+        tokens_R = rows.runs.tokens_R[near_R] if len(at_size) else rows.runs.tokens_R
+        nearest = float(np.clip(target.tokens, tokens_R.min(), tokens_R.max()))
+        mean_2Q, std_2Q = curves.predict(
+            np.full(2, target.params), np.array([target.tokens, nearest])
         )
-        nearest = float(
-            np.clip(target.tokens, tokens_R[is_near_R].min(), tokens_R[is_near_R].max())
-        )
-        mean_2Q, std_2Q = curves.predict(params_2, np.array([target.tokens, nearest]))
         unit_Q = np.where(rows.is_log_Q, np.abs(mean_2Q[0]), 1.0)
+        extrapolated_Q = np.maximum(np.square(std_2Q[0]) - np.square(std_2Q[1]), 0.0)
         if len(at_size):
             n = int(at_size[0])
             level_Q = rows.add(mean_2Q[0], self.offset_NQ[n][None])[0]
-            extrapolated_Q = np.maximum(np.square(std_2Q[0]) - np.square(std_2Q[1]), 0.0)
-            return level_Q, np.sqrt(np.square(unit_Q * self.error_NQ[n]) + extrapolated_Q)
-        if len(rows.params_N) == 1:
-            # Runs of one size say nothing about the level of another one.
-            level_Q = rows.add(mean_2Q[0], self.offset_NQ[0][None])[0]
-            return level_Q, np.full(len(level_Q), np.nan)
-        spread_Q = unit_Q * np.sqrt(np.square(self.offset_NQ).mean(axis=0))
-        return mean_2Q[0], np.hypot(std_2Q[0], spread_Q)
+            level_std_Q = np.sqrt(np.square(unit_Q * self.error_NQ[n]) + extrapolated_Q)
+        else:
+            anchor_Q = self.offset_NQ[0] if len(rows.params_N) == 1 else 0.0 * unit_Q
+            level_Q = rows.add(mean_2Q[0], anchor_Q[None])[0]
+            spread_Q = unit_Q * np.sqrt(np.square(self.offset_NQ).mean(axis=0))
+            level_std_Q = np.hypot(std_2Q[0], spread_Q)
+        # Runs of one size, or of equal tokens, say nothing about the level elsewhere.
+        is_elsewhere = (len(rows.params_N) == 1 and not len(at_size)) or (
+            not varies(rows.runs.tokens_R) and varies(np.append(tokens_R, target.tokens))
+        )
+        # Far from the runs, a curve may leave the range of a positive metric.
+        lowest_Q = _LOWEST * np.abs(rows.runs.metrics_RQ).min(axis=0)
+        is_low_Q = rows.is_log_Q & (level_Q < lowest_Q)
+        level_std_Q = np.where(is_low_Q | is_elsewhere, np.nan, level_std_Q)
+        return np.where(is_low_Q, lowest_Q, level_Q), level_std_Q
 
 
 def _average(values_RQ: Array, index_R: Index, weight_R: Array) -> tuple[Array, Array]:
@@ -235,6 +258,17 @@ def _average(values_RQ: Array, index_R: Index, weight_R: Array) -> tuple[Array, 
     sums = np.zeros((len(total), values_RQ.shape[1]))
     np.add.at(sums, index_R, values_RQ * weight_R[:, None])
     return sums / total[:, None], total
+
+
+def _count_repeats(keys: Array) -> Index:
+    """Return how many equal rows come before each row: replicates without a name."""
+    _, group_R = np.unique(keys, axis=0, return_inverse=True)
+    seen: dict[int, int] = {}
+    repeats = []
+    for group in group_R.reshape(-1).tolist():
+        repeats.append(seen.get(group, 0))
+        seen[group] = repeats[-1] + 1
+    return np.array(repeats, dtype=np.int64)
 
 
 def _group_sizes(params_R: Array) -> tuple[Index, Array]:
@@ -247,5 +281,6 @@ def _group_sizes(params_R: Array) -> tuple[Index, Array]:
     return size_R, sorted_R[starts_R]
 
 
-def _is_size(params: Array, size: float) -> NDArray[np.bool_]:
+def is_size(params: Array, size: float) -> NDArray[np.bool_]:
+    """Return which model sizes are the same as another, to `SAME_SIZE`."""
     return np.asarray(np.abs(params / size - 1.0) <= SAME_SIZE)

@@ -20,6 +20,9 @@ Array = NDArray[np.float64]
 SAME_SIZE = 0.01
 """Relative difference of parameters below which two models have the same size."""
 
+UNKNOWN = 1.0
+"""Size or tokens of runs that do not state them: the same for all, so that they have no effect."""
+
 _SIZE_EXPONENT, _TOKEN_EXPONENT, _EXPONENT_STD = 0.34, 0.28, 0.15
 """Normal priors of a and b: the values of Hoffmann et al., and a standard deviation."""
 
@@ -28,19 +31,20 @@ _EXPONENTS_G2 = np.array(
 )
 
 _MIN_ERROR = 1e-3
-"""Smallest residual standard deviation that a fit assumes, as a share of the mean metric."""
+"""Smallest residual standard deviation that a fit assumes, as a share of the metric's size."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """A model size and a number of training tokens."""
+    """A model size and a number of training tokens; `UNKNOWN` where no run states it."""
 
     params: float
     tokens: float
 
     def __str__(self) -> str:
         """Return for example '3.1e+08 parameters and 2e+10 tokens'."""
-        return f"{self.params:.3g} parameters and {self.tokens:.3g} tokens"
+        parts = [(self.params, "parameters"), (self.tokens, "tokens")]
+        return " and ".join(f"{value:.3g} {unit}" for value, unit in parts if value != UNKNOWN)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +80,9 @@ class ScaleCurves:
         # Without runs of other sizes, or of other tokens, there is no such term.
         varies_3 = np.array([True, varies(params_S), varies(tokens_S)])
         n_free = max(len(means_SQ) - int(varies_3.sum()), 1)
-        floor_Q = np.square(_MIN_ERROR * means_SQ.mean(axis=0)) * n_free
+        # A metric that is 0 in every run has no scale of its own.
+        size_Q = np.square(means_SQ).mean(axis=0)
+        floor_Q = _MIN_ERROR**2 * np.where(size_Q > 0.0, size_Q, 1.0) * n_free
         coefficients, inverses, variances, costs = [], [], [], []
         for exponents_2 in _EXPONENTS_G2:
             terms_S3 = varies_3 * _compute_terms(params_S, tokens_S, unit, exponents_2)

@@ -96,12 +96,11 @@ def _pair_sizes(expressed: ExpressedTrials) -> tuple[Array, Array]:
 def _pair_tokens(expressed: ExpressedTrials) -> tuple[Array, Array]:
     """Return mixtures with early and late checkpoints, and the metrics at both (P, 2, Q)."""
     rows, tokens_R = expressed.rows, expressed.rows.runs.tokens_R
-    middle = np.sqrt(tokens_R.min() * tokens_R.max())
     mixtures, scales = [], []
     for trial in range(len(rows.first_T)):
         own = np.flatnonzero(rows.trial_R == trial)
-        is_late_R = tokens_R[own] > middle
-        if is_late_R.all() or not is_late_R.any():
+        is_late_R = tokens_R[own] > np.sqrt(tokens_R[own].min() * tokens_R[own].max())
+        if not is_late_R.any():
             continue
         late, early = (np.exp(np.log(tokens_R[own][x]).mean()) for x in (is_late_R, ~is_late_R))
         if late >= MIN_RATIO * early:

@@ -189,6 +189,11 @@ class Replicates:
         )
         return noise_DQ
 
+    @property
+    def n_mixtures(self) -> int:
+        """Distinct mixtures; own and reused runs of one mixture are one."""
+        return len(np.unique(np.round(self.weights_DK, SAME_DECIMALS), axis=0))
+
     def select_metrics(self, indices: Sequence[int]) -> Replicates:
         """Return the same mixtures with some of the metrics, in the order of the indices."""
         index = list(indices)
