@@ -68,6 +68,6 @@ def _describe_dependence(dependence: Dependence) -> str:
     if dependence.is_beyond_noise:
         return (
             f"The best mixture depends on {what} beyond noise ({n} mixtures at two scales): train "
-            f"proxies whose {what} are as near to the target's as you can afford."
+            f"proxies as near to the target's {what} as you can afford."
         )
     return f"No dependence of the best mixture on {what} was found beyond noise ({n} mixtures)."
