@@ -17,6 +17,7 @@ import multiprocessing
 from collections.abc import Callable
 
 import numpy as np
+from entrants import LIGHTGBM, REGMIX
 from numpy.typing import NDArray
 from regmix import TARGETS, load_published
 from scipy.stats import norm, spearmanr
@@ -31,10 +32,6 @@ from climb.search.calibration import CalibratedScore
 SEEDS, QUICK_SEEDS = 10, 2
 SIZES, QUICK_SIZES = (64, 112), (64,)
 DEFAULT = load().search.predictor
-LIGHTGBM = {"use": "climb.predictor.lightgbm:LightGBMPredictor", "members": 2}
-UNPENALIZED = {"depth": -1, "leaf_rows": 20, "l1": 0.0, "l2": 0.0}
-REGMIX = LIGHTGBM | UNPENALIZED | {"held_share": 0.128, "patience": 3}
-REGMIX |= {"patience_within_held": False}
 DEFAULT_NAME = "default (a stack for few metrics)"
 PER_METRIC = {
     DEFAULT_NAME: DEFAULT,

@@ -74,10 +74,7 @@ class Simulation:
     def build(cls, kind: str, target: str, quick: bool) -> Simulation:
         """Fit the surface, and find its best mixture."""
         step = QUICK_STEP if quick else 1
-        if kind == "olmix":
-            surface = olmix.fit_surface("blend", step)
-        else:
-            surface = regmix.fit_surface(kind, step)
+        surface = olmix.fit_surface(step) if kind == "olmix" else regmix.fit_surface(kind, step)
         objective = Objective.parse(TARGETS[TARGET_NAMES[target]], surface.metric_names)
         extra = (f"search.candidates={QUICK_CANDIDATES}",) if quick else ()
         best_K = surface.find_best(objective, 1 if quick else 4)

@@ -5,7 +5,7 @@ Axes: T runs, M mixtures, K domains, Q metrics, C components, S starts.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Self
@@ -52,9 +52,6 @@ class LogProcess:
 class Surface:
     """The true metrics of every mixture in a simulation."""
 
-    kind: str
-    """blend: mean of a process, a power law and boosted trees; trees: boosted trees alone."""
-
     space: FeasibleSet
     metric_names: tuple[str, ...]
     fits: tuple[tuple[Callable[[Array], Array], ...], ...]
@@ -71,7 +68,7 @@ class Surface:
     def fit(
         cls,
         kind: str,
-        runs: Trials,
+        parts: Sequence[Trials],
         space: FeasibleSet,
         step: int = 1,
         components: int | None = None,
@@ -79,14 +76,15 @@ class Surface:
         """Fit models to published runs.
 
         Args:
-            kind: blend or trees.
-            runs: the published runs.
+            kind: blend: mean of a process, a power law and boosted trees; trees: the trees alone.
+            parts: the published runs, with the same domains and metrics.
             space: feasible set of every searcher.
             step: above 1, only every step-th run is fitted, for quick tests.
             components: fit this many principal components of the standardized metrics; None: fit
                 every metric.
         """
-        weights_TK, metrics_TQ = runs.weights_TK[::step], runs.metrics_TQ[::step]
+        weights_TK = np.vstack([part.weights_TK for part in parts])[::step]
+        metrics_TQ = np.vstack([part.metrics_TQ for part in parts])[::step]
         n_metrics = metrics_TQ.shape[1]
         center_Q, loadings_CQ, values_TC = np.zeros(n_metrics), np.eye(n_metrics), metrics_TQ
         if components is not None:
@@ -96,7 +94,7 @@ class Surface:
             loadings_CQ = v_CQ[:components] * std_Q
         fits = tuple(_fit_models(kind, weights_TK, values_T) for values_T in values_TC.T)
         feasible_TK = space.project(weights_TK)
-        return cls(kind, space, runs.metric_names, fits, center_Q, loadings_CQ, feasible_TK)
+        return cls(space, parts[0].metric_names, fits, center_Q, loadings_CQ, feasible_TK)
 
     def measure(self, weights_MK: Array) -> Array:
         """True metrics, shape (M, Q)."""

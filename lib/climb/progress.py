@@ -42,7 +42,7 @@ def show_stages(quiet_seconds: float = 3.0) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
-        handler.stop()
+        timer.join()
         logger.removeHandler(handler)
         logger.setLevel(level)
 
@@ -52,8 +52,7 @@ class _StageHandler(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self.began, self.last = time.monotonic(), ""
-        self.is_started, self.is_stopped = False, False
+        self.began, self.is_started, self.last = time.monotonic(), False, ""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take the next stage; the same one again is not printed."""
@@ -66,15 +65,11 @@ class _StageHandler(logging.Handler):
 
     def start(self) -> None:
         """Print from now on, beginning with the current stage."""
-        with self.lock or contextlib.nullcontext():
-            self.is_started = not self.is_stopped
-            if self.is_started and self.last:
-                self._print()
-
-    def stop(self) -> None:
-        """Print nothing more."""
-        with self.lock or contextlib.nullcontext():
-            self.is_started, self.is_stopped = False, True
+        self.acquire()
+        self.is_started = True
+        if self.last:
+            self._print()
+        self.release()
 
     def _print(self) -> None:
         print(f"{time.monotonic() - self.began:4.0f} s  {self.last}", file=sys.stderr, flush=True)

@@ -11,7 +11,7 @@ from climb.config import load
 from climb.errors import InputError
 from climb.predictor.gp import GPPredictor
 from climb.runs.commands import predict, recommend
-from climb.runs.sets import RunFiles, Target
+from climb.runs.sets import RunFiles, Target, read_run_sets
 from climb.search.scale import ScaledRuns, express_at
 from climb.search.scale_curve import Scale, ScaleCurves
 from climb.search.scale_dependence import measure_dependence
@@ -65,7 +65,7 @@ def test_the_curve_of_exact_means_is_found_between_and_near_the_settings():
 def test_trials_of_all_sizes_are_expressed_at_the_target():
     expressed = express_at(make_runs(), TARGET, GPPredictor())
     assert len(expressed.weights_TK) == 2 * len(WEIGHTS_MK)
-    assert expressed.n_at_size == len(WEIGHTS_MK)
+    assert (expressed.params_T == TARGET.params).sum() == len(WEIGHTS_MK)
     true_TQ = measure(expressed.weights_TK, 3e8, 16e9)
     np.testing.assert_allclose(expressed.metrics_TQ, true_TQ, rtol=0.01)
 
@@ -362,3 +362,16 @@ def test_predicted_deviations_contain_the_error_of_the_level(files):
         with out.open() as file:
             stds.append(np.mean([float(row["metric.x.std"]) for row in csv.DictReader(file)]))
     assert stds[1] > 3.0 * stds[0]
+
+
+def test_trials_that_ended_early_count_less(files):
+    folder, _ = files
+    runs = make_runs(sizes=(3e8,))
+    is_early_mixture = runs.weights_RK[:, 2] > np.median(runs.weights_RK[:, 2])
+    last = runs.tokens_R == np.where(is_early_mixture, TOKENS[0], TOKENS[-1])
+    parts = (runs.weights_RK, runs.metrics_RQ, runs.params_R, runs.tokens_R, runs.run_R)
+    write_runs(folder / "r.csv", ScaledRuns(*(part[last] for part in parts)))
+    sets = read_run_sets(RunFiles([folder / "r.csv"]), "mean(*):min", CFG)
+    distance_T = sets.trials.tv_distance_T
+    assert set(np.round(distance_T, 3)) == {0.0, round(0.15 * np.log(8.0), 3)}
+    assert (distance_T > 0.0).sum() == 12

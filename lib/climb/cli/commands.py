@@ -212,8 +212,8 @@ def recommend(
     from climb.runs import commands as csv_runs
 
     cfg = load(conf, settings).search
+    extras = csv_runs.Extras(pareto, _parse_improvement(improve) if improve else None)
     with show_stages():
-        extras = csv_runs.Extras(pareto, _parse_improvement(improve) if improve else None)
         text = csv_runs.recommend(runs, prior, out, cfg, objective, extras)
     click.echo(text)
 

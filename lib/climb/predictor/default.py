@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from climb.predictor import Array, ExtraFeatures, Predict
-from climb.predictor.metrics import DomainGroups, MetricsPredict, SeparatePredicts
+from climb.predictor.metrics import DomainGroups, MetricsPredict, fit_separately
 from climb.predictor.pooled import PooledPredictor
 from climb.predictor.stack import StackPredictor
 
@@ -39,9 +39,6 @@ class DefaultPredictor:
         domain_groups: DomainGroups = (),
     ) -> MetricsPredict:
         """Fit all metrics of T trials; see `climb.predictor.metrics.MetricsPredictor`."""
-        n_metrics = values_TQ.shape[1]
-        if n_metrics >= self.many_metrics:
+        if values_TQ.shape[1] >= self.many_metrics:
             return PooledPredictor().fit_metrics(weights_TK, values_TQ, noise_TQ, domain_groups)
-        return SeparatePredicts(
-            tuple(self.fit(weights_TK, values_TQ[:, q], noise_TQ[:, q]) for q in range(n_metrics))
-        )
+        return fit_separately(self, weights_TK, values_TQ, noise_TQ)

@@ -92,13 +92,18 @@ def fit_metrics(
     if isinstance(predictor, MetricsPredictor):
         fitted = predictor.fit_metrics(weights_TK, values_TQ, noise_TQ, domain_groups)
     else:
-        fitted = SeparatePredicts(
-            tuple(
-                predictor.fit(weights_TK, values_TQ[:, q], noise_TQ[:, q])
-                for q in range(values_TQ.shape[1])
-            )
-        )
+        fitted = fit_separately(predictor, weights_TK, values_TQ, noise_TQ)
     return BoundedPredicts.build(fitted, values_TQ)
+
+
+def fit_separately(
+    predictor: Predictor, weights_TK: Array, values_TQ: Array, noise_TQ: Array
+) -> SeparatePredicts:
+    """Fit one predictor per metric."""
+    columns = zip(values_TQ.T, noise_TQ.T, strict=True)
+    return SeparatePredicts(
+        tuple(predictor.fit(weights_TK, values_T, noise_T) for values_T, noise_T in columns)
+    )
 
 
 @dataclass(frozen=True, eq=False)

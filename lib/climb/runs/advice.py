@@ -68,8 +68,8 @@ def describe_predictions(
         f"Fitted {len(metrics)} metrics on {n_runs} runs and predicted {n_mixtures} mixtures.",
         f"Cross-validation: Spearman {_number(spearman['score'])} for the score "
         f"({notes.objective}); {_describe_weakest(metrics)}.",
-        "Standard deviations are those of one new run: prediction error, and observation noise "
-        "where runs are replicated.",
+        "Standard deviations are those of one new run: prediction error, observation noise where "
+        "runs are replicated, and the error of the level where runs of several scales show it.",
         *(describe_scale(notes.scale) if notes.scale else ()),
     ]
     return "\n".join([*lines, *notes.format()])

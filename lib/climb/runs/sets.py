@@ -166,11 +166,8 @@ def _resolve(valid: ValidRuns, target: Target) -> Scale:
     params = target.params or (UNKNOWN if params_R is None else float(params_R.max()))
     if tokens_R is None:
         return Scale(params, UNKNOWN)
-    is_size_R = (
-        np.ones(len(tokens_R), dtype=bool) if params_R is None else is_size(params_R, params)
-    )
-    own_R = tokens_R[is_size_R] if is_size_R.any() else tokens_R
-    return Scale(params, target.tokens or float(own_R.max()))
+    own_R = tokens_R if params_R is None else tokens_R[is_size(params_R, params)]
+    return Scale(params, target.tokens or float((own_R if len(own_R) else tokens_R).max()))
 
 
 def _express(
@@ -192,13 +189,13 @@ def _express(
     domains, metrics = sorted(valid.domains), sorted(valid.metrics)
     by_domain = [valid.domains.index(name) for name in domains]
     by_metric = [valid.metrics.index(name) for name in metrics]
-    names = [(run.name, run.seed) for run in valid.runs]
+    number: dict[tuple[str, int | None], int] = {}
     runs = ScaledRuns(
         np.array([normalize(run.weights) for run in valid.runs])[:, by_domain],
         np.array([run.metrics for run in valid.runs])[:, by_metric],
         params_R,
         tokens_R,
-        np.array([names.index(name) for name in names], dtype=np.int64),
+        np.array([number.setdefault((run.name, run.seed), len(number)) for run in valid.runs]),
     )
     expressed = express_at(runs, target, predictor)
     seeds = [valid.runs[row].seed or 0 for row in expressed.first_T]

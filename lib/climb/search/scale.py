@@ -3,9 +3,9 @@
     metric(w, N, D) = curve(N, D) * exp(effect(w))
 
 The effect of a mixture w is shared by all model sizes N. Checkpoints near the target's tokens D
-count most, because the best mixture changes more with tokens than with size. Each size has an
-offset from the curve, so runs of the target size determine the level of the predictions there. A
-metric with values of 0 or less has an additive effect instead.
+count most, because the effect may change during training. Each size has an offset from the curve,
+so runs of the target size determine the level of the predictions there. A metric with values of 0
+or less has an additive effect instead.
 
     expressed = express_at(runs, Scale(1e9, 1e12), predictor)
 
@@ -83,11 +83,6 @@ class ExpressedTrials:
     rows: Rows
     effect_RQ: Array
     """Effect of the mixture at each row, before it is averaged over checkpoints."""
-
-    @property
-    def n_at_size(self) -> int:
-        """Trials of the target's model size."""
-        return int(is_size(self.params_T, self.target.params).sum())
 
 
 def express_at(runs: ScaledRuns, target: Scale, predictor: Predictor) -> ExpressedTrials:
@@ -214,9 +209,8 @@ class Offsets:
         offset_NQ, _ = _average(rest_TQ, rows.size_T, np.ones(len(rest_TQ)))
         offset_NQ[anchor] = center_Q
         square_TQ = np.square(rest_TQ - offset_NQ[rows.size_T])
-        square_TQ[is_anchor_T] = np.square(rest_TQ[is_anchor_T])
-        sums_NQ = _average(square_TQ, rows.size_T, np.ones(len(rest_TQ)))[0] * counts_N[:, None]
-        own_NQ = np.sqrt(sums_NQ / np.maximum(counts_N - 1, 1)[:, None])
+        mean_NQ, _ = _average(square_TQ, rows.size_T, np.ones(len(rest_TQ)))
+        own_NQ = np.sqrt(mean_NQ * (counts_N / np.maximum(counts_N - 1, 1))[:, None])
         pooled_Q = np.sqrt(square_TQ.mean(axis=0))
         # The residuals of the fitted size are too small, those of two or three runs uncertain.
         return cls(offset_NQ, np.maximum(own_NQ, pooled_Q) / np.sqrt(counts_N)[:, None])

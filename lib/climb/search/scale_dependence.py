@@ -21,8 +21,8 @@ from climb.mixture import SAME_DECIMALS
 from climb.predictor import Predictor
 from climb.predictor.metrics import fit_metrics
 from climb.search.parallel import map_fits
-from climb.search.scale import ExpressedTrials
-from climb.search.scale_curve import SAME_SIZE
+from climb.search.scale import ExpressedTrials, is_size
+from climb.search.scale_curve import varies
 
 Array = NDArray[np.float64]
 
@@ -86,10 +86,9 @@ def _pair_sizes(expressed: ExpressedTrials) -> tuple[Array, Array]:
     for mixture in range(int(mixture_T.max()) + 1):
         own = np.flatnonzero(mixture_T.reshape(-1) == mixture)
         low, high = (edge(expressed.params_T[own]) for edge in (np.min, np.max))
-        if high > (1.0 + SAME_SIZE) * low:
+        if varies(np.array([low, high])):
             values_TQ, params_T = expressed.metrics_TQ[own], expressed.params_T[own]
-            is_low_T, is_high_T = (np.abs(params_T / one - 1.0) <= SAME_SIZE for one in (low, high))
-            scales.append([values_TQ[x].mean(axis=0) for x in (is_low_T, is_high_T)])
+            scales.append([values_TQ[is_size(params_T, x)].mean(axis=0) for x in (low, high)])
             mixtures.append(expressed.weights_TK[own[0]])
     return _stack(mixtures, scales, expressed)
 
