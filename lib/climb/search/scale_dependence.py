@@ -36,7 +36,7 @@ _FOLDS, _REPEATS = 5, 4
 """Folds of the cross-validation, and its repeats with other folds, whose errors are averaged."""
 
 _CHANCE = 2.0
-"""Standard errors by which the error must fall: 2.3 % of data without dependence exceed it."""
+"""Standard errors by which the error must fall."""
 
 
 @dataclass(frozen=True)
