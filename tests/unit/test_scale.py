@@ -84,6 +84,17 @@ def test_three_runs_of_the_target_size_determine_the_level():
     assert (np.abs(level(without) - true_Q) < 3.0 * without.level_std_Q).all()
 
 
+def test_a_size_that_is_off_the_curve_has_its_own_level():
+    """For example because it was trained with other settings."""
+    runs = make_runs(sizes=(1e8, 2e8, 3e8, 5e8), few=[(3.5e8, 3)])
+    is_off_R1 = (runs.params_R == 3.5e8)[:, None]
+    metrics_RQ = np.where(is_off_R1, 1.1, 1.0) * runs.metrics_RQ
+    shifted = ScaledRuns(runs.weights_RK, metrics_RQ, runs.params_R, runs.tokens_R, runs.run_R)
+    expressed = express_at(shifted, Scale(3.5e8, 16e9), GPPredictor())
+    true_TQ = 1.1 * measure(expressed.weights_TK, 3.5e8, 16e9)
+    np.testing.assert_allclose(expressed.metrics_TQ, true_TQ, rtol=0.01)
+
+
 def test_runs_of_one_size_say_nothing_about_the_level_of_another():
     expressed = express_at(make_runs(sizes=(1e8,)), Scale(1e9, 16e9), GPPredictor())
     assert np.isnan(expressed.level_std_Q).all()
