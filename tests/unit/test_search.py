@@ -420,7 +420,7 @@ def test_far_too_small_standard_deviations_are_calibrated():
     measured_D, error_D = random.normal(size=64), 0.1 * random.normal(size=64)
     small = Calibration.fit(measured_D, measured_D + error_D, np.full(64, 1e-3), np.zeros(64))
     assert small.slope == pytest.approx(1.0, abs=0.05)
-    std_D = small.compute_new_run_std(measured_D, np.full(64, 1e-3), 0.0)
+    std_D = small.compute_new_run_std(np.ones((64, 1)), measured_D, np.full(64, 1e-3), 0.0)
     np.testing.assert_allclose(std_D, 0.1, rtol=0.5)
     zero = Calibration.fit(measured_D, measured_D + error_D, np.zeros(64), np.zeros(64))
     assert np.isfinite(zero.inflation.factor_at(measured_D)).all()
@@ -449,7 +449,7 @@ def test_standard_deviations_are_inflated_to_the_errors_of_cross_validation():
     measured_D = truth_D + 0.5 * random.normal(size=400)
     calibration = Calibration.fit(measured_D, truth_D, np.full(400, 0.1), np.full(400, 0.4))
     np.testing.assert_allclose(calibration.inflation.factor_at(truth_D[:1]), 3.0, rtol=0.25)
-    std_1 = calibration.compute_new_run_std(truth_D[:1], np.array([0.1]), 0.4)
+    std_1 = calibration.compute_new_run_std(np.ones((1, 1)), truth_D[:1], np.array([0.1]), 0.4)
     np.testing.assert_allclose(std_1, 0.5, rtol=0.15)
     assert 0.9 < calibration.slope <= 1.0
 
@@ -462,7 +462,7 @@ def test_intervals_cover_small_errors_and_large_errors():
     calibration = Calibration.fit(
         measured_M[fitted_M], mean_M[fitted_M], std_M[fitted_M], np.zeros(200)
     )
-    half_width_M = 1.645 * calibration.compute_new_run_std(mean_M, std_M, 0.0)
+    half_width_M = 1.645 * calibration.compute_new_run_std(np.ones((600, 1)), mean_M, std_M, 0.0)
     inside_M = np.abs(measured_M - mean_M) <= half_width_M
     for part_M in (mean_M < 2.6, mean_M > 3.4):
         assert 0.84 <= inside_M[~fitted_M & part_M].mean() <= 0.97

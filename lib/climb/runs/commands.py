@@ -137,9 +137,10 @@ def _write_predictions(
     every = Objective.parse("mean(*):min", trials.metric_names)
     predictor: Predictor = build(cfg.predictor, Predictor)
     order_K = np.argsort(np.array(trials.domains, dtype=object))
-    surrogate = Surrogate.fit(trials.reorder_domains(order_K), every, predictor)
+    trials, weights_MK = trials.reorder_domains(order_K), weights_MK[:, order_K]
+    surrogate = Surrogate.fit(trials, every, predictor)
     held_out = surrogate.predict_held_out(predictor, cfg.seed)
-    means_MQ, stds_MQ = surrogate.predict_metrics(weights_MK[:, order_K])
+    means_MQ, stds_MQ = surrogate.predict_metrics(weights_MK)
     header, columns = ["row"], [np.arange(1.0, len(weights_MK) + 1.0)]
     spearman = {}
     for name in (*trials.metric_names, "score"):
@@ -147,7 +148,7 @@ def _write_predictions(
         calibrated = CalibratedScore.fit(surrogate, held_out, view, trials)
         title = name if name == "score" else f"metric.{name}"
         header += [f"{title}.mean", f"{title}.std"]
-        mean_M, std_M = calibrated.predict_new_run(means_MQ, stds_MQ)
+        mean_M, std_M = calibrated.predict_new_run(weights_MK, means_MQ, stds_MQ)
         level_std = sets.scale.level_stds[name] if sets.scale else None
         columns += [mean_M, np.hypot(std_M, level_std or 0.0)]
         spearman[name] = calibrated.calibration.spearman

@@ -5,6 +5,7 @@ Axes: D distinct mixtures, Q metrics of the objective, M mixtures.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Self
 
@@ -15,8 +16,9 @@ from scipy.optimize import minimize
 
 from climb.objective import Objective
 from climb.predictor import Predictor
-from climb.search.surrogate import Surrogate
-from climb.search.trials import Trials
+from climb.search.spread import DEGREES_OF_FREEDOM, SCALE, Errors, Spread
+from climb.search.surrogate import Surrogate, group_scores
+from climb.search.trials import Replicates, Trials
 
 Array = NDArray[np.float64]
 
@@ -26,13 +28,6 @@ _TREND_STD = 0.25
 _LEVEL_STD = 1.0
 """Standard deviation of the normal prior on the log of the level; its mean is 0. Where seed
 noise explains all errors, the prior keeps the level away from its lower bound."""
-
-_DEGREES_OF_FREEDOM = 4.0
-"""Degrees of freedom of the Student t model of the errors. Its heavy tails keep a few outliers from
-dominating the fit. Chosen on RegMix's training runs (docs/decisions/search.md)."""
-
-_SCALE = float(stats.norm.ppf(0.95) / stats.t.ppf(0.95, _DEGREES_OF_FREEDOM))
-"""Scale of the Student t, so that its 90 % interval equals that of a standard normal."""
 
 _FACTOR_BOUNDS = (0.1, 1000.0)
 """Bounds of the inflation factor, and of the level."""
@@ -101,8 +96,8 @@ def _negative_log_posterior(
     """Return the value (up to a constant) and its gradient; parameters are log level and trend."""
     inflated_D = predicted_var_D * np.exp(2.0 * (parameters[0] + parameters[1] * position_D))
     variance_D = inflated_D + noise_D
-    ratio_D = error_var_D / (_SCALE**2 * variance_D)
-    nu = _DEGREES_OF_FREEDOM
+    ratio_D = error_var_D / (SCALE**2 * variance_D)
+    nu = DEGREES_OF_FREEDOM
     cost = 0.5 * (np.log(variance_D) + (nu + 1.0) * np.log1p(ratio_D / nu)).sum()
     slope_D = 1.0 - (nu + 1.0) * ratio_D / (nu + ratio_D)
     slope_D *= inflated_D / variance_D
@@ -126,6 +121,9 @@ class Calibration:
     inflation: Inflation
     spearman: float
     """Rank correlation of predicted and measured values; NaN if either is constant."""
+
+    spread: Spread | None = None
+    """How errors depend on the mixture; None if they do not."""
 
     @classmethod
     def fit(cls, measured_D: Array, mean_D: Array, std_D: Array, noise_D: Array) -> Self:
@@ -152,14 +150,46 @@ class Calibration:
         spearman = _compute_spearman(mean_D, measured_D)
         return cls(float(measured_D.mean()), slope, slope_std, inflation, spearman)
 
-    def apply(self, mean_M: Array, std_M: Array) -> tuple[Array, Array]:
+    def find_spread(self, scored: Replicates, mean_D: Array, std_D: Array) -> Calibration:
+        """Return this calibration with the dependence of the errors on the mixture, if any.
+
+        Args:
+            scored: the mixtures of the fit, with the score alone.
+            mean_D: predicted means.
+            std_D: predicted standard deviations.
+        """
+        expected_D = np.hypot(self.inflation.factor_at(mean_D) * std_D, scored.noise_DQ[:, 0])
+        squared_D = np.square(scored.means_DQ[:, 0] - mean_D)
+        squared_D /= np.maximum(np.square(expected_D), 1e-12 * squared_D.mean() + 1e-300)
+        degrees_D = (scored.counts_D - 1).astype(np.float64)
+        noise = float(np.nan_to_num(scored.noise_Q[0], nan=0.0))
+        ratio_D = np.zeros_like(degrees_D)
+        if noise:
+            ratio_D = scored.squares_DQ[:, 0] / np.maximum(degrees_D, 1.0) / noise**2
+        spread = Spread.fit(scored.weights_DK, Errors(squared_D, ratio_D, degrees_D))
+        return dataclasses.replace(self, spread=spread)
+
+    def apply(self, weights_MK: Array, mean_M: Array, std_M: Array) -> tuple[Array, Array]:
         """Shrink predicted means by the slope and inflate their standard deviations, (M,)."""
         calibrated_M = self.center + self.slope * (mean_M - self.center)
-        return calibrated_M, self.inflation.factor_at(mean_M) * std_M
+        return calibrated_M, self.inflate(weights_MK, mean_M) * std_M
 
-    def compute_new_run_std(self, mean_M: Array, std_M: Array, noise: float) -> Array:
+    def inflate(self, weights_MK: Array, mean_M: Array) -> Array:
+        """Return the factor from predicted standard deviations to real ones, shape (M,)."""
+        return self.spread_at(weights_MK) * self.inflation.factor_at(mean_M)
+
+    def compute_new_run_std(
+        self, weights_MK: Array, mean_M: Array, std_M: Array, noise: float
+    ) -> Array:
         """Return the standard deviation of what one new run would measure, shape (M,)."""
-        return np.asarray(np.hypot(self.inflation.factor_at(mean_M) * std_M, noise))
+        std_M = np.hypot(self.inflation.factor_at(mean_M) * std_M, noise)
+        return np.asarray(self.spread_at(weights_MK) * std_M)
+
+    def spread_at(self, weights_MK: Array) -> Array:
+        """Return the factor of each mixture's errors, shape (M,)."""
+        return (
+            np.ones(len(weights_MK)) if self.spread is None else self.spread.factor_at(weights_MK)
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,23 +220,27 @@ class CalibratedScore:
             surrogate: fitted to `trials`.
             held_out: means and stds of `Surrogate.predict_held_out`, each (D, Q).
             view: objective that defines the score; it uses metrics of the surrogate alone.
-            trials: source of the noise over seeds.
+            trials: source of the noise over seeds, with the domains in the surrogate's order.
         """
         validation_D = surrogate.validation_D
         means_DQ, stds_DQ = (part_DQ[validation_D] for part_DQ in held_out)
         weights_Q = view.weights_Q[list(surrogate.objective.weighted_columns)]
-        noise_D, noise = surrogate.estimate_noise(trials, view)
+        scored = group_scores(trials, view).select(validation_D)
+        noise = float(np.nan_to_num(scored.noise_Q[0], nan=0.0))
         inferred = 0.0 if noise else surrogate.infer_noise(view)
         measured_D = surrogate.replicates.means_DQ[validation_D] @ weights_Q
         mean_D, std_D = means_DQ @ weights_Q, np.hypot(stds_DQ @ np.abs(weights_Q), inferred)
-        calibration = Calibration.fit(measured_D, mean_D, std_D, noise_D[validation_D])
+        calibration = Calibration.fit(measured_D, mean_D, std_D, scored.noise_DQ[:, 0])
+        calibration = calibration.find_spread(scored, mean_D, std_D)
         return cls(calibration, weights_Q, noise, inferred, mean_D, measured_D)
 
-    def predict_new_run(self, means_MQ: Array, stds_MQ: Array) -> tuple[Array, Array]:
+    def predict_new_run(
+        self, weights_MK: Array, means_MQ: Array, stds_MQ: Array
+    ) -> tuple[Array, Array]:
         """Predict what one new run of each mixture would measure: mean and std, shapes (M,)."""
         mean_M = means_MQ @ self.weights_Q
         std_M = np.hypot(stds_MQ @ np.abs(self.weights_Q), self.inferred_noise)
-        return mean_M, self.calibration.compute_new_run_std(mean_M, std_M, self.noise)
+        return mean_M, self.calibration.compute_new_run_std(weights_MK, mean_M, std_M, self.noise)
 
 
 @dataclass(frozen=True, eq=False)

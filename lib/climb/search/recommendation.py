@@ -95,8 +95,8 @@ def recommend(state: SearchState) -> Recommendation:
     calibration = validation.score.calibration
     mixtures_MK = np.vstack([best_K[None], problem.make_baselines()])
     predicted_M, claimed_M = surrogate.predict_score(mixtures_MK)
-    mean_M, std_M = calibration.apply(predicted_M, claimed_M)
-    inflation = float(calibration.inflation.factor_at(predicted_M)[0])
+    mean_M, std_M = calibration.apply(mixtures_MK, predicted_M, claimed_M)
+    inflation = float(calibration.inflate(mixtures_MK, predicted_M)[0])
     effects = estimate_effects(surrogate, domains, best_K, inflation)
     return Recommendation(
         domains=tuple(domains[k] for k in state.restore_K),
@@ -148,8 +148,9 @@ def predict_gain(
     """
     mean_2 = surrogate.predict_mean(pair_2K)
     predicted = float(mean_2[0] - mean_2[1])
-    inflation_2 = calibration.inflation.factor_at(mean_2)
-    noise_2 = np.full(2, surrogate.estimate_noise(trials, surrogate.objective)[1])
+    inflation_2 = calibration.inflate(pair_2K, mean_2)
+    noise = surrogate.estimate_noise(trials, surrogate.objective)
+    noise_2 = noise * calibration.spread_at(pair_2K)
     if not noise_2.any():
         noise_2 = inflation_2 * surrogate.infer_noise(surrogate.objective)
     error = np.sqrt(np.square(inflation_2).mean()) * surrogate.predict_difference_std(*pair_2K)

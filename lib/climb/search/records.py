@@ -61,6 +61,10 @@ class CalibrationRecord(Record):
     slope_std: float
     inflation: float
     inflation_trend: float
+    spread: float
+    """Largest standard deviation of most trials' errors relative to the smallest, where errors
+    depend on the mixture (`climb.search.spread`); else 1."""
+
     scores: tuple[PredictedScore, ...]
 
 

@@ -40,7 +40,7 @@ from climb.search.reuse import ReuseSummary
 from climb.search.surrogate import Surrogate
 from climb.search.trials import RECOMMENDED
 
-VERSION: Literal[1] = 1
+VERSION: Literal[2] = 2
 """Raised with every change of a field, so that a reader detects a record of another version."""
 
 WEAK_RANKING = 0.6
@@ -50,7 +50,7 @@ WEAK_RANKING = 0.6
 class SearchResult(Record):
     """The typed record of a finished search. Only the search writes it."""
 
-    version: Literal[1]
+    version: Literal[2]
     search: str
     """Name of the search; empty for runs from CSV files."""
 
@@ -240,6 +240,7 @@ def _build_calibration(score: CalibratedScore) -> CalibrationRecord:
         slope_std=calibration.slope_std,
         inflation=calibration.inflation.level,
         inflation_trend=calibration.inflation.trend,
+        spread=calibration.spread.ratio if calibration.spread else 1.0,
         scores=tuple(
             PredictedScore(predicted=float(p), measured=float(m))
             for p, m in zip(score.predicted_D, score.measured_D, strict=True)

@@ -5,7 +5,6 @@ Axes: T trials, D distinct mixtures, K domains, Q metrics of the objective, M mi
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -163,17 +162,15 @@ class Surrogate:
             means_DQ[out_D], stds_DQ[out_D] = means, stds
         return means_DQ, stds_DQ
 
-    def estimate_noise(self, trials: Trials, view: Objective) -> tuple[Array, float]:
-        """Estimate a score's noise over seeds from replicates: of each mean (D,), and of one run.
+    def estimate_noise(self, trials: Trials, view: Objective) -> float:
+        """Estimate the noise of one run's score over seeds; 0 without replicates."""
+        return float(np.nan_to_num(group_scores(trials, view).noise_Q[0], nan=0.0))
 
-        Both are 0 without replicates.
-        """
-        scores_T1 = view.score(trials.metrics_TQ)[:, None]
-        scored = trials.replace_metrics(("score",), scores_T1).group_replicates()
-        # Mixtures are in the order of the fit, whose domains may be in another order.
-        counts_D, tv_distance_D = self.replicates.counts_D, self.replicates.tv_distance_D
-        aligned = dataclasses.replace(scored, counts_D=counts_D, tv_distance_D=tv_distance_D)
-        return aligned.noise_DQ[:, 0], float(np.nan_to_num(scored.noise_Q[0], nan=0.0))
+
+def group_scores(trials: Trials, view: Objective) -> Replicates:
+    """Return the distinct mixtures with one metric, the score of their trials."""
+    scores_T1 = view.score(trials.metrics_TQ)[:, None]
+    return trials.replace_metrics(("score",), scores_T1).group_replicates()
 
 
 def group_by_prefix(domains: Sequence[str]) -> tuple[tuple[int, ...], ...]:

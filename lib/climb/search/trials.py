@@ -141,12 +141,15 @@ class Trials:
         residuals_TQ = self.metrics_TQ - means_DQ[index_T.reshape(-1)]
         degrees_of_freedom = len(self) - len(first_D)
         noise_Q = np.full(len(self.metric_names), np.nan)
+        squares_DQ = np.zeros_like(means_DQ)
+        np.add.at(squares_DQ, index_T.reshape(-1), np.square(residuals_TQ))
         if degrees_of_freedom:
-            noise_Q = np.sqrt(np.square(residuals_TQ).sum(axis=0) / degrees_of_freedom)
+            noise_Q = np.sqrt(squares_DQ.sum(axis=0) / degrees_of_freedom)
             # Equal replicates differ from their mean by rounding.
             noise_Q[noise_Q <= _ROUNDING * np.abs(means_DQ).max(axis=0)] = 0.0
         tv_distance_D = self.tv_distance_T[first_D]
-        return Replicates(self.weights_TK[first_D], means_DQ, counts_D, noise_Q, tv_distance_D)
+        weights_DK = self.weights_TK[first_D]
+        return Replicates(weights_DK, means_DQ, counts_D, noise_Q, tv_distance_D, squares_DQ)
 
     def _take_rows(self, rows: NDArray[np.int64]) -> Trials:
         return Trials(
@@ -179,6 +182,9 @@ class Replicates:
     tv_distance_D: Array
     """See `Trials.tv_distance_T`."""
 
+    squares_DQ: Array
+    """Sum over the replicates of each mixture of the squared difference from their mean."""
+
     @property
     def noise_DQ(self) -> Array:
         """Standard deviation of each mean: over seeds (0 if unknown) and from mixture reuse."""
@@ -194,11 +200,23 @@ class Replicates:
         """Distinct mixtures; own and reused runs of one mixture are one."""
         return len(np.unique(np.round(self.weights_DK, SAME_DECIMALS), axis=0))
 
+    def select(self, mask_D: NDArray[np.bool_]) -> Replicates:
+        """Return the mixtures for which the mask is true; the noise stays that of all."""
+        return Replicates(
+            self.weights_DK[mask_D],
+            self.means_DQ[mask_D],
+            self.counts_D[mask_D],
+            self.noise_Q,
+            self.tv_distance_D[mask_D],
+            self.squares_DQ[mask_D],
+        )
+
     def select_metrics(self, indices: Sequence[int]) -> Replicates:
         """Return the same mixtures with some of the metrics, in the order of the indices."""
         index = list(indices)
         means_DQ, noise_Q = self.means_DQ[:, index], self.noise_Q[index]
-        return dataclasses.replace(self, means_DQ=means_DQ, noise_Q=noise_Q)
+        squares_DQ = self.squares_DQ[:, index]
+        return dataclasses.replace(self, means_DQ=means_DQ, noise_Q=noise_Q, squares_DQ=squares_DQ)
 
 
 def _parse_row(

@@ -1,0 +1,150 @@
+"""Errors that depend on the mixture: found in residuals and replicates, used in intervals.
+
+Observation noise may differ between mixtures by a large factor: 25 was reported for one swarm of
+proxies (github.com/marin-community/marin, issue 2345). One noise for all mixtures makes the
+intervals of quiet mixtures too wide, and those of noisy ones too narrow.
+
+    spread = Spread.fit(weights_DK, Errors(squared_D, ratio_D, degrees_D))
+    std_M = spread.factor_at(weights_MK) * std_M
+
+Axes: D distinct mixtures, M mixtures, K domains.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+from scipy.optimize import minimize
+
+Array = NDArray[np.float64]
+
+DEGREES_OF_FREEDOM = 4.0
+"""Degrees of freedom of the Student t model of the errors. Its heavy tails keep a few outliers from
+dominating a fit. Chosen on RegMix's training runs (docs/decisions/search.md)."""
+
+SCALE = float(stats.norm.ppf(0.95) / stats.t.ppf(0.95, DEGREES_OF_FREEDOM))
+"""Scale of the Student t, so that its 90 % interval equals that of a standard normal."""
+
+MIN_MIXTURES = 20
+"""With fewer distinct mixtures, no dependence is looked for."""
+
+SIGNIFICANCE = 0.01
+"""Share of random orders of the errors with a stronger dependence, below which one is used."""
+
+_ORDERS = 999
+"""Random orders of the errors in the permutation test."""
+
+_RANGE = (0.05, 0.95)
+"""Quantiles of the trials' log factors that bound the factor: the extreme ones are overfitted."""
+
+_PRIOR_STD = 0.7
+"""Standard deviation, over mixtures, of the log factor that is expected before any error is seen.
+The normal prior of every domain's slope follows from it."""
+
+_LEVEL_STD = 1.0
+"""Standard deviation of the normal prior on the log factor at the mean mixture."""
+
+
+@dataclass(frozen=True, eq=False)
+class Errors:
+    """How far measured values are from what is expected, in expected standard deviations."""
+
+    squared_D: Array
+    """Square of the error of each mixture's prediction."""
+
+    ratio_D: Array
+    """Variance over the replicates of each mixture, relative to the pooled one; 0 without any."""
+
+    degrees_D: Array
+    """Degrees of freedom of that variance: replicates less one."""
+
+    def evaluate(self, log_factor_D: Array) -> tuple[float, Array]:
+        """Return the negative log likelihood of log factors, and its gradient, shape (D,)."""
+        nu, precision_D = DEGREES_OF_FREEDOM, np.exp(-2.0 * log_factor_D)
+        squared_D = self.squared_D * precision_D / SCALE**2
+        ratio_D = self.ratio_D * precision_D
+        cost_D = log_factor_D + 0.5 * (nu + 1.0) * np.log1p(squared_D / nu)
+        cost_D += self.degrees_D * (log_factor_D + 0.5 * ratio_D)
+        slope_D = 1.0 - (nu + 1.0) * squared_D / (nu + squared_D)
+        slope_D += self.degrees_D * (1.0 - ratio_D)
+        return float(cost_D.sum()), slope_D
+
+
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """Factor of a mixture's errors: exp(level + slopes @ weights), within the range at trials."""
+
+    level: float
+    slope_K: Array
+    """Change of the log factor per unit of weight."""
+
+    log_range: tuple[float, float]
+    """Range of the log factor of most trials; beyond it the factor is constant."""
+
+    @classmethod
+    def fit(cls, weights_DK: Array, errors: Errors) -> Self | None:
+        """Fit the most probable slopes; None where the errors do not depend on the weights.
+
+        They do if the sum of their correlations with the weights is larger than in all but 1 % of
+        random orders of the errors (a score test with permutations).
+
+        Args:
+            weights_DK: distinct mixtures.
+            errors: of the same mixtures, with a constant standard deviation.
+        """
+        std_K = weights_DK.std(axis=0)
+        varies_K = std_K > 1e-9
+        if len(weights_DK) < MIN_MIXTURES or not varies_K.any():
+            return None
+        mean_K = weights_DK[:, varies_K].mean(axis=0)
+        features_DF = (weights_DK[:, varies_K] - mean_K) / std_K[varies_K]
+        constant = _fit_parameters(features_DF[:, :0], errors)
+        _, slope_D = errors.evaluate(np.full(len(weights_DK), constant[0]))
+        if _compute_p_value(features_DF, slope_D) > SIGNIFICANCE:
+            return None
+        parameters = _fit_parameters(features_DF, errors)
+        log_D = parameters[0] + features_DF @ parameters[1:]
+        slope_K = np.zeros(weights_DK.shape[1])
+        slope_K[varies_K] = parameters[1:] / std_K[varies_K]
+        level = float(parameters[0] - mean_K @ slope_K[varies_K])
+        low, high = np.quantile(log_D, _RANGE)
+        return cls(level, slope_K, (float(low), float(high)))
+
+    def factor_at(self, weights_MK: Array) -> Array:
+        """Return the factor of each mixture's standard deviation, shape (M,)."""
+        log_M = self.level + weights_MK @ self.slope_K
+        return np.asarray(np.exp(np.clip(log_M, *self.log_range)))
+
+    @property
+    def ratio(self) -> float:
+        """Largest standard deviation of most trials, relative to the smallest."""
+        low, high = self.log_range
+        return float(np.exp(high - low))
+
+
+def _fit_parameters(features_DF: Array, errors: Errors) -> Array:
+    """Return the most probable level and slopes of standardized features, shape (1 + F,)."""
+    n_features = features_DF.shape[1]
+    prior_std = np.append(_LEVEL_STD, np.full(n_features, _PRIOR_STD / np.sqrt(max(n_features, 1))))
+
+    def evaluate(parameters: Array) -> tuple[float, Array]:
+        cost, slope_D = errors.evaluate(parameters[0] + features_DF @ parameters[1:])
+        z = parameters / prior_std
+        gradient = np.append(slope_D.sum(), slope_D @ features_DF) + z / prior_std
+        return cost + 0.5 * float(z @ z), gradient
+
+    return np.asarray(minimize(evaluate, np.zeros(1 + n_features), jac=True, method="L-BFGS-B").x)
+
+
+def _compute_p_value(features_DF: Array, slope_D: Array) -> float:
+    """Return the share of random orders whose errors depend at least as much on the features."""
+    random = np.random.default_rng(len(slope_D))
+    orders = [random.permutation(slope_D) for _ in range(_ORDERS)]
+    strength = np.square(np.vstack([slope_D, *orders]) @ features_DF).sum(axis=1)
+    # Rounding must not decide: an order that changes nothing is as strong.
+    n_stronger = int((strength[1:] >= strength[0] * (1.0 - 1e-9)).sum())
+    return (1 + n_stronger) / (1 + _ORDERS)
