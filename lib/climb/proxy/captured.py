@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,9 @@ class CapturedStep:
         saved = [tensor.detach().clone() for tensor in state]
         current, side = torch.cuda.current_stream(), torch.cuda.Stream()
         side.wait_stream(current)
-        with torch.cuda.stream(side):
+        with torch.cuda.stream(side), warnings.catch_warnings():
+            # The optimizer expects that all of its steps are captured.
+            warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")
             for _ in range(WARM_UP_STEPS):
                 take_step(self._ids_BL)
         current.wait_stream(side)

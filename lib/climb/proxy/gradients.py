@@ -34,8 +34,12 @@ CAUSAL_ATTENTION = "climb_causal_sdpa"
 """Name under which transformers' SDPA attention is used without a mask: making the mask waits for
 the GPU in every step."""
 
-_compiled_for: list[object] = []
-"""What the code that torch has compiled in this process is for: at most one entry."""
+MAX_VARIANTS = 4
+"""Models, shapes and recipes whose compiled code is kept in a process. torch keeps 8 variants of a
+function (`recompile_limit`) and then silently stops compiling, which changes rounding."""
+
+_variants: list[object] = []
+"""What torch has compiled in this process."""
 
 
 class GradientModel:
@@ -69,19 +73,16 @@ class GradientModel:
         return self._has_weights or self._is_compiled or self._numerics.checkpoint_activations
 
     def compile(self, shape: tuple[int, int]) -> None:
-        """Compile for micro-batches of this shape; others run without compilation.
-
-        What torch compiled for another model or shape is dropped: it keeps few variants of a
-        function, and would silently stop compiling after them.
-        """
+        """Compile for micro-batches of this shape; others run without compilation."""
         import torch
 
         if not self._is_compiled or shape == self._shape:
             return
         key = (self._copy.config.to_json_string(), self._numerics, shape)
-        if _compiled_for != [key]:
-            torch._dynamo.reset()
-            _compiled_for[:] = [key]
+        if key not in _variants:
+            if len(_variants) >= MAX_VARIANTS:
+                forget_compiled()
+            _variants.append(key)
         settings: dict[str, Any] = {"dynamic": False, "backend": BACKEND}
         if BACKEND == "inductor" and self._numerics.deterministic:
             settings["options"] = _list_deterministic_options() or None
@@ -170,6 +171,14 @@ class GradientModel:
         self._is_first = False
         for twin in self._copies:
             twin.grad = None
+
+
+def forget_compiled() -> None:
+    """Drop what torch has compiled in this process; it is compiled again at its next use."""
+    import torch
+
+    torch._dynamo.reset()
+    _variants.clear()
 
 
 def _copy_model(model: Any, has_weights: bool) -> Any:

@@ -101,6 +101,25 @@ def make_reproducible(
     import torch
 
     cuda = device.startswith("cuda")
+    is_half = resolve_precision(precision, device) != "float32"
+    with (
+        _set_determinism(cuda, deterministic),
+        torch.cuda.device(device) if cuda else contextlib.nullcontext(),
+        torch.random.fork_rng(devices=[device] if cuda else []),
+        _prefer_cudnn_attention(cuda and not deterministic),
+        # Without the cache, which would keep the weights of the first step.
+        torch.autocast(
+            device.partition(":")[0], dtype=torch.bfloat16, enabled=is_half, cache_enabled=False
+        ),
+    ):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextlib.contextmanager
+def _set_determinism(cuda: bool, deterministic: bool) -> Iterator[None]:
+    import torch
+
     if cuda:
         # cuBLAS needs it for deterministic results, and reads it at its first use.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -113,20 +132,7 @@ def make_reproducible(
         torch.use_deterministic_algorithms(deterministic or not cuda, warn_only=not cuda)
         # Filling costs time, and no code here reads uninitialized memory.
         torch.utils.deterministic.fill_uninitialized_memory = False
-        kind = device.partition(":")[0]
-        with (
-            torch.random.fork_rng(devices=[device] if cuda else []),
-            _prefer_cudnn_attention(cuda and not deterministic),
-            # Without the cache, which would keep the weights of the first step.
-            torch.autocast(
-                kind,
-                dtype=torch.bfloat16,
-                enabled=resolve_precision(precision, device) != "float32",
-                cache_enabled=False,
-            ),
-        ):
-            torch.manual_seed(seed)
-            yield
+        yield
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(enabled, warn_only=warn_only)

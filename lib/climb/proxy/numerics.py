@@ -13,8 +13,8 @@ Precision = Literal["auto", "float32", "bfloat16", "bfloat16_weights"]
 Compile = Literal["auto", "eager", "layers", "step"]
 
 MAX_STEP_WORK = 10**12
-"""Parameters times tokens of a step, up to which `auto` captures the step as a CUDA graph. Below
-it, the launches of the kernels take longer than the kernels: 10^12 is 10 ms of an H100."""
+"""Parameters times tokens of a step, up to which `auto` captures the step as a CUDA graph. Small
+steps take less time than the launches of their kernels."""
 
 CAPTURED_ARCHITECTURES = ("llama",)
 """Architectures whose step can be captured: its forward pass never waits for the GPU."""

@@ -46,12 +46,13 @@ class Updater:
             {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": recipe.weight_decay},
             {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
         ]
+        self._numerics = recipe.resolve_numerics(model)
+        is_captured = self._numerics.compile == "step"
         self.optimizer = torch.optim.AdamW(
-            groups, betas=(0.9, recipe.beta2), fused=True, capturable=self._is_cuda
+            groups, betas=(0.9, recipe.beta2), fused=True, capturable=is_captured
         )
         # A tensor, since a CUDA graph would keep a number.
         self._rate = torch.zeros((), device=model.device)
-        self._numerics = recipe.resolve_numerics(model)
         self._gradients = GradientModel(model, self._numerics)
         self._captured: CapturedStep | None = None
         self._place_rate()
