@@ -62,7 +62,8 @@ class Recipe:
     precision: Precision = "auto"
     """float32; bfloat16: matrix products are rounded, the residual stream is not; bfloat16_weights:
     weights and activations in bfloat16, beside float32 weights for the optimizer. auto:
-    bfloat16_weights on a GPU, float32 on a CPU. The trained model always has float32 weights."""
+    bfloat16_weights on a GPU, float32 on a CPU. The trained model always has float32 weights. GPUs
+    before Ampere have no bfloat16 and need float32."""
 
     compile: Compile = field(default="auto", metadata=LATER)
     """eager; layers: each decoder layer, and the output layer with the loss, are compiled; step:

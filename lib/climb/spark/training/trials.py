@@ -61,8 +61,9 @@ def train_runs(
         RuntimeError: a run raised an unexpected exception; with the worker's traceback.
     """
     is_alone = slots <= 1 or len(runs) == 1
-    may_halve = is_alone or has_own_gpu(session)
-    first = [(name, replace(run, halve_micro_batch=may_halve)) for name, run in runs]
+    first = list(runs)
+    if not is_alone and not has_own_gpu(session):
+        first = [(name, replace(run, halve_micro_batch=False)) for name, run in runs]
     repeated = set()
     for outcome in _train_parallel(session, proxy, first, slots):
         if outcome.kind == "resource" and not is_alone:
@@ -71,7 +72,7 @@ def train_runs(
             yield _describe_memory(outcome)
     if repeated:
         log("trials", f"{len(repeated)} runs ran out of memory; repeating them one at a time")
-        again = [(n, replace(run, halve_micro_batch=True)) for n, run in runs if n in repeated]
+        again = [run for run in runs if run[0] in repeated]
         yield from map(_describe_memory, _train_parallel(session, proxy, again, slots=1))
 
 
