@@ -237,18 +237,19 @@ def test_a_compiled_run_saves_a_model_that_transformers_opens(run, device, compi
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("n_steps", [1, 4, 100])
+@pytest.mark.parametrize(("n_steps", "checkpoint_steps"), [(4, 100), (100, 100), (100, 4)])
 def test_divergence_is_reported_with_its_step_however_seldom_losses_are_read(
-    run, device, monkeypatch, n_steps
+    run, device, monkeypatch, n_steps, checkpoint_steps
 ):
     unstable = dataclasses.replace(EXACT, learning_rate=1e30, max_gradient_norm=1e30)
-    messages = []
+    run, messages = dataclasses.replace(run, checkpoint_steps=checkpoint_steps), []
     for steps in (1, n_steps):
         monkeypatch.setitem(loop.STEPS_PER_READING, device.partition(":")[0], steps)
         with pytest.raises(TrialError, match=r"the loss is (nan|inf) at step \d+ of 11") as error:
             unstable.train(run, device)
         messages.append(str(error.value))
         assert not Path(run.save).exists()
+        assert not Path(run.checkpoints).exists()  # no state with a loss that is NaN
     assert messages[0] == messages[1]
 
 
