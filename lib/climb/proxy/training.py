@@ -83,11 +83,8 @@ def run_training(
         convert_errors(f"{type(recipe).__name__} on {device}"),
     ):
         n_ids = _count_token_ids(run.tokenizer)
-        if run.start is None:
-            model = recipe.create_model(n_ids)
-        else:
-            model = recipe.open_start(run.start, n_ids)
-        loop = TrainingLoop(recipe, run, stream, n_ids, model.to(torch.device(device)))
+        model = _build_initial_model(recipe, run, n_ids).to(torch.device(device))
+        loop = TrainingLoop(recipe, run, stream, n_ids, model)
         checkpoints = Checkpoints(run.checkpoints, compute_run_digest(recipe, run, device))
         loop.run(checkpoints, before_step)
         loss = loop.compute_final_loss()
@@ -97,6 +94,12 @@ def run_training(
             save_model(model, run.tokenizer.path, Path(run.save))
     checkpoints.remove()
     return metrics | {TRAIN_LOSS: loss}
+
+
+def _build_initial_model(recipe: TrainingRecipe, run: ProxyRun, n_ids: int) -> Any:
+    if run.start is None:
+        return recipe.create_model(n_ids)
+    return recipe.open_start(run.start, n_ids)
 
 
 def _plan_stream(recipe: TrainingRecipe, run: ProxyRun, stage: str) -> Stream:
