@@ -244,7 +244,7 @@ class Benchmark:
                 bars.append((f"equal bits: {row['case']}", equal, ">=", 1.0))
 
 
-def main() -> int:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda:0", help="cuda:0, or cpu with --quick")
     parser.add_argument("--quick", action="store_true", help="tiny shapes, which measure nothing")
@@ -252,7 +252,11 @@ def main() -> int:
     parser.add_argument("--output", type=Path, help="file for the figures, as JSON")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="start no loop near the end")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = parse_arguments()
     shapes = SHAPES
     if args.quick:  # without C++ code, which takes minutes to compile on a CPU
         shapes, gradients.BACKEND = QUICK, "aot_eager"

@@ -210,6 +210,25 @@ def test_memory_that_is_too_small_is_a_resource_error(
 
 
 @pytest.mark.parametrize("device", DEVICES)
+def test_activations_are_computed_again_in_the_backward_pass(run, device, monkeypatch):
+    from transformers.models.llama.modeling_llama import LlamaMLP
+
+    forward, calls = LlamaMLP.forward, []
+
+    def count(self, x):
+        calls.append(x.shape)
+        return forward(self, x)
+
+    monkeypatch.setattr(LlamaMLP, "forward", count)
+    counts = []
+    for is_set in (False, True):
+        calls.clear()
+        compute_gradients(dataclasses.replace(EXACT, checkpoint_activations=is_set), device)
+        counts.append(len(calls))
+    assert counts == [EXACT.layers, 2 * EXACT.layers]
+
+
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("compile", ["eager", "layers"])
 def test_activations_that_are_computed_again_change_no_metric(run, device, compile):
     recipe = dataclasses.replace(EXACT, compile=compile)
