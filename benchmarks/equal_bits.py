@@ -14,6 +14,7 @@ from training_loops import Shape, prepare_loop
 
 from climb.proxy.gradients import GradientModel
 from climb.proxy.language_model import make_reproducible
+from climb.proxy.llama import LlamaProxy
 
 N_STEPS = 12
 """Steps of the runs that are compared."""
@@ -36,6 +37,33 @@ def digest(tensors: Iterable[torch.Tensor]) -> str:
     return sha.hexdigest()[:16]
 
 
+def digest_gradients(shape: Shape, recipe: LlamaProxy, device: str) -> list[dict[str, str]]:
+    """Digests of the gradients of one batch, computed twice, from the output to the input.
+
+    Errors of a layer spread to all earlier ones, so the first difference shows where it starts:
+    keys, queries and values of the last layer alone mean attention's backward pass.
+    """
+    model = recipe.create_model(shape.n_ids).to(torch.device(device)).train()
+    gradients = GradientModel(model, recipe.resolve_numerics(model))
+    gradients.compile((shape.batch, shape.length))
+    ids = np.random.default_rng(0).integers(0, shape.n_ids, (shape.batch, shape.length))
+    last, found = f"model.layers.{shape.layers - 1}.", []
+    for _ in range(2):
+        gradients.clear()
+        loss = gradients.accumulate(torch.from_numpy(ids).to(device), ids.size)
+        named = [(n, p.grad) for n, p in model.named_parameters() if p.grad is not None]
+        digests = {"loss": digest([loss])}
+        for name, gradient in named:
+            if name.startswith(last) or name == "model.norm.weight":
+                digests[name.removeprefix(last)] = digest([gradient])
+        digests["earlier layers"] = digest(
+            g for n, g in named if "layers" in n and not n.startswith(last)
+        )
+        digests["embeddings and output layer"] = digest(g for n, g in named if "embed" in n)
+        found.append(digests)
+    return found
+
+
 def compare_bits(name: str, shapes: dict[str, Shape], device: str) -> dict[str, Any]:
     """Digests of gradients by part of the model, and of runs with and without interruption."""
     kind, fields = CASES[name]
@@ -44,17 +72,7 @@ def compare_bits(name: str, shapes: dict[str, Shape], device: str) -> dict[str, 
     with make_reproducible(device, 0, recipe.precision, recipe.deterministic):
         if "warnings" in name:
             torch.use_deterministic_algorithms(True, warn_only=True)
-        model = recipe.create_model(shape.n_ids).to(torch.device(device)).train()
-        gradients = GradientModel(model, recipe.resolve_numerics(model))
-        gradients.compile((shape.batch, shape.length))
-        shard = np.random.default_rng(0).integers(0, shape.n_ids, (shape.batch, shape.length))
-        ids, parts = torch.from_numpy(shard).to(device), []
-        for _ in range(2):
-            gradients.clear()
-            gradients.accumulate(ids, ids.numel())
-            named = [(n, p.grad) for n, p in model.named_parameters() if p.grad is not None]
-            words = ("embed_tokens", "self_attn", "mlp", "norm")
-            parts.append({w: digest(g for n, g in named if w in n) for w in words})
+        parts = digest_gradients(shape, recipe, device)
         torch.manual_seed(0)
         loop = prepare_loop(shape, recipe, device)
         for step in range(N_STEPS):
