@@ -4,12 +4,12 @@ import os
 import subprocess
 import sys
 
-from climb.spark.device import get_task_device
+from climb.spark.device import get_task_device, has_own_gpu
 
 CLUSTER = """
 import sys
 from pyspark.sql import SparkSession
-from climb.spark.device import get_task_device
+from climb.spark.device import get_task_device, has_own_gpu
 from climb.spark.session import count_parallel_slots
 session = (
     SparkSession.builder.master("local-cluster[2,1,1024]")
@@ -24,12 +24,14 @@ session = (
     .getOrCreate()
 )
 devices = session.sparkContext.parallelize(range(4), 4).map(lambda _: get_task_device()).collect()
-print("DEVICES", *devices, "SLOTS", count_parallel_slots(session, None))
+print("DEVICES", *devices, "OWN", has_own_gpu(session), end=" ")
+print("SLOTS", count_parallel_slots(session, None))
 session.stop()
 """
 
 
 def test_the_device_is_the_cpu_without_a_task_or_without_a_gpu(spark):
+    assert not has_own_gpu(spark)
     assert get_task_device() == "cpu"
     assert spark.sparkContext.parallelize([0], 1).map(lambda _: get_task_device()).collect() == [
         "cpu"
@@ -51,4 +53,4 @@ def test_a_task_computes_on_the_gpu_that_spark_assigned(tmp_path):
     line = next((x for x in done.stdout.splitlines() if x.startswith("DEVICES")), done.stderr)
     assert {word for word in line.split() if word.startswith("c")} <= {"cuda:3", "cuda:5"}, line
     assert "cuda:3" in line
-    assert line.endswith("SLOTS 2"), line
+    assert line.endswith("OWN True SLOTS 2"), line

@@ -114,6 +114,22 @@ def test_trials_that_ran_out_of_memory_together_finish_when_they_run_alone(spark
     ]
 
 
+@pytest.mark.parametrize(
+    ("names", "slots", "is_repeated"), [("a", 2, 0), ("ab", 1, 0), ("ab", 2, 1)]
+)
+def test_only_a_trial_that_is_alone_on_its_device_may_halve_its_micro_batch(
+    spark, run, capsys, names, slots, is_repeated
+):
+    def train(run):
+        if not run.halve_micro_batch:
+            raise ResourceError("out of memory")
+        return {"bpb": 1.0}
+
+    outcomes = list(train_runs(spark, build_proxy(train), name_runs(run, *names), slots))
+    assert [o.status for o in outcomes] == ["finished"] * len(names)
+    assert capsys.readouterr().out.count("repeating them one at a time") == is_repeated
+
+
 def test_a_trial_that_runs_out_of_memory_alone_has_failed(spark, run, tmp_path, capsys):
     tries = tmp_path / "tries"
 

@@ -3,7 +3,9 @@
 import ast
 import dataclasses
 import importlib
+import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -224,3 +226,27 @@ def test_every_name_that_a_benchmark_imports_from_the_package_exists(path):
             for alias in node.names:
                 if not hasattr(importlib.import_module(node.module), alias.name):
                     importlib.import_module(f"{node.module}.{alias.name}")
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [("ceiling", "small", "profile"), pytest.param(("bits", "medium"), marks=pytest.mark.slow)],
+    ids="-".join,
+)
+def test_the_benchmark_of_training_runs_in_miniature_on_a_cpu(tmp_path, parts):
+    output = tmp_path / "training.json"
+    command = [sys.executable, str(BENCHMARKS / "gpu_training.py"), "--device", "cpu", "--quick"]
+    command += ["--output", str(output), *(f"--only={part}" for part in parts)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(output.read_text())
+    assert found["errors"] == {}
+    assert set(found["seconds"]) == set(parts)
+    loops = {row["loop"] for row in found["rows"]}
+    assert {"ours", "ours, not deterministic", "ours, eager", "plain, eager"} <= loops
+    assert all(row["tokens_per_second"] > 0.0 for row in found["rows"])
+    assert ("plain, compiled" in loops) == ("medium" in parts)
+    for row in found["bits"]:
+        assert row["equal runs"]
+        assert row["equal after interruption"]
+    assert bool(found["bits"]) == ("bits" in parts)

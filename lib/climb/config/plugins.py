@@ -93,14 +93,16 @@ def recipe_of(plugin: Any) -> str:
     """Identify a plug-in by its class and a digest of its fields and model files.
 
     Two embedders with the same identifier give the same vectors, up to rounding. Fields with
-    `speed_only` in their dataclass metadata (batch sizes) are left out.
+    `speed_only` in their dataclass metadata (batch sizes) are left out, and fields with
+    `omit_default` (added later) while they have their default.
     """
     cls = type(plugin)
     paths = find_model_paths(plugin)
     values: dict[str, Any] = {}
     for field in dataclasses.fields(plugin):
-        if not field.metadata.get("speed_only"):
-            value = getattr(plugin, field.name)
+        value = getattr(plugin, field.name)
+        is_omitted = field.metadata.get("omit_default") and value == field.default
+        if not field.metadata.get("speed_only") and not is_omitted:
             is_model = field.name in paths
             values[field.name] = hash_content(resolve(value)) if is_model else value
     text = json.dumps([f"{cls.__module__}:{cls.__qualname__}", values], sort_keys=True, default=str)

@@ -28,7 +28,8 @@ class Target:
 class ProxyRun:
     """Specification of one training run.
 
-    Equal runs have equal metrics, bit for bit, on one kind of device.
+    Equal runs have equal metrics, bit for bit, on one kind of device, unless the recipe says
+    otherwise.
     """
 
     weights: Mapping[str, float]
@@ -56,6 +57,11 @@ class ProxyRun:
     """Number of steps between two checkpoints."""
 
     targets: tuple[Target, ...] = field(default=())
+
+    halve_micro_batch: bool = True
+    """Whether a run for which memory runs out continues with half the sequences per forward and
+    backward pass, down to one. The batch stays the same, but not the rounding of its gradients. So
+    runs that share the memory of a device with others are not allowed to, and fail."""
 
 
 @runtime_checkable

@@ -20,6 +20,9 @@ from climb.proxy import Proxy, ProxyRun
 
 FORMAT = "climb-checkpoint-1"
 
+ARITHMETIC = {"cuda": 2}
+"""Version of what `auto` means in a recipe's arithmetic, by kind of device; 1 if not listed."""
+
 
 def compute_run_digest(proxy: Proxy, run: ProxyRun, device: str) -> str:
     """Hash everything that determines the trained weights: recipe, data, seed, kind of device.
@@ -27,6 +30,7 @@ def compute_run_digest(proxy: Proxy, run: ProxyRun, device: str) -> str:
     Data count by their content. Paths, targets and `checkpoint_steps` are left out, since they do
     not change the weights.
     """
+    kind = device.partition(":")[0]
     made_from = {
         "recipe": recipe_of(proxy),
         "weights": {domain: repr(weight) for domain, weight in run.weights.items() if weight},
@@ -39,8 +43,10 @@ def compute_run_digest(proxy: Proxy, run: ProxyRun, device: str) -> str:
         "n_tokens": run.n_tokens,
         "seed": run.seed,
         "start": None if run.start is None else hash_content(resolve(run.start)),
-        "device": device.partition(":")[0],
+        "device": kind,
     }
+    if kind in ARITHMETIC:
+        made_from["arithmetic"] = ARITHMETIC[kind]
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
 
 

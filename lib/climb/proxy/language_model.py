@@ -13,17 +13,16 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from climb.errors import ConfigError, ResourceError, one_line
 from climb.files import resolve
+from climb.proxy.numerics import Precision, resolve_precision
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 TOKENIZER_FILE = "tokenizer.json"
-
-Precision = Literal["auto", "float32", "bfloat16"]
 
 MAX_CHUNK_LOGITS = {"cpu": 2**20, "cuda": 2**28}
 """Maximum logits of a chunk. On a CPU, 4 MB of logits fit into the cache: training is 15 % faster
@@ -55,18 +54,26 @@ def compute_token_losses(model: Any, hidden_PD: Tensor, ids_P: Tensor) -> Tensor
     return torch.cat(nats)
 
 
-def accumulate_gradients(model: Any, ids_BT: Tensor) -> Tensor:
-    """Add the gradients of the mean next-token loss to the parameters; return the loss in nats."""
+def accumulate_gradients(model: Any, ids_BT: Tensor, n_predicted: int | None = None) -> Tensor:
+    """Add the gradients of the next-token loss to the parameters; return the loss in nats.
+
+    Args:
+        model: a transformers causal language model, on its device.
+        ids_BT: token ids, shape (B, T).
+        n_predicted: the sum of the losses is divided by it; None: by the predicted tokens of
+            ids_BT, so that the loss is their mean.
+    """
     import torch
     from torch.nn.functional import cross_entropy
 
     hidden_PD = compute_hidden_states(model, ids_BT)[:, :-1].flatten(0, 1)
     ids_P = ids_BT[:, 1:].flatten()
     head, size = model.get_output_embeddings(), _compute_chunk_rows(model)
+    n_predicted = n_predicted or len(ids_P)
     detached_PD = hidden_PD.detach().requires_grad_()
     total = torch.zeros((), device=ids_BT.device)
     for hidden, ids in zip(detached_PD.split(size), ids_P.split(size), strict=True):
-        loss = cross_entropy(head(hidden).float(), ids, reduction="sum") / len(ids_P)
+        loss = cross_entropy(head(hidden).float(), ids, reduction="sum") / n_predicted
         loss.backward()
         total = total + loss.detach()
     hidden_PD.backward(detached_PD.grad)
@@ -78,7 +85,9 @@ def _compute_chunk_rows(model: Any) -> int:
 
 
 @contextlib.contextmanager
-def make_reproducible(device: str, seed: int, precision: Precision) -> Iterator[None]:
+def make_reproducible(
+    device: str, seed: int, precision: Precision, deterministic: bool = True
+) -> Iterator[None]:
     """Make torch deterministic in a `with` block: one CPU thread, and a random state of its own.
 
     All settings are restored at the end, since other code runs in the same process.
@@ -87,49 +96,95 @@ def make_reproducible(device: str, seed: int, precision: Precision) -> Iterator[
         device: `cpu`, `cuda:0`, ...
         seed: of torch's random state in the block.
         precision: of matrix products.
+        deterministic: false allows faster kernels on a GPU whose results differ between runs.
     """
     import torch
 
     cuda = device.startswith("cuda")
+    is_half = resolve_precision(precision, device) != "float32"
+    with (
+        _set_determinism(cuda, deterministic),
+        torch.cuda.device(device) if cuda else contextlib.nullcontext(),
+        torch.random.fork_rng(devices=[device] if cuda else []),
+        _prefer_cudnn_attention(cuda and not deterministic),
+        # Without the cache, which would keep the weights of the first step.
+        torch.autocast(
+            device.partition(":")[0], dtype=torch.bfloat16, enabled=is_half, cache_enabled=False
+        ),
+    ):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextlib.contextmanager
+def _set_determinism(cuda: bool, deterministic: bool) -> Iterator[None]:
+    import torch
+
     if cuda:
         # cuBLAS needs it for deterministic results, and reads it at its first use.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     threads, fills = torch.get_num_threads(), torch.utils.deterministic.fill_uninitialized_memory
-    deterministic = torch.are_deterministic_algorithms_enabled()
+    enabled = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    half = precision == "bfloat16" or (precision == "auto" and cuda)
     try:
         torch.set_num_threads(1)
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        # Not `warn_only` on a GPU: attention's backward pass would only warn, and use atomic adds.
+        torch.use_deterministic_algorithms(deterministic or not cuda, warn_only=not cuda)
         # Filling costs time, and no code here reads uninitialized memory.
         torch.utils.deterministic.fill_uninitialized_memory = False
-        kind = device.partition(":")[0]
-        with (
-            torch.random.fork_rng(devices=[device] if cuda else []),
-            # Without the cache, which would keep the weights of the first step.
-            torch.autocast(kind, dtype=torch.bfloat16, enabled=half, cache_enabled=False),
-        ):
-            torch.manual_seed(seed)
-            yield
+        yield
     finally:
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
         torch.utils.deterministic.fill_uninitialized_memory = fills
 
 
-@contextlib.contextmanager
-def convert_memory_errors(where: str) -> Iterator[None]:
-    """Raise a ResourceError if memory runs out: the run may succeed alone on its machine."""
+def _prefer_cudnn_attention(is_allowed: bool) -> contextlib.AbstractContextManager[Any]:
+    """Prefer cuDNN's attention, whose backward pass is not deterministic, to the flash kernel."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    if not is_allowed:
+        return contextlib.nullcontext()
+    order = ["CUDNN_ATTENTION", "FLASH_ATTENTION", "EFFICIENT_ATTENTION", "MATH"]
+    kernels: contextlib.AbstractContextManager[Any] = sdpa_kernel(
+        [getattr(SDPBackend, name) for name in order], set_priority=True
+    )
+    return kernels
+
+
+def is_memory_error(error: BaseException) -> bool:
+    """Whether memory ran out, on a GPU or in the process."""
     import torch
 
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    words = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
+@contextlib.contextmanager
+def convert_errors(where: str) -> Iterator[None]:
+    """Convert errors of torch that have a cause outside the code.
+
+    Raises:
+        ResourceError: memory ran out: the run may succeed alone on its machine.
+        ConfigError: an operation has no deterministic kernel, or compiling failed.
+    """
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise ResourceError(f"{where}: out of memory: {one_line(error)}") from error
-    except RuntimeError as error:
-        if "can't allocate memory" not in str(error):
-            raise
-        raise ResourceError(f"{where}: out of memory: {one_line(error)}") from error
+    except (RuntimeError, MemoryError) as error:
+        if is_memory_error(error):
+            raise ResourceError(f"{where}: out of memory: {one_line(error)}") from error
+        if "deterministic" in str(error):
+            raise ConfigError(
+                f"{where}: {one_line(error)}; set `deterministic: false` in the proxy's recipe"
+            ) from error
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise ConfigError(
+                f"{where}: torch.compile failed: {one_line(error)}; install a C compiler and the "
+                "headers of Python, or set `compile: eager` in the proxy's recipe"
+            ) from error
+        raise
 
 
 def open_model(folder: str | Path, n_ids: int) -> Any:

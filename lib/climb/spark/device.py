@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 
 from pyspark import TaskContext
+from pyspark.sql import SparkSession
 
 
 def get_task_device() -> str:
@@ -14,7 +16,17 @@ def get_task_device() -> str:
     if context is None:
         return "cpu"
     gpu = context.resources().get("gpu")
-    return f"cuda:{gpu.addresses[0]}" if gpu is not None and gpu.addresses else "cpu"
+    if gpu is None or not gpu.addresses:
+        return "cpu"
+    # Before the first use of cuBLAS in this process, which reads it: training needs it.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    return f"cuda:{gpu.addresses[0]}"
+
+
+def has_own_gpu(session: SparkSession) -> bool:
+    """Whether Spark assigns at least one whole GPU to every task, so that tasks share none."""
+    amount = session.sparkContext.getConf().get("spark.task.resource.gpu.amount", "0")
+    return float(amount or 0.0) >= 1.0
 
 
 def release_gpu_memory() -> None:

@@ -23,7 +23,7 @@ from pyspark.sql import SparkSession
 from climb.errors import InfrastructureError, one_line
 from climb.progress import log
 from climb.proxy import Proxy, ProxyRun
-from climb.spark.device import get_task_device, release_gpu_memory
+from climb.spark.device import get_task_device, has_own_gpu, release_gpu_memory
 from climb.spark.failures import FailureKind, classify_failure, find_reason, is_worker_lost
 
 NamedRun = tuple[str, ProxyRun]
@@ -49,8 +49,9 @@ def train_runs(
 ) -> Iterator[Outcome]:
     """Train the named runs, `slots` at a time, and yield each outcome when the run ends.
 
-    Runs that run out of memory are repeated at the end, one at a time: no other run
-    uses memory then. Smaller parts of a batch are not tried: they would change its rounding.
+    A run alone on its device halves its micro-batch when memory runs out. Where runs share a
+    device, that would make their rounding depend on each other. So those that run out of memory
+    are repeated at the end, one at a time, and may halve their micro-batch then.
 
     If the caller stops, or an error ends the search, active runs are cancelled. Their checkpoints
     stay, and the next start continues them.
@@ -60,8 +61,11 @@ def train_runs(
         RuntimeError: a run raised an unexpected exception; with the worker's traceback.
     """
     is_alone = slots <= 1 or len(runs) == 1
+    first = list(runs)
+    if not is_alone and not has_own_gpu(session):
+        first = [(name, replace(run, halve_micro_batch=False)) for name, run in runs]
     repeated = set()
-    for outcome in _train_parallel(session, proxy, runs, slots):
+    for outcome in _train_parallel(session, proxy, first, slots):
         if outcome.kind == "resource" and not is_alone:
             repeated.add(outcome.name)
         else:

@@ -1,0 +1,77 @@
+"""Read the batches of a run; for a GPU in a thread, ahead of their use, into pinned memory."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from climb.errors import ComponentError
+from climb.proxy.data import Stream
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+AHEAD = 3
+"""Batches that are read ahead for a GPU."""
+
+
+class Batches:
+    """The batches of a stream, by step."""
+
+    def __init__(self, stream: Stream, batch: int, n_ids: int, tokenizer: str, device: Any) -> None:
+        """Prepare reading; no thread runs before the first `read` for a GPU.
+
+        Args:
+            stream: S sequences of L tokens.
+            batch: sequences per step; the last step may have fewer.
+            n_ids: number of token ids of the tokenizer.
+            tokenizer: its path, for the message of an error.
+            device: torch device that the batches are for.
+        """
+        self._stream, self._batch, self._n_ids = stream, batch, n_ids
+        self._tokenizer, self._device = tokenizer, device
+        self._pool: ThreadPoolExecutor | None = None
+        self._waiting: dict[int, Future[Tensor]] = {}
+
+    def __len__(self) -> int:
+        return -(-len(self._stream) // self._batch)
+
+    def read(self, step: int) -> Tensor:
+        """Return the token ids of a step, counted from 0, on its device; shape (B, L), int64.
+
+        Raises:
+            ComponentError: a shard contains a token id that the tokenizer does not have.
+        """
+        if self._device.type != "cuda":
+            return self._prepare(step)
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(max_workers=1)
+        for ahead in range(step, min(step + 1 + AHEAD, len(self))):
+            if ahead not in self._waiting:
+                self._waiting[ahead] = self._pool.submit(self._prepare, ahead)
+        ids_BL = self._waiting.pop(step).result()
+        return ids_BL.to(self._device, non_blocking=True)
+
+    def close(self) -> None:
+        """End the thread."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+        self._pool, self._waiting = None, {}
+
+    def _prepare(self, step: int) -> Tensor:
+        """Read and check a batch; in pinned memory for a GPU."""
+        import torch
+
+        first = step * self._batch
+        stop = min(first + self._batch, len(self._stream))
+        ids_BL = self._stream.read_batch(first, stop)
+        if ids_BL.max() >= self._n_ids:
+            raise ComponentError(
+                f"step {step + 1}: a shard contains token id {ids_BL.max()}, but the largest id "
+                f"of {self._tokenizer} is {self._n_ids - 1}; run `climb pack` again"
+            )
+        ids = torch.from_numpy(ids_BL)
+        if self._device.type != "cuda":
+            return ids
+        with torch.cuda.device(self._device):
+            return ids.pin_memory()

@@ -1,0 +1,119 @@
+"""The recipe of a training run: optimizer, schedule and arithmetic."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from climb.errors import ConfigError
+from climb.proxy.numerics import (
+    Compile,
+    Numerics,
+    Precision,
+    resolve_compile,
+    resolve_precision,
+)
+
+LATER = {"omit_default": True}
+"""Metadata of fields that were added later: recipes with their default keep their identifier."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Optimizer and schedule of a proxy: AdamW with warm-up, stable phase and decay.
+
+    A base run warms up and then keeps the full learning rate, so that it ends in the stable phase.
+    A continued run decays linearly. CLIMB's proxies continue a checkpoint of the stable phase in
+    the same way.
+
+    Source:
+        CLIMB (arXiv 2504.13161), section 4; the schedule: MiniCPM (arXiv 2404.06395).
+    """
+
+    sequence: int
+    """Tokens of a training sequence, and maximum input of the model."""
+
+    batch: int
+    """Sequences per step."""
+
+    learning_rate: float
+    """The full learning rate, reached after the warm-up."""
+
+    warmup_share: float = 0.1
+    """Share of the steps in which the rate rises from 0, in both kinds of run. A continued run
+    starts with a new optimizer state. Measured with 0.42 M parameters: without warm-up, its final
+    loss is 0.03 nats higher than with 15 % warm-up; keeping the optimizer state lowers the loss by
+    less than 0.02 nats more."""
+
+    final_share: float = 0.0
+    """Share of the full rate at the end of a continued run. Linear decay to zero: Defazio et al.,
+    arXiv 2310.07831; Bergsma et al., arXiv 2502.15938."""
+
+    weight_decay: float = 0.1
+    """Weight decay of matrices; norms have none. GPT-3 (arXiv 2005.14165)."""
+
+    beta2: float = 0.95
+    """AdamW's beta2, from GPT-3; beta1 is 0.9."""
+
+    max_gradient_norm: float = 1.0
+    """Gradients are clipped to this norm. GPT-3."""
+
+    precision: Precision = "auto"
+    """float32; bfloat16: matrix products are rounded, the residual stream is not; bfloat16_weights:
+    weights and activations in bfloat16, beside float32 weights for the optimizer. auto:
+    bfloat16_weights on a GPU, float32 on a CPU. The trained model always has float32 weights. GPUs
+    before Ampere have no bfloat16 and need float32."""
+
+    compile: Compile = field(default="auto", metadata=LATER)
+    """eager; layers: each decoder layer, and the output layer with the loss, are compiled; step:
+    the compiled step is captured as one CUDA graph, where device and architecture allow it,
+    otherwise as `layers`. auto: eager on a CPU; on a GPU step for small models, else layers."""
+
+    deterministic: bool = field(default=True, metadata=LATER)
+    """On a GPU: whether equal runs have equal bits. false allows kernels whose sums depend on the
+    order in which threads finish, cuDNN's attention among them. A CPU is always deterministic."""
+
+    micro_batch: int | None = field(default=None, metadata=LATER)
+    """Sequences per forward and backward pass; gradients add up to those of the batch, in float32.
+    Another value changes their rounding. null: the whole batch."""
+
+    checkpoint_activations: bool = field(default=False, metadata=LATER)
+    """Whether the backward pass computes the activations of each layer again. It needs less memory
+    and more time."""
+
+    def __post_init__(self) -> None:
+        for field_ in fields(self):
+            value = getattr(self, field_.name)
+            if isinstance(value, (int, float)) and (value < 0 or not math.isfinite(value)):
+                raise ConfigError(
+                    f"{type(self).__name__}.{field_.name} is {value}; it must be finite and >= 0"
+                )
+        for name in ("sequence", "batch", "learning_rate", "micro_batch"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
+                raise ConfigError(
+                    f"{type(self).__name__}.{name} is {getattr(self, name)}; it must be > 0"
+                )
+        if self.sequence < 2:
+            raise ConfigError(f"{type(self).__name__}.sequence is 1; it must be at least 2")
+
+    def compute_rate(self, step: int, steps: int, continued: bool) -> float:
+        """Compute the learning rate of a step.
+
+        Args:
+            step: counted from 0.
+            steps: number of steps of the run.
+            continued: whether the run continues a base checkpoint.
+        """
+        warmup = min(1.0, (step + 1) / max(1, round(self.warmup_share * steps)))
+        decay = 1.0 - (1.0 - self.final_share) * step / steps if continued else 1.0
+        return self.learning_rate * warmup * decay
+
+    def resolve_numerics(self, model: Any) -> Numerics:
+        """Return the arithmetic of a run of this model on the device that it is on."""
+        return Numerics(
+            precision=resolve_precision(self.precision, model.device.type),
+            compile=resolve_compile(self.compile, model, self.batch * self.sequence),
+            deterministic=self.deterministic,
+            checkpoint_activations=self.checkpoint_activations,
+        )
