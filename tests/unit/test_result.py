@@ -11,7 +11,7 @@ from climb.errors import TableError
 from climb.predictor import Predict
 from climb.search import Gain, Problem, SearchResult, SearchState, propose, recommend
 from climb.search.records import PlannedRecord
-from climb.search.result import measure_quality_by_round
+from climb.search.result import VERSION, measure_quality_by_round
 from climb.search.reuse import ReuseSummary
 from climb.search.rounds import sample_first_round
 from climb.search.searchers.ucb import UCBSearcher
@@ -303,7 +303,7 @@ def test_every_missing_renamed_or_extra_field_is_refused_by_name(result):
 
 def test_a_record_of_another_version_and_a_text_that_is_no_record_are_refused(result):
     def replace(record, name):
-        record[name] = 2
+        record[name] = VERSION + 1
 
     assert_refused(change(result, ("version",), replace), "version")
     assert_refused("", "the whole record")

@@ -17,6 +17,7 @@ from climb.search.reuse import (
     map_mixtures,
     regroup,
 )
+from climb.search.surrogate import group_scores
 from climb.testing.world import PlantedWorld
 
 METRICS = ("x.bpb", "y.bpb")

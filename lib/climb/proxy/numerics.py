@@ -12,9 +12,10 @@ from typing import Any, Literal
 Precision = Literal["auto", "float32", "bfloat16", "bfloat16_weights"]
 Compile = Literal["auto", "eager", "layers", "step"]
 
-MAX_STEP_WORK = 10**12
+MAX_STEP_WORK = 4 * 10**12
 """Parameters times tokens of a step, up to which `auto` captures the step as a CUDA graph. Small
-steps take less time than the launches of their kernels."""
+steps take less time than the launches of their kernels; with 32 narrow layers, even 69 M parameters
+and 32,768 tokens do (docs/decisions/proxies.md)."""
 
 CAPTURED_ARCHITECTURES = ("llama",)
 """Architectures whose step can be captured: its forward pass never waits for the GPU."""
