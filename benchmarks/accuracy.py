@@ -105,7 +105,7 @@ def measure_coverage(n: int, seed: int) -> dict[tuple[str, str], float]:
         view = all_metrics if metric == SCORE else Objective.from_metric(metric, train.metric_names)
         calibrated = CalibratedScore.fit(surrogate, held_out, view, train)
         for name, prediction in predictions.items():
-            mean_M, std_M = calibrated.predict_new_run(*prediction)
+            mean_M, std_M = calibrated.predict_new_run(unseen[name].weights_TK, *prediction)
             errors_M = np.abs(view.score(unseen[name].metrics_TQ) - mean_M)
             coverage[name, metric] = float(np.mean(errors_M <= norm.ppf(0.95) * std_M))
     return coverage

@@ -58,7 +58,7 @@ def measure_split(runs: Trials, n: int, seed: int) -> tuple[list[float], list[fl
     covered = []
     for view in views:
         calibrated = CalibratedScore.fit(surrogate, held_out, view, fitted)
-        mean_M, std_M = calibrated.predict_new_run(means_MQ, stds_MQ)
+        mean_M, std_M = calibrated.predict_new_run(rest.weights_TK, means_MQ, stds_MQ)
         inside_M = np.abs(view.score(rest.metrics_TQ) - mean_M) <= norm.ppf(0.95) * std_M
         covered.append(float(inside_M.mean()))
     figures = [measure_ranks(score_M, true_M), float(np.nanmean(ranks_Q)), error]

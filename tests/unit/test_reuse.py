@@ -328,6 +328,6 @@ def test_the_predictor_receives_the_noise_of_reused_runs():
     for column, noise_T in enumerate(recorder.recorded):
         np.testing.assert_array_equal(noise_T, surrogate.replicates.noise_DQ[:, column])
         assert ((noise_T > 0.0) == (surrogate.replicates.tv_distance_D > 0.0)).all()
-    noise_D = group_scores(trials, surrogate.objective).noise_DQ[:, 0]
-    assert surrogate.estimate_noise(trials, surrogate.objective) == pytest.approx(0.0, abs=1e-12)
-    assert ((noise_D > 1e-9) == (surrogate.replicates.tv_distance_D > 0.0)).all()
+    scored = group_scores(trials, surrogate.objective)
+    assert scored.known_noise_Q == pytest.approx([0.0], abs=1e-12)
+    assert ((scored.noise_DQ[:, 0] > 1e-9) == (surrogate.replicates.tv_distance_D > 0.0)).all()

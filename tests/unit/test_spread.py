@@ -1,10 +1,16 @@
 """Errors that depend on the mixture are found, and only those."""
 
+import json
+
 import numpy as np
 import pytest
 
+from climb.config import load
 from climb.objective import Objective
 from climb.predictor.stack import StackPredictor
+from climb.runs.commands import recommend
+from climb.runs.output import write_numbers, write_rows
+from climb.runs.sets import RunFiles
 from climb.search.calibration import CalibratedScore
 from climb.search.spread import MIN_MIXTURES, Errors, Spread
 from climb.search.surrogate import Surrogate
@@ -128,3 +134,17 @@ def test_replicates_of_a_few_mixtures_and_residuals_are_used_together():
     assert score.calibration.spread is not None
     assert score.calibration.spread.slope_K.argmax() == 0
     assert score.noise > 0.0
+
+
+def test_the_record_and_the_advice_say_how_much_errors_differ(tmp_path):
+    trials = make_trials(np.random.default_rng(4), true_std, n=192)
+    header = [*(f"weight.{domain}" for domain in trials.domains), "metric.loss"]
+    rows = np.hstack([trials.weights_TK, trials.metrics_TQ])
+    runs, prior, out = (tmp_path / name for name in ("runs.csv", "prior.csv", "out.csv"))
+    write_numbers(runs, header, rows)
+    write_rows(prior, ["domain", "tokens"], [[domain, 10**9] for domain in trials.domains])
+    settings = ["search.candidates=200", "search.target_tokens=1000000000"]
+    advice = recommend(RunFiles((runs,)), prior, out, load(settings=settings).search, "mean(*):min")
+    spread = json.loads(out.with_suffix(".json").read_text())["result"]["calibration"]["spread"]
+    assert 2.0 < spread < 10.0
+    assert f"the standard deviation differs up to {spread:.2g}-fold" in advice

@@ -179,6 +179,11 @@ def _list_caveats(result: SearchResult, min_signal_to_noise: float) -> list[str]
         lines.append(
             f"Observation noise of one run (standard deviation): {_describe_noise(result)}."
         )
+    if result.calibration.spread > 1.0:
+        lines.append(
+            "Errors depend on the mixture: in most runs the standard deviation differs up to "
+            f"{result.calibration.spread:.2g}-fold. Intervals take this into account."
+        )
     lines += _list_unpredictable(metrics)
     if result.low_signal_metrics:
         lines.append(

@@ -162,7 +162,7 @@ class Calibration:
         squared_D = np.square(scored.means_DQ[:, 0] - mean_D)
         squared_D /= np.maximum(np.square(expected_D), 1e-12 * squared_D.mean() + 1e-300)
         degrees_D = (scored.counts_D - 1).astype(np.float64)
-        noise = float(np.nan_to_num(scored.noise_Q[0], nan=0.0))
+        noise = float(scored.known_noise_Q[0])
         ratio_D = np.zeros_like(degrees_D)
         if noise:
             ratio_D = scored.squares_DQ[:, 0] / np.maximum(degrees_D, 1.0) / noise**2
@@ -226,7 +226,7 @@ class CalibratedScore:
         means_DQ, stds_DQ = (part_DQ[validation_D] for part_DQ in held_out)
         weights_Q = view.weights_Q[list(surrogate.objective.weighted_columns)]
         scored = group_scores(trials, view).select(validation_D)
-        noise = float(np.nan_to_num(scored.noise_Q[0], nan=0.0))
+        noise = float(scored.known_noise_Q[0])
         inferred = 0.0 if noise else surrogate.infer_noise(view)
         measured_D = surrogate.replicates.means_DQ[validation_D] @ weights_Q
         mean_D, std_D = means_DQ @ weights_Q, np.hypot(stds_DQ @ np.abs(weights_Q), inferred)

@@ -121,7 +121,7 @@ def predict_changes(
     every_MK = np.vstack([proposed_NK, candidates_CK])
     factor_M = inflation.factor_at(surrogate.predict_mean(every_MK))
     n = len(proposed_NK)
-    noise_Q = np.nan_to_num(surrogate.replicates.noise_Q, nan=0.0)
+    noise_Q = surrogate.replicates.known_noise_Q
     root_CN = np.zeros((len(candidates_CK), n))
     inferred_Q = surrogate.predicts.noise_Q
     for q, (sign, noise) in enumerate(zip(surrogate.weights_Q, noise_Q, strict=True)):

@@ -17,7 +17,7 @@ from climb.search.knowledge_gradient import FurtherRound, estimate_further_round
 from climb.search.problem import SearchState
 from climb.search.rounds import project_proposals
 from climb.search.signal_to_noise import SignalToNoise
-from climb.search.surrogate import Surrogate
+from climb.search.surrogate import Surrogate, group_scores
 from climb.search.trials import Trials
 
 Array = NDArray[np.float64]
@@ -149,7 +149,7 @@ def predict_gain(
     mean_2 = surrogate.predict_mean(pair_2K)
     predicted = float(mean_2[0] - mean_2[1])
     inflation_2 = calibration.inflate(pair_2K, mean_2)
-    noise = surrogate.estimate_noise(trials, surrogate.objective)
+    noise = float(group_scores(trials, surrogate.objective).known_noise_Q[0])
     noise_2 = noise * calibration.spread_at(pair_2K)
     if not noise_2.any():
         noise_2 = inflation_2 * surrogate.infer_noise(surrogate.objective)

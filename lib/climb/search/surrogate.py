@@ -162,10 +162,6 @@ class Surrogate:
             means_DQ[out_D], stds_DQ[out_D] = means, stds
         return means_DQ, stds_DQ
 
-    def estimate_noise(self, trials: Trials, view: Objective) -> float:
-        """Estimate the noise of one run's score over seeds; 0 without replicates."""
-        return float(np.nan_to_num(group_scores(trials, view).noise_Q[0], nan=0.0))
-
 
 def group_scores(trials: Trials, view: Objective) -> Replicates:
     """Return the distinct mixtures with one metric, the score of their trials."""

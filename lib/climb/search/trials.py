@@ -186,9 +186,14 @@ class Replicates:
     """Sum over the replicates of each mixture of the squared difference from their mean."""
 
     @property
+    def known_noise_Q(self) -> Array:
+        """Standard deviation over seeds; 0 without any replicates."""
+        return np.nan_to_num(self.noise_Q, nan=0.0)
+
+    @property
     def noise_DQ(self) -> Array:
         """Standard deviation of each mean: over seeds (0 if unknown) and from mixture reuse."""
-        seeds_DQ = np.nan_to_num(self.noise_Q, nan=0.0) / np.sqrt(self.counts_D)[:, None]
+        seeds_DQ = self.known_noise_Q / np.sqrt(self.counts_D)[:, None]
         std_Q = np.std(self.means_DQ, axis=0)
         noise_DQ: Array = np.hypot(
             seeds_DQ, STD_PER_TV_DISTANCE * self.tv_distance_D[:, None] * std_Q
