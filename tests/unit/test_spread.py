@@ -1,5 +1,6 @@
 """Errors that depend on the mixture are found, and only those."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -12,6 +13,7 @@ from climb.runs.commands import recommend
 from climb.runs.output import write_numbers, write_rows
 from climb.runs.sets import RunFiles
 from climb.search.calibration import CalibratedScore
+from climb.search.recommendation import predict_gain
 from climb.search.spread import MIN_MIXTURES, Errors, Spread
 from climb.search.surrogate import Surrogate
 from climb.search.trials import Trials
@@ -66,6 +68,16 @@ def test_a_domain_that_makes_runs_noisier_is_found_in_residuals():
     order = [np.argsort(np.argsort(x)) for x in (spread.factor_at(unseen_MK), true_std(unseen_MK))]
     assert np.corrcoef(order)[0, 1] > 0.85
     assert spread.ratio == pytest.approx(5.0, rel=0.4)
+    found_M = 0.02 * spread.factor_at(unseen_MK) / true_std(unseen_MK)
+    assert np.median(found_M) == pytest.approx(1.0, abs=0.2)
+
+
+def test_the_level_is_right_where_one_domain_has_most_of_the_weight():
+    random = np.random.default_rng(0)
+    weights_DK = random.dirichlet(np.array([4.0, 0.5, 0.5, 0.5, 0.5, 0.5]), size=256)
+    std_D = np.exp(3.0 * weights_DK[:, 0])
+    spread = Spread.fit(weights_DK, no_replicates((std_D * random.normal(size=256)) ** 2))
+    assert np.median(spread.factor_at(weights_DK) / std_D) == pytest.approx(1.0, abs=0.2)
 
 
 def test_it_is_found_in_replicates():
@@ -125,6 +137,33 @@ def test_intervals_of_noisy_mixtures_become_wider_and_those_of_quiet_ones_narrow
     assert plain[1] > 0.96, "and too many of the quiet ones"
     assert 0.8 < with_spread[0] < 0.97
     assert 0.8 < with_spread[1] < 0.97
+
+
+def test_the_factor_widens_scores_and_gains():
+    trials = make_trials(np.random.default_rng(5), true_std, n=48, seeds=3)
+    surrogate, score = calibrate(trials)
+    # The error of the slope belongs to the search, not to a mixture.
+    found = dataclasses.replace(score.calibration, slope_std=0.0)
+    plain = dataclasses.replace(found, spread=None)
+    noisy_2K = np.array([[0.9, 0.1, 0.0, 0.0, 0.0, 0.0], [0.9, 0.0, 0.1, 0.0, 0.0, 0.0]])
+    factor = np.exp(found.spread.log_range[1])
+    assert factor > 1.3
+    np.testing.assert_allclose(found.spread_at(noisy_2K), factor)
+    prediction = surrogate.predict_score(noisy_2K)
+    wider = found.apply(noisy_2K, *prediction)[1] / plain.apply(noisy_2K, *prediction)[1]
+    np.testing.assert_allclose(wider, factor)
+    gains = [predict_gain(surrogate, c, trials, noisy_2K) for c in (found, plain)]
+    widths = [gain.high - gain.low for gain in gains]
+    assert widths[0] / widths[1] == pytest.approx(factor)
+
+
+def test_variances_of_replicates_are_relative_to_the_pooled_one(monkeypatch):
+    found = []
+    monkeypatch.setattr(Spread, "fit", lambda weights_DK, errors: found.append(errors))
+    calibrate(make_trials(np.random.default_rng(6), true_std, n=24, seeds=4))
+    [errors] = found
+    np.testing.assert_array_equal(errors.degrees_D, 3.0)
+    assert np.average(errors.ratio_D, weights=errors.degrees_D) == pytest.approx(1.0)
 
 
 def test_replicates_of_a_few_mixtures_and_residuals_are_used_together():
