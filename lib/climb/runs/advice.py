@@ -173,18 +173,7 @@ def _list_caveats(result: SearchResult, min_signal_to_noise: float) -> list[str]
         f"Cross-validation ranks mixtures {word}: Spearman {_number(score)} for the score; "
         f"{_describe_weakest(metrics)}."
     ]
-    if None in result.noise.values():
-        lines.append("No mixture was trained twice, so the observation noise is not measured.")
-    else:
-        lines.append(
-            f"Observation noise of one run (standard deviation): {_describe_noise(result)}."
-        )
-    if result.calibration.spread > 1.0:
-        lines.append(
-            "Errors depend on the mixture: in most runs the standard deviation differs up to "
-            f"{result.calibration.spread:.2g}-fold. Intervals take this into account."
-        )
-    lines += _list_unpredictable(metrics)
+    lines += [*_list_noise(result), *_list_unpredictable(metrics)]
     if result.low_signal_metrics:
         lines.append(
             f"Mostly noise (signal-to-noise ratio below {min_signal_to_noise:g}): "
@@ -212,6 +201,18 @@ def _list_unpredictable(metrics: Mapping[str, float | None]) -> list[str]:
         f"Not predictable (Spearman below {_UNPREDICTABLE:g}), so this says nothing about them: "
         f"{_join(poor)}."
     ]
+
+
+def _list_noise(result: SearchResult) -> list[str]:
+    lines = ["No mixture was trained twice, so the observation noise is not measured."]
+    if None not in result.noise.values():
+        lines = [f"Observation noise of one run (standard deviation): {_describe_noise(result)}."]
+    if result.calibration.spread > 1.0:
+        lines.append(
+            "Errors depend on the mixture: in most runs the standard deviation differs up to "
+            f"{result.calibration.spread:.2g}-fold. Intervals take this into account."
+        )
+    return lines
 
 
 def _describe_noise(result: SearchResult) -> str:
