@@ -12,7 +12,9 @@ from tokenizers.pre_tokenizers import Whitespace
 
 from climb.config import build, load, recipe_of
 from climb.embed import Embedder
-from climb.embed.sentence import SentenceEmbedder, run_with_halving, split_batches
+from climb.embed.batches import split_batches
+from climb.embed.device import launch_or_halve
+from climb.embed.sentence import SentenceEmbedder
 from climb.embed.static import StaticEmbedder, average_token_vectors
 from climb.errors import ComponentError, ConfigError, PreflightError
 from climb.spark.corpus.embed import embed_batches
@@ -190,30 +192,30 @@ def test_batches_contain_each_row_once_within_the_token_budget():
     assert split_batches(np.array([], dtype=np.int64), 10) == []
 
 
-def test_a_batch_that_exceeds_the_memory_is_halved_and_keeps_its_order():
+def launch_up_to(largest, sizes):
+    """A launch that runs out of memory with more texts than `largest`, and records the sizes."""
     import torch
 
-    sizes = []
-
-    def forward(texts):
+    def launch(texts):
         sizes.append(len(texts))
-        if len(texts) > 3:
+        if len(texts) > largest:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return np.array([[float(text)] for text in texts], dtype=np.float32)
+        return lambda: np.array([[float(text)] for text in texts], dtype=np.float32)
 
-    np.testing.assert_array_equal(run_with_halving(forward, list("1234567"))[:, 0], range(1, 8))
+    return launch
+
+
+def test_a_batch_that_exceeds_the_memory_is_halved_and_keeps_its_order():
+    sizes = []
+    wait = launch_or_halve(launch_up_to(3, sizes), list("1234567"))
+    np.testing.assert_array_equal(wait()[:, 0], range(1, 8))
     assert sizes[0] == 7
     assert max(sizes[1:]) <= 4
 
 
-def test_the_error_names_a_single_text_that_exceeds_the_memory():
-    import torch
-
-    def forward(texts):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    with pytest.raises(ComponentError, match="out of memory for a single document"):
-        run_with_halving(forward, ["a", "b"])
+def test_the_error_names_the_length_of_a_single_text_that_exceeds_the_memory():
+    with pytest.raises(ComponentError, match="out of memory for a single document of 3 tokens"):
+        launch_or_halve(launch_up_to(0, []), ["123", "456"])
 
 
 class FixedVectors:
