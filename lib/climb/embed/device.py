@@ -51,7 +51,7 @@ def pad_ids(
     """
     import torch
 
-    pins = device != "cpu"  # the GPU copies from pinned memory while this thread goes on
+    pins = device.startswith("cuda")  # the GPU copies from pinned memory while this thread goes on
     host_BL = torch.empty((len(ids_B), length), dtype=torch.int32, pin_memory=pins)
     rows_BL = host_BL.numpy()
     lengths_B = np.array([len(ids) for ids in ids_B], dtype=np.int32)

@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 from climb.config.plugins import ModelPath
 from climb.embed.batches import Batching, run_model, stream_model
 from climb.embed.device import choose_batching
-from climb.embed.transformer import TokenModel, WholeModel, run_probe, wrap_model
+from climb.embed.transformer import (
+    TokenModel,
+    WholeModel,
+    compile_layers,
+    run_probe,
+    wrap_model,
+)
 from climb.errors import ComponentError, ConfigError, PreflightError, one_line
 from climb.files import resolve
 
@@ -47,6 +53,10 @@ class SentenceEmbedder:
     batch_tokens: int | None = field(default=None, metadata={"speed_only": True})
     """Maximum tokens of a batch, padding included; None: as many as suit the device."""
 
+    compile: bool = field(default=False, metadata={"speed_only": True})
+    """Compile the layers on a GPU when the model is loaded: faster, after a wait in every worker.
+    It needs a C compiler there."""
+
     prompt: str = ""
     """Prefix of every text, for models that were trained with one (`passage: `)."""
 
@@ -75,6 +85,8 @@ class SentenceEmbedder:
         model = wrap_model(
             _load_model(self, device), self.dim, self.max_tokens, device, self.precision
         )
+        if self.compile and device.startswith("cuda"):
+            compile_layers(model)
         batching = choose_batching(self.batch_tokens, device, self.max_tokens, run_probe(model))
         return SentenceEmbed(model, batching, self.prompt)
 

@@ -179,6 +179,15 @@ def _agree(tokens: TokenModel, whole: WholeModel, tolerance: float) -> bool:
     return bool(np.max(distances_2B) <= tolerance)
 
 
+def compile_layers(model: TokenModel | WholeModel) -> None:
+    """Compile each layer of the transformer; equal layers share the compiled code."""
+    from torch.nn import ModuleList
+
+    lists = [module for module in model.model.modules() if isinstance(module, ModuleList)]
+    for layer in max(lists, key=len, default=[]):
+        layer.compile(dynamic=True)
+
+
 def run_probe(model: TokenModel | WholeModel) -> Callable[[int, int], Any]:
     """Return a function that runs a padded batch of (number of texts, tokens of each)."""
 
