@@ -132,8 +132,8 @@ def time_rate(work: Callable[[Sequence[str]], object], texts: Sequence[str]) -> 
 
 def describe_rates(rates: Sequence[float]) -> dict[str, Any]:
     """Median and range."""
-    values = zip(("median", "least", "most"), (statistics.median(rates), min(rates), max(rates)))
-    return {name: round(value, 2) for name, value in values}
+    values = {"median": statistics.median(rates), "least": min(rates), "most": max(rates)}
+    return {name: round(value, 2) for name, value in values.items()}
 
 
 def compare(run: Run, model: Path, shape: Shape) -> dict[str, Any]:
@@ -263,9 +263,7 @@ def describe_machine(device: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--documents", type=Path, required=True, help="Parquet with a column text")
     parser.add_argument("--output", type=Path, help="write the findings as JSON here")
     parser.add_argument("--device", default="cuda:0")

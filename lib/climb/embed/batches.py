@@ -224,6 +224,7 @@ def _compute(
 
     for window in reader.iterate_windows():
         lengths_N = np.array([len(each) for each in window.encoded], dtype=np.int64)
+        lengths_N = np.maximum(lengths_N, 1)  # a text without tokens is one token of padding
         padded_N = -(-lengths_N // batching.multiple) * batching.multiple
         np.minimum(padded_N, np.maximum(lengths_N, model.max_tokens), out=padded_N)
         for rows in split_batches(padded_N, batching.batch_tokens, batching.exact):

@@ -5,6 +5,7 @@ Axes: N texts, D width.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -138,7 +139,8 @@ def _load_model(spec: SentenceEmbedder, device: str) -> Any:
             f"embed.embedder.max_tokens is {spec.max_tokens}; "
             f"{spec.model!r} accepts at most {longest} tokens"
         )
-    model.max_seq_length = spec.max_tokens
+    with contextlib.suppress(AttributeError):  # a static model has no limit to set
+        model.max_seq_length = spec.max_tokens
     # sentence-transformers 6 renamed this method.
     get_width = getattr(model, "get_embedding_dimension", None)
     width = int((get_width or model.get_sentence_embedding_dimension)())

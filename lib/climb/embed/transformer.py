@@ -22,6 +22,10 @@ CHECK_TEXTS = ("A cell divides.", "The court heard the oral argument on Tuesday,
 CHECK_TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1, "float16": 0.02}
 """Largest distance of a vector from that of the model's own forward pass, which is rounding."""
 
+MIN_TOKENS = 16
+"""Fewest tokens of a batch. Shorter texts are repeated: a CPU multiplies matrices of one to three
+rows in another order, so that such a text alone would have other last bits than in a batch."""
+
 BROADCAST_MASK_TYPES = ("bert", "roberta", "xlm-roberta")
 """Types of models that add a mask of shape (B, 1, 1, L) to all attention scores. Other models use a
 mask of shape (B, L), which costs them a copy for every query and a wait for the GPU."""
@@ -50,14 +54,18 @@ class TokenModel:
         return launch_or_halve(lambda part: fetch(self.forward(part, length)), encoded)
 
     def forward(self, ids_B: Sequence[NDArray[np.int32]], length: int) -> Any:
-        """Compute vectors_BD, float32, norm 1, on the device."""
+        """Compute vectors_BD, float32, norm 1, on the device; zero for a text without tokens."""
         import torch
 
         tokenizer = self.model.tokenizer
         pad_id = tokenizer.pad_token_id or 0
+        n_texts = len(ids_B)
+        ids_B = [*ids_B] * -(-MIN_TOKENS // (n_texts * length))
         with torch.inference_mode():
             ids_BL, mask_BL = pad_ids(ids_B, length, pad_id, tokenizer.padding_side, self.device)
-            return normalize(self._pool(ids_BL, mask_BL))
+            vectors_BD = normalize(self._pool(ids_BL, mask_BL))
+            vectors_BD[[row for row, ids in enumerate(ids_B) if len(ids) == 0]] = 0.0
+            return vectors_BD[:n_texts]
 
     def _pool(self, ids_BL: Any, mask_BL: Any) -> Any:
         import torch
