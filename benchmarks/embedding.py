@@ -11,6 +11,7 @@ of its own; its peer is the same embedder in one process. Models are loaded befo
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -62,8 +63,10 @@ class Comparison:
 
 def load_encode(texts: Sequence[str]) -> Callable[[Sequence[str]], object]:
     """`encode` of sentence-transformers for MiniLM with the batch size that is fastest here."""
+    import torch
     from sentence_transformers import SentenceTransformer
 
+    torch.set_num_threads(os.cpu_count() or 1)  # an environment variable may set fewer
     model = SentenceTransformer(str(resolve(MINILM["model"])), device="cpu", local_files_only=True)
     model.max_seq_length = MINILM["max_tokens"]
 

@@ -64,7 +64,8 @@ class TokenModel:
         with torch.inference_mode():
             ids_BL, mask_BL = pad_ids(ids_B, length, pad_id, tokenizer.padding_side, self.device)
             vectors_BD = normalize(self._pool(ids_BL, mask_BL))
-            vectors_BD[[row for row, ids in enumerate(ids_B) if len(ids) == 0]] = 0.0
+            if empty := [row for row, ids in enumerate(ids_B) if len(ids) == 0]:
+                vectors_BD[empty] = 0.0
             return vectors_BD[:n_texts]
 
     def _pool(self, ids_BL: Any, mask_BL: Any) -> Any:
