@@ -41,8 +41,8 @@ def keep_freed_memory() -> None:
     """Let this process keep freed memory of up to 256 MiB, instead of returning it at once.
 
     A forward pass on a CPU frees and allocates its activations in every layer. By default glibc
-    returns blocks of this size to the system, which then clears the pages of each new block. Other C
-    libraries are left as they are.
+    returns blocks of this size to the system, which then clears the pages of each new block. Other
+    C libraries are left as they are.
     """
     if not sys.platform.startswith("linux"):
         return
