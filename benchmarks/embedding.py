@@ -81,6 +81,7 @@ def load_encode(texts: Sequence[str]) -> Callable[[Sequence[str]], object]:
         for size in PEER_BATCHES
     }
     best = min(seconds, key=seconds.__getitem__)
+    print(f"encode: seconds by batch size {seconds}; {best} is used", flush=True)
     return lambda texts: encode(texts, best)
 
 

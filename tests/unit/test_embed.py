@@ -380,7 +380,7 @@ def test_on_a_cpu_a_vector_does_not_depend_on_the_other_texts_bit_for_bit():
 
 
 def test_a_text_without_tokens_has_the_zero_vector_and_changes_no_other(tmp_path):
-    embed = sentence(model=str(build_encoder(tmp_path)), dim=WIDTH).load("cpu")
+    embed = sentence(model=str(build_encoder(tmp_path, pooling="cls")), dim=WIDTH).load("cpu")
     words = embed.model.encoder.tokenizer
     words.post_processor = TemplateProcessing(single="$A", special_tokens=[])
     for batching in (embed.batching, Batching(4096, multiple=16)):
