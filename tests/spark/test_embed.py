@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from climb.errors import PreflightError, TableError
 from climb.spark.corpus.append import append_missing
 from climb.spark.corpus.embed import embed_documents
 from climb.spark.session import SMALL_MACHINE
+from climb.spark.threads import keep_freed_memory
 from climb.testing.embedders import HashedWords
 
 WORDS = ("law", "court", "judge", "recipe", "flour", "sugar", "river", "enzyme", "cell", "protein")
@@ -173,3 +175,31 @@ def test_an_arrow_batch_of_long_documents_is_bounded_in_bytes(spark):
     finally:
         spark.conf.set(key, configured)
     assert max(sizes) <= 6  # 5 x 10,000 bytes, and the document that exceeds the limit
+
+
+N_BYTES = 40_000_000
+
+
+def count_new_pages():
+    """Pages of memory that the process touches for the first time in ten allocations of 40 MB."""
+    b"x" * N_BYTES
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        b"x" * N_BYTES
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+def test_a_task_keeps_the_memory_that_a_forward_pass_frees_and_the_driver_does_not(spark):
+    def count(batches):
+        from climb.spark.threads import keep_freed_memory
+
+        keep_freed_memory()
+        for batch in batches:
+            yield batch.assign(found=count_new_pages())
+
+    pages = N_BYTES // resource.getpagesize()
+    frame = spark.range(1).repartition(1)
+    (row,) = frame.mapInPandas(count, "id LONG, found LONG").collect()
+    assert row.found < pages
+    keep_freed_memory()  # no task: fastText in this process relies on cleared memory
+    assert count_new_pages() >= 10 * pages

@@ -5,8 +5,6 @@ Axes: B texts of a batch, L tokens of each with padding, D values.
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -31,28 +29,8 @@ MEMORY_SHARE = 0.4
 """Share of the free memory for one batch. The rest is for the second one that is in flight, and for
 pieces that the allocator cannot use."""
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # parameters of mallopt, in malloc.h
-
 GPU_MULTIPLE = 16
 """Lengths on a GPU are multiples of this. The attention kernels need aligned rows."""
-
-
-def keep_freed_memory() -> None:
-    """Let this process keep freed memory of up to 256 MiB, instead of returning it at once.
-
-    A forward pass on a CPU frees and allocates its activations in every layer. By default glibc
-    returns blocks of this size to the system, which then clears the pages of each new block. Other
-    C libraries are left as they are.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    libc = ctypes.CDLL(None)
-    if not hasattr(libc, "mallopt"):
-        return
-    for threshold in (1 << 30, 1 << 25):  # some versions accept at most 32 MiB
-        if libc.mallopt(_MMAP_THRESHOLD, threshold):
-            libc.mallopt(_TRIM_THRESHOLD, 1 << 28)
-            return
 
 
 def pad_ids(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from climb.config.plugins import ModelPath
 from climb.embed.batches import Batching, run_model, stream_model
-from climb.embed.device import choose_batching, keep_freed_memory
+from climb.embed.device import choose_batching
 from climb.embed.transformer import (
     TokenModel,
     WholeModel,
@@ -83,8 +83,6 @@ class SentenceEmbedder:
             ComponentError: `dim` differs from the model's width, `max_tokens` exceeds its maximum
                 input, or the memory of a GPU is too small for one text.
         """
-        if not device.startswith("cuda"):
-            keep_freed_memory()
         model = wrap_model(
             _load_model(self, device), self.dim, self.max_tokens, device, self.precision
         )

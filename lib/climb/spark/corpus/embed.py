@@ -18,7 +18,7 @@ from climb.config import recipe_of
 from climb.embed import Embed, Embedder, embed_stream
 from climb.errors import ComponentError
 from climb.spark.device import get_task_device
-from climb.spark.threads import limit_threads
+from climb.spark.threads import keep_freed_memory, limit_threads
 
 SHOWN_CHARS = 80
 """Characters of a text that an error message shows."""
@@ -91,4 +91,6 @@ def _load(embedder: Embedder, device: str) -> Embed:
     """Keep the model between tasks of one Python worker; the recipe is the cache key."""
     embed = embedder.load(device)
     limit_threads()
+    if not device.startswith("cuda"):
+        keep_freed_memory()
     return embed
