@@ -2,7 +2,7 @@
 # everything else is downloaded to .venv and .cache.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup java demo test test-long check format lint types unit coverage bench bench-search lock clean
+.PHONY: help setup java demo test test-long check format lint types unit coverage bench bench-search bench-gpu lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -100,6 +100,15 @@ bench: setup ## Compare with other methods; writes benchmarks/RESULTS.md.
 
 bench-search: setup ## Only the benchmarks of the search: accuracy, regret, calibration, speed (an hour).
 	@$(BIN)/python benchmarks/bench.py search
+
+bench-gpu: ## Measure on the GPU of this machine; needs torch, no Spark. DOCUMENTS=FILE.parquet has texts.
+	@for script in benchmarks/gpu_*.py; do \
+	  name=$$(basename $$script .py); \
+	  case $$name in gpu_embedding) options="--documents $(DOCUMENTS)";; *) options=;; esac; \
+	  echo "bench: $$name"; \
+	  $(or $(PYTHON),$(wildcard $(BIN)/python),python3) $$script $$options \
+	    --output $(or $(OUTPUT),.)/$$name.json || failed=1; \
+	done; exit $${failed:-0}
 
 lock: setup ## Compile requirements.txt from pyproject.toml, with pinned versions and hashes.
 	@$(UV) pip compile -q pyproject.toml --extra spark --extra cpu --extra demo --extra dev \

@@ -156,7 +156,7 @@ def render(section: Section) -> str:
     for table in section.tables:
         if table.title:
             parts.append(f"### {table.title}")
-        parts.append(_render_table(table.columns, table.rows))
+        parts.append(render_table(table))
     if section.bars:
         rows = [
             (bar.name, bar.describe_limits(), bar.describe_figure(), _verdict(bar))
@@ -225,6 +225,11 @@ def run_section(
     if args.output is not None:
         args.output.write_text(to_json(section))
     sys.exit(int(bool(section.missed) and not args.quick))
+
+
+def render_table(table: Table) -> str:
+    """The table as Markdown, without its title."""
+    return _render_table(table.columns, table.rows)
 
 
 def describe_machine() -> str:

@@ -18,7 +18,6 @@ MINILM = {
     "dim": 384,
     "max_tokens": 256,
     "precision": "float32",
-    "batch_tokens": 4096,
 }
 
 

@@ -2,11 +2,14 @@
 
 import json
 import os
+import resource
 
 import numpy as np
+import pandas as pd
 import pytest
 from climb.jobs.embed import run
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.functions import pandas_udf
 
 from climb import tables
 from climb.config import build, load, recipe_of
@@ -14,6 +17,8 @@ from climb.embed import Embedder
 from climb.errors import PreflightError, TableError
 from climb.spark.corpus.append import append_missing
 from climb.spark.corpus.embed import embed_documents
+from climb.spark.session import SMALL_MACHINE
+from climb.spark.threads import keep_freed_memory
 from climb.testing.embedders import HashedWords
 
 WORDS = ("law", "court", "judge", "recipe", "flour", "sugar", "river", "enzyme", "cell", "protein")
@@ -153,3 +158,48 @@ def test_the_default_embedder_runs_in_tasks_and_gives_unit_vectors(store):
     by_id = {f"d{i}": text for i, text in enumerate(draw_texts(20))}
     expected = embedder.load("cpu")([by_id[row.doc_id] for row in rows])
     np.testing.assert_array_equal(vectors, expected)
+
+
+def test_an_arrow_batch_of_long_documents_is_bounded_in_bytes(spark):
+    @pandas_udf("int")
+    def count_batch(texts: pd.Series) -> pd.Series:
+        return pd.Series([len(texts)] * len(texts))
+
+    key = "spark.sql.execution.arrow.maxBytesPerBatch"
+    configured = spark.conf.get(key)
+    assert configured == SMALL_MACHINE[key]
+    frame = spark.range(100).repartition(1).select(F.repeat(F.lit("x"), 10_000).alias("text"))
+    try:
+        spark.conf.set(key, "50000")
+        sizes = {row.n for row in frame.select(count_batch("text").alias("n")).collect()}
+    finally:
+        spark.conf.set(key, configured)
+    assert max(sizes) <= 6  # 5 x 10,000 bytes, and the document that exceeds the limit
+
+
+N_BYTES = 40_000_000
+
+
+def count_new_pages():
+    """Pages of memory that the process touches for the first time in ten allocations of 40 MB."""
+    b"x" * N_BYTES
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        b"x" * N_BYTES
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+def test_a_task_keeps_the_memory_that_a_forward_pass_frees_and_the_driver_does_not(spark):
+    def count(batches):
+        from climb.spark.threads import keep_freed_memory
+
+        keep_freed_memory()
+        for batch in batches:
+            yield batch.assign(found=count_new_pages())
+
+    pages = N_BYTES // resource.getpagesize()
+    frame = spark.range(1).repartition(1)
+    (row,) = frame.mapInPandas(count, "id LONG, found LONG").collect()
+    assert row.found < pages
+    keep_freed_memory()  # no task: fastText in this process relies on cleared memory
+    assert count_new_pages() >= 10 * pages

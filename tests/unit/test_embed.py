@@ -1,19 +1,25 @@
 """Embedders: their vectors, independence from the batch, and error messages."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from safetensors.numpy import save_file
+from tiny_encoder import WIDTH, build_encoder
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
 
 from climb.config import build, load, recipe_of
-from climb.embed import Embedder
-from climb.embed.sentence import SentenceEmbedder, run_with_halving, split_batches
+from climb.embed import Embedder, StreamingEmbed, embed_stream
+from climb.embed.batches import Batching, split_batches
+from climb.embed.device import launch_or_halve
+from climb.embed.sentence import SentenceEmbedder
 from climb.embed.static import StaticEmbedder, average_token_vectors
+from climb.embed.transformer import TokenModel, WholeModel
 from climb.errors import ComponentError, ConfigError, PreflightError
 from climb.spark.corpus.embed import embed_batches
 from climb.testing.contracts_text import TEXTS, check_embedder
@@ -190,30 +196,30 @@ def test_batches_contain_each_row_once_within_the_token_budget():
     assert split_batches(np.array([], dtype=np.int64), 10) == []
 
 
-def test_a_batch_that_exceeds_the_memory_is_halved_and_keeps_its_order():
+def launch_up_to(largest, sizes):
+    """A launch that runs out of memory with more texts than `largest`, and records the sizes."""
     import torch
 
-    sizes = []
-
-    def forward(texts):
+    def launch(texts):
         sizes.append(len(texts))
-        if len(texts) > 3:
+        if len(texts) > largest:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return np.array([[float(text)] for text in texts], dtype=np.float32)
+        return lambda: np.array([[float(text)] for text in texts], dtype=np.float32)
 
-    np.testing.assert_array_equal(run_with_halving(forward, list("1234567"))[:, 0], range(1, 8))
+    return launch
+
+
+def test_a_batch_that_exceeds_the_memory_is_halved_and_keeps_its_order():
+    sizes = []
+    wait = launch_or_halve(launch_up_to(3, sizes), list("1234567"))
+    np.testing.assert_array_equal(wait()[:, 0], range(1, 8))
     assert sizes[0] == 7
     assert max(sizes[1:]) <= 4
 
 
-def test_the_error_names_a_single_text_that_exceeds_the_memory():
-    import torch
-
-    def forward(texts):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    with pytest.raises(ComponentError, match="out of memory for a single document"):
-        run_with_halving(forward, ["a", "b"])
+def test_the_error_names_the_length_of_a_single_text_that_exceeds_the_memory():
+    with pytest.raises(ComponentError, match="out of memory for a single document of 3 tokens"):
+        launch_or_halve(launch_up_to(0, []), ["123", "456"])
 
 
 class FixedVectors:
@@ -268,3 +274,128 @@ def test_the_contract_check_names_the_violated_rule(vectors, message, monkeypatc
     monkeypatch.setattr(contracts_text, "_check_recipe", lambda plugin: None)
     with pytest.raises(AssertionError, match=message):
         check_embedder(FixedVectors(vectors))
+
+
+def encode_with_library(folder, max_tokens=64):
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    model.max_seq_length = max_tokens
+    return model.encode(list(TEXTS), normalize_embeddings=True)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {},
+        {"pooling": "cls"},
+        {"pooling": "lasttoken"},
+        {"pooling": "max"},
+        {"pooling": "weightedmean"},
+        {"dense": 16},
+    ],
+    ids=str,
+)
+def test_models_of_several_kinds_run_on_token_ids_with_the_vectors_of_the_library(tmp_path, parts):
+    folder = build_encoder(tmp_path, **parts)
+    embed = sentence(model=str(folder), dim=parts.get("dense", WIDTH)).load("cpu")
+    assert isinstance(embed.model, TokenModel)
+    expected = encode_with_library(folder)
+    np.testing.assert_allclose(embed(TEXTS), expected, atol=1e-5)
+    # With padding too, which a CPU does not need.
+    padded = replace(embed, batching=Batching(4096, multiple=16))
+    np.testing.assert_allclose(padded(TEXTS), expected, atol=1e-5)
+
+
+def test_a_model_without_a_transformer_runs_its_own_forward_pass(tmp_path, tiny):
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer import modules
+
+    tokenizer = Tokenizer.from_file(tiny["tokenizer"])
+    static = modules.StaticEmbedding(tokenizer, embedding_dim=8)
+    SentenceTransformer(modules=[static], device="cpu").save(str(tmp_path / "model"))
+    embed = sentence(model=str(tmp_path / "model"), dim=8).load("cpu")
+    assert isinstance(embed.model, WholeModel)
+    texts = ["cat dog", "car car car", "dog"]
+    expected = SentenceTransformer(str(tmp_path / "model"), device="cpu").encode(texts)
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(embed(texts), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("error", [TypeError("forward() needs a mask"), None])
+def test_a_model_that_needs_more_than_token_ids_runs_its_own_forward_pass(
+    tmp_path, monkeypatch, error
+):
+    def pool(self, ids_BL, mask_BL):
+        if error is not None:
+            raise error
+        return ids_BL[:, :1].float().expand(-1, WIDTH)  # other vectors than the model's
+
+    folder = build_encoder(tmp_path)
+    monkeypatch.setattr(TokenModel, "_pool", pool)
+    embed = sentence(model=str(folder), dim=WIDTH).load("cpu")
+    assert isinstance(embed.model, WholeModel)
+    np.testing.assert_allclose(embed(TEXTS), encode_with_library(folder), atol=1e-5)
+
+
+def test_a_prompt_is_a_prefix_of_every_text(tmp_path):
+    folder = str(build_encoder(tmp_path))
+    plain = sentence(model=folder, dim=WIDTH).load("cpu")
+    prompted = sentence(model=folder, dim=WIDTH, prompt="passage: ").load("cpu")
+    expected = plain([f"passage: {text}" for text in TEXTS])
+    np.testing.assert_array_equal(prompted(TEXTS), expected)
+    np.testing.assert_array_equal(next(prompted.stream([TEXTS])), expected)
+
+
+def test_on_a_cpu_a_vector_does_not_depend_on_the_other_texts_bit_for_bit():
+    embed = sentence().load("cpu")
+    texts = [text[:n] for n in (40, 90, 2000) for text in TEXTS]
+    together = embed(texts)
+    np.testing.assert_array_equal(np.concatenate([embed([text]) for text in texts]), together)
+    np.testing.assert_array_equal(embed(texts[::-1])[::-1], together)
+    # A killed job embeds what is missing, in other lists.
+    np.testing.assert_array_equal(
+        np.concatenate(list(embed.stream([texts[5:9], texts[12:]]))),
+        np.concatenate([together[5:9], together[12:]]),
+    )
+
+
+def test_a_text_without_tokens_has_the_zero_vector_and_changes_no_other(tmp_path):
+    embed = sentence(model=str(build_encoder(tmp_path, pooling="cls")), dim=WIDTH).load("cpu")
+    words = embed.model.encoder.tokenizer
+    words.post_processor = TemplateProcessing(single="$A", special_tokens=[])
+    for batching in (embed.batching, Batching(4096, multiple=16)):
+        vectors = replace(embed, batching=batching)(["", "the court", " "])
+        assert not vectors[[0, 2]].any()
+        np.testing.assert_allclose(vectors[1], embed(["the court"])[0], atol=1e-6)
+
+
+def test_batches_of_a_stream_get_their_vectors_and_a_plain_function_is_called_for_each():
+    embed = HashedWords(dim=8).load("cpu")
+    lists = [list(TEXTS[:3]), [], list(TEXTS[3:])]
+    for found, texts in zip(embed_stream(embed, lists), lists, strict=True):
+        np.testing.assert_array_equal(found, embed(texts))
+    streaming = sentence().load("cpu")
+    assert isinstance(streaming, StreamingEmbed)
+    for found, texts in zip(embed_stream(streaming, lists), lists, strict=True):
+        np.testing.assert_array_equal(found, streaming(texts))
+
+
+def test_batches_that_were_read_ahead_keep_their_texts_in_errors():
+    class Ahead(FixedVectors):
+        def load(self, device):
+            return self
+
+        def __call__(self, texts):
+            raise AssertionError("not a stream")
+
+        def stream(self, batches):
+            for row, _ in enumerate(list(batches)):
+                yield self.vectors[row : row + 1]
+
+    found = embed_batches(
+        iter([pd.Series(["first"]), pd.Series(["second"])]), Ahead([[1, 0], [np.nan, 0]]), "cpu"
+    )
+    next(found)
+    with pytest.raises(ComponentError, match="NaN or inf for 'second'"):
+        next(found)

@@ -58,9 +58,9 @@ class EmbedConfig(Section):
     """How documents are embedded."""
 
     embedder: PluginSpec
-    batch_tokens: PositiveInt
-    """Tokens of a batch including padding, for embedders that work in batches. Changes the speed,
-    and the last bits of a transformer's vectors; lower it if a GPU runs out of memory."""
+    batch_tokens: PositiveInt | None
+    """Tokens of a batch including padding, for embedders that work in batches; null: as many as fit
+    the device. Changes the speed, and on a GPU the last bits of a transformer's vectors."""
 
 
 class CountConfig(Section):

@@ -5,7 +5,7 @@ An embedder is a frozen dataclass. Its `load` returns a function that embeds a b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -16,6 +16,17 @@ from climb.config.sections import EmbedConfig
 
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 """N texts -> vectors_ND: float32, finite, norm 1. A text of unknown tokens has the zero vector."""
+
+
+@runtime_checkable
+class StreamingEmbed(Protocol):
+    """An `Embed` that can also read batches ahead, which keeps a GPU busy."""
+
+    def __call__(self, texts: Sequence[str], /) -> NDArray[np.float32]:
+        """N texts -> vectors_ND."""
+
+    def stream(self, batches: Iterable[Sequence[str]]) -> Iterator[NDArray[np.float32]]:
+        """Yield vectors_ND of each batch, in the order of the batches."""
 
 
 @runtime_checkable
@@ -30,11 +41,21 @@ class Embedder(Protocol):
         """Load the model onto `cpu`, `cuda:0`, ...; put heavy imports into this method."""
 
 
+def embed_stream(
+    embed: Embed | StreamingEmbed, batches: Iterable[Sequence[str]]
+) -> Iterator[NDArray[np.float32]]:
+    """Yield vectors_ND of each batch, read ahead where the embedder can."""
+    if isinstance(embed, StreamingEmbed):
+        return embed.stream(batches)
+    return (embed(texts) for texts in batches)
+
+
 def build_embedder(cfg: EmbedConfig) -> Embedder:
     """Build the embedder of section `embed`.
 
     Raises:
         ConfigError: the embedder cannot be built.
     """
-    embedder: Embedder = build(cfg.embedder, Embedder, batch_tokens=cfg.batch_tokens)
+    offered = {} if cfg.batch_tokens is None else {"batch_tokens": cfg.batch_tokens}
+    embedder: Embedder = build(cfg.embedder, Embedder, **offered)
     return embedder

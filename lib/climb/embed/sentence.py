@@ -5,7 +5,8 @@ Axes: N texts, D width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -13,20 +14,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climb.config.plugins import ModelPath
-from climb.embed import Embed
+from climb.embed.batches import Batching, run_model, stream_model
+from climb.embed.device import choose_batching
+from climb.embed.transformer import (
+    TokenModel,
+    WholeModel,
+    compile_layers,
+    run_probe,
+    wrap_model,
+)
 from climb.errors import ComponentError, ConfigError, PreflightError, one_line
 from climb.files import resolve
-
-Forward = Callable[[Sequence[str]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SentenceEmbedder:
     """Sentence vectors of norm 1. CLIMB uses NovaSearch/stella_en_400M_v5, dim 1024, 512 tokens.
 
-    Vectors of equal texts agree to about 1e-6 in float32 and to three digits in half precision,
-    because the other texts of a batch change the last bits. So two partitionings of a table may
-    assign a text near a cluster border differently; decisions about whole clusters do not change.
+    On a GPU the vectors of equal texts agree to about 1e-6 in float32 and to three digits in half
+    precision, because the other texts of a batch change the last bits. So two partitionings of a
+    table may assign a text near a cluster border differently; decisions about whole clusters do not
+    change. On a CPU only texts of equal length share a batch, which leaves the vectors unchanged.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("torch", "sentence_transformers")
@@ -43,8 +51,12 @@ class SentenceEmbedder:
     """Data type of the weights. It changes the third digit of the vectors, so it is part of the
     recipe. Half precision is faster on GPUs and on CPUs with avx512_bf16."""
 
-    batch_tokens: int = field(metadata={"speed_only": True})
-    """Maximum tokens of a batch, padding included."""
+    batch_tokens: int | None = field(default=None, metadata={"speed_only": True})
+    """Maximum tokens of a batch, padding included; None: as many as suit the device."""
+
+    compile: bool = field(default=False, metadata={"speed_only": True})
+    """Compile the layers on a GPU when the model is loaded: faster, after a wait in every worker.
+    It needs a C compiler there."""
 
     prompt: str = ""
     """Prefix of every text, for models that were trained with one (`passage: `)."""
@@ -59,76 +71,45 @@ class SentenceEmbedder:
             ConfigError: a limit is below 1.
         """
         for name in ("max_tokens", "batch_tokens"):
-            if getattr(self, name) < 1:
-                raise ConfigError(
-                    f"SentenceEmbedder: {name} is {getattr(self, name)}; it must be at least 1"
-                )
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"SentenceEmbedder: {name} is {value}; it must be at least 1")
 
-    def load(self, device: str) -> Embed:
+    def load(self, device: str) -> SentenceEmbed:
         """Load the weights. Only executors need torch, so it is imported here.
 
         Raises:
             PreflightError: the folder is missing or contains no sentence-transformers model.
-            ComponentError: `dim` differs from the model's width, or `max_tokens` exceeds its
-                maximum input.
+            ComponentError: `dim` differs from the model's width, `max_tokens` exceeds its maximum
+                input, or the memory of a GPU is too small for one text.
         """
-        model = _load_model(self, device)
-
-        def forward(texts: Sequence[str]) -> NDArray[np.float32]:
-            return _forward(model, texts, device)
-
-        def embed(texts: Sequence[str]) -> NDArray[np.float32]:
-            vectors_ND = np.empty((len(texts), self.dim), dtype=np.float32)
-            prompted = [self.prompt + text for text in texts]
-            for rows in split_batches(_count_tokens(model, prompted), self.batch_tokens):
-                vectors_ND[rows] = run_with_halving(forward, [prompted[row] for row in rows])
-            return vectors_ND
-
-        return embed
+        model = wrap_model(
+            _load_model(self, device), self.dim, self.max_tokens, device, self.precision
+        )
+        if self.compile and device.startswith("cuda"):
+            compile_layers(model)
+        batching = choose_batching(self.batch_tokens, device, self.max_tokens, run_probe(model))
+        return SentenceEmbed(model, batching, self.prompt)
 
 
-def split_batches(lengths_N: NDArray[np.int64], batch_tokens: int) -> list[NDArray[np.int64]]:
-    """Split rows into batches of similar length, longest first, each within a token budget.
+@dataclass(frozen=True)
+class SentenceEmbed:
+    """A loaded model with its division of texts into batches."""
 
-    Args:
-        lengths_N: tokens of each text.
-        batch_tokens: maximum tokens of a batch with all its texts padded to the longest one. A
-            single text above this makes a batch of one.
+    model: TokenModel | WholeModel
+    batching: Batching
+    prompt: str
 
-    Returns:
-        Rows of each batch; every row is in exactly one. Texts of equal length keep their order.
-    """
-    order_N = np.argsort(-lengths_N, kind="stable")
-    batches, start = [], 0
-    while start < len(order_N):
-        longest = max(1, int(lengths_N[order_N[start]]))
-        size = max(1, batch_tokens // longest)
-        batches.append(order_N[start : start + size])
-        start += size
-    return batches
+    def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """N texts -> vectors_ND, float32, norm 1."""
+        return run_model(self.model, self._add_prompt(texts), self.batching)
 
+    def stream(self, batches: Iterable[Sequence[str]]) -> Iterator[NDArray[np.float32]]:
+        """Yield vectors_ND of each batch, in the order of the batches; reads ahead."""
+        return stream_model(self.model, map(self._add_prompt, batches), self.batching)
 
-def run_with_halving(forward: Forward, texts: Sequence[str]) -> NDArray[np.float32]:
-    """Run a batch; if the GPU runs out of memory, run its two halves.
-
-    Raises:
-        ComponentError: a single text does not fit into the GPU's memory.
-    """
-    import torch
-
-    try:
-        return forward(texts)
-    except torch.OutOfMemoryError as error:
-        if len(texts) == 1:
-            raise ComponentError(
-                "GPU out of memory for a single document; "
-                f"lower max_tokens of the model (text: {texts[0][:80]!r})"
-            ) from error
-    # Outside the handler, where the traceback no longer references the failed batch's tensors.
-    torch.cuda.empty_cache()
-    half = len(texts) // 2
-    halves = (texts[:half], texts[half:])
-    return np.concatenate([run_with_halving(forward, part) for part in halves])
+    def _add_prompt(self, texts: Sequence[str]) -> Sequence[str]:
+        return [self.prompt + text for text in texts] if self.prompt else texts
 
 
 def _load_model(spec: SentenceEmbedder, device: str) -> Any:
@@ -158,7 +139,8 @@ def _load_model(spec: SentenceEmbedder, device: str) -> Any:
             f"embed.embedder.max_tokens is {spec.max_tokens}; "
             f"{spec.model!r} accepts at most {longest} tokens"
         )
-    model.max_seq_length = spec.max_tokens
+    with contextlib.suppress(AttributeError):  # a static model has no limit to set
+        model.max_seq_length = spec.max_tokens
     # sentence-transformers 6 renamed this method.
     get_width = getattr(model, "get_embedding_dimension", None)
     width = int((get_width or model.get_sentence_embedding_dimension)())
@@ -167,26 +149,3 @@ def _load_model(spec: SentenceEmbedder, device: str) -> Any:
             f"{spec.model!r} returns vectors of width {width}; embed.embedder.dim is {spec.dim}"
         )
     return model
-
-
-def _count_tokens(model: Any, texts: Sequence[str]) -> NDArray[np.int64]:
-    if not texts:
-        return np.empty(0, dtype=np.int64)  # the tokenizers do not accept an empty batch
-    encoded = model.tokenizer(list(texts), truncation=True, max_length=model.max_seq_length)
-    return np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int64)
-
-
-def _forward(model: Any, texts: Sequence[str], device: str) -> NDArray[np.float32]:
-    import torch
-
-    prepare = model.preprocess if hasattr(model, "preprocess") else model.tokenize
-    with torch.inference_mode():
-        features = {
-            name: value.to(device) if isinstance(value, torch.Tensor) else value
-            for name, value in prepare(list(texts)).items()
-        }
-        vectors_ND = model(features)["sentence_embedding"].float()
-        # Normalized in float32 for every precision, so that the norm is 1 to six digits.
-        unit_ND = torch.nn.functional.normalize(vectors_ND, p=2, dim=1)
-        result: NDArray[np.float32] = unit_ND.cpu().numpy()
-    return result

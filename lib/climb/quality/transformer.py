@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climb.config.plugins import ModelPath
-from climb.embed.sentence import run_with_halving, split_batches
+from climb.embed.batches import Wait, run_model
+from climb.embed.device import choose_batching, fetch, launch_or_halve
 from climb.errors import ComponentError, PreflightError, one_line
 from climb.files import resolve
 from climb.quality import Score
@@ -50,34 +51,59 @@ class TransformerScorer:
             PreflightError: the folder is missing or contains no sequence classifier.
             ComponentError: the model has several outputs whose labels are not numbers.
         """
-        import torch
-
         tokenizer, model = _open_model(self.model)
         model.eval().float().to(device)
         labels_L = parse_label_numbers(model.config.id2label, self.model)
-
-        def forward(texts: Sequence[str]) -> NDArray[np.float32]:
-            with torch.inference_mode():
-                batch = self._encode(tokenizer, texts, padding=True, return_tensors="pt")
-                logits_NL = model(**batch.to(device)).logits.float()
-                if len(labels_L) > 1:
-                    logits_NL = logits_NL.softmax(dim=1)
-                values_NL: NDArray[np.float32] = logits_NL.cpu().numpy()
-            return values_NL @ labels_L
+        classifier = _Classifier(tokenizer, model, labels_L, self.max_tokens, device)
+        batching = choose_batching(self.batch_tokens, device, self.max_tokens)
 
         def score(texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-            scores_N = np.empty(len(texts), dtype=np.float32)
-            if texts:
-                ids = self._encode(tokenizer, texts)["input_ids"]
-                lengths_N = np.array([len(row) for row in ids], dtype=np.int64)
-                for rows in split_batches(lengths_N, self.batch_tokens):
-                    scores_N[rows] = run_with_halving(forward, [texts[row] for row in rows])
-            return {self.name: scores_N}
+            return {self.name: run_model(classifier, texts, batching)[:, 0]}
 
         return score
 
-    def _encode(self, tokenizer: Any, texts: Sequence[str], **options: Any) -> Any:
-        return tokenizer(list(texts), truncation=True, max_length=self.max_tokens, **options)
+
+@dataclass(frozen=True)
+class _Encoding:
+    """The inputs of the model for one text, by name; its length is that of the token ids."""
+
+    inputs: dict[str, list[int]]
+
+    def __len__(self) -> int:
+        return len(self.inputs["input_ids"])
+
+
+@dataclass(frozen=True)
+class _Classifier:
+    """A loaded classifier as a `TextModel` with one value of each text."""
+
+    tokenizer: Any
+    model: Any
+    labels_L: NDArray[np.float32]
+    max_tokens: int
+    device: str
+    width: int = 1
+
+    def encode(self, texts: Sequence[str]) -> list[_Encoding]:
+        """Tokenise texts."""
+        encoded = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens)
+        rows = zip(*encoded.values(), strict=True)
+        return [_Encoding(dict(zip(encoded, row, strict=True))) for row in rows]
+
+    def launch(self, encoded: Sequence[_Encoding], length: int) -> Wait:
+        """Start a batch; the tokenizer pads it."""
+        return launch_or_halve(lambda part: fetch(self._forward(part)), encoded)
+
+    def _forward(self, encoded: Sequence[_Encoding]) -> Any:
+        import torch
+
+        batch = self.tokenizer.pad([each.inputs for each in encoded], return_tensors="pt")
+        with torch.inference_mode():
+            logits_NL = self.model(**batch.to(self.device)).logits.float()
+            if len(self.labels_L) > 1:
+                logits_NL = logits_NL.softmax(dim=1)
+            labels_L = torch.from_numpy(self.labels_L).to(self.device)
+            return (logits_NL @ labels_L)[:, None]
 
 
 def _open_model(path: str) -> tuple[Any, Any]:

@@ -39,6 +39,8 @@ SMALL_MACHINE = {
     "spark.sql.execution.arrow.pyspark.enabled": "true",
     # Documents are long: 10,000 in a batch would be hundreds of megabytes in a Python worker.
     "spark.sql.execution.arrow.maxRecordsPerBatch": "512",
+    # The longest documents make larger batches even so: 512 times 2 million characters.
+    "spark.sql.execution.arrow.maxBytesPerBatch": "67108864",
     # The stage bars of Spark overwrite the lines that climb prints.
     "spark.ui.showConsoleProgress": "false",
     "spark.log.level": "ERROR",

@@ -1,11 +1,14 @@
-"""The threads of a task: as many as Spark reserved cores for it."""
+"""The threads of a task, as many as Spark reserved cores for it, and the memory that it keeps."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 
 from pyspark import TaskContext
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # parameters of mallopt, in malloc.h
 
 
 def limit_threads() -> None:
@@ -19,3 +22,24 @@ def limit_threads() -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "true" if n_threads > 1 else "false"
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(n_threads)
+
+
+def keep_freed_memory() -> None:
+    """Let this Python worker keep freed memory of up to 256 MiB, instead of returning it at once.
+
+    A forward pass on a CPU frees and allocates its activations in every layer. By default glibc
+    returns blocks of this size to the system, which then clears the pages of each new block. Other
+    C libraries are left as they are.
+
+    Only a Spark task does so, because the setting belongs to the whole process: fastText's training
+    reads memory that it has not set, and gives other bits where that is not zero.
+    """
+    if TaskContext.get() is None or not sys.platform.startswith("linux"):
+        return
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallopt"):
+        return
+    for threshold in (1 << 30, 1 << 25):  # some versions accept at most 32 MiB
+        if libc.mallopt(_MMAP_THRESHOLD, threshold):
+            libc.mallopt(_TRIM_THRESHOLD, 1 << 28)
+            return

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+from collections import deque
 from collections.abc import Iterator
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -13,10 +15,13 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.functions import pandas_udf
 
 from climb.config import recipe_of
-from climb.embed import Embed, Embedder
+from climb.embed import Embed, Embedder, embed_stream
 from climb.errors import ComponentError
 from climb.spark.device import get_task_device
-from climb.spark.threads import limit_threads
+from climb.spark.threads import keep_freed_memory, limit_threads
+
+SHOWN_CHARS = 80
+"""Characters of a text that an error message shows."""
 
 
 def embed_documents(documents: DataFrame, embedder: Embedder) -> DataFrame:
@@ -37,30 +42,48 @@ def embed_documents(documents: DataFrame, embedder: Embedder) -> DataFrame:
 def embed_batches(
     batches: Iterator[pd.Series], embedder: Embedder, device: str
 ) -> Iterator[pd.Series]:
-    """Embed batches of text one by one. This is the body of the UDF, testable without Spark.
+    """Embed batches of text in their order. This is the body of the UDF, testable without Spark.
 
-    A zero vector becomes None: it has no direction, and k-means would form a cluster of them.
+    An embedder that streams may read several batches before the first result. A zero vector becomes
+    None: it has no direction, and k-means would form a cluster of them.
 
     Raises:
         ComponentError: the embedder returned a wrong shape, or values that are not finite.
     """
-    for texts in batches:
-        # Inside the loop: an empty partition loads no model.
-        embed = _load(embedder, device)  # type: ignore[arg-type]  # recipes are frozen: they hash
-        vectors_ND = np.asarray(embed(texts.tolist()), dtype=np.float32)
-        if vectors_ND.shape != (len(texts), embedder.dim):
-            raise ComponentError(
-                f"{embedder} returned shape {vectors_ND.shape} for {len(texts)} texts; "
-                f"it must be {(len(texts), embedder.dim)}"
-            )
-        finite_N = np.isfinite(vectors_ND).all(axis=1)
-        if not finite_N.all():
-            text = texts.iloc[int(np.argmin(finite_N))]
-            raise ComponentError(f"{embedder} returned NaN or inf for {text[:80]!r}")
-        rows: list[NDArray[np.float32] | None] = list(vectors_ND)
-        for row in np.flatnonzero(~vectors_ND.any(axis=1)):
-            rows[row] = None
-        yield pd.Series(rows)
+    first = next(batches, None)
+    if first is None:
+        return  # an empty partition loads no model
+    embed = _load(embedder, device)  # type: ignore[arg-type]  # recipes are frozen: they hash
+    starts: deque[list[str]] = deque()
+
+    def read() -> Iterator[list[str]]:
+        for texts in chain([first], batches):
+            values = texts.tolist()
+            starts.append([text[:SHOWN_CHARS] for text in values])
+            yield values
+
+    for vectors_ND in embed_stream(embed, read()):
+        yield _convert_vectors(vectors_ND, starts.popleft(), embedder)
+
+
+def _convert_vectors(
+    vectors_ND: NDArray[np.float32], starts: list[str], embedder: Embedder
+) -> pd.Series:
+    """Check the vectors of a batch, and convert them to a column; `starts` identify its texts."""
+    vectors_ND = np.asarray(vectors_ND, dtype=np.float32)
+    if vectors_ND.shape != (len(starts), embedder.dim):
+        raise ComponentError(
+            f"{embedder} returned shape {vectors_ND.shape} for {len(starts)} texts; "
+            f"it must be {(len(starts), embedder.dim)}"
+        )
+    finite_N = np.isfinite(vectors_ND).all(axis=1)
+    if not finite_N.all():
+        text = starts[int(np.argmin(finite_N))]
+        raise ComponentError(f"{embedder} returned NaN or inf for {text!r}")
+    rows: list[NDArray[np.float32] | None] = list(vectors_ND)
+    for row in np.flatnonzero(~vectors_ND.any(axis=1)):
+        rows[row] = None
+    return pd.Series(rows)
 
 
 @functools.lru_cache(maxsize=1)
@@ -68,4 +91,6 @@ def _load(embedder: Embedder, device: str) -> Embed:
     """Keep the model between tasks of one Python worker; the recipe is the cache key."""
     embed = embedder.load(device)
     limit_threads()
+    if not device.startswith("cuda"):
+        keep_freed_memory()
     return embed
