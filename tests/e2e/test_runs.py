@@ -153,7 +153,10 @@ def _check_trials_and_results(spark, conf, broken, finished, results):
 
 
 def test_a_killed_search_ends_with_the_rows_of_an_unbroken_run(unbroken, spark, tmp_path):
-    """It starts from the tables of the unbroken run as they were before its search."""
+    """It starts from the tables of the unbroken run as they were before its search.
+
+    The session of the tests resumes it; test-long resumes a whole run in a new process.
+    """
     conf, _ = unbroken
     root = tmp_path / "out"
     shutil.copytree(Path(load(conf).storage.root), root)
@@ -162,8 +165,9 @@ def test_a_killed_search_ends_with_the_rows_of_an_unbroken_run(unbroken, spark, 
     shutil.rmtree(root / "models")
     _kill_when("search", conf, root, _has_three_trials)
     finished = {row["trial_id"]: row for row in _raw_trials(spark, root)}
-    done = climb("search", "--conf", conf, "--set", f"storage.root={root}")
-    assert done.returncode == 0, done.stdout + done.stderr
+    cfg = load(conf, [f"storage.root={root}"])
+    [(_, search)] = import_jobs(["search"])
+    search(Store(spark, cfg.storage), cfg)
     _check_trials_and_results(spark, conf, root, finished, (tables.MIXTURES,))
 
 
