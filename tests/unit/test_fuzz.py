@@ -26,7 +26,7 @@ from climb.ingest.rows import encode_bundle, read_bundles
 from climb.objective import Objective
 from climb.proxy import Target
 from climb.proxy.targets import check_first_items
-from climb.runs.commands import read_prior
+from climb.runs.prior import read_prior
 from climb.runs.table import read_runs
 
 SECONDS = float(os.environ.get("CLIMB_FUZZ_SECONDS", "0"))

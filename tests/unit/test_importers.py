@@ -10,7 +10,8 @@ from climb.cli.commands import main
 from climb.config import load
 from climb.errors import InputError
 from climb.runs import formats, rows
-from climb.runs.commands import read_prior, recommend
+from climb.runs.commands import recommend
+from climb.runs.prior import read_prior
 from climb.runs.importer import import_runs
 from climb.runs.rows import validate_runs
 from climb.runs.sets import RunFiles

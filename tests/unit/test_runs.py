@@ -8,7 +8,8 @@ import pytest
 
 from climb.config import load
 from climb.errors import ClimbError, ConfigError, InputError, MixtureError
-from climb.runs.commands import Extras, predict, propose, read_prior, recommend
+from climb.runs.commands import Extras, predict, propose, recommend
+from climb.runs.prior import read_prior
 from climb.runs.sets import RunFiles
 from climb.runs.table import read_runs
 from climb.testing.world import PlantedWorld

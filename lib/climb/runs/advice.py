@@ -10,9 +10,11 @@ from pathlib import Path
 from climb.mixture import FeasibleSet
 from climb.runs.effects_advice import MAX_METRICS, list_effects
 from climb.runs.importer import MIXTURES_PER_DOMAIN
+from climb.runs.repeats import describe_repeats
 from climb.runs.scale_advice import describe_scale, list_scale_steps
 from climb.runs.sets import ScaleSummary
 from climb.search.gains import Gain
+from climb.search.repetition_cost import RepetitionCost
 from climb.search.result import WEAK_RANKING, SearchResult
 from climb.search.smallest_change import SmallestChange
 
@@ -44,6 +46,9 @@ class Notes:
 
     change: SmallestChange | None = None
     """That improves one metric."""
+
+    repetition: RepetitionCost | None = None
+    """What repeated text costs."""
 
     def format(self) -> list[str]:
         """Format the remarks and the files that were written."""
@@ -108,6 +113,7 @@ def describe_recommendation(result: SearchResult, space: FeasibleSet, notes: Not
         "How reliable this is:",
         *(f"- {line}" for line in _list_caveats(result, notes.min_signal_to_noise)),
         *(f"- {line}" for line in (describe_scale(notes.scale) if notes.scale else ())),
+        *(f"- {line}" for line in describe_repeats(notes.repetition, result)),
         "",
         "Effects of single domains:",
         *(f"- {line}" for line in list_effects(result)),

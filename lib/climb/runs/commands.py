@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,17 +21,15 @@ from climb.objective import Objective
 from climb.predictor import Predictor
 from climb.runs import advice
 from climb.runs.output import check_output_paths, write_numbers, write_rows, write_text
+from climb.runs.prior import note_unknown_epochs, read_prior
+from climb.runs.repeats import Repeats
 from climb.runs.sets import RunFiles, RunSets, ScaleSummary, read_run_sets
-from climb.runs.sheet import (
-    METRIC,
-    SUM_TOLERANCE,
-    WEIGHT,
-    Sheet,
-)
+from climb.runs.sheet import METRIC, WEIGHT, Sheet
 from climb.search.calibration import CalibratedScore
 from climb.search.pareto import find_pareto_front
 from climb.search.problem import Problem, SearchState
 from climb.search.recommendation import recommend as recommend_mixture
+from climb.search.repetition_cost import RepetitionCost
 from climb.search.result import SearchResult
 from climb.search.rounds import propose as propose_mixtures
 from climb.search.signal_to_noise import build_objective
@@ -66,38 +62,6 @@ NO_EXTRAS = Extras()
 
 FRONT_WEIGHTINGS = 16
 """Weightings of the metrics from which a Pareto front is computed."""
-
-
-def read_prior(path: Path, domains: Sequence[str], cfg: SearchConfig) -> FeasibleSet:
-    """Read PRIOR.csv (domain,tokens) and build the feasible set.
-
-    Numbers that sum to 1 are token shares. Epochs are unknown then, so only constraints on weights
-    apply.
-
-    Raises:
-        InputError: missing columns, domains that differ from those of the runs, or bad numbers.
-        MixtureError: no mixture satisfies the constraints.
-    """
-    sheet = Sheet.read(path)
-    tokens = sheet.read_numbers(["tokens"])[:, 0]
-    domain_column = sheet.find_column("domain")
-    names = [row[domain_column].strip() for row in sheet.rows]
-    if sorted(names) != sorted(domains):
-        missing = sorted(set(domains) - set(names))
-        more = sorted((Counter(names) - Counter(domains)).elements())
-        raise InputError(
-            f"{path}: its domains differ from those of the runs (missing: "
-            f"{', '.join(missing) or 'none'}; unknown or repeated: {', '.join(more) or 'none'})"
-        )
-    by_name = dict(zip(names, tokens.tolist(), strict=True))
-    tokens_K = np.array([by_name[domain] for domain in domains])
-    shares = abs(float(tokens_K.sum()) - 1.0) <= SUM_TOLERANCE
-    constraints = cfg.mixture_constraints
-    space = FeasibleSet.from_constraints(
-        domains, tokens_K, constraints.without_epochs() if shares else constraints
-    )
-    unknown_K = np.full(len(domains), np.nan)
-    return dataclasses.replace(space, tokens_K=unknown_K) if shares else space
 
 
 def predict(
@@ -137,6 +101,7 @@ def _write_predictions(
     every = Objective.parse("mean(*):min", trials.metric_names)
     predictor: Predictor = build(cfg.predictor, Predictor)
     order_K = np.argsort(np.array(trials.domains, dtype=object))
+    trials = dataclasses.replace(trials, tokens_T=None)
     trials, weights_MK = trials.reorder_domains(order_K), weights_MK[:, order_K]
     surrogate = Surrogate.fit(trials, every, predictor)
     held_out = surrogate.predict_held_out(predictor, cfg.seed)
@@ -176,7 +141,7 @@ def propose(
     sets = read_run_sets(runs, objective, cfg)
     trials = sets.trials
     space = read_prior(prior, trials.domains, cfg)
-    can_fit = len(trials.group_replicates().counts_D) >= MIN_MIXTURES
+    can_fit = trials.group_replicates().n_mixtures >= MIN_MIXTURES
     # The runs are round 0, and the proposed mixtures are round 1. Without a fit the proposed ones
     # are round 0, and the runs come before it.
     rounds = (len(trials), n) if can_fit else (n,)
@@ -186,11 +151,12 @@ def propose(
         wanted = Objective.parse(objective, trials.metric_names)
         trials = dataclasses.replace(trials, rounds_T=trials.rounds_T - 1)
     own_cfg = cfg.model_copy(update={"trials_per_round": rounds})
-    problem = Problem.from_config(space, wanted, own_cfg)
-    weights_MK = propose_mixtures(trials, len(rounds) - 1, problem)
+    repeats = Repeats.measure(trials, Problem.from_config(space, wanted, own_cfg))
+    problem = repeats.problem
+    weights_MK = propose_mixtures(repeats.trials, len(rounds) - 1, problem)
     write_numbers(out, [WEIGHT + domain for domain in space.domains], weights_MK)
     searcher = type(problem.searcher).__name__
-    remarks = (sets.note, _note_unknown_epochs(space, prior))
+    remarks = (sets.note, note_unknown_epochs(space, prior))
     notes = advice.Notes(objective, remarks, (out,), scale=sets.scale)
     return advice.describe_proposals(n, len(trials), can_fit, searcher, notes)
 
@@ -222,17 +188,20 @@ def recommend(
     wanted = build_objective(objective, sets.own, cfg)
     if extras.improve:
         require_metric(wanted, extras.improve[0])
-    state = SearchState.from_trials(sets.trials, Problem.from_config(space, wanted, cfg))
+    repeats = Repeats.measure(sets.trials, Problem.from_config(space, wanted, cfg))
+    state = SearchState.from_trials(repeats.trials, repeats.problem)
     result = SearchResult.build(state, recommend_mixture(state))
     change = _find_change(state, extras, result)
     if extras.front:
         write_front(state, extras.front)
     _write_mixture(result, space, out)
-    contract = _make_contract(result, sets.scale, change)
+    contract = _make_contract(result, sets.scale, change, repeats.cost)
     write_text(result_path, json.dumps(contract, indent=2, allow_nan=False) + "\n")
-    remarks = (sets.note, _note_unknown_epochs(space, prior))
+    remarks = (sets.note, note_unknown_epochs(space, prior))
     written = (out, result_path, *extras.outputs)
-    notes = advice.Notes(objective, remarks, written, cfg.min_signal_to_noise, sets.scale, change)
+    notes = advice.Notes(
+        objective, remarks, written, cfg.min_signal_to_noise, sets.scale, change, repeats.cost
+    )
     return advice.describe_recommendation(result, space, notes)
 
 
@@ -243,7 +212,10 @@ def _find_change(state: SearchState, extras: Extras, result: SearchResult) -> Sm
 
 
 def _make_contract(
-    result: SearchResult, scale: ScaleSummary | None, change: SmallestChange | None
+    result: SearchResult,
+    scale: ScaleSummary | None,
+    change: SmallestChange | None,
+    repetition: RepetitionCost | None,
 ) -> dict[str, Any]:
     """Make BEST.json: the fields that other tools read first, then the whole result."""
     gain = result.gains[result.baselines[0]]
@@ -254,15 +226,9 @@ def _make_contract(
         "verdict": result.verdict,
         "scale": scale.to_json() if scale else None,
         "smallest_change": change.to_json() if change else None,
+        "repetition": dataclasses.asdict(repetition) if repetition else None,
         "result": result.model_dump(mode="json"),
     }
-
-
-def _note_unknown_epochs(space: FeasibleSet, prior: Path) -> str:
-    """Return a note if constraints on epochs could not be applied."""
-    if not np.isnan(space.tokens_K).any():
-        return ""
-    return f"{prior} has token shares, not tokens: epochs are unknown and were not limited"
 
 
 def _write_mixture(result: SearchResult, space: FeasibleSet, out: Path) -> None:

@@ -184,7 +184,7 @@ def _express(
     is_one_scale = not varies(np.append(params_R, target.params))
     is_one_scale &= not varies(np.append(tokens_R, target.tokens))
     if is_one_scale or n < MIN_MIXTURES:
-        return valid.to_trials(), None
+        return _add_tokens(valid), None
     # Domains and metrics are sorted by name: the order of columns must not change a result.
     domains, metrics = sorted(valid.domains), sorted(valid.metrics)
     by_domain = [valid.domains.index(name) for name in domains]
@@ -201,6 +201,14 @@ def _express(
     seeds = [valid.runs[row].seed or 0 for row in expressed.first_T]
     trials = _build_trials(tuple(domains), tuple(metrics), expressed, seeds)
     return trials.reorder_domains(np.argsort(by_domain)), expressed
+
+
+def _add_tokens(valid: ValidRuns) -> Trials:
+    """Return the runs of one scale, with their tokens if they state them."""
+    trials, tokens_R = valid.to_trials(), _read_scales(valid, TOKENS)
+    if tokens_R is None or not len(trials):
+        return trials
+    return dataclasses.replace(trials, tokens_T=np.full(len(trials), np.median(tokens_R)))
 
 
 def _read_scales(valid: ValidRuns, column: str) -> Array | None:
@@ -237,6 +245,7 @@ def _build_trials(
         nearest = int(counts_N.argmax())
     distance_T = _PER_SIZE * np.abs(size_T - nearest)
     distance_T = distance_T + _PER_LOG_TOKENS * (expressed.distance_T - expressed.distance_T.min())
+    has_tokens = expressed.target.tokens != UNKNOWN
     return Trials(
         domains,
         expressed.weights_TK,
@@ -246,6 +255,7 @@ def _build_trials(
         (PROPOSAL,) * n,
         np.array(seeds, dtype=np.int64),
         distance_T,
+        expressed.tokens_T if has_tokens else None,
     )
 
 

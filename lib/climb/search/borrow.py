@@ -66,7 +66,8 @@ def match_domains(
     """Express runs of another set in the domains and metrics of the own ones, by name.
 
     Domains that the other set lacks have weight 0. The weight of domains that the own runs lack is
-    distributed over the rest, and counts as `tv_distance`.
+    distributed over the rest, and counts as `tv_distance`. How often the runs repeated a domain is
+    unknown: the other set had its own pool of text.
 
     Args:
         own: the own runs.
@@ -98,6 +99,7 @@ def match_domains(
         tv_distance_T=np.maximum(1.0 - kept_T[keep_T], 0.0),
         methods_T=(REUSED,) * len(weights_TK),
         rounds_T=np.full(len(weights_TK), -1),
+        tokens_T=None,
     )
     return matched, BorrowedSet(name, len(matched), len(other) - len(matched), None, 0.0)
 

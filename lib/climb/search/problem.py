@@ -19,6 +19,7 @@ from climb.objective import Objective
 from climb.predictor import Predictor
 from climb.search.acquisition import PenalizedScore
 from climb.search.baselines import DEFAULT_BASELINES, Baseline, build_baselines
+from climb.search.repetition import Repetition
 from climb.search.surrogate import Surrogate
 from climb.search.trials import Trials
 
@@ -65,6 +66,9 @@ class Problem:
     baselines: tuple[Baseline, ...] = DEFAULT_BASELINES
     """The first is the reference of the verdict."""
 
+    decay: float | None = None
+    """What repeated text is worth (`climb.search.repetition`); None: as much as new text."""
+
     @classmethod
     def from_config(
         cls, space: FeasibleSet, objective: Objective | None, cfg: SearchConfig
@@ -82,6 +86,21 @@ class Problem:
         """The objective; only for callers that have trials."""
         assert self.objective is not None, "a problem without trials has no objective"
         return self.objective
+
+    @property
+    def repetition(self) -> Repetition | None:
+        """Effective weights at the target run's tokens; None: all text counts as new."""
+        if self.decay is None:
+            return None
+        return Repetition(self.decay, self.space.tokens_K, self.cfg.target_tokens)
+
+    def fit(self, trials: Trials) -> Surrogate:
+        """Fit the surrogate of the objective.
+
+        Raises:
+            SearchError: fewer than 4 distinct mixtures.
+        """
+        return Surrogate.fit(trials, self.required_objective, self.predictor, self.repetition)
 
     def with_objective(self, objective: Objective) -> Problem:
         """Return the same problem with another objective."""
@@ -145,5 +164,5 @@ class SearchState:
             SearchError: fewer than 4 distinct mixtures.
         """
         problem = self.problem
-        surrogate = Surrogate.fit(self.trials, problem.required_objective, problem.predictor)
+        surrogate = problem.fit(self.trials)
         return PenalizedScore.build(surrogate, problem.space, problem.cfg.max_drop)

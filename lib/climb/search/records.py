@@ -85,6 +85,14 @@ class EffectsRecord(Record):
     trade_offs: tuple[TradeOff, ...]
 
 
+class RepetitionRecord(Record):
+    """How predictions discount repeated text: `climb.search.repetition`."""
+
+    decay: float
+    epochs_per_weight: dict[str, float]
+    """By domain: epochs of a target run that reads this domain alone."""
+
+
 class PlannedRecord(Record):
     """A trial's part in this search; another search may have trained it."""
 

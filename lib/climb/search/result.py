@@ -23,7 +23,7 @@ from climb.search.calibration import CalibratedScore, cross_validate
 from climb.search.effects import STEP
 from climb.search.gains import Gain
 from climb.search.knowledge_gradient import FurtherRound
-from climb.search.problem import SearchState
+from climb.search.problem import Problem, SearchState
 from climb.search.recommendation import Recommendation
 from climb.search.records import (
     CalibrationRecord,
@@ -34,13 +34,14 @@ from climb.search.records import (
     PlannedRecord,
     PredictedScore,
     Record,
+    RepetitionRecord,
     RoundQuality,
 )
 from climb.search.reuse import ReuseSummary
 from climb.search.surrogate import Surrogate
 from climb.search.trials import RECOMMENDED
 
-VERSION: Literal[2] = 2
+VERSION: Literal[3] = 3
 """Raised with every change of a field, so that a reader detects a record of another version."""
 
 WEAK_RANKING = 0.6
@@ -50,7 +51,7 @@ WEAK_RANKING = 0.6
 class SearchResult(Record):
     """The typed record of a finished search. Only the search writes it."""
 
-    version: Literal[2]
+    version: Literal[3]
     search: str
     """Name of the search; empty for runs from CSV files."""
 
@@ -83,6 +84,9 @@ class SearchResult(Record):
     further_round: FurtherRound
     parameters: dict[str, dict[str, Any]]
     """By metric: the fitted parameters, from which the HTML report can predict other mixtures."""
+
+    repetition: RepetitionRecord | None
+    """The cost of repeated text, of which `parameters` know nothing; null: none was measured."""
 
     n_trials: int
     """Trials that the recommendation was computed from, reused ones included."""
@@ -132,6 +136,7 @@ class SearchResult(Record):
             effects=_build_effects(recommendation),
             further_round=recommendation.further_round,
             parameters=_export_parameters(state.penalized.surrogate),
+            repetition=_build_repetition(problem),
             n_trials=recommendation.n_trials,
             n_mixtures=recommendation.n_mixtures,
             **table_fields | search_fields,
@@ -197,7 +202,7 @@ def measure_quality_by_round(
             quality = recommendation.quality
         else:
             try:
-                surrogate = Surrogate.fit(earlier, problem.required_objective, problem.predictor)
+                surrogate = problem.fit(earlier)
             except SearchError:  # too few mixtures for a fit
                 continue
             seed = problem.cfg.seed
@@ -245,6 +250,17 @@ def _build_calibration(score: CalibratedScore) -> CalibrationRecord:
             PredictedScore(predicted=float(p), measured=float(m))
             for p, m in zip(score.predicted_D, score.measured_D, strict=True)
         ),
+    )
+
+
+def _build_repetition(problem: Problem) -> RepetitionRecord | None:
+    repetition, space = problem.repetition, problem.space
+    if repetition is None:
+        return None
+    alone_K = np.diag(space.epochs(np.eye(len(space.domains)), repetition.target_tokens))
+    return RepetitionRecord(
+        decay=repetition.decay,
+        epochs_per_weight=dict(zip(space.domains, alone_K.tolist(), strict=True)),
     )
 
 

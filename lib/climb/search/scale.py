@@ -77,6 +77,9 @@ class ExpressedTrials:
     distance_T: Array
     """Distance of the nearest checkpoint from the target's tokens, in log tokens."""
 
+    tokens_T: Array
+    """Mean tokens of the checkpoints, each with its weight in the effect."""
+
     level_std_Q: Array
     """Standard deviation of the level that all mixtures share; NaN where nothing determines it."""
 
@@ -116,6 +119,7 @@ def express_at(runs: ScaledRuns, target: Scale, predictor: Predictor) -> Express
         rows.first_T,
         rows.params_N[rows.size_T],
         rows.distance_T,
+        _average(runs.tokens_R[:, None], rows.trial_R, rows.near_R)[0][:, 0],
         level_std_Q,
         rows,
         effect_RQ,

@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climb.errors import SearchError
+from climb.mixture import SAME_DECIMALS
 from climb.objective import Objective
 from climb.predictor import Predictor
 from climb.predictor.metrics import BoundedPredicts, MetricsPredictor, fit_metrics
 from climb.search.parallel import map_fits
+from climb.search.repetition import Repetition
 from climb.search.trials import Replicates, Trials
 
 Array = NDArray[np.float64]
@@ -48,15 +50,30 @@ class Surrogate:
     weights_Q: Array
     """Weight of each metric in the score."""
 
+    repetition: Repetition | None = None
+    """Effective weights of mixtures that repeat text; None: all text counts as new."""
+
     @classmethod
-    def fit(cls, trials: Trials, objective: Objective, predictor: Predictor) -> Self:
+    def fit(
+        cls,
+        trials: Trials,
+        objective: Objective,
+        predictor: Predictor,
+        repetition: Repetition | None = None,
+    ) -> Self:
         """Fit one predictor per metric that the objective weights.
+
+        Args:
+            trials: to fit to.
+            objective: has the metrics, and their weights in the score.
+            predictor: of each metric.
+            repetition: the cost of repeated text, with the domains in the order of the trials.
 
         Raises:
             SearchError: fewer than 4 distinct mixtures.
         """
         replicates = trials.group_replicates().select_metrics(objective.weighted_columns)
-        n_mixtures = len(replicates.counts_D)
+        n_mixtures = replicates.n_mixtures
         if n_mixtures < MIN_MIXTURES:
             raise SearchError(
                 f"{n_mixtures} distinct mixtures have finished trials; a predictor needs "
@@ -64,17 +81,18 @@ class Surrogate:
             )
         weights_Q = objective.weights_Q[list(objective.weighted_columns)]
         groups = group_by_prefix(trials.domains)
-        every = np.arange(n_mixtures)
+        every = np.arange(len(replicates.counts_D))
         logger.info(
             "fitting %d metrics to %d mixtures of %d domains",
             len(weights_Q),
-            n_mixtures,
+            len(replicates.counts_D),
             len(trials.domains),
         )
+        inputs_DK = _list_inputs(replicates, repetition)
         [predicts] = map_fits(
-            lambda rows: _fit(replicates, rows, predictor, groups), [every], False
+            lambda rows: _fit(replicates, inputs_DK, rows, predictor, groups), [every], False
         )
-        return cls(objective, replicates, predicts, groups, weights_Q)
+        return cls(objective, replicates, predicts, groups, weights_Q, repetition)
 
     @property
     def validation_D(self) -> NDArray[np.bool_]:
@@ -92,7 +110,7 @@ class Surrogate:
             ComponentError: a predictor returned a wrong shape, a value that is not finite, or a
                 negative standard deviation.
         """
-        return self.predicts.predict(weights_MK)
+        return self.predicts.predict(self._discount(weights_MK))
 
     def predict_score(self, weights_MK: Array) -> tuple[Array, Array]:
         """Predict mean and standard deviation of the score, shapes (M,), not calibrated."""
@@ -100,11 +118,15 @@ class Surrogate:
 
     def predict_means(self, weights_MK: Array) -> Array:
         """Predict the mean of every metric, shape (M, Q); cheaper than with the deviation."""
-        return self.predicts.predict_means(weights_MK)
+        return self.predicts.predict_means(self._discount(weights_MK))
 
     def predict_mean(self, weights_MK: Array) -> Array:
         """Predict the mean of the score, shape (M,)."""
         return np.asarray(self.predict_means(weights_MK) @ self.weights_Q)
+
+    def predict_covariance(self, q: int, weights_MK: Array) -> Array:
+        """Predict the covariance of one metric's errors, shape (M, M)."""
+        return self.predicts.predict_covariance(q, self._discount(weights_MK))
 
     def predict_difference_stds(self, one_K: Array, others_MK: Array) -> Array:
         """Predict the std of every metric's difference between one mixture and others, (M, Q).
@@ -114,7 +136,7 @@ class Surrogate:
         all_MK = np.vstack([one_K[None], others_MK])
         std_QM = []
         for q in range(len(self.weights_Q)):
-            covariance_MM = self.predicts.predict_covariance(q, all_MK)
+            covariance_MM = self.predict_covariance(q, all_MK)
             var_M = np.diag(covariance_MM)
             difference_M = var_M[0] + var_M[1:] - 2.0 * covariance_MM[0, 1:]
             std_QM.append(np.sqrt(np.maximum(difference_M, 0.0)))
@@ -141,17 +163,16 @@ class Surrogate:
     def predict_held_out(self, predictor: Predictor, seed: int) -> tuple[Array, Array]:
         """Predict every distinct mixture by cross-validation: means and stds, (D, Q).
 
-        All replicates of a mixture are in one fold.
+        All replicates of a mixture are in one fold, and so are its runs of different tokens.
         """
-        weights_DK = self.replicates.weights_DK
-        folds_D = np.random.default_rng([seed, len(weights_DK)]).permutation(len(weights_DK))
-        folds_D %= min(_FOLDS, len(weights_DK))
+        inputs_DK = _list_inputs(self.replicates, self.repetition)
+        folds_D = _assign_folds(self.replicates.weights_DK, seed)
         in_fold_FD = folds_D == np.arange(int(folds_D.max()) + 1)[:, None]
 
         def predict_fold(out_D: NDArray[np.bool_]) -> tuple[Array, Array]:
             rows = np.flatnonzero(~out_D)
-            predicts = _fit(self.replicates, rows, predictor, self.domain_groups)
-            return predicts.predict(weights_DK[out_D])
+            predicts = _fit(self.replicates, inputs_DK, rows, predictor, self.domain_groups)
+            return predicts.predict(inputs_DK[out_D])
 
         is_safe = isinstance(predictor, MetricsPredictor)
         logger.info("cross-validation: %d more fits", len(in_fold_FD))
@@ -161,6 +182,10 @@ class Surrogate:
         for out_D, (means, stds) in zip(in_fold_FD, predictions, strict=True):
             means_DQ[out_D], stds_DQ[out_D] = means, stds
         return means_DQ, stds_DQ
+
+    def _discount(self, weights_MK: Array) -> Array:
+        """Return the weights that predictors see: those that count at the target run's epochs."""
+        return self.repetition.discount(weights_MK) if self.repetition else weights_MK
 
 
 def group_scores(trials: Trials, view: Objective) -> Replicates:
@@ -183,11 +208,28 @@ def group_by_prefix(domains: Sequence[str]) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(group) for group in columns.values() if 1 < len(group) < len(domains))
 
 
+def _list_inputs(replicates: Replicates, repetition: Repetition | None) -> Array:
+    """Return the weights that predictors are fitted to, shape (D, K)."""
+    if repetition is None:
+        return replicates.weights_DK
+    return repetition.discount(replicates.weights_DK, replicates.tokens_D)
+
+
+def _assign_folds(weights_DK: Array, seed: int) -> NDArray[np.int64]:
+    """Return the fold of every row, shape (D,); rows of one mixture share it."""
+    rounded_DK = np.round(weights_DK, SAME_DECIMALS)
+    mixtures, mixture_D = np.unique(rounded_DK, axis=0, return_inverse=True)
+    n = len(mixtures)
+    fold_N = np.random.default_rng([seed, n]).permutation(n) % min(_FOLDS, n)
+    return np.asarray(fold_N[mixture_D.reshape(-1)], dtype=np.int64)
+
+
 def _fit(
     replicates: Replicates,
+    inputs_DK: Array,
     rows: NDArray[np.int64],
     predictor: Predictor,
     domain_groups: Sequence[Sequence[int]],
 ) -> BoundedPredicts:
     values_DQ, noise_DQ = replicates.means_DQ[rows], replicates.noise_DQ[rows]
-    return fit_metrics(predictor, replicates.weights_DK[rows], values_DQ, noise_DQ, domain_groups)
+    return fit_metrics(predictor, inputs_DK[rows], values_DQ, noise_DQ, domain_groups)

@@ -52,6 +52,10 @@ class Trials:
     tv_distance_T: Array
     """Share of a reused run's text that a run of its mapped mixture would replace; 0 for others."""
 
+    tokens_T: Array | None = None
+    """Tokens that each run read, where `climb.search.repetition` needs them; NaN: unknown. Runs of
+    one mixture with different tokens are no replicates then."""
+
     @classmethod
     def from_rows(
         cls,
@@ -111,6 +115,7 @@ class Trials:
         """Return these trials and others of the same domains and metrics, sorted again."""
         tables = [self, *others]
         assert {(t.domains, t.metric_names) for t in tables} == {(self.domains, self.metric_names)}
+        tokens = [t.list_tokens() for t in tables]
         return Trials(
             self.domains,
             np.concatenate([t.weights_TK for t in tables]),
@@ -120,7 +125,12 @@ class Trials:
             tuple(method for t in tables for method in t.methods_T),
             np.concatenate([t.seeds_T for t in tables]),
             np.concatenate([t.tv_distance_T for t in tables]),
+            None if self.tokens_T is None else np.concatenate(tokens),
         )._sort()
+
+    def list_tokens(self) -> Array:
+        """Return the tokens that each run read, shape (T,); NaN where they are unknown."""
+        return np.full(len(self), np.nan) if self.tokens_T is None else self.tokens_T
 
     def replace_metrics(self, names: Sequence[str], metrics_TQ: Array) -> Trials:
         """Return the same trials with other metrics, shape (T, Q)."""
@@ -128,8 +138,11 @@ class Trials:
 
     def group_replicates(self) -> Replicates:
         """Average the trials of each mixture; a reused run is no replicate of an own one."""
+        keys = [self.weights_TK, self.tv_distance_T]
+        if self.tokens_T is not None:
+            keys.append(np.nan_to_num(np.log(self.tokens_T)))
         _, first_D, index_T, counts_D = np.unique(
-            np.round(np.column_stack([self.weights_TK, self.tv_distance_T]), SAME_DECIMALS),
+            np.round(np.column_stack(keys), SAME_DECIMALS),
             axis=0,
             return_index=True,
             return_inverse=True,
@@ -148,8 +161,10 @@ class Trials:
             # Equal replicates differ from their mean by rounding.
             noise_Q[noise_Q <= _ROUNDING * np.abs(means_DQ).max(axis=0)] = 0.0
         tv_distance_D = self.tv_distance_T[first_D]
-        weights_DK = self.weights_TK[first_D]
-        return Replicates(weights_DK, means_DQ, counts_D, noise_Q, tv_distance_D, squares_DQ)
+        weights_DK, tokens_D = self.weights_TK[first_D], self.list_tokens()[first_D]
+        return Replicates(
+            weights_DK, means_DQ, counts_D, noise_Q, tv_distance_D, squares_DQ, tokens_D
+        )
 
     def _take_rows(self, rows: NDArray[np.int64]) -> Trials:
         return Trials(
@@ -161,12 +176,14 @@ class Trials:
             tuple(self.methods_T[t] for t in rows),
             self.seeds_T[rows],
             self.tv_distance_T[rows],
+            None if self.tokens_T is None else self.tokens_T[rows],
         )
 
     def _sort(self) -> Trials:
-        """Sort by round, method, seed, weights, metrics and `tv_distance_T`."""
+        """Sort by round, method, seed, weights, metrics, `tv_distance_T` and tokens."""
         keys = (*self.metrics_TQ.T[::-1], *self.weights_TK.T[::-1], self.seeds_T, self.methods_T)
-        return self._take_rows(np.lexsort((self.tv_distance_T, *keys, self.rounds_T)))
+        last = (np.nan_to_num(self.list_tokens()), self.tv_distance_T)
+        return self._take_rows(np.lexsort((*last, *keys, self.rounds_T)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,6 +201,9 @@ class Replicates:
 
     squares_DQ: Array
     """Sum over the replicates of each mixture of the squared difference from their mean."""
+
+    tokens_D: Array
+    """Tokens that the runs read; NaN where they are unknown."""
 
     @property
     def known_noise_Q(self) -> Array:
@@ -214,6 +234,7 @@ class Replicates:
             self.noise_Q,
             self.tv_distance_D[mask_D],
             self.squares_DQ[mask_D],
+            self.tokens_D[mask_D],
         )
 
     def select_metrics(self, indices: Sequence[int]) -> Replicates:

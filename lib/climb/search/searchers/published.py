@@ -116,7 +116,7 @@ class OlmixSearcher(RandomSearcher):
         problem = state.problem
         random = problem.random(STAGE_RECOMMEND)
         space = dataclasses.replace(problem.space, kl_penalty=self.kl_penalty)
-        surrogate = Surrogate.fit(state.trials, problem.required_objective, problem.predictor)
+        surrogate = problem.fit(state.trials)
         score = PenalizedScore(surrogate, space, None)
         drawn_NK = problem.sample(random, problem.cfg.candidates)
         return np.asarray(maximize(score, drawn_NK, state.trials.weights_TK, random)[0])
@@ -212,4 +212,5 @@ def _fit_score(state: SearchState) -> Surrogate:
     """Fit one predictor to the score itself, as the published methods do."""
     trials, problem = state.trials, state.problem
     score_T1 = problem.required_objective.score(trials.metrics_TQ)[:, None]
-    return Surrogate.fit(trials.replace_metrics(("score",), score_T1), _SCORE, problem.predictor)
+    scored = trials.replace_metrics(("score",), score_T1)
+    return Surrogate.fit(scored, _SCORE, problem.predictor, problem.repetition)

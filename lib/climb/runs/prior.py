@@ -1,0 +1,60 @@
+"""Read PRIOR.csv: the tokens of every domain.
+
+Axis: K domains.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from climb.errors import InputError
+from climb.mixture import FeasibleSet
+from climb.runs.sheet import SUM_TOLERANCE, Sheet
+
+if TYPE_CHECKING:
+    from climb.config.sections import SearchConfig
+
+
+def read_prior(path: Path, domains: Sequence[str], cfg: SearchConfig) -> FeasibleSet:
+    """Read PRIOR.csv (domain,tokens) and build the feasible set.
+
+    Numbers that sum to 1 are token shares. Epochs are unknown then, so only constraints on weights
+    apply.
+
+    Raises:
+        InputError: missing columns, domains that differ from those of the runs, or bad numbers.
+        MixtureError: no mixture satisfies the constraints.
+    """
+    sheet = Sheet.read(path)
+    tokens = sheet.read_numbers(["tokens"])[:, 0]
+    domain_column = sheet.find_column("domain")
+    names = [row[domain_column].strip() for row in sheet.rows]
+    if sorted(names) != sorted(domains):
+        missing = sorted(set(domains) - set(names))
+        more = sorted((Counter(names) - Counter(domains)).elements())
+        raise InputError(
+            f"{path}: its domains differ from those of the runs (missing: "
+            f"{', '.join(missing) or 'none'}; unknown or repeated: {', '.join(more) or 'none'})"
+        )
+    by_name = dict(zip(names, tokens.tolist(), strict=True))
+    tokens_K = np.array([by_name[domain] for domain in domains])
+    shares = abs(float(tokens_K.sum()) - 1.0) <= SUM_TOLERANCE
+    constraints = cfg.mixture_constraints
+    space = FeasibleSet.from_constraints(
+        domains, tokens_K, constraints.without_epochs() if shares else constraints
+    )
+    unknown_K = np.full(len(domains), np.nan)
+    return dataclasses.replace(space, tokens_K=unknown_K) if shares else space
+
+
+def note_unknown_epochs(space: FeasibleSet, prior: Path) -> str:
+    """Return a note if constraints on epochs could not be applied."""
+    if not np.isnan(space.tokens_K).any():
+        return ""
+    return f"{prior} has token shares, not tokens: epochs are unknown and were not limited"

@@ -1,0 +1,81 @@
+"""What the CSV commands do and say about runs that repeat text."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from climb.search.problem import Problem
+from climb.search.repetition import compute_worth
+from climb.search.repetition_cost import (
+    MIN_REPEATING,
+    REPEATED,
+    RepetitionCost,
+    measure_repetition,
+)
+from climb.search.result import SearchResult
+from climb.search.trials import Trials
+
+_MORE = 1.1
+"""Epochs above the most of any run, as a factor, from which a prediction is extrapolated."""
+
+
+@dataclass(frozen=True, eq=False)
+class Repeats:
+    """Runs and problem with the measured cost of repetition."""
+
+    trials: Trials
+    problem: Problem
+    cost: RepetitionCost | None
+    """None if the tokens of runs or of domains are unknown."""
+
+    @classmethod
+    def measure(cls, trials: Trials, problem: Problem) -> Repeats:
+        """Measure the cost; without one, tokens no longer separate runs of one mixture."""
+        objective = problem.required_objective
+        cost = measure_repetition(
+            trials, problem.space, objective, problem.predictor, problem.cfg.seed
+        )
+        if cost is None or cost.decay is None:
+            trials = dataclasses.replace(trials, tokens_T=None)
+        decay = cost.decay if cost else None
+        return cls(trials, dataclasses.replace(problem, decay=decay), cost)
+
+
+def describe_repeats(cost: RepetitionCost | None, result: SearchResult) -> list[str]:
+    """Describe what repetition costs, and whether the mixture repeats more than the runs."""
+    known = {k: e for k, e in result.recommended.epochs.items() if e is not None}
+    name = max(known, key=lambda k: known[k], default="")
+    most = known.get(name, 0.0)
+    target = f"The target run reads {name} {most:.2g} times"
+    if cost is None:
+        if most < REPEATED:
+            return []
+        return [
+            f"{target}. What repetition costs is unknown: RUNS.csv has no column tokens with the "
+            "tokens that each run read."
+        ]
+    lines = []
+    if cost.decay is not None:
+        lines.append(_describe_decay(cost, cost.decay))
+    elif cost.n_repeating >= MIN_REPEATING:
+        lines.append(
+            f"{cost.n_repeating} mixtures repeat a domain, up to {cost.max_epochs:.2g} times: no "
+            "cost of repetition was found beyond noise."
+        )
+    if most >= REPEATED and most > _MORE * cost.max_epochs:
+        lines.append(
+            f"{target}, more than any run ({cost.max_epochs:.2g}): what that costs is "
+            + ("extrapolated." if cost.decay is not None else "not measured.")
+        )
+    return lines
+
+
+def _describe_decay(cost: RepetitionCost, decay: float) -> str:
+    low, high = min(cost.decays), max(cost.decays)
+    others = f"; {low:g} to {high:g} fit as well" if low < high else ""
+    return (
+        f"Repeated text is worth less ({cost.n_repeating} mixtures repeat a domain; decay "
+        f"{decay:g}{others}): 4 epochs of a domain are worth "
+        f"{compute_worth(4.0, decay):.2g} of new text. Predictions take this into account."
+    )

@@ -1,0 +1,117 @@
+"""Measure what repetition costs: cross-validation chooses between decays and "no cost".
+
+Axes: T trials, D distinct runs, C decays.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climb.mixture import SAME_DECIMALS
+from climb.objective import Objective
+from climb.predictor import Predictor
+from climb.search.repetition import Repetition, count_epochs
+from climb.search.surrogate import MIN_MIXTURES, Surrogate
+from climb.search.trials import Trials
+
+if TYPE_CHECKING:
+    from climb.mixture import FeasibleSet
+
+Array = NDArray[np.float64]
+
+logger = logging.getLogger(__name__)
+
+DECAYS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+"""Decays that are compared with "no cost"."""
+
+REPEATED = 1.5
+"""Epochs from which a run is said to repeat a domain."""
+
+MIN_REPEATING = 8
+"""Distinct mixtures with a repeated domain that a measurement needs."""
+
+_STANDARD_ERRORS = 2.0
+"""A cost of repetition counts if it lowers the squared error by this many standard errors."""
+
+
+@dataclass(frozen=True)
+class RepetitionCost:
+    """What runs say about the cost of repeating text."""
+
+    n_repeating: int
+    """Distinct mixtures that repeat a domain."""
+
+    max_epochs: float
+    """Most epochs of a domain in any run."""
+
+    decay: float | None = None
+    """Measured decay; None: the runs do not repeat enough, or show no cost beyond noise."""
+
+    decays: tuple[float, ...] = ()
+    """Decays that describe the runs as well, to two standard errors."""
+
+
+def measure_repetition(
+    trials: Trials, space: FeasibleSet, objective: Objective, predictor: Predictor, seed: int
+) -> RepetitionCost | None:
+    """Measure what repetition costs, from the score in cross-validation.
+
+    Args:
+        trials: with the tokens of the runs.
+        space: has the tokens of the domains, in the order of the trials.
+        objective: defines the score.
+        predictor: of the score.
+        seed: of the folds.
+
+    Returns:
+        None if the tokens of runs or of domains are unknown.
+    """
+    if trials.tokens_T is None or np.isnan(space.tokens_K).any():
+        return None
+    epochs_TK = count_epochs(trials.weights_TK, trials.tokens_T, space.tokens_K)
+    is_repeating_T = (epochs_TK >= REPEATED).any(axis=1)
+    mixtures_TK = np.round(trials.weights_TK[is_repeating_T], SAME_DECIMALS)
+    n_repeating = len(np.unique(mixtures_TK, axis=0))
+    cost = RepetitionCost(n_repeating, float(epochs_TK.max(initial=0.0)))
+    n_mixtures = trials.group_replicates().n_mixtures
+    if n_repeating < MIN_REPEATING or n_mixtures < MIN_MIXTURES:
+        return cost
+    score_T1 = objective.score(trials.metrics_TQ)[:, None]
+    scored = trials.replace_metrics(("score",), score_T1)
+    logger.info("measuring the cost of repeated text: %d decays", len(DECAYS))
+    decays = [None, *(Repetition(decay, space.tokens_K, 1.0) for decay in DECAYS)]
+    return _choose_decay(cost, [_measure_errors(scored, r, predictor, seed) for r in decays])
+
+
+def _measure_errors(
+    scored: Trials, repetition: Repetition | None, predictor: Predictor, seed: int
+) -> Array:
+    """Return the squared error of every distinct run in cross-validation, shape (D,)."""
+    single = Objective.from_metric("score", ("score",))
+    surrogate = Surrogate.fit(scored, single, predictor, repetition)
+    means_D1, _ = surrogate.predict_held_out(predictor, seed)
+    return np.square(means_D1 - surrogate.replicates.means_DQ)[:, 0]
+
+
+def _choose_decay(cost: RepetitionCost, errors: list[Array]) -> RepetitionCost:
+    """Choose the decay with the smallest error, if it is clearly smaller than without a cost."""
+    without_D, *rest = errors
+    error_CD = np.stack(rest)
+    best = int(error_CD.mean(axis=1).argmin())
+    if _compare(without_D, error_CD[best]) < _STANDARD_ERRORS:
+        return cost
+    is_close = [_compare(error_D, error_CD[best]) < _STANDARD_ERRORS for error_D in error_CD]
+    close = tuple(decay for decay, near in zip(DECAYS, is_close, strict=True) if near)
+    return RepetitionCost(cost.n_repeating, cost.max_epochs, DECAYS[best], close)
+
+
+def _compare(one_D: Array, other_D: Array) -> float:
+    """Return how much larger one's squared errors are, in standard errors; 0 if they are equal."""
+    difference_D = one_D - other_D
+    error = float(difference_D.std(ddof=1)) / np.sqrt(len(difference_D))
+    return float(difference_D.mean()) / error if error > 0.0 else 0.0
