@@ -99,10 +99,10 @@ def express_at(runs: ScaledRuns, target: Scale, predictor: Predictor) -> Express
     logger.info("expressing %d rows at %s", len(runs.run_R), target)
     rows = Rows.index(runs, target)
     setting_R, params_S, tokens_S = rows.list_settings()
-    effect_TQ = np.zeros((len(rows.first_T), runs.metrics_RQ.shape[1]))
+    fitted_TQ = np.zeros((len(rows.first_T), runs.metrics_RQ.shape[1]))
     for _ in range(1 + _PASSES):
         means_SQ, counts_S = _average(
-            rows.remove(effect_TQ[rows.trial_R]), setting_R, np.ones(len(setting_R))
+            rows.remove(fitted_TQ[rows.trial_R]), setting_R, np.ones(len(setting_R))
         )
         curves = ScaleCurves.fit(params_S, tokens_S, means_SQ, counts_S / counts_S.mean())
         curve_RQ = curves.predict(params_S, tokens_S)[0][setting_R]
@@ -110,6 +110,7 @@ def express_at(runs: ScaledRuns, target: Scale, predictor: Predictor) -> Express
         raw_TQ = _average(effect_RQ, rows.trial_R, rows.near_R)[0]
         offsets = Offsets.fit(raw_TQ, rows, predictor)
         effect_TQ = raw_TQ - offsets.offset_NQ[rows.size_T]
+        fitted_TQ = offsets.effects_TQ
     level_Q, level_std_Q = offsets.find_level(curves, rows, target)
     effect_RQ = effect_RQ - offsets.offset_NQ[rows.size_T][rows.trial_R]
     return ExpressedTrials(
@@ -199,6 +200,10 @@ class Offsets:
     error_NQ: Array
     """Standard error of each offset."""
 
+    effects_TQ: Array
+    """Fitted effect of each trial's mixture: without its own error, so that settings with other
+    mixtures can be compared."""
+
     @classmethod
     def fit(cls, raw_TQ: Array, rows: Rows, predictor: Predictor) -> Self:
         """Fit the effects of the size with most trials, and compare the other sizes with them."""
@@ -209,7 +214,8 @@ class Offsets:
         anchor_TQ = raw_TQ[is_anchor_T] - center_Q
         inputs = (rows.weights_TK[is_anchor_T], anchor_TQ, np.zeros_like(anchor_TQ))
         [effects] = map_fits(lambda trials: fit_metrics(predictor, *trials), [inputs], False)
-        rest_TQ = raw_TQ - effects.predict_means(rows.weights_TK)
+        effects_TQ = effects.predict_means(rows.weights_TK)
+        rest_TQ = raw_TQ - effects_TQ
         offset_NQ, _ = _average(rest_TQ, rows.size_T, np.ones(len(rest_TQ)))
         offset_NQ[anchor] = center_Q
         square_TQ = np.square(rest_TQ - offset_NQ[rows.size_T])
@@ -217,7 +223,8 @@ class Offsets:
         own_NQ = np.sqrt(mean_NQ * (counts_N / np.maximum(counts_N - 1, 1))[:, None])
         pooled_Q = np.sqrt(square_TQ.mean(axis=0))
         # The residuals of the fitted size are too small, those of two or three runs uncertain.
-        return cls(offset_NQ, np.maximum(own_NQ, pooled_Q) / np.sqrt(counts_N)[:, None])
+        error_NQ = np.maximum(own_NQ, pooled_Q) / np.sqrt(counts_N)[:, None]
+        return cls(offset_NQ, error_NQ, effects_TQ)
 
     def find_level(self, curves: ScaleCurves, rows: Rows, target: Scale) -> tuple[Array, Array]:
         """Return every metric's mean over mixtures at the target, and its error, shapes (Q,)."""
