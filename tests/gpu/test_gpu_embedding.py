@@ -97,6 +97,7 @@ def test_a_batch_that_does_not_fit_the_memory_is_halved_on_the_device(folder, de
     assert sizes == [4, 2, 1, 1, 2, 1, 1]
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_a_gpu_runs_in_miniature_on_the_cpu(tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -142,6 +142,7 @@ def test_k_is_clipped_to_the_number_of_documents_with_a_warning(store, cfg, caps
     assert cluster.run(store, cfg).startswith("6 clusters fitted; 64 documents")
 
 
+@pytest.mark.slow
 def test_one_document_is_one_cluster_and_twenty_equal_documents_are_one_too(store, cfg):
     write_embeddings(store, cfg, {"0": [0.0, 1.0]})
     assert cluster.run(store, cfg).startswith("1 clusters fitted; 1 documents assigned")

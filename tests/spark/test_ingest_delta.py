@@ -83,7 +83,7 @@ KINDS = {
         pytest.param("rewritten files", marks=pytest.mark.slow),
         "deletion vectors",
         pytest.param("change data feed", marks=pytest.mark.slow),
-        "column mapping",
+        pytest.param("column mapping", marks=pytest.mark.slow),
     ],
 )
 def test_deleted_rows_are_not_read_and_corrected_rows_are_read_once(spark, table, ingest, kind):
@@ -96,6 +96,7 @@ def test_deleted_rows_are_not_read_and_corrected_rows_are_read_once(spark, table
     assert texts == read_delta(spark, path)
 
 
+@pytest.mark.slow
 def test_a_partitioned_table_has_its_partition_columns(spark, table, ingest, tmp_path):
     path = table(partitioned=True)
     ingest(path, settings=["ingest.source_column=lang"])
@@ -174,6 +175,7 @@ def test_after_a_delete_the_rows_stay_until_the_named_command_removes_them(spark
     assert texts == read_delta(spark, path)
 
 
+@pytest.mark.slow
 def test_a_removed_document_is_removed_from_every_table(spark, table, ingest, tmp_path):
     path = table()
     ingest(path)

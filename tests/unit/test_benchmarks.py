@@ -228,10 +228,9 @@ def test_every_name_that_a_benchmark_imports_from_the_package_exists(path):
                     importlib.import_module(f"{node.module}.{alias.name}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "parts",
-    [("ceiling", "small", "profile"), pytest.param(("bits", "medium"), marks=pytest.mark.slow)],
-    ids="-".join,
+    "parts", [("ceiling", "small", "profile"), ("bits", "medium")], ids="-".join
 )
 def test_the_benchmark_of_training_runs_in_miniature_on_a_cpu(tmp_path, parts):
     output = tmp_path / "training.json"

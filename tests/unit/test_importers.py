@@ -11,8 +11,8 @@ from climb.config import load
 from climb.errors import InputError
 from climb.runs import formats, rows
 from climb.runs.commands import recommend
-from climb.runs.prior import read_prior
 from climb.runs.importer import import_runs
+from climb.runs.prior import read_prior
 from climb.runs.rows import validate_runs
 from climb.runs.sets import RunFiles
 from climb.runs.sheet import Sheet

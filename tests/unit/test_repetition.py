@@ -1,72 +1,132 @@
-"""The share of a document that recurs elsewhere: licences have much of it, other text little."""
+"""What repeated text is worth, in a planted world with one small domain."""
+
+import csv
+import json
 
 import numpy as np
 import pytest
 
-from climb.config import recipe_of
-from climb.errors import ConfigError
-from climb.quality.repetition import RepetitionScorer
-from climb.testing.contracts_text import check_scorer
+from climb.config import load
+from climb.runs.commands import propose, recommend
+from climb.runs.sets import RunFiles
+from climb.search.repetition import Repetition, compute_worth, count_epochs
 
-LICENCE = (
-    "permission is hereby granted free of charge to any person obtaining a copy of this software "
-    "and associated documentation files to deal in the software without restriction including the "
-    "rights to use copy modify merge publish distribute and sell copies of the software"
-)
-
-
-def score(scorer, texts):
-    """Count the n-grams of these texts as of a whole corpus, and score them."""
-    own = [np.unique(scorer.hash_ngrams(text)) for text in texts]
-    found, counts = np.unique(np.concatenate(own), return_counts=True)
-    return scorer.load_repeated(found[counts >= scorer.min_documents])(texts)["unrepeated"]
-
-
-def words(seed, n=60):
-    rng = np.random.default_rng(seed)
-    return " ".join(f"word{rng.integers(0, 5000)}" for _ in range(n))
-
-
-def test_a_passage_that_recurs_in_many_documents_lowers_the_score():
-    scorer = RepetitionScorer(sample=1)
-    texts = [f"{words(i, 20)} {LICENCE}" for i in range(6)] + [words(100 + i) for i in range(6)]
-    scores = score(scorer, texts)
-    assert scores[:6].max() < 0.5
-    np.testing.assert_array_equal(scores[6:], 1.0)
-
-
-def test_a_passage_of_fewer_documents_does_not_count():
-    scorer = RepetitionScorer(sample=1, min_documents=5)
-    scores = score(scorer, [f"{words(i, 20)} {LICENCE}" for i in range(4)])
-    np.testing.assert_array_equal(scores, 1.0)
-
-
-def test_repetition_inside_one_document_does_not_count():
-    scores = score(RepetitionScorer(sample=1), [f"{LICENCE} " * 9])
-    np.testing.assert_array_equal(scores, 1.0)
-
-
-def test_case_and_punctuation_change_nothing():
-    scorer = RepetitionScorer(sample=1)
-    shouted = LICENCE.upper().replace(" ", ", ")
-    np.testing.assert_array_equal(scorer.hash_ngrams(LICENCE), scorer.hash_ngrams(shouted))
-
-
-def test_a_sample_estimates_the_share_of_all_ngrams():
-    texts = [f"{words(i, 60)} {LICENCE}" for i in range(40)]
-    full, sampled = (score(RepetitionScorer(sample=sample), texts).mean() for sample in (1, 4))
-    assert full == pytest.approx(sampled, abs=0.15)
-
-
-def test_hashes_are_the_same_on_every_machine():
-    assert RepetitionScorer(sample=1).hash_ngrams(LICENCE)[:2].tolist() == [
-        10100543358871015262,
-        5132448533985727771,
+DOMAINS = ("books", "code", "news", "web")
+AVAILABLE_K = np.array([4e8, 4e10, 4e10, 4e11])
+DECAY, TARGET = 4.0, 2e10
+USE_QK = np.array([[2.0, 0.4, 0.5, 0.6], [1.6, 0.9, 0.3, 0.5]])
+CFG = load(
+    settings=[
+        f"search.target_tokens={TARGET:.0f}",
+        "search.max_epochs=null",
+        "search.max_share_ratio=null",
+        "search.candidates=500",
     ]
+).search
 
 
-def test_the_scorer_keeps_the_contract():
-    check_scorer(RepetitionScorer())
-    assert recipe_of(RepetitionScorer()).startswith("RepetitionScorer-")
-    with pytest.raises(ConfigError, match="min_documents is 0; it must be at least 1"):
-        RepetitionScorer(min_documents=0)
+def measure(weights_MK, tokens_M, decay):
+    """Two losses; books are the best domain, and there are few."""
+    if decay:
+        weights_MK = Repetition(decay, AVAILABLE_K, TARGET).discount(weights_MK, tokens_M)
+    effect_MQ = (USE_QK * ((weights_MK + 0.05) ** -0.25)[:, None, :]).sum(axis=2)
+    return (1.5 + 3.0 * (tokens_M / 1e9) ** -0.3)[:, None] * np.exp(0.12 * (effect_MQ - 5.0))
+
+
+def write_world(folder, decay, tokens=(1e9, 4e9), n=96, seed=0):
+    """Write runs, each with one of the numbers of tokens, and the prior."""
+    random = np.random.default_rng(seed)
+    weights_MK = random.dirichlet(np.ones(4), n)
+    tokens_M = np.resize(np.array(tokens), n)
+    noise_MQ = 0.01 * random.normal(size=(n, 2))
+    metrics_MQ = measure(weights_MK, tokens_M, decay) + noise_MQ
+    header = ["tokens", *(f"weight.{name}" for name in DOMAINS), "metric.a", "metric.b"]
+    with (folder / "runs.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerows([header, *np.column_stack([tokens_M, weights_MK, metrics_MQ]).tolist()])
+    with (folder / "prior.csv").open("w", newline="") as stream:
+        rows = zip(DOMAINS, AVAILABLE_K.tolist(), strict=True)
+        csv.writer(stream).writerows([("domain", "tokens"), *rows])
+    return RunFiles((folder / "runs.csv",)), folder / "prior.csv"
+
+
+def recommend_in(folder, decay, **world):
+    """Return the loss of the recommended mixture in the world, its record and the text."""
+    runs, prior = write_world(folder, decay, **world)
+    text = recommend(runs, prior, folder / "best.csv", CFG, "mean(*):min")
+    record = json.loads((folder / "best.json").read_text())
+    weights_1K = np.array([[record["weights"][name] for name in DOMAINS]])
+    return float(measure(weights_1K, np.array([TARGET]), decay).mean()), record, text
+
+
+def find_lowest_loss(decay):
+    weights_MK = np.random.default_rng(1).dirichlet(np.ones(4), 20_000)
+    return float(measure(weights_MK, np.full(20_000, TARGET), decay).mean(axis=1).min())
+
+
+def test_text_is_worth_less_with_every_epoch_and_at_most_one_decay_more_than_once():
+    worth = compute_worth(np.array([1.0, 2.0, 4.0, 1e6]), DECAY)
+    assert worth[0] == 1.0
+    assert (np.diff(worth) > 0.0).all()
+    assert worth[1] < 2.0
+    assert worth[-1] == pytest.approx(1.0 + DECAY)
+    assert compute_worth(4.0, 1e6) == pytest.approx(4.0, rel=1e-5)
+
+
+def test_only_the_weight_of_repeated_domains_is_discounted():
+    weights_MK, tokens_M = np.array([[0.5, 0.5, 0.0, 0.0]] * 3), np.array([8e8, 4e9, np.nan])
+    np.testing.assert_allclose(
+        count_epochs(weights_MK, tokens_M, AVAILABLE_K)[:, :2],
+        [[1.0, 0.01], [5.0, 0.05], [0.0, 0.0]],
+    )
+    repetition = Repetition(DECAY, AVAILABLE_K, TARGET)
+    effective_MK = repetition.discount(weights_MK, tokens_M)
+    np.testing.assert_array_equal(effective_MK[[0, 2]], weights_MK[[0, 2]])
+    five = 0.5 * compute_worth(5.0, DECAY) / 5.0
+    np.testing.assert_allclose(effective_MK[1], [five, 0.5, 0.0, 0.0])
+    # Mixtures that are predicted have the epochs of the target run.
+    target = 0.5 * compute_worth(25.0, DECAY) / 25.0
+    np.testing.assert_allclose(repetition.discount(weights_MK)[0], [target, 0.5, 0.0, 0.0])
+
+
+def test_runs_that_repeat_a_domain_teach_what_that_costs_at_more_epochs(tmp_path):
+    loss, record, text = recommend_in(tmp_path, DECAY)
+    cost = record["repetition"]
+    assert DECAY / 2 <= cost["decay"] <= DECAY * 4
+    assert loss < find_lowest_loss(DECAY) + 0.01
+    assert record["result"]["repetition"]["decay"] == cost["decay"]
+    assert record["result"]["repetition"]["epochs_per_weight"]["books"] == pytest.approx(50.0)
+    assert "Repeated text is worth less" in text
+    assert "more than any run" in text
+    # Without the tokens of the runs nothing can be learnt, and far too many books are recommended.
+    lines = [line.split(",", 1)[1] for line in (tmp_path / "runs.csv").read_text().splitlines()]
+    (tmp_path / "runs.csv").write_text("\n".join(lines))
+    runs = RunFiles((tmp_path / "runs.csv",))
+    text = recommend(runs, tmp_path / "prior.csv", tmp_path / "best.csv", CFG, "mean(*):min")
+    blind = json.loads((tmp_path / "best.json").read_text())
+    assert blind["weights"]["books"] > 1.5 * record["weights"]["books"]
+    assert "What repetition costs is unknown" in text
+
+
+def test_no_cost_is_found_where_repeated_text_is_as_good_as_new_text(tmp_path):
+    loss, record, text = recommend_in(tmp_path, None)
+    assert record["repetition"]["decay"] is None
+    assert record["repetition"]["n_repeating"] >= 8
+    assert record["result"]["repetition"] is None
+    assert loss < find_lowest_loss(None) + 0.01
+    assert "no cost of repetition was found" in text
+
+
+def test_runs_that_hardly_repeat_text_say_nothing_about_its_cost(tmp_path):
+    _, record, text = recommend_in(tmp_path, DECAY, tokens=(1e8,), n=24)
+    assert record["repetition"]["n_repeating"] == 0
+    assert record["repetition"]["decay"] is None
+    assert "is not measured" in text
+
+
+def test_proposals_use_the_measured_cost_too(tmp_path):
+    runs, prior = write_world(tmp_path, DECAY)
+    propose(runs, prior, tmp_path / "with.csv", 4, CFG, "mean(*):min")
+    with (tmp_path / "with.csv").open() as stream:
+        books = [float(row["weight.books"]) for row in csv.DictReader(stream)]
+    assert np.mean(books) < 0.45
