@@ -118,7 +118,7 @@ def test_sets_without_a_common_domain_or_metric_and_too_few_own_runs_are_refused
         match_domains(OWN, strange, "other", 0.5)
     few = OWN.select(np.arange(len(OWN)) < 3)
     matched = match_domains(few, OTHER, "other", 0.5)
-    with pytest.raises(SearchError, match="judged by 4 or more own mixtures"):
+    with pytest.raises(SearchError, match="other sets are tested on 4 or more"):
         borrow(few, [matched], OBJECTIVE, PREDICTOR, 0)
 
 

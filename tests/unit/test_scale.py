@@ -231,7 +231,7 @@ def test_predict_answers_for_the_scale_that_is_asked_for(files):
         with out.open() as file:
             means_M = np.array([float(row["metric.x.mean"]) for row in csv.DictReader(file)])
         np.testing.assert_allclose(means_M, measure(unseen_MK, *scale)[:, 0], rtol=0.03)
-        assert f"expressed at {scale[0]:.3g} parameters and {scale[1]:.3g} tokens" in text
+        assert f"converted to {scale[0]:.3g} parameters and {scale[1]:.3g} tokens" in text
         assert "from 192 rows of 48 trials (24 of 1e+08 parameters, 24 of 3e+08" in text
 
 
@@ -314,7 +314,7 @@ def test_the_tokens_of_the_size_that_is_asked_for_are_the_default(files):
     write_runs(folder / "r.csv", ScaledRuns(*(part[kept] for part in parts)))
     asked = RunFiles([folder / "r.csv"], Target(params=1e8))
     text = predict(asked, folder / "m.csv", folder / "p.csv", CFG, "mean(*):min")
-    assert "expressed at 1e+08 parameters and 1.6e+10 tokens" in text
+    assert "converted to 1e+08 parameters and 1.6e+10 tokens" in text
 
 
 def test_runs_that_state_their_tokens_alone_do_not_speak_of_parameters(files):
@@ -322,7 +322,7 @@ def test_runs_that_state_their_tokens_alone_do_not_speak_of_parameters(files):
     write_runs(folder / "t.csv", make_runs(sizes=(1e8,)), ("tokens",))
     out = folder / "b.csv"
     text = recommend(RunFiles([folder / "t.csv"]), folder / "prior.csv", out, CFG, "mean(*):min")
-    assert "expressed at 1.6e+10 tokens, from 96 rows of 24 trials." in text
+    assert "converted to 1.6e+10 tokens, from 96 rows of 24 trials." in text
     assert "parameters" not in text
     target = json.loads(out.with_suffix(".json").read_text())["scale"]["target"]
     assert target == {"params": None, "tokens": 16e9}
@@ -355,7 +355,7 @@ def test_other_sets_may_lack_the_scales_of_the_own_runs(files):
     swapped = RunFiles([folder / "plain.csv", folder / "runs.csv"])
     text = predict(swapped, folder / "m.csv", folder / "p.csv", CFG, "mean(*):min")
     assert "runs.csv: " in text
-    assert "expressed at" not in text
+    assert "converted to" not in text
 
 
 def test_predicted_deviations_contain_the_error_of_the_level(files):

@@ -71,7 +71,7 @@ def test_an_outcome_constraint_of_the_search_still_holds():
 
 
 def test_more_than_is_possible_is_refused_with_what_was_found():
-    with pytest.raises(SearchError, match="the nearest found improves it by") as error:
+    with pytest.raises(SearchError, match="the best found improves it by") as error:
         find_smallest_change(STATE, METRIC, 2.0 + LARGEST)
     found = float(str(error.value).split("improves it by ")[1].split(";")[0])
     assert found == pytest.approx(LARGEST, rel=0.05)

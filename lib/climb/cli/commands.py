@@ -41,7 +41,7 @@ RUNS = click.option(
     required=True,
     multiple=True,
     help="Input CSV, one run per row, columns weight.<domain> and metric.<name>. Repeat it for "
-    "other people's runs: they count as far as they help to predict the runs of the first file.",
+    "other people's runs: they are used if they help to predict the runs of the first file.",
 )
 PRIOR = click.option(
     "--prior", type=CSV, required=True, help="Input CSV with the columns domain and tokens."
@@ -67,8 +67,8 @@ def add_run_options(command: Callable[..., None]) -> Callable[..., None]:
 
     positive = click.FloatRange(min=0, min_open=True)
     for name, text in (
-        ("--tokens", "Training tokens to predict for; default: the most of that model."),
-        ("--params", "Parameters of the model to predict for; default: the largest of the runs."),
+        ("--tokens", "Training tokens to predict for; default: the most of the model's runs."),
+        ("--params", "Parameters of the model to predict for; default: the most of the runs."),
     ):
         wrapped = click.option(name, type=positive, help=text)(wrapped)
     return RUNS(wrapped)
@@ -195,7 +195,7 @@ def propose(
 @click.option(
     "--improve",
     metavar="METRIC=AMOUNT",
-    help="Also find the smallest change of the natural mixture that improves one metric so.",
+    help="Also find the smallest change of the natural mixture that improves a metric this much.",
 )
 @add_config_options
 def recommend(

@@ -1,6 +1,6 @@
 """Check the environment variables and accounts that decide which JVM and Python Spark gets.
 
-A variable that was set for another Spark or Python would end in a long traceback.
+A variable that was set for another Spark or Python would cause a long traceback.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One driver per job and storage root: the second one stops in one line."""
+"""One driver per job and storage root: a second one stops with an error of one line."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class IngestConfig(Section):
     """Column copied to `documents.source` and hashed into doc_id; null: source is empty."""
 
     metadata_columns: tuple[str, ...]
-    """Columns kept as metadata; no later step reads them. Names of folders (`lang=en/`) have
+    """Columns kept as metadata; no later step reads them. Parts of folder names (`lang=en/`) are
     columns too."""
 
     min_chars: PositiveInt
@@ -113,7 +113,8 @@ class ClusterConfig(Section):
     clusterer: PluginSpec
     k: PositiveInt
     sample_per_cluster: PositiveInt | None
-    """Documents per cluster (>= 256) in the hash sample that is fitted; null fits on all."""
+    """Documents per cluster in the sample, chosen by hash, to which centroids are fitted (256 or
+    more are recommended); null: all documents."""
 
     seed: int
 
@@ -136,7 +137,7 @@ class PruneConfig(Section):
     """Number of domains, instead of a height. CLIMB: 16 web domains."""
 
     min_domain_documents: PositiveInt
-    """Documents that every domain has at least; a smaller group joins its nearest."""
+    """Minimum number of documents of a domain; a smaller group is merged into the nearest one."""
 
     names: str | None
     """YAML file of own names: a mapping from the generated name of a domain to the new one; null:

@@ -34,8 +34,8 @@ def load(path: str | Path | None = None, settings: Sequence[str] = ()) -> Config
 
     Args:
         path: a YAML file that changes some keys of conf/default.yaml; None changes nothing.
-        settings: `section.key=value` strings, applied last. The value is YAML; where the key is
-            a text, it is taken as it is.
+        settings: `section.key=value` strings, applied last. The value is YAML; if the key has a
+            text, the value is used as it is.
 
     Raises:
         ConfigError: a file or value that cannot be read, unknown keys or wrong values. The message
@@ -62,7 +62,7 @@ def dump_yaml(cfg: Config) -> str:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML without repeated keys, of which PyYAML silently takes the last."""
+    """YAML without repeated keys. PyYAML itself silently uses the last value of a repeated key."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         lines: dict[str, int] = {}

@@ -138,22 +138,22 @@ class SearchConfig(Section):
     skipped; null: all rounds are trained. The estimate is low (docs/decisions/search.md)."""
 
     max_drop: NonNegativeFloat | None
-    """Outcome constraint: no metric of the objective may be predicted worse than for the natural
-    mixture by more than this, in its own unit; null: no constraint."""
+    """Outcome constraint: how much worse than at the natural mixture a metric of the objective may
+    be predicted, in its own unit; null: no constraint."""
 
     concentration: tuple[PositiveFloat, PositiveFloat]
     """Range of the Dirichlet strength, drawn log-uniformly; for K > 21 domains, times K / 21.
     NVIDIA's recipe: 0.1 to 5."""
 
     temperature: PositiveFloat
-    """Prior = token share ^ temperature, normalized. NVIDIA's recipe: 0.5."""
+    """Mean of the Dirichlet draws: token share ^ temperature, normalized. NVIDIA's recipe: 0.5."""
 
     max_epochs: PositiveFloat | None
     """How often the target run may repeat a domain's tokens; null: no limit."""
 
     max_share_ratio: PositiveFloat | None
-    """Largest weight as a multiple of the token share. RegMix and
-    NVIDIA's recipe: 15; null: no limit."""
+    """Largest weight as a multiple of the token share; null: no limit. RegMix and NVIDIA's recipe:
+    15."""
 
     min_weight: NonNegativeFloat
     """Smallest weight that is not 0; smaller weights become 0. NVIDIA's recipe: 2e-4."""
@@ -168,8 +168,8 @@ class SearchConfig(Section):
     """Tokens of the target run, for which the mixture is searched; not of a proxy."""
 
     reuse_min_kept: PositiveFloat | None = Field(le=1.0)
-    """Mixture reuse: runs of an earlier domain set are mapped to the current domains if at least
-    this share of the text that they read is still in some domain; null: no reuse."""
+    """Mixture reuse: a run of an earlier domain set is mapped to the current domains if at least
+    this share of the text that it read is still in a domain; null: no reuse."""
 
     seed: NonNegativeInt
 

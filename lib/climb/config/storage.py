@@ -1,4 +1,4 @@
-"""Sections of where a run stores, computes and logs. They have no defaults, as in `corpus.py`."""
+"""Sections for storage, Spark and tracking. They have no defaults, as in `corpus.py`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class StorageConfig(Section):
     """`catalog.schema` that names the tables; null: tables are named by path."""
 
     commit_documents: PositiveInt
-    """Documents per commit of count, embed and score: the most that a crash can lose."""
+    """Documents per commit of count, embed and score. A crash loses at most one commit."""
 
     @property
     def files_folder(self) -> Path:

@@ -39,7 +39,7 @@ def merge(
             single clusters is their Euclidean distance; for groups, it also grows with their size.
         n_domains: number of domains, instead of a height; C or more merges only small groups.
         weighted: weight a cluster by its documents, relative to the mean cluster, instead of by 1.
-        min_documents: documents that every domain has at least.
+        min_documents: minimum number of documents of a domain.
 
     Returns:
         labels_C: domain of each cluster; domains are numbered in order of their first cluster.

@@ -72,9 +72,10 @@ def match_earlier(
 ) -> dict[int, str]:
     """Find the new domains that are continuations of earlier ones, by their documents.
 
-    A new domain takes the name of an earlier one if they share more than `KEPT_SHARE` of the
-    earlier domain's sampled documents, and more than this of all sampled documents in the new
-    domain. So neither the halves of an earlier domain nor the union of two equal ones keep a name.
+    A new domain takes the name of an earlier domain on two conditions. It has more than
+    `KEPT_SHARE` of the earlier domain's sampled documents. These are more than `KEPT_SHARE` of all
+    sampled documents in the new domain. So neither the halves of an earlier domain nor the union of
+    two equal ones keep a name.
 
     Args:
         earlier: name -> ids of sampled documents of the earlier domain.

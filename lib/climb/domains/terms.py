@@ -50,10 +50,11 @@ GENERIC = frozenset(
 """English words that are frequent in every kind of text and name no topic."""
 
 PAIR_WEIGHT = 1.6
-"""Factor of a pair of words: it says more than one of its words, and is rarer."""
+"""Factor of a pair of words. A pair is more informative than a single word, but rarer."""
 
 NOUN_SHARE = 0.5
-"""A word whose occurrences are at least to this share in the place of a noun has the factor 1."""
+"""A word has the noun factor 1 if at least this share of its occurrences is in the place of a
+noun."""
 
 MIN_DOCUMENT_SHARE = 0.02
 """A term occurs in at least this share of its group's documents, and in two."""

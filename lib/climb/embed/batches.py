@@ -30,10 +30,11 @@ FIRST_BATCHES, MAX_BATCHES = 2, 32
 it, so that the device starts early and later windows have little padding."""
 
 AHEAD_WINDOWS = 3
-"""Windows that may be tokenised ahead of the device, if texts have as many tokens as they can."""
+"""Windows of the largest size that may be tokenised ahead of the device. A text counts with the
+largest number of tokens that it can have."""
 
 AHEAD_CHARS = 32_000_000
-"""Characters of texts that may wait for the tokenizer, besides one batch of the input."""
+"""Characters of texts that may wait for the tokenizer; the last batch read may exceed this."""
 
 IN_FLIGHT = 2
 """Batches on the device at a time: one computes while the next one is prepared."""
@@ -156,7 +157,7 @@ class _Reader:
     ) -> None:
         self._model, self._batches, self._pool, self._sizes = model, batches, pool, sizes
         self._batch_tokens = max(batching.batch_tokens, model.max_tokens)
-        # Encoded chunks in order, each with its characters and the most tokens that it can have.
+        # Encoded chunks in order, each with its characters and its maximum number of tokens.
         self._chunks: deque[tuple[Future[Sequence[Any]], int, int]] = deque()
         self._is_exhausted = False
 

@@ -20,13 +20,13 @@ CPU_BATCH_TOKENS = 2_048
 """Tokens of a batch on a CPU: the activations of a small model stay in the cache."""
 
 MAX_BATCH_TOKENS = 131_072
-"""Most tokens of a batch that a GPU gets by itself. It is busy with fewer, also an H100."""
+"""Most tokens of a batch whose size is measured. Fewer tokens keep even an H100 busy."""
 
 PROBE_TOKENS = 8_192
 """Tokens of the batch that measures the memory of a token."""
 
 MEMORY_SHARE = 0.4
-"""Share of the free memory for one batch. The rest is for the second one that is in flight, and for
+"""Share of the free memory for one batch. The rest is for the second batch on the device, and for
 pieces that the allocator cannot use."""
 
 GPU_MULTIPLE = 16
@@ -46,8 +46,8 @@ def pad_ids(
         device: `cpu`, `cuda:0`, ...
 
     Returns:
-        ids_BL, int64, and mask_BL, int64, 1 at tokens and 0 at padding; None where nothing is
-        padded. Both are on the device, or on their way there.
+        ids_BL, int64, and mask_BL, int64, 1 at tokens and 0 at padding. The mask is None if nothing
+        is padded. Both are on the device, or on their way there.
     """
     import torch
 
@@ -130,14 +130,14 @@ def choose_batching(
     """Choose how a device divides texts into batches.
 
     Args:
-        batch_tokens: tokens of a batch; None measures how many fit the GPU, and takes
-            `CPU_BATCH_TOKENS` for a CPU.
+        batch_tokens: tokens of a batch; None: as many as are measured to fit the GPU, or
+            `CPU_BATCH_TOKENS` on a CPU.
         device: `cpu`, `cuda:0`, ...
         max_tokens: maximum tokens of a text.
         forward: runs a padded batch of (number of texts, tokens of each); needed for None.
 
     Returns:
-        On a CPU, batches of equal lengths: padding costs time there, and small batches do not.
+        On a CPU, batches of equal lengths. There, padding costs time and small batches do not.
     """
     if not device.startswith("cuda"):
         return Batching(batch_tokens or CPU_BATCH_TOKENS, exact=True)

@@ -31,10 +31,10 @@ from climb.files import resolve
 class SentenceEmbedder:
     """Sentence vectors of norm 1. CLIMB uses NovaSearch/stella_en_400M_v5, dim 1024, 512 tokens.
 
-    On a GPU the vectors of equal texts agree to about 1e-6 in float32 and to three digits in half
-    precision, because the other texts of a batch change the last bits. So two partitionings of a
-    table may assign a text near a cluster border differently; decisions about whole clusters do not
-    change. On a CPU only texts of equal length share a batch, which leaves the vectors unchanged.
+    On a GPU, the other texts of a batch change the last bits of a vector: by about 1e-6 in float32,
+    and in the third digit in half precision. So with another partitioning of a table, a text near
+    the border of two clusters may get the other cluster. Decisions about whole clusters do not
+    change. On a CPU, only texts of equal length share a batch, and its vectors do not depend on it.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("torch", "sentence_transformers")

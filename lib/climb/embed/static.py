@@ -29,10 +29,10 @@ CHARS_PER_TOKEN = 8
 class StaticEmbedder:
     """Mean of token vectors, scaled to norm 1. A text without tokens of the table is all zero.
 
-    The vector ignores word order and keeps the topic, which is what clustering needs. On corpora
-    with known sources its clusters agree better with the sources than those of a small
-    transformer, at sixty times the speed (see
-    docs/decisions/embedding.md). A vector depends only on its own text, bit for bit.
+    The vector ignores word order and keeps the topic; clustering needs nothing else. On corpora
+    with known sources, clusters of these vectors agree better with the sources than those of a
+    small transformer, at sixty times the speed (see docs/decisions/embedding.md). A vector depends
+    only on its own text, bit for bit.
 
     Source:
         The default table is wordllama's l2_supercat (github.com/dleemiller/WordLlama).
@@ -67,7 +67,7 @@ class StaticEmbedder:
             )
 
     def load(self, device: str) -> Embed:
-        """Read table and tokenizer. Every device uses the CPU, since the work is only additions.
+        """Read table and tokenizer. The CPU is used for every `device`: the work is only additions.
 
         Raises:
             PreflightError: a file is missing or invalid, or tokenizer and table do not match.

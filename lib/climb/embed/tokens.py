@@ -70,7 +70,7 @@ def cut_text(text: str, n_chars: int) -> str:
 
     Args:
         text: the whole text.
-        n_chars: maximum length, unless the word there starts in the first half.
+        n_chars: maximum length, unless one word fills the second half of it.
 
     Returns:
         The start of the text, or the whole text where it has no more than `n_chars` characters.

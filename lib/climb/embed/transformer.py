@@ -20,11 +20,12 @@ CHECK_TEXTS = ("A cell divides.", "The court heard the oral argument on Tuesday,
 """Texts of different length whose vectors decide whether the fast forward pass is used."""
 
 CHECK_TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1, "float16": 0.02}
-"""Largest distance of a vector from that of the model's own forward pass, which is rounding."""
+"""Distances of a vector from that of the model's own forward pass, up to which they agree."""
 
 MIN_TOKENS = 16
-"""Fewest tokens of a batch. Shorter texts are repeated: a CPU multiplies matrices of one to three
-rows in another order, so that such a text alone would have other last bits than in a batch."""
+"""Fewest tokens of a batch; the texts of a shorter one are repeated. A CPU multiplies matrices of
+one to three rows in another order. So a short text alone would have other last bits than in a
+batch."""
 
 BROADCAST_MASK_TYPES = ("bert", "roberta", "xlm-roberta")
 """Types of models that add a mask of shape (B, 1, 1, L) to all attention scores. Other models use a
@@ -151,7 +152,7 @@ def normalize(vectors_BD: Any) -> Any:
 def wrap_model(
     model: Any, width: int, max_tokens: int, device: str, precision: str
 ) -> TokenModel | WholeModel:
-    """Choose the forward pass: on token ids where its vectors are those of the model's own one.
+    """Choose the forward pass: on token ids if its vectors agree with the model's own, else that.
 
     Args:
         model: the loaded sentence-transformers model.
@@ -171,7 +172,7 @@ def wrap_model(
 def _agree(tokens: TokenModel, whole: WholeModel, tolerance: float) -> bool:
     """Whether the vectors of both agree, with and without padding.
 
-    On a GPU the texts include one of full length, for masks that only long texts show.
+    On a GPU, one text has the full length, since some masks matter for long texts only.
     """
     is_fast = tokens.device.startswith("cuda")
     texts = (*CHECK_TEXTS, *([" ".join(CHECK_TEXTS) * tokens.max_tokens] if is_fast else []))
@@ -181,7 +182,7 @@ def _agree(tokens: TokenModel, whole: WholeModel, tolerance: float) -> bool:
         padded_BD = tokens.forward(ids_B, max(map(len, ids_B))).cpu().numpy()
         alone = [tokens.forward([ids], len(ids)).cpu().numpy() for ids in ids_B]
     except (TypeError, ValueError, KeyError, AttributeError, IndexError, RuntimeError):
-        return False  # the model does not accept what most models accept
+        return False  # the model does not accept the inputs that most models accept
     distances_2B = [
         np.linalg.norm(found_BD - expected_BD, axis=1) for found_BD in (padded_BD, np.vstack(alone))
     ]

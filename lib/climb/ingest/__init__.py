@@ -10,8 +10,9 @@ A unit is a part of one file that one task reads: a range of row groups, a range
 whole file. The documents depend only on the content of the rows. File names, their order, row
 groups and the assignment of units to tasks change nothing.
 
-A folder with the log of a table is no folder of files: `walk.py` finds it. Spark reads a Delta
-table through its log, and the rows then take the same way from `columns.py` on.
+`walk.py` finds folders that have the log of a table; their files are not read as documents. Spark
+reads a Delta table through its log. From `columns.py` on, its rows are processed like those of
+files.
 """
 
 from __future__ import annotations

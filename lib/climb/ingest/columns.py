@@ -1,7 +1,7 @@
 """Find the configured columns in Arrow data and in JSON objects, and read their cells.
 
 A name is a column, or else a path into structs: `doc.text` is field `text` of column `doc`. A
-text may be a list of paragraphs. A name that is no column may be a partition in the path
+text may be a list of paragraphs. A name that is not a column may be a partition in the path
 (`lang=en/`).
 """
 

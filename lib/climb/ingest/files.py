@@ -31,7 +31,7 @@ class FileListing:
     """Delta tables: a path, a URI, or a name in a catalog."""
 
     ignored: tuple[str, ...] = ()
-    """Names of files below a folder that are no documents, such as README.md and .git/."""
+    """Names of files below a folder that are not documents, such as README.md and .git/."""
 
     def digest(self) -> str:
         """Hash name, size and modification time of every file; equal digests mean no change."""

@@ -36,8 +36,8 @@ class LongLine:
 
 
 def compute_max_line_bytes(max_chars: int) -> int:
-    """Compute the limit of a line in bytes: 12 per character, which are the two escapes that JSON
-    may write for one character, plus 1 MiB."""
+    """Compute the limit of a line in bytes: 12 per character, plus 1 MiB. JSON may write one
+    character as two escapes of 6 bytes."""
     return 12 * max_chars + (1 << 20)
 
 

@@ -72,7 +72,7 @@ def plan_units(listing: FileListing, cfg: IngestConfig) -> list[Unit]:
         for p in problems
     ]
     if listing.ignored:
-        detail = f"{len(listing.ignored)} files that are no documents by their names"
+        detail = f"{len(listing.ignored)} files that are not documents, by their names"
         first = listing.ignored[0]
         units.append(Unit("", "", first, "empty", n_bytes=1, reason="ignored_file", detail=detail))
     return units

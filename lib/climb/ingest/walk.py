@@ -1,8 +1,8 @@
 """List what is below a folder, local or remote, and find tables that have a log.
 
-In local folders, links are followed. A link that leads nowhere and a link to a folder above it
-become problems, or are ignored below an ignored name. Everything else below a folder has an entry,
-except the content of ignored folders that cannot be read.
+In local folders, links are followed. A link that leads nowhere, or to a folder above it, is a
+problem; below an ignored name, it is ignored. Everything else below a folder has an entry, except
+the content of ignored folders that cannot be read.
 """
 
 from __future__ import annotations

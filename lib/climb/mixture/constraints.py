@@ -99,7 +99,7 @@ class Constraint:
 
 @dataclass(frozen=True, kw_only=True)
 class Constraints:
-    """All constraints on a mixture. A field means what `SearchConfig` says of the same name.
+    """All constraints on a mixture. `SearchConfig` explains its fields of the same names.
 
     Raises:
         MixtureError: a value is invalid for every set of domains.
@@ -137,7 +137,7 @@ class Constraints:
         return replace(self, max_epochs=None, domain_constraints=weights_only)
 
     def find_epoch_limits(self, domains: Sequence[str]) -> dict[str, tuple[float, str]]:
-        """Find how often each domain may be repeated, and the configuration key that says so.
+        """Find how often each domain may be repeated, and the configuration key that sets this.
 
         Domains without a limit are left out.
 

@@ -5,10 +5,10 @@ arrays and calls this arithmetic.
 
 With bounds of single domains alone, the nearest mixture in KL divergence (min sum w' log(w' / w))
 is w' = clip(factor * w, lower, upper) with one factor. A pool whose sum is at its bound has a
-factor of its own. This equals narrower bounds of the pool's domains: their new lower bounds are
-clip(factor * w, lower, upper) with the factor that gives the lower bound of the sum, and their new
-upper bounds likewise for its upper bound. Under the narrowed bounds, one factor for all domains
-gives exactly the nearest mixture.
+factor of its own. This is equivalent to narrower bounds of the pool's domains. Their new lower
+bounds are clip(factor * w, lower, upper) with the factor that gives the lower bound of the sum.
+Their new upper bounds have the factor that gives its upper bound. With the narrowed bounds, one
+factor for all domains gives exactly the nearest mixture.
 """
 
 from __future__ import annotations

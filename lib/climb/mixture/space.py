@@ -113,14 +113,14 @@ class FeasibleSet:
     def project(self, weights_MK: ArrayLike) -> Array:
         """Find the nearest feasible mixtures; feasible mixtures stay unchanged, to the bit.
 
-        What exceeds an upper bound goes to the other domains in proportion to their weights
-        ("water-filling"). What a lower bound of a domain or group needs comes from them in the same
-        way. So ratios between domains that no bound fixes stay: among all mixtures within the
-        bounds of domains and groups, this one is the nearest in KL divergence. Domains of weight 0
-        receive weight only when the others are full, in proportion to their natural shares.
+        Weight above an upper bound goes to the other domains in proportion to their weights
+        ("water-filling"). Weight that a lower bound requires comes from them in the same way. So
+        the ratios of weights that are not at a bound stay the same. This is the nearest mixture in
+        KL divergence within the bounds of domains and groups. Domains of weight 0 receive weight
+        only when the others are at their upper bounds, in proportion to their natural shares.
 
         Then weights below `min_weight` become 0, and the others are scaled again. If the others
-        cannot fill the whole, or the lower bound of a group, the largest of the small weights are
+        cannot sum to 1, or to the lower bound of a group, the largest of the small weights are
         raised to `min_weight` instead.
 
         Args:

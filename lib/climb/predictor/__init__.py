@@ -17,7 +17,7 @@ Predict = Callable[[Array], tuple[Array, Array]]
 """weights_MK -> (mean_M, std_M) of the expected metric; the std excludes observation noise."""
 
 ExtraFeatures = Callable[[Array], Array]
-"""weights_MK -> features_MF, finite: cheap estimates of each mixture, such as a smaller proxy's."""
+"""weights_MK -> features_MF, finite: for example, what a smaller proxy measures on each mixture."""
 
 
 @runtime_checkable
@@ -55,14 +55,13 @@ class Predictor(Protocol):
     ) -> Predict:
         """Fit one metric of T trials. The order of the trials must not change the result.
 
-        The parameter `extra` is optional for a predictor; without it, the predictor cannot use
-        extra features.
+        A predictor may leave out the parameter `extra`; then it cannot use extra features.
 
         Args:
             weights_TK: mixtures, shape (T, K), rows summing to 1.
             values_T: the metric, shape (T,).
-            noise_T: standard deviation of each value over seeds, shape (T,); 0 if unknown: the
-                predictor then infers the noise.
+            noise_T: standard deviation of each value, shape (T,): noise over seeds and, for reused
+                runs, the error of the mapping. If it is 0 (unknown), the predictor infers it.
             extra: further features of each mixture, in any unit. The Predict takes weights alone
                 and calls `extra` itself.
         """

@@ -25,8 +25,8 @@ _MAX_EXPONENT = 30.0
 class LogLinearPredictor(LawPredictor):
     """MAP parameters under wide priors, with the standard deviation from the curvature.
 
-    The best of three fits is kept: one starts at the prior's mean, the others at a regression of
-    log(value - floor) on the weights for two floors. The standard deviation is that of the
+    The best of three fits is kept. One starts at the prior's mean. The others start at regressions
+    of log(value - floor) on the weights, for two floors. The standard deviation is that of the
     parameters and excludes the misfit of the law. Extra features add a linear term.
 
     Source:

@@ -39,7 +39,7 @@ class MetricsPredict(Protocol):
 class MetricsPredictor(Protocol):
     """A predictor that fits several metrics together, so that they can share parameters.
 
-    The search runs fits of several folds in threads, so `fit_metrics` changes nothing outside.
+    The search fits several folds in threads, so `fit_metrics` must not change shared state.
     """
 
     def fit_metrics(
@@ -155,7 +155,7 @@ class BoundedPredicts:
     def predict_covariance(self, q: int, weights_MK: Array) -> Array:
         """Predict the covariance of one metric's errors, shape (M, M).
 
-        Without covariances of the predictor, errors of different mixtures are independent.
+        If the predictor has no covariances, errors of different mixtures count as independent.
         """
         predict, bounds = self.fitted.predicts_Q[q], self.bounds_Q[q]
         if isinstance(predict, JointPredict):

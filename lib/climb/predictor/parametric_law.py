@@ -27,7 +27,8 @@ MIN_NOISE_VAR = 1e-4
 """Lower bound of the estimated noise variance, as a share of the values' variance."""
 
 _EXTRA_SLOPE_STD = 1.0
-"""Prior std of an extra feature's slope: both in standard deviations over the trials."""
+"""Prior standard deviation of an extra feature's slope. Feature and metric are measured in standard
+deviations over the trials."""
 
 MIN_PREDICTION_VAR = 1e-12
 """Lower bound of a prediction's variance, as a share of the values' variance."""
@@ -236,7 +237,7 @@ class _Fit:
         # Degrees of freedom of the fit: parameters that the data determine rather than the prior.
         n_fitted = len(mean_P) - float((np.square(root_PP).sum(axis=1) / std_P**2).sum())
         scale = len(noise_var_T) / max(len(noise_var_T) - n_fitted, 1.0)
-        # Reused runs are often nearer than their noise: least noisy values determine the residuals.
+        # Reused runs often have less noise than stated, so the least noisy values determine it.
         share_T = noise_var_T**-2.0 / (noise_var_T**-2.0).sum()
         excess_T = scale * np.square(mean_T - problem.values_T) - problem.noise_var_T
         residual_var = max(float(share_T @ excess_T), MIN_NOISE_VAR)

@@ -36,11 +36,11 @@ class PooledPredictor:
     laws of a group share their exponent. Features are the weights and the total weights of groups
     of domains. The process models the logarithm of a metric whose values are all positive.
 
-    The share of the process in the average (0 to 1) is a least-squares fit of the measured values
-    to held-out predictions of process and law. A common share is fitted to all metrics, then one
-    share per metric, which is drawn towards the common one. Where held-out predictions vary more
-    than the values that they explain, the rest of the average is the metric's mean, so a metric
-    that cannot be predicted decides nothing.
+    The share of the process in the average (0 to 1) comes from a least-squares fit of measured
+    values on held-out predictions. A common share is fitted to all metrics, then one share per
+    metric, which is drawn towards the common one. The average is then shrunk towards the metric's
+    mean, by the slope of measured values on held-out predictions. So a metric that cannot be
+    predicted has no influence.
 
     Source:
         Stacked regressions with non-negative weights: Breiman (1996). Groups of metrics, features
@@ -55,8 +55,8 @@ class PooledPredictor:
     """Exponent of the features of the process."""
 
     share_std: float = 0.15
-    """Standard deviation of two normal priors: of the common share around 0, because the law is
-    better far from the trials, and of a metric's share around the common one."""
+    """Standard deviation of two normal priors. That of the common share is around 0, because the
+    law is better far from the trials. That of a metric's share is around the common one."""
 
     slope_std: float = 1.0
     """Standard deviation of the normal prior, around 1, of the total share of process and law."""
@@ -66,8 +66,8 @@ class PooledPredictor:
 
     refit_below: int = 3000
     """With fewer values (trials times metrics), the processes are refitted for every fold. With
-    more, leave-one-out predictions use the parameters of all trials, because many values determine
-    them. The laws always use leave-one-out predictions."""
+    more, leave-one-out predictions use the parameters of all trials: one value hardly changes them.
+    The laws always use leave-one-out predictions."""
 
     def fit(self, weights_TK: Array, values_T: Array, noise_T: Array) -> Predict:
         """Fit one metric of T trials; see `climb.predictor.Predictor`."""
@@ -189,7 +189,7 @@ class ConstantPredict:
     center: float
     std: float
     process: ProcessPredict
-    """Its errors at near mixtures are similar, as those of the process."""
+    """Defines how similar the errors of two mixtures are."""
 
     @property
     def noise(self) -> float:

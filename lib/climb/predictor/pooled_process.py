@@ -27,7 +27,7 @@ from climb.predictor.shared_lengths import fit_parameters
 
 @dataclass(frozen=True, eq=False)
 class MetricScales:
-    """Standardizes metrics, those whose values are all positive after a logarithm."""
+    """Standardizes metrics; if `is_log_Q`, it standardizes their logarithms."""
 
     is_log_Q: NDArray[np.bool_]
     center_Q: Array
@@ -35,7 +35,10 @@ class MetricScales:
 
     @classmethod
     def fit(cls, values_TQ: Array, use_log: bool) -> Self:
-        """Derive logarithm, mean and standard deviation of each metric from its values."""
+        """Derive mean and standard deviation of each metric from its values.
+
+        With `use_log`, they are those of the logarithm for metrics whose values are all positive.
+        """
         is_log_Q = np.asarray((values_TQ > 0.0).all(axis=0) & use_log)
         level_TQ = _take_log(values_TQ, is_log_Q)
         center_Q, scale_Q = level_TQ.mean(axis=0), level_TQ.std(axis=0)
@@ -176,8 +179,8 @@ class PooledProcesses:
 
 
 _QUIET_VAR, _MIN_QUIET = 0.05, 40
-"""Length scales are fitted to trials whose noise variance, as a share of the metric's, is at most
-the first; and at least to this many trials, the least noisy ones."""
+"""Length scales are fitted to the quiet trials: those whose noise variance is at most the first, as
+a share of the metric's. If these are fewer than the second, the least noisy trials are added."""
 
 
 def _select_quiet(noise_var_T: Array) -> Array:

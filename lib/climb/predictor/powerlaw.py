@@ -1,4 +1,4 @@
-"""Power law of effective data: further tokens of a domain help less, the more weight it has.
+"""Power law of effective data: the more weight a domain has, the less its further tokens help.
 
     metric = floor + scale * (base + sum_k coefficient_k * weight_k ^ exponent) ^ -decay
 

@@ -33,8 +33,8 @@ _LOG_EXPONENT, _LOG_EXPONENT_STD = float(np.log(0.6)), 0.2
 """Mean and standard deviation of the normal prior on a group's log exponent."""
 
 _FIRST_STEPS, _REFIT_STEPS, _REFITS = 30, 20, 2
-"""Maximum steps of the fits with the initial noise and with that of the residuals; number of the
-latter."""
+"""Maximum steps of the first fit and of each refit, and the number of refits. A refit uses the
+noise of the previous fit's residuals."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +177,7 @@ class _Fits:
         return replace(self, **{name: getattr(self, name)[rows] for name in metrics})
 
     def refit(self, groups_Q: Array) -> Self:
-        """Fit again, with the noise of these residuals and better exponents."""
+        """Fit again, with the noise of these residuals and exponents after a Newton step."""
         noise_var_QT = self.known_var_QT + self._estimate_residual_var()[:, None]
         data = (self.features_TV, self.values_QT, self.known_var_QT)
         exponents_Q = self._improve_exponents(groups_Q)
@@ -205,7 +205,7 @@ class _Fits:
         fitted_Q = var_QP.shape[1] - (var_QP / prior_std_P**2).sum(axis=1)
         n_trials = self.values_QT.shape[1]
         scale_Q = n_trials / np.maximum(n_trials - fitted_Q, 1.0)
-        # Reused runs are often nearer than their noise: least noisy values determine the residuals.
+        # Reused runs often have less noise than stated, so the least noisy values determine it.
         share_QT = self.noise_var_QT**-2.0
         share_QT /= share_QT.sum(axis=1, keepdims=True)
         square_QT = np.square(self.means_QT - self.values_QT)
@@ -213,7 +213,7 @@ class _Fits:
         return np.asarray(np.maximum((share_QT * excess_QT).sum(axis=1), MIN_NOISE_VAR))
 
     def _improve_exponents(self, groups_Q: Array) -> Array:
-        """Make one Newton step of each group's log exponent, the other parameters following."""
+        """Make one Newton step of each group's log exponent, with the best other parameters."""
         n_features = self.features_TV.shape[1]
         log_TV = np.log(np.maximum(self.features_TV, 1e-12))
         exponents_Q = self.exponents_Q.copy()

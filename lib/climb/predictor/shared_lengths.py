@@ -1,8 +1,8 @@
 """Length scales that metrics share: MAP parameters of one Gaussian process per metric.
 
 Metrics of related tasks depend on the same domains. So the length scales of a group of metrics are
-fitted to the values of the whole group: the sum of the log likelihoods has many values for few
-parameters. Without trial-dependent noise, one eigendecomposition of the kernel serves all metrics.
+fitted to the values of the whole group, which are many for few parameters. The fit assumes that all
+trials have the same noise. So one eigendecomposition of the kernel is enough for all metrics.
 
 Axes: T trials, F features, Q metrics, P parameters.
 """

@@ -96,7 +96,7 @@ class StackPredictor:
 
 @dataclass(frozen=True, eq=False)
 class StackPredict:
-    """A mixture of the members' distributions; see `climb.predictor.JointPredict`."""
+    """The weighted average of the members' distributions; see `climb.predictor.JointPredict`."""
 
     members: tuple[JointPredict, ...]
     shares_P: Array
@@ -112,7 +112,7 @@ class StackPredict:
         means_PM = np.stack([mean for mean, _ in predictions])
         vars_PM = np.square(np.stack([std for _, std in predictions]))
         mean_M = self.shares_P @ means_PM
-        # Variance of a mixture: disagreement of the members adds to their own variances.
+        # Disagreement of the members adds to the mean of their own variances.
         between_M = self.shares_P @ np.square(means_PM - mean_M)
         return mean_M, np.sqrt(self.shares_P @ vars_PM + between_M)
 

@@ -28,8 +28,8 @@ class Target:
 class ProxyRun:
     """Specification of one training run.
 
-    Equal runs have equal metrics, bit for bit, on one kind of device, unless the recipe says
-    otherwise.
+    Equal runs have equal metrics, bit for bit, on one kind of device, unless the recipe sets
+    `deterministic: false`.
     """
 
     weights: Mapping[str, float]
@@ -59,9 +59,9 @@ class ProxyRun:
     targets: tuple[Target, ...] = field(default=())
 
     halve_micro_batch: bool = True
-    """Whether a run for which memory runs out continues with half the sequences per forward and
-    backward pass, down to one. The batch stays the same, but not the rounding of its gradients. So
-    runs that share the memory of a device with others are not allowed to, and fail."""
+    """Whether a run that runs out of memory continues with half the sequences per forward and
+    backward pass, down to one. The batch stays the same, but the rounding of its gradients changes.
+    So a run that shares the memory of a device with others has false, and fails instead."""
 
 
 @runtime_checkable

@@ -27,8 +27,8 @@ ARITHMETIC = {"cuda": 2}
 def compute_run_digest(proxy: Proxy, run: ProxyRun, device: str) -> str:
     """Hash everything that determines the trained weights: recipe, data, seed, kind of device.
 
-    Data count by their content. Paths, targets and `checkpoint_steps` are left out, since they do
-    not change the weights.
+    Data are identified by their content. Paths, targets and `checkpoint_steps` are left out, since
+    they do not change the weights.
     """
     kind = device.partition(":")[0]
     made_from = {

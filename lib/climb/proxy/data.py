@@ -1,9 +1,9 @@
 """Sample the training sequences of a mixture.
 
 A stream is a pure function of (weights, shards, seed, stage). Sequence i can be read without the
-sequences before it, so a checkpoint needs only the number of the step. Two mixtures with one seed
-read the windows of a domain in the same order and interleave them in the same way. So a difference
-of their metrics comes from the mixtures and not from sampling.
+sequences before it, so a checkpoint needs only the number of the step. With one seed, two mixtures
+read the windows of a domain in the same order and interleave domains in the same way. So their
+metrics differ because of the mixtures, not because of sampling.
 
 Axes: S sequences, L tokens of a sequence, K domains.
 """
@@ -67,8 +67,8 @@ def plan_stream(
     """Plan the windows of each domain and their order in the stream.
 
     Each domain gets a whole number of sequences. Its windows are read in random order, each once
-    per epoch, and every epoch splits the shard at another offset. So a small shard repeats as
-    often as its weight requires. Domains are interleaved evenly: every section of the stream has
+    per epoch. Every epoch splits the shard at another offset. A small shard is repeated as often as
+    its weight requires. Domains are interleaved evenly: every section of the stream has
     about the mixture's proportions.
 
     Args:

@@ -143,7 +143,7 @@ def _score_item(item: Item, bits_C: Array) -> tuple[float, float, float, float, 
 
 
 def score_continuations(model: Any, passages: Sequence[Passage]) -> Array:
-    """Compute -log2 likelihood of each continuation of each passage given its context, shape (C,).
+    """Compute -log2 of the likelihood of each continuation after its context, shape (C,).
 
     The continuations of a passage share one row and one copy of the context. The attention mask
     separates them, and the positions of each start after the context.

@@ -1,10 +1,10 @@
-"""Gradients of a model by a copy of it that is compiled, or has bfloat16 weights.
+"""Gradients of a model, computed by a copy that is compiled or has bfloat16 weights.
 
-The model itself is neither: checkpoints, evaluation and the optimizer use its float32 weights.
+The model itself stays as it is: checkpoints, evaluation and the optimizer use its float32 weights.
 
-Each decoder layer is compiled, not the model: one graph serves all layers, so compiling takes a
-fraction of the time. The output layer and the loss are one function, which never stores the
-probabilities of a vocabulary.
+The decoder layers are compiled one by one: all use one graph, so compiling takes a fraction of the
+time that the whole model takes. The output layer and the loss are one function, which never stores
+the probabilities of a vocabulary.
 
 Axes: B sequences of a micro-batch, T tokens of a sequence, D width.
 """
@@ -35,8 +35,8 @@ CAUSAL_ATTENTION = "climb_causal_sdpa"
 the GPU in every step."""
 
 MAX_VARIANTS = 4
-"""Models, shapes and recipes whose compiled code is kept in a process. torch keeps 8 variants of a
-function (`recompile_limit`) and then silently stops compiling, which changes rounding."""
+"""Combinations of model, shape and recipe whose compiled code is kept in a process. torch keeps 8
+variants of a function (`recompile_limit`), then silently stops compiling; rounding changes then."""
 
 _variants: list[object] = []
 """What torch has compiled in this process."""
@@ -147,7 +147,7 @@ class GradientModel:
         return total
 
     def _count_chunk_rows(self) -> int:
-        """Return the sequences of a chunk: chunks are equal, so that one compiled loss fits."""
+        """Return the sequences of a chunk. Chunks have equal sizes: one compiled loss suffices."""
         assert self._shape is not None
         n_rows, length = self._shape
         limit = MAX_COMPILED_LOGITS // (length * int(self._copy.config.vocab_size))
@@ -228,7 +228,7 @@ def _sum_losses(head: Any, hidden_BTD: Tensor, targets_BT: Tensor) -> Tensor:
 
 
 def _list_deterministic_options() -> dict[str, Any]:
-    """Return inductor's options against choices by measured time, which could change rounding."""
+    """Return inductor's option against choices by measured time: they could change rounding."""
     import torch._inductor.config as config
 
     return {"deterministic": True} if hasattr(config, "deterministic") else {}

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 TOKENIZER_FILE = "tokenizer.json"
 
 MAX_CHUNK_LOGITS = {"cpu": 2**20, "cuda": 2**28}
-"""Maximum logits of a chunk. On a CPU, 4 MB of logits fit into the cache: training is 15 % faster
-than with the logits of a whole batch (33 MB with a vocabulary of 2,048)."""
+"""Maximum logits of a chunk. On a CPU, 4 MB of logits fit into the cache. Training is then 15 %
+faster than with the logits of a whole batch (33 MB with a vocabulary of 2,048)."""
 
 
 def compute_hidden_states(
@@ -60,8 +60,8 @@ def accumulate_gradients(model: Any, ids_BT: Tensor, n_predicted: int | None = N
     Args:
         model: a transformers causal language model, on its device.
         ids_BT: token ids, shape (B, T).
-        n_predicted: the sum of the losses is divided by it; None: by the predicted tokens of
-            ids_BT, so that the loss is their mean.
+        n_predicted: the sum of the losses is divided by this; None: by the number of predicted
+            tokens of ids_BT, so that the loss is a mean.
     """
     import torch
     from torch.nn.functional import cross_entropy
@@ -90,7 +90,7 @@ def make_reproducible(
 ) -> Iterator[None]:
     """Make torch deterministic in a `with` block: one CPU thread, and a random state of its own.
 
-    All settings are restored at the end, since other code runs in the same process.
+    All settings of torch are restored at the end, since other code runs in the same process.
 
     Args:
         device: `cpu`, `cuda:0`, ...

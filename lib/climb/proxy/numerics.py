@@ -1,7 +1,7 @@
 """The arithmetic of a training run: precision, compilation and determinism are part of its recipe.
 
-`auto` depends on the kind of device and on the model, never on the machine. So equal recipes have
-equal metrics on one kind of device.
+`auto` depends on the kind of device, on the model and on the tokens of a step, never on the
+machine. So equal recipes have equal metrics on one kind of device.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ Precision = Literal["auto", "float32", "bfloat16", "bfloat16_weights"]
 Compile = Literal["auto", "eager", "layers", "step"]
 
 MAX_STEP_WORK = 4 * 10**12
-"""Parameters times tokens of a step, up to which `auto` captures the step as a CUDA graph. Small
-steps take less time than the launches of their kernels; with 32 narrow layers, even 69 M parameters
-and 32,768 tokens do (docs/decisions/proxies.md)."""
+"""Parameters times tokens of a step, up to which `auto` captures the step as a CUDA graph. The
+kernels of a small step take less time than their launches. With 32 narrow layers, this is so even
+with 69 M parameters and 32,768 tokens (docs/decisions/proxies.md)."""
 
 CAPTURED_ARCHITECTURES = ("llama",)
-"""Architectures whose step can be captured: its forward pass never waits for the GPU."""
+"""Architectures whose step can be captured, because their forward pass never waits for the GPU."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from climb.proxy.numerics import (
 )
 
 LATER = {"omit_default": True}
-"""Metadata of fields that were added later: recipes with their default keep their identifier."""
+"""Metadata of fields that were added later. A recipe with their default keeps its identifier."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +41,10 @@ class Recipe:
     """The full learning rate, reached after the warm-up."""
 
     warmup_share: float = 0.1
-    """Share of the steps in which the rate rises from 0, in both kinds of run. A continued run
-    starts with a new optimizer state. Measured with 0.42 M parameters: without warm-up, its final
-    loss is 0.03 nats higher than with 15 % warm-up; keeping the optimizer state lowers the loss by
-    less than 0.02 nats more."""
+    """Share of the steps in which the rate rises from 0, in base runs and continued runs. A
+    continued run starts with a new optimizer state. With 0.42 M parameters, its final loss is 0.03
+    nats higher without warm-up than with 15 % warm-up. Keeping the optimizer state as well would
+    lower the loss by less than 0.02 nats."""
 
     final_share: float = 0.0
     """Share of the full rate at the end of a continued run. Linear decay to zero: Defazio et al.,
@@ -60,19 +60,20 @@ class Recipe:
     """Gradients are clipped to this norm. GPT-3."""
 
     precision: Precision = "auto"
-    """float32; bfloat16: matrix products are rounded, the residual stream is not; bfloat16_weights:
-    weights and activations in bfloat16, beside float32 weights for the optimizer. auto:
-    bfloat16_weights on a GPU, float32 on a CPU. The trained model always has float32 weights. GPUs
-    before Ampere have no bfloat16 and need float32."""
+    """float32; bfloat16: matrix products in bfloat16, the residual stream in float32;
+    bfloat16_weights: weights and activations in bfloat16, and float32 weights for the optimizer.
+    auto: bfloat16_weights on a GPU, float32 on a CPU. The trained model always has float32 weights.
+    GPUs before Ampere have no bfloat16 and need float32."""
 
     compile: Compile = field(default="auto", metadata=LATER)
-    """eager; layers: each decoder layer, and the output layer with the loss, are compiled; step:
-    the compiled step is captured as one CUDA graph, where device and architecture allow it,
-    otherwise as `layers`. auto: eager on a CPU; on a GPU step for small models, else layers."""
+    """eager: nothing is compiled. layers: each decoder layer, and the output layer with the loss,
+    are compiled. step: the compiled step is captured as one CUDA graph; same as layers where device
+    or architecture do not allow it. auto: eager on a CPU; on a GPU, step if the step is small, else
+    layers."""
 
     deterministic: bool = field(default=True, metadata=LATER)
-    """On a GPU: whether equal runs have equal bits. false allows kernels whose sums depend on the
-    order in which threads finish, cuDNN's attention among them. A CPU is always deterministic."""
+    """Whether equal runs have equal bits on a GPU. false allows kernels whose sums depend on the
+    order in which threads finish, such as cuDNN's attention. A CPU is always deterministic."""
 
     micro_batch: int | None = field(default=None, metadata=LATER)
     """Sequences per forward and backward pass; gradients add up to those of the batch, in float32.

@@ -97,7 +97,7 @@ def check_first_items(target: Target) -> None:
 
 
 def _read_stamp(path: str) -> tuple[int, int]:
-    """Return size and modification time, which differ if the file changed since it was cached."""
+    """Return size and modification time, so that a changed file is not read from the cache."""
     try:
         status = Path(path).stat()
     except OSError as error:
@@ -166,7 +166,7 @@ class _PassageBuilder:
     def build_choices(self, record: dict[str, Any]) -> Item:
         """Build a multiple-choice item; white space at the context's end moves to the choices.
 
-        The move keeps token boundaries as in running text.
+        So tokens have the same boundaries as in running text.
 
         Source: lm-evaluation-harness, `TemplateLM._encode_pair`.
         """

@@ -88,7 +88,7 @@ def run_training(
         checkpoints = Checkpoints(run.checkpoints, compute_run_digest(recipe, run, device))
         loop.run(checkpoints, before_step)
         loss = loop.compute_final_loss()
-        del loop  # the memory of gradients and of the compiled copy
+        del loop  # frees the memory of gradients and of the compiled copy
         metrics = measure(model, run.targets, run.tokenizer, recipe.sequence)
         if run.save is not None:
             save_model(model, run.tokenizer.path, Path(run.save))

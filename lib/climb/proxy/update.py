@@ -51,7 +51,7 @@ class Updater:
         self.optimizer = torch.optim.AdamW(
             groups, betas=(0.9, recipe.beta2), fused=True, capturable=is_captured
         )
-        # A tensor, since a CUDA graph would keep a number.
+        # A tensor, since a CUDA graph would record the value of a number.
         self._rate = torch.zeros((), device=model.device)
         self._gradients = GradientModel(model, self._numerics)
         self._captured: CapturedStep | None = None
@@ -73,7 +73,7 @@ class Updater:
         ids_BL = torch.zeros(
             (self._recipe.batch, length), dtype=torch.int64, device=self._model.device
         )
-        self._compute_gradients(ids_BL)  # here memory may run out and the micro-batch be halved
+        self._compute_gradients(ids_BL)  # if memory runs out here, the micro-batch is halved
         self._create_optimizer_state()
         state = [*self._model.parameters(), *self._list_optimizer_tensors()]
         self._captured = CapturedStep(self._take, ids_BL, state)
@@ -171,7 +171,7 @@ class Updater:
         self._gradients.compile((self.micro_batch, length))
 
     def _create_optimizer_state(self) -> None:
-        """Create the state that the first step would create, since a graph keeps its place."""
+        """Create the state that the first step would create: a graph records its addresses."""
         import torch
 
         for parameter in self._model.parameters():

@@ -33,7 +33,7 @@ class CorpusScorer(Scorer, Protocol):
 
     @property
     def min_documents(self) -> int:
-        """Documents from which on an n-gram counts as repeated."""
+        """An n-gram in at least this many documents counts as repeated."""
 
     def hash_ngrams(self, text: str) -> NDArray[np.uint64]:
         """Return the hashes of the counted n-grams of a text, with repetitions."""

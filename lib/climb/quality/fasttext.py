@@ -1,4 +1,4 @@
-"""fastText classifiers with numeric labels: CLIMB's published models, and own ones."""
+"""fastText classifiers with numeric labels: CLIMB's published models, and your own."""
 
 from __future__ import annotations
 

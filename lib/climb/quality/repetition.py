@@ -27,10 +27,10 @@ PRIME = np.uint64(1_099_511_628_211)
 class RepetitionScorer:
     """Score `unrepeated`: the share of a document's word n-grams that few documents have.
 
-    1: no sampled n-gram recurs in `min_documents` documents or more. A text of fewer than n words
-    has 1.
-    The n-grams of the corpus are counted once, when it is first scored; later documents are
-    compared with the same list. The passage length is that of Gopher's and DCLM's duplicates.
+    The score is 1 if no sampled n-gram occurs in `min_documents` documents or more, and for a text
+    of fewer than n words. The n-grams of the corpus are counted once, when it is first scored.
+    Later documents are compared with the same list. The passage length is that of Gopher's and
+    DCLM's duplicates.
 
     Source:
         13-grams as units of near-duplicates: Rae et al., arXiv 2112.11446, section A.1.3.
@@ -45,7 +45,7 @@ class RepetitionScorer:
     """An n-gram in at least this many documents counts as repeated."""
 
     sample: int = 8
-    """One n-gram in this many is counted: always the same ones, chosen by their hash."""
+    """One n-gram in this many is counted. Their hash selects them, so they are always the same."""
 
     def __post_init__(self) -> None:
         for name in ("n", "min_documents", "sample"):
@@ -57,8 +57,8 @@ class RepetitionScorer:
     def hash_ngrams(self, text: str) -> NDArray[np.uint64]:
         """Return the hashes of the sampled n-grams of a text, shape (G,), with repetitions.
 
-        Of a text without a sampled n-gram it is the one with the smallest hash, so that copies of
-        a short text have the same one.
+        If no n-gram of the text is sampled, the one with the smallest hash is returned, so that
+        copies of a short text have a hash in common.
         """
         words = WORD.findall(text.lower())
         if len(words) < self.n:

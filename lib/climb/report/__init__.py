@@ -4,7 +4,7 @@
     html = render(data)                 # a pure function: equal rows give equal bytes
 
 Reading order: data (the input), measured (the statistics), verdict (the sentences), effects
-(what each domain changes), charts (SVG), page (all of it in the template).
+(what each domain changes), charts (SVG), page (the template with all of these).
 """
 
 from climb.report.data import (

@@ -29,7 +29,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over seeds with its interval; one seed alone has no interval."""
+    """A mean over seeds with its interval; a single seed has no interval."""
 
     mean: float
     low: float | None

@@ -122,13 +122,13 @@ def _list_caveats(data: ReportData) -> tuple[str, ...]:
     if gain is not None and gain.low <= 0 and data.evaluations:
         caveats.append(
             f"On the proxies the gain over the {reference.name} mixture, {signed(gain.mean)}, was "
-            "not clear: its 90 % interval contains 0."
+            "not clear: its 90 % interval reaches 0 or less."
         )
     return tuple(caveats)
 
 
 def list_next_steps(data: ReportData) -> list[str]:
-    """List what a person should look at next."""
+    """List what the user should do or look at next."""
     steps = []
     failed = [trial for trial in data.trials if not trial.finished]
     if not data.evaluations:

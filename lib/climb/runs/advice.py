@@ -25,7 +25,7 @@ _UNPREDICTABLE = 0.3
 """Spearman correlation in cross-validation below which a metric is called unpredictable."""
 
 _NEGLIGIBLE = 1e-5
-"""Expected gain of a round, as a share of the score, that is reported as no change."""
+"""An expected gain below this share of the score is reported as no change."""
 
 _GOOD_RANKING = 0.9
 """Spearman correlation in cross-validation from which a ranking is called good."""
@@ -42,10 +42,10 @@ class Notes:
     """Ratio below which a metric is reported as noise."""
 
     scale: ScaleSummary | None = None
-    """Of runs of several scales."""
+    """The summary of runs of several scales; None if they have one scale."""
 
     change: SmallestChange | None = None
-    """That improves one metric."""
+    """The smallest change that improves one metric, if one was asked for."""
 
     repetition: RepetitionCost | None = None
     """What repeated text costs."""
@@ -73,8 +73,9 @@ def describe_predictions(
         f"Fitted {len(metrics)} metrics on {n_runs} runs and predicted {n_mixtures} mixtures.",
         f"Cross-validation: Spearman {_number(spearman['score'])} for the score "
         f"({notes.objective}); {_describe_weakest(metrics)}.",
-        "Standard deviations are those of one new run: prediction error, observation noise where "
-        "runs are replicated, and the error of the level where runs of several scales show it.",
+        "Standard deviations are those of one new run: prediction error, observation noise "
+        "(inferred if no run is replicated), and the error of the level for runs of several "
+        "scales.",
         *(describe_scale(notes.scale) if notes.scale else ()),
     ]
     return "\n".join([*lines, *notes.format()])
@@ -96,7 +97,7 @@ def describe_recommendation(result: SearchResult, space: FeasibleSet, notes: Not
     reference = result.baselines[0]
     verdict = f"Verdict: {result.verdict}."
     if result.verdict != "gain":
-        verdict += f" The interval over the {reference} mixture contains 0: it may be chance."
+        verdict += f" The interval over {reference} reaches 0 or less: a gain may be chance."
     lines = [
         f"Best mixture for {notes.objective} (score: higher is better; "
         f"{len(result.metric_weights)} metrics), from {result.n_trials} runs of "
@@ -142,7 +143,7 @@ def _format_mixture(result: SearchResult, space: FeasibleSet) -> list[str]:
     recommended, reference = result.mixtures[0], result.mixtures[1]
     caps = dict(zip(space.domains, space.upper_K.tolist(), strict=True))
     ordered = sorted(recommended.weights.items(), key=lambda item: -item[1])
-    # A single domain more needs no line of its own for the sum.
+    # One domain more than the maximum is listed, since a sum would need a line as well.
     n_listed = _MAX_DOMAINS if len(ordered) > _MAX_DOMAINS + 1 else len(ordered)
     listed, rest = ordered[:n_listed], ordered[n_listed:]
     rest_title = f"{len(rest)} smaller domains"
@@ -204,7 +205,7 @@ def _list_unpredictable(metrics: Mapping[str, float | None]) -> list[str]:
     if not poor:
         return []
     return [
-        f"Not predictable (Spearman below {_UNPREDICTABLE:g}), so this says nothing about them: "
+        f"Not predictable (Spearman below {_UNPREDICTABLE:g}), so ignore predictions of them: "
         f"{_join(poor)}."
     ]
 
@@ -215,7 +216,7 @@ def _list_noise(result: SearchResult) -> list[str]:
         lines = [f"Observation noise of one run (standard deviation): {_describe_noise(result)}."]
     if result.calibration.spread > 1.0:
         lines.append(
-            "Errors depend on the mixture: in most runs the standard deviation differs up to "
+            "Errors depend on the mixture: between most runs, the standard deviation differs up to "
             f"{result.calibration.spread:.2g}-fold. Intervals take this into account."
         )
     return lines

@@ -50,7 +50,8 @@ class Extras:
     """CSV file for mixtures of the predicted Pareto front: weights, and the mean of each metric."""
 
     improve: tuple[str, float] | None = None
-    """A metric and an amount: the smallest change of the natural mixture that improves it so."""
+    """A metric and an amount: find the smallest change of the natural mixture that improves the
+    metric by this amount."""
 
     @property
     def outputs(self) -> tuple[Path, ...]:
@@ -84,7 +85,7 @@ def predict(
         ClimbError: a file or objective that cannot be used.
     """
     check_output_paths([*runs.paths, mixtures], [out])
-    # Every metric is predicted, whichever the objective uses.
+    # Every metric is predicted, also those that the objective does not use.
     sets = read_run_sets(runs, objective, cfg, "mean(*):min")
     weights_MK = Sheet.read(mixtures).read_mixtures(sets.trials.domains)
     spearman = _write_predictions(sets, weights_MK, out, cfg, objective)
@@ -142,8 +143,8 @@ def propose(
     trials = sets.trials
     space = read_prior(prior, trials.domains, cfg)
     can_fit = trials.group_replicates().n_mixtures >= MIN_MIXTURES
-    # The runs are round 0, and the proposed mixtures are round 1. Without a fit the proposed ones
-    # are round 0, and the runs come before it.
+    # The runs are round 0, and the proposed mixtures are round 1. Without a fit, the proposed
+    # mixtures are round 0, and the runs are round -1.
     rounds = (len(trials), n) if can_fit else (n,)
     if can_fit:
         wanted = build_objective(objective, sets.own, cfg)

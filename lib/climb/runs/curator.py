@@ -35,14 +35,14 @@ def read_curator(
 
     Without scripts, every column except the model's and the metrics is a domain; an empty weight
     is 0, as in the tutorial. With scripts (`n1.sh`, ...: lines of `weight path/to/domain`), the
-    domains are those in the scripts, and a run has the script of the same name.
+    domains are those in the scripts. The script of a run has the run's name.
 
     Args:
         results: the CSV file.
         mixtures: folders of scripts. If the results come from several folders, one per round,
             `RESULTS=FOLDER` says which scripts belong to which results.
         metrics: further metric columns, beside those that the tutorial writes.
-        domains: with scripts, further domains that no script may contain.
+        domains: with scripts, further domains; they need not be in any script.
 
     Raises:
         InputError: a file or folder cannot be read, a column is missing, a domain is in the

@@ -1,6 +1,6 @@
 """Published formats of runs, read into one `RunTable`: RegMix's and Olmix's pairs of CSV files.
 
-`curator.py` reads the format of the Curator tutorial, `rows.py` climb's own.
+`curator.py` reads the format of the Curator tutorial, `table.py` climb's own.
 """
 
 from __future__ import annotations

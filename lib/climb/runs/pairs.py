@@ -1,6 +1,6 @@
 """Runs with their weights in one file and their metrics in another: join both by the run's name.
 
-Every row without exactly one match in the other file is rejected and reported, never dropped.
+Every row without exactly one match in the other file is rejected with its reason.
 """
 
 from __future__ import annotations

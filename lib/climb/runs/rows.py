@@ -42,14 +42,15 @@ LEFT_OUT = {
 """Reasons for which the search leaves a row out and says so. Other invalid rows are an error."""
 
 DIVERGED_FACTOR = 1e6
-"""A run has diverged if a metric is this many times the median of its absolute values."""
+"""A run has diverged if a metric is more than this many times its median over all runs, both as
+absolute values."""
 
 _MAX_SEED = 2**53
 """Integers up to here are exact in a cell that was once a float."""
 
 RUN, SEED, PARAMS, TOKENS = "run", "seed", "params", "tokens"
 """Optional columns beside weights and metrics: the name of a run, its seed, the parameters of its
-model, and its training tokens. Rows of one run with several tokens are its checkpoints."""
+model, and its training tokens. Rows of one run with different tokens are its checkpoints."""
 
 SCORE = "score"
 """Reserved metric name: the value of the objective."""

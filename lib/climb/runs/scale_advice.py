@@ -15,14 +15,14 @@ def describe_scale(scale: ScaleSummary) -> list[str]:
     sizes = ", ".join(f"{n} of {params:.3g} parameters" for params, n in scale.sizes)
     sizes = f" ({sizes})" if scale.target.params != UNKNOWN else ""
     lines = [
-        f"Everything is expressed at {scale.target}, from {scale.n_rows} rows of {scale.n_trials} "
-        f"trials{sizes}."
+        f"All metrics are converted to {scale.target}, from {scale.n_rows} rows of "
+        f"{scale.n_trials} trials{sizes}."
     ]
     level_std = scale.level_stds["score"]
     if level_std is None:
         lines.append(
-            "The runs do not determine the level of the metrics at this scale: only differences "
-            "between mixtures mean anything."
+            "The runs do not determine the level of the metrics at this scale: use only the "
+            "differences between mixtures."
         )
     else:
         source = f"runs of this size: {scale.n_at_size}"
@@ -46,7 +46,7 @@ def list_scale_steps(scale: ScaleSummary) -> list[str]:
         )
     steps += [
         f"To learn whether the best mixture depends on {_WHAT[d.axis]}, measure {MIN_PAIRS} "
-        "mixtures at two values of it."
+        "mixtures, each at two values of it."
         for d in scale.dependence
         if d.error_change is None and _is_stated(scale, d.axis)
     ]

@@ -40,7 +40,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Target:
-    """The scale to predict for; None: that of the largest model, after its last tokens."""
+    """The scale to predict for; None: the largest model, and its largest token count."""
 
     params: float | None = None
     tokens: float | None = None
@@ -49,14 +49,15 @@ class Target:
 LARGEST = Target()
 
 _PER_SIZE, _PER_LOG_TOKENS = 1e-3, 0.15
-"""`tv_distance` of a trial per step of model size, and per unit of log tokens between its last
-checkpoint and the nearest one of all trials. The first only separates sizes; with the second, an
-error of 0.3 standard deviations per unit is assumed."""
+"""`tv_distance` of a trial per step of model size, and per unit of log tokens. The log tokens are
+the distance of its nearest checkpoint from the target's tokens, less the smallest such distance of
+all trials. The first only separates sizes; the second assumes an error of 0.3 standard deviations
+per unit."""
 
 
 @dataclass(frozen=True)
 class RunFiles:
-    """What a command learns from, and the scale to express it at."""
+    """The files that a command reads, and the scale to which it converts their metrics."""
 
     paths: Sequence[Path]
     """The file of the own runs, then files of other sets."""
@@ -75,8 +76,8 @@ class ScaleSummary:
     """Each model size with its number of trials."""
 
     level_stds: dict[str, float | None]
-    """By metric, and of the score under `score`: standard deviation of the level that all mixtures
-    share; None: unknown."""
+    """Standard deviation of the level that all mixtures share, by metric, and of the score under
+    `score`; None: unknown."""
 
     dependence: tuple[Dependence, ...]
 
@@ -106,7 +107,7 @@ class RunSets:
     """Own runs, and those of other sets as far as they help (`climb.search.borrow`)."""
 
     note: str
-    """On ignored rows and on other sets; empty if there is nothing to say."""
+    """A note on ignored rows and on other sets; empty if there are none."""
 
     scale: ScaleSummary | None
     """None if all own runs have one scale."""
@@ -121,7 +122,7 @@ def read_run_sets(
         files: own runs and other sets.
         objective: defines the score.
         cfg: predictor, seed, and `reuse_min_kept`.
-        needed: metrics that the other sets have to help with; None: those of the objective.
+        needed: objective with the metrics by which other sets are tested; None: `objective`.
 
     Raises:
         InputError: a file cannot be used.
@@ -176,7 +177,8 @@ def _express(
     """Express the runs of one file at the target scale; runs of one scale stay as they are."""
     n = len(valid.runs)
     params_R, tokens_R = (_read_scales(valid, column) for column in (PARAMS, TOKENS))
-    # Other sets are shifted to the level of the own runs, so what only one file states is ignored.
+    # Other sets are shifted to the level of the own runs, so a size or a number of tokens that only
+    # one file states is ignored.
     if params_R is None or target.params == UNKNOWN:
         params_R, target = np.full(n, UNKNOWN), dataclasses.replace(target, params=UNKNOWN)
     if tokens_R is None or target.tokens == UNKNOWN:
@@ -233,8 +235,8 @@ def _build_trials(
 ) -> Trials:
     """Build the trials of a search; `tv_distance` states how far their scale is from the target.
 
-    So trials of two sizes are no replicates, and those that ended far from the target's tokens
-    count less.
+    So trials of two sizes are not replicates, and trials that ended far from the target's tokens
+    get less weight.
     """
     n = len(seeds)
     params_N, size_T, counts_N = np.unique(

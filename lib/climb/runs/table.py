@@ -40,7 +40,7 @@ class ValidRuns:
     metrics: tuple[str, ...]
     runs: tuple[Run, ...]
     note: str
-    """On ignored rows and columns; empty if there are none."""
+    """A note on ignored rows and columns; empty if there are none."""
 
     def to_trials(self) -> Trials:
         """Convert all rows to trials, whatever their scales."""

@@ -101,9 +101,8 @@ def build_baselines(specs: Sequence[Mapping[str, Any]]) -> tuple[Baseline, ...]:
     """Build the baselines that `search.baselines` lists.
 
     Raises:
-        ConfigError: a plug-in that cannot be built, a name that is used twice or reserved, another
-            name of the natural mixture, or fewer than 2 replicates, from which no interval can be
-            computed.
+        ConfigError: a plug-in cannot be built, a name is used twice or reserved, the natural
+            mixture has another name, or a baseline has fewer than 2 replicates.
     """
     baselines = tuple(build(spec, Baseline) for spec in specs)
     counts = Counter(baseline.name for baseline in baselines)

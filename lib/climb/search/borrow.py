@@ -1,9 +1,9 @@
-"""Runs of other sets, used as far as they help to predict held-out own runs.
+"""Runs of other sets, used only if they help to predict held-out own runs.
 
 Other people's runs, or runs with another model, have the same domains but another level, and may
 mislead. Each set gets one shift per metric and one noise: a standard deviation of its errors, in
-standard deviations of the metric over mixtures. The noise is chosen by the error on own runs that
-no fit saw. A set that does not lower this error is not used.
+standard deviations of the metric over mixtures. The noise with the lowest error on held-out own
+runs is chosen. A set that does not clearly lower this error is not used.
 
 Axes: T runs, K domains, Q metrics, D distinct own mixtures.
 """
@@ -47,7 +47,7 @@ class BorrowedSet:
     """Standard deviation of the set's errors, as a share of the metric's; None: not used."""
 
     error_change: float
-    """Relative change of the squared error on held-out own runs, with the best noise."""
+    """Relative change of the squared error on held-out own runs, with the noise that is best."""
 
     def __str__(self) -> str:
         """Return one line for the summary of a command."""
@@ -56,18 +56,20 @@ class BorrowedSet:
             runs += f" ({self.n_dropped} more are mostly of other domains)"
         change = f"the squared error on held-out own runs by {self.error_change:+.0%}"
         if self.noise is None:
-            return f"{runs}, not used: the best use changes {change}, no clear improvement"
+            return (
+                f"{runs}, not used: at best, they change {change}, which is not a clear improvement"
+            )
         return f"{runs}, used with a noise of {self.noise:g}: they change {change}"
 
 
 def match_domains(
     own: Trials, other: Trials, name: str, min_kept: float
 ) -> tuple[Trials, BorrowedSet]:
-    """Express runs of another set in the domains and metrics of the own ones, by name.
+    """Map runs of another set to the domains and metrics of the own runs, by name.
 
     Domains that the other set lacks have weight 0. The weight of domains that the own runs lack is
-    distributed over the rest, and counts as `tv_distance`. How often the runs repeated a domain is
-    unknown: the other set had its own pool of text.
+    distributed over the rest, and is the `tv_distance` of the run. How often the runs repeated a
+    domain is unknown: the other set had its own pool of text.
 
     Args:
         own: the own runs.
@@ -126,9 +128,9 @@ def borrow(
     Raises:
         SearchError: fewer than 4 distinct own mixtures.
     """
-    if len(own.group_replicates().counts_D) < MIN_MIXTURES:
-        fix = "give more own runs, or one file alone"
-        raise SearchError(f"other sets are judged by {MIN_MIXTURES} or more own mixtures: {fix}")
+    if (n_own := len(own.group_replicates().counts_D)) < MIN_MIXTURES:
+        found = f"the own runs have {n_own} distinct mixtures, but other sets are tested on"
+        raise SearchError(f"{found} {MIN_MIXTURES} or more: add own runs, or remove other files")
     combined, done = own, []
     errors_D = _measure_errors(own, objective, predictor, seed)
     for trials, borrowed in others:
@@ -183,6 +185,6 @@ def _shift(own: Trials, other: Trials, objective: Objective, predictor: Predicto
 
 
 def _add_noise(other: Trials, noise: float) -> Trials:
-    """State a standard deviation of the runs' errors, as a share of the metric's."""
+    """Add a standard deviation to the runs' errors, as a share of the metric's."""
     least = noise / STD_PER_TV_DISTANCE
     return dataclasses.replace(other, tv_distance_T=np.hypot(other.tv_distance_T, least))

@@ -21,7 +21,7 @@ _MAX_CORRELATION = -0.3
 """Two metrics trade off if their effects over domains correlate at this value or below."""
 
 _MAX_TRADE_OFFS = 5
-"""Trade-offs that are reported at most."""
+"""Maximum number of trade-offs that are reported."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class TradeOff:
 
     metrics: tuple[str, str]
     correlation: float
-    """Of the effects of all domains on the two metrics, -1 to 1."""
+    """Correlation, over domains, of the effects on the two metrics; -1 to 1."""
 
     domain: str
-    """Domain of the clearest difference: more of it improves the first and worsens the second."""
+    """Domain whose effects on the two metrics differ most clearly: it helps the first more."""
 
     effects: tuple[float, float]
     """Effect of one percent more of it on each metric, in the metric's unit; positive is better."""
@@ -82,7 +82,7 @@ class Effects:
         return tuple(self._build_trade_off(*pair) for pair in sorted(pairs)[:_MAX_TRADE_OFFS])
 
     def _build_trade_off(self, correlation: float, q: int, r: int) -> TradeOff:
-        """Find the domain of the clearest difference, each metric scaled by its own std."""
+        """Find the domain whose effects differ most clearly, each metric scaled by its own std."""
         scale_2 = self.mean_KQ[:, [q, r]].std(axis=0)
         difference_K = self.mean_KQ[:, q] / scale_2[0] - self.mean_KQ[:, r] / scale_2[1]
         std_K = np.hypot(self.std_KQ[:, q] / scale_2[0], self.std_KQ[:, r] / scale_2[1])

@@ -25,8 +25,7 @@ class Gain:
     low: float
     high: float
     p_better: float
-    """Probability that the difference is above 0, from the distribution of the interval. With
-    heavier tails, values near 1 would be slightly lower."""
+    """Probability that the difference is above 0, from the Student t of the interval."""
 
     n_pairs: int
     """Seeds that both mixtures were trained with; 0 for a prediction."""
@@ -82,8 +81,7 @@ def paired_gain(
 def compare(trials: Trials, objective: Objective, method: str, baseline: str) -> Gain:
     """Measure how much higher `method` scores than `baseline`, paired by seed.
 
-    No predictor takes part, so where a measured gain exists, it is better evidence than a
-    predicted one.
+    It uses no predictor, so it is better evidence than a predicted gain.
 
     Raises:
         SearchError: fewer than 2 seeds that both have finished; one pair shows no noise.

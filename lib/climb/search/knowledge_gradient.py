@@ -27,10 +27,10 @@ Array = NDArray[np.float64]
 logger = logging.getLogger(__name__)
 
 _CANDIDATES = 300
-"""Mixtures among which a simulated outcome may find a new optimum."""
+"""Mixtures of which one may become the best after a simulated outcome."""
 
 _EXPLORATION = 2.0
-"""Standard deviations added to the mean when those are selected."""
+"""Standard deviations added to the mean when the candidates are selected."""
 
 _OUTCOMES = 1024
 """Simulated outcomes of the round."""
@@ -137,10 +137,10 @@ def predict_changes(
 
 
 def _make_candidates(state: SearchState) -> Array:
-    """Collect mixtures that may become the best: optima, and diverse promising ones.
+    """Collect mixtures that may become the best: optima, and different ones of high mean + std.
 
-    With the highest means alone, all candidates would be near one optimum. One outcome would then
-    move them all alike, and none would overtake another.
+    With the highest means alone, all candidates would be near one optimum. An outcome would then
+    change the scores of all by the same amount, and none would overtake another.
     """
     problem, score = state.problem, state.penalized
     random = problem.random(STAGE_FURTHER, 1)

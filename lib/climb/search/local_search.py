@@ -1,8 +1,8 @@
 """Move a mixture near an optimum to the local optimum: a smooth optimizer, then single domains.
 
-A pattern search ends at a mixture that depends on its path. This search continues until the score
-is a local optimum, which does not depend on it. Where the surrogate has no gradient (trees), only
-changes of single domains can help.
+A pattern search ends at a mixture that depends on its path. This search continues to a local
+optimum, which does not depend on the path. If the surrogate has no gradient (trees), only changes
+of single domains can increase the score.
 
 Axes: A domains that vary, K domains, Q metrics of the objective, N mixtures.
 """
@@ -33,7 +33,8 @@ _TOLERANCE = 1e-9
 """Standard deviations of the score at which the optimizer stops."""
 
 _MAX_VARIED = 128
-"""Domains that the optimizer varies, the largest ones: its cost grows with their cube."""
+"""The optimizer varies at most this many domains, those with the largest weights. Its cost grows
+with the cube of their number."""
 
 _STEP = 1e-4
 """Step of a finite difference, in the logarithm of a weight."""
@@ -45,7 +46,7 @@ _MARGIN = 1e-6
 """Distance from an outcome constraint, in standard deviations of the metric."""
 
 _ENTRY_WEIGHTS = (1e-3, 1e-2)
-"""Weights with which a domain of weight 0 is tried, beside its smallest."""
+"""Weights that are tried for a domain of weight 0, beside the smallest weight allowed."""
 
 _JOINT_CHANGES = (2, 4, 8, 16, 32)
 """Numbers of changes that are tried together: the best ones that increase the score alone."""
@@ -105,7 +106,7 @@ def _optimize_smooth(current_K: Array, score: PenalizedScore) -> Array:
     if not np.isfinite(found).all():
         return current_K[None]
     optimum_K = problem.to_mixtures(found[None])[0]
-    # The optimizer may violate an outcome constraint slightly: then a part of the way satisfies it.
+    # The optimum may slightly violate an outcome constraint; a mixture on the way satisfies it.
     part_N1 = np.array([1.0, 0.999, 0.99, 0.9, 0.5])[:, None]
     return score.space.project(current_K + part_N1 * (optimum_K - current_K))
 
@@ -199,7 +200,7 @@ class _SmoothProblem:
         return np.asarray((slack_NQ[1:] - slack_NQ[0]).T / _STEP)
 
     def _evaluate(self, logs_A: Array) -> tuple[Array, Array]:
-        """Evaluate the mixture, and one per logarithm with a step in it: score (1 + A,), slack."""
+        """Evaluate the mixture, and a step in each logarithm: score (1 + A,), slack (1 + A, Q)."""
         key = logs_A.tobytes()
         if key not in self.last:
             stepped_NA = np.vstack([logs_A, logs_A + _STEP * np.eye(len(logs_A))])

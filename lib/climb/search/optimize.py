@@ -31,7 +31,8 @@ def maximize(
 ) -> Array:
     """Find mixtures of the highest penalized score from the best draws and trials, best first.
 
-    The first one is a local optimum. Of optima that tie, the one that was reached first is first.
+    The first one is a local optimum. Of tied optima, the one that was reached first is returned
+    first.
 
     Args:
         score: what to maximize; the result is in its feasible set.

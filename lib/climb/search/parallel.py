@@ -16,9 +16,10 @@ def map_fits(
 ) -> list[Result]:
     """Call a function on every item, and return the results in the order of the items.
 
-    Fits have many small matrices. Several threads for one of them cost more than they save, and on
-    a busy machine they wait for each other: a fit took six times as long. With one thread, the
-    last bits of a result do not depend on the number of cores either.
+    A fit multiplies many small matrices. Several threads for one product cost more than they save,
+    and on a busy machine they wait for each other: fits of 110 metrics took ten times as long
+    (docs/decisions/predictor.md). With one thread, the last bits of a result also do not depend on
+    the number of cores.
 
     Args:
         function: a fit; NumPy and SciPy release the interpreter lock in their loops.

@@ -1,4 +1,4 @@
-"""The Pareto front of the metrics: mixtures that no other mixture beats on every metric.
+"""The Pareto front of the metrics: mixtures that no other mixture dominates.
 
 Axes: K domains, Q metrics of the objective, P mixtures of the front.
 """
@@ -17,22 +17,23 @@ from climb.search.problem import STAGE_PARETO, SearchState
 Array = NDArray[np.float64]
 
 _TIE = 1e-6
-"""Standard deviations of a metric over mixtures: rounding must not decide smaller differences."""
+"""Differences up to this have no effect, because they may be rounding errors. In standard
+deviations of a metric over mixtures."""
 
 
 def find_pareto_front(state: SearchState, n: int) -> tuple[Array, Array]:
     """Find mixtures on the predicted Pareto front of the objective's metrics.
 
-    The objective's own weights, then random weights of its metrics, are each maximized. Optima that
-    another optimum beats on every metric are left out.
+    The score is maximized with the objective's own weights, then with random weights of its
+    metrics. Optima that another optimum dominates are left out (see `find_nondominated`).
 
     Args:
         state: what the search knows, with at least 4 distinct mixtures.
-        n: number of weightings; at most so many mixtures are returned.
+        n: number of weightings; at most this many mixtures are returned.
 
     Returns:
-        Mixtures (P, K) in the caller's order of domains, the best by the objective's own weights
-        first, and the predicted mean of every metric that the objective uses, (P, Q).
+        Mixtures (P, K) in the caller's order of domains, the highest penalized score first. And the
+        predicted mean of every metric that the objective uses, (P, Q).
 
     Raises:
         SearchError: fewer than 4 distinct mixtures.

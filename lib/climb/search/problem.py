@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 _USUAL_DOMAINS = 21
-"""Domains above which `search.concentration` grows in proportion, so that the share of domains with
-weight stays the same. Strengths of 0.1 to 5 were published for 17 to 21 domains."""
+"""With more domains than this, `search.concentration` is multiplied by their number divided by
+this. So the share of domains with weight stays the same. Strengths of 0.1 to 5 were published for
+17 to 21 domains."""
 
 STAGE_PROPOSE, STAGE_RECOMMEND, STAGE_FURTHER, STAGE_PARETO, STAGE_CHANGE = 1, 2, 3, 4, 5
 """Separate the random numbers of proposals, recommendation, further rounds, Pareto fronts and

@@ -32,8 +32,8 @@ class PredictedBaseline:
     score_mean: float
     score_std: float
     gain: Gain
-    """Of the recommendation over this baseline, as one run of each would show it: prediction error
-    and observation noise."""
+    """Gain of the recommendation over this baseline. Its interval is for one run of each mixture:
+    it includes prediction error and observation noise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +81,8 @@ class Recommendation:
 def recommend(state: SearchState) -> Recommendation:
     """Ask the searcher for its recommendation, and judge it by cross-validation.
 
-    A predicted gain counts only as far as predictions came true in cross-validation (see
-    `predict_gain`).
+    A predicted gain is shrunk by how well predictions matched measured scores in cross-validation
+    (see `predict_gain`).
 
     Raises:
         SearchError: fewer than 4 distinct mixtures.
@@ -137,8 +137,8 @@ def predict_gain(
 ) -> Gain:
     """Predict the difference between one run of each of two mixtures, with its interval.
 
-    An optimum is where a predictor overestimates most. The difference is therefore multiplied by
-    the slope of measured on predicted values, and the slope's own error is part of the interval.
+    A predictor overestimates most at its optimum. So the difference is multiplied by the slope of a
+    regression of measured on predicted values. The interval includes the error of the slope.
 
     Args:
         surrogate: fitted to `trials`.

@@ -62,7 +62,7 @@ class CalibrationRecord(Record):
     inflation: float
     inflation_trend: float
     spread: float
-    """Largest standard deviation of most trials' errors relative to the smallest, where errors
+    """Ratio of the largest to the smallest standard deviation of errors over most trials, if errors
     depend on the mixture (`climb.search.spread`); else 1."""
 
     scores: tuple[PredictedScore, ...]
@@ -76,7 +76,7 @@ class Effect(Record):
 
 
 class EffectsRecord(Record):
-    """What `step` more weight on each domain changes at the recommendation."""
+    """Effects of moving the share `step` of the recommended mixture to one domain."""
 
     step: float
     domains: dict[str, dict[str, Effect]]

@@ -42,7 +42,7 @@ from climb.search.surrogate import Surrogate
 from climb.search.trials import RECOMMENDED
 
 VERSION: Literal[3] = 3
-"""Raised with every change of a field, so that a reader detects a record of another version."""
+"""Increased with every change of a field, so that a reader detects a record of another version."""
 
 WEAK_RANKING = 0.6
 """Spearman correlation below which the order of predicted mixtures is weak evidence."""

@@ -1,11 +1,12 @@
 """Mixture reuse: runs of earlier domain sets, mapped to the current domains.
 
 A mixture is a distribution over documents. P(new | old) is the share of an old domain's tokens that
-is in a new domain. Old weights w map to `w @ P`, scaled to sum to 1: the mixture of new domains
-that is nearest to the run's text in Kullback-Leibler divergence. The mapping is approximate. Text
-of the run may be in no current domain, and the run read only those parts of a new domain that were
-in its old domains. `tv_distance` measures this: the share of the run's text that a run of the
-mapped mixture would replace (total variation distance).
+is in a new domain. Old weights w map to `w @ P`, scaled to sum to 1. The result is the mixture of
+new domains that is nearest to the run's text in Kullback-Leibler divergence.
+
+The mapping is approximate. Some of the run's text may be in no current domain. And of a new domain,
+the run read only the parts that were in its old domains. `tv_distance` (total variation distance)
+measures this. It is the share of the run's text that a run of the mapped mixture would replace.
 
     overlap = Overlap.from_clusters(old_tokens, new_tokens)
     mapped = ReusableTrials.from_trials(old, overlap, min_kept=0.5)
@@ -178,8 +179,8 @@ class ReusableTrials:
         """Return these runs with the metrics of `own`, as method `reused` in round -1.
 
         Another corpus has another base checkpoint, so its metrics have another level. They are
-        shifted by the difference of the natural mixtures. None if `own` or these runs lack a
-        natural mixture, or these runs lack a metric.
+        shifted by the difference between the natural mixtures' metrics. None if `own` or these runs
+        lack a natural mixture, or if these runs lack a metric.
         """
         here, there = own.with_method(NATURAL), self.trials.with_method(NATURAL)
         if not (len(here) and len(there) and set(own.metric_names) <= {*self.trials.metric_names}):

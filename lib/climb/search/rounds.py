@@ -24,8 +24,8 @@ the space."""
 def propose(trials: Trials, round_: int, problem: Problem) -> Array:
     """Choose the mixtures of a round.
 
-    They depend on the finished trials of earlier rounds and on the seed alone. A round that was cut
-    short therefore proposes the same mixtures again. The order of trials or domains has no effect.
+    They depend on the finished trials of earlier rounds and on the seed alone. So a round that was
+    interrupted proposes the same mixtures again. The order of trials or domains has no effect.
 
     Args:
         trials: all finished trials; those of this round and later ones are ignored.

@@ -1,11 +1,13 @@
 """Runs of several model sizes and token counts, expressed at one target scale.
 
+To express a trial at a scale is to convert its metrics to what a run at that scale would measure.
+
     metric(w, N, D) = curve(N, D) * exp(effect(w))
 
-The effect of a mixture w is shared by all model sizes N. Checkpoints near the target's tokens D
+The effect of a mixture w is the same at all model sizes N. Checkpoints near the target's tokens D
 count most, because the effect may change during training. Each size has an offset from the curve,
-so runs of the target size determine the level of the predictions there. A metric with values of 0
-or less has an additive effect instead.
+so runs of the target size determine the level of the predictions there. If a metric has values of 0
+or less, the effect is added instead.
 
     expressed = express_at(runs, Scale(1e9, 1e12), predictor)
 
@@ -37,8 +39,8 @@ Index = NDArray[np.int64]
 logger = logging.getLogger(__name__)
 
 TOKEN_WIDTH = 0.15
-"""A checkpoint has the weight exp(-x^2 / 2), where x is the difference between its distance and
-that of the nearest checkpoint to the target's tokens, in log tokens, divided by this."""
+"""A checkpoint has the weight exp(-(x / TOKEN_WIDTH)^2 / 2). x is its distance from the target's
+tokens, in log tokens, less that of the trial's nearest checkpoint."""
 
 MIN_LEVEL_RUNS = 3
 """Runs of the target size from which the level there counts as measured."""
@@ -47,7 +49,7 @@ _LOWEST = 0.1
 """A level is at least this share of the smallest value of a positive metric."""
 
 _PASSES = 2
-"""Fits of curve and effects, one after the other, after the first fit of the curve."""
+"""Further fits of the curve and then of the effects, after the first fits of both."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +73,7 @@ class ExpressedTrials:
     weights_TK: Array
     metrics_TQ: Array
     first_T: Index
-    """A row of each trial."""
+    """Index of the first row of each trial."""
 
     params_T: Array
     distance_T: Array
@@ -81,7 +83,7 @@ class ExpressedTrials:
     """Mean tokens of the checkpoints, each with its weight in the effect."""
 
     level_std_Q: Array
-    """Standard deviation of the level that all mixtures share; NaN where nothing determines it."""
+    """Standard deviation of the level that all mixtures share; NaN if the level is unknown."""
 
     rows: Rows
     effect_RQ: Array
@@ -180,7 +182,7 @@ class Rows:
         return np.where(self.is_log_Q, metrics_RQ * factor_RQ, metrics_RQ - effect_RQ)
 
     def compare(self, curve_RQ: Array) -> Array:
-        """Return the effects of rows with these means over mixtures, shape (R, Q)."""
+        """Return the effect of the mixture at each row, relative to the curve, shape (R, Q)."""
         metrics_RQ = self.runs.metrics_RQ
         smallest = np.maximum(1e-6 * np.abs(metrics_RQ).mean(axis=0), 1e-300)
         ratio_RQ = np.where(self.is_log_Q, metrics_RQ / np.maximum(curve_RQ, smallest), 1.0)
@@ -194,7 +196,7 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Offsets:
-    """Distance of every model size from the curve, relative to the size with most trials."""
+    """Distance of every model size from the curve, given the effects at the size of most trials."""
 
     offset_NQ: Array
     error_NQ: Array
@@ -222,7 +224,7 @@ class Offsets:
         mean_NQ, _ = _average(square_TQ, rows.size_T, np.ones(len(rest_TQ)))
         own_NQ = np.sqrt(mean_NQ * (counts_N / np.maximum(counts_N - 1, 1))[:, None])
         pooled_Q = np.sqrt(square_TQ.mean(axis=0))
-        # The residuals of the fitted size are too small, those of two or three runs uncertain.
+        # Residuals are too small at the fitted size, and uncertain with two or three runs.
         error_NQ = np.maximum(own_NQ, pooled_Q) / np.sqrt(counts_N)[:, None]
         return cls(offset_NQ, error_NQ, effects_TQ)
 

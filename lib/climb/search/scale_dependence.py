@@ -1,9 +1,9 @@
 """Whether the effect of a mixture depends on model size or on tokens, beyond noise.
 
-Where mixtures were measured at a small and at a large scale, the difference of their scores is
+For mixtures that were measured at a small and at a large scale, the difference of the two scores is
 predicted from the mixture, in cross-validation. If the predictions are better than the mean
 difference by more than chance, the best mixture depends on the scale. The part of the differences
-that is proportional to the scores is removed first: it changes the size of a gain, but not the
+that is proportional to the scores is removed first. It changes the size of a gain, but not the
 order of mixtures.
 
 Axes: R rows, T trials, P mixtures measured at both scales, K domains.
@@ -27,21 +27,21 @@ from climb.search.scale_curve import varies
 Array = NDArray[np.float64]
 
 MIN_PAIRS = 10
-"""Mixtures measured at both scales that a statement needs."""
+"""Fewest mixtures, measured at both scales, that a verdict needs."""
 
 MIN_RATIO = 2.0
-"""Ratio of tokens at both scales that a statement needs."""
+"""Smallest ratio of the tokens of a late and an early checkpoint that count as two scales."""
 
 _FOLDS, _REPEATS = 5, 4
 """Folds of the cross-validation, and its repeats with other folds, whose errors are averaged."""
 
 _CHANCE = 2.0
-"""Standard errors by which the error must fall."""
+"""A dependence is beyond noise if the error falls by more than this many standard errors."""
 
 
 @dataclass(frozen=True)
 class Dependence:
-    """What the runs say about model size (`params`) or `tokens`."""
+    """Whether the best mixture depends on model size (`params`) or on `tokens`."""
 
     axis: str
     n_mixtures: int
@@ -52,7 +52,7 @@ class Dependence:
     mixture; None with too few mixtures."""
 
     is_beyond_noise: bool | None
-    """None: not known."""
+    """None if it is unknown."""
 
 
 def measure_dependence(

@@ -76,9 +76,9 @@ def build_objective(text: str, trials: Trials, cfg: SearchConfig) -> Objective:
 def reweight_objective(objective: Objective, trials: Trials, cfg: SearchConfig) -> Objective:
     """Return the objective with weights according to `search.scale` and `search.down_weight`.
 
-    Weights depend on the trials of round 0 alone, so the score means the same in every round. A
-    metric below `search.min_signal_to_noise` is multiplied by ratio / (1 + ratio): the share of its
-    variance that mixtures cause.
+    Weights depend on the trials of round 0 alone, so the score means the same in every round. With
+    `search.down_weight`, the weight of a metric below `search.min_signal_to_noise` is multiplied by
+    ratio / (1 + ratio): the share of its variance that mixtures cause.
 
     Raises:
         SearchError: no replicates, a metric without noise to scale by, or no metric that varies.

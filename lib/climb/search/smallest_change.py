@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class NearNatural(PenalizedScore):
-    """Minus the KL divergence from the natural mixture, where `min_metrics_Q` is reached."""
+    """Minus the KL divergence from the natural mixture, with `min_metrics_Q` as constraints."""
 
     @classmethod
     def of(cls, score: PenalizedScore, q: int, amount: float) -> Self:
@@ -76,7 +76,7 @@ class SmallestChange:
         return 0.5 * float(np.abs(self.weights_K - self.natural_K).sum())
 
     def inflate(self, factor: float) -> SmallestChange:
-        """Return the same change with the deviation that cross-validation shows."""
+        """Return the same change with its standard deviation multiplied by a factor."""
         return dataclasses.replace(self, improvement_std=factor * self.improvement_std)
 
     def to_json(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class SmallestChange:
 def find_smallest_change(state: SearchState, metric: str, amount: float) -> SmallestChange:
     """Find the feasible mixture nearest to the natural one whose metric is better by an amount.
 
-    Nearest in Kullback-Leibler divergence. Constraints of the search hold.
+    "Nearest" means the lowest Kullback-Leibler divergence. The search's constraints apply.
 
     Args:
         state: what the search knows.
@@ -104,7 +104,7 @@ def find_smallest_change(state: SearchState, metric: str, amount: float) -> Smal
 
     Raises:
         SearchError: the objective does not use the metric, or no mixture is predicted to improve
-            it that much; the message has the improvement of the nearest mixture found.
+            it that much. The message has the improvement of the best mixture found.
     """
     problem, surrogate = state.problem, state.penalized.surrogate
     q = require_metric(problem.required_objective, metric)
@@ -118,7 +118,7 @@ def find_smallest_change(state: SearchState, metric: str, amount: float) -> Smal
     if float(near(found_K[None])[0]) <= -INFEASIBLE:
         raise SearchError(
             f"no mixture is predicted to improve {metric} by {amount:g} within the constraints: "
-            f"the nearest found improves it by {improvement:.3g}; ask for less, or relax them"
+            f"the best found improves it by {improvement:.3g}; use a smaller amount, or relax them"
         )
     restore_K = state.restore_K
     return SmallestChange(

@@ -30,20 +30,21 @@ SCALE = float(stats.norm.ppf(0.95) / stats.t.ppf(0.95, DEGREES_OF_FREEDOM))
 """Scale of the Student t, so that its 90 % interval equals that of a standard normal."""
 
 MIN_MIXTURES = 20
-"""With fewer distinct mixtures, no dependence is looked for."""
+"""With fewer distinct mixtures, the errors are not tested."""
 
 SIGNIFICANCE = 0.01
-"""Share of random orders of the errors with a stronger dependence, below which one is used."""
+"""Level of the permutation test: a dependence is used if its p-value is at most this."""
 
 _ORDERS = 999
 """Random orders of the errors in the permutation test."""
 
 _RANGE = (0.05, 0.95)
-"""Quantiles of the trials' log factors that bound the factor: the extreme ones are overfitted."""
+"""The log factor stays between these quantiles of its values at the trials, because the extreme
+values are overfitted."""
 
 _PRIOR_STD = 0.7
-"""Standard deviation, over mixtures, of the log factor that is expected before any error is seen.
-The normal prior of every domain's slope follows from it."""
+"""Prior standard deviation of the log factor over mixtures. The normal prior of every domain's
+slope follows from it."""
 
 _LEVEL_STD = 1.0
 """Standard deviation of the normal prior on the log factor at the mean mixture."""
@@ -54,10 +55,11 @@ class Errors:
     """How far measured values are from what is expected, in expected standard deviations."""
 
     squared_D: Array
-    """Square of the error of each mixture's prediction."""
+    """Squared error of each mixture's prediction, divided by its expected variance."""
 
     ratio_D: Array
-    """Variance over the replicates of each mixture, relative to the pooled one; 0 without any."""
+    """Variance over the replicates of each mixture, divided by the pooled variance; 0 for a mixture
+    without replicates."""
 
     degrees_D: Array
     """Degrees of freedom of that variance: replicates less one."""
@@ -76,7 +78,7 @@ class Errors:
 
 @dataclass(frozen=True, eq=False)
 class Spread:
-    """Factor of a mixture's errors: exp(level + slopes @ weights), within the range at trials."""
+    """Factor of a mixture's errors: exp(level + slopes @ weights), within `log_range`."""
 
     level: float
     slope_K: Array
@@ -89,8 +91,9 @@ class Spread:
     def fit(cls, weights_DK: Array, errors: Errors) -> Self | None:
         """Fit the most probable slopes; None where the errors do not depend on the weights.
 
-        They do if the sum of their correlations with the weights is larger than in all but 1 % of
-        random orders of the errors (a score test with permutations).
+        This is a score test with permutations. The statistic is the sum of the squared correlations
+        of the score (the derivative of each error's likelihood) with the weights. Errors depend on
+        the weights if at most 1 % of random orders of the errors have as high a statistic.
 
         Args:
             weights_DK: distinct mixtures.
@@ -121,7 +124,7 @@ class Spread:
 
     @property
     def ratio(self) -> float:
-        """Largest standard deviation of most trials, relative to the smallest."""
+        """Ratio of the largest to the smallest factor within `log_range`."""
         low, high = self.log_range
         return float(np.exp(high - low))
 
@@ -146,6 +149,6 @@ def _compute_p_value(features_DF: Array, slope_D: Array) -> float:
     random = np.random.default_rng(len(slope_D))
     random.permuted(orders[1:], axis=1, out=orders[1:])
     strength = np.square(orders @ features_DF).sum(axis=1)
-    # Rounding must not decide: an order that changes nothing is as strong.
+    # Rounding must not decide: an order that changes nothing counts as equally strong.
     n_stronger = int((strength[1:] >= strength[0] * (1.0 - 1e-9)).sum())
     return (1 + n_stronger) / (1 + _ORDERS)

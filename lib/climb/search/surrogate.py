@@ -45,7 +45,7 @@ class Surrogate:
     """The fitted metrics."""
 
     domain_groups: tuple[tuple[int, ...], ...]
-    """Groups of domains that the fit knows; see `group_by_prefix`."""
+    """Groups of domains that are passed to the fit; see `group_by_prefix`."""
 
     weights_Q: Array
     """Weight of each metric in the score."""
@@ -96,7 +96,7 @@ class Surrogate:
 
     @property
     def validation_D(self) -> NDArray[np.bool_]:
-        """Mixtures that validate predictions: those trained on these domains, if at least 4.
+        """Mixtures that validate predictions: those trained on these domains; all if under 4 are.
 
         A reused run differs from its mapped mixture, so its error is not the predictor's alone.
         """

@@ -19,8 +19,8 @@ from climb.mixture import SAME_DECIMALS, weights_to_array
 Array = NDArray[np.float64]
 
 RECOMMENDED, PROPOSAL, REUSED = "recommended", "proposal", "reused"
-"""Methods of trials that are no baseline: the recommendation's replicates, what the search trained,
-and runs of earlier domains."""
+"""Methods of trials that are not baselines: replicates of the recommendation, proposals of the
+search, and runs of earlier domains or of other sets."""
 
 NATURAL = "natural"
 """Name of the baseline with the token shares of the corpus. The metrics of reused trials are
@@ -94,7 +94,7 @@ class Trials:
         return self._take_rows(np.flatnonzero(np.asarray(mask_T, dtype=np.bool_)))
 
     def select_before(self, round_: int) -> Trials:
-        """Return the trials of earlier rounds, on which alone a round's proposals may depend."""
+        """Return the trials of earlier rounds; a round's proposals depend on no other trials."""
         return self.select(self.rounds_T < round_)
 
     def with_method(self, method: str) -> Trials:
@@ -137,7 +137,7 @@ class Trials:
         return dataclasses.replace(self, metric_names=tuple(names), metrics_TQ=metrics_TQ)
 
     def group_replicates(self) -> Replicates:
-        """Average the trials of each mixture; a reused run is no replicate of an own one."""
+        """Average the trials of each mixture; a reused run is not a replicate of an own one."""
         keys = [self.weights_TK, self.tv_distance_T]
         if self.tokens_T is not None:
             keys.append(np.nan_to_num(np.log(self.tokens_T)))

@@ -5,7 +5,7 @@ A training run fails in one of four ways:
 | kind           | cause                       | consequence                                      |
 |----------------|-----------------------------|--------------------------------------------------|
 | deterministic  | the loss became NaN         | recorded as failed; never retried                |
-| resource       | memory ran out              | repeated alone; recorded as failed if in vain    |
+| resource       | memory ran out              | repeated alone; then recorded if it fails again  |
 | infrastructure | lost worker, device, mount  | repeated by Spark and next start; never recorded |
 | bug            | every other exception       | stops the search with the worker's traceback     |
 
@@ -89,7 +89,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 def is_worker_lost(text: str) -> bool:
     """Whether Spark's message reports a lost worker, and not an exception of Python code.
 
-    A task that raises an InfrastructureError counts as lost: Spark has repeated it in vain.
+    A task that raises an InfrastructureError counts as lost, because Spark's retries failed too.
     """
     if "SparkException" not in text:  # an error of the driver, such as a failed pickling
         return False

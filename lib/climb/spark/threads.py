@@ -31,8 +31,8 @@ def keep_freed_memory() -> None:
     returns blocks of this size to the system, which then clears the pages of each new block. Other
     C libraries are left as they are.
 
-    Only a Spark task does so, because the setting belongs to the whole process: fastText's training
-    reads memory that it has not set, and gives other bits where that is not zero.
+    Only a Spark task does so, because the setting belongs to the whole process. fastText's training
+    reads memory that it has not initialized, and its result changes if that is not zero.
     """
     if TaskContext.get() is None or not sys.platform.startswith("linux"):
         return

@@ -160,7 +160,7 @@ def _read_parent(store: Store, cfg: Config) -> ParentRun:
 def _ensure_experiment(client: Any, cfg: Config, uri: str) -> str:
     existing = client.get_experiment_by_name(cfg.tracking.experiment)
     if existing is not None:
-        if existing.lifecycle_stage != "active":  # its name stays taken, and runs need it
+        if existing.lifecycle_stage != "active":  # a new one of this name cannot be created
             client.restore_experiment(existing.experiment_id)
             log("mlflow", f"experiment {cfg.tracking.experiment!r} was deleted; it is restored")
         return str(existing.experiment_id)

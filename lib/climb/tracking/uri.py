@@ -29,7 +29,7 @@ def check_database(uri: str) -> None:
     """Check that an SQLite file, if it exists, opens: MLflow would repeat its attempts.
 
     Raises:
-        PreflightError: it is no database, or it cannot be read or written.
+        PreflightError: it is not a database, or it cannot be read or written.
         InfrastructureError: another process writes to it.
     """
     path = Path(uri.removeprefix("sqlite:///"))

@@ -1,4 +1,4 @@
-"""Trials and results as the flat keys and values of MLflow runs; no MLflow in here."""
+"""Trials and results as the flat keys and values of MLflow runs. It does not import MLflow."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 COLUMNS = ("round", "seed", "seconds")
 """Columns of a trial that are metrics of its run.
 
-MLflow's compare page draws the first params that differ and the first metric by default: weights
-are the only params that differ, and the score is the first metric.
+By default, MLflow's compare page draws the first params that differ, and the first metric. Here,
+weights are the only params that differ, and the score is the first metric.
 """
 
 
@@ -146,7 +146,7 @@ def make_parent_run(result: SearchResult, versions: Mapping[str, Any]) -> Parent
 
 
 def _list_quality(result: SearchResult) -> dict[str, float | None]:
-    """List how far the result can be trusted by metric, and the value of a further round."""
+    """List the rank correlation and noise of each metric, and the gain of a further round."""
     spearman = result.quality[-1].spearman if result.quality else {}
     names = sorted((result.noise.keys() | spearman.keys()) - {"score"})
     values = {f"spearman.{name}": spearman.get(name) for name in ("score", *names)}

@@ -99,7 +99,7 @@ class RegMixSearcher(RandomSearcher):
 
 @dataclass(frozen=True, kw_only=True)
 class OlmixSearcher(RandomSearcher):
-    """Olmix: one law per metric; the optimum of the mean prediction, drawn to the token shares.
+    """Olmix: one law per metric; the optimum of the predicted mean with a KL penalty.
 
     Every trial is a random draw, so rounds make no difference. Use it with the predictor
     `climb.predictor.loglinear:LogLinearPredictor`.
@@ -186,7 +186,7 @@ class NvidiaSearcher(ClimbSearcher):
     """Draws per mixture, the recipe's sample_multiplier; tight caps reject most draws."""
 
     def sample_first(self, n: int, problem: Problem, random: np.random.Generator) -> Array:
-        """Draw mixtures under the cap; the caller projects draws over it where too few are left."""
+        """Draw mixtures under the cap; if too few are, add others, which the caller projects."""
         prior_K = _dirichlet_parameters(problem.space) ** self.temperature
         strengths = np.geomspace(self.min_strength, self.max_strength, 15)
         picked_N1 = random.choice(strengths, size=(n * self.tries, 1))

@@ -39,11 +39,12 @@ class UCBSearcher:
     """Standard deviations added to the mean when a trial is selected (the kappa of UCB)."""
 
     shortlist: int = 1024
-    """Candidates of highest mean whose standard deviation is computed; that costs more."""
+    """Candidates from which a batch is selected: those of highest mean + std, among four times as
+    many of highest mean. A standard deviation costs more than a mean, so only these get one."""
 
     near_ties: float = 0.0
-    """The recommendation is the mean of all candidates whose score is at most this many standard
-    deviations of the difference below the best; 0: the best alone."""
+    """The recommendation is the mean of all candidates that tie with the best: those whose score is
+    lower by at most this many standard deviations of the difference. 0: the best alone."""
 
     def __post_init__(self) -> None:
         if self.exploration < 0.0 or self.shortlist < 1 or self.near_ties < 0.0:

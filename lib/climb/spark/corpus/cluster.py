@@ -97,8 +97,8 @@ def ensure_centroids(store: Store, cfg: Config, vectors: DataFrame, n_vectors: i
 def assign_missing(store: Store, vectors: DataFrame, n_vectors: int, clustering: Clustering) -> int:
     """Assign the documents that have no assignment of this clustering yet, in one commit.
 
-    Rows of another clustering are all replaced. They are there after a crash between the writes of
-    the two tables: the centroids are new then, and the assignments old.
+    If the table has rows of another clustering, because the centroids were fitted again, all rows
+    are replaced.
 
     Returns:
         How many documents were assigned now.

@@ -1,7 +1,7 @@
 """What an ingest reads: files, and for each Delta table all rows or those that were added.
 
-Only the rows that were added are read if nothing but such rows has changed since the last ingest:
-the same settings, no files, and commits that only append.
+Only the added rows are read if the settings are those of the last ingest, no input is a file, and
+all commits since then only append.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class FoundInputs:
     sources: tuple[SourceTable, ...]
     inputs: Inputs
     earlier: Inputs | None
-    """Of the last complete ingest."""
+    """The inputs of the last complete ingest; None if there was none."""
 
     changes: Mapping[str, Changes]
-    """Name of a table -> what happened to it since the last ingest; tables that were read then."""
+    """Name of a table that the last ingest read -> what happened to it since then."""
 
     def is_current(self, store: Store) -> bool:
         """Whether the last ingest has read the same inputs with the same settings."""

@@ -23,11 +23,12 @@ Array = NDArray[np.float64]
 class MLlibKMeans:
     """Spark MLlib's k-means with its block solver and k-means|| initialization.
 
-    MLlib adds the partial sums of a cluster's vectors in the order in which its tasks end, and the
-    last bits of a floating-point sum depend on the order. Therefore the vectors are rounded to
-    multiples of 2^-16: sums of up to 2^36 such numbers are exact in double precision, so they are
-    equal in every order. k-means|| draws its first centroids partition by partition, so a hash of
-    doc_id distributes the rows over a fixed number of partitions, and each partition is sorted.
+    MLlib adds the partial sums of a cluster's vectors in the order in which its tasks end. The last
+    bits of a floating-point sum depend on the order. So the vectors are rounded to multiples of
+    2^-16: sums of up to 2^36 such numbers are exact in double precision, and equal in every order.
+
+    k-means|| draws its first centroids partition by partition. So a hash of doc_id distributes the
+    rows over a fixed number of partitions, and each partition is sorted.
 
     Source:
         k-means||: B. Bahmani et al., Scalable K-Means++ (VLDB 2012).

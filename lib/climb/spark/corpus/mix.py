@@ -1,9 +1,9 @@
 """Select the documents of the mixed dataset; `climb.dataset.selection` has the rule.
 
 A hash orders the documents of a domain, and each domain is cut at one position of that order. A
-histogram over the leading bits of the hash finds the bucket of the cut, and a window over this
-bucket finds the last document before the cut. Then a join with one row per domain, which has the
-number of copies and the cut, selects the documents. Only these buckets are sorted.
+histogram over the leading bits of the hash finds the bucket of the cut. A window over this bucket
+finds the last document before the cut; only these buckets are sorted. Then the documents are
+selected by a join with one row per domain, which has the number of copies and the cut.
 
 Axes: K domains, B buckets.
 """

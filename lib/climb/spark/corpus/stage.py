@@ -1,8 +1,8 @@
 """Read all inputs in Spark tasks, once, into a staging folder of the rows.
 
-The rows are then read from there several times: to find duplicates (by id, without the text), to
-count, and to copy the text of the new documents. So every file is read, decompressed and cleaned
-once, and the counts agree with the rows even if a file changes meanwhile.
+Later steps read the rows from this folder: they find duplicates (by id, without the text), count,
+and copy the text of new documents. So every file is read, decompressed and cleaned once. The counts
+agree with the rows even if a file changes meanwhile.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ EXACT_PATH = ("__globPaths__", "false")
 """Option of Spark's readers: the path is no pattern, even if it has a `[`, `{` or `*`."""
 
 TABLE_BUNDLES = 1 << 14
-"""Row ids of each table start after as many bundles: so many partitions, and 500 tables."""
+"""Bundle numbers reserved for each table, one per partition; row ids suffice for 500 tables."""
 
 SourceRows = Sequence[tuple[str, DataFrame]]
 """Label and rows of each Delta table that is read."""

@@ -55,7 +55,7 @@ def find_source(session: SparkSession, name: str) -> SourceTable:
     """Find the newest version of a table.
 
     Raises:
-        InputError: it is no Delta table, or its log cannot be read.
+        InputError: it is not a Delta table, or its log cannot be read.
     """
     try:
         table = _open_table(session, name)
@@ -108,8 +108,8 @@ def read_added(session: SparkSession, source: SourceTable, since: int) -> DataFr
     """Return the rows of the files that were added after version `since` by commits that only add.
 
     Returns:
-        The rows; None if they cannot be distinguished from the others: the log of the older version
-        was removed, two files have one name, or a column hides Spark's.
+        The rows; None if they cannot be distinguished from the others. This is so if the log of the
+        older version was removed, two files have one name, or a column is called `_metadata`.
     """
     try:
         before = set(_read_version(session, source.name, since).inputFiles())

@@ -1,9 +1,8 @@
 """The search over tables: plan a round, train what is not recorded, fit, and write the result.
 
 The plan is a function of the configuration, the domains, the reused runs and the recorded trials of
-earlier rounds.
-A search that was interrupted therefore plans the same trials again, finds the finished ones by
-their id, and trains the rest.
+earlier rounds. So a search that was interrupted plans the same trials again, finds the finished
+ones by their id, and trains the rest.
 """
 
 from __future__ import annotations
@@ -30,7 +29,8 @@ from climb.spark.training.study import PlannedTrial, Study
 from climb.spark.training.trials import Outcome, train_runs
 
 EXTENDING = ("trials_per_round", "replicates", "min_expected_gain")
-"""Settings of a search that say how many trials it trains. They may change under one name."""
+"""Settings of a search that determine how many trials it trains. They may change without a new
+name."""
 
 
 def train_round(study: Study, plan: Sequence[PlannedTrial]) -> tuple[int, int]:

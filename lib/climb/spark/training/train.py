@@ -48,7 +48,7 @@ def train_mixtures(store: Store, cfg: Config, setup: TrainingSetup) -> tuple[int
 def _plan_models(store: Store, cfg: Config, setup: TrainingSetup) -> dict[str, PlannedModel]:
     """Plan every mixture with every seed, by name of the run.
 
-    All mixtures of one seed come first, so that an interrupted job has complete comparisons.
+    They are ordered by seed, then by mixture, so that an interrupted job has complete comparisons.
     """
     mixtures = store.read_rows(tables.MIXTURES, search=cfg.search.name)
     return {

@@ -1,9 +1,9 @@
 """Train many proxies at once: each is a Spark job of one task, started as soon as a slot is free.
 
-There is one job per run, so that its row is committed when the run ends, other slots do not wait
-for a slow run, and a lost machine costs only the runs that were active on it. Spark retries a task
-whose worker died; the run then continues from its own checkpoint. `climb.spark.failures` describes
-the kinds of failure and what happens after each.
+There is one job per run. So its row is committed when the run ends, and other slots do not wait for
+a slow run. A lost machine costs only the runs that were active on it. Spark retries a task whose
+worker died, and the run continues from its own checkpoint. `climb.spark.failures` describes the
+kinds of failure and what happens after each.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ def train_runs(
 ) -> Iterator[Outcome]:
     """Train the named runs, `slots` at a time, and yield each outcome when the run ends.
 
-    A run alone on its device halves its micro-batch when memory runs out. Where runs share a
-    device, that would make their rounding depend on each other. So those that run out of memory
-    are repeated at the end, one at a time, and may halve their micro-batch then.
+    A run that is alone on its device halves its micro-batch when memory runs out. If runs share a
+    device, the rounding of one would then depend on the others. So runs that ran out of memory are
+    repeated at the end, one at a time, and may halve their micro-batch then.
 
     If the caller stops, or an error ends the search, active runs are cancelled. Their checkpoints
     stay, and the next start continues them.
