@@ -453,7 +453,7 @@ def test_effects_of_one_percent_more_are_listed_best_first_with_their_std(data):
 
 
 def test_an_effect_is_shaded_by_sign_and_size_and_only_beyond_its_std():
-    table = tabulate_effects(effects_record())
+    table = tabulate_effects(effects_record(), {})
     shades = {domain: [cell.shade for cell in cells] for domain, cells in table.rows}
     assert shades == {
         "recipes": ["up2", "up2", "down2"],
@@ -479,13 +479,15 @@ def test_of_many_domains_and_metrics_the_largest_effects_are_shown(data):
         effect = Effect(mean=0.001 * (k - 50), std=0.0)
         domains[f"d{k:02d}"] = {"score": effect} | {f"t{q:02d}.bpb": effect for q in range(20)}
     effects = EffectsRecord(step=0.01, domains=domains, trade_offs=())
-    table = tabulate_effects(effects)
+    weights = {f"t{q:02d}.bpb": -1.0 - 0.01 * q for q in range(20)}
+    table = tabulate_effects(effects, weights)
     names = [domain for domain, _ in table.rows]
     # The thirty that are farthest from 0: 0 to 14 are at -50 to -36, 85 to 99 at +35 to +49.
     assert names[0] == "d99"
     assert names[-1] == "d00"
     assert min(abs(int(name[1:]) - 50) for name in names) == 35
     assert (table.n_domains, table.n_metrics) == (70, 8)
+    assert table.columns == ("score", *(f"t{q:02d}.bpb" for q in range(8, 20)))
     page = page_of(change(data, effects=effects))
     assert "70 domains that change the score less and 8 metrics are left out" in page
 
@@ -493,7 +495,9 @@ def test_of_many_domains_and_metrics_the_largest_effects_are_shown(data):
 @pytest.mark.parametrize(("largest", "shown"), [(0.0123, "+0.012"), (12.3, "+12"), (0.0, "0.0000")])
 def test_effects_have_as_many_decimals_as_their_column_needs(largest, shown):
     one = {"a": {"score": Effect(mean=largest, std=0.0)}}
-    ((_, (cell,)),) = tabulate_effects(EffectsRecord(step=0.01, domains=one, trade_offs=())).rows
+    ((_, (cell,)),) = tabulate_effects(
+        EffectsRecord(step=0.01, domains=one, trade_offs=()), {}
+    ).rows
     assert cell.mean.lstrip("+") == shown.lstrip("+")
 
 
@@ -581,3 +585,26 @@ def test_a_hundred_domains_are_charted_in_thirty_rows_and_a_sum(data):
     text = render(change(replace(data, domains=()), mixtures=mixtures))
     assert "70 smaller domains" in text
     assert text.count("domain-099") >= 2
+
+
+def test_of_many_metrics_those_that_change_the_score_most_are_shown_and_the_others_folded(data):
+    names = [f"t{q:02d}.bpb" for q in range(40)]
+    metrics = {name: Effect(mean=0.001 * (q + 1), std=0.0) for q, name in enumerate(names)}
+    record = EffectsRecord(
+        step=0.01,
+        domains={"d0": {"score": Effect(mean=0.01, std=0.0)} | metrics},
+        trade_offs=(),
+    )
+    ranks = {"score": 0.9} | dict.fromkeys(names, 0.8)
+    many = change(
+        data,
+        effects=record,
+        metric_weights=dict.fromkeys(names, -1.0 / 40),
+        quality=(RoundQuality(round=0, n_trials=12, spearman=ranks),),
+        noise=dict.fromkeys(names, 0.01),
+        signal_to_noise=dict.fromkeys(names, 9.0),
+    )
+    shown, folded = re.split("28 more metrics, which change the score less", page_of(many))
+    table = shown[shown.index("Does the predictor rank") :]
+    assert [name for name in names if name in table] == names[28:]
+    assert all(name in folded for name in names[:28])

@@ -6,7 +6,7 @@ Axes: K domains, Q columns (the score, then metrics).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from climb.report.formats import number, printable, signed
@@ -17,7 +17,7 @@ MAX_DOMAINS = 30
 """Rows: the domains that change the score most."""
 
 MAX_METRICS = 12
-"""Columns beside the score."""
+"""Metrics that a table shows at once: those that change the score most."""
 
 _SHADES = 3
 """Steps from a small effect to the largest effect of a column."""
@@ -50,11 +50,11 @@ class EffectsTable:
     """A sentence for each pair of metrics that favour different domains."""
 
 
-def tabulate_effects(effects: EffectsRecord) -> EffectsTable:
+def tabulate_effects(effects: EffectsRecord, metric_weights: Mapping[str, float]) -> EffectsTable:
     """Arrange the effects of a search result in a table."""
     domains = effects.domains
-    metrics = sorted({name for row in domains.values() for name in row} - {"score"})
-    columns = ("score", *metrics[:MAX_METRICS])
+    n_metrics = len(effects.rank_metrics(metric_weights))
+    columns = ("score", *sorted(select_metrics(effects, metric_weights)))
     by_size = sorted(domains, key=lambda d: (-abs(domains[d]["score"].mean), d))[:MAX_DOMAINS]
     shown = sorted(by_size, key=lambda d: (-domains[d]["score"].mean, d))
     cells_QK = [_make_column([domains[d][name] for d in shown]) for name in columns]
@@ -63,9 +63,14 @@ def tabulate_effects(effects: EffectsRecord) -> EffectsTable:
         columns,
         tuple((d, tuple(column[k] for column in cells_QK)) for k, d in enumerate(shown)),
         len(domains) - len(shown),
-        len(metrics) - len(columns) + 1,
+        n_metrics - len(columns) + 1,
         tuple(_describe_trade_off(pair) for pair in effects.trade_offs),
     )
+
+
+def select_metrics(effects: EffectsRecord, metric_weights: Mapping[str, float]) -> set[str]:
+    """Return the metrics that tables show at once."""
+    return set(effects.rank_metrics(metric_weights)[:MAX_METRICS])
 
 
 def _make_column(effects_K: Sequence[Effect]) -> list[Cell]:

@@ -15,7 +15,9 @@ _MAX_PAIRS = 3
 def list_effects(result: SearchResult) -> list[str]:
     """List the domains with the largest effects, metric by metric, and the trade-offs."""
     effects, names = result.effects, list(result.metric_weights)
-    listed = names if len(names) <= MAX_METRICS else ["score", *_select_metrics(result)]
+    listed = names
+    if len(names) > MAX_METRICS:
+        listed = ["score", *effects.rank_metrics(result.metric_weights)[:MAX_METRICS]]
     lines = [
         f"Change of each metric when {100 * effects.step:g} % of the mixture moves to a domain "
         "from the others, in proportion (positive is better):"
@@ -46,13 +48,3 @@ def _describe_effects(name: str, effects: EffectsRecord) -> str:
             effect = of_domain[domain]
             parts.append(f"{word} {domain} ({effect.mean:+.2g} ± {effect.std:.1g})")
     return ", ".join(parts) or "no effect exceeds its standard deviation"
-
-
-def _select_metrics(result: SearchResult) -> list[str]:
-    """Return the metrics that change the score most when weight moves between domains."""
-    effects = result.effects.domains.values()
-    influence = {
-        name: abs(weight) * max(abs(effect[name].mean) for effect in effects)
-        for name, weight in result.metric_weights.items()
-    }
-    return sorted(influence, key=lambda name: -influence[name])[:MAX_METRICS]

@@ -84,6 +84,16 @@ class EffectsRecord(Record):
 
     trade_offs: tuple[TradeOff, ...]
 
+    def rank_metrics(self, metric_weights: Mapping[str, float]) -> list[str]:
+        """List the metrics, those first that change the score most when weight moves."""
+        names = {name for row in self.domains.values() for name in row} - {"score"}
+        influence = {
+            name: abs(metric_weights.get(name, 0.0))
+            * max(abs(row[name].mean) for row in self.domains.values())
+            for name in names
+        }
+        return sorted(influence, key=lambda name: (-influence[name], name))
+
 
 class RepetitionRecord(Record):
     """How predictions discount repeated text: `climb.search.repetition`."""
