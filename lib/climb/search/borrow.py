@@ -129,8 +129,8 @@ def borrow(
         SearchError: fewer than 4 distinct own mixtures.
     """
     if (n_own := len(own.group_replicates().counts_D)) < MIN_MIXTURES:
-        found = f"the own runs have {n_own} distinct mixtures, but other sets are tested on"
-        raise SearchError(f"{found} {MIN_MIXTURES} or more: add own runs, or remove other files")
+        text = f"the own runs have {n_own} distinct mixtures, but other sets are tested on"
+        raise SearchError(f"{text} {MIN_MIXTURES} or more: add own runs, or remove other files")
     combined, done = own, []
     errors_D = _measure_errors(own, objective, predictor, seed)
     for trials, borrowed in others:
