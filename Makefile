@@ -74,7 +74,7 @@ test: setup format lint types ## Check format, lint and types, and run the tests
 	  --cov --cov-report=term --durations=10
 	@$(MAKE) --no-print-directory coverage
 
-test-long: setup ## Run the slow tests, which take minutes; run it before a release.
+test-long: setup ## Run the slow tests, which take minutes; run it before an issue is resolved.
 	@$(BIN)/python -m pytest tests -m slow -n 2 --durations=10
 
 coverage:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from climb.mixture import FeasibleSet
-from climb.runs.effects_advice import MAX_METRICS, list_effects
+from climb.runs.effects_advice import MAX_METRICS, MAX_NAMES, describe_change, list_effects
 from climb.runs.importer import MIXTURES_PER_DOMAIN
 from climb.runs.repeats import describe_repeats
 from climb.runs.scale_advice import describe_scale, list_scale_steps
@@ -18,8 +18,8 @@ from climb.search.repetition_cost import RepetitionCost
 from climb.search.result import WEAK_RANKING, SearchResult
 from climb.search.smallest_change import SmallestChange
 
-_MAX_DOMAINS, _MAX_NAMES = 24, 8
-"""Domains, and names in a sentence, that the text lists; the files have them all."""
+_MAX_DOMAINS = 24
+"""Domains that the text lists; the files have them all."""
 
 _UNPREDICTABLE = 0.3
 """Spearman correlation in cross-validation below which a metric is called unpredictable."""
@@ -94,10 +94,6 @@ def describe_proposals(n: int, n_runs: int, can_fit: bool, searcher: str, notes:
 
 def describe_recommendation(result: SearchResult, space: FeasibleSet, notes: Notes) -> str:
     """Describe what `climb recommend` found: mixture, gains, uncertainty, effects, next steps."""
-    reference = result.baselines[0]
-    verdict = f"Verdict: {result.verdict}."
-    if result.verdict != "gain":
-        verdict += f" The interval over {reference} reaches 0 or less: a gain may be chance."
     lines = [
         f"Best mixture for {notes.objective} (score: higher is better; "
         f"{len(result.metric_weights)} metrics), from {result.n_trials} runs of "
@@ -109,7 +105,7 @@ def describe_recommendation(result: SearchResult, space: FeasibleSet, notes: Not
             f"Gain over the {name} mixture: {_format_gain(gain)}."
             for name, gain in result.gains.items()
         ),
-        verdict,
+        _describe_verdict(result),
         "",
         "How reliable this is:",
         *(f"- {line}" for line in _list_caveats(result, notes.min_signal_to_noise)),
@@ -118,7 +114,7 @@ def describe_recommendation(result: SearchResult, space: FeasibleSet, notes: Not
         "",
         "Effects of single domains:",
         *(f"- {line}" for line in list_effects(result)),
-        *(_describe_change(notes.change) if notes.change else ()),
+        *(describe_change(notes.change) if notes.change else ()),
         "",
         "Next steps:",
         *(f"- {line}" for line in _list_next_steps(result)),
@@ -127,16 +123,14 @@ def describe_recommendation(result: SearchResult, space: FeasibleSet, notes: Not
     return "\n".join([*lines, *notes.format()])
 
 
-def _describe_change(change: SmallestChange) -> list[str]:
-    """Describe the smallest change of the natural mixture that improves a metric."""
-    moves = ", ".join(f"{name} {100 * by:+.2f} %" for name, by in change.list_moves(_MAX_NAMES))
-    return [
-        "",
-        f"Smallest change of the natural mixture that improves {change.metric} by "
-        f"{change.improvement:.3g} ± {change.improvement_std:.1g} (predicted): "
-        f"{100 * change.moved:.2f} % of the mixture moves.",
-        f"- {moves}",
-    ]
+def _describe_verdict(result: SearchResult) -> str:
+    reference = result.baselines[0]
+    gain, verdict = result.gains[reference], f"Verdict: {result.verdict}."
+    if gain.high < 0.0:
+        return f"{verdict} The mixture is worse than {reference}: the whole interval is below 0."
+    if result.verdict != "gain":
+        return f"{verdict} The interval over {reference} reaches 0 or less: a gain may be chance."
+    return verdict
 
 
 def _format_mixture(result: SearchResult, space: FeasibleSet) -> list[str]:
@@ -232,9 +226,9 @@ def _describe_noise(result: SearchResult) -> str:
 
 def _join(names: Sequence[str]) -> str:
     """List names; of many, the first ones and the number of the others."""
-    if len(names) <= _MAX_NAMES:
+    if len(names) <= MAX_NAMES:
         return ", ".join(names)
-    return f"{', '.join(names[:_MAX_NAMES])} and {len(names) - _MAX_NAMES} more"
+    return f"{', '.join(names[:MAX_NAMES])} and {len(names) - MAX_NAMES} more"
 
 
 def _list_next_steps(result: SearchResult) -> list[str]:

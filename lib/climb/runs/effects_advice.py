@@ -4,12 +4,28 @@ from __future__ import annotations
 
 from climb.search.records import EffectsRecord
 from climb.search.result import SearchResult
+from climb.search.smallest_change import SmallestChange
 
 MAX_METRICS = 10
 """Metrics that the text lists; the JSON file has them all."""
 
+MAX_NAMES = 8
+"""Names in a sentence that the text lists; the files have them all."""
+
 _MAX_PAIRS = 3
 """Pairs of metrics that the text lists."""
+
+
+def describe_change(change: SmallestChange) -> list[str]:
+    """Describe the smallest change of the natural mixture that improves a metric."""
+    moves = ", ".join(f"{name} {100 * by:+.2f} %" for name, by in change.list_moves(MAX_NAMES))
+    return [
+        "",
+        f"Smallest change of the natural mixture that improves {change.metric} by "
+        f"{change.improvement:.3g} ± {change.improvement_std:.1g} (predicted): "
+        f"{100 * change.moved:.2f} % of the mixture moves.",
+        f"- {moves}",
+    ]
 
 
 def list_effects(result: SearchResult) -> list[str]:
