@@ -22,7 +22,7 @@ from climb.dataset.card import FORMAT, render_data_card
 from climb.errors import ConfigError, PreflightError
 from climb.spark.delta.history import Inputs
 from climb.spark.delta.store import Store, find_write_error
-from climb.spark.folder import Folder, to_hadoop_path
+from climb.spark.folder import open_folder, to_hadoop_path
 
 TOKENS_PER_FILE = 50_000_000
 """About 200 MB of text; a smaller domain is one file."""
@@ -39,7 +39,7 @@ def read_export_inputs(store: Store, path: str) -> Inputs | None:
         PreflightError: the folder cannot be read.
     """
     with _explain_write_errors(path):
-        folder = Folder(store.session, path)
+        folder = open_folder(store.session, path)
         if any(folder.with_suffix(suffix).exists() for suffix in (WRITING, OLD)):
             return None  # an export was killed here; object stores rename a folder file by file
         text = folder.read("manifest.json")
@@ -74,7 +74,7 @@ def export(store: Store, path: str, manifest: Mapping[str, Any]) -> None:
         PreflightError: the folder cannot be written.
     """
     with _explain_write_errors(path):
-        folder = Folder(store.session, path)
+        folder = open_folder(store.session, path)
         new, old = folder.with_suffix(WRITING), folder.with_suffix(OLD)
         for unfinished in (new, old):  # of an export that was killed
             unfinished.delete()
@@ -83,8 +83,8 @@ def export(store: Store, path: str, manifest: Mapping[str, Any]) -> None:
         new.write("README.md", render_data_card(manifest))
         new.write("manifest.json", json.dumps(manifest, indent=2, sort_keys=True) + "\n")
         if folder.exists():
-            folder.move(old)
-        new.move(folder)
+            folder.move(old.path)
+        new.move(folder.path)
         old.delete()
 
 

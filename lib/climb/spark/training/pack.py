@@ -29,6 +29,7 @@ from climb.spark.corpus.domain_documents import read_domain_documents
 from climb.spark.delta.history import Inputs
 from climb.spark.delta.store import Store
 from climb.spark.failures import reraise_task_errors
+from climb.spark.shared import check_shared
 from climb.tokenizer import find_end_of_text, open_tokenizer
 
 Kind = Literal["base", "trial", "target-base", "target"]
@@ -108,7 +109,9 @@ def pack_shards(store: Store, cfg: Config, inputs: Inputs) -> list[dict[str, Any
 
     Raises:
         ConfigError: the tokenizer does not have the end-of-text token.
+        PreflightError: an executor does not see the folder of files.
     """
+    check_shared(store.session, store.cfg.files_folder)
     model = read_tokenizer_json(store, cfg)
     # Versions alone do not identify rows: a table that was created again starts at version 0, and
     # several runs may share one folder of files.

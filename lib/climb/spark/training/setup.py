@@ -30,6 +30,7 @@ from climb.proxy import Proxy, ProxyRun, Target
 from climb.spark.corpus.count import read_tokenizer_json
 from climb.spark.delta.store import Store
 from climb.spark.failures import FailureKind
+from climb.spark.shared import check_shared
 from climb.spark.training.trials import train_runs
 from climb.tokenizer import TokenizerFile, find_end_of_text, open_tokenizer
 
@@ -173,7 +174,9 @@ def ensure_base_checkpoint(store: Store, setup: TrainingSetup) -> None:
         TrialError: its loss became NaN.
         ResourceError: memory ran out.
         InfrastructureError: its worker was lost; the next start continues it.
+        PreflightError: an executor does not see the folder of files.
     """
+    check_shared(store.session, store.cfg.files_folder)
     if is_complete(setup.base_folder):
         return
     run = (setup.base_folder.name, setup.build_base_run())
