@@ -13,10 +13,12 @@ from climb.files.complete import (
     read_digest,
     write_complete,
     write_folder,
+    write_recorded,
 )
 from climb.files.local import LocalCopies
 from climb.files.paths import MAX_CELL_CHARS, hash_content, is_uri, resolve
 from climb.files.write import (
+    can_rename,
     is_refused,
     probe_folder,
     read_chunks,
@@ -29,6 +31,7 @@ __all__ = [
     "MAX_CELL_CHARS",
     "FileDigest",
     "LocalCopies",
+    "can_rename",
     "hash_content",
     "is_complete",
     "is_refused",
@@ -43,4 +46,5 @@ __all__ = [
     "write_file",
     "write_folder",
     "write_if_changed",
+    "write_recorded",
 ]

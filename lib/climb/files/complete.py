@@ -36,9 +36,14 @@ def write_complete(path: Path, content: Content) -> None:
         content: may be called twice.
     """
     _locate_mark(path, is_folder=False).unlink(missing_ok=True)
+    _write_mark(_locate_mark(path, is_folder=False), {path.name: write_recorded(path, content)})
+
+
+def write_recorded(path: Path, content: Content) -> FileDigest:
+    """Write one file of a folder that gets its completion file later, and return its digest."""
     recorded: list[FileDigest] = []
     write_file(path, lambda: _record(content(), recorded))
-    _write_mark(_locate_mark(path, is_folder=False), {path.name: recorded[-1]})
+    return recorded[-1]
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@
 
 A copy is named by the SHA-256 of its file, and verified once, when it is written. All tasks of a
 node share it: one copies while the others wait, and each holds a shared lock on the copies that it
-reads. A copy that nobody holds is deleted, least recently used first, when another needs its room.
+reads. A copy without a lock is deleted, least recently used first, when another needs its room.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class LocalCopies:
                         self._make_room(folder, digest.bytes)
                         _copy(path, copy, digest)
                     held = _hold(stack, copy)
-                    assert held, "nobody deletes a copy while this process has the lock"
+                    assert held, "no process deletes a copy while this one has the lock"
         except OSError as error:
             _log_once(f"{error.strerror or error}; trials read {path.parent} without a local copy")
             return path
@@ -93,7 +93,7 @@ class LocalCopies:
         return folder
 
     def _make_room(self, folder: Path, n_bytes: int) -> None:
-        """Delete copies that nobody holds until another of this size fits.
+        """Delete copies without a lock until another of this size fits.
 
         Raises:
             OSError: it does not fit.

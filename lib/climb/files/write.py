@@ -144,8 +144,17 @@ def probe_folder(folder: Path) -> None:
         _unlink(path)
 
 
+def can_rename(folder: Path) -> bool:
+    """Whether the file system of a folder renames folders; tries it with an empty one."""
+    names = [folder / f".climb-{secrets.token_hex(6)}" for _ in range(2)]
+    names[0].mkdir()
+    is_renamed = _rename(names[0], names[1])
+    names[is_renamed].rmdir()
+    return is_renamed
+
+
 def _rename(source: Path, target: Path) -> bool:
-    """Rename a file; return False if the file system refuses renames."""
+    """Rename a file or folder; return False if the file system refuses renames."""
     try:
         source.replace(target)
     except OSError as error:

@@ -148,7 +148,7 @@ class TableHistory:
 
 
 def _parse_metadata(text: str | None) -> dict[str, Any]:
-    """Return what `Store.replace` wrote into a commit; empty for the metadata of anybody else."""
+    """Return what `Store.replace` wrote into a commit; empty for other metadata."""
     try:
         metadata = json.loads(text or "{}")
     except json.JSONDecodeError:
