@@ -209,3 +209,10 @@ def test_the_log_keeps_the_commits_with_the_inputs_for_years(store):
     store.append(make_token_rows(store, "a"), tables.TOKENS)
     [row] = store.session.sql(f"DESCRIBE DETAIL {store.locate(tables.TOKENS)}").collect()
     assert row["properties"]["delta.logRetentionDuration"] == "interval 3650 days"
+
+
+def test_an_empty_table_that_stays_empty_has_its_new_inputs(store):
+    for k in (3, 4):
+        inputs = store.history.describe_inputs(k=k)
+        store.replace(store.create_frame([], tables.TOKENIZERS), tables.TOKENIZERS, inputs)
+        assert store.history.is_current(tables.TOKENIZERS, inputs)

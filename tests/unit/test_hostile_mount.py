@@ -202,3 +202,14 @@ def test_a_rename_that_was_refused_once_is_not_tried_again(tmp_path, monkeypatch
         write.write_file(folder / "slot", lambda i=i: [b"%d" % i])
     assert mount.refused == 1
     assert read_all(folder) == {"slot": b"2"}
+
+
+def test_a_mount_that_neither_renames_nor_deletes_is_written_over(tmp_path, monkeypatch):
+    def refuse(*args):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    for name in ("rename", "replace", "unlink"):
+        monkeypatch.setattr(os, name, refuse)
+    for content in (b"a long first version", b"second"):
+        write.write_file(tmp_path / "report.html", lambda content=content: [content])
+    assert (tmp_path / "report.html").read_bytes() == b"second"

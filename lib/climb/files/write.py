@@ -59,19 +59,22 @@ def write_file(path: Path, content: Content) -> None:
             _unlink(temporary)
             raise
         _unlink(temporary)
-        _without_rename.add(device)
     write_over(path, content())
+    _without_rename.add(device)
 
 
 def write_over(path: Path, chunks: Iterable[Chunk]) -> None:
-    """Write a file under its own name; an older file is deleted before, so nothing is truncated."""
+    """Write a file under its own name.
+
+    An older file is deleted before. It is truncated only on a mount that deletes no file.
+    """
     _unlink(path)
-    write_new(path, chunks)
+    write_new(path, chunks, os.O_TRUNC if path.exists() else os.O_EXCL)
 
 
-def write_new(path: Path, chunks: Iterable[Chunk]) -> None:
+def write_new(path: Path, chunks: Iterable[Chunk], flags: int = os.O_EXCL) -> None:
     """Create a file and write it in one pass."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | flags, 0o666)
     try:
         for chunk in chunks:
             rest = memoryview(chunk)

@@ -36,6 +36,10 @@ COMMIT_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 """Setting with the metadata of every commit. The option of a writer has precedence, but on some
 catalogs `saveAsTable` ignores it (delta-io/delta#2037)."""
 
+SKIP_EMPTY_COMMITS = "spark.databricks.delta.skipRecordingEmptyCommits"
+"""Setting with which Delta skips a commit that changes no file: an empty table that is replaced by
+no rows would keep the inputs of its earlier version."""
+
 LOG_RETENTION = "interval 3650 days"
 """How long Delta keeps the commits of a table, which have the inputs of its rows; its default of 30
 days would make jobs run again a month later."""
@@ -53,16 +57,20 @@ def find_write_error(error: Exception) -> str | None:
 
 
 @contextlib.contextmanager
-def _set_commit_metadata(session: SparkSession, metadata: str) -> Iterator[None]:
-    before = session.conf.get(COMMIT_METADATA, None)
-    session.conf.set(COMMIT_METADATA, metadata)
+def _record_commit(session: SparkSession, metadata: str) -> Iterator[None]:
+    """Give the commits in the block these metadata, and record them even without a changed file."""
+    settings = {COMMIT_METADATA: metadata, SKIP_EMPTY_COMMITS: "false"}
+    before = {key: session.conf.get(key, None) for key in settings}
+    for key, value in settings.items():
+        session.conf.set(key, value)
     try:
         yield
     finally:
-        if before is None:
-            session.conf.unset(COMMIT_METADATA)
-        else:
-            session.conf.set(COMMIT_METADATA, before)
+        for key, earlier in before.items():
+            if earlier is None:
+                session.conf.unset(key)
+            else:
+                session.conf.set(key, earlier)
 
 
 def _parse_schema(table: Table) -> StructType:
@@ -195,7 +203,7 @@ class Store:
         writer = writer.mode("overwrite")
         if scope is not None and self.exists(table):
             writer = writer.option("replaceWhere", scope)
-        with _set_commit_metadata(self.session, metadata):
+        with _record_commit(self.session, metadata):
             self._commit(writer, table)
         self.history.check_metadata(table, metadata)
 
