@@ -6,10 +6,12 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from climb.spark.shared import check_shared, describe_unshared, read_token
+from climb.spark.training import pack, setup
 
 
 def test_a_local_session_has_nothing_to_check(spark, tmp_path):
@@ -30,6 +32,23 @@ def test_the_error_names_the_hosts_and_the_setting():
     message = describe_unshared(Path("/mnt/climb"), ["node-1", "node-2"])
     assert message.startswith("storage.files is not shared: node-1, node-2 does not see")
     assert "/mnt/climb" in message
+
+
+def test_packing_and_training_check_the_folder_before_anything_else(tmp_path, monkeypatch):
+    class CheckedError(Exception):
+        pass
+
+    def check(session, folder):
+        assert (session, folder) == ("session", tmp_path)
+        raise CheckedError
+
+    store = SimpleNamespace(session="session", cfg=SimpleNamespace(files_folder=tmp_path))
+    for module in (pack, setup):
+        monkeypatch.setattr(module, "check_shared", check)
+    with pytest.raises(CheckedError):
+        pack.pack_shards(store, None, None)
+    with pytest.raises(CheckedError):
+        setup.ensure_base_checkpoint(store, None)
 
 
 def start_cluster(folder, java_home):

@@ -1,7 +1,9 @@
 """The Parquet files of an export depend on the rows alone, and need little of a mount."""
 
 import errno
+import sys
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -53,6 +55,17 @@ def test_batches_do_not_change_a_byte(tmp_path):
     whole, _ = write_rows(tmp_path / "whole")
     for sizes in ((1, 2, 3), (39, 1, 1), (80,), (1,) * 119):
         assert write_rows(tmp_path / f"{len(sizes)}-{sizes[0]}", *sizes)[0] == whole
+
+
+def test_batches_do_not_change_a_byte_of_files_of_many_pages(tmp_path, monkeypatch):
+    """A page has 1 MB; where it ends must not depend on the batches."""
+    monkeypatch.setattr(export_files, "GROUP_BYTES", 5_000_000)
+    text = np.random.default_rng(0).integers(97, 123, 4_000, dtype=np.uint8).tobytes().decode()
+    row = {"domain": "law", "file": 0, "doc_id": "", "copy": 0, "n_tokens": 0}
+    rows = [row | {"text": f"{i}{text[i % 1000 :]}"} for i in range(3_000)]
+    monkeypatch.setattr(sys.modules[__name__], "ROWS", rows)
+    whole, _ = write_rows(tmp_path / "whole")
+    assert write_rows(tmp_path / "parts", 1, 700, 1_500, 33)[0] == whole
 
 
 @pytest.mark.parametrize("call", ["fsync", "rename", "truncate", "append", "seek", "chmod", "all"])

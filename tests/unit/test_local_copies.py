@@ -1,8 +1,9 @@
 """Trials of a node share one verified copy of each shard on the local disk."""
 
 import hashlib
+import json
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,18 @@ from hostile.mount import HostileMount
 
 from climb.config import load
 from climb.errors import ComponentError
-from climb.files import LocalCopies, local, read_digest, write_complete
+from climb.files import (
+    LocalCopies,
+    is_complete,
+    local,
+    paths,
+    read_digest,
+    write_complete,
+)
 from climb.proxy.checkpoint import compute_run_digest
 from climb.proxy.data import hold_local_shards
 from climb.proxy.llama import LlamaProxy
+from climb.spark.training.trials import train_one
 from climb.testing.contracts import build_tiny_run
 
 KB = 1e-6  # in GB
@@ -69,13 +78,17 @@ def test_a_trial_neither_reads_the_mount_nor_hashes_a_shard_again(tmp_path, monk
     assert digest == compute_run_digest(proxy, run, "cpu")
     with hold_local_shards(remote):
         pass
-    monkeypatch.setattr("climb.files.complete.hash_content", lambda path: pytest.fail(str(path)))
+    hashed, hash_files = [], paths._hash_files
+    monkeypatch.setattr(
+        paths, "_hash_files", lambda path, stamp: hashed.append(path) or hash_files(path, stamp)
+    )
     with hold_local_shards(remote) as held:
         for path in shards.values():
             path.write_bytes(b"the mount is not read")
         assert compute_run_digest(proxy, held, "cpu") == digest
         for domain, path in held.shards.items():
             np.testing.assert_array_equal(np.load(path), np.load(run.shards[domain]))
+    assert hashed == [Path(run.tokenizer.path)]
 
 
 def test_shards_on_a_local_disk_or_without_a_completion_file_are_read_where_they_are(tmp_path):
@@ -92,14 +105,17 @@ def test_shards_on_a_local_disk_or_without_a_completion_file_are_read_where_they
     assert not (tmp_path / "copies").exists()
 
 
-def test_the_oldest_copy_makes_room_but_never_one_that_is_read(tmp_path, capsys):
-    paths = [make_shard(tmp_path, name) for name in "abc"]
+def test_the_copy_that_was_not_used_longest_makes_room_but_never_one_that_is_read(tmp_path, capsys):
+    paths = [make_shard(tmp_path, name) for name in "bac"]
     disk = tmp_path / "disk"
     copies = LocalCopies(str(disk), 2.5 * KB)
     for time, path in enumerate(paths[:2]):
         with copies.hold([path]) as found:
             pass
         os.utime(found[path], (time, time))
+    paths[:2] = paths[1::-1]
+    with copies.hold([paths[1]]):  # the older one is used again
+        pass
     (disk / ".killed.npy.123").write_bytes(b"part")
     with copies.hold([paths[2]]):
         assert list_copies(disk) == sorted(name_copy(p) for p in paths[1:])
@@ -201,6 +217,33 @@ def test_a_file_system_is_local_by_its_type(tmp_path, monkeypatch):
         "/Volumes/fast/x": True, "/tmp/x": True,
     }  # fmt: skip
     assert {name: local.is_on_local_disk(Path(name)) for name in kinds} == kinds
+
+
+@dataclass(frozen=True)
+class RecordingProxy:
+    """Saves where it read its shards, without a completion file, as a plug-in may."""
+
+    def train(self, run, device):
+        Path(run.save).mkdir(parents=True)
+        (Path(run.save) / "shards.json").write_text(json.dumps(dict(run.shards)))
+        return {}
+
+
+def test_a_task_trains_on_copies_and_completes_the_model_of_a_plug_in(tmp_path):
+    paths = {name: make_shard(tmp_path, name) for name in "ab"}
+    run = replace(
+        build_tiny_run(tmp_path / "data", 256),
+        weights={"a": 1.0, "b": 0.0},
+        shards={name: str(path) for name, path in paths.items()},
+        save=str(tmp_path / "model"),
+        local_copies=LocalCopies(str(tmp_path / "disk"), 1.0),
+    )
+    outcome = train_one(RecordingProxy(), "run", run)
+    assert outcome.status == "finished"
+    shards = json.loads((tmp_path / "model" / "shards.json").read_text())
+    assert Path(shards["a"]).parent == tmp_path / "disk"
+    assert shards["b"] == str(paths["b"])  # a domain of weight 0 is not read
+    assert is_complete(tmp_path / "model")
 
 
 def test_the_configuration_bounds_the_copies():
