@@ -11,7 +11,7 @@ UV_VERSION := 0.13.9
 STAMP := $(VENV)/.set-up
 CODE := lib jobs tests demo benchmarks notebooks setup.py
 # The pure core: code that computes results. The rest connects it to Spark, MLflow, models and users.
-CORE := lib/climb/*.py,lib/climb/config/*,lib/climb/dataset/*,lib/climb/domains/*,lib/climb/ingest/*,lib/climb/mixture/*,lib/climb/predictor/*,lib/climb/quality/*,lib/climb/runs/*,lib/climb/search/*,lib/climb/tracking/values.py,lib/climb/cli/preflight.py
+CORE := lib/climb/*.py,lib/climb/config/*,lib/climb/dataset/*,lib/climb/domains/*,lib/climb/files/*,lib/climb/ingest/*,lib/climb/mixture/*,lib/climb/predictor/*,lib/climb/quality/*,lib/climb/runs/*,lib/climb/search/*,lib/climb/tracking/values.py,lib/climb/cli/preflight.py
 EDGE := lib/climb/progress.py
 
 # uv does not read pip's settings, so the index of a mirror is passed on.

@@ -10,6 +10,7 @@ from pathlib import Path
 from climb import tables
 from climb.cli.start import main
 from climb.config import Config
+from climb.files import is_complete
 from climb.spark.delta.store import Store
 from climb.spark.training.lineage import record_lineage
 from climb.spark.training.pack import pack_shards
@@ -29,7 +30,7 @@ def run(store: Store, cfg: Config) -> str:
     )
     if store.history.is_current(tables.SHARDS, inputs):
         rows = store.read_rows(tables.SHARDS)
-        if all(Path(row["path"]).exists() for row in rows):
+        if all(is_complete(Path(row["path"])) for row in rows):
             record_lineage(store, cfg, rows)
             return f"{len(rows)} shards up to date"
     rows = pack_shards(store, cfg, inputs)

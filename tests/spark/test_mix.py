@@ -1,6 +1,8 @@
 """The dataset has the planned tokens of every domain, and its export has the same rows."""
 
+import errno
 import json
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -13,6 +15,8 @@ from climb.jobs import mix
 from climb import tables
 from climb.config import load
 from climb.errors import ConfigError, MixtureError, PreflightError, TableError
+from climb.files import is_complete
+from climb.spark.corpus import export
 from climb.spark.corpus.export import read_export_inputs
 from climb.spark.delta.store import Store
 
@@ -208,3 +212,45 @@ def test_an_export_folder_that_cannot_be_written_is_an_error_of_one_line(store, 
     with pytest.raises(PreflightError, match=r"mix\.export: cannot write .*file/mixed") as error:
         mix.run(store, config(store.cfg.root, f"mix.export={tmp_path}/file/mixed"))
     assert "\n" not in str(error.value)
+
+
+def test_an_export_on_a_mount_without_renames_is_written_in_place(store, tmp_path, monkeypatch):
+    def refuse(path, target):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), str(path))
+
+    def kill(rows, folder):
+        raise KeyboardInterrupt
+
+    path = tmp_path / "mount" / "mixed"
+    monkeypatch.setattr("climb.files.write._without_rename", set())
+    monkeypatch.setattr(Path, "rename", refuse)
+    monkeypatch.setattr(Path, "replace", refuse)
+    settings = config(store.cfg.root, f"mix.export={path}")
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "write_parts", kill)
+        with pytest.raises(KeyboardInterrupt):
+            mix.run(store, settings)
+    assert path.with_name("mixed.writing").is_dir()
+    assert read_export_inputs(store, str(path)) is None
+    mix.run(store, settings)
+    assert [child.name for child in path.parent.iterdir()] == ["mixed"]
+    assert is_complete(path)
+    files = read_files(path)
+    manifest = json.loads(files.pop("manifest.json"))
+
+    with monkeypatch.context() as patch:  # it would replace the older one
+        patch.setattr(export, "write_parts", kill)
+        with pytest.raises(KeyboardInterrupt):
+            export.export(store, str(path), manifest)
+    assert read_export_inputs(store, str(path)) is None
+    mix.run(store, settings)
+    again = read_files(path)
+    assert json.loads(again.pop("manifest.json")) == manifest
+    assert again == files
+    next(path.rglob("*.parquet")).write_bytes(b"cut off")
+    assert read_export_inputs(store, str(path)) is None
+
+
+def read_files(folder):
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}

@@ -9,9 +9,11 @@ from climb.jobs import search, train
 from climb import tables
 from climb.config import load
 from climb.errors import ClimbError, ConfigError, InfrastructureError, SearchError, TableError
+from climb.files import is_complete
 from climb.spark.delta.store import Store
 from climb.spark.results.report import read_result
 from climb.spark.training.search import refuse_other_settings
+from climb.spark.training.setup import build_trial_setup
 from climb.testing.proxies import PlantedProxy
 from climb.tokenizer import train_json
 
@@ -111,14 +113,18 @@ def test_the_recommendation_is_near_the_planted_mixture_and_its_gain_is_measured
 
 
 def test_every_trial_is_a_row_and_continues_the_one_base(searched):
-    store, _, _ = searched
+    store, cfg, _ = searched
     rows = store.read_rows(tables.TRIALS)
     assert [row["status"] for row in rows] == ["finished"] * FINISHED
     methods = [row["method"] for row in rows]
     assert {m: methods.count(m) for m in methods} == {
         "natural": 2, "uniform": 2, "proposal": 10, "recommended": 2,
     }  # fmt: skip
-    assert len(list(store.locate_file("models").glob("proxies/base-*"))) == 1
+    [base] = store.locate_file("models").glob("proxies/base-*")
+    assert is_complete(base)
+    setup = build_trial_setup(store, cfg)
+    for run in (setup.build_base_run(), setup.build_run(NATURAL, 0)):
+        assert run.local_copies == cfg.storage.local_copies
 
 
 def test_a_search_whose_result_was_lost_trains_nothing_again(searched):

@@ -133,3 +133,86 @@ def test_an_error_that_quotes_a_document_is_not_a_refused_write():
     assert find_write_error(RuntimeError(f"Traceback\n  File x\n{quoted}")) is None
     remote = "org.apache.spark.api.python.PythonException: Traceback\nKeyError: 'Not a directory'"
     assert find_write_error(RuntimeError(remote)) is None
+
+
+class LossyWriter:
+    """A writer that drops the option `userMetadata`, as `saveAsTable` does on some catalogs."""
+
+    def __init__(self, writer):
+        self._writer = writer
+
+    def option(self, key, value):
+        if key != "userMetadata":
+            self._writer = self._writer.option(key, value)
+        return self
+
+    def mode(self, mode):
+        self._writer = self._writer.mode(mode)
+        return self
+
+    def __getattr__(self, name):
+        return getattr(self._writer, name)
+
+
+def test_inputs_are_recorded_by_a_writer_that_drops_their_option(store, monkeypatch):
+    create = store._create_writer
+    monkeypatch.setattr(store, "_create_writer", lambda *args: LossyWriter(create(*args)))
+    rows = store.create_frame([{"recipe": "bpe", "tokenizer": "{}"}], tables.TOKENIZERS)
+    inputs = store.history.describe_inputs(k=3)
+    store.replace(rows, tables.TOKENIZERS, inputs)
+    assert store.history.is_current(tables.TOKENIZERS, inputs)
+    setting = "spark.databricks.delta.commitInfo.userMetadata"
+    assert store.session.conf.get(setting, None) is None
+
+    monkeypatch.setattr("climb.spark.delta.store.COMMIT_METADATA", "spark.climb.ignored")
+    with pytest.raises(TableError, match=r"table tokenizers .* does not have the inputs .* 'None'"):
+        store.replace(rows, tables.TOKENIZERS, store.history.describe_inputs(k=3))
+
+
+def test_upkeep_and_metadata_of_others_leave_the_inputs_unchanged(store):
+    """The operations of platforms that this version of Delta does not have are added to the log."""
+    inputs = store.history.describe_inputs(k=3)
+    rows = store.create_frame([{"recipe": "bpe", "tokenizer": "{}"}], tables.TOKENIZERS)
+    store.replace(rows, tables.TOKENIZERS, inputs)
+    version, where = store.history.read_version(tables.TOKENIZERS), store.locate(tables.TOKENIZERS)
+    setting = "spark.databricks.delta.commitInfo.userMetadata"
+    for metadata, command in (
+        ("nightly upkeep", f"OPTIMIZE {where}"),
+        ('["a", "list"]', f"ALTER TABLE {where} SET TBLPROPERTIES ('note' = 'tidied')"),
+        ('{"scope": null}', f"ALTER TABLE {where} ADD CONSTRAINT named CHECK (recipe <> '')"),
+        ("", f"ALTER TABLE {where} SET TBLPROPERTIES ('delta.enableRowTracking' = 'true')"),
+        ("{", f"ALTER TABLE {where} DROP CONSTRAINT named"),
+    ):
+        store.session.conf.set(setting, metadata)
+        try:
+            store.session.sql(command)
+        finally:
+            store.session.conf.unset(setting)
+    history = store.session.sql(f"DESCRIBE HISTORY {where}").collect()
+    assert {"ADD CONSTRAINT", "ROW TRACKING BACKFILL"} <= {row["operation"] for row in history}
+    assert store.history.read_version(tables.TOKENIZERS) == version
+    assert store.history.is_current(tables.TOKENIZERS, inputs)
+
+    # Rows that somebody else wrote have unknown inputs, whatever their metadata are.
+    for metadata in ("nightly copy", '["a", "list"]', '{"inputs": 3}'):
+        frame = store.create_frame([{"recipe": metadata, "tokenizer": ""}], tables.TOKENIZERS)
+        store.session.conf.set(setting, metadata)
+        try:
+            store.append(frame, tables.TOKENIZERS)
+        finally:
+            store.session.conf.unset(setting)
+        assert store.history.read_inputs(tables.TOKENIZERS) is None
+        assert store.history.read_inputs(tables.TOKENIZERS, "search = 'x'") is None
+
+
+def test_the_log_keeps_the_commits_with_the_inputs_for_years(store):
+    store.append(make_token_rows(store, "a"), tables.TOKENS)
+    [row] = store.session.sql(f"DESCRIBE DETAIL {store.locate(tables.TOKENS)}").collect()
+    assert row["properties"]["delta.logRetentionDuration"] == "interval 3650 days"
+
+
+def test_an_empty_table_that_stays_empty_has_its_new_inputs(store):
+    for k in (3, 4):
+        inputs = store.history.describe_inputs(k=k)
+        store.replace(store.create_frame([], tables.TOKENIZERS), tables.TOKENIZERS, inputs)
+        assert store.history.is_current(tables.TOKENIZERS, inputs)

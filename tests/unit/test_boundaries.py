@@ -19,9 +19,9 @@ JOBS = sorted(path for path in (ROOT / "jobs").glob("*.py") if path.stem != "__i
 SOURCES = [*MODULES, *JOBS, *sorted((ROOT / "demo").glob("*.py"))]
 
 # The layers, lowest first: a package imports at its top, and for type checking, only from its own
-# layer and from those above it in this list. The modules of climb/*.py are the first.
+# layer and from those above it in this list. The modules of climb/*.py and files/ are the first.
 LAYERS = (
-    ("",),
+    ("", "files"),
     ("mixture",),
     ("config", "domains", "dataset"),
     ("predictor", "ingest", "embed", "quality", "proxy"),

@@ -139,7 +139,7 @@ def test_a_second_driver_of_a_job_is_told_who_runs_it_since_when(tmp_path):
             pass
         owner.kill()
     with hold_locks(folder, ["ingest", "count"]):
-        assert f"process {os.getpid()}" in (folder / "count.lock").read_text()
+        assert f"process {os.getpid()}" in (folder / "count.owner").read_text()
 
 
 @pytest.mark.parametrize(

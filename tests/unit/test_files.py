@@ -6,7 +6,15 @@ import sys
 
 import pytest
 
-from climb.files import hash_content, resolve, write_atomically
+from climb.files import (
+    hash_content,
+    read_digest,
+    resolve,
+    write_atomically,
+    write_complete,
+    write_file,
+    write_folder,
+)
 
 
 def write_half(path):
@@ -37,6 +45,23 @@ def test_a_process_killed_while_writing_leaves_the_old_file(tmp_path):
     done = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
     assert done.returncode == -signal.SIGKILL
     assert path.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("content", [[], [b""], [b"", b"a", b""]])
+def test_empty_content_makes_a_file(tmp_path, content):
+    write_file(tmp_path / "f", lambda: content)
+    assert (tmp_path / "f").read_bytes() == b"".join(content)
+
+
+def test_the_recorded_digest_is_that_of_the_content(tmp_path):
+    write_complete(tmp_path / "file", lambda: [b"a" * 10, b"b"])
+    with write_folder(tmp_path / "folder") as local:
+        (local / "inner").mkdir()
+        for name in ("z", "inner/y", "inner.x"):
+            (local / name).write_text(name)
+    for name in ("file", "folder"):
+        assert read_digest(tmp_path / name) == hash_content(tmp_path / name)
+    assert (tmp_path / "folder" / "complete.json").exists()
 
 
 def test_one_changed_byte_or_name_changes_the_digest(tmp_path):

@@ -220,9 +220,25 @@ def test_a_file_system_without_write_support_is_an_error_even_for_root(configure
 
 
 def test_too_little_free_disk_space_is_an_error(configured, monkeypatch):
-    usage = type("Usage", (), {"free": 0.4e9})
+    usage = type("Usage", (), {"free": 0.4e9, "total": 1e12})
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
     assert "0.40 GB free" in preflight_error(configured())
+
+
+def test_a_mount_that_reports_no_size_is_tried_instead(configured, monkeypatch, tmp_path):
+    usage = type("Usage", (), {"free": 0, "total": 0})
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    run_preflight(configured())
+    [disk] = [check for check in check_machine() if check.name == "disk"]
+    assert disk.ok
+    assert "does not report its free space" in disk.found
+    assert not list(tmp_path.glob(".climb-*"))
+
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda handle, data: write(handle, b"x" * len(data)))
+    message = preflight_error(configured())
+    assert "cannot write to" in message
+    assert "a file has other bytes than were written" in message
 
 
 def test_preflight_creates_no_folder(configured, tmp_path):

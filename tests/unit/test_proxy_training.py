@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -14,7 +15,8 @@ import torch
 
 from climb.config import build
 from climb.errors import ComponentError, ConfigError, ResourceError, TrialError
-from climb.proxy import Proxy, language_model
+from climb.files import is_complete
+from climb.proxy import Proxy
 from climb.proxy.checkpoint import Checkpoints, compute_run_digest
 from climb.proxy.language_model import save_model
 from climb.proxy.llama import HuggingFaceProxy, LlamaProxy
@@ -291,19 +293,28 @@ def test_an_architecture_that_changes_its_logits_is_an_error(run, tmp_path):
         proxy.train(run, "cpu")
 
 
-def test_a_model_is_saved_atomically(run, tmp_path, monkeypatch):
+def test_a_model_that_is_not_saved_as_a_whole_is_not_complete(run, tmp_path, monkeypatch):
     model, folder = TINY.create_model(280), tmp_path / "saved"
     save_model(model, run.tokenizer.path, folder)
+    assert is_complete(folder)
     before = read_weights(folder)
 
     def full_disk(*_):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(language_model.os, "fsync", full_disk)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(model), "save_pretrained", full_disk)
+        with pytest.raises(OSError, match="No space left"):
+            save_model(model, run.tokenizer.path, folder)
+        assert is_complete(folder)  # nothing was copied yet
+    monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(OSError, match="No space left"):
-        save_model(TINY.create_model(280), run.tokenizer.path, folder)
+        save_model(model, run.tokenizer.path, folder)
+    assert not is_complete(folder)
+    monkeypatch.undo()
+    save_model(model, run.tokenizer.path, folder)
+    assert is_complete(folder)
     assert read_weights(folder) == before
-    assert [path.name for path in tmp_path.iterdir() if "saved" in path.name] == ["saved"]
 
 
 def test_a_saved_model_opens_with_transformers_and_includes_its_tokenizer(run):

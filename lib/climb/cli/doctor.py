@@ -146,7 +146,10 @@ def _count_cores() -> int:
 
 
 def _check_disk(folder: Path) -> Check:
-    free = shutil.disk_usage(folder).free / 1e9
+    usage = shutil.disk_usage(folder)
+    if usage.total == 0:  # a mount of an object store
+        return Check("disk", True, f"the mount at {folder} does not report its free space")
+    free = usage.free / 1e9
     found = f"{free:.1f} GB free at {folder}"
     return Check("disk", free >= FREE_GB, found, f"free at least {FREE_GB:.0f} GB")
 

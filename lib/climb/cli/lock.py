@@ -10,9 +10,9 @@ import socket
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO
 
 from climb.errors import PreflightError
+from climb.files import is_refused, write_file
 from climb.progress import log
 
 
@@ -32,39 +32,38 @@ def hold_locks(folder: Path, jobs: Sequence[str]) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         for job in jobs:
-            stream = stack.enter_context(_open(folder / f"{job}.lock"))
-            _lock(stream, job, folder)
+            _lock(stack, folder, job)
         yield
 
 
-def _open(path: Path) -> TextIO:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("a+", encoding="utf-8")
-    except OSError as error:
-        raise PreflightError(
-            f"cannot write {path}: {error.strerror}; let all users of this storage.root write there"
-        ) from error
+def _lock(stack: contextlib.ExitStack, folder: Path, job: str) -> None:
+    """Open the lock file of a job, lock it, and write the owner into a file beside it.
 
-
-def _lock(stream: TextIO, job: str, folder: Path) -> None:
+    The lock file stays empty: mounts of object stores refuse to change a file that exists.
+    """
+    path, owner = folder / f"{job}.lock", folder / f"{job}.owner"
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    process = f"process {os.getpid()} on {socket.gethostname()}{_name_user()}, since {now}\n"
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        stack.callback(os.close, handle)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        write_file(owner, lambda: [process.encode()])
     except BlockingIOError:
-        stream.seek(0)
-        owner = stream.read().strip() or "another process"
+        name = owner.read_text(encoding="utf-8").strip() if owner.exists() else "another process"
         raise PreflightError(
-            f"`climb {job}` is already running on {folder.parent}: {owner}; wait until it ends, or "
+            f"`climb {job}` is already running on {folder.parent}: {name}; wait until it ends, or "
             "use another storage.root"
         ) from None
     except OSError as error:
+        if not is_refused(error):
+            raise PreflightError(
+                f"cannot write {error.filename or path}: {error.strerror}; let all users of this "
+                "storage.root write there"
+            ) from error
         # Some mounts of object stores have no locks. Delta then refuses the second commit.
         log(job, f"warning: {folder} has no file locks ({error.strerror}); start one driver only")
-        return
-    stream.truncate(0)
-    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    stream.write(f"process {os.getpid()} on {socket.gethostname()}{_name_user()}, since {now}\n")
-    stream.flush()
 
 
 def _name_user() -> str:

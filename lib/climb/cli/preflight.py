@@ -10,7 +10,6 @@ import importlib.metadata
 import importlib.util
 import os
 import shutil
-import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from climb.cli.doctor import FREE_GB, check_java
 from climb.cli.environment import check_environment
 from climb.errors import ConfigError, InputError, PreflightError
-from climb.files import is_uri, resolve
+from climb.files import is_uri, probe_folder, resolve
 
 if TYPE_CHECKING:
     from climb.config import Config
@@ -252,14 +251,14 @@ def _check_folder(key: str, root: str) -> Iterator[str]:
         yield f"{key}: {folder} is a file; set {key} to a folder"
         return
     try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        probe_folder(folder)
     except OSError as error:
         yield f"{key}: cannot write to {folder} ({error.strerror}); set {key} to another folder"
         return
-    free = shutil.disk_usage(folder).free / 1e9
-    if free < FREE_GB:
+    usage = shutil.disk_usage(folder)
+    # Mounts of object stores report a size of 0, which means that it is unknown.
+    if usage.total > 0 and usage.free < FREE_GB * 1e9:
         yield (
-            f"{key}: {free:.2f} GB free at {folder}; a run needs at least {FREE_GB:.0f} GB; free "
-            f"some space or set {key} to another disk"
+            f"{key}: {usage.free / 1e9:.2f} GB free at {folder}; a run needs at least "
+            f"{FREE_GB:.0f} GB; free some space or set {key} to another disk"
         )

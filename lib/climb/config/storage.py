@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Self
 
-from pydantic import PositiveInt, model_validator
+from pydantic import NonNegativeFloat, PositiveInt, model_validator
 
 from climb.config.section import Section
-from climb.files import is_uri
+from climb.files import LocalCopies, is_uri
 
 
 class StorageConfig(Section):
@@ -24,6 +24,14 @@ class StorageConfig(Section):
     catalog: str | None
     """`catalog.schema` that names the tables; null: tables are named by path."""
 
+    local_folder: str | None
+    """Folder on the local disk of a node, for copies of the shards that its trials read; null:
+    `climb-local-UID` in the system's temporary folder. Unused where shards are on a local disk."""
+
+    local_gb: NonNegativeFloat
+    """Largest size in GB of these copies on a node. Trials read from `files` what does not fit; 0
+    copies nothing."""
+
     commit_documents: PositiveInt
     """Documents per commit of count, embed and score. A crash loses at most one commit."""
 
@@ -31,6 +39,11 @@ class StorageConfig(Section):
     def files_folder(self) -> Path:
         """The folder of `files`, or else of `root`."""
         return Path(self.files or self.root).absolute()
+
+    @property
+    def local_copies(self) -> LocalCopies:
+        """The copies of shards on a node."""
+        return LocalCopies(self.local_folder, self.local_gb)
 
     @model_validator(mode="after")
     def _check_files(self) -> Self:

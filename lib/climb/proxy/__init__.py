@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
+from climb.files import LocalCopies
 from climb.tokenizer import TokenizerFile
 
 
@@ -48,7 +49,8 @@ class ProxyRun:
     """Folder of the base checkpoint that the run continues; None starts from random weights."""
 
     save: str | None
-    """Folder for the trained model, written atomically; None keeps no model."""
+    """Folder for the trained model; None keeps no model. `climb.files.write_folder` writes it on
+    every mount, and so that a part of it never counts as a model."""
 
     checkpoints: str
     """Folder for the run's checkpoints; removed after a successful run."""
@@ -57,6 +59,9 @@ class ProxyRun:
     """Number of steps between two checkpoints."""
 
     targets: tuple[Target, ...] = field(default=())
+
+    local_copies: LocalCopies | None = None
+    """Where the shards are copied to before training; None reads them where they are."""
 
     halve_micro_batch: bool = True
     """Whether a run that runs out of memory continues with half the sequences per forward and

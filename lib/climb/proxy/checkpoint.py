@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from climb.config import recipe_of
-from climb.files import hash_content, resolve, write_atomically
+from climb.files import hash_content, read_digest, resolve, write_file
 from climb.proxy import Proxy, ProxyRun
 
 FORMAT = "climb-checkpoint-1"
@@ -35,14 +35,14 @@ def compute_run_digest(proxy: Proxy, run: ProxyRun, device: str) -> str:
         "recipe": recipe_of(proxy),
         "weights": {domain: repr(weight) for domain, weight in run.weights.items() if weight},
         "shards": {
-            domain: hash_content(resolve(run.shards[domain]))
+            domain: read_digest(resolve(run.shards[domain]))
             for domain, weight in run.weights.items()
             if weight
         },
         "tokenizer": hash_content(resolve(run.tokenizer.path)),
         "n_tokens": run.n_tokens,
         "seed": run.seed,
-        "start": None if run.start is None else hash_content(resolve(run.start)),
+        "start": None if run.start is None else read_digest(resolve(run.start)),
         "device": kind,
     }
     if kind in ARITHMETIC:
@@ -59,7 +59,7 @@ class Checkpoints:
         self._next = 0
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Write the state into the older slot, atomically.
+        """Write the state into the older slot; the other slot stays valid meanwhile.
 
         Args:
             state: tensors, numbers, strings and containers of them; `step` is the number of
@@ -70,9 +70,8 @@ class Checkpoints:
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
         payload = buffer.getvalue()
-        header = f"{FORMAT} {hashlib.sha256(payload).hexdigest()} {self._run}\n"
-        with write_atomically(self._slots[self._next]) as stream:
-            stream.write(header.encode() + payload)
+        header = f"{FORMAT} {hashlib.sha256(payload).hexdigest()} {self._run}\n".encode()
+        write_file(self._slots[self._next], lambda: [header, payload])
         self._next = 1 - self._next
 
     def load(self) -> dict[str, Any] | None:

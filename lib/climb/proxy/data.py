@@ -10,15 +10,18 @@ Axes: S sequences, L tokens of a sequence, K domains.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from climb.errors import ComponentError
 from climb.mixture import apportion
+from climb.proxy import ProxyRun
 
 Ints = NDArray[np.int64]
 
@@ -54,6 +57,18 @@ class Stream:
             else:
                 ids_SL[row] = shard[(start + offsets_L) % len(shard)]
         return ids_SL
+
+
+@contextlib.contextmanager
+def hold_local_shards(run: ProxyRun) -> Iterator[ProxyRun]:
+    """Yield the run with the local copies of its shards, which stay while the block runs."""
+    if run.local_copies is None:
+        yield run
+        return
+    read = [domain for domain, weight in run.weights.items() if weight and domain in run.shards]
+    with run.local_copies.hold(Path(run.shards[domain]) for domain in read) as local:
+        copies = {domain: str(local[Path(run.shards[domain])]) for domain in read}
+        yield replace(run, shards={**run.shards, **copies})
 
 
 def plan_stream(

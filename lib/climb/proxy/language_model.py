@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from climb.errors import ConfigError, ResourceError, one_line
-from climb.files import resolve
+from climb.files import resolve, write_folder
 from climb.proxy.numerics import Precision, resolve_precision
 
 if TYPE_CHECKING:
@@ -228,22 +228,13 @@ def open_model(folder: str | Path, n_ids: int) -> Any:
 
 
 def save_model(model: Any, tokenizer: str, folder: Path) -> None:
-    """Write a Hugging Face checkpoint with its tokenizer.json, atomically."""
+    """Write a Hugging Face checkpoint with its tokenizer.json; it counts once it is complete.
+
+    It is saved on the local disk and then copied: safetensors truncates and renames its file.
+    """
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    partial = folder.parent / f".{folder.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)  # left by a killed process
-    partial.mkdir(parents=True)
-    try:
-        model.save_pretrained(partial)
-        shutil.copyfile(resolve(tokenizer), partial / TOKENIZER_FILE)
-        for path in (*partial.iterdir(), partial):
-            handle = os.open(path, os.O_RDONLY)
-            os.fsync(handle)
-            os.close(handle)
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    with write_folder(folder) as local:
+        model.save_pretrained(local)
+        shutil.copyfile(resolve(tokenizer), local / TOKENIZER_FILE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tempfile
 from collections.abc import Sequence
@@ -120,9 +119,7 @@ class FastTextTrainer:
                     stream.write(f"{LABEL}{label:g} {clean}\n")
             model = self._fit(str(lines))
         folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f".{MODEL}.{os.getpid()}"
-        model.save_model(str(partial))
-        partial.replace(folder / MODEL)
+        model.save_model(str(folder / MODEL))
         return FastTextScorer(model=str(folder / MODEL), name="quality")
 
     def _fit(self, lines: str) -> Any:

@@ -16,7 +16,7 @@ from scipy import stats
 
 from climb.config.plugins import recipe_of
 from climb.errors import InputError
-from climb.files import write_atomically
+from climb.files import is_complete, write_folder
 from climb.quality import Scorer
 
 RECORD_FILE = "training.json"
@@ -32,7 +32,10 @@ class ScorerTrainer(Protocol):
     """A method that trains a scorer on labelled texts."""
 
     def train(self, texts: Sequence[str], labels_N: NDArray[np.float64], folder: Path) -> Scorer:
-        """Write a model into the folder, and return a scorer that uses it."""
+        """Write a model into the folder, and return a scorer that uses it.
+
+        The folder is on the local disk; `train_scorer` copies it to where it is configured.
+        """
 
 
 @dataclass(frozen=True)
@@ -76,18 +79,19 @@ def train_scorer(
         json.dumps([[digests[i], labels_N[i]] for i in order]).encode()
     ).hexdigest()
     record = {"labels": made_from, "trainer": recipe_of(trainer)}
-    previous = _read_record(folder / RECORD_FILE)
+    previous = _read_record(folder / RECORD_FILE) if is_complete(folder) else None
     if previous is not None and previous["made_from"] == record:
         return TrainingSummary(**previous["trained"], repeated=True)
     texts, labels_N = [texts[i] for i in order], labels_N[order]
     held_out_N = np.array([int(digests[i][:8], 16) % HELD_OUT_EVERY == 0 for i in order])
     error, correlation = _measure_held_out(trainer, texts, labels_N, held_out_N)
-    trainer.train(texts, labels_N, folder)
     n_held_out = int(held_out_N.sum()) if error is not None else 0
     summary = TrainingSummary(len(texts), n_held_out, error, correlation)
     fields = {k: v for k, v in vars(summary).items() if k != "repeated"}
-    with write_atomically(folder / RECORD_FILE) as stream:
-        stream.write(json.dumps({"made_from": record, "trained": fields}).encode())
+    with write_folder(folder) as local:
+        trainer.train(texts, labels_N, local)
+        text = json.dumps({"made_from": record, "trained": fields})
+        (local / RECORD_FILE).write_text(text, encoding="utf-8")
     return summary
 
 

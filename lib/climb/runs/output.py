@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from climb.errors import InputError
-from climb.files import write_atomically
+from climb.files import write_file
 from climb.runs.sheet import Array
 
 
@@ -63,7 +63,6 @@ def write_text(path: Path, text: str) -> None:
         InputError: the file cannot be written.
     """
     try:
-        with write_atomically(path) as stream:
-            stream.write(text.encode())
+        write_file(path, lambda: [text.encode()])
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from error

@@ -1,14 +1,16 @@
-"""Paths as Spark opens them, and folders in any file system that Hadoop supports."""
+"""Paths as Spark opens them, and folders on mounts and in file systems that Hadoop supports."""
 
 from __future__ import annotations
 
 import os
+import shutil
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
 from pyspark.sql import SparkSession
 
-from climb.files import is_uri
+from climb.files import is_uri, write_file
 
 
 def to_hadoop_path(path: str) -> str:
@@ -27,8 +29,100 @@ def quote_path(path: str) -> str:
     return "delta.`" + to_hadoop_path(path).replace("`", "``") + "`"
 
 
-class Folder:
-    """A folder of a file system that Hadoop supports: a path, file://, s3a://, abfss://, ..."""
+def open_folder(session: SparkSession, path: str) -> Folder:
+    """Open a folder: with Hadoop if the path is a URI, and without the JVM if it is a local path.
+
+    Hadoop in the JVM cannot open the mounts of Databricks (/Volumes, /Workspace).
+    """
+    return HadoopFolder(session, path) if is_uri(path) else LocalFolder(path)
+
+
+class Folder(ABC):
+    """A folder and the small text files in it."""
+
+    path: str
+
+    @abstractmethod
+    def with_suffix(self, suffix: str) -> Folder:
+        """Return the folder of the same name with a suffix."""
+
+    @abstractmethod
+    def exists(self) -> bool:
+        """Whether the folder exists."""
+
+    @abstractmethod
+    def list_names(self) -> list[str]:
+        """List the names of the files and folders in it; none if it does not exist."""
+
+    @abstractmethod
+    def create(self) -> None:
+        """Create the folder and all folders above it."""
+
+    @abstractmethod
+    def read(self, name: str) -> str | None:
+        """Read a small text file of the folder; None if it does not exist."""
+
+    @abstractmethod
+    def write(self, name: str, text: str) -> None:
+        """Write a text file into the folder."""
+
+    @abstractmethod
+    def move(self, to: str) -> None:
+        """Rename the folder."""
+
+    @abstractmethod
+    def delete(self) -> None:
+        """Delete the folder and everything in it, if it exists."""
+
+    def is_empty(self) -> bool:
+        """Whether the folder has no files."""
+        return not self.list_names()
+
+
+class LocalFolder(Folder):
+    """A folder that Python opens as a path: on a disk or on a mount."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path.rstrip("/")
+        self._folder = Path(path)
+
+    def with_suffix(self, suffix: str) -> Folder:
+        """Return the folder of the same name with a suffix."""
+        return LocalFolder(self.path + suffix)
+
+    def exists(self) -> bool:
+        """Whether the folder exists."""
+        return self._folder.exists()
+
+    def list_names(self) -> list[str]:
+        """List the names of the files and folders in it; none if it does not exist."""
+        return sorted(path.name for path in self._folder.iterdir()) if self.exists() else []
+
+    def create(self) -> None:
+        """Create the folder and all folders above it."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    def read(self, name: str) -> str | None:
+        """Read a small text file of the folder; None if it does not exist."""
+        path = self._folder / name
+        return path.read_text(encoding="utf-8") if path.exists() else None
+
+    def write(self, name: str, text: str) -> None:
+        """Write a text file into the folder."""
+        write_file(self._folder / name, lambda: [text.encode()])
+
+    def move(self, to: str) -> None:
+        """Rename the folder."""
+        self._folder.rename(to)
+
+    def delete(self) -> None:
+        """Delete the folder and everything in it, if it exists."""
+        if self.exists():
+            shutil.rmtree(self._folder)
+
+
+class HadoopFolder(Folder):
+    """A folder of a file system that only Hadoop opens: s3a://, abfss://, dbfs:/, file:/, ..."""
 
     def __init__(self, session: SparkSession, path: str) -> None:
         self.path = path.rstrip("/")
@@ -41,15 +135,11 @@ class Folder:
 
     def with_suffix(self, suffix: str) -> Folder:
         """Return the folder of the same name with a suffix."""
-        return Folder(self._session, self.path + suffix)
+        return HadoopFolder(self._session, self.path + suffix)
 
     def exists(self) -> bool:
         """Whether the folder exists."""
         return bool(self._system.exists(self._hadoop_path()))
-
-    def is_empty(self) -> bool:
-        """Whether the folder has no files."""
-        return not self.list_names()
 
     def list_names(self) -> list[str]:
         """List the names of the files and folders in it; none if it does not exist."""
@@ -85,10 +175,11 @@ class Folder:
         finally:
             stream.close()
 
-    def move(self, to: Folder) -> None:
+    def move(self, to: str) -> None:
         """Rename the folder."""
-        if not self._system.rename(self._hadoop_path(), to._hadoop_path()):
-            raise OSError(f"cannot rename {self.path} to {to.path}: Access denied")
+        target = self._jvm.org.apache.hadoop.fs.Path(to)
+        if not self._system.rename(self._hadoop_path(), target):
+            raise OSError(f"cannot rename {self.path} to {to}: Access denied")
 
     def delete(self) -> None:
         """Delete the folder and everything in it, if it exists."""
@@ -96,4 +187,4 @@ class Folder:
 
     def _hadoop_path(self, name: str | None = None) -> Any:
         path = self.path if name is None else f"{self.path}/{name}"
-        return self._jvm.org.apache.hadoop.fs.Path(to_hadoop_path(path))
+        return self._jvm.org.apache.hadoop.fs.Path(path)

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from climb import tables
 from climb.config import Config
 from climb.errors import PreflightError, one_line
-from climb.files import write_atomically
+from climb.files import write_if_changed
 from climb.progress import log
 from climb.search import SearchResult
 from climb.search.trials import RECOMMENDED
@@ -115,8 +115,7 @@ def _update(store: Store, cfg: Config, uri: str) -> str | None:
         parent = mirrored.ensure_parent()
         logged = mirrored.log_missing_trials(parent, runs)
         _update_parent(client, parent, parent_run, [report, *_list_figures(store)])
-    with write_atomically(marker) as stream:
-        stream.write(state.encode())
+    write_if_changed(marker, state.encode())
     return f"MLflow: {logged} runs logged, {len(runs) - logged} already logged"
 
 

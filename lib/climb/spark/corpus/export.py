@@ -2,10 +2,12 @@
 
     mixed/README.md
     mixed/manifest.json
-    mixed/data/domain=court-appeal-judge/part-00000-....zstd.parquet
+    mixed/complete.json                     (not in an object store)
+    mixed/data/domain=court-appeal-judge/part-00000.zstd.parquet
 
-The folder is written under another name and then renamed, so it is complete or does not exist. All
-files go through Hadoop's file system, so the folder may be in an object store too.
+The folder is written under another name and then renamed, so it is complete or does not exist. On a
+mount that refuses renames, an empty folder of the other name exists until the dataset is complete.
+Files of a URI go through Hadoop's file system, those of a path do not.
 """
 
 from __future__ import annotations
@@ -13,16 +15,21 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, cast
 
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from climb import tables
 from climb.dataset.card import FORMAT, render_data_card
 from climb.errors import ConfigError, PreflightError
+from climb.files import can_rename, is_complete, is_uri, mark_complete
+from climb.spark.corpus.export_files import write_parts
 from climb.spark.delta.history import Inputs
 from climb.spark.delta.store import Store, find_write_error
-from climb.spark.folder import Folder, to_hadoop_path
+from climb.spark.folder import Folder, open_folder, to_hadoop_path
+from climb.spark.shared import check_shared
 
 TOKENS_PER_FILE = 50_000_000
 """About 200 MB of text; a smaller domain is one file."""
@@ -39,7 +46,7 @@ def read_export_inputs(store: Store, path: str) -> Inputs | None:
         PreflightError: the folder cannot be read.
     """
     with _explain_write_errors(path):
-        folder = Folder(store.session, path)
+        folder = open_folder(store.session, path)
         if any(folder.with_suffix(suffix).exists() for suffix in (WRITING, OLD)):
             return None  # an export was killed here; object stores rename a folder file by file
         text = folder.read("manifest.json")
@@ -59,6 +66,8 @@ def read_export_inputs(store: Store, path: str) -> Inputs | None:
             f"mix.export: {path}/manifest.json is not the manifest of a climb dataset; "
             "name another folder"
         )
+    if not is_uri(path) and not is_complete(Path(path)):
+        return None  # a file is missing or cut off
     return cast(Inputs, manifest["made_from"])
 
 
@@ -74,38 +83,58 @@ def export(store: Store, path: str, manifest: Mapping[str, Any]) -> None:
         PreflightError: the folder cannot be written.
     """
     with _explain_write_errors(path):
-        folder = Folder(store.session, path)
+        folder = open_folder(store.session, path)
         new, old = folder.with_suffix(WRITING), folder.with_suffix(OLD)
         for unfinished in (new, old):  # of an export that was killed
             unfinished.delete()
         new.create()
-        _write_rows(store, f"{new.path}/data", manifest)
-        new.write("README.md", render_data_card(manifest))
-        new.write("manifest.json", json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+        if not is_uri(path) and not can_rename(Path(path).parent):
+            folder.delete()  # `new` marks the folder as unfinished until the end
+            _write_dataset(store, folder, manifest)
+            new.delete()
+            return
+        _write_dataset(store, new, manifest)
         if folder.exists():
-            folder.move(old)
-        new.move(folder)
+            folder.move(old.path)
+        new.move(folder.path)
         old.delete()
 
 
-def _write_rows(store: Store, path: str, manifest: Mapping[str, Any]) -> None:
-    """Write one folder per domain, in files of similar size, with rows in the order of a hash."""
+def _write_dataset(store: Store, folder: Folder, manifest: Mapping[str, Any]) -> None:
+    """Write the rows, the data card, and last the manifest."""
+    rows = _select_rows(store, manifest)
+    if is_uri(folder.path):
+        _write_with_spark(rows, f"{folder.path}/data")
+    else:
+        check_shared(store.session, Path(folder.path))
+        digests, n_rows = write_parts(rows, Path(folder.path))
+        assert n_rows == manifest["rows"], (n_rows, manifest["rows"])
+        mark_complete(Path(folder.path), digests)
+    folder.write("README.md", render_data_card(manifest))
+    folder.write("manifest.json", json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+
+
+def _select_rows(store: Store, manifest: Mapping[str, Any]) -> DataFrame:
+    """Select one folder per domain, in files of similar size, with rows in the order of a hash."""
     n_files = {
         name: max(1, -(-domain["tokens"] // TOKENS_PER_FILE))
         for name, domain in manifest["domains"].items()
     }
     sizes = store.session.createDataFrame(sorted(n_files.items()), "domain STRING, n_files INT")
     order = F.xxhash64(F.lit("export"), "doc_id", "copy")
-    rows = (
+    return (
         store.read(tables.CORPUS)
         .join(F.broadcast(sizes), on="domain")
         .withColumn("order", order)
         .withColumn("file", F.pmod("order", "n_files"))
         .repartition(sum(n_files.values()), "domain", "file")
         .sortWithinPartitions("domain", "file", "order", "doc_id", "copy")
-        .select("domain", "doc_id", "copy", "n_tokens", "text")
+        .select("domain", "file", "doc_id", "copy", "n_tokens", "text")
     )
-    writer = rows.write.partitionBy("domain").option("compression", "zstd")
+
+
+def _write_with_spark(rows: DataFrame, path: str) -> None:
+    writer = rows.drop("file").write.partitionBy("domain").option("compression", "zstd")
     writer = writer.option("mapreduce.fileoutputcommitter.marksuccessfuljobs", "false")
     writer.parquet(to_hadoop_path(path))
 

@@ -29,7 +29,7 @@ from climb.ingest.plan import bundle_units, describe_mistakes, describe_unreadab
 from climb.ingest.rows import COLUMNS, encode_bundle, read_bundles, read_table_rows
 from climb.ingest.tabular import list_columns
 from climb.spark.delta.store import Store
-from climb.spark.folder import Folder, to_hadoop_path
+from climb.spark.folder import open_folder, to_hadoop_path
 
 DAMAGED = ("truncated_file", "unreadable_file")
 """Reasons for which a task stops reading a file that looked complete."""
@@ -86,9 +86,10 @@ def _create_temporary_folder(store: Store) -> Iterator[str]:
 
     The name has the host and the process, so folders of killed processes are found and deleted.
     """
-    parent = Folder(store.session, store.locate_folder("ingest.staging"))
+    parent = open_folder(store.session, store.locate_folder("ingest.staging"))
     host = socket.gethostname().replace(".", "-")
-    folder = Folder(store.session, f"{parent.path}/{host}.{os.getpid()}.{secrets.token_hex(4)}")
+    name = f"{host}.{os.getpid()}.{secrets.token_hex(4)}"
+    folder = open_folder(store.session, f"{parent.path}/{name}")
     try:
         folder.create()
     except Exception as error:
@@ -101,7 +102,7 @@ def _create_temporary_folder(store: Store) -> Iterator[str]:
         owner, pid, *_ = [*name.split("."), "", ""]
         is_dead = pid.isdigit() and not Path(f"/proc/{pid}").exists()
         if owner == host and is_dead:
-            Folder(store.session, f"{parent.path}/{name}").delete()
+            open_folder(store.session, f"{parent.path}/{name}").delete()
     try:
         yield folder.path
     finally:

@@ -22,11 +22,14 @@ from climb.config.sections import Section
 from climb.errors import TableError
 from climb.tables import Table
 
-MAINTENANCE = (
-    *("OPTIMIZE", "VACUUM START", "VACUUM END", "REORG", "ANALYZE", "COMPUTE STATS"),
-    *("SET TBLPROPERTIES", "UNSET TBLPROPERTIES", "CLUSTER BY", "UPGRADE PROTOCOL"),
+CHANGING = (
+    *("WRITE", "STREAMING UPDATE", "COPY INTO", "MERGE", "UPDATE", "DELETE", "TRUNCATE"),
+    *("CREATE TABLE", "CREATE TABLE AS SELECT", "REPLACE TABLE", "REPLACE TABLE AS SELECT"),
+    *("CREATE OR REPLACE TABLE", "CREATE OR REPLACE TABLE AS SELECT", "CLONE", "CONVERT"),
+    *("RESTORE", "FSCK", "Manual Update", "DROP COLUMNS", "REPLACE COLUMNS", "RENAME COLUMN"),
 )
-"""Delta operations that create a version of a table and do not change its rows."""
+"""Delta operations that change the rows of a table. Every other one is upkeep: platforms add new
+kinds of it (ROW TRACKING BACKFILL, ADD CONSTRAINT, DROP FEATURE, ...) all the time."""
 
 RECENT_COMMITS = 20
 """The first query reads at least this many commits; if they have too few changes, all are read."""
@@ -60,7 +63,7 @@ class TableHistory:
     def read_version(self, table: Table) -> int | None:
         """Return the newest version that changed rows; None if the table does not exist.
 
-        Maintenance (OPTIMIZE, VACUUM, ...) also creates versions, but the rows stay the same.
+        Upkeep (OPTIMIZE, VACUUM, ...) also creates versions, but the rows stay the same.
 
         Raises:
             TableError: the table's log cannot be read.
@@ -101,10 +104,29 @@ class TableHistory:
             TableError: the table's log cannot be read.
         """
         for commit in self._read_changes(table, 1 if scope is None else SCOPED_COMMITS):
-            metadata = json.loads(commit["userMetadata"] or "{}")
+            metadata = _parse_metadata(commit["userMetadata"])
             if metadata.get("scope") == scope:
                 return cast(Inputs | None, metadata.get("inputs"))
         return None
+
+    def check_metadata(self, table: Table, metadata: str) -> None:
+        """Check that the history of a table has a commit with this metadata.
+
+        Args:
+            table: the table, just after the commit.
+            metadata: text that only this commit has.
+
+        Raises:
+            TableError: the metadata are not there, so later jobs could not find the inputs.
+        """
+        commits = self._read_changes(table, SCOPED_COMMITS)
+        if not any(commit["userMetadata"] == metadata for commit in commits):
+            found = commits[0]["userMetadata"] if commits else None
+            raise TableError(
+                f"table {table.name} ({self._locate(table)}) was written, but its history does not "
+                f"have the inputs (userMetadata is {str(found)[:80]!r}), so every job would run "
+                "again; use another version of Delta, or set storage.catalog to null"
+            )
 
     def _read_changes(self, table: Table, n: int) -> list[dict[str, Any]]:
         """Return up to n commits that changed rows, newest first."""
@@ -113,7 +135,7 @@ class TableHistory:
         describe = f"DESCRIBE HISTORY {self._locate(table)}"
         for limit in (max(n, RECENT_COMMITS), None):
             commits = self._query(table, describe + (f" LIMIT {limit}" if limit else ""))
-            changes = [commit for commit in commits if commit["operation"] not in MAINTENANCE]
+            changes = [commit for commit in commits if commit["operation"] in CHANGING]
             if len(changes) >= n or len(commits) < (limit or 0):
                 break
         return changes[:n]
@@ -123,3 +145,14 @@ class TableHistory:
             return [row.asDict() for row in self._session.sql(query).collect()]
         except AnalysisException as error:
             raise TableError(f"table {table.name} cannot be read: {error}") from error
+
+
+def _parse_metadata(text: str | None) -> dict[str, Any]:
+    """Return what `Store.replace` wrote into a commit; empty for other metadata."""
+    try:
+        metadata = json.loads(text or "{}")
+    except json.JSONDecodeError:
+        return {}
+    return (
+        metadata if isinstance(metadata, dict) and isinstance(metadata.get("inputs"), dict) else {}
+    )

@@ -15,16 +15,19 @@ from pyspark.sql import functions as F
 
 from climb.errors import InputError, one_line
 from climb.files import is_uri
-from climb.spark.delta.history import MAINTENANCE
 from climb.spark.folder import to_hadoop_path
 
 REWRITING = (
-    *("OPTIMIZE", "REORG", "CLUSTER BY", "UPGRADE PROTOCOL", "UPDATE SCHEMA"),
-    *("RENAME COLUMN", "CHANGE COLUMN", "CHANGE COLUMNS", "DROP COLUMNS"),
+    *("OPTIMIZE", "REORG", "REORG TABLE UPGRADE UNIFORM", "CLUSTER BY", "UPGRADE PROTOCOL"),
+    *("RENAME COLUMN", "CHANGE COLUMN", "CHANGE COLUMNS", "DROP COLUMNS", "UPDATE SCHEMA"),
+    *("DROP FEATURE", "REMOVE COLUMN MAPPING", "ROW TRACKING BACKFILL"),
 )
 """Delta operations that keep all rows, and write them to other files or rename columns."""
 
-APPENDING = ("COPY INTO", "ADD COLUMNS", *(name for name in MAINTENANCE if name not in REWRITING))
+APPENDING = (
+    *("COPY INTO", "ADD COLUMNS", "VACUUM START", "VACUUM END", "ANALYZE", "COMPUTE STATS"),
+    *("SET TBLPROPERTIES", "UNSET TBLPROPERTIES", "ADD CONSTRAINT", "DROP CONSTRAINT"),
+)
 """Delta operations that only add rows or columns, beside WRITE and STREAMING UPDATE in mode Append.
 Every other operation counts as one that changes or removes rows."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable, Mapping
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,6 +32,19 @@ WRITE_ERRORS = (
 """Words with which a file system refuses a write, as opposed to an error of this program."""
 
 
+COMMIT_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
+"""Setting with the metadata of every commit. The option of a writer has precedence, but on some
+catalogs `saveAsTable` ignores it (delta-io/delta#2037)."""
+
+SKIP_EMPTY_COMMITS = "spark.databricks.delta.skipRecordingEmptyCommits"
+"""Setting with which Delta skips a commit that changes no file: an empty table that is replaced by
+no rows would keep the inputs of its earlier version."""
+
+LOG_RETENTION = "interval 3650 days"
+"""How long Delta keeps the commits of a table, which have the inputs of its rows; its default of 30
+days would make jobs run again a month later."""
+
+
 def find_write_error(error: Exception) -> str | None:
     """Return the line in which a file system refuses a write; None for every other error.
 
@@ -39,6 +54,23 @@ def find_write_error(error: Exception) -> str | None:
         return None
     lines = [line.strip() for line in str(error).splitlines()]
     return next((line for line in lines if any(words in line for words in WRITE_ERRORS)), None)
+
+
+@contextlib.contextmanager
+def _record_commit(session: SparkSession, metadata: str) -> Iterator[None]:
+    """Give the commits in the block these metadata, and record them even without a changed file."""
+    settings = {COMMIT_METADATA: metadata, SKIP_EMPTY_COMMITS: "false"}
+    before = {key: session.conf.get(key, None) for key in settings}
+    for key, value in settings.items():
+        session.conf.set(key, value)
+    try:
+        yield
+    finally:
+        for key, earlier in before.items():
+            if earlier is None:
+                session.conf.unset(key)
+            else:
+                session.conf.set(key, earlier)
 
 
 def _parse_schema(table: Table) -> StructType:
@@ -162,13 +194,18 @@ class Store:
 
         Raises:
             PreflightError: the file system refuses the write.
+            TableError: the commit lost its inputs.
         """
-        metadata = json.dumps({"inputs": inputs, "scope": scope}, sort_keys=True)
+        # The name of the commit shows that its metadata are not those of an earlier one.
+        record = {"inputs": inputs, "scope": scope, "commit": uuid.uuid4().hex}
+        metadata = json.dumps(record, sort_keys=True)
         writer = self._create_writer(rows, table).option("userMetadata", metadata)
         writer = writer.mode("overwrite")
         if scope is not None and self.exists(table):
             writer = writer.option("replaceWhere", scope)
-        self._commit(writer, table)
+        with _record_commit(self.session, metadata):
+            self._commit(writer, table)
+        self.history.check_metadata(table, metadata)
 
     def delete(self, ids: DataFrame, table: Table) -> None:
         """Delete the rows with these doc_ids, if the table exists and has any.
@@ -205,6 +242,7 @@ class Store:
             for f in schema.fields
             if isinstance(f.dataType, StringType | NumericType) and f.name not in table.long
         ]
+        writer = writer.option("delta.logRetentionDuration", LOG_RETENTION)
         return writer.option("delta.dataSkippingStatsColumns", ",".join(simple))
 
     def _commit(self, writer: DataFrameWriter, table: Table) -> None:

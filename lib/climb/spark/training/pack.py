@@ -8,11 +8,12 @@ hashes; shards of base checkpoints have those with the highest.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -22,12 +23,13 @@ from pyspark.sql import functions as F
 
 from climb import tables
 from climb.config import Config
-from climb.files import write_atomically
+from climb.files import is_complete, write_complete
 from climb.spark.corpus.count import read_tokenizer_json
 from climb.spark.corpus.domain_documents import read_domain_documents
 from climb.spark.delta.history import Inputs
 from climb.spark.delta.store import Store
 from climb.spark.failures import reraise_task_errors
+from climb.spark.shared import check_shared
 from climb.tokenizer import find_end_of_text, open_tokenizer
 
 Kind = Literal["base", "trial", "target-base", "target"]
@@ -107,7 +109,9 @@ def pack_shards(store: Store, cfg: Config, inputs: Inputs) -> list[dict[str, Any
 
     Raises:
         ConfigError: the tokenizer does not have the end-of-text token.
+        PreflightError: an executor does not see the folder of files.
     """
+    check_shared(store.session, store.cfg.files_folder)
     model = read_tokenizer_json(store, cfg)
     # Versions alone do not identify rows: a table that was created again starts at version 0, and
     # several runs may share one folder of files.
@@ -165,19 +169,27 @@ def _pack_group(
     size = n_tokens[kind, domain]
     n_documents = int(np.searchsorted(group["n_tokens"].cumsum().to_numpy(), size)) + 1
     texts = group["text"].iloc[:n_documents].tolist()
-    if not path.exists():
-        with write_atomically(path) as stream:
-            np.save(stream, _tokenize(texts, model, end_of_text)[:size])
-    ids = np.load(path, mmap_mode="r")
+    if is_complete(path):
+        ids = np.load(path, allow_pickle=False)
+    else:
+        ids = _tokenize(texts, model, end_of_text)[:size]
+        write_array(path, ids)
     row = {
         "kind": kind,
         "domain": domain,
         "path": str(path),
         "n_documents": len(texts),
         "n_tokens": len(ids),
-        "sha256": hashlib.sha256(np.ascontiguousarray(ids).tobytes()).hexdigest(),
+        "sha256": hashlib.sha256(ids.data).hexdigest(),
     }
     return pd.DataFrame([row])
+
+
+def write_array(path: Path, ids: NDArray[np.unsignedinteger]) -> None:
+    """Write a one-dimensional array as an .npy file, from its start to its end."""
+    header, npy = io.BytesIO(), cast(Any, np.lib.format)
+    npy.write_array_header_1_0(header, npy.header_data_from_array_1_0(ids))
+    write_complete(path, lambda: [header.getvalue(), ids.data])
 
 
 def _tokenize(texts: list[str], model: str, end_of_text: str) -> NDArray[np.unsignedinteger]:

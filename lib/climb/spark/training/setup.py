@@ -24,12 +24,13 @@ from climb.errors import (
     TableError,
     TrialError,
 )
-from climb.files import hash_content, resolve, write_atomically
+from climb.files import LocalCopies, hash_content, is_complete, resolve, write_if_changed
 from climb.progress import log
 from climb.proxy import Proxy, ProxyRun, Target
 from climb.spark.corpus.count import read_tokenizer_json
 from climb.spark.delta.store import Store
 from climb.spark.failures import FailureKind
+from climb.spark.shared import check_shared
 from climb.spark.training.trials import train_runs
 from climb.tokenizer import TokenizerFile, find_end_of_text, open_tokenizer
 
@@ -77,6 +78,8 @@ class TrainingSetup:
     files: Path
     """Folder of checkpoints."""
 
+    local_copies: LocalCopies | None = None
+
     @cached_property
     def recipe(self) -> str:
         """Name of the model, its training and its targets."""
@@ -108,6 +111,7 @@ class TrainingSetup:
             save=None,
             checkpoints=str(self.files / "checkpoints" / self.name_run(weights, seed)),
             checkpoint_steps=self.checkpoint_steps,
+            local_copies=self.local_copies,
             targets=self.targets,
         )
 
@@ -123,6 +127,7 @@ class TrainingSetup:
             save=str(self.base_folder),
             checkpoints=str(self.files / "checkpoints" / self.base_folder.name),
             checkpoint_steps=self.checkpoint_steps,
+            local_copies=self.local_copies,
             targets=(),
         )
 
@@ -163,14 +168,16 @@ def digest_corpus(shards: Sequence[Mapping[str, Any]], kinds: Sequence[str] = TR
 
 
 def ensure_base_checkpoint(store: Store, setup: TrainingSetup) -> None:
-    """Train the base checkpoint if its folder does not exist yet.
+    """Train the base checkpoint unless its folder is complete.
 
     Raises:
         TrialError: its loss became NaN.
         ResourceError: memory ran out.
         InfrastructureError: its worker was lost; the next start continues it.
+        PreflightError: an executor does not see the folder of files.
     """
-    if setup.base_folder.is_dir():
+    check_shared(store.session, store.cfg.files_folder)
+    if is_complete(setup.base_folder):
         return
     run = (setup.base_folder.name, setup.build_base_run())
     for outcome in train_runs(store.session, setup.proxy, [run], slots=1):
@@ -210,6 +217,7 @@ def _build_setup(
         checkpoint_steps=cfg.proxy.checkpoint_steps,
         targets=targets,
         files=store.locate_file("models"),
+        local_copies=cfg.storage.local_copies,
     )
 
 
@@ -221,9 +229,7 @@ def _write_tokenizer(store: Store, cfg: Config) -> TokenizerFile:
     # Named by content: runs that share this folder may have other tokenizers of the same recipe.
     name = f"{cfg.count.recipe}-{hashlib.sha256(text).hexdigest()[:12]}.json"
     path = store.locate_file("shards") / name
-    if not path.exists():
-        with write_atomically(path) as stream:
-            stream.write(text)
+    write_if_changed(path, text)
     return TokenizerFile(str(path), find_end_of_text(tokenizer, cfg.count.end_of_text))
 
 

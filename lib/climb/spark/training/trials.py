@@ -15,14 +15,17 @@ import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 from pyspark import inheritable_thread_target
 from pyspark.sql import SparkSession
 
 from climb.errors import InfrastructureError, one_line
+from climb.files import is_complete, mark_complete
 from climb.progress import log
 from climb.proxy import Proxy, ProxyRun
+from climb.proxy.data import hold_local_shards
 from climb.spark.device import get_task_device, has_own_gpu, release_gpu_memory
 from climb.spark.failures import FailureKind, classify_failure, find_reason, is_worker_lost
 
@@ -143,7 +146,10 @@ def train_one(proxy: Proxy, name: str, run: ProxyRun) -> Outcome | Exception:
     """
     began = time.monotonic()
     try:
-        metrics = proxy.train(run, get_task_device())
+        with hold_local_shards(run) as local:
+            metrics = proxy.train(local, get_task_device())
+        if run.save is not None and not is_complete(Path(run.save)):  # a plug-in saved it
+            mark_complete(Path(run.save))
     except Exception as error:
         kind = classify_failure(error)
         if kind is None:

@@ -1,19 +1,18 @@
-"""Local files: resolve model paths, hash their content, and write files atomically."""
+"""Paths: URIs and local paths, model paths, and the digest of what is there."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import importlib.util
-import os
 import re
-import secrets
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
 
 from climb.errors import PreflightError
+
+COMPLETE = "complete.json"
+"""Name of the file that a folder gets last: the digests of all others (`climb.files.complete`)."""
 
 MAX_CELL_CHARS = 2**31 - 1
 """Limit of a cell for Python's CSV reader, whose own of 131,072 is less than a long text."""
@@ -47,8 +46,14 @@ def resolve(path: str) -> Path:
 
 
 def hash_content(path: Path) -> str:
-    """Hash a file, or the names and bytes of a folder's files in order of name (SHA-256)."""
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    """Hash a file, or the names and bytes of a folder's files in order of name (SHA-256).
+
+    The file COMPLETE of a folder is left out, since it follows from the others.
+    """
+    files = [path]
+    if path.is_dir():
+        mark = path / COMPLETE
+        files = sorted(p for p in path.rglob("*") if p.is_file() and p != mark)
     stamp = tuple((str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files)
     return _hash_files(path, stamp)
 
@@ -56,42 +61,22 @@ def hash_content(path: Path) -> str:
 @functools.lru_cache(maxsize=64)
 def _hash_files(path: Path, stamp: tuple[tuple[str, int, int], ...]) -> str:
     """Hash once per process and state of the files: a model may have gigabytes."""
-    total = hashlib.sha256()
+    digests = {}
     for name, _, _ in stamp:
         file = Path(name)
-        total.update(str(file.relative_to(path)).encode() if path.is_dir() else b"")
+        inner = str(file.relative_to(path)) if path.is_dir() else ""
         with file.open("rb") as stream:
-            total.update(hashlib.file_digest(stream, "sha256").digest())
+            digests[inner] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return combine_digests(digests)
+
+
+def combine_digests(digests: Mapping[str, str]) -> str:
+    """Combine the SHA-256 of a folder's files to the digest of the folder.
+
+    Args:
+        digests: path inside the folder -> hexadecimal SHA-256; the path of a single file is empty.
+    """
+    total = hashlib.sha256()
+    for name, digest in sorted(digests.items(), key=lambda item: Path(item[0])):
+        total.update(name.encode() + bytes.fromhex(digest))
     return total.hexdigest()
-
-
-@contextlib.contextmanager
-def write_atomically(path: Path) -> Iterator[BinaryIO]:
-    """Write a temporary file in the same folder, sync it, and rename it to `path`.
-
-    After a crash the file is the old one or the new one, but never a part.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{secrets.token_hex(6)}"
-    try:
-        with temporary.open("xb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def write_if_changed(path: Path, content: bytes) -> bool:
-    """Write a file unless it has this content already.
-
-    Returns:
-        Whether the file was written.
-    """
-    if path.exists() and path.read_bytes() == content:
-        return False
-    with write_atomically(path) as stream:
-        stream.write(content)
-    return True

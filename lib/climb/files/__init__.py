@@ -1,0 +1,50 @@
+"""Every file that is not a Delta table: paths, writing, completeness, and copies on a node.
+
+paths     URIs and local paths, model paths, digests
+write     files on disks and on mounts that refuse fsync, rename, append, seek, truncate, chmod
+complete  files and folders that count as existing only when everything is written
+local     copies of shards on the local disk of a node
+"""
+
+from climb.files.complete import (
+    FileDigest,
+    is_complete,
+    mark_complete,
+    read_digest,
+    write_complete,
+    write_folder,
+    write_recorded,
+)
+from climb.files.local import LocalCopies
+from climb.files.paths import MAX_CELL_CHARS, hash_content, is_uri, resolve
+from climb.files.write import (
+    can_rename,
+    is_refused,
+    probe_folder,
+    read_chunks,
+    write_atomically,
+    write_file,
+    write_if_changed,
+)
+
+__all__ = [
+    "MAX_CELL_CHARS",
+    "FileDigest",
+    "LocalCopies",
+    "can_rename",
+    "hash_content",
+    "is_complete",
+    "is_refused",
+    "is_uri",
+    "mark_complete",
+    "probe_folder",
+    "read_chunks",
+    "read_digest",
+    "resolve",
+    "write_atomically",
+    "write_complete",
+    "write_file",
+    "write_folder",
+    "write_if_changed",
+    "write_recorded",
+]

@@ -1,0 +1,157 @@
+"""Files and folders that are complete or do not count as existing, also where rename is refused.
+
+A completion file with the SHA-256 and the size of every file is written last: `complete.json` in a
+folder, `NAME.complete.json` beside a file. Only a target whose completion file can be read, and
+whose files have these sizes, is complete. A process that is killed at any point leaves a target
+that is not complete; it is then written again from its start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from climb.files.paths import COMPLETE, combine_digests, hash_content
+from climb.files.write import Chunk, Content, read_chunks, write_file, write_over
+
+
+@dataclass(frozen=True)
+class FileDigest:
+    """What the completion file records of one file."""
+
+    sha256: str
+    bytes: int
+
+
+def write_complete(path: Path, content: Content) -> None:
+    """Write one file, and then its completion file.
+
+    Args:
+        path: the file; its folder is created.
+        content: may be called twice.
+    """
+    _locate_mark(path, is_folder=False).unlink(missing_ok=True)
+    _write_mark(_locate_mark(path, is_folder=False), {path.name: write_recorded(path, content)})
+
+
+def write_recorded(path: Path, content: Content) -> FileDigest:
+    """Write one file of a folder that gets its completion file later, and return its digest."""
+    recorded: list[FileDigest] = []
+    write_file(path, lambda: _record(content(), recorded))
+    return recorded[-1]
+
+
+@contextlib.contextmanager
+def write_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder on the local disk, and copy its files to `folder` at the end.
+
+    The files of an older completion file are replaced; other files stay, since they may be the
+    user's. If the block raises, nothing changes. The completion file is written last.
+    """
+    with tempfile.TemporaryDirectory(prefix="climb-") as scratch:
+        local = Path(scratch) / folder.name
+        local.mkdir()
+        yield local
+        older = read_mark(folder) or {}
+        _locate_mark(folder, is_folder=True).unlink(missing_ok=True)
+        recorded: dict[str, FileDigest] = {}
+        for name, file in _list_files(local):
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            digests: list[FileDigest] = []
+            write_over(target, _record(read_chunks(file), digests))
+            recorded[name] = digests[-1]
+        for name in older.keys() - recorded.keys():
+            (folder / name).unlink(missing_ok=True)
+        mark_complete(folder, recorded)
+
+
+def mark_complete(folder: Path, recorded: Mapping[str, FileDigest] | None = None) -> None:
+    """Write the completion file of a folder.
+
+    Args:
+        folder: a folder whose files are complete.
+        recorded: path inside the folder -> digest; None reads all files.
+    """
+    if recorded is None:
+        recorded = {name: digest_file(file) for name, file in _list_files(folder)}
+    _write_mark(_locate_mark(folder, is_folder=True), recorded)
+
+
+def is_complete(path: Path) -> bool:
+    """Whether a file or folder exists with everything that its completion file records."""
+    recorded = read_mark(path)
+    if recorded is None:
+        return False
+    folder = path if path.is_dir() else path.parent
+    return all(_has_size(folder / name, digest.bytes) for name, digest in recorded.items())
+
+
+def read_digest(path: Path) -> str:
+    """Return the digest of `hash_content` for a file or folder.
+
+    It is taken from the completion file if there is one, so that no large file is read again.
+    """
+    recorded = read_mark(path)
+    if recorded is None or not is_complete(path):
+        return hash_content(path)
+    if not path.is_dir():
+        return combine_digests({"": recorded[path.name].sha256})
+    return combine_digests({name: digest.sha256 for name, digest in recorded.items()})
+
+
+def read_mark(path: Path) -> dict[str, FileDigest] | None:
+    """Read the completion file of a file or folder; None if it is missing or only a part of it."""
+    try:
+        values = json.loads(_locate_mark(path, path.is_dir()).read_bytes())
+        recorded = {name: FileDigest(**digest) for name, digest in values["files"].items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return recorded if path.is_dir() or path.name in recorded else None
+
+
+def digest_file(path: Path) -> FileDigest:
+    """Read a file and return its digest."""
+    digests: list[FileDigest] = []
+    for _ in _record(read_chunks(path), digests):
+        pass
+    return digests[-1]
+
+
+def _record(chunks: Iterable[Chunk], digests: list[FileDigest]) -> Iterator[Chunk]:
+    """Pass chunks on, and append the digest of all of them at the end."""
+    total, size = hashlib.sha256(), 0
+    for chunk in chunks:
+        total.update(chunk)
+        size += memoryview(chunk).nbytes
+        yield chunk
+    digests.append(FileDigest(total.hexdigest(), size))
+
+
+def _write_mark(path: Path, recorded: Mapping[str, FileDigest]) -> None:
+    values = {name: asdict(digest) for name, digest in sorted(recorded.items())}
+    # A part of it is not valid JSON, so it needs no temporary file, which a kill would leave there.
+    write_over(path, [json.dumps({"files": values}, indent=1).encode() + b"\n"])
+
+
+def _locate_mark(path: Path, is_folder: bool) -> Path:
+    return path / COMPLETE if is_folder else path.with_name(f"{path.name}.{COMPLETE}")
+
+
+def _list_files(folder: Path) -> list[tuple[str, Path]]:
+    """List the files below a folder with their path inside it, without its completion file."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    named = [(file.relative_to(folder).as_posix(), file) for file in files]
+    return [(name, file) for name, file in named if name != COMPLETE]
+
+
+def _has_size(path: Path, size: int) -> bool:
+    try:
+        return path.is_file() and path.stat().st_size == size
+    except OSError:
+        return False

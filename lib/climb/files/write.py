@@ -1,0 +1,173 @@
+"""Write files on local disks and on mounts that refuse part of what a local disk can do.
+
+Mounts of object stores (FUSE, volumes of Databricks) refuse some of: fsync, rename, append, writes
+that are not at the end, truncation, chmod. So a target is opened as a new file, written once from
+its start to its end, and closed. Where rename works, this is a temporary file that is renamed, and
+a reader sees the old file or the new one. Where it does not, a reader may see a part of the file:
+use `climb.files.complete` for a file whose existence means that it is complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+Chunk = bytes | memoryview
+Content = Callable[[], Iterable[Chunk]]
+"""Content of a file from its start, in parts; it is read again if a rename is refused."""
+
+CHUNK_BYTES = 1 << 23
+
+REFUSED = frozenset(
+    {
+        *(errno.ENOSYS, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP),
+        *(errno.EINVAL, errno.EXDEV, errno.ENOLCK),
+    }
+)
+"""Errors of a file system that does not implement an operation. A full or failing disk and missing
+permissions (EACCES) are not among them."""
+
+_without_rename: set[int] = set()
+"""Devices that refused a rename in this process, so that no file is written twice there."""
+
+
+def write_file(path: Path, content: Content) -> None:
+    """Write a file from its start to its end, and sync it if the file system can.
+
+    Args:
+        path: the file; its folder is created.
+        content: may be called twice.
+
+    Raises:
+        OSError: the file cannot be written. The older file stays where renames work.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    device = path.parent.stat().st_dev
+    if device not in _without_rename:
+        temporary = path.parent / f".{path.name}.{secrets.token_hex(6)}"
+        try:
+            write_new(temporary, content())
+            if _rename(temporary, path):
+                return
+        except BaseException:
+            _unlink(temporary)
+            raise
+        _unlink(temporary)
+    write_over(path, content())
+    _without_rename.add(device)
+
+
+def write_over(path: Path, chunks: Iterable[Chunk]) -> None:
+    """Write a file under its own name.
+
+    An older file is deleted before. It is truncated only on a mount that deletes no file.
+    """
+    _unlink(path)
+    write_new(path, chunks, os.O_TRUNC if path.exists() else os.O_EXCL)
+
+
+def write_new(path: Path, chunks: Iterable[Chunk], flags: int = os.O_EXCL) -> None:
+    """Create a file and write it in one pass."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | flags, 0o666)
+    try:
+        for chunk in chunks:
+            rest = memoryview(chunk)
+            rest = rest.cast("B") if rest.nbytes else rest  # an empty view cannot be cast
+            while len(rest):
+                rest = rest[os.write(handle, rest[:CHUNK_BYTES]) :]
+        sync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync(handle: int) -> None:
+    """Sync an open file if its file system can; on other mounts, closing it stores it."""
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if not is_refused(error):
+            raise
+
+
+def is_refused(error: OSError) -> bool:
+    """Whether the file system does not implement the operation."""
+    return error.errno in REFUSED
+
+
+def read_chunks(path: Path) -> Iterator[bytes]:
+    """Read a file in parts of CHUNK_BYTES."""
+    with path.open("rb", buffering=0) as stream:
+        while chunk := stream.read(CHUNK_BYTES):
+            yield chunk
+
+
+@contextlib.contextmanager
+def write_atomically(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file on the local disk, where every operation works, and copy it to `path`.
+
+    After a crash the file is the old one or the new one, but never a part, where renames work.
+    """
+    with tempfile.NamedTemporaryFile(prefix="climb-") as stream:
+        yield stream  # type: ignore[misc]  # the wrapper has the methods of the file
+        stream.flush()
+        write_file(path, lambda: read_chunks(Path(stream.name)))
+
+
+def write_if_changed(path: Path, content: bytes) -> bool:
+    """Write a file unless it has this content already.
+
+    Returns:
+        Whether the file was written.
+    """
+    if path.exists() and path.read_bytes() == content:
+        return False
+    write_file(path, lambda: [content])
+    return True
+
+
+def probe_folder(folder: Path) -> None:
+    """Write, read and delete a small file.
+
+    Raises:
+        OSError: the folder cannot be written, or returns other bytes than were written.
+    """
+    path = folder / f".climb-{secrets.token_hex(6)}"
+    content = path.name.encode()
+    try:
+        write_new(path, [content])
+        if path.read_bytes() != content:
+            raise OSError(errno.EIO, "a file has other bytes than were written")
+    finally:
+        _unlink(path)
+
+
+def can_rename(folder: Path) -> bool:
+    """Whether the file system of a folder renames folders; tries it with an empty one."""
+    names = [folder / f".climb-{secrets.token_hex(6)}" for _ in range(2)]
+    names[0].mkdir()
+    is_renamed = _rename(names[0], names[1])
+    names[is_renamed].rmdir()
+    return is_renamed
+
+
+def _rename(source: Path, target: Path) -> bool:
+    """Rename a file or folder; return False if the file system refuses renames."""
+    try:
+        source.replace(target)
+    except OSError as error:
+        if not is_refused(error):
+            raise
+        return False
+    return True
+
+
+def _unlink(path: Path) -> None:
+    """Delete a file if it exists; the next attempt to create it shows that it could not be."""
+    with contextlib.suppress(OSError):
+        path.unlink()

@@ -1,0 +1,73 @@
+"""Check that every executor sees the folder of files that the driver sees."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from climb.errors import PreflightError
+from climb.files import write_file
+
+PATIENCE = 2.0
+"""Seconds for which an executor waits for the file: mounts cache the names in a folder."""
+
+
+def check_shared(session: SparkSession, folder: Path) -> None:
+    """Let one task per executor read a file that the driver writes.
+
+    Executors that are busy or join later are not asked. In local mode there is nothing to check.
+
+    Args:
+        session: the session.
+        folder: the folder `storage.files`.
+
+    Raises:
+        PreflightError: an executor does not see the file; the message names its host.
+    """
+    context = session.sparkContext
+    if re.fullmatch(r"local(\[.*\])?", context.master or ""):
+        return
+    # The driver has an entry too. With dynamic allocation there may be no executor yet.
+    n_executors = max(1, int(context._jsc.sc().getExecutorMemoryStatus().size()) - 1)
+    token = secrets.token_hex(8)
+    path = folder / f".shared-{token}"
+    write_file(path, lambda: [token.encode()])
+    try:
+        name, wait = str(path), PATIENCE
+        tasks = context.parallelize(range(n_executors), n_executors)
+        found = tasks.mapPartitions(lambda _: read_token(name, token, wait)).collect()
+    finally:
+        path.unlink(missing_ok=True)
+    hosts = sorted({host for host, is_found in found if not is_found})
+    if hosts:
+        raise PreflightError(describe_unshared(folder, hosts))
+
+
+def read_token(path: str, token: str, wait: float) -> Iterator[tuple[str, bool]]:
+    """Read the file in a task, and yield the name of this host and whether it has the token."""
+    until = time.monotonic() + wait
+    while not (is_found := _has_content(Path(path), token)) and time.monotonic() < until:
+        time.sleep(0.1)
+    yield socket.gethostname(), is_found
+
+
+def describe_unshared(folder: Path, hosts: list[str]) -> str:
+    """Describe which hosts do not see the folder."""
+    return (
+        f"storage.files is not shared: {', '.join(hosts)} does not see a file that the driver on "
+        f"{socket.gethostname()} wrote to {folder}; mount one folder at this path on every node "
+        "(NFS, FUSE, /Volumes), and set storage.files to it"
+    )
+
+
+def _has_content(path: Path, text: str) -> bool:
+    try:
+        return path.read_text(encoding="utf-8") == text
+    except OSError:
+        return False

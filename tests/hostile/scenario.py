@@ -1,0 +1,121 @@
+"""Write every kind of file of a run below a folder that refuses one kind of operation.
+
+    LD_PRELOAD=mount.so python scenario.py fsync:1 rename:38 ...
+
+Prints a JSON object: call:errno -> digests of the files and the metrics, or the error.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+import pandas as pd
+
+from climb.cli.lock import hold_locks
+from climb.files import write, write_if_changed
+from climb.proxy.llama import LlamaProxy
+from climb.quality.training import train_scorer
+from climb.spark.training.pack import _pack_group
+from climb.testing.contracts import build_tiny_run
+
+
+@dataclasses.dataclass(frozen=True)
+class EveryCallTrainer:
+    """A plug-in that writes its model with every operation that a mount may refuse."""
+
+    def train(self, texts, labels_N, folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "part").open("w+b") as stream:
+            stream.write(b"....weights")
+            stream.truncate(8)
+            stream.seek(0)
+            stream.write(b"size")
+            stream.flush()
+            os.fsync(stream.fileno())
+        with (folder / "part").open("ab") as stream:
+            stream.write(f"{len(texts)} labels".encode())
+        (folder / "part").chmod(0o600)
+        (folder / "part").rename(folder / "model.bin")
+
+
+TINY = LlamaProxy(hidden=8, layers=1, heads=1, sequence=16, batch=4, learning_rate=1e-2)
+SCORER = EveryCallTrainer()
+N_TOKENS = 16 * 4 * 3  # three steps
+WORDS = {"letters": "red green blue tree river stone", "numbers": "one two three four five six"}
+TEXTS = [f"{text} {i}" for i in range(6) for text in WORDS.values()]
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def pack(folder, tokenizer):
+    """Pack one shard of each domain, and return their paths."""
+    shards = {}
+    for domain, words in WORDS.items():
+        rows = [
+            {"kind": "trial", "domain": domain, "doc_id": f"{i}", "position": i / 20}
+            | {"n_tokens": 30, "text": f"{words} {i}"}
+            for i in range(20)
+        ]
+        sizes = {("trial", domain): 300}
+        packed = _pack_group(
+            pd.DataFrame(rows), sizes, str(folder), tokenizer.read_text(), "<|endoftext|>"
+        )
+        shards[domain] = packed["path"].iloc[0]
+    return shards
+
+
+def write_all(folder, template):
+    """Write shards, a base, the checkpoints of a trial, a scorer and a report."""
+    shards = pack(folder / "shards", Path(template.tokenizer.path))
+    base = dataclasses.replace(
+        template,
+        shards=shards,
+        save=str(folder / "models" / "base"),
+        checkpoints=str(folder / "checkpoints" / "base"),
+    )
+    trial = dataclasses.replace(
+        base, start=base.save, save=None, checkpoints=str(folder / "checkpoints" / "trial")
+    )
+    with hold_locks(folder / "locks", ["search"]):
+        metrics = [TINY.train(base, "cpu"), TINY.train(trial, "cpu")]
+    train_scorer(SCORER, TEXTS, [float(i % 2) for i in range(len(TEXTS))], folder / "scorer")
+    for version in (b"a long first version", b"second"):
+        write_if_changed(folder / "report.html", version)
+    with hold_locks(folder / "locks", ["search"]):  # the lock file exists now
+        pass
+    files = [*map(Path, shards.values()), Path(base.save) / "model.safetensors"]
+    files += [folder / "scorer" / "model.bin", folder / "report.html"]
+    return {"files": [digest(file) for file in files], "metrics": metrics}
+
+
+def main(cases):
+    results = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        template = build_tiny_run(Path(scratch) / "data", N_TOKENS)
+        for case in cases:
+            call, _, number = case.partition(":")
+            folder, count = Path(scratch) / case, Path(scratch) / "count"
+            folder.mkdir()
+            write._without_rename.clear()  # all folders are on one device
+            os.environ |= {"HOSTILE_FOLDER": str(folder), "HOSTILE_COUNT": str(count)}
+            os.environ |= {"HOSTILE_CALL": call, "HOSTILE_ERRNO": number}
+            try:
+                result = write_all(folder, template)
+            except BaseException:
+                result = {"error": traceback.format_exc().splitlines()[-1]}
+            os.environ["HOSTILE_CALL"] = "none"
+            result["refused"] = count.stat().st_size if count.exists() else 0
+            count.unlink(missing_ok=True)
+            results[case] = result
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
