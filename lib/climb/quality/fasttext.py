@@ -41,6 +41,9 @@ class FastTextScorer:
     needs: ClassVar[tuple[str, ...]] = ("fasttext",)
     """Packages that `load` imports."""
 
+    extra: ClassVar[str] = "fasttext"
+    """Extra of climb-mixture that installs them."""
+
     model: ModelPath
     """The .bin file."""
 
@@ -84,6 +87,9 @@ class FastTextTrainer:
 
     needs: ClassVar[tuple[str, ...]] = ("fasttext",)
     """Packages that `train` imports."""
+
+    extra: ClassVar[str] = "fasttext"
+    """Extra of climb-mixture that installs them."""
 
     dim: int
     epochs: int
