@@ -110,9 +110,17 @@ bench-gpu: ## Measure on the GPU of this machine; needs torch, no Spark. DOCUMEN
 	    --output $(or $(OUTPUT),.)/$$name.json || failed=1; \
 	done; exit $${failed:-0}
 
-lock: setup ## Compile requirements.txt from pyproject.toml, with pinned versions and hashes.
-	@$(UV) pip compile -q pyproject.toml --extra spark --extra cpu --extra demo --extra dev \
+# What a cluster needs beyond its runtime. The runtime's own packages keep their versions.
+pin_for_cluster = $(UV) pip compile -q --no-config pyproject.toml $(2) --python-version 3.12 \
+	  --python-platform x86_64-manylinux_2_28 --no-header --no-annotate \
+	  --constraint requirements/runtime-$(1).txt -o requirements/$(1).txt \
+	  $$(sed -n 's/^\([a-z][^=]*\)==.*/--no-emit-package \1/p' requirements/runtime-$(1).txt)
+
+lock: setup ## Compile requirements.txt and requirements/*.txt, the pinned versions, from pyproject.toml.
+	@$(UV) pip compile -q pyproject.toml $(addprefix --extra ,local embed proxy fasttext cpu demo dev) \
 	  --python-version 3.11 --universal --generate-hashes --no-header -o requirements.txt
+	@$(call pin_for_cluster,cpu)
+	@$(call pin_for_cluster,gpu,--extra embed --extra proxy)
 
 clean: ## Remove the output of the demo; keeps .venv and downloads.
 	rm -rf climb-demo .cache/demo .coverage

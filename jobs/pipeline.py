@@ -1,6 +1,7 @@
 """Run every job in order, in one Spark session.
 
-ingest -> count -> embed -> score -> cluster -> prune -> pack -> search -> mix -> train -> report
+ingest -> count -> embed -> score -> cluster -> prune -> pack -> base -> search -> mix
+-> target_base -> train -> report
 
 Rerun it at any time: every job computes only what is missing.
 """

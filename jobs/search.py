@@ -1,6 +1,6 @@
 """Search the mixture: propose, train proxies, fit, repeat, and recommend with an interval.
 
-domains, shards, lineage, tokenizers -> trials, mixtures
+domains, shards, lineage, tokenizers, base checkpoint -> trials, mixtures
 
 Rerun it at any time: a recorded trial is never trained again.
 """
@@ -9,7 +9,12 @@ from climb import tables
 from climb.cli.start import main
 from climb.config import Config
 from climb.spark.delta.store import Store
-from climb.spark.training.search import make_mixture_rows, refuse_other_settings, search
+from climb.spark.training.search import (
+    describe_search,
+    make_mixture_rows,
+    refuse_other_settings,
+    search,
+)
 from climb.spark.training.study import open_study
 from climb.tracking.client import mirror
 
@@ -17,10 +22,7 @@ from climb.tracking.client import mirror
 def run(store: Store, cfg: Config) -> str:
     """Run all rounds, and write the recommended mixture with the baselines."""
     study = open_study(store, cfg)
-    inputs = store.history.describe_inputs(
-        tables.DOMAINS, tables.SHARDS, search=cfg.search, proxy=study.setup.recipe
-    )
-    scope = f"search = '{cfg.search.name}'"
+    inputs, scope = describe_search(store, cfg, study.setup)
     if store.history.is_current(tables.MIXTURES, inputs, scope):
         mirror(store, cfg)
         return "the recommendation is up to date"

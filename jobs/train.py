@@ -1,6 +1,6 @@
 """Test the recommended mixture with a larger model, on items that the search did not use.
 
-domains, shards, tokenizers, mixtures -> evaluations
+domains, shards, tokenizers, mixtures, target base checkpoint -> evaluations
 
 Rerun it at any time: a recorded model is never trained again.
 """

@@ -10,6 +10,19 @@
 
 # COMMAND ----------
 
+# MAGIC %md
+# MAGIC ## Install climb
+# MAGIC
+# MAGIC On Databricks, `databricks bundle deploy` has uploaded this folder, the requirements and the
+# MAGIC wheel. The paths are relative to this notebook. Elsewhere, the next cell is only a comment.
+
+# COMMAND ----------
+
+# MAGIC %pip install -r ../requirements/cpu.txt
+# MAGIC %pip install ../../artifacts/.internal/climb_mixture-0.1.0-py3-none-any.whl
+
+# COMMAND ----------
+
 parameters = {"root": "climb-out", "catalog": "", "search": "default"}
 if "dbutils" in globals():
     for name, value in parameters.items():

@@ -1,6 +1,7 @@
 """All tables in pipeline order: columns, key, and the one job that writes each.
 
-ingest -> count -> embed -> score -> cluster -> prune -> pack -> search -> mix -> train -> report
+ingest -> count -> embed -> score -> cluster -> prune -> pack -> base -> search -> mix
+-> target_base -> train -> report
 """
 
 from __future__ import annotations

@@ -61,14 +61,26 @@ def test_a_run_prints_one_line_per_job_and_the_path_of_the_report(unbroken):
     assert "report.html" in out
 
 
+def test_the_base_checkpoints_are_trained_by_jobs_of_their_own(unbroken):
+    """On a cluster, they have one node each, and no other node waits for them."""
+    _, out = unbroken
+    lines = [line for line in out.splitlines() if line]
+    starts = [line.split()[0] for line in lines]
+    assert any("checkpoint of the proxies trained: " in line for line in lines)
+    assert any("checkpoint of the target models trained: " in line for line in lines)
+    assert starts.index("base") < starts.index("search")
+    assert starts.index("target_base") < starts.index("train")
+
+
 def test_a_second_run_writes_no_new_version_of_a_table(unbroken, spark):
     """In the session of the tests, which is warm: a new process needs a minute for it."""
     conf, _ = unbroken
     cfg = load(conf)
     store = Store(spark, cfg.storage)
     before = {table.name: store.history.read_version(table) for table in tables.TABLES}
-    for _, job in import_jobs(PIPELINE):
-        job(store, cfg)
+    lines = {name: job(store, cfg) for name, job in import_jobs(PIPELINE)}
+    assert lines["base"] == "not needed, the recommendation is up to date"
+    assert lines["target_base"] == "not needed, all target models are recorded"
     assert {table.name: store.history.read_version(table) for table in tables.TABLES} == before
     assert None not in before.values()
 

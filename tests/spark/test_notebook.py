@@ -1,13 +1,15 @@
 """The notebook runs without changes on the tables of a run, and changes no table."""
 
 import runpy
+import tomllib
 from pathlib import Path
 
 from small_search import small_search
 
 from climb import tables
 
-NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "01_quick_start.py"
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOK = ROOT / "notebooks" / "01_quick_start.py"
 
 
 def run_notebook(store, cfg, **globals_):
@@ -63,6 +65,20 @@ def test_on_databricks_the_notebook_reads_widgets_and_draws_with_display(small_r
     assert result["parameters"] == {"root": cfg.storage.root, "catalog": "", "search": "default"}
     assert len(shown) == 4
     assert shown[-1].startswith("<svg")
+
+
+def test_the_notebook_installs_the_wheel_of_the_bundle_before_it_imports_climb():
+    """In paths relative to its own folder: the CLI uploads sources to files/, wheels beside it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wheel = f"{project['name'].replace('-', '_')}-{project['version']}-py3-none-any.whl"
+    text = NOTEBOOK.read_text()
+    commands = [line for line in text.splitlines() if "%pip" in line]
+    assert commands == [
+        "# MAGIC %pip install -r ../requirements/cpu.txt",
+        f"# MAGIC %pip install ../../artifacts/.internal/{wheel}",
+    ]
+    assert text.index(commands[-1]) < text.index("from climb")
+    assert (NOTEBOOK.parent / "../requirements/cpu.txt").is_file()
 
 
 def test_the_notebook_is_in_databricks_source_format():

@@ -100,6 +100,45 @@ def test_a_result_of_another_version_is_refused_with_the_field(spark, tmp_path):
         read_report(store, cfg)
 
 
+SECRET = "wJalrXUtnFEMI-planted"
+
+
+def find_secret(folder):
+    return [path for path in folder.rglob("*") if path.is_file() and SECRET in read_text(path)]
+
+
+def read_text(path):
+    return path.read_bytes().decode("utf-8", errors="replace")
+
+
+def test_the_log_of_delta_mlflow_and_the_report_have_no_secret_of_the_run(
+    spark, tmp_path, job, monkeypatch
+):
+    """Of the environment, of Spark's settings and of the MLflow server's address."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    settings = spark.sparkContext._jsc.hadoopConfiguration()
+    settings.set("fs.s3a.secret.key", SECRET)
+    spark.conf.set("fs.s3a.secret.key", SECRET)
+    try:
+        uri = f"http://climb:{SECRET}@127.0.0.1:9"
+        for tracking in ([], [f"tracking.uri={uri}"]):
+            cfg = load(settings=[f"storage.root={tmp_path}/out", *tracking])
+            store = Store(spark, cfg.storage)
+            if not tracking:
+                store.append(store.create_frame(small_search().rows, tables.TRIALS), tables.TRIALS)
+                write_result(store, RESULT)
+            job.run(store, cfg)
+            assert (tmp_path / "out" / "report.html").exists()
+            assert find_secret(tmp_path) == []
+    finally:
+        settings.unset("fs.s3a.secret.key")
+        spark.conf.unset("fs.s3a.secret.key")
+    assert len(list(tmp_path.rglob("_delta_log/*.json"))) >= 2
+    assert (tmp_path / "out" / "mlflow.db").exists()
+    (tmp_path / "planted").write_text(SECRET)
+    assert find_secret(tmp_path) == [tmp_path / "planted"]
+
+
 def test_the_job_writes_once_and_mirrors_once(small_run, job):
     store, cfg = small_run
     path = store.locate_file("report.html")

@@ -12,6 +12,7 @@ import pytest
 
 from climb.cli.doctor import check_java, check_machine
 from climb.cli.preflight import run_preflight
+from climb.cli.start import PIPELINE
 from climb.config import load
 from climb.errors import PreflightError
 
@@ -165,6 +166,72 @@ def test_a_model_in_a_package_that_is_not_installed_is_reported(configured):
     assert "'no_such_package' is not installed" in message
 
 
+@pytest.fixture
+def without_torch(monkeypatch):
+    """The packages of a CPU cluster."""
+    absent = {"torch", "transformers", "sentence_transformers", "xgboost", "fasttext"}
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name in absent else find(name)
+    )
+
+
+def sentence_embedder(folder):
+    folder.mkdir()
+    return (
+        f"embed.embedder={{use: 'climb.embed.sentence:SentenceEmbedder', model: {folder}, dim: 8, "
+        "max_tokens: 8, precision: float32}"
+    )
+
+
+def test_a_missing_package_is_reported_with_the_extra_that_installs_it(
+    configured, without_torch, tmp_path
+):
+    message = preflight_error(configured(sentence_embedder(tmp_path / "model")), ["embed"])
+    assert message == (
+        "embed.embedder: climb.embed.sentence:SentenceEmbedder needs the Python packages 'torch', "
+        "'sentence_transformers'; run make setup, or pip install 'climb-mixture[embed]'"
+    )
+
+
+@pytest.mark.parametrize("job", ["base", "search", "target_base", "train"])
+def test_a_job_that_trains_names_the_extra_proxy(configured, without_torch, job):
+    assert "pip install 'climb-mixture[proxy]'" in preflight_error(configured(), [job])
+
+
+@pytest.mark.parametrize(
+    "job", ["ingest", "count", "score", "cluster", "prune", "pack", "mix", "report"]
+)
+def test_a_job_that_loads_no_model_needs_none_of_its_packages(
+    configured, without_torch, tmp_path, job
+):
+    """Job cluster only hashes the embedder's recipe, and prune those of the scorers."""
+    run_preflight(configured(sentence_embedder(tmp_path / "model")), [job])
+
+
+def test_a_job_that_only_identifies_a_model_needs_its_files(configured, tmp_path):
+    setting = sentence_embedder(tmp_path / "model")
+    (tmp_path / "model").rmdir()
+    assert "embed.embedder.model" in preflight_error(configured(setting), ["cluster"])
+
+
+def test_the_packages_of_other_machines_are_not_checked(configured, without_torch):
+    run_preflight(configured(), PIPELINE, packages=False)
+
+
+def test_databricks_needs_an_absolute_name_of_the_experiment(configured):
+    uri = "tracking.uri=databricks"
+    message = preflight_error(configured(uri), ["report"])
+    assert message == (
+        "tracking.experiment is 'climb'; with tracking.uri 'databricks' it must be an absolute "
+        "path of the workspace, for example /Shared/climb"
+    )
+    assert "tracking.experiment" in preflight_error(configured("tracking.uri=databricks://dev"))
+    run_preflight(configured(uri, "tracking.experiment=/Shared/climb"), ["report"])
+    run_preflight(configured(uri, "tracking.enabled=false"), ["report"])
+    run_preflight(configured("tracking.uri=http://host:5000"), ["report"])
+
+
 def test_a_plug_in_that_cannot_be_built_is_reported_with_its_key(configured):
     message = preflight_error(
         configured("search.predictor={use: 'climb.predictor.xgboost:NoSuchPredictor'}")
@@ -285,7 +352,7 @@ def test_a_missing_spark_package_is_reported_with_the_install_command(configured
     monkeypatch.setattr("importlib.util.find_spec", lambda n: None if n == "delta" else find(n))
     message = preflight_error(configured())
     assert "delta-spark is missing" in message
-    assert "climb-mixture[spark]" in message
+    assert "climb-mixture[local]" in message
 
 
 def test_the_doctor_reports_missing_packages_and_wrong_versions(monkeypatch):

@@ -1,5 +1,6 @@
 """MLflow mirrors the tables: every run is logged once, and a failure never stops a job."""
 
+import importlib.util
 import json
 import math
 import shutil
@@ -17,6 +18,7 @@ from climb.search import Gain, SearchResult
 from climb.search.records import Effect, EffectsRecord, PlannedRecord
 from climb.tracking import client as tracking
 from climb.tracking.client import mirror
+from climb.tracking.limits import limit_mlflow
 from climb.tracking.uri import format_open_command, resolve_tracking_uri
 from climb.tracking.values import make_child_runs
 
@@ -332,10 +334,62 @@ def test_a_database_that_could_not_be_written_is_updated_at_the_next_start(
     assert mirror(store, cfg) == "MLflow: 5 runs logged, 0 already logged"
 
 
-def test_more_weights_than_the_limit_of_one_call_are_all_logged(store, cfg, client):
-    weights = {f"domain {i}": 1 / 250 for i in range(250)}
-    store.put(tables.TRIALS, [trial(0, weights=weights)])
+def test_without_artifacts_no_file_is_uploaded(store, cfg, client, tmp_path):
+    (tmp_path / "report.html").write_text("<p>a quoted document</p>")
+    own = cfg.model_copy(update={"tracking": cfg.tracking.model_copy(update={"artifacts": False})})
+    assert mirror(store, own) == "MLflow: 5 runs logged, 0 already logged"
+    (parent,) = runs_by_kind(client, "search")
+    assert client.list_artifacts(parent.info.run_id) == []
     mirror(store, cfg)
+    assert "report.html" in {item.path for item in client.list_artifacts(parent.info.run_id)}
+
+
+def test_retries_of_the_databricks_sdk_are_short_too(monkeypatch):
+    """MLflow's default of 500 s would hold idle GPUs. A value set by the user stays."""
+    from mlflow.environment_variables import MLFLOW_DATABRICKS_ENDPOINT_HTTP_RETRY_TIMEOUT
+
+    name = MLFLOW_DATABRICKS_ENDPOINT_HTTP_RETRY_TIMEOUT.name
+    monkeypatch.delenv(name, raising=False)
+    default = MLFLOW_DATABRICKS_ENDPOINT_HTTP_RETRY_TIMEOUT.get()
+    with limit_mlflow():
+        assert MLFLOW_DATABRICKS_ENDPOINT_HTTP_RETRY_TIMEOUT.get() <= 10 < default
+    assert MLFLOW_DATABRICKS_ENDPOINT_HTTP_RETRY_TIMEOUT.get() == default
+    monkeypatch.setenv(name, "77")
+    with limit_mlflow():
+        assert MLFLOW_DATABRICKS_ENDPOINT_HTTP_RETRY_TIMEOUT.get() == 77
+
+
+def test_mlflow_skinny_without_its_sqlite_store_is_reported_with_the_extra(
+    store, cfg, monkeypatch, capsys
+):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == "sqlalchemy" else find(name)
+    )
+    assert mirror(store, cfg) is None
+    printed = capsys.readouterr()
+    assert "pip install 'climb-mixture[local]'" in printed.out + printed.err
+
+
+def test_more_weights_than_the_limit_of_one_call_are_all_logged(store, cfg, client, monkeypatch):
+    """Databricks accepts 1,000 metrics, 100 params and 100 tags in a call, and 6,000 characters."""
+    weights = {f"domain {i} {'x' * 300}": 1 / 250 for i in range(250)}
+    store.put(tables.TRIALS, [trial(0, weights=weights)])
+    calls, log_batch = [], type(client).log_batch
+
+    def record(self, run_id, metrics=(), params=(), tags=(), **options):
+        calls.append((metrics, params, tags))
+        return log_batch(self, run_id, metrics=metrics, params=params, tags=tags, **options)
+
+    monkeypatch.setattr(type(client), "log_batch", record)
+    mirror(store, cfg)
+    assert len(calls) > 2
+    for metrics, params, tags in calls:
+        assert len(metrics) <= 1_000
+        assert len(params) <= 100
+        assert len(tags) <= 100
+        assert all(len(item.key) <= 250 for item in (*metrics, *params, *tags))
+        assert all(len(item.value) <= 6_000 for item in (*params, *tags))
     (child,) = runs_by_kind(client, "trial")
     assert sum(key.startswith("weight.") for key in child.data.params) == 250
 

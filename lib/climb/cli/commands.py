@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from climb.cli.imports import CSV, import_
+from climb.cli.preflight import run_preflight
 from climb.cli.start import PIPELINE, add_config_options, import_jobs, run_command, run_jobs
 from climb.config import Config, dump_yaml, load
 from climb.errors import ConfigError
@@ -28,8 +29,10 @@ JOB_HELP = {
     "cluster": "Cluster the documents by their embeddings.",
     "prune": "Drop low-quality clusters, and merge the rest into domains.",
     "pack": "Pack tokens of every domain into shards for training.",
+    "base": "Train the checkpoint that all proxies continue.",
     "search": "Search for the best mixture by training small proxy models.",
     "mix": "Write the dataset of the recommended mixture.",
+    "target_base": "Train the checkpoint that all target models continue.",
     "train": "Train a larger model to test the recommended mixture.",
     "report": "Write the HTML report.",
     "train_scorer": "Train a quality scorer from labelled texts.",
@@ -90,6 +93,17 @@ def main() -> None:
 def run_all(conf: str | None, settings: tuple[str, ...]) -> None:
     """Run all jobs in order, in one Spark session."""
     run_jobs(import_jobs(PIPELINE), conf, settings)
+
+
+@climb.command("check")
+@add_config_options
+def check(conf: str | None, settings: tuple[str, ...]) -> None:
+    """Check, without Spark, that all jobs have what they need.
+
+    Each job checks the Python packages of its own machine when it starts.
+    """
+    run_preflight(load(conf, settings), PIPELINE, packages=False)
+    click.echo(f"nothing is missing for the {len(PIPELINE)} jobs of `climb run`")
 
 
 def _add_job(name: str) -> None:

@@ -43,7 +43,7 @@ def check_machine() -> list[Check]:
         _check_package("torch", "torch"),
         _check_gpus(),
         _check_package("xgboost", "xgboost", other="xgboost-cpu"),
-        _check_package("mlflow", "mlflow"),
+        _check_package("mlflow", "mlflow", other="mlflow-skinny"),
         _check_requirements(),
         _check_memory(),
         Check("cores", True, f"{_count_cores()} (the demo needs 2)"),

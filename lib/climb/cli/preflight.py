@@ -10,26 +10,31 @@ import importlib.metadata
 import importlib.util
 import os
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from climb.cli.doctor import FREE_GB, check_java
 from climb.cli.environment import check_environment
+from climb.cli.plugins import check_plugin, list_plugins
 from climb.errors import ConfigError, InputError, PreflightError
-from climb.files import is_uri, probe_folder, resolve
+from climb.files import is_uri, probe_folder
 
 if TYPE_CHECKING:
     from climb.config import Config
     from climb.config.sections import TargetTask
 
+TRAINING = ("base", "search", "target_base", "train")
+"""Jobs that train models."""
 
-def run_preflight(cfg: Config, jobs: Collection[str] | None = None) -> None:
+
+def run_preflight(cfg: Config, jobs: Collection[str] | None = None, packages: bool = True) -> None:
     """Stop before Spark starts if a job would fail.
 
     Args:
         cfg: the resolved configuration.
         jobs: names of the jobs that will run; only their needs are checked. None checks all jobs.
+        packages: whether to check the packages of models. False where other machines load them.
 
     Raises:
         PreflightError: something is missing or wrong; the message lists all problems in one line.
@@ -38,15 +43,15 @@ def run_preflight(cfg: Config, jobs: Collection[str] | None = None) -> None:
     def will_run(*names: str) -> bool:
         return jobs is None or not set(names).isdisjoint(jobs)
 
-    problems = [*_check_spark()]
+    problems = [*_check_spark(), *_check_tracking(cfg)]
     if jobs is not None and "ingest" in jobs and not cfg.ingest.inputs:
         problems.append("ingest.inputs is empty; set it to files, folders or globs of documents")
     if will_run("ingest"):
         problems += _check_inputs(cfg.ingest.inputs)
-    for key, spec, protocol, users in _list_plugins(cfg):
-        if will_run(*users):
-            problems += _check_plugin(key, spec, protocol)
-    if cfg.count.path is not None and will_run("count", "prune", "pack", "search", "mix", "train"):
+    for plugin in list_plugins(cfg):
+        if will_run(*plugin.loaded_by, *plugin.identified_by):
+            problems += check_plugin(plugin, packages and will_run(*plugin.loaded_by))
+    if cfg.count.path is not None and will_run("count", "prune", "pack", *TRAINING, "mix"):
         problems += _check_tokenizer(cfg.count.path, cfg.count.end_of_text)
     if will_run("prune"):
         problems += _check_thresholds(cfg)
@@ -59,9 +64,7 @@ def run_preflight(cfg: Config, jobs: Collection[str] | None = None) -> None:
             problems += _check_items(target, "search", target.search)
         if will_run("train") and target.report is not None:
             problems += _check_items(target, "report", target.report)
-    problems += _check_folder("storage.root", cfg.storage.root)
-    if cfg.storage.files is not None:
-        problems += _check_folder("storage.files", cfg.storage.files)
+    problems += _check_folders(cfg)
     if problems:
         raise PreflightError(_join_problems(problems))
 
@@ -81,7 +84,7 @@ def _check_spark() -> Iterator[str]:
         if importlib.util.find_spec(module) is None:
             yield (
                 f"Python package {project} is missing; run make setup, or "
-                f"pip install 'climb-mixture[spark]'"
+                f"pip install 'climb-mixture[local]'"
             )
     if "PYSPARK_GATEWAY_PORT" in os.environ:
         return
@@ -140,54 +143,8 @@ def _check_tokenizer(path: str, end_of_text: str | None) -> Iterator[str]:
         yield f"count.path: {error}"
 
 
-def _list_plugins(cfg: Config) -> Iterator[tuple[str, Mapping[str, Any], type, tuple[str, ...]]]:
-    """List key, spec, protocol and the jobs that use it, for every plug-in."""
-    from climb.embed import Embedder
-    from climb.predictor import Predictor
-    from climb.proxy import Proxy
-    from climb.quality import Scorer
-    from climb.quality.training import ScorerTrainer
-    from climb.search.problem import Searcher
-
-    yield "embed.embedder", cfg.embed.embedder, Embedder, ("embed", "cluster")
-    for index, scorer in enumerate(cfg.score.scorers):
-        yield f"score.scorers.{index}", scorer, Scorer, ("score", "prune")
-    trainer = cfg.score.training.trainer
-    yield "score.training.trainer", trainer, ScorerTrainer, ("train_scorer",)
-    # The protocol of clusterers imports pyspark, which may be missing.
-    yield "cluster.clusterer", cfg.cluster.clusterer, object, ("cluster",)
-    yield "proxy.model", cfg.proxy.model, Proxy, ("search",)
-    yield "search.predictor", cfg.search.predictor, Predictor, ("search",)
-    yield "search.searcher", cfg.search.searcher, Searcher, ("search",)
-    yield "train.model", cfg.train.model, Proxy, ("train",)
-
-
-def _check_plugin(key: str, spec: Mapping[str, Any], protocol: type) -> Iterator[str]:
-    """Check that a plug-in can be built, and that its packages and model files exist."""
-    from climb.config import build, find_model_paths
-
-    try:
-        plugin = build(spec, protocol, batch_tokens=1)
-    except ConfigError as error:
-        yield f"{key}: {error}"
-        return
-    for name in getattr(plugin, "needs", ()):
-        if importlib.util.find_spec(name) is None:
-            needed = f"{spec['use']} needs the Python package {name!r}"
-            yield f"{key}: {needed}; run make setup, or install the package that provides it"
-    for name, path in find_model_paths(plugin).items():
-        yield from _check_model_path(f"{key}.{name}", path)
-
-
-def _check_model_path(key: str, path: str) -> Iterator[str]:
-    try:
-        resolve(path)
-    except PreflightError as error:
-        yield f"{key}: {error}"
-
-
 def _check_thresholds(cfg: Config) -> Iterator[str]:
-    """Check that a scorer exists for every threshold; `_check_plugin` reports invalid scorers."""
+    """Check that a scorer exists for every threshold; `check_plugin` reports invalid scorers."""
     from climb.config import build
     from climb.quality import Scorer
 
@@ -231,13 +188,29 @@ def _list_metrics(cfg: Config) -> list[str]:
 
     try:
         model = build(cfg.proxy.model, Proxy)
-    except ConfigError:  # `_check_plugin` reports it
+    except ConfigError:  # `check_plugin` reports it
         return []
     if not isinstance(model, TrainingRecipe) or not cfg.proxy.targets:
         return []
     return list_metrics(
         [Target(name=t.name, kind=t.kind, path=t.search) for t in cfg.proxy.targets]
     )
+
+
+def _check_tracking(cfg: Config) -> Iterator[str]:
+    """Check that Databricks accepts the name of the experiment: it is a path of the workspace."""
+    uri, name = cfg.tracking.uri or "", cfg.tracking.experiment
+    if cfg.tracking.enabled and uri.partition(":")[0] == "databricks" and name[:1] != "/":
+        yield (
+            f"tracking.experiment is {name!r}; with tracking.uri {uri!r} it must be an absolute "
+            f"path of the workspace, for example /Shared/{name}"
+        )
+
+
+def _check_folders(cfg: Config) -> Iterator[str]:
+    yield from _check_folder("storage.root", cfg.storage.root)
+    if cfg.storage.files is not None:
+        yield from _check_folder("storage.files", cfg.storage.files)
 
 
 def _check_folder(key: str, root: str) -> Iterator[str]:

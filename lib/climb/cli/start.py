@@ -28,7 +28,7 @@ skipped; further lines are printed unchanged."""
 
 PIPELINE = (
     *("ingest", "count", "embed", "score", "cluster", "prune"),
-    *("pack", "search", "mix", "train", "report"),
+    *("pack", "base", "search", "mix", "target_base", "train", "report"),
 )
 """All jobs, in the order in which they run."""
 

@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from climb.config.sections import Config
+from climb.config.uris import refuse_credentials
 from climb.errors import ConfigError, one_line
 
 REPLACED = ("thresholds",)
@@ -39,7 +40,7 @@ def load(path: str | Path | None = None, settings: Sequence[str] = ()) -> Config
 
     Raises:
         ConfigError: a file or value that cannot be read, unknown keys or wrong values. The message
-            lists all of them with the path of each key.
+            lists all of them with the path of each key. Or a URI with user or password.
     """
     values = read_yaml(find_conf_folder() / "default.yaml")
     if path is not None:
@@ -48,6 +49,7 @@ def load(path: str | Path | None = None, settings: Sequence[str] = ()) -> Config
         key = setting.partition("=")[0]
         replaced = REPLACED if key.endswith(REPLACED) else ()
         values = _merge(values, _parse_setting(setting), replaced)
+    refuse_credentials(values)
     try:
         return Config.model_validate(values)
     except ValidationError as error:

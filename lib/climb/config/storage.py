@@ -10,6 +10,8 @@ from pydantic import NonNegativeFloat, PositiveInt, model_validator
 from climb.config.section import Section
 from climb.files import LocalCopies, is_uri
 
+VOLUMES = ("/Volumes/", "dbfs:/Volumes/")
+
 
 class StorageConfig(Section):
     """Where tables and files are stored."""
@@ -54,6 +56,15 @@ class StorageConfig(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_volume(self) -> Self:
+        if self.catalog is None and self.root.startswith(VOLUMES):
+            raise ValueError(
+                f"root is {self.root!r}, and a volume of Databricks cannot store tables: set "
+                "storage.catalog to catalog.schema; files stay in the volume"
+            )
+        return self
+
 
 class SparkConfig(Section):
     """The Spark session that climb starts when there is none; clusters have their own settings."""
@@ -76,3 +87,8 @@ class TrackingConfig(Section):
     """MLflow tracking URI; null: an sqlite file under storage.root (local roots only)."""
 
     experiment: str
+    """Name of the experiment; on Databricks a path of the workspace, for example /Shared/climb."""
+
+    artifacts: bool
+    """Whether the report, its figures and the result are uploaded. The report quotes documents to
+    all who can read the experiment."""

@@ -40,6 +40,9 @@ class SentenceEmbedder:
     needs: ClassVar[tuple[str, ...]] = ("torch", "sentence_transformers")
     """Packages that `load` imports."""
 
+    extra: ClassVar[str] = "embed"
+    """Extra of climb-mixture that installs them."""
+
     model: ModelPath
     """Folder of the model. Nothing is downloaded."""
 

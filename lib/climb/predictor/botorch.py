@@ -42,6 +42,9 @@ class BoTorchPredictor:
     needs: ClassVar[tuple[str, ...]] = ("botorch",)
     """Packages that `fit` imports."""
 
+    extra: ClassVar[str] = "botorch"
+    """Extra of climb-mixture that installs them."""
+
     max_steps: int = 200
     """Maximum L-BFGS steps."""
 

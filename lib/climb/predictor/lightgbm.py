@@ -52,6 +52,9 @@ class LightGBMPredictor:
     needs: ClassVar[tuple[str, ...]] = ("lightgbm",)
     """Packages that `fit` imports."""
 
+    extra: ClassVar[str] = "lightgbm"
+    """Extra of climb-mixture that installs them."""
+
     trees: int = 1000
     """Maximum number of trees."""
 

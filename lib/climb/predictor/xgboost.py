@@ -32,6 +32,9 @@ class XGBoostPredictor:
     needs: ClassVar[tuple[str, ...]] = ("xgboost",)
     """Packages that `fit` imports."""
 
+    extra: ClassVar[str] = "cpu"
+    """Extra of climb-mixture that installs them."""
+
     trees: int = 600
     """Number of trees."""
 

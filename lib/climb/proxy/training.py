@@ -33,6 +33,9 @@ class TrainingRecipe(Recipe, ABC):
     needs: ClassVar[tuple[str, ...]] = ("torch", "transformers", "tokenizers")
     """Packages that `train` imports."""
 
+    extra: ClassVar[str] = "proxy"
+    """Extra of climb-mixture that installs them."""
+
     @abstractmethod
     def create_model(self, n_ids: int) -> Any:
         """Create the initial model of a base run, for a tokenizer of n_ids token ids."""

@@ -40,6 +40,9 @@ class FastTextScorer:
     needs: ClassVar[tuple[str, ...]] = ("fasttext",)
     """Packages that `load` imports."""
 
+    extra: ClassVar[str] = "fasttext"
+    """Extra of climb-mixture that installs them."""
+
     model: ModelPath
     """The .bin file."""
 
@@ -83,6 +86,9 @@ class FastTextTrainer:
 
     needs: ClassVar[tuple[str, ...]] = ("fasttext",)
     """Packages that `train` imports."""
+
+    extra: ClassVar[str] = "fasttext"
+    """Extra of climb-mixture that installs them."""
 
     dim: int
     epochs: int

@@ -27,6 +27,9 @@ class TransformerScorer:
     needs: ClassVar[tuple[str, ...]] = ("torch", "transformers")
     """Packages that `load` imports."""
 
+    extra: ClassVar[str] = "proxy"
+    """Extra of climb-mixture that installs them."""
+
     model: ModelPath
     """Folder of a Hugging Face sequence-classification model. Nothing is downloaded."""
 

@@ -12,26 +12,25 @@ is printed, and the next call logs what is missing.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import logging
 import math
-import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from climb import tables
 from climb.config import Config
+from climb.config.uris import hide_credentials
 from climb.errors import PreflightError, one_line
 from climb.files import write_if_changed
 from climb.progress import log
 from climb.search import SearchResult
 from climb.search.trials import RECOMMENDED
-from climb.tracking.uri import check_database, hide_credentials, resolve_tracking_uri
+from climb.tracking.limits import limit_mlflow
+from climb.tracking.uri import check_database, resolve_tracking_uri
 from climb.tracking.values import (
     ChildRun,
     ParentRun,
@@ -45,17 +44,6 @@ if TYPE_CHECKING:
 
 PER_BATCH = 100
 """Maximum number of params and tags in one MLflow call."""
-
-QUICK = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "4",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",
-}
-"""Short timeouts: a server that is down must not delay the search. Values set by the user win."""
 
 RETRY_AFTER = 600.0
 """Seconds that this process waits after a failure before it tries again."""
@@ -102,7 +90,7 @@ def _update(store: Store, cfg: Config, uri: str) -> str | None:
     rows = select_trials(store.read_rows(tables.TRIALS), cfg.search.name, parent_run.plan)
     runs = make_child_runs(rows, cfg.search)
     check_database(uri)
-    with _limit_mlflow():
+    with limit_mlflow():
         from mlflow import MlflowClient
 
         client = MlflowClient(tracking_uri=uri)
@@ -114,7 +102,8 @@ def _update(store: Store, cfg: Config, uri: str) -> str | None:
         )
         parent = mirrored.ensure_parent()
         logged = mirrored.log_missing_trials(parent, runs)
-        _update_parent(client, parent, parent_run, [report, *_list_figures(store)])
+        files = [report, *_list_figures(store)] if cfg.tracking.artifacts else []
+        _update_parent(client, parent, parent_run, files)
     write_if_changed(marker, state.encode())
     return f"MLflow: {logged} runs logged, {len(runs) - logged} already logged"
 
@@ -124,6 +113,7 @@ def _digest_state(store: Store, cfg: Config, uri: str, report: Path) -> str:
     state = {
         "uri": uri,
         "experiment": cfg.tracking.experiment,
+        "artifacts": cfg.tracking.artifacts,
         "search": cfg.search.name,
         "objective": [cfg.search.objective, cfg.search.scale, cfg.search.down_weight],
         "trials": store.history.read_version(tables.TRIALS),
@@ -246,7 +236,14 @@ def _list_figures(store: Store) -> list[Path]:
 
 
 def _update_parent(client: Any, parent: str, parent_run: ParentRun, files: list[Path]) -> None:
-    """Log only those metrics and tags of the parent run that have changed."""
+    """Log only those metrics and tags of the parent run that have changed, and its files.
+
+    Args:
+        client: MLflow's client.
+        parent: id of the parent run.
+        parent_run: what it should have.
+        files: report and figures; empty: no file is logged, those of `parent_run` neither.
+    """
     from mlflow.entities import Metric, RunTag
 
     run, now = client.get_run(parent), int(time.time() * 1000)
@@ -259,7 +256,7 @@ def _update_parent(client: Any, parent: str, parent_run: ParentRun, files: list[
     tags = [RunTag(k, v) for k, v in parent_run.tags.items() if logged.tags.get(k) != v]
     if metrics or tags:
         client.log_batch(parent, metrics=metrics, tags=tags)
-    for name, text in parent_run.files.items():
+    for name, text in parent_run.files.items() if files else ():
         client.log_text(parent, text, name)
     if parent_run.files and run.info.status == "RUNNING":
         client.set_terminated(parent, "FINISHED")
@@ -272,24 +269,6 @@ def _update_parent(client: Any, parent: str, parent_run: ParentRun, files: list[
 def _is_equal(logged: float | None, value: float) -> bool:
     """Compare two metrics; NaN means unknown and equals NaN, so that it is logged once."""
     return logged == value or (logged is not None and math.isnan(logged) and math.isnan(value))
-
-
-@contextlib.contextmanager
-def _limit_mlflow() -> Iterator[None]:
-    """Set short timeouts and hide log lines of MLflow; environment variables of the user win."""
-    set_here = {key: value for key, value in QUICK.items() if key not in os.environ}
-    loggers = [logging.getLogger(name) for name in ("alembic", "mlflow", "urllib3")]
-    levels = [logger.level for logger in loggers]
-    os.environ.update(set_here)
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for key in set_here:
-            os.environ.pop(key, None)
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _log_once(text: str) -> None:

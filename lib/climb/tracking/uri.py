@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import re
+import importlib.util
 import shlex
 import sqlite3
 import sys
 from pathlib import Path
 
 from climb.config import Config
+from climb.config.uris import hide_credentials
 from climb.errors import InfrastructureError, PreflightError
 from climb.files import is_uri
 
@@ -29,9 +30,14 @@ def check_database(uri: str) -> None:
     """Check that an SQLite file, if it exists, opens: MLflow would repeat its attempts.
 
     Raises:
-        PreflightError: it is not a database, or it cannot be read or written.
+        PreflightError: it is not a database, it cannot be read or written, or MLflow has no SQLite.
         InfrastructureError: another process writes to it.
     """
+    if uri.startswith("sqlite:") and importlib.util.find_spec("sqlalchemy") is None:
+        raise PreflightError(
+            "mlflow-skinny has no SQLite store; pip install 'climb-mixture[local]', or set "
+            "tracking.uri to a server"
+        )
     path = Path(uri.removeprefix("sqlite:///"))
     if not uri.startswith("sqlite:///") or not path.exists():
         return
@@ -57,8 +63,3 @@ def format_open_command(cfg: Config) -> str:
     installed = Path(sys.executable).with_name("mlflow")
     program = str(installed) if installed.exists() else "mlflow"
     return f"{shlex.quote(program)} server --workers 1 --backend-store-uri {shlex.quote(uri)}"
-
-
-def hide_credentials(text: str) -> str:
-    """Remove user and password from the URIs in a text."""
-    return re.sub(r"//[^/@\s]*@", "//", text)

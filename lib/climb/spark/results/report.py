@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 
 from climb import tables
 from climb.config import Config, dump_yaml
+from climb.config.uris import hide_credentials
 from climb.errors import TableError
 from climb.mixture import is_same_mixture
 from climb.report import (
@@ -74,7 +75,7 @@ def read_report(store: Store, cfg: Config) -> ReportData:
         max_epochs=cfg.search.max_epochs,
         domain_max_epochs=_list_domain_epochs(cfg, result.domains),
         versions={name: version for name, version in versions.items() if version is not None},
-        configuration=dump_yaml(cfg),
+        configuration=hide_credentials(dump_yaml(cfg)),
     )
 
 

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from climb import tables
+from climb.config import Config
 from climb.errors import ConfigError, InfrastructureError
 from climb.objective import Objective
 from climb.progress import log, show_progress
@@ -23,8 +24,9 @@ from climb.search.knowledge_gradient import estimate_gain_of_round
 from climb.search.records import PlannedRecord
 from climb.search.trials import PROPOSAL, RECOMMENDED
 from climb.spark.delta.history import Inputs
+from climb.spark.delta.store import Store
 from climb.spark.session import count_parallel_slots
-from climb.spark.training.setup import ensure_base_checkpoint
+from climb.spark.training.setup import TrainingSetup, ensure_base_checkpoint
 from climb.spark.training.study import PlannedTrial, Study
 from climb.spark.training.trials import Outcome, train_runs
 
@@ -204,6 +206,14 @@ def _describe_search(
         "reuse": study.reusable.summarize(trials),
         "read_versions": study.read_versions,
     }
+
+
+def describe_search(store: Store, cfg: Config, setup: TrainingSetup) -> tuple[Inputs, str]:
+    """Return what a search is made from, and the condition of its rows in table `mixtures`."""
+    inputs = store.history.describe_inputs(
+        tables.DOMAINS, tables.SHARDS, search=cfg.search, proxy=setup.recipe
+    )
+    return inputs, f"search = '{cfg.search.name}'"
 
 
 def refuse_other_settings(earlier: Inputs | None, now: Inputs) -> None:

@@ -167,8 +167,8 @@ def digest_corpus(shards: Sequence[Mapping[str, Any]], kinds: Sequence[str] = TR
     return _digest(sorted(chosen))
 
 
-def ensure_base_checkpoint(store: Store, setup: TrainingSetup) -> None:
-    """Train the base checkpoint unless its folder is complete.
+def ensure_base_checkpoint(store: Store, setup: TrainingSetup) -> bool:
+    """Train the base checkpoint unless its folder is complete; return whether it was trained.
 
     Raises:
         TrialError: its loss became NaN.
@@ -178,13 +178,14 @@ def ensure_base_checkpoint(store: Store, setup: TrainingSetup) -> None:
     """
     check_shared(store.session, store.cfg.files_folder)
     if is_complete(setup.base_folder):
-        return
+        return False
     run = (setup.base_folder.name, setup.build_base_run())
     for outcome in train_runs(store.session, setup.proxy, [run], slots=1):
         if outcome.status != "finished":
             error = BASE_ERRORS[outcome.kind]
             raise error(f"the base checkpoint was not trained ({outcome.status}): {outcome.error}")
         log("base", f"{setup.base_tokens:,} tokens  ({outcome.seconds:.1f} s)")
+    return True
 
 
 def _build_setup(

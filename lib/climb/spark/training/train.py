@@ -37,12 +37,25 @@ def train_mixtures(store: Store, cfg: Config, setup: TrainingSetup) -> tuple[int
         RuntimeError: a run raised an unexpected exception; with the worker's traceback.
     """
     planned = _plan_models(store, cfg, setup)
-    recorded: set[str] = set()
-    if store.exists(tables.EVALUATIONS):
-        recorded = {row["model"] for row in store.read_rows(tables.EVALUATIONS)}
+    recorded = _read_recorded(store)
     todo = {name: model for name, model in planned.items() if name not in recorded}
     n_failed = _train_models(store, cfg, setup, todo) if todo else 0
     return len(todo) - n_failed, n_failed, len(planned) - len(todo)
+
+
+def has_all_models(store: Store, cfg: Config, setup: TrainingSetup) -> bool:
+    """Whether the search has mixtures, and a model of each is recorded with every seed."""
+    if not store.exists(tables.MIXTURES):
+        return False
+    planned = _plan_models(store, cfg, setup)
+    return bool(planned) and planned.keys() <= _read_recorded(store)
+
+
+def _read_recorded(store: Store) -> set[str]:
+    """Read the names of the recorded models."""
+    if not store.exists(tables.EVALUATIONS):
+        return set()
+    return {row["model"] for row in store.read_rows(tables.EVALUATIONS)}
 
 
 def _plan_models(store: Store, cfg: Config, setup: TrainingSetup) -> dict[str, PlannedModel]:

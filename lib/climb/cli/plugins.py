@@ -1,0 +1,87 @@
+"""Check that the configured plug-ins can be built, and that their packages and models exist."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from climb.errors import ConfigError, PreflightError
+from climb.files import resolve
+
+if TYPE_CHECKING:
+    from climb.config import Config
+
+
+@dataclass(frozen=True)
+class ConfiguredPlugin:
+    """A plug-in of the configuration, and the jobs that use it."""
+
+    key: str
+    spec: Mapping[str, Any]
+    protocol: type
+    loaded_by: tuple[str, ...]
+    """Jobs that load the model or fit, which needs its packages."""
+
+    identified_by: tuple[str, ...] = ()
+    """Jobs that only compute its recipe, which needs the files of the model, but no package."""
+
+
+def list_plugins(cfg: Config) -> Iterator[ConfiguredPlugin]:
+    """List all plug-ins of a configuration."""
+    from climb.embed import Embedder
+    from climb.predictor import Predictor
+    from climb.proxy import Proxy
+    from climb.quality import Scorer
+    from climb.quality.training import ScorerTrainer
+    from climb.search.problem import Searcher
+
+    new = ConfiguredPlugin
+    yield new("embed.embedder", cfg.embed.embedder, Embedder, ("embed",), ("cluster",))
+    for index, scorer in enumerate(cfg.score.scorers):
+        yield new(f"score.scorers.{index}", scorer, Scorer, ("score",), ("prune",))
+    trainer = cfg.score.training.trainer
+    yield new("score.training.trainer", trainer, ScorerTrainer, ("train_scorer",))
+    # The protocol of clusterers imports pyspark, which may be missing.
+    yield new("cluster.clusterer", cfg.cluster.clusterer, object, ("cluster",))
+    yield new("proxy.model", cfg.proxy.model, Proxy, ("base", "search"))
+    yield new("search.predictor", cfg.search.predictor, Predictor, ("search",))
+    yield new("search.searcher", cfg.search.searcher, Searcher, ("search",))
+    yield new("train.model", cfg.train.model, Proxy, ("target_base", "train"))
+
+
+def check_plugin(configured: ConfiguredPlugin, packages: bool = True) -> Iterator[str]:
+    """Yield what is wrong with a plug-in: it cannot be built, or a package or a file is missing."""
+    from climb.config import build, find_model_paths
+
+    key, spec = configured.key, configured.spec
+    try:
+        plugin = build(spec, configured.protocol, batch_tokens=1)
+    except ConfigError as error:
+        yield f"{key}: {error}"
+        return
+    needs = getattr(plugin, "needs", ()) if packages else ()
+    missing = [repr(name) for name in needs if importlib.util.find_spec(name) is None]
+    if missing:
+        one = len(missing) == 1
+        yield (
+            f"{key}: {spec['use']} needs the Python package{'' if one else 's'} "
+            f"{', '.join(missing)}; {_explain_install(plugin)}"
+        )
+    for name, path in find_model_paths(plugin).items():
+        yield from _check_model_path(f"{key}.{name}", path)
+
+
+def _explain_install(plugin: Any) -> str:
+    extra = getattr(plugin, "extra", None)
+    if extra is None:
+        return "install what provides it"
+    return f"run make setup, or pip install 'climb-mixture[{extra}]'"
+
+
+def _check_model_path(key: str, path: str) -> Iterator[str]:
+    try:
+        resolve(path)
+    except PreflightError as error:
+        yield f"{key}: {error}"

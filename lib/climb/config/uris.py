@@ -1,0 +1,64 @@
+"""User and password in URIs: refused in paths, which tables record, and hidden in texts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from climb.errors import ConfigError
+
+MAY_HAVE_CREDENTIALS = ("tracking.uri",)
+"""Keys whose value is never stored. The URI of a database may need a password."""
+
+AZURE = ("abfs", "abfss", "wasb", "wasbs")
+"""Schemes that write `container@account` where others write a user."""
+
+
+def hide_credentials(text: str) -> str:
+    """Remove user and password from the URIs in a text."""
+    return re.sub(r"//[^/@\s]*@", "//", text)
+
+
+def refuse_credentials(values: Mapping[str, Any]) -> None:
+    """Refuse a configuration with a URI such as s3://KEY:SECRET@bucket.
+
+    Tables record their inputs in Delta's log, which all readers of a table can read.
+
+    Args:
+        values: the sections, before pydantic checks them: its messages would quote the value.
+
+    Raises:
+        ConfigError: a value has user information; the message names the key without the value.
+    """
+    for key, text in _list_texts("", values):
+        if key not in MAY_HAVE_CREDENTIALS and _has_user_info(text):
+            scheme, _, rest = text.partition("://")
+            raise ConfigError(
+                f"{key}: the URI {scheme}://...@{rest.rpartition('@')[2]} contains a user or a "
+                "password, which tables would record; remove it, and give Spark the credentials "
+                "(an instance profile, an external location, or settings spark.hadoop.fs.*)"
+            )
+
+
+def _has_user_info(text: str) -> bool:
+    found = re.search(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", text, re.DOTALL)
+    if found is None:
+        return False
+    scheme, rest = found.groups()
+    # A secret key may contain a slash, so it ends at the last `@`. A port is no password.
+    if re.match(r"[^/@:]*:(?!\d+(/|$)).*@", rest, re.DOTALL):
+        return True
+    return scheme.lower() not in AZURE and re.match(r"[^/]*@", rest) is not None
+
+
+def _list_texts(key: str, value: Any) -> Iterator[tuple[str, str]]:
+    """List all texts of nested mappings and lists with their keys."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _list_texts(f"{key}.{name}" if key else str(name), inner)
+    elif isinstance(value, Sequence):
+        for index, inner in enumerate(value):
+            yield from _list_texts(f"{key}.{index}", inner)
