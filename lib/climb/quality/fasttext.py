@@ -41,6 +41,9 @@ class FastTextScorer:
     needs: ClassVar[tuple[str, ...]] = ("fasttext",)
     """Packages that `load` imports."""
 
+    uses_gpu: ClassVar[bool] = False
+    """Whether `load` uses the GPU of its device; true where it is not set."""
+
     model: ModelPath
     """The .bin file."""
 

@@ -30,6 +30,7 @@ from climb.proxy import Proxy, ProxyRun, Target
 from climb.spark.corpus.count import read_tokenizer_json
 from climb.spark.delta.store import Store
 from climb.spark.failures import FailureKind
+from climb.spark.slots import Slots
 from climb.spark.training.trials import train_runs
 from climb.tokenizer import TokenizerFile, find_end_of_text, open_tokenizer
 
@@ -162,8 +163,13 @@ def digest_corpus(shards: Sequence[Mapping[str, Any]], kinds: Sequence[str] = TR
     return _digest(sorted(chosen))
 
 
-def ensure_base_checkpoint(store: Store, setup: TrainingSetup) -> None:
+def ensure_base_checkpoint(store: Store, setup: TrainingSetup, slots: Slots) -> None:
     """Train the base checkpoint if its folder does not exist yet.
+
+    Args:
+        store: has the session.
+        setup: what is trained.
+        slots: of tasks with whole GPUs; the checkpoint takes one of them.
 
     Raises:
         TrialError: its loss became NaN.
@@ -173,7 +179,7 @@ def ensure_base_checkpoint(store: Store, setup: TrainingSetup) -> None:
     if setup.base_folder.is_dir():
         return
     run = (setup.base_folder.name, setup.build_base_run())
-    for outcome in train_runs(store.session, setup.proxy, [run], slots=1):
+    for outcome in train_runs(store.session, setup.proxy, [run], slots):
         if outcome.status != "finished":
             error = BASE_ERRORS[outcome.kind]
             raise error(f"the base checkpoint was not trained ({outcome.status}): {outcome.error}")
