@@ -1,4 +1,4 @@
-"""The share of GPUs and cores that a task gets, and combinations that would wait for ever."""
+"""The share of GPUs and cores that a task gets, and combinations that would wait indefinitely."""
 
 import pytest
 

@@ -62,7 +62,7 @@ class SparkConfig(Section):
     """Whether tasks that use a GPU ask for it with a resource profile of their own, so that all
     other tasks use one core each. false: spark.task.resource.gpu.amount and spark.task.cpus decide
     for every task. null: true where Spark supports it (standalone, YARN and Kubernetes, without
-    dynamic allocation), false on Databricks, where nobody has tested it."""
+    dynamic allocation), false on Databricks, where it is not tested."""
 
 
 class TrackingConfig(Section):

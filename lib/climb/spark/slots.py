@@ -111,7 +111,7 @@ def divide_executor(gpus: int, cores: int, tasks_per_gpu: int) -> GpuShare:
     """Divide the GPUs and cores of an executor among GPU tasks, for a profile.
 
     Raises:
-        ConfigError: there are fewer cores than tasks: some of the tasks would wait for ever.
+        ConfigError: there are fewer cores than tasks: some of the tasks would wait indefinitely.
     """
     n_tasks = gpus * tasks_per_gpu
     if n_tasks > cores:
