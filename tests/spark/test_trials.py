@@ -197,3 +197,69 @@ def test_spark_repeats_a_lost_mount_and_does_not_repeat_a_bug(tmp_path):
         "OSError": 3,
         "KeyError": 1,
     }
+
+
+LOST_EXECUTOR = """
+import os, signal, sys, time
+from dataclasses import dataclass
+from pathlib import Path
+from pyspark.sql import SparkSession
+from climb.config import load
+from climb.spark.slots import plan_slots
+from climb.spark.training.trials import train_runs
+
+FOLDER = Path(sys.argv[1])
+
+def find_parent(pid):
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+@dataclass(frozen=True)
+class Run:
+    name: str
+    halve_micro_batch: bool = True
+
+class Proxy:
+    def train(self, run, device):
+        started = FOLDER / run.name
+        with started.open("a") as stream:
+            stream.write("x")
+        if run.name == "t3" and started.read_text() == "x":
+            daemon = os.getppid()
+            os.kill(find_parent(daemon), signal.SIGKILL)
+            time.sleep(60)  # the daemon ends its workers when its executor is gone
+        time.sleep(1.0)
+        return {"bpb": float(len(run.name))}
+
+session = (
+    SparkSession.builder.master("local-cluster[2,1,1024]")
+    .config("spark.executor.memory", "512m")
+    .config("spark.driver.host", "127.0.0.1")
+    .config("spark.ui.enabled", "false")
+    .getOrCreate()
+)
+runs = [(f"t{i}", Run(f"t{i}")) for i in range(8)]
+slots = plan_slots(session, load().spark)
+finished = []
+for outcome in train_runs(session, Proxy(), runs, slots):
+    finished.append(outcome.name)
+    print("OUTCOME", outcome.name, outcome.status)
+print("SLOTS", slots.count)
+session.stop()
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_executor_costs_only_the_trials_that_it_ran(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", LOST_EXECUTOR, str(tmp_path)],
+        env=os.environ | {"PYSPARK_PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    outcomes = dict(x.split()[1:] for x in done.stdout.splitlines() if x.startswith("OUTCOME"))
+    assert outcomes == {f"t{i}": "finished" for i in range(8)}, done.stderr
+    assert "SLOTS 2" in done.stdout
+    tries = {path.name: len(path.read_text()) for path in tmp_path.iterdir()}
+    assert tries == {f"t{i}": 1 + (i == 3) for i in range(8)}

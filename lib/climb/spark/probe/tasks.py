@@ -22,7 +22,7 @@ from climb.spark.probe.rows import Row, ask
 T = TypeVar("T")
 
 MOST_SECONDS = 120
-"""Tasks that do not end within this time are cancelled: Spark waits without end for missing cores."""
+"""Tasks that do not end within this time are cancelled: Spark waits without end for cores."""
 
 NAMES = (
     "python",
