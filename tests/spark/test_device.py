@@ -97,7 +97,7 @@ for embedder in (Embedder(uses_gpu=False), Embedder()):
     assert embed_documents(chosen, embedder, profile).count() == 64
     lines = (Path(FOLDER) / f"rows-{embedder.uses_gpu}").read_text().splitlines()
     result["embed" if embedder.uses_gpu else "plain"] = [json.loads(line) for line in lines]
-for stage, share, n in (("whole", 1, 4), ("quarter", 4, 12)):
+for stage, share, n in (("whole", 1, 4), ("quarter", 4, 8)):
     slots = plan_slots(session, cfg, share)
     result[stage + " slots"] = slots.count, slots.has_own_gpu
     runs = [(f"t{i}", Run(f"t{i}")) for i in range(n)]
@@ -165,7 +165,7 @@ def test_a_gpu_stage_has_one_task_per_address_with_its_half_of_the_cores(seen, s
 
 def test_four_small_proxies_share_one_address(seen):
     rows = seen["quarter"]
-    assert len(rows) == 12
+    assert len(rows) == 8
     assert max(n for _, n, _, _, _ in rows) == 8
     assert max(own for _, _, own, _, _ in rows) == 4
     assert {(cpus, *threads) for *_, cpus, threads in rows} == {(1, 1, 1)}
