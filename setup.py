@@ -9,5 +9,8 @@ from setuptools import find_packages, setup
 setup(
     packages=[*find_packages("lib"), "climb.jobs", "climb.conf"],
     package_dir={"": "lib", "climb.jobs": "jobs", "climb.conf": "conf"},
-    package_data={"climb": ["py.typed", "**/*.jinja"], "climb.conf": ["*.yaml", "spark/*.conf"]},
+    package_data={
+        "climb": ["py.typed", "**/*.jinja"],
+        "climb.conf": ["*.yaml", "spark/*.conf", "spark/*.sh"],
+    },
 )

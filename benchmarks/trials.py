@@ -26,6 +26,7 @@ from climb.proxy import ProxyRun
 from climb.proxy.llama import LlamaProxy
 from climb.spark.delta.store import Store
 from climb.spark.session import start_session
+from climb.spark.slots import Slots
 from climb.spark.training.trials import train_one, train_runs
 from climb.tokenizer import TokenizerFile, train_json
 
@@ -77,7 +78,7 @@ def time_plain_loop(pool: ProcessPoolExecutor, runs: Sequence[tuple[str, ProxyRu
 def time_spark(store: Store, runs: Sequence[tuple[str, ProxyRun]]) -> float:
     """Seconds of the same trials as one-task jobs, each with its row committed."""
     start = time.monotonic()
-    for outcome in train_runs(store.session, PROXY, runs, SLOTS):
+    for outcome in train_runs(store.session, PROXY, runs, Slots(SLOTS)):
         assert outcome.status == "finished"
         row = dict.fromkeys(tables.TRIALS.column_names) | {
             "trial_id": f"{outcome.name} {start}",

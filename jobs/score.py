@@ -18,6 +18,7 @@ from climb.spark.corpus.score import (
     score_documents,
 )
 from climb.spark.delta.store import Store
+from climb.spark.slots import plan_profile
 
 
 def run(store: Store, cfg: Config) -> str:
@@ -26,6 +27,7 @@ def run(store: Store, cfg: Config) -> str:
     lines = []
     for scorer in build_scorers(cfg.score.scorers):
         recipe = recipe_of(scorer)
+        profile = plan_profile(store.session, cfg.spark, scorer)
         repeated = None
         if isinstance(scorer, CorpusScorer):
             repeated = ensure_repeated_ngrams(store, documents, scorer)
@@ -35,7 +37,7 @@ def run(store: Store, cfg: Config) -> str:
             tables.SCORES,
             recipe,
             cfg.storage.commit_documents,
-            partial(score_documents, scorer=scorer, repeated=repeated),
+            partial(score_documents, scorer=scorer, repeated=repeated, profile=profile),
         )
         names = ", ".join(scorer.names)
         lines.append(f"{names}: {new:,} scored, {existing:,} already scored ({recipe})")

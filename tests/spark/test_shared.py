@@ -48,7 +48,7 @@ def test_packing_and_training_check_the_folder_before_anything_else(tmp_path, mo
     with pytest.raises(CheckedError):
         pack.pack_shards(store, None, None)
     with pytest.raises(CheckedError):
-        setup.ensure_base_checkpoint(store, None)
+        setup.ensure_base_checkpoint(store, None, None)
 
 
 def start_cluster(folder, java_home):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from climb.errors import ComponentError, ResourceError
+from climb.spark.slots import Slots
 from climb.spark.training.trials import train_runs
 from climb.testing.contracts import build_tiny_run
 from climb.testing.proxies import PlantedProxy
@@ -18,6 +19,7 @@ CLUSTER = """
 import errno, sys
 from pathlib import Path
 from pyspark.sql import SparkSession
+from climb.spark.slots import Slots
 from climb.spark.training.trials import train_runs
 
 class Proxy:
@@ -40,7 +42,7 @@ session = (
 )
 for error in (OSError(errno.EIO, "Input/output error"), KeyError("weights")):
     try:
-        outcomes = list(train_runs(session, Proxy(sys.argv[1], error), [("a", None)], 1))
+        outcomes = list(train_runs(session, Proxy(sys.argv[1], error), [("a", None)], Slots(1)))
         print("OUTCOME", *(f"{o.status} {o.kind}" for o in outcomes))
     except RuntimeError as stopped:
         print("STOPPED", str(stopped).strip().splitlines()[-1])
@@ -70,7 +72,7 @@ def name_runs(run, *names):
 def test_as_many_trials_run_at_a_time_as_there_are_slots(spark, run):
     proxy = PlantedProxy(sleep_seconds=0.2)
     names = [f"t{i}" for i in range(5)]
-    outcomes = list(train_runs(spark, proxy, name_runs(run, *names), 2))
+    outcomes = list(train_runs(spark, proxy, name_runs(run, *names), Slots(2)))
     assert sorted(o.name for o in outcomes) == names
     assert all(o.status == "finished" for o in outcomes)
     assert len({o.metrics["letters.bpb"] for o in outcomes}) == 1
@@ -80,7 +82,7 @@ def test_a_deterministic_failure_is_an_outcome_and_the_other_trials_finish(spark
     wrong = dataclasses.replace(run, weights={"letters": 0.9, "numbers": 0.1})
     proxy = PlantedProxy(nan_when_above={"letters": 0.6})
     runs = [("bad", wrong), *name_runs(run, "a", "b")]
-    outcomes = {o.name: o for o in train_runs(spark, proxy, runs, 2)}
+    outcomes = {o.name: o for o in train_runs(spark, proxy, runs, Slots(2))}
     assert {name: o.status for name, o in outcomes.items()} == {
         "bad": "failed", "a": "finished", "b": "finished",
     }  # fmt: skip
@@ -107,7 +109,7 @@ def test_trials_that_ran_out_of_memory_together_finish_when_they_run_alone(spark
         finally:
             own.unlink()
 
-    outcomes = list(train_runs(spark, build_proxy(train), name_runs(run, "a", "b"), 2))
+    outcomes = list(train_runs(spark, build_proxy(train), name_runs(run, "a", "b"), Slots(2)))
     assert [(o.name, o.status, o.metrics) for o in outcomes] == [
         ("a", "finished", {"bpb": 1.0}),
         ("b", "finished", {"bpb": 1.0}),
@@ -125,7 +127,7 @@ def test_only_a_trial_that_is_alone_on_its_device_may_halve_its_micro_batch(
             raise ResourceError("out of memory")
         return {"bpb": 1.0}
 
-    outcomes = list(train_runs(spark, build_proxy(train), name_runs(run, *names), slots))
+    outcomes = list(train_runs(spark, build_proxy(train), name_runs(run, *names), Slots(slots)))
     assert [o.status for o in outcomes] == ["finished"] * len(names)
     assert capsys.readouterr().out.count("repeating them one at a time") == is_repeated
 
@@ -138,11 +140,11 @@ def test_a_trial_that_runs_out_of_memory_alone_has_failed(spark, run, tmp_path, 
             stream.write("x")
         raise MemoryError("32 GiB")
 
-    [outcome] = train_runs(spark, build_proxy(train), name_runs(run, "a"), 2)
+    [outcome] = train_runs(spark, build_proxy(train), name_runs(run, "a"), Slots(2))
     assert (outcome.status, outcome.kind) == ("failed", "resource")
     assert outcome.error == "32 GiB (no other run was active)"
     assert tries.read_text() == "x"
-    outcomes = list(train_runs(spark, build_proxy(train), name_runs(run, "a", "b"), 2))
+    outcomes = list(train_runs(spark, build_proxy(train), name_runs(run, "a", "b"), Slots(2)))
     assert [o.status for o in outcomes] == ["failed", "failed"]
     assert tries.read_text() == "x" * (1 + 2 * 2)
     assert "2 runs ran out of memory; repeating them one at a time" in capsys.readouterr().out
@@ -150,7 +152,7 @@ def test_a_trial_that_runs_out_of_memory_alone_has_failed(spark, run, tmp_path, 
 
 def test_a_killed_worker_is_lost_and_not_failed(spark, run, tmp_path):
     started = dataclasses.replace(run, start=str(tmp_path))
-    [outcome] = train_runs(spark, PlantedProxy(fault="exit"), name_runs(started, "a"), 1)
+    [outcome] = train_runs(spark, PlantedProxy(fault="exit"), name_runs(started, "a"), Slots(1))
     assert (outcome.status, outcome.kind) == ("lost", "infrastructure")
     assert "exited unexpectedly" in outcome.error
 
@@ -159,7 +161,7 @@ def test_a_mistake_of_the_user_stops_all_trials_with_its_own_message(spark, run)
     started = dataclasses.replace(run, start="/nowhere")
     message = r"^the checkpoint folder `start` does not exist: /nowhere$"
     with pytest.raises(ComponentError, match=message):
-        list(train_runs(spark, PlantedProxy(), name_runs(started, "a", "b"), 2))
+        list(train_runs(spark, PlantedProxy(), name_runs(started, "a", "b"), Slots(2)))
 
 
 def test_a_bug_stops_all_trials_after_one_try_with_the_traceback_of_the_worker(
@@ -174,7 +176,7 @@ def test_a_bug_stops_all_trials_after_one_try_with_the_traceback_of_the_worker(
 
     runs = name_runs(run, *(f"t{i}" for i in range(9)))
     with pytest.raises(RuntimeError, match="Traceback") as error:
-        list(train_runs(spark, build_proxy(train), runs, 1))
+        list(train_runs(spark, build_proxy(train), runs, Slots(1)))
     assert "AttributeError: 'ProxyRun' object has no attribute 'no_such_field'" in str(error.value)
     assert tries.read_text() == "x"
 
@@ -195,3 +197,69 @@ def test_spark_repeats_a_lost_mount_and_does_not_repeat_a_bug(tmp_path):
         "OSError": 3,
         "KeyError": 1,
     }
+
+
+LOST_EXECUTOR = """
+import os, signal, sys, time
+from dataclasses import dataclass
+from pathlib import Path
+from pyspark.sql import SparkSession
+from climb.config import load
+from climb.spark.slots import plan_slots
+from climb.spark.training.trials import train_runs
+
+FOLDER = Path(sys.argv[1])
+
+def find_parent(pid):
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+@dataclass(frozen=True)
+class Run:
+    name: str
+    halve_micro_batch: bool = True
+
+class Proxy:
+    def train(self, run, device):
+        started = FOLDER / run.name
+        with started.open("a") as stream:
+            stream.write("x")
+        if run.name == "t3" and started.read_text() == "x":
+            daemon = os.getppid()
+            os.kill(find_parent(daemon), signal.SIGKILL)
+            time.sleep(60)  # the daemon ends its workers when its executor is gone
+        time.sleep(1.0)
+        return {"bpb": float(len(run.name))}
+
+session = (
+    SparkSession.builder.master("local-cluster[2,1,1024]")
+    .config("spark.executor.memory", "512m")
+    .config("spark.driver.host", "127.0.0.1")
+    .config("spark.ui.enabled", "false")
+    .getOrCreate()
+)
+runs = [(f"t{i}", Run(f"t{i}")) for i in range(8)]
+slots = plan_slots(session, load().spark)
+finished = []
+for outcome in train_runs(session, Proxy(), runs, slots):
+    finished.append(outcome.name)
+    print("OUTCOME", outcome.name, outcome.status)
+print("SLOTS", slots.count)
+session.stop()
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_executor_costs_only_the_trials_that_it_ran(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", LOST_EXECUTOR, str(tmp_path)],
+        env=os.environ | {"PYSPARK_PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    outcomes = dict(x.split()[1:] for x in done.stdout.splitlines() if x.startswith("OUTCOME"))
+    assert outcomes == {f"t{i}": "finished" for i in range(8)}, done.stderr
+    assert "SLOTS 2" in done.stdout
+    tries = {path.name: len(path.read_text()) for path in tmp_path.iterdir()}
+    assert tries == {f"t{i}": 1 + (i == 3) for i in range(8)}

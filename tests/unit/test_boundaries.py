@@ -32,7 +32,7 @@ LAYERS = (
     ("cli",),
 )
 # The layers inside spark/; its flat modules are the first.
-SPARK_LAYERS = (("",), ("delta",), ("corpus",), ("training",), ("results",))
+SPARK_LAYERS = (("",), ("delta",), ("corpus",), ("training",), ("results",), ("probe",))
 MOST_FLAT_MODULES = 8
 PURE = {"numpy", "scipy", "yaml"}
 MAY_IMPORT = {
@@ -47,7 +47,7 @@ HEAVY = {
     "botorch", "gpytorch", "mlflow", "jinja2", "tqdm",
 }  # fmt: skip
 # Jobs that are no step of the pipeline.
-EXTRA_JOBS = {"train_scorer"}
+EXTRA_JOBS = {"train_scorer", "probe"}
 VAGUE = {"utils", "util", "common", "core", "base", "manager", "helpers", "misc"}
 
 

@@ -1,11 +1,22 @@
 """The files in conf/: each one loads, its plug-ins can be built, and Spark settings agree."""
 
+import json
+import os
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from climb.config import build, load
 from climb.spark.session import DELTA, SMALL_MACHINE
+from climb.spark.slots import (
+    EXECUTOR_GPUS,
+    TASK_GPUS,
+    GpuShare,
+    divide_executor,
+    read_configured_share,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFS = sorted((ROOT / "conf").glob("*.yaml"))
@@ -89,9 +100,65 @@ def test_only_the_rapids_file_loads_the_sql_plugin():
     assert plugged == {"gpu-cluster-rapids.conf"}
 
 
-@pytest.mark.parametrize("name", ["gpu-cluster.conf", "gpu-cluster-rapids.conf"])
-def test_the_tasks_of_a_gpu_executor_share_its_gpus_and_fill_its_cores(name):
+def without_profiles(name):
+    """Settings of a file with the lines that its comments give for a session without profiles."""
+    text = (ROOT / "conf" / "spark" / name).read_text()
+    extra = [line[2:] for line in text.splitlines() if line.startswith("# spark.task.")]
+    return read_settings(ROOT / "conf" / "spark" / name) | dict(x.split(None, 1) for x in extra)
+
+
+@pytest.mark.parametrize(
+    ("name", "cpu_tasks", "gpu_tasks"),
+    [("gpu-cluster.conf", 8, 1), ("cpu-cluster.conf", 8, 0)],
+)
+def test_a_stage_without_a_gpu_has_a_task_on_every_core_and_another_one_a_task_per_gpu(
+    name, cpu_tasks, gpu_tasks
+):
     values = read_settings(ROOT / "conf" / "spark" / name)
-    tasks = int(values["spark.executor.cores"]) // int(values.get("spark.task.cpus", 1))
-    gpus = float(values["spark.executor.resource.gpu.amount"])
-    assert tasks * float(values["spark.task.resource.gpu.amount"]) == gpus
+    cores, gpus = int(values["spark.executor.cores"]), int(values.get(EXECUTOR_GPUS, 0))
+    assert not [key for key in values if key.startswith("spark.task.")]
+    assert cores == cpu_tasks
+    share = divide_executor(gpus, cores, tasks_per_gpu=1) if gpus else GpuShare(0, cores, 0)
+    assert (share.per_executor, share.cores) == (gpu_tasks, cores)
+
+
+@pytest.mark.parametrize(
+    ("name", "per_executor"), [("gpu-cluster.conf", 1), ("gpu-cluster-rapids.conf", 8)]
+)
+def test_without_profiles_the_tasks_of_a_gpu_executor_share_its_gpus_and_fill_its_cores(
+    name, per_executor
+):
+    values = without_profiles(name)
+    share = read_configured_share(values)
+    assert share.per_executor == per_executor
+    assert share.per_executor * share.cores == int(values["spark.executor.cores"])
+
+
+def test_the_quarter_of_a_gpu_in_the_comments_fits_the_cores():
+    text = (ROOT / "conf" / "spark" / "gpu-cluster.conf").read_text().replace("\n# ", " ")
+    amount, cpus, tasks, cores = re.search(
+        r"lower both: (\S+) and (\d+) give (\w+) tasks on (\d+) cores", text
+    ).groups()
+    values = read_settings(ROOT / "conf" / "spark" / "gpu-cluster.conf")
+    share = read_configured_share(values | {TASK_GPUS: amount, "spark.task.cpus": cpus})
+    assert (share.per_executor, tasks) == (4, "four")
+    assert share.per_executor * share.cores == int(cores) == int(values["spark.executor.cores"])
+
+
+def test_the_discovery_script_lists_the_gpus_as_spark_reads_them(tmp_path):
+    """Spark needs one line of JSON; here nvidia-smi is a script that shows two GPUs."""
+    fake = tmp_path / "nvidia-smi"
+    fake.write_text("#!/bin/sh\necho 0\necho 3\n")
+    fake.chmod(0o755)
+    script = ROOT / "conf" / "spark" / "discover-gpus.sh"
+    for name in ("gpu-cluster.conf", "gpu-cluster-rapids.conf"):
+        key = "spark.executor.resource.gpu.discoveryScript"
+        assert read_settings(script.parent / name)[key] == f"./{script.name}"
+    done = subprocess.run(
+        [script],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout) == {"name": "gpu", "addresses": ["0", "3"]}

@@ -36,6 +36,7 @@ JOB_HELP = {
     "train": "Train a larger model to test the recommended mixture.",
     "report": "Write the HTML report.",
     "train_scorer": "Train a quality scorer from labelled texts.",
+    "probe": "Ask the platform what it supports: files, tables, GPUs, packages.",
 }
 
 RUNS = click.option(
@@ -113,7 +114,7 @@ def _add_job(name: str) -> None:
         run_jobs(import_jobs([name]), conf, settings)
 
 
-for _name in (*PIPELINE, "train_scorer"):
+for _name in JOB_HELP:
     _add_job(_name)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from climb.cli.lock import hold_locks
+from climb.cli.packages import list_task_packages
 from climb.cli.preflight import run_preflight
 from climb.config import Config, load
 from climb.errors import ClimbError
@@ -103,10 +104,14 @@ def run_jobs(jobs: Sequence[tuple[str, Job]], conf: str | None, settings: Sequen
 
 def _run_in_session(jobs: Sequence[tuple[str, Job]], cfg: Config) -> None:
     from climb.spark.delta.store import Store
+    from climb.spark.executors import check_executors
     from climb.spark.session import start_session
 
     started = time.monotonic()
     session = start_session(cfg.spark, cfg.storage.files_folder)
+    names = [name for name, _ in jobs]
+    if names != ["probe"]:  # which reports what executors lack, and goes on
+        check_executors(session, list_task_packages(cfg, names))
     log("spark", f"session on {session.sparkContext.master}  ({time.monotonic() - started:.1f} s)")
     store = Store(session, cfg.storage)
     for name, job in jobs:

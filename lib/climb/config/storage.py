@@ -78,6 +78,16 @@ class SparkConfig(Section):
     parallel_trials: PositiveInt | None
     """Trials that run at the same time; null: one per slot of the cluster (GPUs, else cores)."""
 
+    trials_per_gpu: PositiveInt
+    """Trials that share a GPU. Small proxies do not keep a GPU busy alone. The base checkpoint, the
+    target models and `embed` always have whole GPUs."""
+
+    resource_profiles: bool | None
+    """Whether tasks that use a GPU ask for it with a resource profile of their own, so that all
+    other tasks use one core each. false: spark.task.resource.gpu.amount and spark.task.cpus decide
+    for every task. null: true where Spark supports it (standalone, YARN and Kubernetes, without
+    dynamic allocation), false on Databricks, where it is not tested."""
+
 
 class TrackingConfig(Section):
     """MLflow tracking, a mirror of the tables."""

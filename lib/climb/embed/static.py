@@ -41,6 +41,9 @@ class StaticEmbedder:
     needs: ClassVar[tuple[str, ...]] = ("safetensors", "tokenizers")
     """Packages that `load` imports."""
 
+    uses_gpu: ClassVar[bool] = False
+    """Whether `load` uses the GPU of its device; true where it is not set."""
+
     table: ModelPath
     """A safetensors file with one matrix, (V, D)."""
 

@@ -30,6 +30,9 @@ class ClassifierScorer:
     needs: ClassVar[tuple[str, ...]] = ("sklearn",)
     """Packages that `load` imports."""
 
+    uses_gpu: ClassVar[bool] = False
+    """Whether `load` uses the GPU of its device; true where it is not set."""
+
     model: ModelPath
     """Folder that job train_scorer wrote."""
 

@@ -43,6 +43,9 @@ class FastTextScorer:
     extra: ClassVar[str] = "fasttext"
     """Extra of climb-mixture that installs them."""
 
+    uses_gpu: ClassVar[bool] = False
+    """Whether `load` uses the GPU of its device; true where it is not set."""
+
     model: ModelPath
     """The .bin file."""
 

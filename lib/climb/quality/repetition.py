@@ -36,6 +36,7 @@ class RepetitionScorer:
         13-grams as units of near-duplicates: Rae et al., arXiv 2112.11446, section A.1.3.
     """
 
+    uses_gpu: ClassVar[bool] = False
     names: ClassVar[tuple[str, ...]] = ("unrepeated",)
 
     n: int = 13

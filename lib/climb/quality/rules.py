@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, nextafter
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +84,8 @@ class RuleScorer:
     5 if that paper keeps the document, else 0. So the mean of a cluster is five times the share of
     documents that the paper keeps.
     """
+
+    uses_gpu: ClassVar[bool] = False
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -2,31 +2,88 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import sys
+from pathlib import Path
 
 from pyspark import TaskContext
 from pyspark.sql import SparkSession
 
+GPU_DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+"""Device files of NVIDIA's driver, of the one in Windows' Linux, and of AMD's."""
 
-def get_task_device() -> str:
-    """Return `cuda:<address>` of the GPU that Spark assigned to this task; `cpu` without one."""
+GPU_AMOUNTS = ("spark.executor.resource.gpu.amount", "spark.task.resource.gpu.amount")
+
+
+def get_task_device(is_gpu_shared: bool = False) -> str:
+    """Return the device of this task, as `choose_device` does.
+
+    Args:
+        is_gpu_shared: `shares_local_gpu` of the session; tasks cannot ask the session.
+    """
     context = TaskContext.get()
     if context is None:
         return "cpu"
     gpu = context.resources().get("gpu")
-    if gpu is None or not gpu.addresses:
-        return "cpu"
-    # Before the first use of cuBLAS in this process, which reads it: training needs it.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    return f"cuda:{gpu.addresses[0]}"
+    address = gpu.addresses[0] if gpu is not None and gpu.addresses else None
+    device = choose_device(address, os.environ.get("CUDA_VISIBLE_DEVICES"), is_gpu_shared)
+    if device != "cpu":
+        # Before the first use of cuBLAS in this process, which reads it: training needs it.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    return device
 
 
-def has_own_gpu(session: SparkSession) -> bool:
-    """Whether Spark assigns at least one whole GPU to every task, so that tasks share none."""
-    amount = session.sparkContext.getConf().get("spark.task.resource.gpu.amount", "0")
-    return float(amount or 0.0) >= 1.0
+def choose_device(address: str | None, visible: str | None, is_gpu_shared: bool) -> str:
+    """Choose the device of a task; CUDA numbers the visible GPUs from 0.
+
+    Args:
+        address: of the GPU that Spark assigned; None if it assigned none.
+        visible: CUDA_VISIBLE_DEVICES of the process; None or empty if it hides nothing.
+        is_gpu_shared: whether a task without an assigned GPU may use the first visible one.
+
+    Returns:
+        `cuda:INDEX`, or `cpu` for a task without a GPU. Where the address is not among the visible
+        devices, the platform has hidden the GPUs of other tasks, and the first one is meant.
+    """
+    if address is None:
+        return "cuda:0" if is_gpu_shared else "cpu"
+    if visible:
+        names = [name.strip() for name in visible.split(",")]
+        return f"cuda:{names.index(address) if address in names else 0}"
+    return f"cuda:{address if address.isdigit() else 0}"
+
+
+def is_local(master: str) -> bool:
+    """Whether the executors run in the driver's process. `local-cluster` starts processes."""
+    return master == "local" or master.startswith("local[")
+
+
+def shares_local_gpu(session: SparkSession) -> bool:
+    """Whether the tasks of local mode use a GPU that Spark does not schedule.
+
+    Local mode, also single-node compute of Databricks, schedules no GPUs.
+    """
+    context = session.sparkContext
+    conf = context.getConf()
+    if not is_local(str(context.master)) or any(
+        float(conf.get(key, "0") or 0) for key in GPU_AMOUNTS
+    ):
+        return False
+    return has_visible_gpu()
+
+
+@functools.cache
+def has_visible_gpu() -> bool:
+    """Whether CUDA finds a GPU. Without a driver, torch is not imported, which takes seconds."""
+    if not any(Path(path).exists() for path in GPU_DRIVERS):
+        return False
+    try:
+        import torch
+    except ImportError:
+        return False
+    return bool(torch.cuda.is_available())
 
 
 def release_gpu_memory() -> None:

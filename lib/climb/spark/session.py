@@ -16,7 +16,9 @@ from pyspark.sql import SparkSession
 
 from climb.config.sections import SparkConfig
 from climb.progress import log
+from climb.spark.device import is_local, shares_local_gpu
 from climb.spark.machine import find_delta_jars, find_ivy_folder, is_utf8_locale
+from climb.spark.slots import plan_slots
 
 DELTA = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
@@ -57,7 +59,18 @@ def start_session(cfg: SparkConfig, folder: Path | None = None) -> SparkSession:
         cfg: section spark.
         folder: folder for what Spark writes beside the tables (its warehouse, and a metastore if
             Hive is on); None: the system's temporary folder.
+
+    Raises:
+        ConfigError: the shares of GPUs and cores do not fit the executors.
     """
+    session = _open_session(cfg, folder)
+    plan_slots(session, cfg, cfg.trials_per_gpu)  # shares that do not fit are an error now
+    if shares_local_gpu(session):
+        log("spark", "local mode schedules no GPUs: all tasks share cuda:0")
+    return session
+
+
+def _open_session(cfg: SparkConfig, folder: Path | None) -> SparkSession:
     if "DATABRICKS_RUNTIME_VERSION" in os.environ:
         return SparkSession.builder.getOrCreate()
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
@@ -72,7 +85,7 @@ def start_session(cfg: SparkConfig, folder: Path | None = None) -> SparkSession:
         settings |= SMALL_MACHINE
         settings["spark.sql.warehouse.dir"] = f"file:{folder.absolute()}/spark-warehouse"
         settings["spark.driver.memory"] = cfg.driver_memory
-        if conf is not None:
+        if conf is not None and is_local(str(master)):
             _drop_gpus(conf)
     settings["spark.sql.shuffle.partitions"] = str(cfg.shuffle_partitions)
     builder = SparkSession.builder.appName("climb").master(str(master))
@@ -84,7 +97,8 @@ def start_session(cfg: SparkConfig, folder: Path | None = None) -> SparkSession:
     with _hide_start_output(), _use_utf8():
         session = builder.getOrCreate()
     _locate_metastore(session, folder)
-    session.sparkContext.setLogLevel("ERROR")
+    # WARN on a cluster: Spark warns while no executor accepts a job, and waits without end.
+    session.sparkContext.setLogLevel("ERROR" if is_local(str(master)) else "WARN")
     return session
 
 
@@ -151,24 +165,3 @@ def _hide_start_output() -> Iterator[None]:
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
-
-
-def count_parallel_slots(session: SparkSession, configured: int | None) -> int:
-    """Count the one-task jobs that run at the same time: as configured, or one per GPU, or core.
-
-    Executors that are configured but not registered yet are counted too.
-    """
-    if configured is not None:
-        return configured
-    context = session.sparkContext
-    conf = context.getConf()
-    gpus = float(conf.get("spark.task.resource.gpu.amount", "0") or 0)
-    if gpus <= 0:
-        return max(1, int(context.defaultParallelism))
-    key = "spark.executor.instances"
-    if conf.get("spark.dynamicAllocation.enabled", "false") == "true":
-        key = "spark.dynamicAllocation.maxExecutors"
-    registered = int(context._jsc.sc().getExecutorMemoryStatus().size()) - 1
-    executors = max(1, registered, int(conf.get(key, "0") or 0))
-    per_executor = float(conf.get("spark.executor.resource.gpu.amount", "1") or 1)
-    return max(1, int(executors * per_executor / gpus))

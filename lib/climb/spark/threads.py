@@ -12,14 +12,17 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # parameters of mallopt, in malloc.h
 
 
 def limit_threads() -> None:
-    """Limit this Python worker to its task's cores; call it after the model is loaded.
+    """Limit this Python worker to its task's cores; call it before and after a model is loaded.
 
     Libraries start a thread for each core of the machine, but a task runs on every core at the
-    same time. With so many threads, all tasks are slower.
+    same time. With so many threads, all tasks are slower. Some libraries read their variable when
+    they are loaded, and torch has a function.
     """
     context = TaskContext.get()
     n_threads = max(1, context.cpus()) if context is not None else 1
     os.environ["TOKENIZERS_PARALLELISM"] = "true" if n_threads > 1 else "false"
+    # Spark sets the second one to spark.task.cpus, which a resource profile overrides.
+    os.environ["RAYON_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = str(n_threads)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(n_threads)
 

@@ -10,33 +10,42 @@ from itertools import chain
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pyspark.resource import ResourceProfile
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.functions import pandas_udf
 
 from climb.config import recipe_of
 from climb.embed import Embed, Embedder, embed_stream
 from climb.errors import ComponentError
-from climb.spark.device import get_task_device
+from climb.spark.corpus.map_texts import map_texts
+from climb.spark.device import get_task_device, shares_local_gpu
 from climb.spark.threads import keep_freed_memory, limit_threads
+
+COLUMNS = ("doc_id", "recipe", "embedding")
 
 SHOWN_CHARS = 80
 """Characters of a text that an error message shows."""
 
 
-def embed_documents(documents: DataFrame, embedder: Embedder) -> DataFrame:
+def embed_documents(
+    documents: DataFrame, embedder: Embedder, profile: ResourceProfile | None = None
+) -> DataFrame:
     """Embed documents(doc_id, text) -> (doc_id, recipe, embedding ARRAY<FLOAT>).
 
     The embedding is NULL if the embedder returns a zero vector, which has no direction.
+
+    Args:
+        documents: the documents.
+        embedder: the embedder.
+        profile: what the tasks ask Spark for; None: what the configuration says.
     """
+    is_gpu_shared = shares_local_gpu(documents.sparkSession)
 
-    # The stubs of PySpark do not have the form of pandas_udf that uses type hints.
-    @pandas_udf("array<float>")  # type: ignore[call-overload, untyped-decorator]
     def embed(texts: Iterator[pd.Series]) -> Iterator[pd.Series]:
-        return embed_batches(texts, embedder, get_task_device())
+        return embed_batches(texts, embedder, get_task_device(is_gpu_shared))
 
-    recipe = F.lit(recipe_of(embedder)).alias("recipe")
-    return documents.select("doc_id", recipe, embed("text").alias("embedding"))
+    embedded = map_texts(documents, embed, "embedding ARRAY<FLOAT>", profile)
+    return embedded.withColumn("recipe", F.lit(recipe_of(embedder))).select(*COLUMNS)
 
 
 def embed_batches(
@@ -89,6 +98,7 @@ def _convert_vectors(
 @functools.lru_cache(maxsize=1)
 def _load(embedder: Embedder, device: str) -> Embed:
     """Keep the model between tasks of one Python worker; the recipe is the cache key."""
+    limit_threads()
     embed = embedder.load(device)
     limit_threads()
     if not device.startswith("cuda"):

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pyspark import Broadcast
+from pyspark.resource import ResourceProfile
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.functions import pandas_udf
@@ -18,8 +19,9 @@ from climb.config import build, recipe_of
 from climb.config.sections import PluginSpec
 from climb.errors import ComponentError, ConfigError
 from climb.quality import CorpusScorer, Score, Scorer
+from climb.spark.corpus.map_texts import map_texts
 from climb.spark.delta.store import Store
-from climb.spark.device import get_task_device
+from climb.spark.device import get_task_device, shares_local_gpu
 from climb.spark.threads import limit_threads
 
 MAX_NGRAMS = 5_000_000
@@ -81,7 +83,10 @@ def _count_ngrams(documents: DataFrame, scorer: CorpusScorer) -> DataFrame:
 
 
 def score_documents(
-    documents: DataFrame, scorer: Scorer, repeated: Broadcast[NDArray[np.uint64]] | None = None
+    documents: DataFrame,
+    scorer: Scorer,
+    repeated: Broadcast[NDArray[np.uint64]] | None = None,
+    profile: ResourceProfile | None = None,
 ) -> DataFrame:
     """Score documents(doc_id, text) -> (doc_id, recipe, scores MAP<STRING,FLOAT>).
 
@@ -89,21 +94,23 @@ def score_documents(
         documents: the documents.
         scorer: the scorer.
         repeated: for a `CorpusScorer`, see `ensure_repeated_ngrams`.
+        profile: what the tasks ask Spark for; None: what the configuration says.
     """
+    is_gpu_shared = shares_local_gpu(documents.sparkSession)
 
-    # The stubs of PySpark do not have the form of pandas_udf that uses type hints.
-    @pandas_udf("array<float>")  # type: ignore[call-overload, untyped-decorator]
     def score(texts: Iterator[pd.Series]) -> Iterator[pd.Series]:
         if repeated is not None and isinstance(scorer, CorpusScorer):
             loaded = scorer.load_repeated(repeated.value)
             return score_batches(texts, scorer, lambda: loaded)
-        device = get_task_device()
+        device = get_task_device(is_gpu_shared)
         return score_batches(texts, scorer, lambda: _load(scorer, device))  # type: ignore[arg-type]
 
+    scored = map_texts(documents, score, "scores ARRAY<FLOAT>", profile)
     names = F.array(*[F.lit(name) for name in scorer.names])
-    recipe = F.lit(recipe_of(scorer)).alias("recipe")
-    return documents.select(
-        "doc_id", recipe, F.map_from_arrays(names, score("text")).alias("scores")
+    return scored.select(
+        "doc_id",
+        F.lit(recipe_of(scorer)).alias("recipe"),
+        F.map_from_arrays(names, "scores").alias("scores"),
     )
 
 
@@ -149,6 +156,7 @@ def score_batches(
 # Larger than the usual number of scorers: each is loaded once per worker, not once per batch.
 @functools.lru_cache(maxsize=8)
 def _load(scorer: Scorer, device: str) -> Score:
+    limit_threads()
     score = scorer.load(device)
     limit_threads()
     return score

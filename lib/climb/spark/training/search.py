@@ -25,7 +25,7 @@ from climb.search.records import PlannedRecord
 from climb.search.trials import PROPOSAL, RECOMMENDED
 from climb.spark.delta.history import Inputs
 from climb.spark.delta.store import Store
-from climb.spark.session import count_parallel_slots
+from climb.spark.slots import plan_slots
 from climb.spark.training.setup import TrainingSetup, ensure_base_checkpoint
 from climb.spark.training.study import PlannedTrial, Study
 from climb.spark.training.trials import Outcome, train_runs
@@ -51,10 +51,11 @@ def train_round(study: Study, plan: Sequence[PlannedTrial]) -> tuple[int, int]:
     todo = {p.trial_id: p for p in plan if p.trial_id not in known}
     if not todo:
         return 0, 0
-    slots = count_parallel_slots(study.store.session, study.cfg.spark.parallel_trials)
-    ensure_base_checkpoint(study.store, study.setup)
+    session, cfg = study.store.session, study.cfg.spark
+    slots = plan_slots(session, cfg, cfg.trials_per_gpu)
+    ensure_base_checkpoint(study.store, study.setup, plan_slots(session, cfg))
     runs = [(name, study.setup.build_run(p.weights, p.seed)) for name, p in todo.items()]
-    outcomes = train_runs(study.store.session, study.setup.proxy, runs, slots)
+    outcomes = train_runs(session, study.setup.proxy, runs, slots)
     # Delta skips a second commit of the same name (`once`). The name contains the table version, so
     # rows that a user deleted can be written again.
     start = study.store.history.read_version(tables.TRIALS)

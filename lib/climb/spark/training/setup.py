@@ -31,6 +31,7 @@ from climb.spark.corpus.count import read_tokenizer_json
 from climb.spark.delta.store import Store
 from climb.spark.failures import FailureKind
 from climb.spark.shared import check_shared
+from climb.spark.slots import Slots
 from climb.spark.training.trials import train_runs
 from climb.tokenizer import TokenizerFile, find_end_of_text, open_tokenizer
 
@@ -167,8 +168,13 @@ def digest_corpus(shards: Sequence[Mapping[str, Any]], kinds: Sequence[str] = TR
     return _digest(sorted(chosen))
 
 
-def ensure_base_checkpoint(store: Store, setup: TrainingSetup) -> bool:
+def ensure_base_checkpoint(store: Store, setup: TrainingSetup, slots: Slots) -> bool:
     """Train the base checkpoint unless its folder is complete; return whether it was trained.
+
+    Args:
+        store: has the session.
+        setup: what is trained.
+        slots: of tasks with whole GPUs; the checkpoint takes one of them.
 
     Raises:
         TrialError: its loss became NaN.
@@ -180,7 +186,7 @@ def ensure_base_checkpoint(store: Store, setup: TrainingSetup) -> bool:
     if is_complete(setup.base_folder):
         return False
     run = (setup.base_folder.name, setup.build_base_run())
-    for outcome in train_runs(store.session, setup.proxy, [run], slots=1):
+    for outcome in train_runs(store.session, setup.proxy, [run], slots):
         if outcome.status != "finished":
             error = BASE_ERRORS[outcome.kind]
             raise error(f"the base checkpoint was not trained ({outcome.status}): {outcome.error}")

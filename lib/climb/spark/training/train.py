@@ -11,7 +11,7 @@ from climb.config import Config
 from climb.progress import log, show_progress
 from climb.proxy import ProxyRun
 from climb.spark.delta.store import Store
-from climb.spark.session import count_parallel_slots
+from climb.spark.slots import plan_slots
 from climb.spark.training.setup import TrainingSetup, ensure_base_checkpoint
 from climb.spark.training.trials import Outcome, train_runs
 
@@ -78,8 +78,8 @@ def _train_models(
 ) -> int:
     """Train these models and append their rows; return how many failed or were lost."""
     n_failed = 0
-    slots = count_parallel_slots(store.session, cfg.spark.parallel_trials)
-    ensure_base_checkpoint(store, setup)
+    slots = plan_slots(store.session, cfg.spark)
+    ensure_base_checkpoint(store, setup, slots)
     runs = [(name, model.run) for name, model in todo.items()]
     outcomes = train_runs(store.session, setup.proxy, runs, slots)
     # With the version in the commit's name, models whose rows a user deleted are written again.

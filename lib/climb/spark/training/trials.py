@@ -8,17 +8,19 @@ kinds of failure and what happens after each.
 
 from __future__ import annotations
 
-import threading
 import time
 import traceback
 import uuid
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from pyspark import inheritable_thread_target
+from pyspark.resource import ResourceProfile
 from pyspark.sql import SparkSession
 
 from climb.errors import InfrastructureError, one_line
@@ -26,8 +28,10 @@ from climb.files import is_complete, mark_complete
 from climb.progress import log
 from climb.proxy import Proxy, ProxyRun
 from climb.proxy.data import hold_local_shards
-from climb.spark.device import get_task_device, has_own_gpu, release_gpu_memory
+from climb.spark.device import get_task_device, release_gpu_memory, shares_local_gpu
 from climb.spark.failures import FailureKind, classify_failure, find_reason, is_worker_lost
+from climb.spark.slots import Slots
+from climb.spark.threads import limit_threads
 
 NamedRun = tuple[str, ProxyRun]
 
@@ -48,9 +52,9 @@ class Outcome:
 
 
 def train_runs(
-    session: SparkSession, proxy: Proxy, runs: Sequence[NamedRun], slots: int
+    session: SparkSession, proxy: Proxy, runs: Sequence[NamedRun], slots: Slots
 ) -> Iterator[Outcome]:
-    """Train the named runs, `slots` at a time, and yield each outcome when the run ends.
+    """Train the named runs, as many at a time as there are slots, and yield each outcome.
 
     A run that is alone on its device halves its micro-batch when memory runs out. If runs share a
     device, the rounding of one would then depend on the others. So runs that ran out of memory are
@@ -63,9 +67,9 @@ def train_runs(
         ClimbError: a run found a mistake that the user can fix, such as a missing shard.
         RuntimeError: a run raised an unexpected exception; with the worker's traceback.
     """
-    is_alone = slots <= 1 or len(runs) == 1
+    is_alone = slots.count <= 1 or len(runs) == 1
     first = list(runs)
-    if not is_alone and not has_own_gpu(session):
+    if not is_alone and not slots.has_own_gpu:
         first = [(name, replace(run, halve_micro_batch=False)) for name, run in runs]
     repeated = set()
     for outcome in _train_parallel(session, proxy, first, slots):
@@ -76,7 +80,8 @@ def train_runs(
     if repeated:
         log("trials", f"{len(repeated)} runs ran out of memory; repeating them one at a time")
         again = [run for run in runs if run[0] in repeated]
-        yield from map(_describe_memory, _train_parallel(session, proxy, again, slots=1))
+        alone = replace(slots, count=1, count_again=None)
+        yield from map(_describe_memory, _train_parallel(session, proxy, again, alone))
 
 
 def _describe_memory(outcome: Outcome) -> Outcome:
@@ -86,43 +91,53 @@ def _describe_memory(outcome: Outcome) -> Outcome:
 
 
 def _train_parallel(
-    session: SparkSession, proxy: Proxy, runs: Sequence[NamedRun], slots: int
+    session: SparkSession, proxy: Proxy, runs: Sequence[NamedRun], slots: Slots
 ) -> Iterator[Outcome]:
-    """Train the runs, `slots` at a time; cancel the active ones when the caller stops."""
-    group, stop = f"climb-{uuid.uuid4()}", threading.Event()
+    """Train the runs, one per slot; cancel the active ones when the caller stops.
 
-    def start(name: str, run: ProxyRun) -> Outcome | None:
-        if stop.is_set():
-            return None
-        try:
-            return _submit(session, proxy, name, run, group)
-        except BaseException:
-            stop.set()  # here, since this thread starts the next run before the caller can react
-            raise
-
-    pool = ThreadPoolExecutor(max_workers=max(1, slots))
-    task = inheritable_thread_target(session)(start)
-    waiting: set[Future[Outcome | None]] = {pool.submit(task, name, run) for name, run in runs}
+    The caller commits an outcome before its slot gets the next run. Otherwise that run would take
+    the cores that the commit needs, and the row would wait until another run ends.
+    """
+    group = f"climb-{uuid.uuid4()}"
+    submit = partial(_submit, session, proxy, group, slots.profile, shares_local_gpu(session))
+    # A thread waits for a job. Executors that join later get jobs too, hence one for each run.
+    pool = ThreadPoolExecutor(max_workers=max(1, len(runs)))
+    task = inheritable_thread_target(session)(submit)
+    todo, active = deque(runs), set[Future[Outcome]]()
     try:
-        while waiting:
-            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+        while todo or active:
+            count = slots.count_again() if slots.count_again is not None else slots.count
+            while todo and len(active) < max(1, count):
+                active.add(pool.submit(task, todo.popleft()))
+            done, active = wait(active, return_when=FIRST_COMPLETED)
             # Outcomes first: their rows are committed before an error ends the search.
             for future in sorted(done, key=lambda f: f.exception() is not None):
-                if (outcome := future.result()) is not None:
-                    yield outcome
+                yield future.result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-        if waiting:
+        if active:
             session.sparkContext.cancelJobGroup(group)
 
 
-def _submit(session: SparkSession, proxy: Proxy, name: str, run: ProxyRun, group: str) -> Outcome:
+def _submit(
+    session: SparkSession,
+    proxy: Proxy,
+    group: str,
+    profile: ResourceProfile | None,
+    is_gpu_shared: bool,
+    named: NamedRun,
+) -> Outcome:
     """Run one Spark job of one task. If Spark gives up, this run is lost and the search goes on."""
-    context = session.sparkContext
+    context, (name, run) = session.sparkContext, named
     context.setJobGroup(group, f"train {name}", interruptOnCancel=True)
     began = time.monotonic()
+
+    def train(_: int) -> Outcome | Exception:
+        return train_one(proxy, name, run, is_gpu_shared)
+
     try:
-        [result] = context.parallelize([0], 1).map(lambda _: train_one(proxy, name, run)).collect()
+        task = context.parallelize([0], 1).map(train)
+        [result] = (task if profile is None else task.withResources(profile)).collect()
     except Exception as error:
         # The session may have ended instead of the worker.
         if context._jsc.sc().isStopped() or not is_worker_lost(str(error)):
@@ -134,8 +149,16 @@ def _submit(session: SparkSession, proxy: Proxy, name: str, run: ProxyRun, group
     return result
 
 
-def train_one(proxy: Proxy, name: str, run: ProxyRun) -> Outcome | Exception:
+def train_one(
+    proxy: Proxy, name: str, run: ProxyRun, is_gpu_shared: bool = False
+) -> Outcome | Exception:
     """Train one run: the body of the task.
+
+    Args:
+        proxy: the model.
+        name: of the run.
+        run: what it trains on.
+        is_gpu_shared: see `get_task_device`.
 
     Returns:
         The outcome, or the exception that stops the search. The task returns it instead of raising
@@ -146,8 +169,9 @@ def train_one(proxy: Proxy, name: str, run: ProxyRun) -> Outcome | Exception:
     """
     began = time.monotonic()
     try:
+        limit_threads()
         with hold_local_shards(run) as local:
-            metrics = proxy.train(local, get_task_device())
+            metrics = proxy.train(local, get_task_device(is_gpu_shared))
         if run.save is not None and not is_complete(Path(run.save)):  # a plug-in saved it
             mark_complete(Path(run.save))
     except Exception as error:

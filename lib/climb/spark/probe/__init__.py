@@ -1,0 +1,1 @@
+"""What a platform supports, asked on the platform: documentation does not say everything."""

@@ -1,0 +1,193 @@
+"""How GPU tasks are scheduled: the GPU share and the cores of a task, and how many run at once.
+
+Two ways, chosen by `spark.resource_profiles`:
+
+| way           | tasks that use a GPU                      | all other tasks                    |
+|---------------|-------------------------------------------|------------------------------------|
+| profiles      | a share of a GPU, and its share of cores  | one core (spark.task.cpus), no GPU |
+| configuration | spark.task.resource.gpu.amount, .task.cpus| the same                           |
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from pyspark.resource import ResourceProfile, ResourceProfileBuilder, TaskResourceRequests
+from pyspark.sql import SparkSession
+
+from climb.config.sections import SparkConfig
+from climb.errors import ConfigError
+from climb.spark.device import GPU_AMOUNTS, is_local, shares_local_gpu
+
+EXECUTOR_GPUS, TASK_GPUS = GPU_AMOUNTS
+
+
+@dataclass(frozen=True)
+class GpuShare:
+    """What a GPU task gets, and how many of them an executor runs at the same time."""
+
+    gpus: float
+    cores: int
+    per_executor: int
+
+
+@dataclass(frozen=True)
+class Slots:
+    """The tasks of one kind that run at the same time."""
+
+    count: int
+    profile: ResourceProfile | None = None
+    """What each of the tasks asks Spark for; None: what the configuration says."""
+
+    has_own_gpu: bool = False
+    """Whether a task has at least one whole GPU, so that tasks share none."""
+
+    count_again: Callable[[], int] | None = None
+    """Counts the slots now: executors come and go."""
+
+
+def plan_slots(session: SparkSession, cfg: SparkConfig, tasks_per_gpu: int = 1) -> Slots:
+    """Plan the tasks that use a GPU where there is one, and a core elsewhere.
+
+    Args:
+        session: of the cluster.
+        cfg: section spark; `parallel_trials` sets the count.
+        tasks_per_gpu: tasks that share a GPU, where profiles decide.
+
+    Raises:
+        ConfigError: the shares of GPUs and cores do not fit the executors.
+    """
+
+    def count() -> int:
+        return cfg.parallel_trials or _count_slots(session, share, tasks_per_gpu)
+
+    share = _find_share(session, cfg, tasks_per_gpu)
+    profile = None
+    if share is not None and uses_profiles(session, cfg):
+        profile = _build_profile(share)
+    owns = share is not None and share.gpus >= 1.0
+    return Slots(count(), profile, owns, count)
+
+
+def plan_profile(session: SparkSession, cfg: SparkConfig, plugin: object) -> ResourceProfile | None:
+    """Return the profile of the tasks that run a plug-in: a whole GPU, where profiles are used.
+
+    A plug-in with `uses_gpu = False` needs none: its tasks run on every core.
+
+    Raises:
+        ConfigError: the shares of GPUs and cores do not fit the executors.
+    """
+    if not getattr(plugin, "uses_gpu", True):
+        return None
+    return plan_slots(session, cfg).profile
+
+
+def uses_profiles(session: SparkSession, cfg: SparkConfig) -> bool:
+    """Whether GPU tasks ask for their GPU with a resource profile."""
+    master = str(session.sparkContext.master)
+    if cfg.resource_profiles is not None:
+        return cfg.resource_profiles and not is_local(master)
+    conf = dict(session.sparkContext.getConf().getAll())
+    is_tested = "DATABRICKS_RUNTIME_VERSION" not in os.environ
+    return is_tested and supports_task_profiles(master, conf)
+
+
+def supports_task_profiles(master: str, conf: Mapping[str, str]) -> bool:
+    """Whether Spark 4.0 gives the executors of the default profile to tasks of other profiles.
+
+    With dynamic allocation it would start separate executors for each profile.
+
+    Source:
+        ResourceProfileManager.isSupported and canBeScheduled of Spark 4.0.
+    """
+    is_dynamic = conf.get("spark.dynamicAllocation.enabled", "false") == "true"
+    managers = ("spark://", "local-cluster", "yarn", "k8s://")
+    return master.startswith(managers) and not is_dynamic
+
+
+def divide_executor(gpus: int, cores: int, tasks_per_gpu: int) -> GpuShare:
+    """Divide the GPUs and cores of an executor among GPU tasks, for a profile.
+
+    Raises:
+        ConfigError: there are fewer cores than tasks: some of the tasks would wait indefinitely.
+    """
+    n_tasks = gpus * tasks_per_gpu
+    if n_tasks > cores:
+        raise ConfigError(
+            f"spark.trials_per_gpu is {tasks_per_gpu}, which needs a core for each of {n_tasks} "
+            f"tasks on the {gpus} GPUs of an executor, and it has {cores}; raise "
+            f"spark.executor.cores or set spark.trials_per_gpu to at most {max(1, cores // gpus)}"
+        )
+    return GpuShare(1.0 / tasks_per_gpu, cores // n_tasks, n_tasks)
+
+
+def read_configured_share(conf: Mapping[str, str]) -> GpuShare:
+    """Read what every task gets from the settings of the session.
+
+    Raises:
+        ConfigError: tasks get no GPU, or the cores allow fewer tasks than the GPUs.
+    """
+    amount, cpus = float(conf.get(TASK_GPUS, "0") or 0), int(conf.get("spark.task.cpus", "1"))
+    gpus = float(conf.get(EXECUTOR_GPUS, "0") or 0) or max(1.0, amount)
+    if amount <= 0:
+        raise ConfigError(
+            f"{EXECUTOR_GPUS} is {gpus:g}, but no task gets a GPU: tasks have no resource profile "
+            f"here (spark.resource_profiles), and {TASK_GPUS} is not set; set it to 1 and "
+            "spark.task.cpus to spark.executor.cores, or use conf/spark/cpu-cluster.conf for jobs "
+            "without a GPU"
+        )
+    n_tasks = max(1, int(gpus / amount + 1e-9))
+    cores = int(conf.get("spark.executor.cores", n_tasks * cpus))
+    if n_tasks * cpus > cores:
+        fits = f"set spark.task.cpus to {max(1, cores // n_tasks)}"
+        fits += f" and {TASK_GPUS} to {gpus / cores:g}" if n_tasks > cores else ""
+        raise ConfigError(
+            f"{TASK_GPUS} {amount:g} lets {n_tasks} tasks share the {gpus:g} GPUs of an executor, "
+            f"but its {cores} cores allow {cores // cpus} tasks with spark.task.cpus {cpus}; {fits}"
+        )
+    return GpuShare(amount, cpus, n_tasks)
+
+
+def _find_share(session: SparkSession, cfg: SparkConfig, tasks_per_gpu: int) -> GpuShare | None:
+    """Return what a GPU task gets; None if no executor has a GPU that Spark schedules."""
+    conf = dict(session.sparkContext.getConf().getAll())
+    gpus = max(float(conf.get(key, "0") or 0) for key in GPU_AMOUNTS)
+    if is_local(str(session.sparkContext.master)) or gpus <= 0:
+        return None
+    if not uses_profiles(session, cfg):
+        return read_configured_share(conf)
+    if "spark.executor.cores" not in conf:
+        raise ConfigError(
+            "spark.executor.cores is not set, and a task that uses a GPU asks for its share of the "
+            "cores; set it to the cores of an executor"
+        )
+    n_gpus = int(float(conf.get(EXECUTOR_GPUS, "1")))
+    return divide_executor(n_gpus, int(conf["spark.executor.cores"]), tasks_per_gpu)
+
+
+def _count_executors(session: SparkSession, conf: Mapping[str, str]) -> int:
+    """Count the executors, with those that are configured but not registered yet."""
+    key = "spark.executor.instances"
+    if conf.get("spark.dynamicAllocation.enabled", "false") == "true":
+        key = "spark.dynamicAllocation.maxExecutors"
+    registered = int(session.sparkContext._jsc.sc().getExecutorMemoryStatus().size()) - 1
+    return max(1, registered, int(conf.get(key, "0") or 0))
+
+
+def _count_slots(session: SparkSession, share: GpuShare | None, tasks_per_gpu: int) -> int:
+    """Count the one-task jobs that run at the same time: per GPU, or per core without GPUs."""
+    conf = dict(session.sparkContext.getConf().getAll())
+    if share is not None:
+        return _count_executors(session, conf) * share.per_executor
+    if shares_local_gpu(session):
+        return tasks_per_gpu
+    cpus = int(conf.get("spark.task.cpus", "1"))
+    return max(1, int(session.sparkContext.defaultParallelism) // cpus)
+
+
+def _build_profile(share: GpuShare) -> ResourceProfile:
+    """Build a profile of task resources only: its tasks run on the existing executors."""
+    requests = TaskResourceRequests().cpus(share.cores).resource("gpu", share.gpus)
+    return ResourceProfileBuilder().require(requests).build

@@ -1,0 +1,123 @@
+"""Runs on clusters of processes: the code is shipped as an archive, and workers come and go."""
+
+import subprocess
+import time
+
+import pytest
+import shipping
+import world
+
+from climb import tables
+from climb.config import load
+from climb.spark.delta.store import Store
+
+UNTRACKED = ("--set", "tracking.enabled=false")
+PER_RUN = {"seconds", "finished"}
+RESULTS = (
+    *(tables.DOCUMENTS, tables.TOKENS, tables.EMBEDDINGS, tables.SCORES, tables.ASSIGNMENTS),
+    *(tables.DOMAINS, tables.SHARDS, tables.TRIALS, tables.MIXTURES, tables.CORPUS),
+    tables.EVALUATIONS,
+)
+PATHS = {"path"}
+"""Columns that contain the folder of the run."""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    return shipping.build_wheel(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory, wheel):
+    return shipping.make_environment(tmp_path_factory.mktemp("shipped") / "env", wheel)
+
+
+def finish(process, timeout=900):
+    out, _ = process.communicate(timeout=timeout)
+    return process.returncode, out
+
+
+def read_rows(spark, root, table):
+    store = Store(spark, load(settings=[f"storage.root={root}"]).storage)
+    hidden = PER_RUN | PATHS
+    return [{k: v for k, v in row.items() if k not in hidden} for row in store.read_rows(table)]
+
+
+def count_commits(root, table):
+    return len(list((root / "tables" / table.name / "_delta_log").glob("*.json")))
+
+
+@pytest.mark.slow
+def test_an_archive_brings_climb_to_executors(environment, tmp_path):
+    conf = world.write_world(tmp_path)
+    job = shipping.find_job(environment, "ingest")
+    master = "local-cluster[2,1,1024]"
+    code, out = finish(shipping.submit(master, environment, job, "--conf", conf, *UNTRACKED))
+    assert code == 0, out
+    assert "300 documents" in out
+    job = shipping.find_job(environment, "count")
+    code, out = finish(shipping.submit(master, environment, job, "--conf", conf, *UNTRACKED))
+    assert code == 0, out
+    assert "300 documents counted" in out
+
+
+@pytest.mark.slow
+def test_a_wheel_in_py_files_reaches_only_the_driver_and_the_message_says_so(
+    environment, wheel, tmp_path
+):
+    conf = world.write_world(tmp_path)
+    bare = shipping.make_environment(tmp_path / "bare")
+    options = ["--py-files", wheel, "--conf", f"spark.pyspark.python={bare}/bin/python"]
+    job = shipping.find_job(environment, "ingest")
+    code, out = finish(
+        shipping.submit(
+            "local-cluster[2,1,1024]", environment, job, "--conf", conf, options=options
+        )
+    )
+    assert code == 1
+    [line] = [line for line in out.splitlines() if line.startswith("climb: error")]
+    assert line.startswith("climb: error: executors cannot import climb on ")
+    assert "a wheel in --py-files reaches only the driver" in line
+
+
+@pytest.mark.slow
+def test_a_lost_worker_and_a_new_one_do_not_change_a_row(environment, spark, tmp_path):
+    """The undisturbed run is local; the other one loses a worker and gets one during its trials."""
+    conf = world.write_world(tmp_path)
+    root, expected = tmp_path / "cluster", tmp_path / "local"
+    local = [environment / "bin" / "climb", "run", "--conf", conf, *UNTRACKED]
+    done = subprocess.run(
+        [str(word) for word in (*local, "--set", f"storage.root={expected}")],
+        capture_output=True,
+        text=True,
+        timeout=900,
+        cwd=tmp_path,
+        env=shipping.clean_env(),
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    with shipping.Standalone(tmp_path) as cluster:
+        first, _ = cluster.add_worker(), cluster.add_worker()
+        job = shipping.find_job(environment, "pipeline")
+        settings = ["--conf", conf, "--set", f"storage.root={root}", *UNTRACKED]
+        process = shipping.submit(cluster.url, environment, job, *settings)
+        end = time.monotonic() + 600
+        while count_commits(root, tables.TRIALS) < 3:  # one commit makes the table
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        cluster.kill(first)
+        store = Store(spark, load(settings=[f"storage.root={root}"]).storage)
+        finished = {row["trial_id"]: row for row in store.read_rows(tables.TRIALS)}
+        cluster.add_worker()
+        code, out = finish(process)
+    assert code == 0, out
+    assert f"session on {cluster.url}" in out
+    for table in RESULTS:
+        rows = read_rows(spark, root, table)
+        assert rows == read_rows(spark, expected, table), table.name
+        assert rows, table.name
+    after = {row["trial_id"]: row for row in store.read_rows(tables.TRIALS)}
+    assert finished
+    for trial_id, row in finished.items():
+        assert after[trial_id] == row, "a finished trial was trained again"
