@@ -57,6 +57,11 @@ def parse(path):
     return ast.parse(path.read_text())
 
 
+def handled(node):
+    """Exceptions that a try statement handles."""
+    return [handler.type for handler in node.handlers if handler.type is not None]
+
+
 def imports(tree):
     """Modules that a module imports anywhere, also in functions, but not for type checking."""
     for node in ast.iter_child_nodes(tree):
@@ -65,6 +70,8 @@ def imports(tree):
         elif isinstance(node, ast.ImportFrom):
             inner = [f"{node.module}.{alias.name}" for alias in node.names]
             yield from (name if name in MODULES else node.module for name in inner)
+        elif isinstance(node, ast.Try) and "ImportError" in map(ast.unparse, handled(node)):
+            continue  # the module does without it
         elif not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)):
             yield from imports(node)
 

@@ -1,6 +1,7 @@
 """The kinds of failure of a training run, and what the driver reads from Spark's messages."""
 
 import errno
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +14,8 @@ from climb.spark.failures import (
     reraise_task_errors,
 )
 from climb.spark.training.trials import train_one
+
+RUN = SimpleNamespace(local_copies=None, save=None)
 
 
 def wrap(error, cause):
@@ -141,7 +144,7 @@ class Failing:
     ],
 )
 def test_a_task_returns_a_failed_outcome_with_its_kind_and_message(error, kind):
-    outcome = train_one(Failing(error), "a", None)
+    outcome = train_one(Failing(error), "a", RUN)
     assert (outcome.name, outcome.status, outcome.kind) == ("a", "failed", kind)
     assert outcome.error == str(error)
     assert outcome.metrics == {}
@@ -149,13 +152,13 @@ def test_a_task_returns_a_failed_outcome_with_its_kind_and_message(error, kind):
 
 def test_a_task_raises_an_infrastructure_error_so_that_spark_repeats_it():
     with pytest.raises(errors.InfrastructureError, match=r"OSError: .*Input/output error"):
-        train_one(Failing(OSError(errno.EIO, "Input/output error")), "a", None)
+        train_one(Failing(OSError(errno.EIO, "Input/output error")), "a", RUN)
 
 
 def test_a_task_returns_a_mistake_of_the_user_and_a_bug_so_that_spark_does_not_repeat_it():
     mistake = errors.ComponentError("a shard is missing")
-    assert train_one(Failing(mistake), "a", None) is mistake
-    bug = train_one(Failing(KeyError("weights")), "a", None)
+    assert train_one(Failing(mistake), "a", RUN) is mistake
+    bug = train_one(Failing(KeyError("weights")), "a", RUN)
     assert type(bug) is RuntimeError
     assert str(bug).startswith("run a raised an unexpected exception in a worker:\nTraceback")
     assert str(bug).strip().endswith("KeyError: 'weights'")

@@ -1,4 +1,4 @@
-"""What repeated text is worth, in a planted world with one small domain."""
+"""The cost of repeated text, in a planted world with one small domain."""
 
 import csv
 import json
@@ -9,7 +9,7 @@ import pytest
 from climb.config import load
 from climb.runs.commands import propose, recommend
 from climb.runs.sets import RunFiles
-from climb.search.repetition import Repetition, compute_worth, count_epochs
+from climb.search.repetition import Repetition, count_epochs, count_new_epochs
 
 DOMAINS = ("books", "code", "news", "web")
 AVAILABLE_K = np.array([4e8, 4e10, 4e10, 4e11])
@@ -64,13 +64,13 @@ def find_lowest_loss(decay):
     return float(measure(weights_MK, np.full(20_000, TARGET), decay).mean(axis=1).min())
 
 
-def test_text_is_worth_less_with_every_epoch_and_at_most_one_decay_more_than_once():
-    worth = compute_worth(np.array([1.0, 2.0, 4.0, 1e6]), DECAY)
-    assert worth[0] == 1.0
-    assert (np.diff(worth) > 0.0).all()
-    assert worth[1] < 2.0
-    assert worth[-1] == pytest.approx(1.0 + DECAY)
-    assert compute_worth(4.0, 1e6) == pytest.approx(4.0, rel=1e-5)
+def test_text_helps_less_with_every_epoch_and_at_most_one_decay_more_than_once():
+    new = count_new_epochs(np.array([1.0, 2.0, 4.0, 1e6]), DECAY)
+    assert new[0] == 1.0
+    assert (np.diff(new) > 0.0).all()
+    assert new[1] < 2.0
+    assert new[-1] == pytest.approx(1.0 + DECAY)
+    assert count_new_epochs(4.0, 1e6) == pytest.approx(4.0, rel=1e-5)
 
 
 def test_only_the_weight_of_repeated_domains_is_discounted():
@@ -82,10 +82,10 @@ def test_only_the_weight_of_repeated_domains_is_discounted():
     repetition = Repetition(DECAY, AVAILABLE_K, TARGET)
     effective_MK = repetition.discount(weights_MK, tokens_M)
     np.testing.assert_array_equal(effective_MK[[0, 2]], weights_MK[[0, 2]])
-    five = 0.5 * compute_worth(5.0, DECAY) / 5.0
+    five = 0.5 * count_new_epochs(5.0, DECAY) / 5.0
     np.testing.assert_allclose(effective_MK[1], [five, 0.5, 0.0, 0.0])
     # Mixtures that are predicted have the epochs of the target run.
-    target = 0.5 * compute_worth(25.0, DECAY) / 25.0
+    target = 0.5 * count_new_epochs(25.0, DECAY) / 25.0
     np.testing.assert_allclose(repetition.discount(weights_MK)[0], [target, 0.5, 0.0, 0.0])
 
 
@@ -96,7 +96,7 @@ def test_runs_that_repeat_a_domain_teach_what_that_costs_at_more_epochs(tmp_path
     assert loss < find_lowest_loss(DECAY) + 0.01
     assert record["result"]["repetition"]["decay"] == cost["decay"]
     assert record["result"]["repetition"]["epochs_per_weight"]["books"] == pytest.approx(50.0)
-    assert "Repeated text is worth less" in text
+    assert "Repeated text helps less" in text
     assert "more than any run" in text
     # Without the tokens of the runs nothing can be learnt, and far too many books are recommended.
     lines = [line.split(",", 1)[1] for line in (tmp_path / "runs.csv").read_text().splitlines()]

@@ -10,7 +10,7 @@ from pathlib import Path
 from climb.mixture import FeasibleSet
 from climb.runs.effects_advice import MAX_METRICS, MAX_NAMES, describe_change, list_effects
 from climb.runs.importer import MIXTURES_PER_DOMAIN
-from climb.runs.repeats import describe_repeats
+from climb.runs.repetition_advice import describe_repeats
 from climb.runs.scale_advice import describe_scale, list_scale_steps
 from climb.runs.sets import ScaleSummary
 from climb.search.gains import Gain

@@ -22,14 +22,13 @@ from climb.predictor import Predictor
 from climb.runs import advice
 from climb.runs.output import check_output_paths, write_numbers, write_rows, write_text
 from climb.runs.prior import note_unknown_epochs, read_prior
-from climb.runs.repeats import Repeats
-from climb.runs.sets import RunFiles, RunSets, ScaleSummary, read_run_sets
+from climb.runs.repetition_advice import DiscountedRuns
+from climb.runs.sets import RunFiles, RunSets, read_run_sets
 from climb.runs.sheet import METRIC, WEIGHT, Sheet
 from climb.search.calibration import CalibratedScore
 from climb.search.pareto import find_pareto_front
 from climb.search.problem import Problem, SearchState
 from climb.search.recommendation import recommend as recommend_mixture
-from climb.search.repetition_cost import RepetitionCost
 from climb.search.result import SearchResult
 from climb.search.rounds import propose as propose_mixtures
 from climb.search.signal_to_noise import build_objective
@@ -152,9 +151,9 @@ def propose(
         wanted = Objective.parse(objective, trials.metric_names)
         trials = dataclasses.replace(trials, rounds_T=trials.rounds_T - 1)
     own_cfg = cfg.model_copy(update={"trials_per_round": rounds})
-    repeats = Repeats.measure(trials, Problem.from_config(space, wanted, own_cfg))
-    problem = repeats.problem
-    weights_MK = propose_mixtures(repeats.trials, len(rounds) - 1, problem)
+    discounted = DiscountedRuns.measure(trials, Problem.from_config(space, wanted, own_cfg))
+    problem = discounted.problem
+    weights_MK = propose_mixtures(discounted.trials, len(rounds) - 1, problem)
     write_numbers(out, [WEIGHT + domain for domain in space.domains], weights_MK)
     searcher = type(problem.searcher).__name__
     remarks = (sets.note, note_unknown_epochs(space, prior))
@@ -189,20 +188,20 @@ def recommend(
     wanted = build_objective(objective, sets.own, cfg)
     if extras.improve:
         require_metric(wanted, extras.improve[0])
-    repeats = Repeats.measure(sets.trials, Problem.from_config(space, wanted, cfg))
-    state = SearchState.from_trials(repeats.trials, repeats.problem)
+    discounted = DiscountedRuns.measure(sets.trials, Problem.from_config(space, wanted, cfg))
+    state = SearchState.from_trials(discounted.trials, discounted.problem)
     result = SearchResult.build(state, recommend_mixture(state))
     change = _find_change(state, extras, result)
     if extras.front:
         write_front(state, extras.front)
     _write_mixture(result, space, out)
-    contract = _make_contract(result, sets.scale, change, repeats.cost)
-    write_text(result_path, json.dumps(contract, indent=2, allow_nan=False) + "\n")
     remarks = (sets.note, note_unknown_epochs(space, prior))
     written = (out, result_path, *extras.outputs)
     notes = advice.Notes(
-        objective, remarks, written, cfg.min_signal_to_noise, sets.scale, change, repeats.cost
+        objective, remarks, written, cfg.min_signal_to_noise, sets.scale, change, discounted.cost
     )
+    contract = json.dumps(_make_contract(result, notes), indent=2, allow_nan=False)
+    write_text(result_path, contract + "\n")
     return advice.describe_recommendation(result, space, notes)
 
 
@@ -212,12 +211,7 @@ def _find_change(state: SearchState, extras: Extras, result: SearchResult) -> Sm
     return find_smallest_change(state, *extras.improve).inflate(result.calibration.inflation)
 
 
-def _make_contract(
-    result: SearchResult,
-    scale: ScaleSummary | None,
-    change: SmallestChange | None,
-    repetition: RepetitionCost | None,
-) -> dict[str, Any]:
+def _make_contract(result: SearchResult, notes: advice.Notes) -> dict[str, Any]:
     """Make BEST.json: the fields that other tools read first, then the whole result."""
     gain = result.gains[result.baselines[0]]
     return {
@@ -225,9 +219,9 @@ def _make_contract(
         "gain": {"mean": gain.mean, "low": gain.low, "high": gain.high},
         "p_better": gain.p_better,
         "verdict": result.verdict,
-        "scale": scale.to_json() if scale else None,
-        "smallest_change": change.to_json() if change else None,
-        "repetition": dataclasses.asdict(repetition) if repetition else None,
+        "scale": notes.scale.to_json() if notes.scale else None,
+        "smallest_change": notes.change.to_json() if notes.change else None,
+        "repetition": dataclasses.asdict(notes.repetition) if notes.repetition else None,
         "result": result.model_dump(mode="json"),
     }
 

@@ -68,8 +68,7 @@ def match_domains(
     """Map runs of another set to the domains and metrics of the own runs, by name.
 
     Domains that the other set lacks have weight 0. The weight of domains that the own runs lack is
-    distributed over the rest, and is the `tv_distance` of the run. How often the runs repeated a
-    domain is unknown: the other set had its own pool of text.
+    distributed over the rest, and is the `tv_distance` of the run.
 
     Args:
         own: the own runs.
@@ -101,7 +100,7 @@ def match_domains(
         tv_distance_T=np.maximum(1.0 - kept_T[keep_T], 0.0),
         methods_T=(REUSED,) * len(weights_TK),
         rounds_T=np.full(len(weights_TK), -1),
-        tokens_T=None,
+        tokens_T=None,  # the other set had its own text, so its epochs are unknown
     )
     return matched, BorrowedSet(name, len(matched), len(other) - len(matched), None, 0.0)
 

@@ -68,7 +68,7 @@ class Problem:
     """The first is the reference of the verdict."""
 
     decay: float | None = None
-    """What repeated text is worth (`climb.search.repetition`); None: as much as new text."""
+    """Decay of `climb.search.repetition`; None: repeated text helps as much as new text."""
 
     @classmethod
     def from_config(

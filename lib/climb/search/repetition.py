@@ -1,16 +1,17 @@
-"""What repeated text is worth: the weights that a run's unique and repeated tokens amount to.
+"""The cost of repeated text, as effective weights of the domains that a run repeats.
 
 A run that reads a domain e times gains less from it than from e times as much new text. Such a
 domain counts with a smaller, effective weight:
 
-    effective = weight * worth(e) / e,   worth(e) = 1 + decay * (1 - exp(-(e - 1) / decay))
+    effective = weight * n(e) / e,   n(e) = 1 + decay * (1 - exp(-(e - 1) / decay))
 
-for e above 1; below it, all text is new. Predictors are fitted to the effective weights of the
+for e above 1; below it, all text is new. n(e) is the number of epochs of new text that would help
+as much. Predictors are fitted to the effective weights of the
 runs, and mixtures are predicted with the epochs of the target run. So what was learnt from runs
 with few epochs holds for a target with many. `climb.search.repetition_cost` measures the decay.
 
 Source:
-    The form of `worth` is that of Muennighoff et al. 2023 (arXiv 2305.16264), who found a decay of
+    The form of n(e) is that of Muennighoff et al. 2023 (arXiv 2305.16264), who found a decay of
     about 15 for models of up to 9 B parameters.
 
 Axes: K domains, M mixtures.
@@ -48,12 +49,12 @@ class Repetition:
         if tokens_M is None:
             tokens_M = np.full(len(weights_MK), self.target_tokens)
         epochs_MK = count_epochs(weights_MK, tokens_M, self.available_K)
-        worth_MK = compute_worth(np.maximum(epochs_MK, 1.0), self.decay)
-        return np.asarray(weights_MK * worth_MK / np.maximum(epochs_MK, 1.0))
+        new_MK = count_new_epochs(np.maximum(epochs_MK, 1.0), self.decay)
+        return np.asarray(weights_MK * new_MK / np.maximum(epochs_MK, 1.0))
 
 
-def compute_worth(epochs: ArrayLike, decay: float) -> Array:
-    """Return how many epochs of new text are worth 1 or more epochs of a domain."""
+def count_new_epochs(epochs: ArrayLike, decay: float) -> Array:
+    """Return how many epochs of new text help as much as 1 or more epochs of the same text."""
     return 1.0 - decay * np.expm1((1.0 - np.asarray(epochs, dtype=np.float64)) / decay)
 
 

@@ -30,7 +30,7 @@ DECAYS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """Decays that are compared with "no cost"."""
 
 REPEATED = 1.5
-"""Epochs from which a run is said to repeat a domain."""
+"""Epochs from which a run counts as one that repeats a domain."""
 
 MIN_REPEATING = 8
 """Distinct mixtures with a repeated domain that a measurement needs."""

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from climb.search.problem import Problem
-from climb.search.repetition import compute_worth
+from climb.search.repetition import count_new_epochs
 from climb.search.repetition_cost import (
     MIN_REPEATING,
     REPEATED,
@@ -21,7 +21,7 @@ _MORE = 1.1
 
 
 @dataclass(frozen=True, eq=False)
-class Repeats:
+class DiscountedRuns:
     """Runs and problem with the measured cost of repetition."""
 
     trials: Trials
@@ -30,7 +30,7 @@ class Repeats:
     """None if the tokens of runs or of domains are unknown."""
 
     @classmethod
-    def measure(cls, trials: Trials, problem: Problem) -> Repeats:
+    def measure(cls, trials: Trials, problem: Problem) -> DiscountedRuns:
         """Measure the cost; without one, tokens no longer separate runs of one mixture."""
         objective = problem.required_objective
         cost = measure_repetition(
@@ -75,7 +75,8 @@ def _describe_decay(cost: RepetitionCost, decay: float) -> str:
     low, high = min(cost.decays), max(cost.decays)
     others = f"; {low:g} to {high:g} fit as well" if low < high else ""
     return (
-        f"Repeated text is worth less ({cost.n_repeating} mixtures repeat a domain; decay "
-        f"{decay:g}{others}): 4 epochs of a domain are worth "
-        f"{compute_worth(4.0, decay):.2g} of new text. Predictions take this into account."
+        f"Repeated text helps less ({cost.n_repeating} mixtures repeat a domain; decay "
+        f"{decay:g}{others}): 4 epochs of a domain help "
+        f"as much as {count_new_epochs(4.0, decay):.2g} of new text. Predictions take this into "
+        "account."
     )
