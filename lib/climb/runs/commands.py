@@ -177,11 +177,7 @@ def recommend(
     Raises:
         ClimbError: a file, objective or constraint that cannot be used.
     """
-    result_path = out.with_suffix(".json")
-    if result_path == out:
-        raise InputError(
-            f"--out is {out}, but the JSON result is written to the same path; name a .csv file"
-        )
+    result_path = _find_result_path(out)
     check_output_paths([*runs.paths, prior], [out, result_path, *extras.outputs])
     sets = read_run_sets(runs, objective, cfg)
     space = read_prior(prior, sets.trials.domains, cfg)
@@ -191,18 +187,30 @@ def recommend(
     discounted = DiscountedRuns.measure(sets.trials, Problem.from_config(space, wanted, cfg))
     state = SearchState.from_trials(discounted.trials, discounted.problem)
     result = SearchResult.build(state, recommend_mixture(state))
-    change = _find_change(state, extras, result)
+    notes = advice.Notes(
+        objective,
+        (sets.note, note_unknown_epochs(space, prior)),
+        (out, result_path, *extras.outputs),
+        cfg.min_signal_to_noise,
+        sets.scale,
+        _find_change(state, extras, result),
+        discounted.cost,
+    )
     if extras.front:
         write_front(state, extras.front)
     _write_mixture(result, space, out)
-    remarks = (sets.note, note_unknown_epochs(space, prior))
-    written = (out, result_path, *extras.outputs)
-    notes = advice.Notes(
-        objective, remarks, written, cfg.min_signal_to_noise, sets.scale, change, discounted.cost
-    )
     contract = json.dumps(_make_contract(result, notes), indent=2, allow_nan=False)
     write_text(result_path, contract + "\n")
     return advice.describe_recommendation(result, space, notes)
+
+
+def _find_result_path(out: Path) -> Path:
+    path = out.with_suffix(".json")
+    if path == out:
+        raise InputError(
+            f"--out is {out}, but the JSON result is written to the same path; name a .csv file"
+        )
+    return path
 
 
 def _find_change(state: SearchState, extras: Extras, result: SearchResult) -> SmallestChange | None:

@@ -88,8 +88,7 @@ def match_domains(
     kept_T = part_TK.sum(axis=1)
     keep_T = kept_T >= max(min_kept, 1e-6)
     weights_TK = np.zeros((int(keep_T.sum()), len(own.domains)))
-    columns = [own.domains.index(domain) for domain in known]
-    weights_TK[:, columns] = part_TK[keep_T] / kept_T[keep_T, None]
+    weights_TK[:, [own.domains.index(k) for k in known]] = part_TK[keep_T] / kept_T[keep_T, None]
     metrics_TQ = other.metrics_TQ[:, [other.metric_names.index(m) for m in own.metric_names]]
     matched = dataclasses.replace(
         other.select(keep_T),
