@@ -196,8 +196,7 @@ def recommend(
         _find_change(state, extras, result),
         discounted.cost,
     )
-    if extras.front:
-        write_front(state, extras.front)
+    write_front(state, extras.front)
     _write_mixture(result, space, out)
     contract = json.dumps(_make_contract(result, notes), indent=2, allow_nan=False)
     write_text(result_path, contract + "\n")
@@ -249,8 +248,10 @@ def _write_mixture(result: SearchResult, space: FeasibleSet, out: Path) -> None:
     write_rows(out, ["domain", "weight", "natural", "epochs"], rows)
 
 
-def write_front(state: SearchState, out: Path) -> None:
-    """Write the Pareto front: weight.<domain>, metric.<name>, the best score first."""
+def write_front(state: SearchState, out: Path | None) -> None:
+    """Write the Pareto front, if asked: weight.<domain>, metric.<name>, the best score first."""
+    if out is None:
+        return
     weights_PK, means_PQ = find_pareto_front(state, FRONT_WEIGHTINGS)
     domains, objective = state.trials.domains, state.problem.required_objective
     header = [WEIGHT + domains[k] for k in state.restore_K]
