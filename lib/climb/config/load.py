@@ -33,8 +33,8 @@ def find_conf_folder() -> Path:
     found = installed if installed.is_dir() else package.parents[1] / "conf"
     if not found.is_dir():
         raise ConfigError(
-            f"climb runs from {package.parent}, which has no folder conf; install the wheel instead "
-            "of naming it in --py-files or PYTHONPATH (docs/cluster.md has the way for a cluster)"
+            f"climb runs from {package.parent}, which has no folder conf; install the wheel "
+            "instead of naming it in --py-files or PYTHONPATH (docs/cluster.md says how)"
         )
     return found
 
