@@ -61,19 +61,20 @@ def find_job(environment, name):
     return path
 
 
-def submit(master, environment, job, *args, options=()):
+def submit(master, environment, job, *args, options=(), conf=None):
     """Start spark-submit as docs/cluster.md says, in a folder without a checkout."""
     archive = environment.with_name(f"{environment.name}.tar.gz")
     if not archive.exists():
         subprocess.run(["tar", "-czf", str(archive), "-C", str(environment), "."], check=True)
-    conf = {
+    values = {
         "spark.pyspark.driver.python": environment / "bin" / "python",
         "spark.executor.memory": "1g",
         "spark.executor.cores": "1",
+        **(conf or {}),
     }
     python = ["--conf", "spark.pyspark.python=./environment/bin/python"]
     ship = options or ["--archives", f"{archive}#environment", *python]
-    settings = [word for key, value in conf.items() for word in ("--conf", f"{key}={value}")]
+    settings = [word for key, value in values.items() for word in ("--conf", f"{key}={value}")]
     command = [SPARK / "bin" / "spark-submit", "--master", master, *ship, *settings, job, *args]
     return subprocess.Popen(
         [str(word) for word in command],

@@ -1,5 +1,8 @@
 """Runs on clusters of processes: the code is shipped as an archive, and workers come and go."""
 
+import os
+import re
+import signal
 import subprocess
 import time
 
@@ -54,30 +57,59 @@ def test_an_archive_brings_climb_to_executors(environment, tmp_path):
     master = "local-cluster[2,1,1024]"
     code, out = finish(shipping.submit(master, environment, job, "--conf", conf, *UNTRACKED))
     assert code == 0, out
-    assert "300 documents" in out
-    job = shipping.find_job(environment, "count")
-    code, out = finish(shipping.submit(master, environment, job, "--conf", conf, *UNTRACKED))
-    assert code == 0, out
-    assert "300 documents counted" in out
+    assert f"session on {master}" in out
+    assert re.search(r"^ingest .*\b300\b", out, re.MULTILINE), out
+
+
+def find_error(master, environment, job, conf, options):
+    """Return the line of the error with which a submitted job ends."""
+    code, out = finish(
+        shipping.submit(master, environment, job, "--conf", conf, *UNTRACKED, options=options)
+    )
+    assert code == 1, out
+    [line] = [line for line in out.splitlines() if line.startswith("climb: error")]
+    return line.removeprefix("climb: error: ")
 
 
 @pytest.mark.slow
-def test_a_wheel_in_py_files_reaches_only_the_driver_and_the_message_says_so(
+def test_executors_without_climb_are_named_and_a_wheel_in_py_files_does_not_help(
     environment, wheel, tmp_path
 ):
     conf = world.write_world(tmp_path)
-    bare = shipping.make_environment(tmp_path / "bare")
-    options = ["--py-files", wheel, "--conf", f"spark.pyspark.python={bare}/bin/python"]
+    python = shipping.make_environment(tmp_path / "bare") / "bin" / "python"
+    job, master = shipping.find_job(environment, "ingest"), "local-cluster[2,1,1024]"
+    bare = ["--conf", f"spark.pyspark.python={python}"]
+    line = find_error(master, environment, job, conf, bare)
+    assert line.startswith("executors cannot import climb on "), line
+    assert str(python) in line
+    assert "--archives env.tar.gz#environment" in line
+    line = find_error(master, environment, job, conf, [*bare, "--py-files", wheel])
+    assert wheel.name in line, line
+    assert "install the wheel instead of naming it in --py-files" in line
+
+
+@pytest.mark.slow
+def test_a_cluster_without_room_for_an_executor_says_so(environment, tmp_path):
+    """Spark waits without end; the warning is all that a user sees."""
+    conf = world.write_world(tmp_path)
     job = shipping.find_job(environment, "ingest")
-    code, out = finish(
-        shipping.submit(
-            "local-cluster[2,1,1024]", environment, job, "--conf", conf, options=options
-        )
+    process = shipping.submit(
+        "local-cluster[1,1,1024]",
+        environment,
+        job,
+        *("--conf", conf, *UNTRACKED),
+        conf={"spark.executor.cores": "2"},
     )
-    assert code == 1
-    [line] = [line for line in out.splitlines() if line.startswith("climb: error")]
-    assert line.startswith("climb: error: executors cannot import climb on ")
-    assert "a wheel in --py-files reaches only the driver" in line
+    lines = []
+    try:
+        for line in process.stdout:
+            lines.append(line)
+            if "Initial job has not accepted any resources" in line:
+                return
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    raise AssertionError("".join(lines))
 
 
 @pytest.mark.slow

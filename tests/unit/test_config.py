@@ -1,5 +1,6 @@
 """Configuration: layers of files, mistakes with their keys, plug-ins and their recipes."""
 
+import sys
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -183,3 +184,10 @@ def test_two_targets_of_one_name_are_an_error_with_both_places():
     target = "{name: t, kind: text, search: a.jsonl, report: null, limit: null}"
     with pytest.raises(ConfigError, match=r"proxy\.targets: items 0 and 1 are both named 't'"):
         load(settings=[f"proxy.targets=[{target}, {target}]"])
+
+
+def test_a_wheel_that_python_reads_as_a_zip_file_is_refused_with_the_way_to_install_it(monkeypatch):
+    loader = sys.modules["climb.config.load"]  # the package has a function of this name
+    monkeypatch.setattr(loader, "__file__", "/jobs/climb.whl/climb/config/load.py")
+    with pytest.raises(ConfigError, match=r"^climb runs from /jobs/climb\.whl, .*--py-files"):
+        loader.find_conf_folder()

@@ -24,10 +24,20 @@ REPLACED = ("thresholds",)
 
 
 def find_conf_folder() -> Path:
-    """Find the folder of default.yaml: inside the package in a wheel, conf/ in a checkout."""
+    """Find the folder of default.yaml: inside the package in a wheel, conf/ in a checkout.
+
+    Raises:
+        ConfigError: there is none, as where Python reads a wheel as a zip file.
+    """
     package = Path(__file__).resolve().parents[1]
     installed = package / "conf"
-    return installed if installed.is_dir() else package.parents[1] / "conf"
+    found = installed if installed.is_dir() else package.parents[1] / "conf"
+    if not found.is_dir():
+        raise ConfigError(
+            f"climb runs from {package.parent}, which has no folder conf; install the wheel "
+            "instead of naming it in --py-files or PYTHONPATH (docs/cluster.md says how)"
+        )
+    return found
 
 
 def load(path: str | Path | None = None, settings: Sequence[str] = ()) -> Config:
