@@ -58,6 +58,8 @@ class Embedder:
 class Run:
     name: str
     halve_micro_batch: bool = True
+    local_copies: None = None
+    save: None = None
 
 class Proxy:
     def __init__(self, stage, want):

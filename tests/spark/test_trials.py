@@ -217,6 +217,8 @@ def find_parent(pid):
 class Run:
     name: str
     halve_micro_batch: bool = True
+    local_copies: None = None
+    save: None = None
 
 class Proxy:
     def train(self, run, device):
