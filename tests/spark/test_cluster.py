@@ -134,6 +134,7 @@ def test_other_settings_replace_both_tables_even_after_a_crash_between_the_write
         assert {row["clustering"] for row in copied.read_rows(table)} == {clustering.name}
 
 
+@pytest.mark.slow
 def test_k_is_clipped_to_the_number_of_documents_with_a_warning(store, cfg, capsys):
     write_embeddings(store, cfg, vectors(4))
     assert cluster.run(store, cfg).startswith("4 clusters fitted; 4 documents")

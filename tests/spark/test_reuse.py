@@ -247,6 +247,7 @@ def compare_documents(store, then, now):
     return Overlap.from_tokens(tokens)
 
 
+@pytest.mark.slow
 def test_added_documents_raise_the_tv_distance_of_earlier_trials_and_drop_none(
     searched, tmp_path, best
 ):
@@ -265,6 +266,7 @@ def test_added_documents_raise_the_tv_distance_of_earlier_trials_and_drop_none(
     assert 0.1 < natural.tv_distance_T[0] < 0.25  # a fifth of the text is new
 
 
+@pytest.mark.slow
 def test_new_clusters_are_compared_with_the_old_ones_by_document(searched, tmp_path, best):
     store, cfg = searched, config(tmp_path, AFTER, best)
     then = read_domains(store)

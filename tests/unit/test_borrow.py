@@ -76,6 +76,7 @@ def test_a_set_that_misleads_gets_no_weight():
     assert combined is OWN
 
 
+@pytest.mark.slow
 def test_a_misleading_set_does_not_stop_a_helpful_one():
     wrong = dataclasses.replace(OTHER, metrics_TQ=OTHER.metrics_TQ[::-1])
     sets = [match_domains(OWN, runs, name, 0.5) for runs, name in ((wrong, "a"), (OTHER, "b"))]

@@ -124,6 +124,7 @@ def test_runs_that_hardly_repeat_text_say_nothing_about_its_cost(tmp_path):
     assert "is not measured" in text
 
 
+@pytest.mark.slow
 def test_proposals_use_the_measured_cost_too(tmp_path):
     runs, prior = write_world(tmp_path, DECAY)
     propose(runs, prior, tmp_path / "with.csv", 4, CFG, "mean(*):min")

@@ -343,6 +343,7 @@ def test_the_order_of_columns_does_not_change_predictions(files):
     assert texts[0] == texts[1]
 
 
+@pytest.mark.slow
 def test_other_sets_may_lack_the_scales_of_the_own_runs(files):
     folder, _ = files
     runs = make_runs(sizes=(1e8,))
