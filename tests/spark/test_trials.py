@@ -22,6 +22,9 @@ from pyspark.sql import SparkSession
 from climb.spark.slots import Slots
 from climb.spark.training.trials import train_runs
 
+class Run:
+    local_copies = save = None
+
 class Proxy:
     def __init__(self, folder, error):
         self.folder, self.error = folder, error
@@ -42,7 +45,7 @@ session = (
 )
 for error in (OSError(errno.EIO, "Input/output error"), KeyError("weights")):
     try:
-        outcomes = list(train_runs(session, Proxy(sys.argv[1], error), [("a", None)], Slots(1)))
+        outcomes = list(train_runs(session, Proxy(sys.argv[1], error), [("a", Run())], Slots(1)))
         print("OUTCOME", *(f"{o.status} {o.kind}" for o in outcomes))
     except RuntimeError as stopped:
         print("STOPPED", str(stopped).strip().splitlines()[-1])
