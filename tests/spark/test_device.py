@@ -1,11 +1,9 @@
 """How stages with and without GPUs are scheduled: one session on a cluster of fake GPUs."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
+from cluster_script import run_script
 
 from climb.spark.device import get_task_device
 
@@ -54,13 +52,6 @@ class Embedder:
             return np.ones((len(texts), 1), dtype=np.float32)
         return embed
 
-@dataclass(frozen=True)
-class Run:
-    name: str
-    halve_micro_batch: bool = True
-    local_copies: None = None
-    save: None = None
-
 class Proxy:
     def __init__(self, stage, want):
         self.stage, self.want = stage, want
@@ -71,9 +62,9 @@ class Patient:
     # All but the first trial end only after a Spark job of the driver has.
     def train(self, run, device):
         done, end = Path(FOLDER) / "committed", time.monotonic() + 30
-        while run.name != "first" and not done.exists() and time.monotonic() < end:
+        while run.checkpoints != "first" and not done.exists() and time.monotonic() < end:
             time.sleep(0.02)
-        return {"waited": run.name != "first" and not done.exists()}
+        return {"waited": run.checkpoints != "first" and not done.exists()}
 
 session = (
     SparkSession.builder.master("local-cluster[1,8,1024]")
@@ -102,11 +93,11 @@ for embedder in (Embedder(uses_gpu=False), Embedder()):
 for stage, share, n in (("whole", 1, 4), ("quarter", 4, 8)):
     slots = plan_slots(session, cfg, share)
     result[stage + " slots"] = slots.count, slots.has_own_gpu
-    runs = [(f"t{i}", Run(f"t{i}")) for i in range(n)]
+    runs = [name_run(f"t{i}") for i in range(n)]
     outcomes = train_runs(session, Proxy(stage, slots.count), runs, slots)
     result[stage] = [o.metrics["seen"] for o in outcomes]
 waited = {}
-runs = [(name, Run(name)) for name in ("first", "b", "c")]
+runs = [name_run(name) for name in ("first", "b", "c")]
 for o in train_runs(session, Patient(), runs, plan_slots(session, cfg)):
     waited[o.name] = o.metrics["waited"]
     if o.name == "first":
@@ -128,15 +119,7 @@ def seen(tmp_path_factory):
     discovery = folder / "gpus.sh"
     discovery.write_text("""#!/bin/sh\necho '{"name": "gpu", "addresses": ["3", "5"]}'\n""")
     discovery.chmod(0o755)
-    env = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
-    done = subprocess.run(
-        [sys.executable, "-c", CLUSTER, str(discovery), str(folder)],
-        env=env | {"PYSPARK_PYTHON": sys.executable},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = run_script(CLUSTER, discovery, folder)
     line = next((x for x in done.stdout.splitlines() if x.startswith("RESULT")), None)
     assert line is not None, done.stderr[-4000:]
     return json.loads(line.removeprefix("RESULT"))

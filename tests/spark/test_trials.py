@@ -2,12 +2,11 @@
 
 import dataclasses
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from cluster_script import run_script
 
 from climb.errors import ComponentError, ResourceError
 from climb.spark.slots import Slots
@@ -21,9 +20,6 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 from climb.spark.slots import Slots
 from climb.spark.training.trials import train_runs
-
-class Run:
-    local_copies = save = None
 
 class Proxy:
     def __init__(self, folder, error):
@@ -45,7 +41,7 @@ session = (
 )
 for error in (OSError(errno.EIO, "Input/output error"), KeyError("weights")):
     try:
-        outcomes = list(train_runs(session, Proxy(sys.argv[1], error), [("a", Run())], Slots(1)))
+        outcomes = list(train_runs(session, Proxy(sys.argv[1], error), [name_run("a")], Slots(1)))
         print("OUTCOME", *(f"{o.status} {o.kind}" for o in outcomes))
     except RuntimeError as stopped:
         print("STOPPED", str(stopped).strip().splitlines()[-1])
@@ -186,14 +182,7 @@ def test_a_bug_stops_all_trials_after_one_try_with_the_traceback_of_the_worker(
 
 @pytest.mark.slow
 def test_spark_repeats_a_lost_mount_and_does_not_repeat_a_bug(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", CLUSTER, str(tmp_path)],
-        env=os.environ | {"PYSPARK_PYTHON": sys.executable},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = run_script(CLUSTER, tmp_path)
     lines = [x for x in done.stdout.splitlines() if x.startswith(("OUTCOME", "STOPPED"))]
     assert lines == ["OUTCOME lost infrastructure", "STOPPED KeyError: 'weights'"], done.stderr
     assert {path.name: len(path.read_text()) for path in Path(tmp_path).iterdir()} == {
@@ -204,7 +193,6 @@ def test_spark_repeats_a_lost_mount_and_does_not_repeat_a_bug(tmp_path):
 
 LOST_EXECUTOR = """
 import os, signal, sys, time
-from dataclasses import dataclass
 from pathlib import Path
 from pyspark.sql import SparkSession
 from climb.config import load
@@ -216,24 +204,17 @@ FOLDER = Path(sys.argv[1])
 def find_parent(pid):
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
-@dataclass(frozen=True)
-class Run:
-    name: str
-    halve_micro_batch: bool = True
-    local_copies: None = None
-    save: None = None
-
 class Proxy:
     def train(self, run, device):
-        started = FOLDER / run.name
+        started = FOLDER / run.checkpoints
         with started.open("a") as stream:
             stream.write("x")
-        if run.name == "t3" and started.read_text() == "x":
+        if run.checkpoints == "t3" and started.read_text() == "x":
             daemon = os.getppid()
             os.kill(find_parent(daemon), signal.SIGKILL)
             time.sleep(60)  # the daemon ends its workers when its executor is gone
         time.sleep(1.0)
-        return {"bpb": float(len(run.name))}
+        return {"bpb": float(len(run.checkpoints))}
 
 session = (
     SparkSession.builder.master("local-cluster[2,1,1024]")
@@ -242,7 +223,7 @@ session = (
     .config("spark.ui.enabled", "false")
     .getOrCreate()
 )
-runs = [(f"t{i}", Run(f"t{i}")) for i in range(8)]
+runs = [name_run(f"t{i}") for i in range(8)]
 slots = plan_slots(session, load().spark)
 finished = []
 for outcome in train_runs(session, Proxy(), runs, slots):
@@ -255,14 +236,7 @@ session.stop()
 
 @pytest.mark.slow
 def test_a_killed_executor_costs_only_the_trials_that_it_ran(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", LOST_EXECUTOR, str(tmp_path)],
-        env=os.environ | {"PYSPARK_PYTHON": sys.executable},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = run_script(LOST_EXECUTOR, tmp_path)
     outcomes = dict(x.split()[1:] for x in done.stdout.splitlines() if x.startswith("OUTCOME"))
     assert outcomes == {f"t{i}": "finished" for i in range(8)}, done.stderr
     assert "SLOTS 2" in done.stdout

@@ -6,7 +6,7 @@ import sys
 
 from pyspark import cloudpickle
 
-from climb.cli.packages import list_task_packages
+from climb.cli.plugins import list_task_packages
 from climb.cli.start import PIPELINE
 from climb.config import load
 from climb.spark.executors import _build_look, describe_missing
@@ -76,5 +76,7 @@ def test_a_job_asks_for_the_packages_of_the_plug_ins_that_its_tasks_run():
     assert list_task_packages(cfg, ["ingest", "mix"]) == {}
     assert list_task_packages(cfg, ["count"]) == {"tokenizers": "job count"}
     assert list_task_packages(cfg, ["search"])["torch"] == "proxy.model"
+    assert list_task_packages(cfg, ["base"])["torch"] == "proxy.model"
+    assert list_task_packages(cfg, ["target_base"])["torch"] == "train.model"
     assert list_task_packages(cfg, PIPELINE)["safetensors"] == "embed.embedder"
     assert "xgboost" not in list_task_packages(cfg, PIPELINE)  # only the driver fits predictors

@@ -158,6 +158,16 @@ def test_a_missing_model_folder_is_reported_with_its_key(configured):
     assert "no/such/model" in message
 
 
+def test_a_field_that_a_job_does_not_set_is_missed_before_the_job_starts(configured):
+    """Job embed sets `batch_tokens` if it is configured; job score sets nothing."""
+    scorer = (
+        "{use: 'climb.quality.transformer:TransformerScorer', model: x, name: y, max_tokens: 8}"
+    )
+    message = preflight_error(configured(f"score.scorers=[{scorer}]"), ["score"])
+    assert "score.scorers.0" in message
+    assert "batch_tokens" in message
+
+
 def test_a_model_in_a_package_that_is_not_installed_is_reported(configured):
     message = preflight_error(
         configured("embed.embedder.table=package:no_such_package/table.safetensors")

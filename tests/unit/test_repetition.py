@@ -10,6 +10,8 @@ from climb.config import load
 from climb.runs.commands import propose, recommend
 from climb.runs.sets import RunFiles
 from climb.search.repetition import Repetition, count_epochs, count_new_epochs
+from climb.search.surrogate import SCORE, Surrogate
+from climb.search.trials import Trials
 
 DOMAINS = ("books", "code", "news", "web")
 AVAILABLE_K = np.array([4e8, 4e10, 4e10, 4e11])
@@ -121,7 +123,38 @@ def test_runs_that_hardly_repeat_text_say_nothing_about_its_cost(tmp_path):
     _, record, text = recommend_in(tmp_path, DECAY, tokens=(1e8,), n=24)
     assert record["repetition"]["n_repeating"] == 0
     assert record["repetition"]["decay"] is None
-    assert "is not measured" in text
+    assert "What that costs is not measured: 0 mixtures of the runs repeat a domain" in text
+
+
+def test_runs_of_one_mixture_with_different_tokens_are_in_one_fold_and_are_no_replicates():
+    weights_TK = np.repeat(np.random.default_rng(0).dirichlet(np.ones(4), 12), 2, axis=0)
+    trials = Trials(
+        DOMAINS,
+        weights_TK,
+        ("score",),
+        np.arange(24.0)[:, None],
+        np.zeros(24, dtype=np.int64),
+        ("proposal",) * 24,
+        np.zeros(24, dtype=np.int64),
+        np.zeros(24),
+        np.resize([1e9, 4e9], 24),
+    )
+    replicates = trials.group_replicates()
+    assert (len(replicates.counts_D), replicates.n_mixtures) == (24, 12)
+    seen = []
+
+    class Recorder:
+        def fit(self, weights_TK, values_T, noise_T):
+            seen.append({tuple(row) for row in weights_TK.tolist()})
+            return lambda weights_MK: (np.zeros(len(weights_MK)), np.ones(len(weights_MK)))
+
+    surrogate = Surrogate.fit(trials, SCORE, Recorder())
+    seen.clear()
+    surrogate.predict_held_out(Recorder(), 0)
+    every = {tuple(row) for row in weights_TK.tolist()}
+    # A mixture is in the trials of four of the five folds, with all its tokens, or in none.
+    assert len(seen) == 5
+    assert sum(len(every - part) for part in seen) == len(every)
 
 
 @pytest.mark.slow

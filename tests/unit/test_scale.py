@@ -20,6 +20,7 @@ DOMAINS = ("a", "b", "c", "d")
 WEIGHTS_MK = np.random.default_rng(0).dirichlet(np.full(4, 1.5), size=24)
 SIZES, TOKENS = (1e8, 3e8), (2e9, 4e9, 8e9, 16e9)
 TARGET = Scale(3e8, 16e9)
+SHIFT = 0.005
 
 
 def curve(params, tokens):
@@ -68,6 +69,22 @@ def test_trials_of_all_sizes_are_expressed_at_the_target():
     assert (expressed.params_T == TARGET.params).sum() == len(WEIGHTS_MK)
     true_TQ = measure(expressed.weights_TK, 3e8, 16e9)
     np.testing.assert_allclose(expressed.metrics_TQ, true_TQ, rtol=0.01)
+
+
+def test_mixtures_that_were_run_at_different_tokens_are_compared_without_their_level():
+    """Each mixture at one number of tokens: the means of the settings differ by their mixtures."""
+    weights_MK = np.random.default_rng(2).dirichlet(np.full(4, 1.5), size=60)
+    tokens_M = np.resize(np.array(TOKENS[:2]), 60)
+    metrics_MQ = np.stack(
+        [measure(w[None], 3e8, t)[0] for w, t in zip(weights_MK, tokens_M, strict=True)]
+    )
+    runs = ScaledRuns(weights_MK, metrics_MQ, np.full(60, 3e8), tokens_M, np.arange(60))
+    expressed = express_at(runs, Scale(3e8, TOKENS[1]), GPPredictor())
+    true_TQ = measure(expressed.weights_TK, 3e8, TOKENS[1])
+    error_TQ = np.log(expressed.metrics_TQ / true_TQ)
+    is_far_T = runs.tokens_R[expressed.first_T] == TOKENS[0]
+    shift_Q = error_TQ[is_far_T].mean(axis=0) - error_TQ[~is_far_T].mean(axis=0)
+    assert np.abs(shift_Q).max() < SHIFT
 
 
 def test_three_runs_of_the_target_size_determine_the_level():

@@ -1,10 +1,10 @@
-"""Check that the configured plug-ins can be built, and that their packages and models exist."""
+"""The configured plug-ins: whether they can be built, and their packages and models exist."""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from climb.errors import ConfigError, PreflightError
@@ -27,10 +27,26 @@ class ConfiguredPlugin:
     identified_by: tuple[str, ...] = ()
     """Jobs that only compute its recipe, which needs the files of the model, but no package."""
 
+    in_tasks: bool = False
+    """Whether tasks load it, on executors; others are used by the driver."""
+
+    offered: Mapping[str, Any] = field(default_factory=dict)
+    """Values of fields that a job sets if the plug-in has them."""
+
+    def build(self) -> Any:
+        """Build the plug-in as its jobs do.
+
+        Raises:
+            ConfigError: it cannot be built.
+        """
+        from climb.config import build
+
+        return build(self.spec, self.protocol, **self.offered)
+
 
 def list_plugins(cfg: Config) -> Iterator[ConfiguredPlugin]:
     """List all plug-ins of a configuration."""
-    from climb.embed import Embedder
+    from climb.embed import Embedder, offer_batch_tokens
     from climb.predictor import Predictor
     from climb.proxy import Proxy
     from climb.quality import Scorer
@@ -38,26 +54,39 @@ def list_plugins(cfg: Config) -> Iterator[ConfiguredPlugin]:
     from climb.search.problem import Searcher
 
     new = ConfiguredPlugin
-    yield new("embed.embedder", cfg.embed.embedder, Embedder, ("embed",), ("cluster",))
+    embedder, offered = cfg.embed.embedder, offer_batch_tokens(cfg.embed)
+    yield new("embed.embedder", embedder, Embedder, ("embed",), ("cluster",), True, offered)
     for index, scorer in enumerate(cfg.score.scorers):
-        yield new(f"score.scorers.{index}", scorer, Scorer, ("score",), ("prune",))
+        yield new(f"score.scorers.{index}", scorer, Scorer, ("score",), ("prune",), True)
     trainer = cfg.score.training.trainer
     yield new("score.training.trainer", trainer, ScorerTrainer, ("train_scorer",))
     # The protocol of clusterers imports pyspark, which may be missing.
     yield new("cluster.clusterer", cfg.cluster.clusterer, object, ("cluster",))
-    yield new("proxy.model", cfg.proxy.model, Proxy, ("base", "search"))
+    yield new("proxy.model", cfg.proxy.model, Proxy, ("base", "search"), in_tasks=True)
     yield new("search.predictor", cfg.search.predictor, Predictor, ("search",))
     yield new("search.searcher", cfg.search.searcher, Searcher, ("search",))
-    yield new("train.model", cfg.train.model, Proxy, ("target_base", "train"))
+    yield new("train.model", cfg.train.model, Proxy, ("target_base", "train"), in_tasks=True)
+
+
+def list_task_packages(cfg: Config, jobs: Collection[str]) -> dict[str, str]:
+    """Return import name -> what needs it, for the plug-ins that run in tasks of these jobs."""
+    found: dict[str, str] = {}
+    if "count" in jobs:
+        found["tokenizers"] = "job count"
+    for plugin in list_plugins(cfg):
+        if plugin.in_tasks and not set(plugin.loaded_by).isdisjoint(jobs):
+            for name in getattr(plugin.build(), "needs", ()):
+                found.setdefault(name, plugin.key)
+    return found
 
 
 def check_plugin(configured: ConfiguredPlugin, packages: bool = True) -> Iterator[str]:
     """Yield what is wrong with a plug-in: it cannot be built, or a package or a file is missing."""
-    from climb.config import build, find_model_paths
+    from climb.config import find_model_paths
 
     key, spec = configured.key, configured.spec
     try:
-        plugin = build(spec, configured.protocol, batch_tokens=1)
+        plugin = configured.build()
     except ConfigError as error:
         yield f"{key}: {error}"
         return

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from climb.cli.lock import hold_locks
-from climb.cli.packages import list_task_packages
+from climb.cli.plugins import list_task_packages
 from climb.cli.preflight import run_preflight
 from climb.config import Config, load
 from climb.errors import ClimbError

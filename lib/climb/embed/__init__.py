@@ -56,6 +56,10 @@ def build_embedder(cfg: EmbedConfig) -> Embedder:
     Raises:
         ConfigError: the embedder cannot be built.
     """
-    offered = {} if cfg.batch_tokens is None else {"batch_tokens": cfg.batch_tokens}
-    embedder: Embedder = build(cfg.embedder, Embedder, **offered)
+    embedder: Embedder = build(cfg.embedder, Embedder, **offer_batch_tokens(cfg))
     return embedder
+
+
+def offer_batch_tokens(cfg: EmbedConfig) -> dict[str, int]:
+    """Return the fields that an embedder gets if it has them: `batch_tokens`, if configured."""
+    return {} if cfg.batch_tokens is None else {"batch_tokens": cfg.batch_tokens}

@@ -35,8 +35,8 @@ def write_complete(path: Path, content: Content) -> None:
         path: the file; its folder is created.
         content: may be called twice.
     """
-    _locate_mark(path, is_folder=False).unlink(missing_ok=True)
-    _write_mark(_locate_mark(path, is_folder=False), {path.name: write_recorded(path, content)})
+    locate_mark(path).unlink(missing_ok=True)
+    _write_mark(locate_mark(path), {path.name: write_recorded(path, content)})
 
 
 def write_recorded(path: Path, content: Content) -> FileDigest:
@@ -58,7 +58,7 @@ def write_folder(folder: Path) -> Iterator[Path]:
         local.mkdir()
         yield local
         older = read_mark(folder) or {}
-        _locate_mark(folder, is_folder=True).unlink(missing_ok=True)
+        locate_mark(folder, is_folder=True).unlink(missing_ok=True)
         recorded: dict[str, FileDigest] = {}
         for name, file in _list_files(local):
             target = folder / name
@@ -80,7 +80,7 @@ def mark_complete(folder: Path, recorded: Mapping[str, FileDigest] | None = None
     """
     if recorded is None:
         recorded = {name: digest_file(file) for name, file in _list_files(folder)}
-    _write_mark(_locate_mark(folder, is_folder=True), recorded)
+    _write_mark(locate_mark(folder, is_folder=True), recorded)
 
 
 def is_complete(path: Path) -> bool:
@@ -108,7 +108,7 @@ def read_digest(path: Path) -> str:
 def read_mark(path: Path) -> dict[str, FileDigest] | None:
     """Read the completion file of a file or folder; None if it is missing or only a part of it."""
     try:
-        values = json.loads(_locate_mark(path, path.is_dir()).read_bytes())
+        values = json.loads(locate_mark(path, path.is_dir()).read_bytes())
         recorded = {name: FileDigest(**digest) for name, digest in values["files"].items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
@@ -139,7 +139,8 @@ def _write_mark(path: Path, recorded: Mapping[str, FileDigest]) -> None:
     write_over(path, [json.dumps({"files": values}, indent=1).encode() + b"\n"])
 
 
-def _locate_mark(path: Path, is_folder: bool) -> Path:
+def locate_mark(path: Path, is_folder: bool = False) -> Path:
+    """Return the path of the completion file of a file or folder."""
     return path / COMPLETE if is_folder else path.with_name(f"{path.name}.{COMPLETE}")
 
 

@@ -22,7 +22,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from climb.errors import ComponentError
-from climb.files.complete import FileDigest, digest_file, is_complete, read_mark, write_complete
+from climb.files.complete import (
+    FileDigest,
+    digest_file,
+    is_complete,
+    locate_mark,
+    read_mark,
+    write_complete,
+)
 from climb.files.write import read_chunks
 from climb.progress import log
 
@@ -184,7 +191,7 @@ def _delete_unheld(path: Path) -> bool:
     handle = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.with_name(f"{path.name}.complete.json").unlink(missing_ok=True)
+        locate_mark(path).unlink(missing_ok=True)
         path.unlink()
     except BlockingIOError:
         return False

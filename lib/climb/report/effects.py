@@ -39,6 +39,8 @@ class EffectsTable:
 
     percent: str
     columns: tuple[str, ...]
+    """The score, and the metrics that other tables also show at once."""
+
     rows: tuple[tuple[str, tuple[Cell, ...]], ...]
     n_domains: int
     """Domains that are left out."""
@@ -53,8 +55,8 @@ class EffectsTable:
 def tabulate_effects(effects: EffectsRecord, metric_weights: Mapping[str, float]) -> EffectsTable:
     """Arrange the effects of a search result in a table."""
     domains = effects.domains
-    n_metrics = len(effects.rank_metrics(metric_weights))
-    columns = ("score", *sorted(select_metrics(effects, metric_weights)))
+    metrics = effects.rank_metrics(metric_weights)
+    columns = ("score", *sorted(metrics[:MAX_METRICS]))
     by_size = sorted(domains, key=lambda d: (-abs(domains[d]["score"].mean), d))[:MAX_DOMAINS]
     shown = sorted(by_size, key=lambda d: (-domains[d]["score"].mean, d))
     cells_QK = [_make_column([domains[d][name] for d in shown]) for name in columns]
@@ -63,14 +65,9 @@ def tabulate_effects(effects: EffectsRecord, metric_weights: Mapping[str, float]
         columns,
         tuple((d, tuple(column[k] for column in cells_QK)) for k, d in enumerate(shown)),
         len(domains) - len(shown),
-        n_metrics - len(columns) + 1,
+        len(metrics) - len(columns) + 1,
         tuple(_describe_trade_off(pair) for pair in effects.trade_offs),
     )
-
-
-def select_metrics(effects: EffectsRecord, metric_weights: Mapping[str, float]) -> set[str]:
-    """Return the metrics that tables show at once."""
-    return set(effects.rank_metrics(metric_weights)[:MAX_METRICS])
 
 
 def _make_column(effects_K: Sequence[Effect]) -> list[Cell]:

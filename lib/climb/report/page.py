@@ -9,7 +9,7 @@ from pathlib import Path
 from climb.dataset.card import DomainCounts
 from climb.report import charts, formats
 from climb.report.data import Cluster, Domain, ReportData
-from climb.report.effects import select_metrics, tabulate_effects
+from climb.report.effects import tabulate_effects
 from climb.report.measured import (
     Measured,
     collect_evaluations,
@@ -55,7 +55,6 @@ def render(data: ReportData) -> str:
         quality=_tabulate_quality(data.result),
         weak_ranking=WEAK_RANKING,
         effects=tabulate_effects(data.result.effects, data.result.metric_weights),
-        main_metrics={"score"} | select_metrics(data.result.effects, data.result.metric_weights),
         clusters=_summarize_clusters(data.clusters),
         failed=[trial for trial in data.trials if not trial.finished],
         totals=_sum_up(data),

@@ -9,7 +9,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -196,10 +196,10 @@ def recommend(
         _find_change(state, extras, result),
         discounted.cost,
     )
-    write_front(state, extras.front)
+    if extras.front:
+        write_front(state, extras.front)
     _write_mixture(result, space, out)
-    contract = json.dumps(_make_contract(result, notes), indent=2, allow_nan=False)
-    write_text(result_path, contract + "\n")
+    write_text(result_path, _format_contract(result, notes))
     return advice.describe_recommendation(result, space, notes)
 
 
@@ -218,10 +218,10 @@ def _find_change(state: SearchState, extras: Extras, result: SearchResult) -> Sm
     return find_smallest_change(state, *extras.improve).inflate(result.calibration.inflation)
 
 
-def _make_contract(result: SearchResult, notes: advice.Notes) -> dict[str, Any]:
-    """Make BEST.json: the fields that other tools read first, then the whole result."""
+def _format_contract(result: SearchResult, notes: advice.Notes) -> str:
+    """Format BEST.json: the fields that other tools read first, then the whole result."""
     gain = result.gains[result.baselines[0]]
-    return {
+    fields = {
         "weights": result.recommended.weights,
         "gain": {"mean": gain.mean, "low": gain.low, "high": gain.high},
         "p_better": gain.p_better,
@@ -231,6 +231,7 @@ def _make_contract(result: SearchResult, notes: advice.Notes) -> dict[str, Any]:
         "repetition": dataclasses.asdict(notes.repetition) if notes.repetition else None,
         "result": result.model_dump(mode="json"),
     }
+    return json.dumps(fields, indent=2, allow_nan=False) + "\n"
 
 
 def _write_mixture(result: SearchResult, space: FeasibleSet, out: Path) -> None:
@@ -248,10 +249,8 @@ def _write_mixture(result: SearchResult, space: FeasibleSet, out: Path) -> None:
     write_rows(out, ["domain", "weight", "natural", "epochs"], rows)
 
 
-def write_front(state: SearchState, out: Path | None) -> None:
-    """Write the Pareto front, if asked: weight.<domain>, metric.<name>, the best score first."""
-    if out is None:
-        return
+def write_front(state: SearchState, out: Path) -> None:
+    """Write the Pareto front: weight.<domain>, metric.<name>, the best score first."""
     weights_PK, means_PQ = find_pareto_front(state, FRONT_WEIGHTINGS)
     domains, objective = state.trials.domains, state.problem.required_objective
     header = [WEIGHT + domains[k] for k in state.restore_K]

@@ -32,10 +32,7 @@ class DiscountedRuns:
     @classmethod
     def measure(cls, trials: Trials, problem: Problem) -> DiscountedRuns:
         """Measure the cost; without one, tokens no longer separate runs of one mixture."""
-        objective = problem.required_objective
-        cost = measure_repetition(
-            trials, problem.space, objective, problem.predictor, problem.cfg.seed
-        )
+        cost = measure_repetition(trials, problem)
         if cost is None or cost.decay is None:
             trials = dataclasses.replace(trials, tokens_T=None)
         decay = cost.decay if cost else None
@@ -63,7 +60,12 @@ def describe_repeats(cost: RepetitionCost | None, result: SearchResult) -> list[
             f"{cost.n_repeating} mixtures repeat a domain, up to {cost.max_epochs:.2g} times: no "
             "cost of repetition was found beyond noise."
         )
-    if most >= REPEATED and most > _MORE * cost.max_epochs:
+    elif most >= REPEATED:
+        lines.append(
+            f"{target}. What that costs is not measured: {cost.n_repeating} mixtures of the runs "
+            f"repeat a domain, {MIN_REPEATING} are needed."
+        )
+    if cost.n_repeating >= MIN_REPEATING and most >= max(REPEATED, _MORE * cost.max_epochs):
         lines.append(
             f"{target}, more than any run ({cost.max_epochs:.2g}): what that costs is "
             + ("extrapolated." if cost.decay is not None else "not measured.")

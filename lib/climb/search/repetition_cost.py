@@ -5,22 +5,18 @@ Axes: T trials, D distinct runs, C decays.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from climb.mixture import SAME_DECIMALS
-from climb.objective import Objective
-from climb.predictor import Predictor
-from climb.search.repetition import Repetition, count_epochs
-from climb.search.surrogate import MIN_MIXTURES, Surrogate
+from climb.search.problem import Problem
+from climb.search.repetition import count_epochs
+from climb.search.surrogate import SCORE, Surrogate, express_score
 from climb.search.trials import Trials
-
-if TYPE_CHECKING:
-    from climb.mixture import FeasibleSet
 
 Array = NDArray[np.float64]
 
@@ -57,45 +53,36 @@ class RepetitionCost:
     """Decays that describe the runs as well, to two standard errors."""
 
 
-def measure_repetition(
-    trials: Trials, space: FeasibleSet, objective: Objective, predictor: Predictor, seed: int
-) -> RepetitionCost | None:
+def measure_repetition(trials: Trials, problem: Problem) -> RepetitionCost | None:
     """Measure what repetition costs, from the score in cross-validation.
 
     Args:
-        trials: with the tokens of the runs.
-        space: has the tokens of the domains, in the order of the trials.
-        objective: defines the score.
-        predictor: of the score.
-        seed: of the folds.
+        trials: with the tokens of the runs, and the domains in the order of the problem.
+        problem: has the tokens of the domains, the objective, the predictor and the seed.
 
     Returns:
         None if the tokens of runs or of domains are unknown.
     """
-    if trials.tokens_T is None or np.isnan(space.tokens_K).any():
+    available_K = problem.space.tokens_K
+    if trials.tokens_T is None or np.isnan(available_K).any():
         return None
-    epochs_TK = count_epochs(trials.weights_TK, trials.tokens_T, space.tokens_K)
+    epochs_TK = count_epochs(trials.weights_TK, trials.tokens_T, available_K)
     is_repeating_T = (epochs_TK >= REPEATED).any(axis=1)
     mixtures_TK = np.round(trials.weights_TK[is_repeating_T], SAME_DECIMALS)
     n_repeating = len(np.unique(mixtures_TK, axis=0))
     cost = RepetitionCost(n_repeating, float(epochs_TK.max(initial=0.0)))
-    n_mixtures = trials.group_replicates().n_mixtures
-    if n_repeating < MIN_REPEATING or n_mixtures < MIN_MIXTURES:
+    if n_repeating < MIN_REPEATING:
         return cost
-    score_T1 = objective.score(trials.metrics_TQ)[:, None]
-    scored = trials.replace_metrics(("score",), score_T1)
+    scored = express_score(trials, problem.required_objective)
     logger.info("measuring the cost of repeated text: %d decays", len(DECAYS))
-    decays = [None, *(Repetition(decay, space.tokens_K, 1.0) for decay in DECAYS)]
-    return _choose_decay(cost, [_measure_errors(scored, r, predictor, seed) for r in decays])
+    return _choose_decay(cost, [_measure_errors(scored, problem, d) for d in (None, *DECAYS)])
 
 
-def _measure_errors(
-    scored: Trials, repetition: Repetition | None, predictor: Predictor, seed: int
-) -> Array:
+def _measure_errors(scored: Trials, problem: Problem, decay: float | None) -> Array:
     """Return the absolute error of every distinct run in cross-validation, shape (D,)."""
-    single = Objective.from_metric("score", ("score",))
-    surrogate = Surrogate.fit(scored, single, predictor, repetition)
-    means_D1, _ = surrogate.predict_held_out(predictor, seed)
+    repetition = dataclasses.replace(problem, decay=decay).repetition
+    surrogate = Surrogate.fit(scored, SCORE, problem.predictor, repetition)
+    means_D1, _ = surrogate.predict_held_out(problem.predictor, problem.cfg.seed)
     return np.asarray(np.abs(means_D1 - surrogate.replicates.means_DQ)[:, 0])
 
 

@@ -188,10 +188,18 @@ class Surrogate:
         return self.repetition.discount(weights_MK) if self.repetition else weights_MK
 
 
+SCORE = Objective.from_metric("score", ("score",))
+"""The objective of trials whose only metric is the score."""
+
+
+def express_score(trials: Trials, view: Objective) -> Trials:
+    """Return the trials with one metric, their score."""
+    return trials.replace_metrics(("score",), view.score(trials.metrics_TQ)[:, None])
+
+
 def group_scores(trials: Trials, view: Objective) -> Replicates:
     """Return the distinct mixtures with one metric, the score of their trials."""
-    scores_T1 = view.score(trials.metrics_TQ)[:, None]
-    return trials.replace_metrics(("score",), scores_T1).group_replicates()
+    return express_score(trials, view).group_replicates()
 
 
 def group_by_prefix(domains: Sequence[str]) -> tuple[tuple[int, ...], ...]:

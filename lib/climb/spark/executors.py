@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 
+from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
 from climb.errors import PreflightError
@@ -23,6 +24,12 @@ Found = tuple[str, str, str | None, list[str]]
 """Host, path of Python, version of climb, and the missing packages."""
 
 
+def count_registered(context: SparkContext) -> int:
+    """Count the executors that are registered; 1 where none is yet, as with dynamic allocation."""
+    status = context._jsc.sc().getExecutorMemoryStatus()
+    return max(1, int(status.size()) - 1)  # the driver has an entry too
+
+
 def check_executors(session: SparkSession, packages: Mapping[str, str]) -> None:
     """Check that executors can import climb and the packages, with one short task for each of them.
 
@@ -38,7 +45,7 @@ def check_executors(session: SparkSession, packages: Mapping[str, str]) -> None:
     context = session.sparkContext
     if is_local(str(context.master)):
         return
-    n_executors = max(1, int(context._jsc.sc().getExecutorMemoryStatus().size()) - 1)
+    n_executors = count_registered(context)
     context.setJobDescription("imports of the executors")
     look = _build_look([*CORE, *packages])
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import socket
 import time
@@ -13,6 +12,8 @@ from pyspark.sql import SparkSession
 
 from climb.errors import PreflightError
 from climb.files import write_file
+from climb.spark.device import is_local
+from climb.spark.executors import count_registered
 
 PATIENCE = 2.0
 """Seconds for which an executor waits for the file: mounts cache the names in a folder."""
@@ -31,10 +32,9 @@ def check_shared(session: SparkSession, folder: Path) -> None:
         PreflightError: an executor does not see the file; the message names its host.
     """
     context = session.sparkContext
-    if re.fullmatch(r"local(\[.*\])?", context.master or ""):
+    if is_local(str(context.master)):
         return
-    # The driver has an entry too. With dynamic allocation there may be no executor yet.
-    n_executors = max(1, int(context._jsc.sc().getExecutorMemoryStatus().size()) - 1)
+    n_executors = count_registered(context)
     token = secrets.token_hex(8)
     path = folder / f".shared-{token}"
     write_file(path, lambda: [token.encode()])

@@ -20,6 +20,7 @@ from pyspark.sql import SparkSession
 from climb.config.sections import SparkConfig
 from climb.errors import ConfigError
 from climb.spark.device import GPU_AMOUNTS, is_local, shares_local_gpu
+from climb.spark.executors import count_registered
 
 EXECUTOR_GPUS, TASK_GPUS = GPU_AMOUNTS
 
@@ -172,8 +173,7 @@ def _count_executors(session: SparkSession, conf: Mapping[str, str]) -> int:
     key = "spark.executor.instances"
     if conf.get("spark.dynamicAllocation.enabled", "false") == "true":
         key = "spark.dynamicAllocation.maxExecutors"
-    registered = int(session.sparkContext._jsc.sc().getExecutorMemoryStatus().size()) - 1
-    return max(1, registered, int(conf.get(key, "0") or 0))
+    return max(count_registered(session.sparkContext), int(conf.get(key, "0") or 0))
 
 
 def _count_slots(session: SparkSession, share: GpuShare | None, tasks_per_gpu: int) -> int:

@@ -13,15 +13,12 @@ from numpy.typing import NDArray
 
 from climb.errors import SearchError
 from climb.mixture import FeasibleSet
-from climb.objective import Objective
 from climb.search.acquisition import PenalizedScore
 from climb.search.optimize import maximize
 from climb.search.problem import STAGE_PROPOSE, STAGE_RECOMMEND, Problem, SearchState
-from climb.search.surrogate import Surrogate
+from climb.search.surrogate import SCORE, Surrogate, express_score
 
 Array = NDArray[np.float64]
-
-_SCORE = Objective.from_metric("score", ("score",))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,6 +208,5 @@ def _dirichlet_parameters(space: FeasibleSet) -> Array:
 def _fit_score(state: SearchState) -> Surrogate:
     """Fit one predictor to the score itself, as the published methods do."""
     trials, problem = state.trials, state.problem
-    score_T1 = problem.required_objective.score(trials.metrics_TQ)[:, None]
-    scored = trials.replace_metrics(("score",), score_T1)
-    return Surrogate.fit(scored, _SCORE, problem.predictor, problem.repetition)
+    scored = express_score(trials, problem.required_objective)
+    return Surrogate.fit(scored, SCORE, problem.predictor, problem.repetition)

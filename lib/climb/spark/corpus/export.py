@@ -115,7 +115,7 @@ def _write_dataset(store: Store, folder: Folder, manifest: Mapping[str, Any]) ->
 
 
 def _select_rows(store: Store, manifest: Mapping[str, Any]) -> DataFrame:
-    """Select one folder per domain, in files of similar size, with rows in the order of a hash."""
+    """Select the rows of the dataset: files of similar size per domain, sorted by a hash."""
     n_files = {
         name: max(1, -(-domain["tokens"] // TOKENS_PER_FILE))
         for name, domain in manifest["domains"].items()

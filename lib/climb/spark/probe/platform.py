@@ -12,6 +12,7 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from climb.spark.delta.store import COMMIT_METADATA
 from climb.spark.probe.files import probe_folder
 from climb.spark.probe.rows import Row, ask
 from climb.spark.probe.tasks import probe_packages, probe_tasks, run_limited, run_on_executors
@@ -21,7 +22,6 @@ SETTINGS = (
     *("spark.executor.resource.gpu.amount", "spark.task.resource.gpu.amount"),
     *("spark.dynamicAllocation.enabled", "spark.databricks.cluster.profile"),
 )
-METADATA_KEY = "spark.databricks.delta.commitInfo.userMetadata"
 
 
 def probe_platform(session: SparkSession, files: Path, catalog: str | None) -> list[Row]:
@@ -101,11 +101,11 @@ def _save_with_option(session: SparkSession, table: str) -> None:
 
 
 def _save_with_setting(session: SparkSession, table: str) -> None:
-    session.conf.set(METADATA_KEY, table)
+    session.conf.set(COMMIT_METADATA, table)
     try:
         session.range(3).write.format("delta").saveAsTable(table)
     finally:
-        session.conf.unset(METADATA_KEY)
+        session.conf.unset(COMMIT_METADATA)
 
 
 def _read_metadata(

@@ -8,12 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from climb.errors import one_line
+from climb.files import is_refused
 from climb.spark.failures import find_reason
-
-REFUSED = {
-    *(errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.EROFS, errno.EINVAL),
-}
-"""Errors of a file system that does not have an operation."""
 
 REFUSALS = ("only supported", "not supported", "UNSUPPORTED", "PERMISSION_DENIED", "NOT_AVAILABLE")
 """What Spark and Databricks write when they do not allow something."""
@@ -37,7 +33,8 @@ def ask(area: str, question: str, function: Callable[[], object]) -> Row:
         return Row(area, question, "ok", str(function()))
     except OSError as error:
         name = errno.errorcode.get(error.errno or 0, type(error).__name__)
-        outcome: Outcome = "refused" if error.errno in REFUSED else "error"
+        may_not = error.errno in (errno.EACCES, errno.EROFS)
+        outcome: Outcome = "refused" if may_not or is_refused(error) else "error"
         return Row(area, question, outcome, f"{name}: {error.strerror or one_line(error)}")
     except Exception as error:
         text = str(error)

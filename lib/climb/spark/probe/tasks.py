@@ -17,6 +17,7 @@ from pyspark.resource import ResourceProfile, ResourceProfileBuilder, TaskResour
 from pyspark.sql import SparkSession
 
 from climb.spark.device import GPU_AMOUNTS, choose_device
+from climb.spark.executors import count_registered
 from climb.spark.probe.rows import Row, ask
 
 T = TypeVar("T")
@@ -59,7 +60,7 @@ def run_limited(session: SparkSession, function: Callable[[], T]) -> T:
 def run_on_executors(session: SparkSession, function: Callable[[], T]) -> list[T]:
     """Call a function in twice as many tasks as there are executors, and return all results."""
     context = session.sparkContext
-    n = 2 * max(1, int(context._jsc.sc().getExecutorMemoryStatus().size()) - 1)
+    n = 2 * count_registered(context)
     tasks = context.parallelize(range(n), n).map(lambda _: function())
     found: list[T] = run_limited(session, tasks.collect)
     return found
