@@ -141,3 +141,14 @@ def test_the_commands_take_other_runs_and_say_what_they_did_with_them(tmp_path):
     )
     said = predict(RunFiles(files), mixtures, tmp_path / "out.csv", cfg, "mean(*):min")
     assert "others.csv: 60 runs, used with a noise of " in said
+
+
+def test_how_often_other_runs_repeated_a_domain_is_unknown():
+    """They drew from other text, so their tokens say nothing about epochs of the own domains."""
+    own, other = (
+        dataclasses.replace(trials, tokens_T=np.full(len(trials), 1e9)) for trials in (OWN, OTHER)
+    )
+    matched, _ = match_domains(own, other, "other", 0.5)
+    tokens_T = own.concatenate([matched]).list_tokens()
+    assert np.isnan(tokens_T).sum() == len(matched)
+    assert (tokens_T == 1e9).sum() == len(own)
