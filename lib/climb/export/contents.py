@@ -1,0 +1,169 @@
+"""What an export contains: its domains with their weights in tokens, and its shards.
+
+The index files of a trainer, the data card and the check are made from it. It is stored as
+`export.json`, and needs no package to read, so that it can be read where the trainer is installed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+Kind = Literal["mixed", "recipe"]
+"""mixed: all documents in one order, each as often as the mixture wants it. recipe: the documents
+of every domain once, and weights beside them."""
+
+Split = Literal["train", "validation"]
+
+SPLITS: tuple[Split, ...] = ("train", "validation")
+
+FILE = "export.json"
+"""Name of the file with the contents, in the folder of the export."""
+
+
+@dataclass(frozen=True)
+class Tokenization:
+    """The tokenizer of an export with tokens, and how its tokens are stored."""
+
+    tokenizer: str
+    """Name of its recipe; `tokenizer.json` in the export is the file."""
+
+    vocab_size: int
+    end_of_text_id: int
+    """Id of the token that ends every document."""
+
+    @property
+    def dtype(self) -> Literal["uint16", "uint32"]:
+        """Smallest unsigned integer type that holds all ids."""
+        return "uint16" if self.vocab_size <= 1 << 16 else "uint32"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Files of an export that were written together: one file, or data and index of the same."""
+
+    split: Split
+    domain: str | None
+    """None in an export of kind `mixed`, whose shards contain all domains."""
+
+    files: tuple[str, ...]
+    """Paths in the folder of the export, sorted."""
+
+    documents: int
+    tokens: int
+    """In the tokens of the export's tokenizer with the ends of documents; without one, as counted
+    by job count."""
+
+
+@dataclass(frozen=True)
+class ExportedDomain:
+    """One domain: the share of tokens that a trainer should read, and what its files contain."""
+
+    name: str
+    weight: float
+    """Wanted share of all tokens that the trainer reads; the weights sum to 1."""
+
+    documents: int
+    """Rows of the training split."""
+
+    tokens: int
+    """Tokens of the training split, as `Shard.tokens`."""
+
+    squared_tokens: float
+    """Sum over the documents of the training split of their squared number of tokens."""
+
+    epochs: float
+    """How often the target run reads each document of the domain, on average."""
+
+    max_epochs: float | None = None
+    """How often it may, by the constraints of the search; None: no limit."""
+
+    @property
+    def mean_tokens(self) -> float:
+        """Tokens per document of the training split."""
+        return self.tokens / self.documents
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What an export contains."""
+
+    kind: Kind
+    domains: tuple[ExportedDomain, ...]
+    """Domains with text in the training split, sorted by name."""
+
+    shards: tuple[Shard, ...]
+    """Sorted by split, domain and name; empty where the files are the user's own."""
+
+    tokenization: Tokenization | None
+    """None for a format of text."""
+
+    target_tokens: int
+    """Tokens of the target run."""
+
+    sequence_length: int
+    """Tokens of a training sequence, for formats that store it or read fixed lengths."""
+
+    seed: int
+    folder: str
+    """Absolute path of the export, for configuration files that need one."""
+
+    def list_shards(self, split: Split, domain: str | None = None) -> list[Shard]:
+        """List the shards of a split, or those of one domain in it."""
+        return [s for s in self.shards if s.split == split and domain in (None, s.domain)]
+
+    def list_groups(self, split: Split = "train") -> Iterator[tuple[str, float, list[Shard]]]:
+        """List name, share of tokens and shards of what a trainer weights.
+
+        These are the domains of a recipe, or one group `mixed` with weight 1. A domain without
+        shards in the split is left out.
+        """
+        if self.kind == "mixed":
+            yield "mixed", 1.0, self.list_shards(split)
+            return
+        for domain in self.domains:
+            if shards := self.list_shards(split, domain.name):
+                yield domain.name, domain.weight, shards
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a trainer's loader returned at once: a document, or a sequence of fixed length."""
+
+    domain: str
+    tokens: int
+
+
+def dump_contents(contents: Contents) -> dict[str, Any]:
+    """Return the contents as values of JSON."""
+    return dataclasses.asdict(contents)
+
+
+def parse_contents(values: Mapping[str, Any]) -> Contents:
+    """Return the contents that `dump_contents` described."""
+    tokenization: Mapping[str, Any] | None = values["tokenization"]
+    return Contents(
+        **{name: values[name] for name in _PLAIN},
+        domains=tuple(ExportedDomain(**domain) for domain in values["domains"]),
+        shards=tuple(
+            Shard(**shard | {"files": tuple(shard["files"])}) for shard in values["shards"]
+        ),
+        tokenization=None if tokenization is None else Tokenization(**tokenization),
+    )
+
+
+_PLAIN: Sequence[str] = ("kind", "target_tokens", "sequence_length", "seed", "folder")
+
+
+def read_contents(folder: Path) -> Contents:
+    """Read the contents of an export; its folder may have moved.
+
+    Raises:
+        OSError, ValueError, KeyError: the folder has no valid `export.json`.
+    """
+    values = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    return parse_contents(values["contents"] | {"folder": str(folder.absolute())})

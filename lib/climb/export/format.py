@@ -1,0 +1,99 @@
+"""What a format is: a plug-in of one file.
+
+A format is a frozen dataclass. The interpreter of a trainer imports it too, to drive the trainer's
+loader: its module imports the standard library and NumPy, and all else inside functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+from climb.export.contents import Contents, Kind, Sample, Split, Tokenization
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Unit = Literal["tokens", "documents"]
+"""What the weights of a trainer count. Samples of a fixed length count as tokens."""
+
+
+class ShardWriter(Protocol):
+    """Writes one shard, in memory that does not grow with it."""
+
+    def write(self, rows: pa.RecordBatch, ids_N: Sequence[Any] | None) -> None:
+        """Append documents.
+
+        Args:
+            rows: (doc_id string, copy int32, domain string, n_tokens int32, text string). What is
+                written must not depend on how the rows are divided into batches.
+            ids_N: for each row the ids of its tokens, with the end of the text as the last, as an
+                array of `Tokenization.dtype`; None for a format of text.
+        """
+
+    def close(self) -> None:
+        """Write the rest; the files are complete."""
+
+
+@runtime_checkable
+class Format(Protocol):
+    """How a trainer wants its data."""
+
+    @property
+    def unit(self) -> Unit:
+        """What the trainer's weights count."""
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds of export that the format supports, the default first."""
+
+    @property
+    def stores_tokens(self) -> bool:
+        """Whether its shards contain tokens instead of text."""
+
+    @property
+    def shard_bytes(self) -> int:
+        """Bytes of UTF-8 text after which a shard should end."""
+
+    @property
+    def loader(self) -> str:
+        """Python package with the trainer's loader; empty if none can be driven offline."""
+
+    def name_shard(self, split: Split, domain: str | None, index: int, count: int) -> str:
+        """Return the path of a shard in the folder, without the endings that it gets.
+
+        Args:
+            split: the split of its documents.
+            domain: their domain, already escaped for a path; None in an export of kind `mixed`.
+            index: number of the shard in its split and domain, from 0.
+            count: number of shards of this split and domain.
+        """
+
+    def open_shard(self, path: Path, tokenization: Tokenization | None) -> ShardWriter:
+        """Start a shard on the local disk.
+
+        Args:
+            path: where its files go, without endings; the parent folder exists and has no other
+                files, so that every file in it belongs to the shard.
+            tokenization: how tokens are stored; None for a format of text.
+        """
+
+    def describe(self, contents: Contents) -> dict[str, str]:
+        """Return the index and configuration files: path in the folder -> text."""
+
+    def read_samples(self, folder: Path, contents: Contents) -> Iterator[Sample]:
+        """Yield training samples in the order in which the trainer's loader returns them.
+
+        The loader is the trainer's own, configured by the files of `describe`. The domain of a
+        sample is known by construction: from the source that it came from, or from a column.
+
+        Raises:
+            ImportError: the package `loader` is not installed.
+        """
+
+    def read_by_rule(self, folder: Path, contents: Contents) -> Iterator[Sample]:
+        """Yield training samples by the documented rules of the format, without the trainer.
+
+        It reads the weights and the shards from the files, and draws sources as the trainer does.
+        """

@@ -1,0 +1,1 @@
+"""One module per trainer; `climb.export.format` says what a format is."""
