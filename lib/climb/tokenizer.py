@@ -43,8 +43,12 @@ def name_recipe(path: str | None, vocab_size: int, sample_documents: int) -> str
     return f"file-{hashlib.sha256(read_tokenizer(path).encode()).hexdigest()[:12]}"
 
 
-def read_tokenizer(path: str) -> str:
+def read_tokenizer(path: str, key: str = "count.path") -> str:
     """Read the JSON text of a tokenizer from a tokenizer.json or a folder with one.
+
+    Args:
+        path: the file or the folder.
+        key: where the configuration has the path, for messages.
 
     Raises:
         PreflightError: the path does not exist.
@@ -56,9 +60,7 @@ def read_tokenizer(path: str) -> str:
         text = file.read_text(encoding="utf-8")
         open_tokenizer(text)
     except Exception as error:
-        raise ConfigError(
-            f"count.path {path!r}: {file} is not a tokenizer.json: {error}"
-        ) from error
+        raise ConfigError(f"{key} {path!r}: {file} is not a tokenizer.json: {error}") from error
     return text
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from climb.cli.export import export
 from climb.cli.imports import CSV, import_
 from climb.cli.preflight import run_preflight
 from climb.cli.start import PIPELINE, add_config_options, import_jobs, run_command, run_jobs
@@ -247,3 +248,4 @@ def _parse_improvement(text: str) -> tuple[str, float]:
 
 
 climb.add_command(import_)
+climb.add_command(export)

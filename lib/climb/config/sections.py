@@ -32,6 +32,7 @@ __all__ = [
     "Config",
     "CountConfig",
     "EmbedConfig",
+    "ExportConfig",
     "IngestConfig",
     "MixConfig",
     "PluginSpec",
@@ -210,6 +211,33 @@ class MixConfig(Section):
     """Folder for a Parquet export with manifest and data card; null: <storage.root>/mixed."""
 
 
+class ExportConfig(Section):
+    """The mixture in the format of a trainer."""
+
+    format: PluginSpec
+    """The trainer's format; `climb export --to` sets it by its short name."""
+
+    path: str | None
+    """Folder of the export, which every node opens as a plain path; null: export/ in storage.files
+    (or root)."""
+
+    kind: Literal["mixed", "recipe"] | None
+    """mixed: all documents in one order, as often as the mixture wants them. recipe: the documents
+    of every domain once, and weights. null: what the format has as its default."""
+
+    tokenizer: str | None
+    """A tokenizer.json or a folder with one, for formats with tokens; null: that of job count."""
+
+    end_of_text: str | None
+    """Token that ends every document in formats with tokens; null: a usual one."""
+
+    sequence_length: PositiveInt
+    """Tokens of a training sequence, for formats that store it."""
+
+    validation_share: float = Field(ge=0, le=0.5)
+    """Share of the documents, by a hash of their ids, in the validation split."""
+
+
 class TrainConfig(Section):
     """The target model, which tests the recommendation on items that the search did not use."""
 
@@ -246,5 +274,6 @@ class Config(Section):
     proxy: ProxyConfig
     search: SearchConfig
     mix: MixConfig
+    export: ExportConfig
     train: TrainConfig
     report: ReportConfig

@@ -1,14 +1,13 @@
 """What an export contains: its domains with their weights in tokens, and its shards.
 
-The index files of a trainer, the data card and the check are made from it. It is stored as
+The index files of a trainer, the data card and the check are made from it. It is stored in
 `export.json`, and needs no package to read, so that it can be read where the trainer is installed.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,9 +19,6 @@ of every domain once, and weights beside them."""
 Split = Literal["train", "validation"]
 
 SPLITS: tuple[Split, ...] = ("train", "validation")
-
-FILE = "export.json"
-"""Name of the file with the contents, in the folder of the export."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +47,7 @@ class Shard:
     """None in an export of kind `mixed`, whose shards contain all domains."""
 
     files: tuple[str, ...]
-    """Paths in the folder of the export, sorted."""
+    """Sorted paths: in the folder of the export, or absolute where the files are the user's own."""
 
     documents: int
     tokens: int
@@ -68,24 +64,25 @@ class ExportedDomain:
     """Wanted share of all tokens that the trainer reads; the weights sum to 1."""
 
     documents: int
-    """Rows of the training split."""
+    """Rows of the training split; 0 if unknown, for files that are the user's own."""
 
     tokens: int
     """Tokens of the training split, as `Shard.tokens`."""
 
     squared_tokens: float
-    """Sum over the documents of the training split of their squared number of tokens."""
+    """Sum over the documents of the training split of their squared number of tokens; 0 if
+    unknown."""
 
     epochs: float
-    """How often the target run reads each document of the domain, on average."""
+    """How often the target run reads each row of the training split, on average."""
 
     max_epochs: float | None = None
     """How often it may, by the constraints of the search; None: no limit."""
 
     @property
     def mean_tokens(self) -> float:
-        """Tokens per document of the training split."""
-        return self.tokens / self.documents
+        """Tokens per document of the training split; 0 if unknown."""
+        return self.tokens / self.documents if self.documents else 0.0
 
 
 @dataclass(frozen=True)
@@ -97,7 +94,7 @@ class Contents:
     """Domains with text in the training split, sorted by name."""
 
     shards: tuple[Shard, ...]
-    """Sorted by split, domain and name; empty where the files are the user's own."""
+    """Sorted by split, domain and name."""
 
     tokenization: Tokenization | None
     """None for a format of text."""
@@ -110,7 +107,7 @@ class Contents:
 
     seed: int
     folder: str
-    """Absolute path of the export, for configuration files that need one."""
+    """Absolute path of the export, for configuration files that need one; not stored."""
 
     def list_shards(self, split: Split, domain: str | None = None) -> list[Shard]:
         """List the shards of a split, or those of one domain in it."""
@@ -138,16 +135,39 @@ class Sample:
     tokens: int
 
 
+@dataclass(frozen=True)
+class Counted:
+    """What a loader returned of one domain."""
+
+    samples: int = 0
+    tokens: int = 0
+    squared_tokens: int = 0
+    """Sum over the samples of their squared number of tokens."""
+
+
+def count_samples(samples: Iterable[Sample]) -> dict[str, Counted]:
+    """Count samples and tokens per domain."""
+    counts: dict[str, list[int]] = {}
+    for sample in samples:
+        own = counts.setdefault(sample.domain, [0, 0, 0])
+        for i, value in enumerate((1, sample.tokens, sample.tokens**2)):
+            own[i] += value
+    return {name: Counted(*own) for name, own in sorted(counts.items())}
+
+
 def dump_contents(contents: Contents) -> dict[str, Any]:
-    """Return the contents as values of JSON."""
-    return dataclasses.asdict(contents)
+    """Return the contents as values of JSON, without the folder, which may move."""
+    values = dataclasses.asdict(contents)
+    del values["folder"]
+    return values
 
 
-def parse_contents(values: Mapping[str, Any]) -> Contents:
-    """Return the contents that `dump_contents` described."""
+def parse_contents(values: Mapping[str, Any], folder: Path) -> Contents:
+    """Return the contents that `dump_contents` described, of an export in this folder."""
     tokenization: Mapping[str, Any] | None = values["tokenization"]
     return Contents(
         **{name: values[name] for name in _PLAIN},
+        folder=str(folder.absolute()),
         domains=tuple(ExportedDomain(**domain) for domain in values["domains"]),
         shards=tuple(
             Shard(**shard | {"files": tuple(shard["files"])}) for shard in values["shards"]
@@ -156,14 +176,4 @@ def parse_contents(values: Mapping[str, Any]) -> Contents:
     )
 
 
-_PLAIN: Sequence[str] = ("kind", "target_tokens", "sequence_length", "seed", "folder")
-
-
-def read_contents(folder: Path) -> Contents:
-    """Read the contents of an export; its folder may have moved.
-
-    Raises:
-        OSError, ValueError, KeyError: the folder has no valid `export.json`.
-    """
-    values = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    return parse_contents(values["contents"] | {"folder": str(folder.absolute())})
+_PLAIN: Sequence[str] = ("kind", "target_tokens", "sequence_length", "seed")

@@ -57,6 +57,10 @@ class Format(Protocol):
         """Bytes of UTF-8 text after which a shard should end."""
 
     @property
+    def endings(self) -> tuple[str, ...]:
+        """Endings of the files of a shard, for example `.bin` and `.idx`."""
+
+    @property
     def loader(self) -> str:
         """Python package with the trainer's loader; empty if none can be driven offline."""
 

@@ -1,1 +1,31 @@
 """One module per trainer; `climb.export.format` says what a format is."""
+
+from __future__ import annotations
+
+import difflib
+
+from climb.errors import ConfigError
+
+FORMATS = {
+    "hf": "hf:HuggingFace",
+    "jsonl": "jsonl:JsonLines",
+    "nanochat": "nanochat:Nanochat",
+    "megatron": "megatron:Megatron",
+    "olmo-core": "olmo_core:OLMoCore",
+}
+"""Short name -> module and class."""
+
+
+def find_format(name: str) -> dict[str, str]:
+    """Return the plug-in spec of a format: a short name, or `module:Class` of the user's own.
+
+    Raises:
+        ConfigError: there is no such format.
+    """
+    if ":" in name:
+        return {"use": name}
+    if name not in FORMATS:
+        near = difflib.get_close_matches(name, FORMATS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"formats: {', '.join(FORMATS)}"
+        raise ConfigError(f"--to {name!r}: there is no such format; {hint}")
+    return {"use": f"climb.export.formats.{FORMATS[name]}"}

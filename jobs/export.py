@@ -1,0 +1,21 @@
+"""Export the mixture in the format of a trainer: files, weights in its unit, and a data card.
+
+corpus, clusters, documents, rejected -> files
+
+Rerun it at any time: an export that was killed goes on, and a complete one stays unless one of its
+inputs has changed.
+"""
+
+from climb.cli.start import main
+from climb.config import Config
+from climb.spark.delta.store import Store
+from climb.spark.export.job import export_mixture
+
+
+def run(store: Store, cfg: Config) -> str:
+    """Write the shards and the files that name them."""
+    return export_mixture(store, cfg)
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,111 @@
+"""`climb export`: hand the mixture to a trainer, and check that its weights arrived."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from climb.cli.start import add_config_options, import_jobs, run_jobs
+from climb.config import load
+from climb.errors import ConfigError, MixtureError
+from climb.export.formats import FORMATS, find_format
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command("export")
+@click.option(
+    "--to",
+    metavar="FORMAT",
+    help=f"The trainer's format: {', '.join(FORMATS)}; or module:Class of your own.",
+)
+@click.option("--out", type=FOLDER, help="Folder of the export; default: export.path.")
+@click.option("--kind", type=click.Choice(["mixed", "recipe"]), help="Default: the format's.")
+@click.option("--tokenizer", type=click.Path(), help="Folder of a Hugging Face tokenizer.")
+@click.option("--verify", is_flag=True, help="Check the export with the trainer's own loader.")
+@click.option("--samples", type=click.IntRange(min=1), default=20_000, show_default=True)
+@click.option(
+    "--python", default=sys.executable, help="Interpreter that has the trainer's package."
+)
+@click.option("--mixture", type=FILE, help="BEST.csv of `climb recommend`, instead of a search.")
+@click.option("--prior", type=FILE, help="PRIOR.csv, with a column documents if weights need it.")
+@click.option("--data", type=FOLDER, help="Folder with one folder of files for each domain.")
+@add_config_options
+def export(
+    to: str | None,
+    out: Path | None,
+    kind: str | None,
+    tokenizer: str | None,
+    verify: bool,
+    samples: int,
+    python: str,
+    mixture: Path | None,
+    prior: Path | None,
+    data: Path | None,
+    conf: str | None,
+    settings: tuple[str, ...],
+) -> None:
+    """Export the mixture in the format of a trainer.
+
+    With --verify alone, an export that exists is checked. With --mixture, --prior and --data the
+    files are your own, and only those that name them and their weights are written.
+    """
+    chosen = {"kind": kind, "tokenizer": tokenizer, "path": None if out is None else str(out)}
+    settings = (*settings, *(f"export.{k}={v}" for k, v in chosen.items() if v is not None))
+    if to is not None:
+        settings = (*settings, f"export.format={json.dumps(find_format(to))}")
+    cfg = load(conf, settings)
+    own = {"--mixture": mixture, "--prior": prior, "--data": data}
+    given = [path for path in own.values() if path is not None]
+    if len(given) == len(own):
+        from climb.runs.export import export_own
+
+        click.echo(export_own(*given, cfg))
+    elif given:
+        raise ConfigError(f"{', '.join(own)} are used together; one of them is missing")
+    elif to is not None or not verify:
+        run_jobs(import_jobs(["export"]), conf, settings)
+    if verify:
+        folder = Path(cfg.export.path or cfg.storage.files_folder / "export")
+        verify_export(folder, samples, python)
+
+
+def verify_export(folder: Path, n_samples: int, python: str) -> None:
+    """Print what the trainer's loader delivers, and compare it with the mixture.
+
+    Raises:
+        MixtureError: the weights did not arrive.
+    """
+    from climb.export.check import compare_shares, format_result
+    from climb.export.index import read_export
+    from climb.export.loader import has_package, run_loader
+
+    read = read_export(folder)
+    format = read.load_format()
+    by_rule = not format.loader or not has_package(python, format.loader)
+    counted = run_loader(folder, n_samples, python, by_rule)
+    fixed_length = format.unit == "tokens" and read.contents.kind == "recipe"
+    result = compare_shares(read.contents, counted, fixed_length)
+    click.echo(format_result(result, _name_source(format.loader, by_rule)))
+    if not result.arrived:
+        worst = max(result.domains, key=lambda row: abs(row.delivered - row.wanted))
+        raise MixtureError(
+            f"{folder}: {worst.domain} should be {worst.wanted:.4f} of the tokens, but the loader "
+            f"delivers {worst.delivered:.4f} (p = {result.p_value:.3g}); export it again, and "
+            "report this if it stays"
+        )
+
+
+def _name_source(loader: str, by_rule: bool) -> str:
+    if not by_rule:
+        return f"the loader of {loader}"
+    if not loader:
+        return "the files, read by the rules of the format"
+    return (
+        f"the files, read by the rules of the format (for the trainer's own loader, name an "
+        f"interpreter that has {loader} with --python)"
+    )

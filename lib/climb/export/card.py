@@ -1,0 +1,178 @@
+"""The data card of an export: what it contains, where it is from, and what was dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from climb.export.contents import Contents
+from climb.export.format import Format
+from climb.export.units import convert_weights
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A source or a licence, and what the mixture has of it; copies count once."""
+
+    name: str
+    documents: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """Documents that are not in the mixture, and the reason."""
+
+    reason: str
+    documents: int
+    tokens: int | None
+    """None where they were not counted."""
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What the card says besides the mixture; empty for text that is the user's own."""
+
+    sources: Sequence[Origin] = ()
+    licences: Sequence[Origin] = ()
+    quality: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Domain -> score -> mean over its documents."""
+
+    dropped: Sequence[Dropped] = ()
+
+
+def render_card(
+    contents: Contents, format: Format, facts: CardFacts, versions: Mapping[str, Any], name: str
+) -> str:
+    """Render README.md of an export.
+
+    Args:
+        contents: what it contains.
+        format: the format of its files.
+        facts: sources, licences, quality and what was dropped.
+        versions: table -> version that was read.
+        name: name of the search, or of the file with the mixture.
+    """
+    sections = [
+        [f"# Mixture `{name}`: {len(contents.domains)} domains", "", *_describe_kind(contents)],
+        ["## Weights", "", *_render_weights(contents, format)],
+        ["## Contents", "", *_render_contents(contents)],
+        _render_origins("Sources", facts.sources, contents),
+        _render_origins("Licences", facts.licences, contents),
+        _render_quality(facts.quality),
+        _render_dropped(facts.dropped),
+        _render_versions(versions),
+    ]
+    return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
+
+
+def list_document_shares(contents: Contents) -> dict[str, float]:
+    """Return domain -> share of documents that gives its share of tokens; empty if unknown."""
+    if not all(domain.documents for domain in contents.domains):
+        return {}
+    return convert_weights(
+        {domain.name: domain.weight for domain in contents.domains},
+        {domain.name: domain.mean_tokens for domain in contents.domains},
+    )
+
+
+def _describe_kind(contents: Contents) -> Iterator[str]:
+    if contents.kind == "mixed":
+        yield (
+            "This is the mixed corpus: a hash orders all documents, and each is there as often as "
+            "the mixture wants it. Read it from the start to the end; it needs no weights."
+        )
+    else:
+        yield (
+            "This is a recipe: the documents of every domain, each once, and the weights with "
+            "which a trainer draws from the domains."
+        )
+    yield (
+        f"The target run reads {contents.target_tokens:,} tokens. Documents of the validation "
+        "split were chosen by a hash of their ids; none of their copies is in the training split."
+    )
+    if contents.tokenization is None:
+        yield "Tokens are those of climb's job count, without the ends of documents."
+    else:
+        yield (
+            f"Tokens are those of the tokenizer `{contents.tokenization.tokenizer}` "
+            "(`tokenizer.json`), with one end of text after every document."
+        )
+
+
+def _render_weights(contents: Contents, format: Format) -> Iterator[str]:
+    """Yield the table with both numbers: shares of tokens and shares of documents."""
+    shares = list_document_shares(contents)
+    if contents.kind == "recipe":
+        yield (
+            f"The files of this format count {format.unit}: they have the column of "
+            f"{'documents' if format.unit == 'documents' else 'tokens'}."
+        )
+        yield ""
+    yield "| domain | share of tokens | share of documents | tokens/document | epochs | limit |"
+    yield "|---|---|---|---|---|---|"
+    for domain in sorted(contents.domains, key=lambda d: (-d.weight, d.name)):
+        yield (
+            f"| {domain.name} | {domain.weight:.5f} | {_format(shares.get(domain.name), '.5f')} "
+            f"| {_format(domain.mean_tokens or None, ',.1f')} | {domain.epochs:.2f} "
+            f"| {_format(domain.max_epochs, 'g', 'none')} |"
+        )
+
+
+def _format(value: float | None, form: str, missing: str = "unknown") -> str:
+    return missing if value is None else f"{value:{form}}"
+
+
+def _render_contents(contents: Contents) -> Iterator[str]:
+    yield "| split | domain | documents | tokens | files |"
+    yield "|---|---|---|---|---|"
+    groups: dict[tuple[str, str], list[int]] = {}
+    for shard in contents.shards:
+        sums = groups.setdefault((shard.split, shard.domain or "all"), [0, 0, 0])
+        for i, n in enumerate((shard.documents, shard.tokens, len(shard.files))):
+            sums[i] += n
+    for (split, domain), (documents, tokens, files) in groups.items():
+        yield f"| {split} | {domain} | {documents:,} | {tokens:,} | {files:,} |"
+
+
+def _render_origins(title: str, origins: Sequence[Origin], contents: Contents) -> list[str]:
+    """Render sources or licences; the documents keep the licences of their sources."""
+    if not contents.shards:
+        return []
+    lines = [f"## {title}", ""]
+    if title == "Licences":
+        lines += ["The documents keep the licences of their sources.", ""]
+        if not any(origin.name for origin in origins):
+            return [*lines, "No metadata column of the documents names a licence."]
+    lines += ["| name | documents | tokens |", "|---|---|---|"]
+    return lines + [f"| {o.name or 'unknown'} | {o.documents:,} | {o.tokens:,} |" for o in origins]
+
+
+def _render_quality(quality: Mapping[str, Mapping[str, float]]) -> list[str]:
+    names = sorted({name for scores in quality.values() for name in scores})
+    if not names:
+        return []
+    lines = ["## Quality", "", "Mean scores of the documents of each domain.", ""]
+    lines += [f"| domain | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for domain, scores in quality.items():
+        values = [f"{scores[name]:.3f}" if name in scores else "" for name in names]
+        lines.append(f"| {domain} | {' | '.join(values)} |")
+    return lines
+
+
+def _render_dropped(dropped: Sequence[Dropped]) -> list[str]:
+    if not dropped:
+        return []
+    lines = ["## Dropped", "", "| reason | documents | tokens |", "|---|---|---|"]
+    for item in dropped:
+        tokens = "not counted" if item.tokens is None else f"{item.tokens:,}"
+        lines.append(f"| {item.reason} | {item.documents:,} | {tokens} |")
+    return lines
+
+
+def _render_versions(versions: Mapping[str, Any]) -> list[str]:
+    if not versions:
+        return []
+    read = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+    return ["## Versions", "", f"Versions of the tables that were read: {read}."]

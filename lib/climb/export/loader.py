@@ -1,0 +1,88 @@
+"""Count the samples of a trainer's loader, in the interpreter that has the trainer.
+
+climb need not be installed there: the bootstrap makes this copy of it importable, and the modules
+that read an export import only the standard library and NumPy.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+from dataclasses import asdict
+from pathlib import Path
+
+import climb
+from climb.errors import PreflightError
+from climb.export.contents import Counted, count_samples
+
+BOOTSTRAP = """
+import importlib.util, sys
+root = sys.argv[1]
+spec = importlib.util.spec_from_file_location(
+    "climb", root + "/__init__.py", submodule_search_locations=[root])
+sys.modules["climb"] = module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+from climb.export.loader import main
+main(sys.argv[2:])
+"""
+
+OUTPUT = "climb-counted: "
+"""Before the line with the result; loaders print lines of their own."""
+
+
+def has_package(python: str, package: str) -> bool:
+    """Whether an interpreter can find a package, by the name under which it is imported.
+
+    Raises:
+        PreflightError: the interpreter cannot be started.
+    """
+    code = "import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)"
+    return _run([python, "-c", code, package]).returncode == 0
+
+
+def run_loader(folder: Path, n_samples: int, python: str, by_rule: bool) -> dict[str, Counted]:
+    """Count the first samples in another process.
+
+    Args:
+        folder: the export.
+        n_samples: samples to read; fewer if the loader ends.
+        python: the interpreter that has the trainer's package.
+        by_rule: whether to read the files without the trainer's package.
+
+    Returns:
+        Domain -> its samples and tokens.
+
+    Raises:
+        PreflightError: the process failed.
+    """
+    package = str(Path(climb.__file__).parent)
+    arguments = [str(folder), str(n_samples), "rule" if by_rule else "loader"]
+    process = _run([python, "-c", BOOTSTRAP, package, *arguments])
+    lines = [line for line in process.stdout.splitlines() if line.startswith(OUTPUT)]
+    if process.returncode or not lines:
+        reason = (process.stderr.strip().splitlines() or ["no output"])[-1]
+        raise PreflightError(f"the loader of {folder} failed under {python}: {reason}")
+    rows = json.loads(lines[-1].removeprefix(OUTPUT))
+    return {name: Counted(**values) for name, values in rows}
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(command, capture_output=True, text=True)
+    except OSError as error:
+        raise PreflightError(f"--python {command[0]}: {error.strerror}") from error
+
+
+def main(arguments: list[str]) -> None:
+    """Count samples, and print the result as one line of JSON."""
+    from climb.export.index import read_export
+
+    folder, n_samples, source = Path(arguments[0]).absolute(), int(arguments[1]), arguments[2]
+    export = read_export(folder)
+    format = export.load_format()
+    samples = (format.read_by_rule if source == "rule" else format.read_samples)(
+        folder, export.contents
+    )
+    counted = count_samples(itertools.islice(samples, n_samples))
+    print(OUTPUT + json.dumps([[name, asdict(own)] for name, own in counted.items()]), flush=True)

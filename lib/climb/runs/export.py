@@ -1,0 +1,166 @@
+"""Export a mixture of `climb recommend`: the files are the user's own, one folder per domain.
+
+Only the files that name them and their weights are written. Tokens and documents of each domain
+come from PRIOR.csv.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from climb.config import build
+from climb.errors import ConfigError, InputError
+from climb.export import Contents, ExportedDomain, Format, Shard
+from climb.export.card import CardFacts, render_card
+from climb.export.croissant import render_croissant
+from climb.export.folder import Target
+from climb.export.index import INDEX, render_index
+from climb.files import hash_content
+from climb.runs.sheet import Sheet, compare_names
+
+if TYPE_CHECKING:
+    from climb.config import Config
+
+
+def export_own(mixture: Path, prior: Path, data: Path, cfg: Config) -> str:
+    """Write the files that name the user's files and their weights.
+
+    Args:
+        mixture: BEST.csv (domain, weight).
+        prior: PRIOR.csv (domain, tokens, and documents where the format counts documents).
+        data: folder with one folder of files for each domain.
+        cfg: section `export` has the format and the output folder.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ConfigError: the format stores the mixture in the text itself.
+        InputError: a domain has no files, or a column is missing or wrong.
+    """
+    format: Format = build(cfg.export.format, Format)
+    name = type(format).__name__
+    if "recipe" not in format.kinds:
+        raise ConfigError(
+            f"{name} has no weights, so it needs the mixed text: run `climb mix`, and `climb "
+            "export` without --mixture"
+        )
+    weights = _read_column(mixture, "weight")
+    domains = _describe_domains(weights, prior, format, cfg)
+    shards = tuple(
+        shard for domain in domains for shard in _find_shards(data, domain, format.endings)
+    )
+    target = Target(Path(cfg.export.path or "export").absolute())
+    contents = Contents(
+        kind="recipe",
+        domains=domains,
+        shards=shards,
+        tokenization=None,
+        target_tokens=cfg.search.target_tokens,
+        sequence_length=cfg.export.sequence_length,
+        seed=cfg.search.seed,
+        folder=str(target.path),
+    )
+    plan = {
+        "mixture": hash_content(mixture),
+        "prior": hash_content(prior),
+        "data": str(data.absolute()),
+    }
+    target.read_plan()  # refuses a folder with other files
+    target.start(plan)
+    files = dict(format.describe(contents))
+    card = render_card(contents, format, CardFacts(), {}, mixture.stem)
+    files["README.md"] = files.get("README.md", "") + card
+    files[INDEX] = render_index(cfg.export.format, contents, plan)
+    files["croissant.json"] = render_croissant(contents, CardFacts(), {}, mixture.stem)
+    target.finish(files, {})
+    return f"weights of {len(domains)} domains and {len(shards)} files for {name} in {target.path}"
+
+
+def _describe_domains(
+    weights: dict[str, float], prior: Path, format: Format, cfg: Config
+) -> tuple[ExportedDomain, ...]:
+    """Describe the domains with a positive weight.
+
+    Raises:
+        InputError: PRIOR.csv has other domains, or lacks documents.
+    """
+    tokens = _read_column(prior, "tokens")
+    if tokens.keys() != weights.keys():
+        names = compare_names(tokens, weights)
+        raise InputError(f"{prior}: its domains differ from those of the mixture ({names})")
+    if empty := sorted(name for name, weight in weights.items() if weight and tokens[name] < 1.0):
+        raise InputError(
+            f"{prior}: {empty[0]} has {tokens[empty[0]]:g} tokens; an export needs the number of "
+            "tokens of each domain, not its share"
+        )
+    documents: dict[str, float] = {}
+    if "documents" in Sheet.read(prior).columns:
+        documents = _read_column(prior, "documents")
+    elif format.unit == "documents":
+        raise InputError(
+            f"{prior}: no column documents; {type(format).__name__} counts documents, so weights "
+            "must be converted with the number of documents of each domain: add it"
+        )
+    names = sorted(name for name, weight in weights.items() if weight > 0.0)
+    limits = cfg.search.mixture_constraints.find_epoch_limits(sorted(weights))
+    total = sum(weights[name] for name in names)
+    return tuple(
+        ExportedDomain(
+            name=name,
+            weight=weights[name] / total,
+            documents=round(documents.get(name, 0)),
+            tokens=round(tokens[name]),
+            squared_tokens=0.0,
+            epochs=weights[name] / total * cfg.search.target_tokens / tokens[name],
+            max_epochs=limits[name][0] if name in limits else None,
+        )
+        for name in names
+    )
+
+
+def _read_column(path: Path, column: str) -> dict[str, float]:
+    """Read one column of numbers by domain.
+
+    Raises:
+        InputError: the column is missing, or a domain is there twice, or a number is negative.
+    """
+    sheet = Sheet.read(path)
+    values = sheet.read_numbers([column])[:, 0].tolist()
+    position = sheet.find_column("domain")
+    names = [row[position].strip() for row in sheet.rows]
+    found = dict(zip(names, values, strict=True))
+    if len(found) < len(names):
+        raise InputError(f"{path}: a domain is there twice")
+    negative = [name for name, value in found.items() if value < 0.0]
+    if negative:
+        raise InputError(f"{path}: column {column} of {negative[0]} is negative")
+    return found
+
+
+def _find_shards(data: Path, domain: ExportedDomain, endings: Sequence[str]) -> list[Shard]:
+    """Find the files of a domain: those with the endings of the format, grouped by their stem.
+
+    The tokens of the domain are divided among them by their size.
+
+    Raises:
+        InputError: there are none.
+    """
+    folder = data / domain.name
+    groups: dict[str, list[Path]] = {}
+    for file in sorted(folder.rglob("*")):
+        ending = next((e for e in endings if file.name.endswith(e)), None)
+        if ending is not None and file.is_file():
+            groups.setdefault(str(file).removesuffix(ending), []).append(file.absolute())
+    sizes = [sum(file.stat().st_size for file in files) for files in groups.values()]
+    if not sum(sizes):
+        raise InputError(
+            f"--data: {folder} has no file that ends in {' or '.join(endings)}; every domain of "
+            "the mixture needs a folder of that name with its files"
+        )
+    return [
+        Shard("train", domain.name, tuple(map(str, files)), 0, domain.tokens * size // sum(sizes))
+        for files, size in zip(groups.values(), sizes, strict=True)
+    ]

@@ -1,0 +1,77 @@
+"""What the data card says about sources, licences, quality, and what was dropped."""
+
+from __future__ import annotations
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from climb import tables
+from climb.export.card import CardFacts, Dropped, Origin
+from climb.spark.delta.store import Store
+
+MOST_ORIGINS = 30
+"""Sources and licences that the card lists; the others are summed."""
+
+LICENCE = "licen[cs]e"
+"""Pattern of the names of metadata columns that have the licence of a document."""
+
+
+def read_facts(store: Store) -> CardFacts:
+    """Read from the tables what the data card says besides the mixture."""
+    clusters = store.read_rows(tables.CLUSTERS)
+    kept = [row for row in clusters if row["kept"]]
+    own = store.read(tables.CORPUS).where(F.col("copy") == 0).select("doc_id", "domain", "n_tokens")
+    documents = store.read(tables.DOCUMENTS).select("doc_id", "source", "metadata")
+    joined = own.join(documents, on="doc_id").select("source", "n_tokens", _find_licence())
+    quality: dict[str, dict[str, float]] = {}
+    for domain in sorted({row["domain"] for row in kept}):
+        rows = [row for row in kept if row["domain"] == domain]
+        n_documents = sum(row["n_documents"] for row in rows)
+        quality[domain] = {
+            name: sum(row["scores"][name] * row["n_documents"] for row in rows) / n_documents
+            for name in sorted(rows[0]["scores"])
+        }
+    return CardFacts(
+        sources=_count_origins(joined, "source"),
+        licences=_count_origins(joined, "licence"),
+        quality=quality,
+        dropped=[*_count_rejected(store), *_count_pruned(clusters)],
+    )
+
+
+def _find_licence() -> Column:
+    """Return the first metadata value whose name is that of a licence, else null."""
+    named = F.map_filter("metadata", lambda name, _: F.lower(name).rlike(LICENCE))
+    return F.element_at(F.array_sort(F.map_values(named)), 1).alias("licence")
+
+
+def _count_origins(joined: DataFrame, column: str) -> list[Origin]:
+    """Count documents and tokens per value, most tokens first; documents without one are ''."""
+    value = F.coalesce(F.col(column), F.lit("")).alias("name")
+    counts = joined.groupBy(value).agg(F.count("*").alias("n"), F.sum("n_tokens").alias("tokens"))
+    first = counts.orderBy(F.desc("tokens"), "name").limit(MOST_ORIGINS).collect()
+    listed = [Origin(name, int(n), int(tokens)) for name, n, tokens in first]
+    n, n_documents, n_tokens = counts.agg(F.count("*"), F.sum("n"), F.sum("tokens")).collect()[0]
+    if n > len(listed):
+        rest = n_documents - sum(o.documents for o in listed)
+        rest_tokens = n_tokens - sum(o.tokens for o in listed)
+        listed.append(Origin(f"{n - len(listed):,} others", int(rest), int(rest_tokens)))
+    return listed
+
+
+def _count_rejected(store: Store) -> list[Dropped]:
+    """Count the rows that job ingest rejected, per reason."""
+    if not store.exists(tables.REJECTED):
+        return []
+    counts = store.read(tables.REJECTED).groupBy("reason").agg(F.sum("n_rows"))
+    return [Dropped(f"ingest: {reason}", int(n), None) for reason, n in sorted(counts.collect())]
+
+
+def _count_pruned(clusters: list[dict[str, object]]) -> list[Dropped]:
+    """Count the documents of pruned clusters, and of domains that the mixture leaves out."""
+    pruned = [row for row in clusters if not row["kept"]]
+    if not pruned:
+        return []
+    n_documents = sum(int(str(row["n_documents"])) for row in pruned)
+    n_tokens = sum(int(str(row["n_tokens"])) for row in pruned)
+    return [Dropped(f"prune: {len(pruned)} clusters of low quality", n_documents, n_tokens)]

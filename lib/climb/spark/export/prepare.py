@@ -1,0 +1,185 @@
+"""What an export is made from, and what it contains, from the tables and the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from climb import tables, tokenizer
+from climb.config import Config, build
+from climb.errors import ConfigError, TableError
+from climb.export import Contents, ExportedDomain, Format, Kind, Tokenization
+from climb.export.folder import Target
+from climb.files import is_uri
+from climb.spark.corpus.count import read_tokenizer_json
+from climb.spark.delta.store import Store
+from climb.spark.export.rows import ShardKey
+from climb.spark.export.shards import DomainCounts, ShardRecord
+from climb.spark.export.write import ShardSettings
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The settings of an export, before anything is written."""
+
+    target: Target
+    settings: ShardSettings
+    plan: dict[str, Any]
+    """All that the files are made from; JSON values."""
+
+    weights: dict[str, float]
+    target_tokens: int
+
+
+def prepare(store: Store, cfg: Config) -> Prepared:
+    """Read the mixture of table `corpus` and the tokenizer, and make the plan.
+
+    Raises:
+        TableError: job mix has not run.
+        ConfigError: the format does not support `export.kind`, or the tokenizer cannot be used.
+    """
+    format: Format = build(cfg.export.format, Format)
+    kind = choose_kind(format, cfg.export.kind)
+    inputs = store.history.read_inputs(tables.CORPUS)
+    if inputs is None:
+        raise TableError("table corpus has no mixture; run `climb mix` first")
+    tokenization, json = None, None
+    if format.stores_tokens:
+        json = _read_tokenizer(store, cfg)
+        tokenization = _describe_tokens(json, cfg)
+    read = (tables.CORPUS, tables.CLUSTERS, tables.DOCUMENTS, tables.REJECTED)
+    plan = {
+        "inputs": dict(store.history.describe_inputs(*read, mixture=inputs["settings"])),
+        "format": dict(cfg.export.format),
+        "kind": kind,
+        "tokenizer": None if tokenization is None else tokenization.tokenizer,
+        "settings": {
+            "sequence_length": cfg.export.sequence_length,
+            "validation_share": cfg.export.validation_share,
+            "seed": cfg.search.seed,
+            "constraints": cfg.search.model_dump(
+                mode="json", include={"constraints", "max_epochs"}
+            ),
+        },
+    }
+    return Prepared(
+        Target(locate_export(store, cfg.export.path)),
+        ShardSettings(format, kind, tokenization, json),
+        plan,
+        dict(inputs["settings"]["weights"]),
+        int(inputs["settings"]["tokens"]),
+    )
+
+
+def locate_export(store: Store, path: str | None) -> Path:
+    """Return the folder of the export.
+
+    Raises:
+        ConfigError: the path is a URI, which a trainer's writers cannot open.
+    """
+    if path is None:
+        return store.locate_file("export")
+    if is_uri(path):
+        raise ConfigError(
+            f"export.path is the URI {path!r}; tasks write the files of trainers as plain paths: "
+            "mount the storage, or export to a folder and copy it"
+        )
+    return Path(path).absolute()
+
+
+def choose_kind(format: Format, kind: Kind | None) -> Kind:
+    """Return the configured kind, or the default of the format.
+
+    Raises:
+        ConfigError: the format does not support it.
+    """
+    if kind is not None and kind not in format.kinds:
+        raise ConfigError(
+            f"export.kind is {kind!r}, but {type(format).__name__} supports only "
+            f"{' and '.join(format.kinds)}"
+        )
+    return kind or format.kinds[0]
+
+
+def build_contents(
+    prepared: Prepared, written: Sequence[tuple[ShardKey, ShardRecord]], cfg: Config
+) -> Contents:
+    """Build the contents from the records of all shards.
+
+    Raises:
+        TableError: a domain has no document in the training split.
+    """
+    counts: dict[str, DomainCounts] = {}
+    for key, record in written:
+        if key.split == "train":
+            for name, own in record.domains.items():
+                total = counts.setdefault(name, DomainCounts())
+                total.documents += own.documents
+                total.tokens += own.tokens
+                total.squared_tokens += own.squared_tokens
+    missing = sorted({name for _, record in written for name in record.domains} - counts.keys())
+    if missing or not counts:
+        raise TableError(
+            f"no document of {', '.join(missing) or 'any domain'} is in the training split; lower "
+            "export.validation_share"
+        )
+    names = sorted(counts)
+    limits = cfg.search.mixture_constraints.find_epoch_limits(names)
+    total_weight = sum(prepared.weights[name] for name in names)
+    domains = []
+    for name in names:
+        own, weight = counts[name], prepared.weights[name] / total_weight
+        limit = limits.get(name)
+        domains.append(
+            ExportedDomain(
+                name=name,
+                weight=weight,
+                documents=own.documents,
+                tokens=own.tokens,
+                squared_tokens=float(own.squared_tokens),
+                epochs=_count_epochs(prepared, weight, own),
+                max_epochs=None if limit is None else limit[0],
+            )
+        )
+    shards = [record.describe(key) for key, record in written]
+    return Contents(
+        kind=prepared.settings.kind,
+        domains=tuple(domains),
+        shards=tuple(sorted(shards, key=lambda s: (s.split, s.domain or "", s.files))),
+        tokenization=prepared.settings.tokenization,
+        target_tokens=prepared.target_tokens,
+        sequence_length=cfg.export.sequence_length,
+        seed=cfg.search.seed,
+        folder=str(prepared.target.path.absolute()),
+    )
+
+
+def _count_epochs(prepared: Prepared, weight: float, own: DomainCounts) -> float:
+    """Return how often the target run reads the rows of a domain."""
+    return weight * prepared.target_tokens / own.tokens if own.tokens else 0.0
+
+
+def _read_tokenizer(store: Store, cfg: Config) -> str:
+    if cfg.export.tokenizer is None:
+        return read_tokenizer_json(store, cfg)
+    return tokenizer.read_tokenizer(cfg.export.tokenizer, "export.tokenizer")
+
+
+def _describe_tokens(json: str, cfg: Config) -> Tokenization:
+    """Describe the tokenizer of an export.
+
+    Raises:
+        ConfigError: it has no token that ends a document.
+    """
+    opened = tokenizer.open_tokenizer(json)
+    own = cfg.export.tokenizer is not None
+    configured = cfg.export.end_of_text if own else cfg.export.end_of_text or cfg.count.end_of_text
+    try:
+        end = tokenizer.find_end_of_text(opened, configured)
+    except ConfigError as error:
+        raise ConfigError(f"export.end_of_text: {error}") from error
+    recipe = tokenizer.name_recipe(cfg.export.tokenizer, 0, 0) if own else cfg.count.recipe
+    vocabulary = opened.get_vocab(with_added_tokens=True)
+    return Tokenization(recipe, max(vocabulary.values()) + 1, vocabulary[end])

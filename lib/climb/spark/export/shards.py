@@ -1,0 +1,199 @@
+"""Write the shards of an export: the body of the tasks.
+
+A shard is written to the local disk, copied to the export, and recorded in a small file. An export
+that was killed goes on with the shards that have no record.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from climb import tokenizer
+from climb.export import Format, Shard, ShardWriter, Tokenization
+from climb.files import FileDigest, read_chunks, write_file, write_recorded
+from climb.spark.export.rows import ShardKey
+
+SCHEMA = pa.schema(
+    [
+        ("doc_id", pa.string()),
+        ("copy", pa.int32()),
+        ("domain", pa.string()),
+        ("n_tokens", pa.int32()),
+        ("text", pa.string()),
+    ]
+)
+
+WRITTEN = "number INT, n_rows BIGINT"
+
+ENCODED_AT_ONCE = 256
+"""Documents that are encoded together, so that few token ids are Python objects at a time."""
+
+
+@dataclass
+class DomainCounts:
+    """What a shard contains of one domain."""
+
+    documents: int = 0
+    tokens: int = 0
+    squared_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """What the record of a finished shard says."""
+
+    files: dict[str, FileDigest]
+    """Path in the export -> digest."""
+
+    domains: dict[str, DomainCounts]
+
+    def describe(self, key: ShardKey) -> Shard:
+        """Describe the shard for the contents of the export."""
+        counts = self.domains.values()
+        documents, tokens = sum(c.documents for c in counts), sum(c.tokens for c in counts)
+        return Shard(key.split, key.domain, tuple(sorted(self.files)), documents, tokens)
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """What a task needs in order to write shards; it is sent to the executors."""
+
+    format: Format
+    folder: Path
+    """Where the files go; every node sees it."""
+
+    records: Path
+    """Where the records go."""
+
+    keys: dict[int, ShardKey] = field(repr=False)
+    """The pending shards, by number."""
+
+    tokenization: Tokenization | None
+    tokenizer_json: str | None = field(repr=False)
+
+    def write(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Write the shards of one partition, and yield a row about each.
+
+        Args:
+            batches: (number, *SCHEMA), sorted by number.
+        """
+        current: _OpenShard | None = None
+        for batch in batches:
+            for number, rows in split_by_number(batch):
+                if current is not None and current.key.number != number:
+                    yield current.finish()
+                    current = None
+                current = current or _OpenShard(self, self.keys[number])
+                current.add(rows)
+        if current is not None:
+            yield current.finish()
+
+
+class _OpenShard:
+    """A shard that is being written."""
+
+    def __init__(self, task: ShardTask, key: ShardKey) -> None:
+        self.key, self._task = key, task
+        self._domains: dict[str, DomainCounts] = {}
+        self._scratch = tempfile.TemporaryDirectory(prefix="climb-")
+        path = Path(self._scratch.name) / key.stem
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._writer: ShardWriter = task.format.open_shard(path, task.tokenization)
+
+    def add(self, rows: pa.RecordBatch) -> None:
+        """Write rows, and count their tokens."""
+        if self._task.tokenization is None:
+            self._writer.write(rows, None)
+            self._count(rows, rows["n_tokens"].to_numpy(zero_copy_only=False))
+            return
+        for start in range(0, len(rows), ENCODED_AT_ONCE):
+            part = rows.slice(start, ENCODED_AT_ONCE)
+            ids_N = self._encode(part["text"].to_pylist(), self._task.tokenization)
+            self._writer.write(part, ids_N)
+            self._count(part, np.array([len(ids) for ids in ids_N]))
+
+    def finish(self) -> pa.RecordBatch:
+        """Close the files, copy them to the export, and record the shard."""
+        self._writer.close()
+        with self._scratch as scratch:
+            files = _copy_files(Path(scratch), self._task.folder)
+        write_record(self._task.records, self.key, ShardRecord(files, self._domains))
+        n_rows = sum(counts.documents for counts in self._domains.values())
+        return pa.RecordBatch.from_pylist([{"number": self.key.number, "n_rows": n_rows}])
+
+    def _encode(self, texts: list[str], tokenization: Tokenization) -> list[NDArray[Any]]:
+        opened = tokenizer.open_tokenizer(self._task.tokenizer_json or "")
+        encodings = opened.encode_batch_fast(texts, add_special_tokens=False)
+        end = [tokenization.end_of_text_id]
+        return [np.array(encoding.ids + end, tokenization.dtype) for encoding in encodings]
+
+    def _count(self, rows: pa.RecordBatch, tokens_N: NDArray[Any]) -> None:
+        """Add the documents and tokens of each domain."""
+        encoded = pc.dictionary_encode(rows["domain"])
+        codes_N = encoded.indices.to_numpy(zero_copy_only=False)
+        for code, name in enumerate(encoded.dictionary.to_pylist()):
+            own = tokens_N[codes_N == code].astype(np.int64)
+            counts = self._domains.setdefault(name, DomainCounts())
+            counts.documents += len(own)
+            counts.tokens += int(own.sum())
+            counts.squared_tokens += int(np.square(own).sum())
+
+
+def _copy_files(source: Path, target: Path) -> dict[str, FileDigest]:
+    """Copy the files below a folder, and return path inside it -> digest."""
+    names = sorted(p.relative_to(source).as_posix() for p in source.rglob("*") if p.is_file())
+    return {name: _copy_file(source / name, target / name) for name in names}
+
+
+def _copy_file(source: Path, target: Path) -> FileDigest:
+    return write_recorded(target, lambda: read_chunks(source))
+
+
+def split_by_number(batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Split a batch, sorted by the shard's number, where the number changes."""
+    numbers_N = batch["number"].to_numpy(zero_copy_only=False)
+    rows = pa.RecordBatch.from_arrays(
+        [batch[name].cast(SCHEMA.field(name).type) for name in SCHEMA.names], schema=SCHEMA
+    )
+    starts = [0, *(np.flatnonzero(np.diff(numbers_N)) + 1)] if len(numbers_N) else []
+    for start, stop in zip(starts, [*starts[1:], len(numbers_N)], strict=False):
+        yield int(numbers_N[start]), rows.slice(start, stop - start)
+
+
+def write_record(folder: Path, key: ShardKey, record: ShardRecord) -> None:
+    """Record that a shard is complete."""
+    values = {
+        "files": {name: asdict(digest) for name, digest in record.files.items()},
+        "domains": {name: asdict(counts) for name, counts in record.domains.items()},
+    }
+    content = json.dumps(values, sort_keys=True).encode()
+    write_file(_locate_record(folder, key), lambda: [content])
+
+
+def read_records(folder: Path, keys: Sequence[ShardKey]) -> dict[int, ShardRecord]:
+    """Read the records of the shards that are complete: number -> record."""
+    found: dict[int, ShardRecord] = {}
+    for key in keys:
+        try:
+            values = json.loads(_locate_record(folder, key).read_bytes())
+            found[key.number] = ShardRecord(
+                {name: FileDigest(**digest) for name, digest in values["files"].items()},
+                {name: DomainCounts(**counts) for name, counts in values["domains"].items()},
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # not written, or cut off on a mount without renames
+    return found
+
+
+def _locate_record(folder: Path, key: ShardKey) -> Path:
+    return folder / f"{key.number:06d}.json"
