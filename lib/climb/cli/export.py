@@ -64,7 +64,8 @@ def export(
     if len(given) == len(own):
         from climb.runs.export import export_own
 
-        click.echo(export_own(*given, cfg))
+        weights, tokens, files = given
+        click.echo(export_own(weights, tokens, files, cfg))
     elif given:
         raise ConfigError(f"{', '.join(own)} are used together; one of them is missing")
     elif to is not None or not verify:

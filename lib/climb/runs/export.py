@@ -89,8 +89,8 @@ def _describe_domains(
     """
     tokens = _read_column(prior, "tokens")
     if tokens.keys() != weights.keys():
-        names = compare_names(tokens, weights)
-        raise InputError(f"{prior}: its domains differ from those of the mixture ({names})")
+        differences = compare_names(tokens, weights)
+        raise InputError(f"{prior}: its domains are not those of the mixture ({differences})")
     if empty := sorted(name for name, weight in weights.items() if weight and tokens[name] < 1.0):
         raise InputError(
             f"{prior}: {empty[0]} has {tokens[empty[0]]:g} tokens; an export needs the number of "
