@@ -45,10 +45,8 @@ def make_mixed(n=20_000):
 
 def batch_rows(rows, size):
     """Arrow batches of rows."""
-    schema = pa.schema(
-        [("doc_id", pa.string()), ("copy", pa.int32()), ("domain", pa.string())]
-        + [("n_tokens", pa.int32()), ("text", pa.string())]
-    )
+    strings = {name: pa.string() for name in ("doc_id", "domain", "text")}
+    schema = pa.schema(strings | {name: pa.int32() for name in ("copy", "n_tokens")})
     table = pa.Table.from_pylist(rows, schema)
     return table.to_batches(max_chunksize=size) or [pa.RecordBatch.from_pylist([], schema=schema)]
 
@@ -57,7 +55,7 @@ def write_shard(form, rows, folder, name, size=97):
     """Write one shard as a task does; return its files."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / name
-        path.parent.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         writer = form.open_shard(path, None)
         for batch in batch_rows(rows, size):
             writer.write(batch, None)
