@@ -1,0 +1,109 @@
+"""What the formats of text share: weights in documents, folders of groups, documents of files.
+
+Functions that read return samples; the domain and the tokens of a document are in its row.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from climb.export.contents import Contents, Sample, Shard, Split
+from climb.export.units import convert_weights
+
+
+def list_weighted(contents: Contents) -> list[tuple[str, float, list[Shard]]]:
+    """List name, share of tokens and training shards of the groups that have a positive weight."""
+    return [group for group in contents.list_groups() if group[1] > 0.0]
+
+
+def weigh_documents(contents: Contents) -> dict[str, float]:
+    """Weigh the groups with a positive weight for a trainer that counts documents.
+
+    Returns:
+        Name of the group -> share of documents; the shares sum to 1.
+    """
+    if contents.kind == "mixed":
+        return {name: 1.0 for name, _, _ in list_weighted(contents)}
+    means = {domain.name: domain.mean_tokens for domain in contents.domains}
+    return convert_weights({name: weight for name, weight, _ in list_weighted(contents)}, means)
+
+
+def name_in_domain(split: Split, domain: str | None, index: int, count: int) -> str:
+    """Name a shard `SPLIT/DOMAIN/00000-of-00004`: a folder for each group of a split."""
+    return f"{split}/{domain or 'mixed'}/{index:05d}-of-{count:05d}"
+
+
+def list_files(shards: Sequence[Shard], ending: str) -> list[str]:
+    """List the files of shards that have this ending."""
+    return [file for shard in shards for file in shard.files if file.endswith(ending)]
+
+
+def find_folder(shards: Sequence[Shard]) -> str:
+    """Return the folder that the files of the shards are in."""
+    return str(PurePosixPath(shards[0].files[0]).parent)
+
+
+def read_json_lines(path: Path) -> Iterator[Sample]:
+    """Yield the documents of a file of JSON Lines; its ending tells the compression."""
+    with _open_text(path) as lines:
+        for line in lines:
+            yield parse_sample(json.loads(line))
+
+
+def read_parquet(path: Path) -> Iterator[Sample]:
+    """Yield the documents of a Parquet file."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            rows = file.read_row_group(group, columns=["domain", "n_tokens"])
+            yield from (parse_sample(row) for row in rows.to_pylist())
+
+
+def parse_sample(row: Mapping[str, Any]) -> Sample:
+    """Return the sample that a row with `domain` and `n_tokens` describes."""
+    return Sample(str(row["domain"]), int(row["n_tokens"]))
+
+
+def repeat_files(
+    read: Callable[[Path], Iterator[Sample]], files: Sequence[Path]
+) -> Iterator[Sample]:
+    """Yield the documents of files in order, over and over."""
+    while True:
+        empty = True
+        for file in files:
+            for sample in read(file):
+                empty = False
+                yield sample
+        if empty:
+            return
+
+
+def draw_documents(
+    sources: Sequence[tuple[float, Iterator[Sample]]], seed: int
+) -> Iterator[Sample]:
+    """Draw documents from sources with probabilities proportional to weights, without an end."""
+    weights_G = np.array([weight for weight, _ in sources])
+    generator = np.random.default_rng(seed)
+    while True:
+        for group in generator.choice(len(sources), size=1024, p=weights_G / weights_G.sum()):
+            yield next(sources[group][1])
+
+
+def _open_text(path: Path) -> io.TextIOBase:
+    if path.suffix == ".gz":
+        import gzip
+
+        return gzip.open(path, "rt", encoding="utf-8")  # type: ignore[return-value]
+    if path.suffix == ".zst":
+        import zstandard
+
+        stream = zstandard.ZstdDecompressor().stream_reader(path.open("rb"), closefd=True)
+        return io.TextIOWrapper(stream, encoding="utf-8")
+    return path.open(encoding="utf-8")

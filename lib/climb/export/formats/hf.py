@@ -1,0 +1,167 @@
+"""Hugging Face datasets: a folder of Parquet files, with a card and a script that mixes them.
+
+    README.md                               its header lists a configuration for each domain
+    load.py                                 load_mixture(): an endless stream of mixed documents
+    train/law/00000-of-00004.parquet        kind mixed: train/mixed/..., configuration `default`
+    validation/law/00000-of-00001.parquet
+
+`interleave_datasets(probabilities=)` draws documents, so `load.py` has shares of documents.
+
+Source: datasets 5.2.0, executed: with documents of 20-fold lengths the probabilities are shares of
+documents. Names of configurations must not contain <>:/\\|?* (`datasets/builder.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from climb.export.contents import SPLITS, Contents, Kind, Sample, Split, Tokenization
+from climb.export.documents import (
+    draw_documents,
+    find_folder,
+    list_weighted,
+    name_in_domain,
+    parse_sample,
+    read_parquet,
+    repeat_files,
+    weigh_documents,
+)
+from climb.export.format import ShardWriter, Unit
+from climb.export.writers.parquet import COLUMNS, GROUP_BYTES, ParquetWriter
+
+CARD, SCRIPT = "README.md", "load.py"
+
+LOAD = '''"""Mix the domains of this folder with the package `datasets` of Hugging Face.
+
+    python load.py            prints the first documents
+    from load import load_mixture
+"""
+
+from pathlib import Path
+
+# Configuration -> share of documents. These are shares of tokens divided by the tokens per
+# document of the domain, because interleave_datasets draws documents.
+PROBABILITIES = %(probabilities)s
+SEED = %(seed)d
+
+
+def load_mixture(seed=SEED):
+    """Return an endless stream of documents: doc_id, copy, domain, n_tokens, text."""
+    from datasets import interleave_datasets, load_dataset
+
+    folder = str(Path(__file__).resolve().parent)
+    domains = [
+        load_dataset(folder, name, split="train", streaming=True).repeat(None)
+        for name in PROBABILITIES
+    ]
+    return interleave_datasets(
+        domains,
+        probabilities=list(PROBABILITIES.values()),
+        seed=seed,
+        stopping_strategy="all_exhausted",
+    )
+
+
+if __name__ == "__main__":
+    for document in load_mixture().take(10):
+        print(document["domain"], document["n_tokens"], repr(document["text"][:60]))
+'''
+
+
+@dataclass(frozen=True, kw_only=True)
+class HuggingFace:
+    """Parquet files with a card for Hugging Face datasets, and a script that mixes them."""
+
+    shard_bytes: int = 1 << 28
+    """Bytes of text after which a file ends."""
+
+    group_bytes: int = GROUP_BYTES
+    """Bytes of text after which a row group ends."""
+
+    unit: ClassVar[Unit] = "documents"
+    kinds: ClassVar[tuple[Kind, ...]] = ("recipe", "mixed")
+    stores_tokens: ClassVar[bool] = False
+    loader: ClassVar[str] = "datasets"
+
+    def name_shard(self, split: Split, domain: str | None, index: int, count: int) -> str:
+        """Return `SPLIT/DOMAIN/INDEX-of-COUNT`."""
+        return name_in_domain(split, domain, index, count)
+
+    def open_shard(self, path: Path, tokenization: Tokenization | None) -> ShardWriter:
+        """Start a file."""
+        path = path.with_name(f"{path.name}.parquet")
+        return ParquetWriter(path, COLUMNS, group_bytes=self.group_bytes)
+
+    def describe(self, contents: Contents) -> dict[str, str]:
+        """Return the card with its header, and the script."""
+        import yaml
+
+        files: dict[str, dict[str, str]] = {}
+        for split in SPLITS:
+            for _, _, shards in contents.list_groups(split):
+                folder = find_folder(shards)
+                files.setdefault(_name_configuration(contents, folder), {})[split] = (
+                    f"{folder}/*.parquet"
+                )
+        configurations = [
+            {
+                "config_name": name,
+                "data_files": [{"split": s, "path": path} for s, path in paths.items()],
+            }
+            for name, paths in files.items()
+        ]
+        header = yaml.safe_dump({"configs": configurations}, sort_keys=False, allow_unicode=True)
+        documents = weigh_documents(contents)
+        shares = {
+            _name_configuration(contents, find_folder(shards)): documents[name]
+            for name, _, shards in list_weighted(contents)
+        }
+        probabilities = json.dumps(shares, indent=4, ensure_ascii=False)
+        return {
+            CARD: f"---\n{header}---\n\n# Mixture\n\n`load.py` reads the domains with the weights "
+            "of the mixture.\n",
+            SCRIPT: LOAD % {"probabilities": probabilities, "seed": contents.seed},
+        }
+
+    def read_samples(self, folder: Path, contents: Contents) -> Iterator[Sample]:
+        """Yield the documents of `load_mixture` in `load.py`."""
+        import datasets  # type: ignore[import-not-found]  # noqa: F401  # the error if missing
+
+        mixture = _run_script(folder)["load_mixture"]()
+        return (parse_sample(row) for row in mixture.select_columns(["domain", "n_tokens"]))
+
+    def read_by_rule(self, folder: Path, contents: Contents) -> Iterator[Sample]:
+        """Draw documents with the probabilities of `load.py` from the files that the card lists."""
+        import yaml
+
+        header = (folder / CARD).read_text(encoding="utf-8").split("---\n")[1]
+        patterns = {
+            configuration["config_name"]: data_files["path"]
+            for configuration in yaml.safe_load(header)["configs"]
+            for data_files in configuration["data_files"]
+            if data_files["split"] == "train"
+        }
+        script = _run_script(folder)
+        sources = [
+            (share, repeat_files(read_parquet, sorted(folder.glob(patterns[name]))))
+            for name, share in script["PROBABILITIES"].items()
+        ]
+        return draw_documents(sources, script["SEED"])
+
+
+def _name_configuration(contents: Contents, folder: str) -> str:
+    """Name the configuration of a folder: its domain, without characters that are not allowed."""
+    if contents.kind == "mixed":
+        return "default"
+    name = folder.rpartition("/")[2]
+    return re.sub(r"[<>|]", lambda match: f"%{ord(match[0]):02X}", name)
+
+
+def _run_script(folder: Path) -> dict[str, Any]:
+    return runpy.run_path(str(folder / SCRIPT), run_name="load")

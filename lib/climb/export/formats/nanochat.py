@@ -1,0 +1,103 @@
+"""nanochat: a flat folder of Parquet files with a column `text`.
+
+    shard_00000.parquet
+    shard_00001.parquet
+    shard_99999.parquet       validation: the last file by name
+
+The documents are in the order of training, each as often as the mixture wants it: nanochat has no
+weights. Set NANOCHAT_BASE_DIR so that the folder is its data folder, or link to it.
+
+Source: karpathy/nanochat, nanochat/dataset.py and dataloader.py, read 2026-11-27. The loader lists
+the folder itself (no folders in it), sorts by name and takes the last file for validation. Rank r
+of R reads the row groups r, r + R, ... of each file. So a file with fewer row groups than ranks
+leaves a rank without text: in validation that rank would wait forever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from climb.errors import ConfigError
+from climb.export.contents import Contents, Kind, Sample, Split, Tokenization
+from climb.export.documents import read_parquet, repeat_files
+from climb.export.format import ShardWriter, Unit
+from climb.export.writers.parquet import ParquetWriter
+
+VALIDATION = "shard_99999"
+
+COLUMNS = ("text", "domain", "doc_id", "n_tokens")
+
+MOST_GROUP_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nanochat:
+    """Flat Parquet files for nanochat, already mixed."""
+
+    shard_bytes: int = 250_000_000
+    """Bytes of text after which a file ends; nanochat's own files have 250 M characters."""
+
+    group_rows: int = 1024
+    """Documents of a row group in training files."""
+
+    validation_group_rows: int = 64
+    """Documents of a row group in the validation file; every GPU needs at least one row group."""
+
+    unit: ClassVar[Unit] = "documents"
+    kinds: ClassVar[tuple[Kind, ...]] = ("mixed",)
+    stores_tokens: ClassVar[bool] = False
+    loader: ClassVar[str] = ""
+
+    def name_shard(self, split: Split, domain: str | None, index: int, count: int) -> str:
+        """Return `shard_INDEX`; the validation file has the last possible number.
+
+        Raises:
+            ConfigError: validation has several shards; nanochat would train on all but the last.
+        """
+        if split == "train":
+            return f"shard_{index:05d}"
+        if count > 1:
+            raise ConfigError(
+                f"format nanochat: the validation split has {count} shards, and nanochat reads one "
+                "file; raise shard_bytes or make the split smaller"
+            )
+        return VALIDATION
+
+    def open_shard(self, path: Path, tokenization: Tokenization | None) -> ShardWriter:
+        """Start a file."""
+        validation = path.name == VALIDATION
+        return ParquetWriter(
+            path.with_name(f"{path.name}.parquet"),
+            COLUMNS,
+            group_rows=self.validation_group_rows if validation else self.group_rows,
+            group_bytes=MOST_GROUP_BYTES,
+        )
+
+    def describe(self, contents: Contents) -> dict[str, str]:
+        """Return no file: nanochat has no configuration of its data.
+
+        Raises:
+            ConfigError: there is one file, which nanochat would read as validation text.
+        """
+        if len(contents.shards) < 2:
+            raise ConfigError(
+                "format nanochat: the export has one file, and nanochat reads the last file as "
+                "validation text; export a validation split"
+            )
+        return {}
+
+    def read_samples(self, folder: Path, contents: Contents) -> Iterator[Sample]:
+        """Raise an error, because nanochat is not a package.
+
+        Raises:
+            ImportError: always.
+        """
+        raise ImportError("nanochat is not a package: check the files by rule")
+
+    def read_by_rule(self, folder: Path, contents: Contents) -> Iterator[Sample]:
+        """Read the training files in the order of their names, over and over."""
+        files = sorted(path for path in folder.iterdir() if path.name.endswith(".parquet"))
+        return repeat_files(read_parquet, files[:-1])
