@@ -1,0 +1,155 @@
+"""Formats that store tokens: what their files contain, read by the documented rules."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from token_export import (
+    WEIGHTS,
+    make_documents,
+    measure_shares,
+    write_export,
+    write_shard,
+)
+
+from climb.errors import ConfigError
+from climb.export import Format, Tokenization
+from climb.export.formats.megatron import Megatron
+from climb.export.token_files import find_group, name_folder
+
+FORMATS = [Megatron()]
+every_format = pytest.mark.parametrize("fmt", FORMATS, ids=lambda fmt: type(fmt).__name__)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(3)
+
+
+def rewrite(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+@every_format
+def test_a_format_has_all_parts_of_the_interface(fmt):
+    assert isinstance(fmt, Format)
+    assert fmt.kinds == ("recipe", "mixed")
+    assert fmt.unit == "tokens"
+    assert fmt.stores_tokens
+
+
+@every_format
+def test_a_recipe_delivers_the_shares_of_tokens_of_the_mixture(fmt, tmp_path):
+    contents = write_export(fmt, tmp_path)
+    shares = measure_shares(fmt.read_by_rule(tmp_path, contents))
+    assert shares == pytest.approx(WEIGHTS, abs=0.01)
+
+
+@every_format
+def test_a_mixed_export_is_one_group(fmt, tmp_path):
+    contents = write_export(fmt, tmp_path, kind="mixed")
+    assert measure_shares(fmt.read_by_rule(tmp_path, contents)) == {"mixed": 1.0}
+
+
+@every_format
+def test_a_domain_without_weight_is_not_in_the_files_of_the_trainer(fmt, tmp_path):
+    weights = {"long books": 0.0, "notes": 0.4, "web/news": 0.6}
+    contents = write_export(fmt, tmp_path, weights=weights)
+    shares = measure_shares(fmt.read_by_rule(tmp_path, contents))
+    assert shares == pytest.approx({"notes": 0.4, "web/news": 0.6}, abs=0.01)
+    assert not any("books" in text for text in fmt.describe(contents).values())
+
+
+@every_format
+def test_the_bytes_of_a_shard_do_not_depend_on_the_batches(fmt, tmp_path, rng):
+    documents = make_documents(rng, 30, 50)
+    written = []
+    for batch in (1, 7, 50):
+        folder = tmp_path / str(batch)
+        files = write_shard(fmt, folder, "train/part-00000", documents, batch=batch)
+        written.append({file: (folder / file).read_bytes() for file in files})
+    assert written[0] == written[1] == written[2]
+
+
+@every_format
+@pytest.mark.parametrize("vocab_size", [1 << 16, (1 << 16) + 1])
+def test_a_shard_has_all_ids_in_their_order(fmt, tmp_path, rng, vocab_size):
+    tokenization = Tokenization("test", vocab_size, vocab_size - 1)
+    documents = make_documents(rng, 30, 50, tokenization)
+    files = write_shard(fmt, tmp_path, "train/part-00000", documents, tokenization)
+    ids = np.concatenate(documents).astype("<u2" if vocab_size == 1 << 16 else "<u4")
+    assert any(ids.tobytes() in (tmp_path / file).read_bytes() for file in files)
+
+
+@every_format
+def test_a_format_with_tokens_needs_a_tokenizer(fmt, tmp_path):
+    with pytest.raises(ConfigError, match="configure one"):
+        fmt.open_shard(tmp_path / "part", None)
+
+
+@every_format
+def test_names_of_shards_have_no_white_space_and_do_not_collide(fmt):
+    names = [
+        fmt.name_shard("train", domain, index, 2)
+        for domain in ("a b", "a%2520b", "a", "a\u2003b", "..", None)
+        for index in (0, 1)
+    ]
+    assert len(set(names)) == 12
+    assert not any(name.split() != [name] or ".." in Path(name).parts for name in names)
+
+
+def test_a_file_that_is_not_of_the_export_is_reported():
+    groups = {"train/a/part-00000.bin": "a"}
+    assert find_group(groups, "/mnt/export/train/a/part-00000.bin") == "a"
+    with pytest.raises(ValueError, match="not a file of the export"):
+        find_group(groups, "/mnt/export/train/b/part-00000.bin")
+
+
+def test_a_domain_and_the_mixed_group_have_folders_of_their_own():
+    assert name_folder("train", None) != name_folder("train", "mixed")
+
+
+def test_megatron_reads_the_weights_of_its_lists(tmp_path):
+    contents = write_export(Megatron(), tmp_path)
+    blend = json.loads((tmp_path / "blend.json").read_text())
+    blend["train"][0] = str(3 * float(blend["train"][0]))
+    (tmp_path / "blend.json").write_text(json.dumps(blend))
+    with pytest.raises(ValueError, match="different lists"):
+        next(Megatron().read_by_rule(tmp_path, contents))
+    (tmp_path / "blend.txt").write_text(" ".join(blend["train"]))
+    assert measure_shares(Megatron().read_by_rule(tmp_path, contents))["long books"] > 0.6
+
+
+def test_megatron_rejects_a_path_with_white_space(tmp_path):
+    with pytest.raises(ConfigError, match="white space"):
+        write_export(Megatron(), tmp_path / "my export")
+
+
+def test_megatron_gets_the_weights_of_the_validation_split(tmp_path):
+    write_export(Megatron(), tmp_path)
+    blend = json.loads((tmp_path / "blend.json").read_text())
+    assert [float(weight) for weight in blend["valid"][::2]] == [0.5, 0.3, 0.2]
+    assert all(Path(f"{prefix}.idx").is_file() for prefix in blend["valid"][1::2])
+    assert blend["test"] is None
+
+
+@pytest.mark.parametrize("damage", ["bin", "idx"])
+def test_megatron_files_that_do_not_fit_are_reported(tmp_path, damage):
+    contents = write_export(Megatron(), tmp_path)
+    path = next((tmp_path / "train").rglob(f"*.{damage}"))
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(ValueError, match="export again"):
+        next(Megatron().read_by_rule(tmp_path, contents))
+
+
+def test_an_index_of_megatron_is_exact(tmp_path):
+    documents = [np.array(ids, dtype="u2") for ids in ([1, 2, 999], [999], [5, 999])]
+    write_shard(Megatron(), tmp_path, "part", documents)
+    index = (tmp_path / "part.idx").read_bytes()
+    assert index[:9] == b"MMIDIDX\0\0"
+    assert index[9:34] == bytes([1, *[0] * 7, 8, 3, *[0] * 7, 4, *[0] * 7])
+    assert np.frombuffer(index[34:46], "<i4").tolist() == [3, 1, 2]
+    assert np.frombuffer(index[46:], "<i8").tolist() == [0, 6, 8, 0, 1, 2, 3]
