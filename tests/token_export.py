@@ -35,7 +35,7 @@ def write_shard(fmt, folder, name, documents, tokenization=TOKENIZATION, batch=7
     parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch, name)
-        path.parent.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         writer = fmt.open_shard(path, tokenization)
         for start in range(0, len(documents), batch):
             ids_N = documents[start : start + batch]

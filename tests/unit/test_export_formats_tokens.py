@@ -1,10 +1,12 @@
 """Formats that store tokens: what their files contain, read by the documented rules."""
 
 import json
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from token_export import (
     WEIGHTS,
     make_documents,
@@ -14,11 +16,12 @@ from token_export import (
 )
 
 from climb.errors import ConfigError
-from climb.export import Format, Tokenization
+from climb.export import ExportedDomain, Format, Tokenization
 from climb.export.formats.megatron import Megatron
+from climb.export.formats.olmo_core import OlmoCore, limit_repetition, round_exactly
 from climb.export.token_files import find_group, name_folder
 
-FORMATS = [Megatron()]
+FORMATS = [Megatron(), OlmoCore()]
 every_format = pytest.mark.parametrize("fmt", FORMATS, ids=lambda fmt: type(fmt).__name__)
 
 
@@ -153,3 +156,52 @@ def test_an_index_of_megatron_is_exact(tmp_path):
     assert index[9:34] == bytes([1, *[0] * 7, 8, 3, *[0] * 7, 4, *[0] * 7])
     assert np.frombuffer(index[34:46], "<i4").tolist() == [3, 1, 2]
     assert np.frombuffer(index[46:], "<i8").tolist() == [0, 6, 8, 0, 1, 2, 3]
+
+
+def read_sources(folder):
+    return yaml.safe_load((folder / "source_mixture.yaml").read_text())["sources"]
+
+
+def test_olmo_core_gets_ratios_that_sum_to_exactly_one(tmp_path, rng):
+    weights = dict(zip(WEIGHTS, (1 / 3, 1e-6, 2 / 3 - 1e-6), strict=True))
+    write_export(OlmoCore(), tmp_path, weights=weights, target_tokens=10_000)
+    ratios = [source["target_ratio"] for source in read_sources(tmp_path)]
+    assert sum(map(Decimal, map(repr, ratios))) == 1
+    assert ratios == pytest.approx(list(weights.values()), abs=1e-14)
+    many = round_exactly(list(rng.dirichlet(np.ones(500))))
+    assert sum(map(Decimal, map(repr, many))) == 1
+
+
+def test_olmo_core_reads_the_weights_of_its_list(tmp_path):
+    contents = write_export(OlmoCore(), tmp_path, target_tokens=20_000)
+    rewrite(tmp_path / "source_mixture.yaml", "ratio: 0.5", "ratio: 0.2")
+    rewrite(tmp_path / "source_mixture.yaml", "ratio: 0.3", "ratio: 0.6")
+    shares = measure_shares(OlmoCore().read_by_rule(tmp_path, contents))
+    assert shares == pytest.approx({"long books": 0.2, "notes": 0.6, "web/news": 0.2}, abs=0.01)
+
+
+def test_olmo_core_may_repeat_a_domain_as_often_as_the_search_allowed(tmp_path):
+    write_export(OlmoCore(), tmp_path, target_tokens=30_000, max_epochs=4.0)
+    assert {source["max_repetition_ratio"] for source in read_sources(tmp_path)} == {4.0}
+
+
+@pytest.mark.parametrize(
+    ("max_epochs", "epochs", "needed", "limit"),
+    [
+        (4.0, 2.0, 2.0, 4.0),
+        (0.5, 0.2, 0.2, 1.0),  # OLMo-core rejects less than 1
+        (4.0, 4.0, 4.02, 4.025),  # the validation split took documents away
+        (None, 2.5, 2.5, 3.0),
+        (None, 0.2, 0.2, 1.0),
+    ],
+)
+def test_the_limit_of_repetitions_suffices_for_the_target_run(max_epochs, epochs, needed, limit):
+    domain = ExportedDomain("a", 1.0, 1, 1, 1.0, epochs, max_epochs)
+    assert limit_repetition(domain, needed) == limit
+
+
+def test_olmo_core_reports_a_source_with_too_few_tokens(tmp_path):
+    contents = write_export(OlmoCore(), tmp_path, max_epochs=40.0)
+    rewrite(tmp_path / "source_mixture.yaml", "ratio: 40.0", "ratio: 4.0")
+    with pytest.raises(ValueError, match="too few"):
+        next(OlmoCore().read_by_rule(tmp_path, contents))

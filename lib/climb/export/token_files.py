@@ -20,6 +20,9 @@ from climb.export.contents import Contents, Split, Tokenization
 MIXED = "mixed"
 """Name of the group, and of the domain of its samples, in an export of kind `mixed`."""
 
+MOST_SAMPLES = 1 << 17
+"""Samples that a loader prepares at most for a check."""
+
 
 @dataclass(frozen=True)
 class TokenFile:
@@ -99,6 +102,11 @@ def find_group(groups: dict[str, str], path: str) -> str:
         if group := groups.get("/".join(parts[start:])):
             return group
     raise ValueError(f"a configuration names {path}, which is not a file of the export")
+
+
+def count_samples(contents: Contents) -> int:
+    """Return the number of samples of the target run, or of the longest check if that is less."""
+    return max(1, min(contents.target_tokens // contents.sequence_length, MOST_SAMPLES))
 
 
 def draw_by_deficit(weights: Sequence[float]) -> Iterator[int]:

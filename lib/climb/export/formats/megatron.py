@@ -25,6 +25,7 @@ from climb.errors import ConfigError
 from climb.export.contents import Contents, Kind, Sample, Split, Tokenization
 from climb.export.format import ShardWriter, Unit
 from climb.export.token_files import (
+    count_samples,
     draw_by_deficit,
     find_group,
     name_groups,
@@ -33,9 +34,6 @@ from climb.export.token_files import (
     weigh_shards,
 )
 from climb.export.writers.indexed import IndexedWriter, read_lengths
-
-MOST_SAMPLES = 1 << 17
-"""Samples that are built for a check; Megatron itself builds as many as the run has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +155,6 @@ def _build_dataset(blend: Any, contents: Contents) -> Iterator[Any]:
     from megatron.core.datasets.gpt_dataset import GPTDataset, GPTDatasetConfig
 
     tokenization = require_tokenization(contents.tokenization)
-    n_samples = max(1, min(contents.target_tokens // contents.sequence_length, MOST_SAMPLES))
     own_group = not dist.is_initialized()
     if own_group:
         dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
@@ -174,7 +171,7 @@ def _build_dataset(blend: Any, contents: Contents) -> Iterator[Any]:
                 eod_mask_loss=False,
                 create_attention_mask=False,
             )
-            sizes = [n_samples, 0, 0]
+            sizes = [count_samples(contents), 0, 0]
             builder = BlendedMegatronDatasetBuilder(GPTDataset, sizes, lambda: True, config)
             yield builder.build()[0]
     finally:
