@@ -1,5 +1,6 @@
 """Formats that store tokens: what their files contain, read by the documented rules."""
 
+import dataclasses
 import json
 from decimal import Decimal
 from pathlib import Path
@@ -17,11 +18,12 @@ from token_export import (
 
 from climb.errors import ConfigError
 from climb.export import ExportedDomain, Format, Tokenization
+from climb.export.formats.litdata import LitData
 from climb.export.formats.megatron import Megatron
 from climb.export.formats.olmo_core import OlmoCore, limit_repetition, round_exactly
 from climb.export.token_files import find_group, name_folder
 
-FORMATS = [Megatron(), OlmoCore()]
+FORMATS = [Megatron(), OlmoCore(), LitData()]
 every_format = pytest.mark.parametrize("fmt", FORMATS, ids=lambda fmt: type(fmt).__name__)
 
 
@@ -46,8 +48,8 @@ def test_a_format_has_all_parts_of_the_interface(fmt):
 
 @every_format
 def test_a_recipe_delivers_the_shares_of_tokens_of_the_mixture(fmt, tmp_path):
-    contents = write_export(fmt, tmp_path)
-    shares = measure_shares(fmt.read_by_rule(tmp_path, contents))
+    contents = write_export(fmt, tmp_path, tokens=200_000)
+    shares = measure_shares(fmt.read_by_rule(tmp_path, contents), count=20_000)
     assert shares == pytest.approx(WEIGHTS, abs=0.01)
 
 
@@ -60,8 +62,8 @@ def test_a_mixed_export_is_one_group(fmt, tmp_path):
 @every_format
 def test_a_domain_without_weight_is_not_in_the_files_of_the_trainer(fmt, tmp_path):
     weights = {"long books": 0.0, "notes": 0.4, "web/news": 0.6}
-    contents = write_export(fmt, tmp_path, weights=weights)
-    shares = measure_shares(fmt.read_by_rule(tmp_path, contents))
+    contents = write_export(fmt, tmp_path, weights=weights, tokens=200_000)
+    shares = measure_shares(fmt.read_by_rule(tmp_path, contents), count=20_000)
     assert shares == pytest.approx({"notes": 0.4, "web/news": 0.6}, abs=0.01)
     assert not any("books" in text for text in fmt.describe(contents).values())
 
@@ -205,3 +207,26 @@ def test_olmo_core_reports_a_source_with_too_few_tokens(tmp_path):
     rewrite(tmp_path / "source_mixture.yaml", "ratio: 40.0", "ratio: 4.0")
     with pytest.raises(ValueError, match="too few"):
         next(OlmoCore().read_by_rule(tmp_path, contents))
+
+
+def test_litdata_reads_the_weights_of_its_arguments(tmp_path):
+    contents = write_export(LitData(), tmp_path, tokens=60_000)
+    rewrite(tmp_path / "combined.json", '"weight": 0.5', '"weight": 3.0')
+    shares = measure_shares(LitData().read_by_rule(tmp_path, contents))
+    assert shares["long books"] == pytest.approx(6 / 7, abs=0.03)
+
+
+def test_an_index_of_litdata_that_does_not_fit_is_reported(tmp_path):
+    contents = write_export(LitData(), tmp_path)
+    path = next((tmp_path / "train").rglob("part-00000.bin"))
+    path.write_bytes(path.read_bytes()[:-2])
+    with pytest.raises(ValueError, match="export again"):
+        next(LitData().read_by_rule(tmp_path, contents))
+
+
+def test_an_index_of_litdata_is_another_when_the_tokenizer_is(tmp_path):
+    contents = write_export(LitData(), tmp_path)
+    other = dataclasses.replace(contents, tokenization=Tokenization("other", 1000, 999))
+    before, after = LitData().describe(contents), LitData().describe(other)
+    assert before == LitData().describe(contents)
+    assert all((before[path] != after[path]) == path.endswith("index.json") for path in before)
