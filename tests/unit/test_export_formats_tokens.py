@@ -20,10 +20,11 @@ from climb.errors import ConfigError
 from climb.export import ExportedDomain, Format, Tokenization
 from climb.export.formats.litdata import LitData
 from climb.export.formats.megatron import Megatron
+from climb.export.formats.nanotron import Nanotron, draw_samples
 from climb.export.formats.olmo_core import OlmoCore, limit_repetition, round_exactly
 from climb.export.token_files import find_group, name_folder
 
-FORMATS = [Megatron(), OlmoCore(), LitData()]
+FORMATS = [Megatron(), OlmoCore(), LitData(), Nanotron()]
 every_format = pytest.mark.parametrize("fmt", FORMATS, ids=lambda fmt: type(fmt).__name__)
 
 
@@ -230,3 +231,39 @@ def test_an_index_of_litdata_is_another_when_the_tokenizer_is(tmp_path):
     before, after = LitData().describe(contents), LitData().describe(other)
     assert before == LitData().describe(contents)
     assert all((before[path] != after[path]) == path.endswith("index.json") for path in before)
+
+
+def test_nanotron_reads_the_weights_of_its_stage(tmp_path):
+    contents = write_export(Nanotron(), tmp_path)
+    rewrite(tmp_path / "nanotron.yaml", "- 0.5", "- 3.0")
+    shares = measure_shares(Nanotron().read_by_rule(tmp_path, contents))
+    assert shares["long books"] == pytest.approx(6 / 7, abs=0.02)
+
+
+@pytest.mark.parametrize("ending", ["ds", "ds.index", "ds.metadata"])
+def test_nanotron_files_that_do_not_fit_are_reported(tmp_path, ending):
+    contents = write_export(Nanotron(), tmp_path)
+    path = next((tmp_path / "train").rglob(f"part-00000.{ending}"))
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"|2\n", b"|2\n1") if "meta" in ending else content[:-8])
+    with pytest.raises(ValueError, match="export again"):
+        next(Nanotron().read_by_rule(tmp_path, contents))
+
+
+def test_nanotron_gets_one_tokenizer_for_its_files_and_its_configuration(tmp_path):
+    fmt = Nanotron(tokenizer="my/tokenizer")
+    write_export(fmt, tmp_path)
+    config = yaml.safe_load((tmp_path / "nanotron.yaml").read_text())
+    names = {path.read_text().split("|")[0] for path in tmp_path.rglob("*.metadata")}
+    names.add(config["tokenizer"]["tokenizer_name_or_path"])
+    names.add(config["data_stages"][0]["data"]["dataset"]["tokenizer_name"])
+    assert names == {"my/tokenizer"}
+
+
+def test_every_pass_of_nanotron_has_the_same_samples_and_repeats_short_folders():
+    samples = draw_samples([0.5, 0.5], [2, 6], 0)
+    first, second = [[next(samples) for _ in range(8)] for _ in range(2)]
+    assert first == second
+    assert sorted(first) == [(0, 0), (0, 0), (0, 1), (0, 1), (1, 0), (1, 1), (1, 2), (1, 3)]
+    with pytest.raises(ValueError, match="too few tokens"):
+        next(draw_samples([0.5, 0.5], [2, 0], 0))
