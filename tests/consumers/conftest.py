@@ -50,11 +50,14 @@ def run_consumer():
         if not python.exists():
             pytest.skip(f"needs {python}: run make consumers")
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+        environment |= {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+        # Some loaders start programs that are installed beside the interpreter.
+        environment["PATH"] = f"{python.parent}{os.pathsep}{environment['PATH']}"
         done = subprocess.run(
             [python, "-c", BOOTSTRAP + code, *arguments],
             capture_output=True,
             text=True,
-            env=environment | {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""},
+            env=environment,
         )
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
         return done.stdout

@@ -18,13 +18,14 @@ from token_export import (
 
 from climb.errors import ConfigError
 from climb.export import ExportedDomain, Format, Tokenization
+from climb.export.formats.automodel import Automodel
 from climb.export.formats.litdata import LitData
 from climb.export.formats.megatron import Megatron
 from climb.export.formats.nanotron import Nanotron, draw_samples
 from climb.export.formats.olmo_core import OlmoCore, limit_repetition, round_exactly
 from climb.export.token_files import find_group, name_folder
 
-FORMATS = [Megatron(), OlmoCore(), LitData(), Nanotron()]
+FORMATS = [Megatron(), OlmoCore(), LitData(), Nanotron(), Automodel()]
 every_format = pytest.mark.parametrize("fmt", FORMATS, ids=lambda fmt: type(fmt).__name__)
 
 
@@ -267,3 +268,23 @@ def test_every_pass_of_nanotron_has_the_same_samples_and_repeats_short_folders()
     assert sorted(first) == [(0, 0), (0, 0), (0, 1), (0, 1), (1, 0), (1, 1), (1, 2), (1, 3)]
     with pytest.raises(ValueError, match="too few tokens"):
         next(draw_samples([0.5, 0.5], [2, 0], 0))
+
+
+def test_automodel_reads_the_weights_of_its_section(tmp_path):
+    weights = {"long books": 0.25, "notes": 0.75}
+    contents = write_export(Automodel(), tmp_path, weights=weights)
+    path = tmp_path / "automodel.yaml"
+    config = yaml.safe_load(path.read_text())
+    listed = config["dataset"]["paths"]["train"]
+    config["dataset"]["paths"]["train"] = ["3.0", *listed[1:2], "1.0", *listed[-1:]]
+    path.write_text(yaml.safe_dump(config))
+    shares = measure_shares(Automodel().read_by_rule(tmp_path, contents))
+    assert shares == pytest.approx({"long books": 0.75, "notes": 0.25}, abs=0.001)
+
+
+def test_automodel_has_no_section_for_a_split_without_documents(tmp_path):
+    contents = write_export(Automodel(), tmp_path)
+    train = dataclasses.replace(contents, shards=tuple(contents.list_shards("train")))
+    before = yaml.safe_load(Automodel().describe(contents)["automodel.yaml"])
+    after = yaml.safe_load(Automodel().describe(train)["automodel.yaml"])
+    assert after == {"dataset": before["dataset"]}

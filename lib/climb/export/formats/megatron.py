@@ -84,7 +84,8 @@ class Megatron:
             raise ValueError("blend.txt and blend.json have different lists; export again")
         groups = name_groups(contents)
         names = [find_group(groups, f"{prefix}.bin") for prefix in blends[0][0]]
-        with _build_dataset(blends[0], contents) as dataset:
+        with open_cache() as cache:
+            dataset = _build_dataset(blends[0], contents, cache)
             for index in range(len(dataset)):
                 sample = dataset[index]
                 # A blend of one prefix has no dataset of its own above it.
@@ -143,37 +144,43 @@ class _Tokenizer:
 
 
 @contextlib.contextmanager
-def _build_dataset(blend: Any, contents: Contents) -> Iterator[Any]:
-    """Build the training split, in a process group of one process and with a temporary cache.
+def open_cache() -> Iterator[str]:
+    """Yield a temporary folder for index files, in a process group of one process.
 
-    Without a cache of its own, Megatron writes index files beside the prefixes.
+    Without a cache of its own, Megatron writes these files beside the prefixes. With one, it needs
+    a process group.
     """
     import torch.distributed as dist
+
+    own_group = not dist.is_initialized()
+    if own_group:
+        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        with tempfile.TemporaryDirectory(prefix="climb-") as cache:
+            yield cache
+    finally:
+        if own_group:
+            dist.destroy_process_group()
+
+
+def _build_dataset(blend: Any, contents: Contents, cache: str) -> Any:
+    """Build the training split."""
     from megatron.core.datasets.blended_megatron_dataset_builder import (
         BlendedMegatronDatasetBuilder,
     )
     from megatron.core.datasets.gpt_dataset import GPTDataset, GPTDatasetConfig
 
     tokenization = require_tokenization(contents.tokenization)
-    own_group = not dist.is_initialized()
-    if own_group:
-        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    try:
-        with tempfile.TemporaryDirectory(prefix="climb-") as cache:
-            config = GPTDatasetConfig(
-                random_seed=contents.seed,
-                sequence_length=contents.sequence_length,
-                blend_per_split=[blend, None, None],
-                path_to_cache=cache,
-                tokenizer=_Tokenizer(tokenization.vocab_size, tokenization.end_of_text_id),
-                reset_position_ids=False,
-                reset_attention_mask=False,
-                eod_mask_loss=False,
-                create_attention_mask=False,
-            )
-            sizes = [count_samples(contents), 0, 0]
-            builder = BlendedMegatronDatasetBuilder(GPTDataset, sizes, lambda: True, config)
-            yield builder.build()[0]
-    finally:
-        if own_group:
-            dist.destroy_process_group()
+    config = GPTDatasetConfig(
+        random_seed=contents.seed,
+        sequence_length=contents.sequence_length,
+        blend_per_split=[blend, None, None],
+        path_to_cache=cache,
+        tokenizer=_Tokenizer(tokenization.vocab_size, tokenization.end_of_text_id),
+        reset_position_ids=False,
+        reset_attention_mask=False,
+        eod_mask_loss=False,
+        create_attention_mask=False,
+    )
+    sizes = [count_samples(contents), 0, 0]
+    return BlendedMegatronDatasetBuilder(GPTDataset, sizes, lambda: True, config).build()[0]
