@@ -1,0 +1,134 @@
+"""NeMo Automodel: Megatron's indexed datasets, and the sections `dataset` of its configuration.
+
+    automodel.yaml   dataset and validation_dataset, for the configuration of a recipe
+
+`paths` lists weight, prefix, weight, prefix, ... of each split. The weights count samples of a
+fixed length, so tokens. They need a number of training steps: `step_scheduler.max_steps`. Without
+`index_mapping_dir`, index files are written beside the prefixes.
+
+Source: components/datasets/loader.py, components/datasets/llm/megatron_dataset.py and
+components/datasets/llm/megatron/ in nemo_automodel 0.7.0. The loader compiles its helpers with
+Ninja and a C++ compiler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from climb.export.contents import Contents, Kind, Sample, Split, Tokenization
+from climb.export.format import ShardWriter, Unit
+from climb.export.formats.megatron import list_prefixes, open_cache, sample_prefixes
+from climb.export.token_files import (
+    count_samples,
+    find_group,
+    name_groups,
+    name_part,
+    require_tokenization,
+)
+from climb.export.writers.indexed import IndexedWriter
+
+FILE = "automodel.yaml"
+TARGET = "nemo_automodel.components.datasets.llm.megatron_dataset.MegatronPretraining"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Automodel:
+    """Indexed datasets with `automodel.yaml`."""
+
+    unit: ClassVar[Unit] = "tokens"
+    kinds: ClassVar[tuple[Kind, ...]] = ("recipe", "mixed")
+    stores_tokens: ClassVar[bool] = True
+    loader: ClassVar[str] = "nemo_automodel"
+
+    shard_bytes: int = 1 << 31
+    """Bytes of text after which a shard ends. Each shard is a prefix in the lists."""
+
+    def name_shard(self, split: Split, domain: str | None, index: int, count: int) -> str:
+        """Return `train/domain=law/part-00000`."""
+        return name_part(split, domain, index)
+
+    def open_shard(self, path: Path, tokenization: Tokenization | None) -> ShardWriter:
+        """Start `PATH.bin` and `PATH.idx`."""
+        return IndexedWriter(path, require_tokenization(tokenization))
+
+    def describe(self, contents: Contents) -> dict[str, str]:
+        """Return the sections of both splits; the prefixes are absolute.
+
+        Raises:
+            ConfigError: the path of the export has white space.
+        """
+        import yaml
+
+        paths = {"train": list_prefixes(contents, "train")}
+        if validation := list_prefixes(contents, "validation"):
+            paths["validation"] = validation
+        section = {
+            "_target_": TARGET,
+            "seq_length": contents.sequence_length,
+            "seed": contents.seed,
+        }
+        sections = {
+            ("dataset" if split == "train" else "validation_dataset"): section
+            | {"splits_to_build": split, "paths": {split: listed}}
+            for split, listed in paths.items()
+        }
+        return {FILE: yaml.safe_dump(sections, sort_keys=False, width=1000)}
+
+    def read_samples(self, folder: Path, contents: Contents) -> Iterator[Sample]:
+        """Yield the samples of Automodel's blended GPT dataset, built from its section.
+
+        Raises:
+            ImportError: nemo-automodel is not installed.
+        """
+        from nemo_automodel.components.datasets.loader import (
+            DatasetBuildSchedule,
+            make_dataset_config,
+        )
+
+        section = _read_section(folder)
+        groups, prefixes = name_groups(contents), section["paths"]["train"][1::2]
+        names = [find_group(groups, f"{prefix}.bin") for prefix in prefixes]
+        tokenization = require_tokenization(contents.tokenization)
+        with open_cache() as cache:
+            target = section.pop("_target_")
+            config = make_dataset_config(target, section | {"index_mapping_dir": cache})
+            dataset = config.build(
+                tokenizer=_Tokenizer(tokenization.vocab_size, tokenization.end_of_text_id),
+                training_schedule=DatasetBuildSchedule(1, 1, count_samples(contents), None),
+            )
+            for index in range(len(dataset)):
+                sample = dataset[index]
+                # A blend of one prefix has no dataset of its own above it.
+                source = int(sample.get("dataset_id", 0))
+                yield Sample(names[source], len(sample["input_ids"]))
+
+    def read_by_rule(self, folder: Path, contents: Contents) -> Iterator[Sample]:
+        """Yield endless samples: each from the prefix that is furthest below its weight."""
+        blend = _read_section(folder)["paths"]["train"]
+        weights, prefixes = [float(weight) for weight in blend[::2]], blend[1::2]
+        yield from sample_prefixes(weights, prefixes, contents)
+
+
+@dataclass(frozen=True)
+class _Tokenizer:
+    """What a GPT dataset asks of a tokenizer."""
+
+    vocab_size: int
+    eos_token_id: int
+    name_or_path: str = "export"
+    pad_token_id: int = -1
+
+    def __len__(self) -> int:
+        return self.vocab_size
+
+
+def _read_section(folder: Path) -> dict[str, Any]:
+    """Return the section of the training split."""
+    import yaml
+
+    text = (folder / FILE).read_text(encoding="utf-8")
+    section: dict[str, Any] = yaml.safe_load(text)["dataset"]
+    return section

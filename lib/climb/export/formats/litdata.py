@@ -1,0 +1,220 @@
+"""LitData, the loader of LitGPT: chunks of token ids with an index for each domain.
+
+    train/domain=law/index.json       made for StreamingDataset(..., item_loader=TokensLoader(...))
+    combined.json                     arguments of CombinedStreamingDataset and its datasets
+
+CombinedStreamingDataset draws the source of each block with `random.Random(seed)`, so its weights
+are shares of blocks of a fixed length, which are tokens. With `iterate_over_all=False`, which
+weights require, a pass ends when one dataset has no block left. The next pass draws the same
+sources again, so `shuffle=True` is needed: without it, a domain that a pass reads in part is read
+from its start each time. Tokens of a chunk that fill no block are never read.
+
+A chunk is, in uint32: the number of documents, and their offsets in bytes with the end; then the
+ids. Its size is less than 4 GiB.
+
+Source: writer.py, item_loader.py and combined.py in litdata/streaming of litdata 0.2.76.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar
+
+import numpy as np
+
+from climb.errors import ConfigError
+from climb.export.contents import SPLITS, Contents, Kind, Sample, Shard, Split, Tokenization
+from climb.export.format import ShardWriter, Unit
+from climb.export.token_files import name_part, require_tokenization
+from climb.export.writers.tokens import TokenWriter
+
+FILE = "combined.json"
+FORMATS = {"uint16": "no_header_numpy:5", "uint32": "no_header_numpy:6"}
+"""LitData's names of arrays of ids, by their dtype."""
+
+LEAF = '[1, {"type": null, "context": null, "children_spec": []}]'
+"""LitData's description of an item that is one array."""
+
+MOST_BYTES = 1 << 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class LitData:
+    """Chunks of token ids, an index for each domain, and `combined.json`."""
+
+    unit: ClassVar[Unit] = "tokens"
+    kinds: ClassVar[tuple[Kind, ...]] = ("recipe", "mixed")
+    stores_tokens: ClassVar[bool] = True
+    loader: ClassVar[str] = "litdata"
+
+    shard_bytes: int = 1 << 28
+    """Bytes of text after which a chunk ends. Chunks are shuffled, and then the blocks in them."""
+
+    def name_shard(self, split: Split, domain: str | None, index: int, count: int) -> str:
+        """Return `train/domain=law/part-00000`."""
+        return name_part(split, domain, index)
+
+    def open_shard(self, path: Path, tokenization: Tokenization | None) -> ShardWriter:
+        """Start the chunk `PATH.bin`."""
+        return ChunkWriter(path, require_tokenization(tokenization).dtype)
+
+    def describe(self, contents: Contents) -> dict[str, str]:
+        """Return an index for each domain and split, and the arguments of the loader."""
+        files, datasets = dict[str, str](), list[dict[str, Any]]()
+        for split in SPLITS:
+            for _, weight, shards in contents.list_groups(split):
+                if weight > 0.0:
+                    parent = str(PurePosixPath(shards[0].files[0]).parent)
+                    files[f"{parent}/index.json"] = self._index(shards, contents)
+                    if split == "train":
+                        datasets.append({"input_dir": parent, "weight": weight})
+        arguments = {
+            # A block has the labels of its inputs too, as in LitGPT.
+            "block_size": contents.sequence_length + 1,
+            "shuffle": True,
+            "iterate_over_all": False,
+            "seed": contents.seed,
+            "datasets": datasets,
+        }
+        return files | {FILE: json.dumps(arguments, indent=2) + "\n"}
+
+    def _index(self, shards: list[Shard], contents: Contents) -> str:
+        tokenization = require_tokenization(contents.tokenization)
+        dtype = tokenization.dtype
+        chunks = [
+            {
+                "chunk_bytes": 4 * (s.documents + 2) + s.tokens * np.dtype(dtype).itemsize,
+                "chunk_size": s.documents,
+                "dim": s.tokens,
+                "filename": PurePosixPath(s.files[0]).name,
+            }
+            for s in shards
+        ]
+        config = {
+            "chunk_bytes": self.shard_bytes,
+            "chunk_size": None,
+            "compression": None,
+            "data_format": [FORMATS[dtype]],
+            "data_spec": LEAF,
+            "encryption": None,
+            "item_loader": "TokensLoader",
+        }
+        index: dict[str, Any] = {"chunks": chunks, "config": config}
+        # LitData reuses chunks of a remote folder that it cached, while this is the same.
+        version = json.dumps([index, contents.seed, tokenization.tokenizer])
+        index["updated_at"] = hashlib.sha256(version.encode()).hexdigest()[:16]
+        return json.dumps(index, sort_keys=True)
+
+    def read_samples(self, folder: Path, contents: Contents) -> Iterator[Sample]:
+        """Yield endless blocks of LitData's combined dataset, one pass after another.
+
+        Raises:
+            ImportError: litdata is not installed.
+        """
+        from litdata import CombinedStreamingDataset, StreamingDataset
+        from litdata.streaming.item_loader import TokensLoader
+
+        arguments = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        names = _name_folders(contents)
+        datasets = [
+            StreamingDataset(
+                str(folder / dataset["input_dir"]),
+                item_loader=TokensLoader(block_size=arguments["block_size"]),
+                shuffle=arguments["shuffle"],
+                seed=arguments["seed"],
+                transform=lambda block, name=names[dataset["input_dir"]]: Sample(name, len(block)),
+            )
+            for dataset in arguments["datasets"]
+        ]
+        combined = CombinedStreamingDataset(
+            datasets,
+            seed=arguments["seed"],
+            weights=[dataset["weight"] for dataset in arguments["datasets"]],
+            iterate_over_all=arguments["iterate_over_all"],
+        )
+        epoch = 0
+        while True:
+            combined.set_epoch(epoch)
+            yield from combined
+            epoch += 1
+
+    def read_by_rule(self, folder: Path, contents: Contents) -> Iterator[Sample]:
+        """Yield endless blocks, drawn as LitData draws them.
+
+        Raises:
+            ValueError: an index does not fit to its chunks.
+        """
+        arguments = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        folders = [dataset["input_dir"] for dataset in arguments["datasets"]]
+        weights = [dataset["weight"] for dataset in arguments["datasets"]]
+        blocks = [_count_blocks(folder / path, arguments["block_size"]) for path in folders]
+        names = _name_folders(contents)
+        while True:
+            rng, left = random.Random(arguments["seed"]), list(blocks)
+            while left[source := rng.choices(range(len(folders)), weights)[0]]:
+                left[source] -= 1
+                yield Sample(names[folders[source]], arguments["block_size"])
+            if left == blocks:
+                raise ValueError(f"{folders[source]} has too few tokens for a block")
+
+
+class ChunkWriter(TokenWriter):
+    """Writes the ids of a chunk, and at the end the chunk, whose header has all offsets."""
+
+    def __init__(self, path: Path, dtype: str) -> None:
+        self._ids = path.with_name(path.name + ".ids")
+        self._chunk = path.with_name(path.name + ".bin")
+        super().__init__(self._ids, dtype)
+
+    def close(self) -> None:
+        """Write the chunk.
+
+        Raises:
+            ConfigError: it has 4 GiB or more.
+        """
+        header = 4 * (self.n_documents + 2)
+        size = header + self.n_tokens * self.dtype.itemsize
+        if size >= MOST_BYTES:
+            raise ConfigError(f"a chunk has {size} bytes, 4 GiB or more: lower shard_bytes")
+        with self._chunk.open("wb") as chunk:
+            chunk.write(np.array([self.n_documents, header], dtype="<u4").tobytes())
+            for ends_N in self.read_ends():
+                chunk.write((header + ends_N * self.dtype.itemsize).astype("<u4").tobytes())
+            super().close()
+            with self._ids.open("rb") as ids:
+                shutil.copyfileobj(ids, chunk, 1 << 20)
+        self._ids.unlink()
+
+
+def _name_folders(contents: Contents) -> dict[str, str]:
+    """Return the domain of each folder of the training split, or `mixed`."""
+    return {
+        str(PurePosixPath(shards[0].files[0]).parent): name
+        for name, _, shards in contents.list_groups()
+    }
+
+
+def _count_blocks(folder: Path, block_size: int) -> int:
+    """Count the blocks that the chunks of an index have.
+
+    Raises:
+        ValueError: a chunk is not as its index describes it.
+    """
+    index, count = json.loads((folder / "index.json").read_text(encoding="utf-8")), 0
+    formats = {value: np.dtype(key).itemsize for key, value in FORMATS.items()}
+    for chunk in index["chunks"]:
+        path, header = folder / chunk["filename"], 4 * (chunk["chunk_size"] + 2)
+        size = header + chunk["dim"] * formats[index["config"]["data_format"][0]]
+        with path.open("rb") as file:
+            first = np.frombuffer(file.read(header), dtype="<u4")
+        expected = (chunk["chunk_size"], header, size)
+        if (first[0], first[1], first[-1]) != expected or path.stat().st_size != size:
+            raise ValueError(f"{path} is not as {folder}/index.json describes it; export again")
+        count += chunk["dim"] // block_size
+    return count

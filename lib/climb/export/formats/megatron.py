@@ -1,0 +1,186 @@
+"""Megatron-LM and Megatron-Bridge: `.bin` and `.idx` for each shard, and weighted lists of them.
+
+    blend.txt    --data-args-path, with --split 1,0,0: weight prefix weight prefix ...
+    blend.json   --per-split-data-args-path: the same lists for train, valid and test
+
+The weights count samples of a fixed length, so tokens. Lists are divided at white space, and a
+weight of 0 is rejected. `blend.json` needs all three keys; a split without documents is null.
+
+Source: megatron/core/datasets (utils.py, blended_megatron_dataset_builder.py, blended_dataset.py,
+gpt_dataset.py) of megatron-core 0.16.1, and get_blend_and_blend_per_split in
+megatron/training/utils.py of Megatron-LM.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from climb.errors import ConfigError
+from climb.export.contents import Contents, Kind, Sample, Split, Tokenization
+from climb.export.format import ShardWriter, Unit
+from climb.export.token_files import (
+    count_samples,
+    draw_by_deficit,
+    find_group,
+    name_groups,
+    name_part,
+    require_tokenization,
+    weigh_shards,
+)
+from climb.export.writers.indexed import IndexedWriter, read_lengths
+
+
+@dataclass(frozen=True, kw_only=True)
+class Megatron:
+    """Indexed datasets with `blend.txt` and `blend.json`."""
+
+    unit: ClassVar[Unit] = "tokens"
+    kinds: ClassVar[tuple[Kind, ...]] = ("recipe", "mixed")
+    stores_tokens: ClassVar[bool] = True
+    loader: ClassVar[str] = "megatron.core"
+
+    shard_bytes: int = 1 << 31
+    """Bytes of text after which a shard ends. Each shard is a prefix in the lists."""
+
+    def name_shard(self, split: Split, domain: str | None, index: int, count: int) -> str:
+        """Return `train/domain=law/part-00000`."""
+        return name_part(split, domain, index)
+
+    def open_shard(self, path: Path, tokenization: Tokenization | None) -> ShardWriter:
+        """Start `PATH.bin` and `PATH.idx`."""
+        return IndexedWriter(path, require_tokenization(tokenization))
+
+    def describe(self, contents: Contents) -> dict[str, str]:
+        """Return both lists; the prefixes are absolute.
+
+        Raises:
+            ConfigError: the path of the export has white space.
+        """
+        train = list_prefixes(contents, "train")
+        lines = [f"{train[i]} {train[i + 1]}\n" for i in range(0, len(train), 2)]
+        valid = list_prefixes(contents, "validation") or None
+        splits = {"train": train, "valid": valid, "test": None}
+        return {"blend.txt": "".join(lines), "blend.json": json.dumps(splits, indent=2) + "\n"}
+
+    def read_samples(self, folder: Path, contents: Contents) -> Iterator[Sample]:
+        """Yield the samples of Megatron's blended GPT dataset, built from both lists.
+
+        Raises:
+            ImportError: megatron-core is not installed.
+            ValueError: the lists differ.
+        """
+        from megatron.core.datasets.utils import get_blend_from_list
+
+        text = (folder / "blend.txt").read_text(encoding="utf-8")
+        splits = json.loads((folder / "blend.json").read_text(encoding="utf-8"))
+        blends = [get_blend_from_list(splits[name]) for name in ("train", "valid", "test")]
+        if get_blend_from_list(text.split()) != blends[0]:
+            raise ValueError("blend.txt and blend.json have different lists; export again")
+        groups = name_groups(contents)
+        names = [find_group(groups, f"{prefix}.bin") for prefix in blends[0][0]]
+        with open_cache() as cache:
+            dataset = _build_dataset(blends[0], contents, cache)
+            for index in range(len(dataset)):
+                sample = dataset[index]
+                # A blend of one prefix has no dataset of its own above it.
+                source = int(sample.get("dataset_id", 0))
+                yield Sample(names[source], len(sample["tokens"]))
+
+    def read_by_rule(self, folder: Path, contents: Contents) -> Iterator[Sample]:
+        """Yield endless samples: each from the prefix that is furthest below its weight."""
+        blend = json.loads((folder / "blend.json").read_text(encoding="utf-8"))["train"]
+        if (folder / "blend.txt").read_text(encoding="utf-8").split() != blend:
+            raise ValueError("blend.txt and blend.json have different lists; export again")
+        weights, prefixes = [float(weight) for weight in blend[::2]], blend[1::2]
+        yield from sample_prefixes(weights, prefixes, contents)
+
+
+def list_prefixes(contents: Contents, split: Split) -> list[str]:
+    """List weight, prefix, weight, prefix, ... of the shards of a split.
+
+    Raises:
+        ConfigError: the path of the export has white space.
+    """
+    if len(contents.folder.split()) != 1:
+        raise ConfigError(
+            f"the path of the export has white space: {contents.folder!r}; Megatron divides its "
+            "lists there: export to another path"
+        )
+    listed = []
+    for shard in weigh_shards(contents, split):
+        prefix = str(Path(contents.folder, shard.files[0]).with_suffix(""))
+        listed += [repr(shard.weight), prefix]
+    return listed
+
+
+def sample_prefixes(
+    weights: list[float], prefixes: list[str], contents: Contents
+) -> Iterator[Sample]:
+    """Yield endless samples of indexed datasets, whose files are checked first."""
+    groups = name_groups(contents)
+    names = [find_group(groups, f"{prefix}.bin") for prefix in prefixes]
+    for prefix in prefixes:
+        read_lengths(Path(prefix))
+    for source in draw_by_deficit(weights):
+        yield Sample(names[source], contents.sequence_length)
+
+
+@dataclass(frozen=True)
+class _Tokenizer:
+    """What a GPT dataset asks of a tokenizer."""
+
+    vocab_size: int
+    eod: int
+
+    @property
+    def unique_identifiers(self) -> dict[str, int]:
+        return {"vocab_size": self.vocab_size}
+
+
+@contextlib.contextmanager
+def open_cache() -> Iterator[str]:
+    """Yield a temporary folder for index files, in a process group of one process.
+
+    Without a cache of its own, Megatron writes these files beside the prefixes. With one, it needs
+    a process group.
+    """
+    import torch.distributed as dist
+
+    own_group = not dist.is_initialized()
+    if own_group:
+        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        with tempfile.TemporaryDirectory(prefix="climb-") as cache:
+            yield cache
+    finally:
+        if own_group:
+            dist.destroy_process_group()
+
+
+def _build_dataset(blend: Any, contents: Contents, cache: str) -> Any:
+    """Build the training split."""
+    from megatron.core.datasets.blended_megatron_dataset_builder import (
+        BlendedMegatronDatasetBuilder,
+    )
+    from megatron.core.datasets.gpt_dataset import GPTDataset, GPTDatasetConfig
+
+    tokenization = require_tokenization(contents.tokenization)
+    config = GPTDatasetConfig(
+        random_seed=contents.seed,
+        sequence_length=contents.sequence_length,
+        blend_per_split=[blend, None, None],
+        path_to_cache=cache,
+        tokenizer=_Tokenizer(tokenization.vocab_size, tokenization.end_of_text_id),
+        reset_position_ids=False,
+        reset_attention_mask=False,
+        eod_mask_loss=False,
+        create_attention_mask=False,
+    )
+    sizes = [count_samples(contents), 0, 0]
+    return BlendedMegatronDatasetBuilder(GPTDataset, sizes, lambda: True, config).build()[0]

@@ -1,0 +1,229 @@
+"""OLMo-core: files of token ids without a header, and the sources of a mixture.
+
+    source_mixture.yaml   SourceMixtureList.from_yaml; a source for each domain
+
+The target ratios are shares of the requested tokens, and sum to exactly 1. Documents are
+concatenated and cut to instances of the sequence length; the end of a file that fills no instance
+is never read. A source that would be repeated more often than `max_repetition_ratio` is an error.
+
+If `requested_tokens` is no multiple of `global_batch_size`, OLMo-core fills the last batch evenly
+from all files, which changes the shares where files are many and batches few. Request whole
+batches. A file that is read in part is read from its start, so documents must be in random order.
+
+Source: source_mixture.py, numpy_dataset.py and data_loader.py in olmo_core/data of ai2-olmo-core
+3.0.0.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from climb.export.contents import Contents, ExportedDomain, Kind, Sample, Split, Tokenization
+from climb.export.format import ShardWriter, Unit
+from climb.export.token_files import (
+    count_samples,
+    find_group,
+    name_groups,
+    name_part,
+    require_tokenization,
+)
+from climb.export.writers.tokens import TokenWriter
+
+FILE = "source_mixture.yaml"
+DIGITS = 15
+"""Decimal digits of a ratio; as many survive in a float."""
+
+BATCH = 8
+"""Sequences of a batch of the check."""
+
+HEADER = """\
+# OLMo-core: SourceMixtureList.from_yaml("source_mixture.yaml")
+# The numbers of repetitions hold for requested_tokens up to {tokens}; request a multiple of
+# global_batch_size. dtype of the files: {dtype}. vocab_size {vocab}, eos_token_id {end}.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OlmoCore:
+    """Memory-mapped token ids with `source_mixture.yaml`."""
+
+    unit: ClassVar[Unit] = "tokens"
+    kinds: ClassVar[tuple[Kind, ...]] = ("recipe", "mixed")
+    stores_tokens: ClassVar[bool] = True
+    loader: ClassVar[str] = "olmo_core"
+
+    shard_bytes: int = 1 << 31
+    """Bytes of text after which a shard ends. OLMo-core reads files of less than 2^32 tokens."""
+
+    def name_shard(self, split: Split, domain: str | None, index: int, count: int) -> str:
+        """Return `train/domain=law/part-00000`."""
+        return name_part(split, domain, index)
+
+    def open_shard(self, path: Path, tokenization: Tokenization | None) -> ShardWriter:
+        """Start `PATH.npy`, which has no header of NumPy."""
+        dtype = require_tokenization(tokenization).dtype
+        return TokenWriter(path.with_name(path.name + ".npy"), dtype)
+
+    def describe(self, contents: Contents) -> dict[str, str]:
+        """Return the list of sources; the paths are absolute."""
+        import yaml
+
+        tokenization = require_tokenization(contents.tokenization)
+        header = HEADER.format(
+            tokens=contents.target_tokens,
+            dtype=tokenization.dtype,
+            vocab=tokenization.vocab_size,
+            end=tokenization.end_of_text_id,
+        )
+        text = yaml.safe_dump({"sources": list_sources(contents)}, sort_keys=False, width=1000)
+        return {FILE: header + text}
+
+    def read_samples(self, folder: Path, contents: Contents) -> Iterator[Sample]:
+        """Yield one epoch of OLMo-core's data loader, built from the list of sources.
+
+        Raises:
+            ImportError: ai2-olmo-core is not installed.
+            OLMoConfigurationError: a source has too few tokens for the target run.
+        """
+        with tempfile.TemporaryDirectory(prefix="climb-") as work:
+            loader = _build_loader(folder, contents, work)
+            ends = [end for _, end in loader.dataset.offsets]
+            groups = name_groups(contents)
+            names = [find_group(groups, str(path)) for path in loader.dataset.paths]
+            loader.reshuffle(epoch=1)
+            for batch in loader:
+                for index, ids in zip(batch["index"].tolist(), batch["input_ids"], strict=True):
+                    yield Sample(names[bisect.bisect_right(ends, index)], len(ids))
+
+    def read_by_rule(self, folder: Path, contents: Contents) -> Iterator[Sample]:
+        """Yield one epoch: the instances of each source in a random order.
+
+        Raises:
+            ValueError: a source has too few tokens.
+        """
+        import yaml
+
+        sources = yaml.safe_load((folder / FILE).read_text(encoding="utf-8"))["sources"]
+        groups, names = name_groups(contents), list[str]()
+        for source in sources:
+            paths = source["paths"]
+            count = _count_instances(source, contents)
+            names += [find_group(groups, paths[0])] * count
+        for index in np.random.default_rng(contents.seed).permutation(len(names)):
+            yield Sample(names[index], contents.sequence_length)
+
+
+def list_sources(contents: Contents) -> list[dict[str, Any]]:
+    """List the sources of a mixture as values of YAML; domains without weight are left out."""
+    groups = [(name, weight, shards) for name, weight, shards in contents.list_groups() if shards]
+    ratios = round_exactly([weight for _, weight, _ in groups])
+    domains = {domain.name: domain for domain in contents.domains}
+    sources = []
+    for (name, weight, shards), ratio in zip(groups, ratios, strict=True):
+        if ratio > 0.0:
+            tokens = sum(shard.tokens for shard in shards)
+            domain = domains[name] if contents.kind == "recipe" else None
+            source = {
+                "source_name": name,
+                "target_ratio": ratio,
+                "max_repetition_ratio": limit_repetition(
+                    domain, weight * contents.target_tokens / tokens
+                ),
+                "paths": [str(Path(contents.folder, shard.files[0])) for shard in shards],
+            }
+            sources.append(source)
+    return sources
+
+
+def limit_repetition(domain: ExportedDomain | None, needed: float) -> float:
+    """Return how often a source may be repeated: what the search allows, and what the run needs.
+
+    The run may need more than the search allowed: the validation split takes documents away, and
+    the tokens of this tokenizer are not those of job count.
+
+    Args:
+        domain: its limit is `max_epochs`, or there is none; None: a mixed export, whose documents
+            are repeated already.
+        needed: tokens that the target run reads of the source / its tokens.
+    """
+    if domain is not None and domain.max_epochs is not None:
+        limit = max(domain.max_epochs, 1.0)
+        return limit if limit >= 1.000001 * needed else math.ceil(1001 * needed) / 1000
+    epochs = 0.0 if domain is None else domain.epochs
+    # One percent more, so that the last batch of a run can be filled.
+    return float(math.ceil(1.01 * max(epochs, needed)))
+
+
+def round_exactly(weights: list[float]) -> list[float]:
+    """Normalize weights and round them to decimals whose sum is exactly 1.
+
+    The largest remainders are rounded up.
+    """
+    total, unit = sum(map(Fraction, weights)), 10**DIGITS
+    exact = [Fraction(weight) / total * unit for weight in weights]
+    parts = [int(value) for value in exact]
+    order = sorted(range(len(exact)), key=lambda i: (parts[i] - exact[i], i))
+    for index in order[: unit - sum(parts)]:
+        parts[index] += 1
+    return [part / unit for part in parts]
+
+
+def _count_instances(source: dict[str, Any], contents: Contents) -> int:
+    """Count the instances that OLMo-core takes from a source, but for the last batch."""
+    dtype = np.dtype(require_tokenization(contents.tokenization).dtype)
+    sizes = [Path(path).stat().st_size // dtype.itemsize for path in source["paths"]]
+    needed = int(contents.target_tokens * source["target_ratio"])
+    if needed > int(sum(sizes) * source["max_repetition_ratio"]):
+        raise ValueError(f"source {source['source_name']} has {sum(sizes)} tokens, too few")
+    whole, rest = divmod(needed / sum(sizes), 1.0)
+    whole_instances = sum(size // contents.sequence_length for size in sizes)
+    rest_instances = sum(math.ceil(rest * size) // contents.sequence_length for size in sizes)
+    return int(whole) * whole_instances + rest_instances
+
+
+def _build_loader(folder: Path, contents: Contents, work: str) -> Any:
+    """Build OLMo-core's data loader for as many samples as a check may read."""
+    from olmo_core.data import NumpyDataLoaderConfig, NumpyFSLDatasetConfig, TokenizerConfig
+    from olmo_core.data.source_mixture import SourceMixtureDatasetConfig, SourceMixtureList
+
+    tokenization = require_tokenization(contents.tokenization)
+    sources = SourceMixtureList.from_yaml(folder / FILE)
+    length = contents.sequence_length
+    batch = BATCH * length
+
+    def request(tokens: int) -> SourceMixtureDatasetConfig:
+        return SourceMixtureDatasetConfig(
+            source_list=sources,
+            requested_tokens=max(1, tokens // batch) * batch,
+            global_batch_size=batch,
+            seed=contents.seed,
+            render_tables=False,
+            quiet=True,
+        )
+
+    # The whole run: fails if a source has too few tokens.
+    request(contents.target_tokens).build(
+        npdtype=np.dtype(tokenization.dtype).type, sequence_length=length
+    )
+    dataset = NumpyFSLDatasetConfig.from_src_mix(
+        request(count_samples(contents) * length),
+        tokenizer=TokenizerConfig(
+            vocab_size=tokenization.vocab_size,
+            eos_token_id=tokenization.end_of_text_id,
+            pad_token_id=tokenization.end_of_text_id,
+        ),
+        dtype=tokenization.dtype,
+        sequence_length=length,
+        work_dir=work,
+    ).build()
+    config = NumpyDataLoaderConfig(global_batch_size=batch, seed=contents.seed, work_dir=work)
+    return config.build(dataset)

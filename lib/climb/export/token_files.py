@@ -1,0 +1,126 @@
+"""What formats with tokens have in common: paths and weights of shards, and how samples are drawn.
+
+Trainers that read sequences of a fixed length draw samples by weights of files. A sequence has the
+same number of tokens in every file, so the weights are shares of tokens, and need no conversion.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+
+from climb.errors import ConfigError
+from climb.export.contents import Contents, Split, Tokenization
+
+MIXED = "mixed"
+"""Name of the group, and of the domain of its samples, in an export of kind `mixed`."""
+
+MOST_SAMPLES = 1 << 17
+"""Samples that a loader prepares at most for a check."""
+
+
+@dataclass(frozen=True)
+class TokenFile:
+    """The share of a shard among all tokens that a trainer reads."""
+
+    group: str
+    """Its domain, or `mixed`."""
+
+    files: tuple[str, ...]
+    """Paths in the folder of the export, sorted."""
+
+    weight: float
+    tokens: int
+
+
+def name_folder(split: Split, domain: str | None) -> str:
+    """Return the folder of a domain in a split; it has no white space.
+
+    Args:
+        split: the split of its documents.
+        domain: the domain, already escaped for a path; None in an export of kind `mixed`.
+    """
+    name = MIXED if domain is None else f"domain={domain}"
+    path = re.sub(r"\s", lambda space: quote(space[0]), name)
+    return f"{split}/{path}"
+
+
+def name_part(split: Split, domain: str | None, index: int) -> str:
+    """Return the path of a shard without its endings, as `train/domain=law/part-00000`."""
+    return f"{name_folder(split, domain)}/part-{index:05d}"
+
+
+def require_tokenization(tokenization: Tokenization | None) -> Tokenization:
+    """Return the tokenization.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if tokenization is None:
+        raise ConfigError("the format stores tokens; the export has no tokenizer: configure one")
+    return tokenization
+
+
+def weigh_shards(contents: Contents, split: Split = "train") -> list[TokenFile]:
+    """Divide the weight of each domain between its shards, in proportion to their tokens.
+
+    Domains with weight 0 and shards without tokens are left out: some loaders reject a weight of 0.
+    """
+    weighed = []
+    for group, weight, shards in contents.list_groups(split):
+        total = sum(shard.tokens for shard in shards)
+        for shard in shards:
+            if weight > 0.0 and shard.tokens > 0:
+                share = weight * shard.tokens / total
+                weighed.append(TokenFile(group, shard.files, share, shard.tokens))
+    return weighed
+
+
+def name_groups(contents: Contents, split: Split = "train") -> dict[str, str]:
+    """Return the group of each file: path in the folder of the export -> domain, or `mixed`."""
+    return {
+        file: group
+        for group, _, shards in contents.list_groups(split)
+        for shard in shards
+        for file in shard.files
+    }
+
+
+def find_group(groups: dict[str, str], path: str) -> str:
+    """Return the group of a file that a configuration names by a longer path.
+
+    Raises:
+        ValueError: the export has no such file.
+    """
+    parts = Path(path).parts
+    for start in range(len(parts)):
+        if group := groups.get("/".join(parts[start:])):
+            return group
+    raise ValueError(f"a configuration names {path}, which is not a file of the export")
+
+
+def count_samples(contents: Contents) -> int:
+    """Return the number of samples of the target run, or of the longest check if that is less."""
+    return max(1, min(contents.target_tokens // contents.sequence_length, MOST_SAMPLES))
+
+
+def draw_by_deficit(weights: Sequence[float]) -> Iterator[int]:
+    """Yield sources, each time the one whose share so far is furthest below its weight.
+
+    It is how Megatron and nanotron order samples: at sample n the source with the largest
+    weight * max(n, 1) - samples so far; the first of equal ones.
+
+    Source: build_blending_indices in megatron/core/datasets/helpers.cpp of megatron-core 0.16.1.
+    """
+    weights_S = np.asarray(weights, dtype=np.float64) / sum(weights)
+    counts_S, n = np.zeros(len(weights)), 0
+    while True:
+        source = int(np.argmax(weights_S * max(n, 1) - counts_S))
+        counts_S[source] += 1
+        n += 1
+        yield source

@@ -1,0 +1,77 @@
+"""Write and read the pair of files that Megatron calls an indexed dataset: `.bin` and `.idx`.
+
+`.bin` has the token ids. `.idx` has, little-endian: MMIDIDX and two zero bytes, the version 1 (8
+bytes), the code of the dtype (1 byte), the number N of sequences and N + 1 (8 bytes each), then the
+lengths of the sequences (int32), their offsets in bytes (int64), and the sequences at which
+documents start, with N at the end (int64). Each of our documents is one sequence.
+
+Source: megatron/core/datasets/indexed_dataset.py of megatron-core 0.16.1.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climb.export.contents import Tokenization
+from climb.export.writers.tokens import BLOCK, TokenWriter
+
+MAGIC = b"MMIDIDX\x00\x00"
+HEADER = struct.Struct("<QBQQ")
+CODES: dict[int, np.dtype[Any]] = {8: np.dtype("<u2"), 4: np.dtype("<i4")}
+"""Types of ids, by the codes of the format, which has no uint32."""
+
+
+class IndexedWriter(TokenWriter):
+    """Writes `PATH.bin`, and `PATH.idx` at the end."""
+
+    def __init__(self, path: Path, tokenization: Tokenization) -> None:
+        super().__init__(
+            path.with_name(path.name + ".bin"), {"uint16": "u2", "uint32": "i4"}[tokenization.dtype]
+        )
+        self._index = path.with_name(path.name + ".idx")
+
+    def close(self) -> None:
+        """Write the index from the lengths of the documents."""
+        code = next(code for code, dtype in CODES.items() if dtype == self.dtype)
+        with self._index.open("wb") as file:
+            file.write(MAGIC)
+            file.write(HEADER.pack(1, code, self.n_documents, self.n_documents + 1))
+            for lengths_N in self.read_lengths():
+                file.write(lengths_N.astype("<i4").tobytes())
+            file.write(np.zeros(min(self.n_documents, 1), dtype="<i8").tobytes())
+            left = self.n_documents - 1  # the end of the last document is no offset
+            for ends_N in self.read_ends():
+                file.write((ends_N[:left] * self.dtype.itemsize).astype("<i8").tobytes())
+                left -= len(ends_N)
+            for start in range(0, self.n_documents + 1, BLOCK):
+                stop = min(start + BLOCK, self.n_documents + 1)
+                file.write(np.arange(start, stop, dtype="<i8").tobytes())
+        super().close()
+
+
+def read_lengths(prefix: Path) -> NDArray[np.int32]:
+    """Read the number of tokens of each document, int32, from an index.
+
+    Raises:
+        OSError: a file is missing.
+        ValueError: the index is not one of this format, or does not fit to the tokens.
+    """
+    index, data = prefix.with_name(prefix.name + ".idx"), prefix.with_name(prefix.name + ".bin")
+    with index.open("rb") as file:
+        magic = file.read(len(MAGIC))
+        version, code, n_sequences, n_documents = HEADER.unpack(file.read(HEADER.size))
+        lengths_N = np.frombuffer(file.read(4 * n_sequences), dtype="<i4")
+        offsets_N = np.frombuffer(file.read(8 * n_sequences), dtype="<i8")
+        documents_N = np.frombuffer(file.read(), dtype="<i8")
+    if magic != MAGIC or version != 1 or code not in CODES or len(documents_N) != n_documents:
+        raise ValueError(f"{index} is not an index of Megatron; export again")
+    ends_N = np.cumsum(lengths_N, dtype=np.int64) * CODES[code].itemsize
+    starts_N = np.concatenate([[0], ends_N])
+    if data.stat().st_size != starts_N[-1] or not np.array_equal(offsets_N, starts_N[:-1]):
+        raise ValueError(f"{data} has other documents than {index}; export again")
+    return lengths_N

@@ -1,0 +1,130 @@
+"""A small export with tokens, written without Spark: three domains with unlike documents."""
+
+import itertools
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from climb.export import Contents, ExportedDomain, Shard, Tokenization
+
+WEIGHTS = {"long books": 0.5, "notes": 0.3, "web/news": 0.2}
+LENGTHS = {"long books": 400, "notes": 20, "web/news": 60}
+"""Tokens per document: twenty times as many in one domain as in another."""
+
+SEQUENCE = 32
+TOKENIZATION = Tokenization("test", vocab_size=1000, end_of_text_id=999)
+
+
+def make_documents(rng, length, count, tokenization=TOKENIZATION):
+    """Ids of documents with about this length, each with the end of the text."""
+    return [
+        np.append(
+            rng.integers(0, tokenization.end_of_text_id, size=size - 1),
+            tokenization.end_of_text_id,
+        ).astype(tokenization.dtype)
+        for size in rng.integers(length - 5, length + 6, size=count)
+    ]
+
+
+def write_shard(fmt, folder, name, documents, tokenization=TOKENIZATION, batch=7):
+    """Write a shard as a task does: into an empty folder, whose files are then copied."""
+    parent = (folder / name).parent
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writer = fmt.open_shard(path, tokenization)
+        for start in range(0, len(documents), batch):
+            ids_N = documents[start : start + batch]
+            rows = pa.RecordBatch.from_pydict({"text": ["text"] * len(ids_N)})
+            writer.write(rows, ids_N)
+        writer.close()
+        files = sorted(p.relative_to(scratch) for p in Path(scratch).rglob("*") if p.is_file())
+        for file in files:
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / file).write_bytes(Path(scratch, file).read_bytes())
+    return tuple(str(file) for file in files)
+
+
+def mix(parts, split):
+    """Return the documents of all domains together, for each shard of a split."""
+    of_split = [groups for (name, _), groups in parts.items() if name == split]
+    return [list(itertools.chain(*groups)) for groups in zip(*of_split, strict=True)]
+
+
+def write_export(
+    fmt,
+    folder,
+    *,
+    kind="recipe",
+    weights=None,
+    tokens=6000,
+    target_tokens=200_000,
+    epochs=3.0,
+    max_epochs=None,
+    tokenization=TOKENIZATION,
+):
+    """Write an export of three domains in two training shards each; return its contents.
+
+    The tokens of a domain in the training split are about `tokens` each, so that weights and sizes
+    differ.
+    """
+    weights = WEIGHTS if weights is None else weights
+    rng = np.random.default_rng(7)
+    texts = {
+        name: make_documents(rng, LENGTHS[name], max(8, tokens // LENGTHS[name]), tokenization)
+        for name in weights
+    }
+    parts = {}
+    for name, documents in texts.items():
+        half = len(documents) // 3
+        parts["train", name] = [documents[:half], documents[half:]]
+        parts["validation", name] = [make_documents(rng, LENGTHS[name], 8, tokenization)]
+    if kind == "mixed":
+        parts = {(split, None): mix(parts, split) for split in ("train", "validation")}
+    shards = []
+    for split, domain in sorted(parts, key=lambda key: (key[0], key[1] or "")):
+        groups = parts[split, domain]
+        for index, documents in enumerate(groups):
+            escaped = domain and domain.replace("/", "%2F")
+            name = fmt.name_shard(split, escaped, index, len(groups))
+            files = write_shard(fmt, folder, name, documents, tokenization)
+            n_tokens = sum(map(len, documents))
+            shards.append(Shard(split, domain, files, len(documents), n_tokens))
+    contents = Contents(
+        kind=kind,
+        domains=tuple(
+            ExportedDomain(
+                name=name,
+                weight=weight,
+                documents=len(texts[name]),
+                tokens=sum(map(len, texts[name])),
+                squared_tokens=float(sum(len(ids) ** 2 for ids in texts[name])),
+                epochs=epochs,
+                max_epochs=max_epochs,
+            )
+            for name, weight in sorted(weights.items())
+        ),
+        shards=tuple(shards),
+        tokenization=tokenization,
+        target_tokens=target_tokens,
+        sequence_length=SEQUENCE,
+        seed=5,
+        folder=str(folder),
+    )
+    for path, text in fmt.describe(contents).items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text, encoding="utf-8")
+    return contents
+
+
+def measure_shares(samples, count=3000):
+    """Return the share of tokens of each domain in the first samples."""
+    tokens = defaultdict(int)
+    for sample in itertools.islice(samples, count):
+        tokens[sample.domain] += sample.tokens
+    total = sum(tokens.values())
+    return {name: n / total for name, n in sorted(tokens.items())}
