@@ -96,6 +96,36 @@ def draw_documents(
             yield next(sources[group][1])
 
 
+def draw_sequences(
+    sources: Sequence[tuple[float, Iterator[Sample]]], length: int, seed: int
+) -> Iterator[Sample]:
+    """Draw sequences of `length` tokens, each packed from the documents of one source.
+
+    A sequence is yielded as one sample for each domain of its documents.
+    """
+    weights_G = np.array([weight for weight, _ in sources])
+    generator = np.random.default_rng(seed)
+    packed = [pack_documents(documents, length) for _, documents in sources]
+    while True:
+        for group in generator.choice(len(sources), size=1024, p=weights_G / weights_G.sum()):
+            yield from next(packed[group])
+
+
+def pack_documents(documents: Iterator[Sample], length: int) -> Iterator[list[Sample]]:
+    """Pack documents into sequences; a document goes on in the next one."""
+    counts: dict[str, int] = {}
+    missing = length
+    for document in documents:
+        rest = document.tokens
+        while rest > 0:
+            part = min(rest, missing)
+            counts[document.domain] = counts.get(document.domain, 0) + part
+            rest, missing = rest - part, missing - part
+            if missing == 0:
+                yield [Sample(domain, tokens) for domain, tokens in counts.items()]
+                counts, missing = {}, length
+
+
 def _open_text(path: Path) -> io.TextIOBase:
     if path.suffix == ".gz":
         import gzip

@@ -1,0 +1,185 @@
+"""Levanter (Marin): JSON Lines for each domain, and the section `data` of a configuration.
+
+    data.yaml                               `data:` with components, train_weights and a block size
+    train/law/00000-of-00004.jsonl.gz       kind mixed: train/mixed/...
+    validation/law/00000-of-00001.jsonl.gz
+
+Add `tokenizer` and `cache_dir` to the section. Levanter fills blocks of `mixture_block_size`
+sequences; a domain has its weight times the size, rounded down, and the largest has the rest. With
+its default of 2048 a domain with less than 0.05 % of the tokens would never be read.
+
+Source: marin-levanter 0.2.20.dev202606180959 (PyPI), `data/text/datasets.py` and `data/mixture.py`,
+executed: weights count sequences of a fixed length, each of one component, so they count tokens.
+Levanter 1.1 of PyPI is another, older project state; it has `configs` instead of `components`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from climb.export.contents import Contents, Kind, Sample, Split, Tokenization
+from climb.export.documents import (
+    find_folder,
+    list_files,
+    list_weighted,
+    name_in_domain,
+    pack_documents,
+    read_json_lines,
+    repeat_files,
+)
+from climb.export.format import ShardWriter, Unit
+from climb.export.writers.jsonl import ENDINGS, JsonLinesWriter
+
+DATA = "data.yaml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Levanter:
+    """JSON Lines with gzip, and the section `data` of a configuration of Levanter."""
+
+    shard_bytes: int = 1 << 28
+    """Bytes of text after which a file ends."""
+
+    block_size: int = 1 << 15
+    """Sequences of a block, in which every domain has a fixed number; less than 65,536."""
+
+    unit: ClassVar[Unit] = "tokens"
+    kinds: ClassVar[tuple[Kind, ...]] = ("recipe", "mixed")
+    stores_tokens: ClassVar[bool] = False
+    loader: ClassVar[str] = "levanter"
+
+    def name_shard(self, split: Split, domain: str | None, index: int, count: int) -> str:
+        """Return `SPLIT/DOMAIN/INDEX-of-COUNT`."""
+        return name_in_domain(split, domain, index, count)
+
+    def open_shard(self, path: Path, tokenization: Tokenization | None) -> ShardWriter:
+        """Start a file."""
+        return JsonLinesWriter(path, "gzip", level=6)
+
+    def describe(self, contents: Contents) -> dict[str, str]:
+        """Return the section `data` of a configuration."""
+        import yaml
+
+        validation = {name: shards for name, _, shards in contents.list_groups("validation")}
+        components: dict[str, Any] = {}
+        weights: dict[str, float] = {}
+        for name, weight, shards in list_weighted(contents):
+            component = find_folder(shards).rpartition("/")[2]
+            weights[component] = weight
+            urls = {"train_urls": shards, "validation_urls": validation.get(name, [])}
+            source = {key: _list_urls(contents, of_split) for key, of_split in urls.items()}
+            components[component] = {"source": {"type": "url"} | source}
+        values = {
+            "components": components,
+            "train_weights": weights,
+            "mixture_block_size": self.block_size,
+        }
+        text = yaml.safe_dump({"data": values}, sort_keys=False, allow_unicode=True)
+        return {DATA: f"# train_weights: share of tokens\n{text}"}
+
+    def read_samples(self, folder: Path, contents: Contents) -> Iterator[Sample]:
+        """Yield the parts of the sequences of Levanter's training set for `data.yaml`.
+
+        Levanter tokenizes all text before it starts; here it gets the first file of each domain. A
+        tokenizer stands in for that of a model: a document becomes the number of its domain, as
+        often as it has tokens.
+        """
+        import tempfile
+
+        import haliax  # type: ignore[import-not-found]
+        import jax  # type: ignore[import-not-found]
+        from levanter.schedule import BatchSchedule  # type: ignore[import-not-found]
+
+        names = [domain.name for domain in contents.domains]
+        with tempfile.TemporaryDirectory() as cache:
+            configuration = _read_configuration(folder, cache, names)
+            axis = haliax.Axis("position", contents.sequence_length)
+            key = jax.random.PRNGKey(contents.seed)
+            sequences = configuration.train_set(axis, BatchSchedule(64), key=key).as_sync_dataset()
+            start = 0
+            while True:
+                for sequence in sequences.get_batch(range(start, start + 64)):
+                    counts_K = np.bincount(np.asarray(sequence.tokens.array))
+                    yield from (
+                        Sample(names[k], int(counts_K[k])) for k in np.flatnonzero(counts_K)
+                    )
+                start += 64
+
+    def read_by_rule(self, folder: Path, contents: Contents) -> Iterator[Sample]:
+        """Fill blocks with sequences as `data.yaml` wants it."""
+        values = _read_section(folder)
+        sources = [
+            repeat_files(read_json_lines, list(map(Path, component["source"]["train_urls"])))
+            for component in values["components"].values()
+        ]
+        packed = [pack_documents(source, contents.sequence_length) for source in sources]
+        weights_G = np.array([values["train_weights"][name] for name in values["components"]])
+        size = values["mixture_block_size"]
+        counts_G = (weights_G / weights_G.sum() * size).astype(int)
+        counts_G[counts_G.argmax()] += size - counts_G.sum()
+        generator = np.random.default_rng(contents.seed)
+        while True:
+            for group in generator.permutation(np.repeat(np.arange(len(packed)), counts_G)):
+                yield from next(packed[group])
+
+
+def _list_urls(contents: Contents, shards: Sequence[Any]) -> list[str]:
+    return [str(Path(contents.folder, file)) for file in list_files(shards, ENDINGS["gzip"])]
+
+
+def _read_section(folder: Path) -> dict[str, Any]:
+    import yaml
+
+    section: dict[str, Any] = yaml.safe_load((folder / DATA).read_text(encoding="utf-8"))["data"]
+    return section
+
+
+def _read_configuration(folder: Path, cache: str, names: Sequence[str]) -> Any:
+    """Read `data.yaml` as Levanter does, with the first file of each domain and our tokenizer."""
+    import dataclasses
+
+    import draccus  # type: ignore[import-not-found]
+    from levanter.data._preprocessor import BatchProcessor  # type: ignore[import-not-found]
+    from levanter.data.text import LmDataConfig  # type: ignore[import-not-found]
+    from levanter.data.text.formats import TextLmDatasetFormat  # type: ignore[import-not-found]
+
+    numbers = {name: number for number, name in enumerate(names)}
+
+    class Processor(BatchProcessor):  # type: ignore[misc]
+        output_exemplar: ClassVar[Any] = {"input_ids": np.zeros(0, np.int32)}
+        num_cpus: ClassVar[int] = 1
+        metadata: ClassVar[dict[str, Any]] = {}
+
+        def __call__(self, batch: Sequence[Any]) -> list[dict[str, Any]]:
+            return [
+                {"input_ids": np.full(row["n_tokens"], numbers[row["domain"]], np.int32)}
+                for row in batch
+            ]
+
+    class DomainFormat(TextLmDatasetFormat):  # type: ignore[misc]
+        def build_preprocessor(self, tokenizer: Any, **_options: bool) -> Any:
+            return Processor()
+
+    configuration = draccus.decode(LmDataConfig, _read_section(folder))
+    components = {
+        name: dataclasses.replace(
+            component,
+            source=dataclasses.replace(
+                component.source, train_urls=component.source.train_urls[:1]
+            ),
+            format=DomainFormat(),
+        )
+        for name, component in configuration.components.items()
+    }
+    return dataclasses.replace(
+        configuration,
+        components=components,
+        cache_dir=cache,
+        tokenizer="passthrough",
+        vocab_size=len(names),
+    )
