@@ -87,6 +87,7 @@ class HuggingFace:
     unit: ClassVar[Unit] = "documents"
     kinds: ClassVar[tuple[Kind, ...]] = ("recipe", "mixed")
     stores_tokens: ClassVar[bool] = False
+    endings: ClassVar[tuple[str, ...]] = (".parquet",)
     loader: ClassVar[str] = "datasets"
 
     def name_shard(self, split: Split, domain: str | None, index: int, count: int) -> str:

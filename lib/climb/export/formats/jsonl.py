@@ -49,6 +49,7 @@ class JsonLines:
     unit: ClassVar[Unit] = "documents"
     kinds: ClassVar[tuple[Kind, ...]] = ("mixed", "recipe")
     stores_tokens: ClassVar[bool] = False
+    endings: ClassVar[tuple[str, ...]] = tuple(ENDINGS.values())
     loader: ClassVar[str] = ""
 
     def name_shard(self, split: Split, domain: str | None, index: int, count: int) -> str:

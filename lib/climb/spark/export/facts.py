@@ -42,7 +42,7 @@ def read_facts(store: Store) -> CardFacts:
 def _find_licence() -> Column:
     """Return the first metadata value whose name is that of a licence, else null."""
     named = F.map_filter("metadata", lambda name, _: F.lower(name).rlike(LICENCE))
-    return F.element_at(F.array_sort(F.map_values(named)), 1).alias("licence")
+    return F.try_element_at(F.array_sort(F.map_values(named)), F.lit(1)).alias("licence")
 
 
 def _count_origins(joined: DataFrame, column: str) -> list[Origin]:

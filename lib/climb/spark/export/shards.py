@@ -33,7 +33,7 @@ SCHEMA = pa.schema(
     ]
 )
 
-WRITTEN = "number INT, n_rows BIGINT"
+WRITTEN = "number BIGINT, n_rows BIGINT"
 
 ENCODED_AT_ONCE = 256
 """Documents that are encoded together, so that few token ids are Python objects at a time."""

@@ -1,0 +1,288 @@
+"""An export has the documents of the mixture once per wanted copy, whatever happens on the way."""
+
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import failing_format
+import numpy as np
+import pyarrow.dataset as ds
+import pytest
+from climb.jobs import export
+from pyspark import cloudpickle
+
+from climb import tables
+from climb.config import load
+from climb.errors import ConfigError, InputError, TableError
+from climb.export.index import read_export
+from climb.files import is_complete
+from climb.spark.delta.store import Store
+from climb.spark.export.prepare import build_contents
+from climb.spark.export.rows import ShardKey
+from climb.spark.export.shards import DomainCounts, ShardRecord
+
+WEIGHTS = {"code": 0.5, "law": 0.3, "soup/a=b": 0.2}
+MEAN_WORDS = {"code": 200, "law": 10, "soup/a=b": 40}
+N_DOCUMENTS = {"code": 60, "law": 400, "soup/a=b": 150}
+TOKENS = 30_000
+
+
+def list_documents():
+    for d, (domain, n) in enumerate(N_DOCUMENTS.items()):
+        random = np.random.default_rng(d)
+        for i in range(n):
+            n_words = int(random.integers(1, 2 * MEAN_WORDS[domain]))
+            yield {
+                "doc_id": f"{domain[:4]}-{i}",
+                "domain": domain,
+                "n_tokens": n_words,
+                "text": " ".join(f"{domain[:4]}{w}" for w in random.integers(0, 50, n_words)),
+            }
+
+
+def list_corpus():
+    """Repeat every domain until it has its tokens: whole copies, then some more documents."""
+    documents = list(list_documents())
+    for domain, weight in WEIGHTS.items():
+        own = [row for row in documents if row["domain"] == domain]
+        done, position = 0, 0
+        while done < weight * TOKENS:
+            row = own[position % len(own)]
+            yield row | {"copy": position // len(own)}
+            done, position = done + row["n_tokens"], position + 1
+
+
+@pytest.fixture(scope="module")
+def world(spark, tmp_path_factory):
+    """Return the folder of tables, written once; tests copy it."""
+    root = tmp_path_factory.mktemp("world") / "out"
+    store = Store(spark, load(settings=[f"storage.root={root}"]).storage)
+    fixed = {"n_bytes": 1, "repairs": []}
+    documents = [
+        {"doc_id": row["doc_id"], "text": row["text"], "source": f"{row['domain']}.jsonl"}
+        | {"metadata": {"License": "mit"} if row["domain"] == "code" else {}}
+        | fixed
+        for row in list_documents()
+    ]
+    clusters = [
+        {"cluster": c, "n_documents": n, "n_tokens": 1, "scores": {"rules": 2.0 + c}}
+        | {"kept": True, "reason": None, "domain": domain}
+        for c, (domain, n) in enumerate(N_DOCUMENTS.items())
+    ]
+    clusters.append(
+        {"cluster": 9, "n_documents": 77, "n_tokens": 1234, "scores": {"rules": 1.0}}
+        | {"kept": False, "reason": "rules 1 < 2", "domain": None}
+    )
+    rejected = [{"reject_id": "1", "reason": "too short", "file": "a", "n_rows": 3, "detail": None}]
+    for table, rows in (
+        (tables.DOCUMENTS, documents),
+        (tables.CLUSTERS, clusters),
+        (tables.REJECTED, rejected),
+    ):
+        store.append(store.create_frame(rows, table), table)
+    inputs = store.history.describe_inputs(weights=WEIGHTS | {"none": 0.0}, tokens=TOKENS)
+    rows = store.create_frame(list(list_corpus()), tables.CORPUS).repartition(3)
+    store.replace(rows, tables.CORPUS, inputs)
+    return root
+
+
+def run_export(
+    spark, world, folder, *settings, use="climb.export.formats.hf:HuggingFace", **fields
+):
+    """Export with settings, and return what the job printed and the folder."""
+    values = {"use": use} | {"shard_bytes": 40_000} | fields
+    cfg = load(
+        settings=[
+            f"storage.root={world}",
+            f"export.path={folder}",
+            f"export.format={json.dumps(values)}",
+            "export.validation_share=0.1",
+            *settings,
+        ]
+    )
+    return export.run(Store(spark, cfg.storage), cfg), folder
+
+
+@pytest.fixture
+def run(spark, world, tmp_path):
+    """Return a function that exports with settings to a folder of the test; tables are read."""
+
+    def run_here(*settings, out="export", **fields):
+        return run_export(spark, world, tmp_path / out, *settings, **fields)
+
+    return run_here
+
+
+@pytest.fixture(scope="module")
+def recipe(spark, world, tmp_path_factory):
+    """What the job printed, and the folder of an export that tests only read."""
+    return run_export(spark, world, tmp_path_factory.mktemp("recipe") / "export")
+
+
+def read_rows(folder, split="train"):
+    return ds.dataset(folder / split, format="parquet").to_table().to_pylist()
+
+
+def hash_files(folder):
+    return {
+        file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+def hash_shards(folder):
+    """Leave out the files that name the format."""
+    digests = hash_files(folder)
+    return {name: digest for name, digest in digests.items() if name.endswith(".parquet")}
+
+
+def test_a_recipe_has_every_document_once_and_the_weights_of_the_mixture(recipe):
+    text, folder = recipe
+    train, held_out = read_rows(folder), read_rows(folder, "validation")
+    selected = {row["doc_id"] for row in list_corpus()}
+    assert Counter(row["doc_id"] for row in train + held_out) == dict.fromkeys(selected, 1)
+    assert 0.03 < len(held_out) / len(selected) < 0.2
+    contents = read_export(folder).contents
+    assert {d.name: round(d.weight, 9) for d in contents.domains} == WEIGHTS
+    for domain in contents.domains:
+        own = [row["n_tokens"] for row in train if row["domain"] == domain.name]
+        assert (domain.documents, domain.tokens) == (len(own), sum(own))
+        assert domain.squared_tokens == sum(n**2 for n in own)
+        assert domain.epochs == pytest.approx(domain.weight * TOKENS / sum(own))
+        assert domain.max_epochs == 4.0
+    assert is_complete(folder)
+    assert f"{len(train) + len(held_out):,} documents" in text
+
+
+def test_a_mixed_export_has_every_copy_and_none_of_a_held_out_document(run):
+    _, folder = run("export.kind=mixed")
+    train, held_out = read_rows(folder), read_rows(folder, "validation")
+    copies = Counter(row["doc_id"] for row in train)
+    validation = {row["doc_id"] for row in held_out}
+    assert len(validation) == len(held_out)
+    assert not validation & copies.keys()
+    wanted = Counter(row["doc_id"] for row in list_corpus() if row["doc_id"] not in validation)
+    assert copies == wanted
+
+
+def test_the_order_of_a_mixed_export_mixes_the_domains(run):
+    _, folder = run("export.kind=mixed", shard_bytes=10_000_000)
+    domains = [row["domain"] for row in read_rows(folder)]
+    third = len(domains) // 3
+    for name in WEIGHTS:
+        shares = [domains[i : i + third].count(name) / third for i in (0, third, 2 * third)]
+        assert max(shares) - min(shares) < 0.1
+
+
+def read_over(partitions):
+    """Return a method of Store that reads a table over so many partitions."""
+    return lambda store, table: store.session.table(store.locate(table)).repartition(partitions)
+
+
+def test_exports_are_equal_to_the_byte_over_1_and_7_partitions(recipe, run, monkeypatch):
+    for partitions in (1, 7):
+        monkeypatch.setattr(Store, "read", read_over(partitions))
+        _, folder = run(out=f"over-{partitions}")
+        assert hash_files(folder) == hash_files(recipe[1])
+
+
+def test_an_export_that_was_killed_goes_on_with_what_is_missing(recipe, run, tmp_path):
+    cloudpickle.register_pickle_by_value(failing_format)  # executors lack the folder of the tests
+    mark = tmp_path / "fail"
+    mark.touch()
+    fields = {"use": "failing_format:Failing", "mark": str(mark), "domain": "law"}
+    with pytest.raises(Exception, match="the machine died"):
+        run(**fields)
+    folder = tmp_path / "export"
+    assert not folder.exists()
+    finished = {p: p.stat().st_mtime_ns for p in (tmp_path / "export.writing").rglob("*.parquet")}
+    assert finished
+    mark.unlink()
+    text, _ = run(**fields)
+    assert "(resumed)" in text
+    for path, written in finished.items():
+        moved = folder / path.relative_to(tmp_path / "export.writing")
+        assert moved.stat().st_mtime_ns == written
+    assert not (tmp_path / "export.unfinished").exists()
+    cloudpickle.unregister_pickle_by_value(failing_format)
+    assert hash_shards(folder) == hash_shards(recipe[1])
+
+
+def test_an_export_killed_before_its_last_rename_is_finished(recipe, run, tmp_path, monkeypatch):
+    real = Path.rename
+
+    def die(self, target):
+        if str(target) == str(tmp_path / "export"):
+            raise KeyboardInterrupt
+        return real(self, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", die)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    _, folder = run()
+    assert hash_files(folder) == hash_files(recipe[1])
+
+
+def test_an_export_stays_unless_an_input_changed(run):
+    _, folder = run()
+    before = hash_files(folder)
+    assert "up to date" in run()[0]
+    assert "up to date" not in run("export.validation_share=0.2")[0]
+    assert hash_files(folder) != before
+
+
+def test_an_export_replaces_no_files_of_others(run, tmp_path):
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / "thesis.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="are not an export of climb"):
+        run()
+    assert (tmp_path / "export" / "thesis.txt").read_text() == "mine"
+
+
+def test_a_uri_is_refused(run):
+    with pytest.raises(ConfigError, match="mount the storage"):
+        run("export.path=s3://bucket/x")
+
+
+def test_a_kind_that_the_format_lacks_is_refused(run):
+    with pytest.raises(ConfigError, match="supports only mixed"):
+        run("export.kind=recipe", use="climb.export.formats.nanochat:Nanochat")
+
+
+def test_without_a_mixture_the_message_names_the_job(run, spark, tmp_path):
+    cfg = load(settings=[f"storage.root={tmp_path / 'empty'}"])
+    with pytest.raises(TableError, match="run `climb mix` first"):
+        export.run(Store(spark, cfg.storage), cfg)
+
+
+def test_a_domain_that_is_all_in_the_validation_split_is_refused():
+    prepared = SimpleNamespace(weights={"code": 0.5, "law": 0.5})
+    written = [
+        (ShardKey(i, split, None, "", 0, 1), ShardRecord({}, {name: DomainCounts(1, 2, 4)}))
+        for i, (split, name) in enumerate([("train", "code"), ("validation", "law")])
+    ]
+    with pytest.raises(TableError, match=r"no document of law .* lower export.validation_share"):
+        build_contents(prepared, written, load())
+
+
+def test_the_card_says_where_the_text_is_from_and_what_was_dropped(recipe):
+    _, folder = recipe
+    card = (folder / "README.md").read_text()
+    for line in (
+        "| code.jsonl | ",
+        "| mit | ",
+        "| unknown | ",
+        "| ingest: too short | 3 | not counted |",
+        "| prune: 1 clusters of low quality | 77 | 1,234 |",
+        "| law | 3.000 |",
+    ):
+        assert line in card, line
+
+
+def test_an_export_of_another_folder_is_not_verified(tmp_path):
+    with pytest.raises(InputError, match="is not an export of climb"):
+        read_export(tmp_path)
