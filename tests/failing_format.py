@@ -1,4 +1,4 @@
-"""A format whose tasks fail at one domain, as if the machine died there."""
+"""A format whose tasks fail when some shards are finished, as if the machine died then."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +8,12 @@ from climb.export.formats.hf import HuggingFace
 
 @dataclass(frozen=True, kw_only=True)
 class Failing(HuggingFace):
-    """Fails at the shards of a domain while the file `mark` exists."""
+    """Fails while the file `mark` exists, as soon as `folder` has two files."""
 
     mark: str
-    domain: str
+    folder: str
 
     def open_shard(self, path, tokenization):
-        if Path(self.mark).exists() and self.domain in str(path):
+        if Path(self.mark).exists() and len(list(Path(self.folder).rglob("*.parquet"))) >= 2:
             raise RuntimeError("the machine died")
         return super().open_shard(path, tokenization)

@@ -77,12 +77,7 @@ def compare_shares(
         InputError: there are no samples, or they are from a domain that the mixture does not have.
     """
     names = [domain.name for domain in contents.domains]
-    unknown = sorted(set(counted) - set(names))
-    n_samples = sum(c.samples for c in counted.values())
-    n_tokens = sum(c.tokens for c in counted.values())
-    if unknown or n_tokens == 0:
-        found = f"domains {', '.join(unknown)}" if unknown else "no samples"
-        raise InputError(f"{contents.folder}: the loader returned {found}; export it again")
+    n_samples, n_tokens = _sum_samples(contents, counted)
     wanted_K = np.array([domain.weight for domain in contents.domains])
     counted_K = [counted.get(name, Counted()) for name in names]
     length = n_tokens / n_samples if fixed_length else None
@@ -107,6 +102,16 @@ def compare_shares(
     return CheckResult(tuple(rows), n_samples, statistic, degrees, p_value)
 
 
+def _sum_samples(contents: Contents, counted: Mapping[str, Counted]) -> tuple[int, int]:
+    """Return samples and tokens of all domains."""
+    unknown = sorted(set(counted) - {domain.name for domain in contents.domains})
+    n_tokens = sum(own.tokens for own in counted.values())
+    if unknown or n_tokens == 0:
+        found = f"domains {', '.join(unknown)}" if unknown else "no samples"
+        raise InputError(f"{contents.folder}: the loader returned {found}; export it again")
+    return sum(own.samples for own in counted.values()), n_tokens
+
+
 def _find_moments(
     domains: Sequence[ExportedDomain], counted_K: Sequence[Counted], length: float | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -117,14 +122,20 @@ def _find_moments(
     """
     if length is not None:
         return np.full(len(domains), length), np.full(len(domains), length**2)
-    moments = [
-        (domain.mean_tokens, domain.squared_tokens / domain.documents)
-        if domain.squared_tokens
-        else (own.tokens / max(1, own.samples), own.squared_tokens / max(1, own.samples))
-        for domain, own in zip(domains, counted_K, strict=True)
-    ]
+    every = Counted(
+        sum(own.samples for own in counted_K),
+        sum(own.tokens for own in counted_K),
+        sum(own.squared_tokens for own in counted_K),
+    )
+    moments = []
+    for domain, own in zip(domains, counted_K, strict=True):
+        if domain.squared_tokens:
+            moments.append((domain.mean_tokens, domain.squared_tokens / domain.documents))
+        else:
+            seen = own if own.tokens else every
+            moments.append((seen.tokens / seen.samples, seen.squared_tokens / seen.samples))
     mean_K, square_K = np.array(moments).T
-    return np.maximum(mean_K, 1e-9), square_K
+    return mean_K, square_K
 
 
 def _group_small(expected_K: NDArray[np.float64]) -> NDArray[np.float64]:

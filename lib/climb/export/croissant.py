@@ -62,6 +62,17 @@ ENCODINGS = {
 """Media types by ending; other files are `application/octet-stream`."""
 
 
+COLUMNS = {
+    "domain": "sc:Text",
+    "token_share": "sc:Float",
+    "document_share": "sc:Float",
+    "documents": "sc:Integer",
+    "tokens": "sc:Integer",
+    "epochs": "sc:Float",
+}
+"""What is recorded of a domain, with its type."""
+
+
 class Digest(Protocol):
     """SHA-256 and size of a file, as `climb.files.FileDigest`."""
 
@@ -128,14 +139,6 @@ def _find_encoding(path: str) -> str:
 def _describe_domains(contents: Contents) -> dict[str, Any]:
     """Return a record set with one record per domain."""
     shares = list_document_shares(contents)
-    columns: dict[str, str] = {
-        "domain": "sc:Text",
-        "token_share": "sc:Float",
-        "document_share": "sc:Float",
-        "documents": "sc:Integer",
-        "tokens": "sc:Integer",
-        "epochs": "sc:Float",
-    }
     records = [
         {
             "domain": domain.name,
@@ -161,7 +164,7 @@ def _describe_domains(contents: Contents) -> dict[str, Any]:
                 "description": column.replace("_", " "),
                 "dataType": kind,
             }
-            for column, kind in columns.items()
+            for column, kind in COLUMNS.items()
         ],
         "data": [
             {f"domains/{column}": value for column, value in record.items()} for record in records

@@ -5,7 +5,8 @@
     OUT.writing/...                     the files; OUT itself on a mount that refuses renames
 
 An export that is started again with the same plan goes on with the shards that have no record. With
-another plan it starts anew. At the end the folder gets its name, and OUT.unfinished is deleted.
+another plan it starts from the beginning. At the end the folder gets its name, and OUT.unfinished
+is deleted.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ import subprocess
 from dataclasses import asdict
 from pathlib import Path
 
-import climb
 from climb.errors import PreflightError
 from climb.export.contents import Counted, count_samples
 
@@ -56,7 +55,7 @@ def run_loader(folder: Path, n_samples: int, python: str, by_rule: bool) -> dict
     Raises:
         PreflightError: the process failed.
     """
-    package = str(Path(climb.__file__).parent)
+    package = str(Path(__file__).resolve().parents[1])
     arguments = [str(folder), str(n_samples), "rule" if by_rule else "loader"]
     process = _run([python, "-c", BOOTSTRAP, package, *arguments])
     lines = [line for line in process.stdout.splitlines() if line.startswith(OUTPUT)]

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 from climb.config import build
 from climb.errors import ConfigError, InputError
 from climb.export import Contents, ExportedDomain, Format, Shard
-from climb.export.card import CardFacts, render_card
-from climb.export.croissant import render_croissant
+from climb.export.card import CardFacts
 from climb.export.folder import Target
-from climb.export.index import INDEX, render_index
+from climb.export.render import FinishedExport, render_files
 from climb.files import hash_content
 from climb.runs.sheet import Sheet, compare_names
 
@@ -53,7 +52,23 @@ def export_own(mixture: Path, prior: Path, data: Path, cfg: Config) -> str:
         shard for domain in domains for shard in _find_shards(data, domain, format.endings)
     )
     target = Target(Path(cfg.export.path or "export").absolute())
-    contents = Contents(
+    contents = _describe_contents(domains, shards, target, cfg)
+    plan = {
+        "mixture": hash_content(mixture),
+        "prior": hash_content(prior),
+        "data": str(data.absolute()),
+    }
+    target.read_plan()  # refuses a folder with other files
+    target.start(plan)
+    export = FinishedExport(cfg.export.format, format, contents, plan, mixture.stem)
+    target.finish(render_files(export, CardFacts(), {}), {})
+    return f"weights of {len(domains)} domains and {len(shards)} files for {name} in {target.path}"
+
+
+def _describe_contents(
+    domains: tuple[ExportedDomain, ...], shards: tuple[Shard, ...], target: Target, cfg: Config
+) -> Contents:
+    return Contents(
         kind="recipe",
         domains=domains,
         shards=shards,
@@ -63,20 +78,6 @@ def export_own(mixture: Path, prior: Path, data: Path, cfg: Config) -> str:
         seed=cfg.search.seed,
         folder=str(target.path),
     )
-    plan = {
-        "mixture": hash_content(mixture),
-        "prior": hash_content(prior),
-        "data": str(data.absolute()),
-    }
-    target.read_plan()  # refuses a folder with other files
-    target.start(plan)
-    files = dict(format.describe(contents))
-    card = render_card(contents, format, CardFacts(), {}, mixture.stem)
-    files["README.md"] = files.get("README.md", "") + card
-    files[INDEX] = render_index(cfg.export.format, contents, plan)
-    files["croissant.json"] = render_croissant(contents, CardFacts(), {}, mixture.stem)
-    target.finish(files, {})
-    return f"weights of {len(domains)} domains and {len(shards)} files for {name} in {target.path}"
 
 
 def _describe_domains(

@@ -6,10 +6,8 @@ import shlex
 
 from climb import tables
 from climb.config import Config
-from climb.export.card import render_card
 from climb.export.contents import Contents
-from climb.export.croissant import render_croissant
-from climb.export.index import INDEX, render_index
+from climb.export.render import FinishedExport, render_files
 from climb.files import FileDigest
 from climb.spark.delta.store import Store
 from climb.spark.export.facts import read_facts
@@ -55,13 +53,11 @@ def _render_files(
     digests: dict[str, FileDigest],
 ) -> dict[str, str]:
     """Render all files besides the shards: path in the folder -> text."""
-    settings = prepared.settings
-    files = dict(settings.format.describe(contents))
-    facts, versions = read_facts(store), prepared.plan["inputs"]["read"]
-    card = render_card(contents, settings.format, facts, versions, cfg.search.name)
-    files["README.md"] = files.get("README.md", "") + card
+    settings, versions = prepared.settings, prepared.plan["inputs"]["read"]
+    export = FinishedExport(
+        cfg.export.format, settings.format, contents, prepared.plan, cfg.search.name, versions
+    )
+    files = render_files(export, read_facts(store), digests)
     if settings.tokenizer_json is not None:
         files[TOKENIZER] = settings.tokenizer_json
-    files[INDEX] = render_index(cfg.export.format, contents, prepared.plan)
-    files["croissant.json"] = render_croissant(contents, facts, digests, cfg.search.name)
     return files

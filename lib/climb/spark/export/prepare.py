@@ -111,38 +111,27 @@ def build_contents(
     Raises:
         TableError: a domain has no document in the training split.
     """
-    counts: dict[str, DomainCounts] = {}
-    for key, record in written:
-        if key.split == "train":
-            for name, own in record.domains.items():
-                total = counts.setdefault(name, DomainCounts())
-                total.documents += own.documents
-                total.tokens += own.tokens
-                total.squared_tokens += own.squared_tokens
+    counts = _sum_training(written)
     missing = sorted({name for _, record in written for name in record.domains} - counts.keys())
     if missing or not counts:
         raise TableError(
             f"no document of {', '.join(missing) or 'any domain'} is in the training split; lower "
             "export.validation_share"
         )
-    names = sorted(counts)
-    limits = cfg.search.mixture_constraints.find_epoch_limits(names)
-    total_weight = sum(prepared.weights[name] for name in names)
-    domains = []
-    for name in names:
-        own, weight = counts[name], prepared.weights[name] / total_weight
-        limit = limits.get(name)
-        domains.append(
-            ExportedDomain(
-                name=name,
-                weight=weight,
-                documents=own.documents,
-                tokens=own.tokens,
-                squared_tokens=float(own.squared_tokens),
-                epochs=_count_epochs(prepared, weight, own),
-                max_epochs=None if limit is None else limit[0],
-            )
+    limits = cfg.search.mixture_constraints.find_epoch_limits(sorted(counts))
+    total_weight = sum(prepared.weights[name] for name in counts)
+    domains = [
+        ExportedDomain(
+            name=name,
+            weight=(weight := prepared.weights[name] / total_weight),
+            documents=own.documents,
+            tokens=own.tokens,
+            squared_tokens=float(own.squared_tokens),
+            epochs=weight * prepared.target_tokens / own.tokens if own.tokens else 0.0,
+            max_epochs=limits[name][0] if name in limits else None,
         )
+        for name, own in sorted(counts.items())
+    ]
     shards = [record.describe(key) for key, record in written]
     return Contents(
         kind=prepared.settings.kind,
@@ -156,9 +145,14 @@ def build_contents(
     )
 
 
-def _count_epochs(prepared: Prepared, weight: float, own: DomainCounts) -> float:
-    """Return how often the target run reads the rows of a domain."""
-    return weight * prepared.target_tokens / own.tokens if own.tokens else 0.0
+def _sum_training(written: Sequence[tuple[ShardKey, ShardRecord]]) -> dict[str, DomainCounts]:
+    """Sum what the shards of the training split contain of each domain."""
+    counts: dict[str, DomainCounts] = {}
+    for key, record in written:
+        if key.split == "train":
+            for name, own in record.domains.items():
+                counts[name] = counts.get(name, DomainCounts()) + own
+    return counts
 
 
 def _read_tokenizer(store: Store, cfg: Config) -> str:

@@ -39,13 +39,20 @@ ENCODED_AT_ONCE = 256
 """Documents that are encoded together, so that few token ids are Python objects at a time."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class DomainCounts:
-    """What a shard contains of one domain."""
+    """What shards contain of one domain."""
 
     documents: int = 0
     tokens: int = 0
     squared_tokens: int = 0
+
+    def __add__(self, other: DomainCounts) -> DomainCounts:
+        return DomainCounts(
+            self.documents + other.documents,
+            self.tokens + other.tokens,
+            self.squared_tokens + other.squared_tokens,
+        )
 
 
 @dataclass(frozen=True)
@@ -143,10 +150,8 @@ class _OpenShard:
         codes_N = encoded.indices.to_numpy(zero_copy_only=False)
         for code, name in enumerate(encoded.dictionary.to_pylist()):
             own = tokens_N[codes_N == code].astype(np.int64)
-            counts = self._domains.setdefault(name, DomainCounts())
-            counts.documents += len(own)
-            counts.tokens += int(own.sum())
-            counts.squared_tokens += int(np.square(own).sum())
+            new = DomainCounts(len(own), int(own.sum()), int(np.square(own).sum()))
+            self._domains[name] = self._domains.get(name, DomainCounts()) + new
 
 
 def _copy_files(source: Path, target: Path) -> dict[str, FileDigest]:
