@@ -23,7 +23,7 @@ from climb.export.formats.litdata import LitData
 from climb.export.formats.megatron import Megatron
 from climb.export.formats.nanotron import Nanotron, draw_samples
 from climb.export.formats.olmo_core import OlmoCore, limit_repetition, round_exactly
-from climb.export.token_files import find_group, name_folder
+from climb.export.token_files import draw_by_deficit, find_group, name_folder, weigh_shards
 
 FORMATS = [Megatron(), OlmoCore(), LitData(), Nanotron(), Automodel()]
 every_format = pytest.mark.parametrize("fmt", FORMATS, ids=lambda fmt: type(fmt).__name__)
@@ -68,6 +68,18 @@ def test_a_domain_without_weight_is_not_in_the_files_of_the_trainer(fmt, tmp_pat
     shares = measure_shares(fmt.read_by_rule(tmp_path, contents), count=20_000)
     assert shares == pytest.approx({"notes": 0.4, "web/news": 0.6}, abs=0.01)
     assert not any("books" in text for text in fmt.describe(contents).values())
+
+
+@every_format
+@pytest.mark.parametrize("kind", ["recipe", "mixed"])
+def test_an_export_without_validation_documents_is_read(fmt, tmp_path, kind):
+    contents = write_export(fmt, tmp_path, kind=kind)
+    train = dataclasses.replace(contents, shards=tuple(contents.list_shards("train")))
+    files = fmt.describe(train)
+    assert not any("validation/" in path or "validation/" in files[path] for path in files)
+    for path, text in files.items():
+        (tmp_path / path).write_text(text)
+    assert next(fmt.read_by_rule(tmp_path, train)).tokens >= train.sequence_length
 
 
 @every_format
@@ -117,6 +129,21 @@ def test_a_file_that_is_not_of_the_export_is_reported():
 
 def test_a_domain_and_the_mixed_group_have_folders_of_their_own():
     assert name_folder("train", None) != name_folder("train", "mixed")
+
+
+def test_the_weight_of_a_domain_is_divided_by_the_tokens_of_its_shards(tmp_path):
+    contents = write_export(Megatron(), tmp_path)
+    shards = weigh_shards(contents)
+    assert sum(shard.weight for shard in shards) == pytest.approx(1.0)
+    for name, weight in WEIGHTS.items():
+        first, second = (shard for shard in shards if shard.group == name)
+        assert first.weight + second.weight == pytest.approx(weight)
+        assert first.weight / second.weight == pytest.approx(first.tokens / second.tokens)
+
+
+def test_the_source_that_is_furthest_below_its_weight_is_next():
+    drawn = draw_by_deficit([2.0, 1.0, 1.0])
+    assert [next(drawn) for _ in range(8)] == [0, 1, 2, 0, 0, 1, 2, 0]
 
 
 def test_megatron_reads_the_weights_of_its_lists(tmp_path):

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -69,7 +68,7 @@ class LitData:
         files, datasets = dict[str, str](), list[dict[str, Any]]()
         for split in SPLITS:
             for _, weight, shards in contents.list_groups(split):
-                if weight > 0.0:
+                if weight > 0.0 and shards:
                     parent = str(PurePosixPath(shards[0].files[0]).parent)
                     files[f"{parent}/index.json"] = self._index(shards, contents)
                     if split == "train":
@@ -150,13 +149,15 @@ class LitData:
         Raises:
             ValueError: an index does not fit to its chunks.
         """
+        from random import Random
+
         arguments = json.loads((folder / FILE).read_text(encoding="utf-8"))
         folders = [dataset["input_dir"] for dataset in arguments["datasets"]]
         weights = [dataset["weight"] for dataset in arguments["datasets"]]
         blocks = [_count_blocks(folder / path, arguments["block_size"]) for path in folders]
         names = _name_folders(contents)
         while True:
-            rng, left = random.Random(arguments["seed"]), list(blocks)
+            rng, left = Random(arguments["seed"]), list(blocks)
             while left[source := rng.choices(range(len(folders)), weights)[0]]:
                 left[source] -= 1
                 yield Sample(names[folders[source]], arguments["block_size"])

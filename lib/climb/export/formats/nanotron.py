@@ -158,7 +158,7 @@ def draw_samples(weights: list[float], lengths: list[int], seed: int) -> Iterato
     Args:
         weights: weight of each folder.
         lengths: samples of each folder.
-        seed: seed of the shuffle, from 0 to 2^32 - 1.
+        seed: seed of the shuffle.
 
     Raises:
         ValueError: a folder has no sample.
@@ -171,8 +171,8 @@ def draw_samples(weights: list[float], lengths: list[int], seed: int) -> Iterato
     for source, length in enumerate(lengths):
         chosen_N = sources_N == source
         samples_N[chosen_N] = np.arange(chosen_N.sum()) % length
-    order_N = np.arange(n_samples)
-    np.random.RandomState(seed).shuffle(order_N)  # Nanoset's own generator
+    # Nanoset shuffles with another generator; a pass has the same samples.
+    order_N = np.random.default_rng(seed).permutation(n_samples)
     while True:
         yield from zip(sources_N[order_N].tolist(), samples_N[order_N].tolist(), strict=True)
 

@@ -38,7 +38,9 @@ class TokenWriter:
 
     def write(self, rows: pa.RecordBatch, ids_N: Sequence[Any] | None) -> None:
         """Append documents; see `climb.export.format.ShardWriter`."""
-        if not ids_N:
+        if ids_N is None:
+            raise TypeError("a format with tokens got no ids")
+        if len(ids_N) == 0:
             return
         lengths_N = np.array([len(ids) for ids in ids_N], dtype="<i8")
         self._file.write(np.concatenate(ids_N).astype(self.dtype, copy=False).tobytes())
