@@ -1,5 +1,6 @@
 """Exports of text that tests make without Spark: three domains with documents of unlike lengths."""
 
+import functools
 import json
 import random
 import shutil
@@ -18,6 +19,7 @@ WEIGHTS = {name: weight for name, (_, weight) in DOMAINS.items()}
 N_DOCUMENTS = {"law": 60, "code: [py]/é": 600, "chat": 240}
 
 
+@functools.cache
 def make_rows(domain, split="train", n=None):
     """Rows of a domain; a text has as many words as tokens."""
     draw = random.Random(f"{domain} {split}")
@@ -30,16 +32,16 @@ def make_rows(domain, split="train", n=None):
     ]
 
 
-def make_mixed(n=20_000):
+@functools.cache
+def make_mixed(n=5_000):
     """Rows of all domains in random order, with the wanted shares of tokens."""
-    draw, sources = random.Random(0), {name: make_rows(name) for name in DOMAINS}
-    shares = [weight / mean for mean, weight in DOMAINS.values()]
-    copies = dict.fromkeys(DOMAINS, 0)
-    rows = []
-    for name in draw.choices(list(DOMAINS), shares, k=n):
-        copy, i = divmod(copies[name], len(sources[name]))
-        rows.append(sources[name][i] | {"copy": copy})
-        copies[name] += 1
+    rows, total = [], sum(weight / mean for mean, weight in DOMAINS.values())
+    for name, (mean, weight) in DOMAINS.items():
+        source = make_rows(name)
+        for number in range(round(n * weight / mean / total)):
+            copy, i = divmod(number, len(source))
+            rows.append(source[i] | {"copy": copy})
+    random.Random(0).shuffle(rows)
     return rows
 
 
@@ -119,7 +121,7 @@ def describe(form, folder, contents):
     (folder / FILE).write_text(values, encoding="utf-8")
 
 
-def count_shares(samples, n_tokens=1_000_000):
+def count_shares(samples, n_tokens=2_000_000):
     """Shares of tokens per domain among the first samples."""
     counts = dict.fromkeys(DOMAINS, 0)
     for sample in samples:

@@ -85,9 +85,9 @@ class Levanter:
     def read_samples(self, folder: Path, contents: Contents) -> Iterator[Sample]:
         """Yield the parts of the sequences of Levanter's training set for `data.yaml`.
 
-        Levanter tokenizes all text before it starts; here it gets the first file of each domain. A
-        tokenizer stands in for that of a model: a document becomes the number of its domain, as
-        often as it has tokens.
+        Levanter tokenizes all text before it starts; here it gets the first file of each domain.
+        The tokenizer is not that of a model: a document becomes the number of its domain, as often
+        as it has tokens.
         """
         import tempfile
 
@@ -144,11 +144,25 @@ def _read_configuration(folder: Path, cache: str, names: Sequence[str]) -> Any:
     import dataclasses
 
     import draccus  # type: ignore[import-not-found]
-    from levanter.data._preprocessor import BatchProcessor  # type: ignore[import-not-found]
     from levanter.data.text import LmDataConfig  # type: ignore[import-not-found]
-    from levanter.data.text.formats import TextLmDatasetFormat  # type: ignore[import-not-found]
 
-    numbers = {name: number for number, name in enumerate(names)}
+    configuration = draccus.decode(LmDataConfig, _read_section(folder))
+    text_format = _make_domain_format({name: number for number, name in enumerate(names)})
+    components = {}
+    for name, component in configuration.components.items():
+        urls = component.source.train_urls[:1]
+        source = dataclasses.replace(component.source, train_urls=urls)
+        components[name] = dataclasses.replace(component, source=source, format=text_format)
+    changed = {"components": components, "cache_dir": cache}
+    return dataclasses.replace(
+        configuration, **changed, tokenizer="passthrough", vocab_size=len(names)
+    )
+
+
+def _make_domain_format(numbers: dict[str, int]) -> Any:
+    """Return a format of Levanter whose documents are the number of their domain, repeated."""
+    from levanter.data._preprocessor import BatchProcessor  # type: ignore[import-not-found]
+    from levanter.data.text.formats import TextLmDatasetFormat  # type: ignore[import-not-found]
 
     class Processor(BatchProcessor):  # type: ignore[misc]
         output_exemplar: ClassVar[Any] = {"input_ids": np.zeros(0, np.int32)}
@@ -165,21 +179,4 @@ def _read_configuration(folder: Path, cache: str, names: Sequence[str]) -> Any:
         def build_preprocessor(self, tokenizer: Any, **_options: bool) -> Any:
             return Processor()
 
-    configuration = draccus.decode(LmDataConfig, _read_section(folder))
-    components = {
-        name: dataclasses.replace(
-            component,
-            source=dataclasses.replace(
-                component.source, train_urls=component.source.train_urls[:1]
-            ),
-            format=DomainFormat(),
-        )
-        for name, component in configuration.components.items()
-    }
-    return dataclasses.replace(
-        configuration,
-        components=components,
-        cache_dir=cache,
-        tokenizer="passthrough",
-        vocab_size=len(names),
-    )
+    return DomainFormat()

@@ -116,8 +116,8 @@ class Torchtitan:
     def read_samples(self, folder: Path, contents: Contents) -> Iterator[Sample]:
         """Yield the parts of the sequences of torchtitan's loader, configured by `climb_data.py`.
 
-        A tokenizer stands in for that of a model: a text becomes the number of its domain, as
-        often as the document has tokens.
+        The tokenizer is not that of a model: a document becomes the number of its domain, as often
+        as it has tokens.
         """
         from torchtitan.hf_datasets.text_datasets import (  # type: ignore[import-not-found]
             DATASETS,

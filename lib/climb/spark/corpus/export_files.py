@@ -14,25 +14,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 
+from climb.export.writers.parquet import ParquetWriter
 from climb.files import FileDigest, read_chunks, write_recorded
 
 GROUP_BYTES = 1 << 26
 """Bytes of text after which a row group ends; it does not depend on the batches of Spark."""
 
-SCHEMA = pa.schema(
-    [
-        ("doc_id", pa.string()),
-        ("copy", pa.int32()),
-        ("n_tokens", pa.int32()),
-        ("text", pa.string()),
-    ]
-)
+COLUMNS = ("doc_id", "copy", "n_tokens", "text")
 
 WRITTEN = "name STRING, sha256 STRING, bytes BIGINT, n_rows BIGINT"
 
@@ -72,43 +63,24 @@ class _PartFile:
     """A Parquet file that is written to the local disk, and then copied."""
 
     def __init__(self, folder: Path, key: tuple[str, int]) -> None:
-        self.key, self._n_rows, self._pending, self._n_bytes = key, 0, list[pa.Table](), 0
+        self.key, self._n_rows = key, 0
         self._name = f"data/domain={escape_name(key[0])}/part-{key[1]:05d}.zstd.parquet"
         self._path = folder / self._name
         self._scratch = tempfile.NamedTemporaryFile(prefix="climb-")  # noqa: SIM115  # see finish
-        self._writer = pq.ParquetWriter(
-            self._scratch.name, SCHEMA, compression="zstd", store_schema=False
-        )
+        self._writer = ParquetWriter(Path(self._scratch.name), COLUMNS, group_bytes=GROUP_BYTES)
 
     def add(self, table: pa.Table) -> None:
         """Add rows; full row groups are written."""
-        ends_N = np.cumsum(pc.binary_length(table["text"]).to_numpy(zero_copy_only=False))
-        start = done = 0
-        while start < len(table):
-            missing = GROUP_BYTES - self._n_bytes
-            stop = min(len(table), int(np.searchsorted(ends_N, done + missing)) + 1)
-            self._pending.append(table.slice(start, stop - start))
-            self._n_bytes += int(ends_N[stop - 1]) - done
-            start, done = stop, int(ends_N[stop - 1])
-            if self._n_bytes >= GROUP_BYTES:
-                self._write_group()
+        self._writer.write(table)
+        self._n_rows += len(table)
 
     def finish(self) -> pa.RecordBatch:
         """Write the rest, copy the file, and return the row about it."""
-        self._write_group()
         self._writer.close()
         with self._scratch as scratch:
             digest = write_recorded(self._path, lambda: read_chunks(Path(scratch.name)))
         row = {"name": self._name, "sha256": digest.sha256, "bytes": digest.bytes}
         return pa.RecordBatch.from_pylist([row | {"n_rows": self._n_rows}])
-
-    def _write_group(self) -> None:
-        if self._pending:
-            # In one chunk: the bytes of a row group depend on the chunks.
-            group = pa.concat_tables(self._pending).combine_chunks()
-            self._writer.write_table(group, row_group_size=len(group))
-            self._n_rows += len(group)
-        self._pending, self._n_bytes = [], 0
 
 
 def escape_name(name: str) -> str:
@@ -119,7 +91,7 @@ def escape_name(name: str) -> str:
 def _split_by_file(batch: pa.RecordBatch) -> Iterator[tuple[tuple[str, int], pa.Table]]:
     """Split a sorted batch where the domain or the file changes."""
     keys: list[Any] = list(zip(batch["domain"].to_pylist(), batch["file"].to_pylist(), strict=True))
-    rows = pa.Table.from_batches([batch]).select(SCHEMA.names).cast(SCHEMA)
+    rows = pa.Table.from_batches([batch])
     start = 0
     for stop in range(1, len(keys) + 1):
         if stop == len(keys) or keys[stop] != keys[start]:

@@ -1,0 +1,332 @@
+"""Formats of text: the weights arrive in the unit of the trainer, and batches change no byte."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from text_export import (
+    DOMAINS,
+    WEIGHTS,
+    batch_rows,
+    count_shares,
+    describe,
+    find_error,
+    make_export,
+    make_rows,
+    write_shard,
+)
+
+from climb.errors import ConfigError, InputError
+from climb.export import Contents, Format, Sample, Shard, documents
+from climb.export.contents import parse_contents, read_contents
+from climb.export.formats.energon import Energon
+from climb.export.formats.hf import HuggingFace
+from climb.export.formats.jsonl import JsonLines
+from climb.export.formats.levanter import Levanter
+from climb.export.formats.lingua import Lingua
+from climb.export.formats.nanochat import Nanochat
+from climb.export.formats.streaming import Streaming, read_mds
+from climb.export.formats.torchtitan import Torchtitan
+from climb.export.writers import jsonl, mds
+from climb.export.writers.jsonl import JsonLinesWriter
+from climb.export.writers.parquet import ParquetWriter
+
+FORMS = [
+    *(JsonLines(), HuggingFace(), Streaming(), Energon()),
+    *(Lingua(), Levanter(), Torchtitan(), Nanochat()),
+]
+ROOT = Path(__file__).resolve().parents[2]
+CODE = "code: [py]/é"
+
+
+def name_type(value):
+    return type(value).__name__
+
+
+@pytest.fixture(params=FORMS, ids=name_type)
+def form(request):
+    return request.param
+
+
+def test_a_format_of_text_has_what_a_format_needs(form):
+    assert isinstance(form, Format)
+    assert not form.stores_tokens
+    assert form.shard_bytes > 0
+
+
+def test_by_rule_each_domain_gets_its_share_of_tokens(form, tmp_path):
+    contents = make_export(form, tmp_path, form.kinds[0])
+    assert find_error(count_shares(form.read_by_rule(tmp_path, contents))) < 0.01
+
+
+@pytest.mark.parametrize(
+    "form", [form for form in FORMS if len(form.kinds) > 1], indirect=True, ids=name_type
+)
+def test_by_rule_the_other_kind_has_the_same_shares(form, tmp_path):
+    contents = make_export(form, tmp_path, form.kinds[1])
+    shares = count_shares(form.read_by_rule(tmp_path, contents), 1_500_000)
+    assert find_error(shares) < 0.015
+
+
+@pytest.mark.parametrize(
+    "form", [JsonLines(), HuggingFace(), Streaming(), Energon(), Lingua()], ids=name_type
+)
+def test_shares_of_tokens_are_wrong_where_documents_count(form, tmp_path, monkeypatch):
+    monkeypatch.setattr(documents, "convert_weights", lambda weights, means: weights)
+    contents = make_export(form, tmp_path, "recipe")
+    shares = count_shares(form.read_by_rule(tmp_path, contents), 300_000)
+    assert find_error(shares) > 0.4
+    assert shares["law"] > 0.7
+
+
+def test_batches_do_not_change_a_byte(form, tmp_path, monkeypatch):
+    monkeypatch.setattr(jsonl, "CHUNK", 1000)
+    name = form.name_shard("train", "law", 0, 1)
+    files = {}
+    for size in (1, 7, 1000):
+        written = write_shard(form, make_rows("law"), tmp_path / str(size), name, size)
+        files[size] = {file: (tmp_path / str(size) / file).read_bytes() for file in written}
+    assert files[1] == files[7] == files[1000]
+    assert all(file.startswith(name) for file in files[1])
+
+
+def test_a_shard_may_be_empty(form, tmp_path):
+    name = form.name_shard("train", None, 0, 1)
+    assert write_shard(form, [], tmp_path, name)
+
+
+@pytest.mark.parametrize("form", [f for f in FORMS if f.unit == "documents"], ids=name_type)
+def test_every_document_is_read(form, tmp_path):
+    contents = make_export(form, tmp_path, form.kinds[0])
+    samples = form.read_by_rule(tmp_path, contents)
+    wanted = {Sample(row["domain"], row["n_tokens"]) for row in make_rows("law")}
+    assert {next(samples) for _ in range(8_000)} >= wanted
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if "recipe" in form.kinds], ids=name_type)
+def test_a_domain_without_weight_is_not_read(form, tmp_path):
+    weights = {"law": 0.0, CODE: 0.6, "chat": 0.4}
+    contents = make_export(form, tmp_path, "recipe", weights=weights)
+    shares = count_shares(form.read_by_rule(tmp_path, contents), 300_000)
+    assert shares == pytest.approx(weights, abs=0.02)
+
+
+def test_the_contents_of_an_export_can_be_read_again(tmp_path):
+    contents = make_export(JsonLines(), tmp_path, "recipe")
+    assert isinstance(contents, Contents)
+    assert read_contents(tmp_path) == contents
+    stored = json.loads((tmp_path / "export.json").read_text())
+    assert parse_contents(stored["contents"]) == contents
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip", "zstd"])
+def test_json_lines_have_the_documents_in_order(compression, tmp_path):
+    form = JsonLines(compression=compression)
+    (file,) = write_shard(form, make_rows("chat"), tmp_path, "train/chat/00000-of-00001")
+    assert file.endswith(jsonl.ENDINGS[compression])
+    with documents._open_text(tmp_path / file) as lines:
+        rows = [json.loads(line) for line in lines]
+    keys = ("text", "domain", "doc_id", "n_tokens")
+    assert rows == [{key: row[key] for key in keys} for row in make_rows("chat")]
+
+
+def test_a_gzip_header_has_no_time_and_no_name(tmp_path):
+    (file,) = write_shard(Levanter(), make_rows("chat"), tmp_path, "train/chat/0")
+    assert (tmp_path / file).read_bytes()[3:8] == bytes(5)
+
+
+def test_weights_of_json_lines_have_both_units(tmp_path):
+    make_export(JsonLines(), tmp_path, "recipe")
+    domains = json.loads((tmp_path / "weights.json").read_text())["domains"]
+    assert {name: values["token_weight"] for name, values in domains.items()} == WEIGHTS
+    n_documents = {name: values["document_weight"] for name, values in domains.items()}
+    assert sum(n_documents.values()) == pytest.approx(1.0)
+    assert n_documents[CODE] / n_documents["law"] == pytest.approx(2.5 * 20, rel=0.1)
+
+
+def read_groups(path):
+    with pq.ParquetFile(path) as file:
+        groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        return groups, file.read().to_pylist()
+
+
+def write_parquet(path, rows, **options):
+    writer = ParquetWriter(path, **options)
+    for batch in batch_rows(rows, 11):
+        writer.write(batch)
+    writer.close()
+    return read_groups(path)
+
+
+def test_a_row_group_ends_after_a_number_of_documents(tmp_path):
+    groups, rows = write_parquet(tmp_path / "a.parquet", make_rows("law"), group_rows=25)
+    assert groups == [25, 25, 10]
+    assert [row["doc_id"] for row in rows] == [row["doc_id"] for row in make_rows("law")]
+
+
+def test_a_row_group_ends_after_a_number_of_bytes(tmp_path):
+    rows = [row | {"text": "é" * 5} for row in make_rows("law")]
+    groups, _ = write_parquet(tmp_path / "a.parquet", rows, group_bytes=95)
+    assert groups == [10] * 6
+
+
+def test_columns_are_those_that_were_asked_for(tmp_path):
+    columns = ("text", "n_tokens")
+    _, rows = write_parquet(tmp_path / "a.parquet", make_rows("law"), columns=columns)
+    assert rows == [{key: row[key] for key in columns} for row in make_rows("law")]
+
+
+def test_nanochat_gets_a_flat_folder_whose_last_file_is_validation(tmp_path):
+    form = Nanochat(group_rows=256, validation_group_rows=4)
+    make_export(form, tmp_path, "mixed", n_shards=2)
+    files = sorted(path.name for path in tmp_path.glob("*.parquet"))
+    assert files == ["shard_00000.parquet", "shard_00001.parquet", "shard_99999.parquet"]
+    groups, rows = read_groups(tmp_path / files[0])
+    assert set(groups[:-1]) == {256}
+    assert list(rows[0]) == ["text", "domain", "doc_id", "n_tokens"]
+    groups, rows = read_groups(tmp_path / files[-1])
+    assert set(groups[:-1]) == {4}
+    assert all(row["doc_id"].startswith("validation") for row in rows)
+
+
+def test_nanochat_has_one_validation_file():
+    with pytest.raises(ConfigError, match="2 shards"):
+        Nanochat().name_shard("validation", None, 0, 2)
+
+
+def test_nanochat_needs_more_than_one_file(tmp_path):
+    contents = make_export(Nanochat(), tmp_path, "mixed")
+    values = vars(contents) | {"shards": contents.shards[:1]}
+    with pytest.raises(ConfigError, match="validation"):
+        Nanochat().describe(Contents(**values))
+
+
+@pytest.mark.parametrize("kind", ["recipe", "mixed"])
+def test_the_card_lists_the_files_of_every_split(kind, tmp_path):
+    contents = make_export(HuggingFace(), tmp_path, kind)
+    header = (tmp_path / "README.md").read_text(encoding="utf-8").split("---\n")[1]
+    listed = set()
+    for configuration in yaml.safe_load(header)["configs"]:
+        assert not re.search(r'[<>:/\\|?*"]', configuration["config_name"])
+        splits = {entry["split"]: entry["path"] for entry in configuration["data_files"]}
+        assert set(splits) == {"train", "validation"}
+        listed |= {str(p.relative_to(tmp_path)) for g in splits.values() for p in tmp_path.glob(g)}
+    assert listed == {file for shard in contents.shards for file in shard.files}
+
+
+def test_the_script_for_hugging_face_has_no_path_of_this_machine(tmp_path):
+    make_export(HuggingFace(), tmp_path, "recipe")
+    assert str(tmp_path) not in (tmp_path / "load.py").read_text(encoding="utf-8")
+
+
+def test_an_index_of_json_lines_has_every_start_and_the_end(tmp_path):
+    names = write_shard(Energon(), make_rows(CODE), tmp_path, "train/code/0")
+    assert names == ("train/code/0.jsonl", "train/code/0.jsonl.idx")
+    text = (tmp_path / names[0]).read_bytes()
+    offsets = np.fromfile(tmp_path / names[1], "<u8")
+    assert len(offsets) == len(make_rows(CODE)) + 1
+    assert offsets[-1] == len(text)
+    for i in (0, 1, 599):
+        line = text[int(offsets[i]) : int(offsets[i + 1])]
+        assert json.loads(line)["doc_id"] == make_rows(CODE)[i]["doc_id"]
+
+
+def test_the_files_of_a_domain_divide_its_weight_by_their_documents(tmp_path):
+    contents = make_export(Energon(), tmp_path, "recipe")
+    shards = [
+        Shard(
+            s.split, s.domain, s.files, s.documents * (1 + 2 * (s.files[0].find("00001-") > 0)), 1
+        )
+        for s in contents.shards
+    ]
+    describe(Energon(), tmp_path, Contents(**vars(contents) | {"shards": tuple(shards)}))
+    values = yaml.safe_load((tmp_path / "metadataset.yaml").read_text(encoding="utf-8"))
+    entries = values["splits"]["train"]["blend"]
+    weights = [entry["weight"] for entry in entries if "/law/" in entry["path"]]
+    assert weights == pytest.approx([weights[0], 3 * weights[0], weights[0]])
+    assert sum(entry["weight"] for entry in entries) == pytest.approx(1.0)
+
+
+def test_an_index_of_mds_has_the_sizes_of_the_files(tmp_path):
+    contents = make_export(Streaming(), tmp_path, "recipe")
+    index = json.loads((tmp_path / "train/law/index.json").read_text())
+    for entry in index["shards"]:
+        path = tmp_path / "train/law" / entry["raw_data"]["basename"]
+        assert path.stat().st_size == entry["raw_data"]["bytes"]
+        assert len(list(read_mds(path))) == entry["samples"]
+    assert sum(entry["samples"] for entry in index["shards"]) == 60
+    assert len(contents.list_shards("train", "law")) == len(index["shards"])
+
+
+def test_a_file_of_mds_that_is_too_large_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(mds, "MOST_BYTES", 1000)
+    with pytest.raises(InputError, match="shard_bytes"):
+        write_shard(Streaming(), make_rows("law"), tmp_path, "train/law/0")
+
+
+def test_an_epoch_of_streaming_is_long_enough_for_exact_proportions(tmp_path):
+    make_export(Streaming(), tmp_path, "recipe")
+    values = yaml.safe_load((tmp_path / "streams.yaml").read_text(encoding="utf-8"))
+    mean = sum(s["proportion"] * DOMAINS[name][0] for name, s in values["streams"].items())
+    assert 400 / (values["epoch_size"] * mean) < 0.0011
+
+
+def test_a_chunk_of_lingua_is_one_domain_unless_the_user_wants_more(tmp_path):
+    form = Lingua()
+    assert form.shard_bytes > 10**15
+    assert form.name_shard("train", "law", 0, 1) == "train/law/law.chunk.00"
+    assert form.name_shard("train", "law", 7, 1000) == "train/law/law.chunk.007"
+    assert form.name_shard("validation", None, 0, 1) == "validation/mixed/mixed.00.val"
+
+
+def test_rare_domains_are_in_the_blocks_of_levanter(tmp_path):
+    weights = {"law": 1e-4, CODE: 0.6, "chat": 0.3999}
+    contents = make_export(Levanter(), tmp_path, "recipe", weights=weights)
+    shares = count_shares(Levanter().read_by_rule(tmp_path, contents), 32768 * 64)
+    assert shares["law"] == pytest.approx(1e-4, rel=0.1)
+    small = Levanter(block_size=2048)
+    describe(small, tmp_path, contents)
+    assert count_shares(small.read_by_rule(tmp_path, contents), 2048 * 64)["law"] == 0.0
+
+
+def test_sequences_go_on_with_the_rest_of_a_document():
+    sequences = documents.pack_documents(iter([Sample("a", 5), Sample("b", 3), Sample("a", 9)]), 4)
+    assert list(sequences) == [
+        [Sample("a", 4)],
+        [Sample("a", 1), Sample("b", 3)],
+        [Sample("a", 4)],
+        [Sample("a", 4)],
+    ]
+
+
+def test_a_format_without_a_loader_says_so(form, tmp_path):
+    if not form.loader:
+        with pytest.raises(ImportError, match="by rule"):
+            form.read_samples(tmp_path, None)
+
+
+def test_formats_import_without_other_packages():
+    code = f"""
+import importlib, importlib.util, sys
+for name in ("pyarrow", "yaml", "zstandard", "pydantic", "pyspark", "scipy", "pandas"):
+    sys.modules[name] = None
+root = {str(ROOT / "lib/climb")!r}
+spec = importlib.util.spec_from_file_location(
+    "climb", root + "/__init__.py", submodule_search_locations=[root])
+sys.modules["climb"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(sys.modules["climb"])
+for name in {sorted({type(form).__module__ for form in FORMS})!r}:
+    importlib.import_module(name)
+"""
+    subprocess.run([sys.executable, "-I", "-c", code], check=True)
+
+
+def test_a_writer_without_offsets_makes_one_file(tmp_path):
+    JsonLinesWriter(tmp_path / "a", "none").close()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
