@@ -8,12 +8,12 @@ from climb.export.formats.hf import HuggingFace
 
 @dataclass(frozen=True, kw_only=True)
 class Failing(HuggingFace):
-    """Fails while the file `mark` exists, as soon as `folder` has two files."""
+    """Fails while the file `mark` exists, as soon as the folder `writing` has two files."""
 
     mark: str
-    folder: str
+    writing: str
 
     def open_shard(self, path, tokenization):
-        if Path(self.mark).exists() and len(list(Path(self.folder).rglob("*.parquet"))) >= 2:
+        if Path(self.mark).exists() and len(list(Path(self.writing).rglob("*.parquet"))) >= 2:
             raise RuntimeError("the machine died")
         return super().open_shard(path, tokenization)

@@ -1,7 +1,7 @@
 """Exports of text that tests make without Spark: three domains with documents of unlike lengths."""
 
+import dataclasses
 import functools
-import json
 import random
 import shutil
 import tempfile
@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from climb.export import Contents, ExportedDomain, Shard
-from climb.export.contents import FILE, dump_contents
+from climb.export.index import INDEX, render_index
 from climb.spark.corpus.export_files import escape_name
 
 # Tokens per document differ 20-fold; a name needs escapes in paths, in YAML and in globs.
@@ -82,7 +82,8 @@ def make_export(form, folder, kind, n_shards=3, weights=None):
                 name = form.name_shard(split, escaped, i, count)
                 files = write_shard(form, part, folder, name)
                 n_tokens = sum(row["n_tokens"] for row in part)
-                shards.append(Shard(split, domain, files, len(part), n_tokens))
+                sizes = tuple((folder / file).stat().st_size for file in files)
+                shards.append(Shard(split, domain, files, sizes, len(part), n_tokens))
                 for row in part if split == "train" else ():
                     total = totals[row["domain"]]
                     total[0] += 1
@@ -112,13 +113,17 @@ def make_split(domain, split):
     return [r for name in DOMAINS if domain in (None, name) for r in make_rows(name, split, 9)]
 
 
+def name_format(form):
+    """The plug-in spec of a format."""
+    return {"use": f"{type(form).__module__}:{type(form).__name__}"} | dataclasses.asdict(form)
+
+
 def describe(form, folder, contents):
     """Write the index files and the contents."""
     for name, text in form.describe(contents).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
-    values = json.dumps({"contents": dump_contents(contents)})
-    (folder / FILE).write_text(values, encoding="utf-8")
+    (folder / INDEX).write_text(render_index(name_format(form), contents, {}), encoding="utf-8")
 
 
 def count_shares(samples, n_tokens=2_000_000):

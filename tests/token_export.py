@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from text_export import name_format
 
 from climb.export import Contents, ExportedDomain, Shard, Tokenization
+from climb.export.index import INDEX, render_index
 
 WEIGHTS = {"long books": 0.5, "notes": 0.3, "web/news": 0.2}
 LENGTHS = {"long books": 400, "notes": 20, "web/news": 60}
@@ -93,7 +95,8 @@ def write_export(
             name = fmt.name_shard(split, escaped, index, len(groups))
             files = write_shard(fmt, folder, name, documents, tokenization)
             n_tokens = sum(map(len, documents))
-            shards.append(Shard(split, domain, files, len(documents), n_tokens))
+            sizes = tuple((folder / file).stat().st_size for file in files)
+            shards.append(Shard(split, domain, files, sizes, len(documents), n_tokens))
     contents = Contents(
         kind=kind,
         domains=tuple(
@@ -118,6 +121,7 @@ def write_export(
     for path, text in fmt.describe(contents).items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text, encoding="utf-8")
+    (folder / INDEX).write_text(render_index(name_format(fmt), contents, {}), encoding="utf-8")
     return contents
 
 

@@ -194,7 +194,7 @@ def test_an_export_that_was_killed_goes_on_with_what_is_missing(recipe, run, tmp
     mark = tmp_path / "fail"
     mark.touch()
     folder, writing = tmp_path / "export", tmp_path / "export.writing"
-    fields = {"use": "failing_format:Failing", "mark": str(mark), "folder": str(writing)}
+    fields = {"use": "failing_format:Failing", "mark": str(mark), "writing": str(writing)}
     with pytest.raises(Exception, match="the machine died"):
         run(**fields)
     assert not folder.exists()

@@ -49,6 +49,9 @@ class Shard:
     files: tuple[str, ...]
     """Sorted paths: in the folder of the export, or absolute where the files are the user's own."""
 
+    sizes: tuple[int, ...]
+    """Bytes of each file."""
+
     documents: int
     tokens: int
     """In the tokens of the export's tokenizer with the ends of documents; without one, as counted
@@ -169,11 +172,13 @@ def parse_contents(values: Mapping[str, Any], folder: Path) -> Contents:
         **{name: values[name] for name in _PLAIN},
         folder=str(folder.absolute()),
         domains=tuple(ExportedDomain(**domain) for domain in values["domains"]),
-        shards=tuple(
-            Shard(**shard | {"files": tuple(shard["files"])}) for shard in values["shards"]
-        ),
+        shards=tuple(map(_parse_shard, values["shards"])),
         tokenization=None if tokenization is None else Tokenization(**tokenization),
     )
+
+
+def _parse_shard(values: Mapping[str, Any]) -> Shard:
+    return Shard(**{**values, "files": tuple(values["files"]), "sizes": tuple(values["sizes"])})
 
 
 _PLAIN: Sequence[str] = ("kind", "target_tokens", "sequence_length", "seed")

@@ -58,7 +58,10 @@ class Format(Protocol):
 
     @property
     def endings(self) -> tuple[str, ...]:
-        """Endings of the files of a shard, for example `.bin` and `.idx`."""
+        """Endings of the files that may be the user's own, for example `.bin` and `.idx`.
+
+        Empty where the trainer needs index files of climb beside the shards.
+        """
 
     @property
     def loader(self) -> str:

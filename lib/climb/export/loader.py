@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -37,7 +39,7 @@ def has_package(python: str, package: str) -> bool:
         PreflightError: the interpreter cannot be started.
     """
     code = "import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)"
-    return _run([python, "-c", code, package]).returncode == 0
+    return run_python([python, "-c", code, package]).returncode == 0
 
 
 def run_loader(folder: Path, n_samples: int, python: str, by_rule: bool) -> dict[str, Counted]:
@@ -57,7 +59,7 @@ def run_loader(folder: Path, n_samples: int, python: str, by_rule: bool) -> dict
     """
     package = str(Path(__file__).resolve().parents[1])
     arguments = [str(folder), str(n_samples), "rule" if by_rule else "loader"]
-    process = _run([python, "-c", BOOTSTRAP, package, *arguments])
+    process = run_python([python, "-c", BOOTSTRAP, package, *arguments])
     lines = [line for line in process.stdout.splitlines() if line.startswith(OUTPUT)]
     if process.returncode or not lines:
         reason = (process.stderr.strip().splitlines() or ["no output"])[-1]
@@ -66,9 +68,23 @@ def run_loader(folder: Path, n_samples: int, python: str, by_rule: bool) -> dict
     return {name: Counted(**values) for name, values in rows}
 
 
-def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+def run_python(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run an interpreter without a GPU and a network; another one without the paths of this one.
+
+    Args:
+        command: the interpreter and its arguments. Some loaders start programs that are installed
+            beside the interpreter.
+
+    Raises:
+        PreflightError: it cannot be started.
+    """
+    environment = dict(os.environ)
+    if command[0] != sys.executable:
+        environment = {k: v for k, v in environment.items() if not k.startswith("PYTHON")}
+    environment |= {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment["PATH"] = f"{Path(command[0]).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     try:
-        return subprocess.run(command, capture_output=True, text=True)
+        return subprocess.run(command, capture_output=True, text=True, env=environment)
     except OSError as error:
         raise PreflightError(f"--python {command[0]}: {error.strerror}") from error
 

@@ -99,7 +99,7 @@ def find_group(groups: dict[str, str], path: str) -> str:
     """
     parts = Path(path).parts
     for start in range(len(parts)):
-        if group := groups.get("/".join(parts[start:])):
+        if group := groups.get(str(Path(*parts[start:]))):
             return group
     raise ValueError(f"a configuration names {path}, which is not a file of the export")
 

@@ -155,13 +155,14 @@ def _find_shards(data: Path, domain: ExportedDomain, endings: Sequence[str]) -> 
         ending = next((e for e in endings if file.name.endswith(e)), None)
         if ending is not None and file.is_file():
             groups.setdefault(str(file).removesuffix(ending), []).append(file.absolute())
-    sizes = [sum(file.stat().st_size for file in files) for files in groups.values()]
-    if not sum(sizes):
+    sizes = [tuple(file.stat().st_size for file in files) for files in groups.values()]
+    total = sum(map(sum, sizes))
+    if not total:
         raise InputError(
             f"--data: {folder} has no file that ends in {' or '.join(endings)}; every domain of "
             "the mixture needs a folder of that name with its files"
         )
     return [
-        Shard("train", domain.name, tuple(map(str, files)), 0, domain.tokens * size // sum(sizes))
-        for files, size in zip(groups.values(), sizes, strict=True)
+        Shard("train", domain.name, tuple(map(str, f)), s, 0, domain.tokens * sum(s) // total)
+        for f, s in zip(groups.values(), sizes, strict=True)
     ]

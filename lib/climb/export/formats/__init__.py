@@ -11,7 +11,15 @@ FORMATS = {
     "jsonl": "jsonl:JsonLines",
     "nanochat": "nanochat:Nanochat",
     "megatron": "megatron:Megatron",
-    "olmo-core": "olmo_core:OLMoCore",
+    "automodel": "automodel:Automodel",
+    "energon": "energon:Energon",
+    "olmo-core": "olmo_core:OlmoCore",
+    "torchtitan": "torchtitan:Torchtitan",
+    "lingua": "lingua:Lingua",
+    "levanter": "levanter:Levanter",
+    "nanotron": "nanotron:Nanotron",
+    "litdata": "litdata:LitData",
+    "streaming": "streaming:Streaming",
 }
 """Short name -> module and class."""
 

@@ -41,6 +41,7 @@ class Automodel:
     unit: ClassVar[Unit] = "tokens"
     kinds: ClassVar[tuple[Kind, ...]] = ("recipe", "mixed")
     stores_tokens: ClassVar[bool] = True
+    endings: ClassVar[tuple[str, ...]] = (".bin", ".idx")
     loader: ClassVar[str] = "nemo_automodel"
 
     shard_bytes: int = 1 << 31

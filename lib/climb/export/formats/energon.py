@@ -56,6 +56,7 @@ class Energon:
     unit: ClassVar[Unit] = "documents"
     kinds: ClassVar[tuple[Kind, ...]] = ("recipe", "mixed")
     stores_tokens: ClassVar[bool] = False
+    endings: ClassVar[tuple[str, ...]] = ()
     loader: ClassVar[str] = "megatron.energon"
 
     def name_shard(self, split: Split, domain: str | None, index: int, count: int) -> str:

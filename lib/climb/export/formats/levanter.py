@@ -51,6 +51,7 @@ class Levanter:
     unit: ClassVar[Unit] = "tokens"
     kinds: ClassVar[tuple[Kind, ...]] = ("recipe", "mixed")
     stores_tokens: ClassVar[bool] = False
+    endings: ClassVar[tuple[str, ...]] = (ENDINGS["gzip"],)
     loader: ClassVar[str] = "levanter"
 
     def name_shard(self, split: Split, domain: str | None, index: int, count: int) -> str:

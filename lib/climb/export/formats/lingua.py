@@ -44,6 +44,7 @@ class Lingua:
     unit: ClassVar[Unit] = "documents"
     kinds: ClassVar[tuple[Kind, ...]] = ("recipe", "mixed")
     stores_tokens: ClassVar[bool] = False
+    endings: ClassVar[tuple[str, ...]] = ()
     loader: ClassVar[str] = ""
 
     def name_shard(self, split: Split, domain: str | None, index: int, count: int) -> str:

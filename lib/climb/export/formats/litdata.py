@@ -50,6 +50,7 @@ class LitData:
     unit: ClassVar[Unit] = "tokens"
     kinds: ClassVar[tuple[Kind, ...]] = ("recipe", "mixed")
     stores_tokens: ClassVar[bool] = True
+    endings: ClassVar[tuple[str, ...]] = ()
     loader: ClassVar[str] = "litdata"
 
     shard_bytes: int = 1 << 28

@@ -43,6 +43,7 @@ class Megatron:
     unit: ClassVar[Unit] = "tokens"
     kinds: ClassVar[tuple[Kind, ...]] = ("recipe", "mixed")
     stores_tokens: ClassVar[bool] = True
+    endings: ClassVar[tuple[str, ...]] = (".bin", ".idx")
     loader: ClassVar[str] = "megatron.core"
 
     shard_bytes: int = 1 << 31

@@ -49,7 +49,7 @@ class Nanochat:
     unit: ClassVar[Unit] = "documents"
     kinds: ClassVar[tuple[Kind, ...]] = ("mixed",)
     stores_tokens: ClassVar[bool] = False
-    endings: ClassVar[tuple[str, ...]] = (".parquet",)
+    endings: ClassVar[tuple[str, ...]] = ()
     loader: ClassVar[str] = ""
 
     def name_shard(self, split: Split, domain: str | None, index: int, count: int) -> str:

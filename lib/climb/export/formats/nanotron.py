@@ -47,6 +47,7 @@ class Nanotron:
     unit: ClassVar[Unit] = "tokens"
     kinds: ClassVar[tuple[Kind, ...]] = ("recipe", "mixed")
     stores_tokens: ClassVar[bool] = True
+    endings: ClassVar[tuple[str, ...]] = ()
     loader: ClassVar[str] = "datatrove"
 
     tokenizer: str = ""

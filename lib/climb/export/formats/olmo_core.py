@@ -59,6 +59,7 @@ class OlmoCore:
     unit: ClassVar[Unit] = "tokens"
     kinds: ClassVar[tuple[Kind, ...]] = ("recipe", "mixed")
     stores_tokens: ClassVar[bool] = True
+    endings: ClassVar[tuple[str, ...]] = (".npy",)
     loader: ClassVar[str] = "olmo_core"
 
     shard_bytes: int = 1 << 31

@@ -31,7 +31,6 @@ from climb.export.contents import SPLITS, Contents, Kind, Sample, Shard, Split, 
 from climb.export.documents import (
     draw_documents,
     find_folder,
-    list_files,
     list_weighted,
     name_in_domain,
     parse_sample,
@@ -54,6 +53,7 @@ class Streaming:
     unit: ClassVar[Unit] = "documents"
     kinds: ClassVar[tuple[Kind, ...]] = ("recipe", "mixed")
     stores_tokens: ClassVar[bool] = False
+    endings: ClassVar[tuple[str, ...]] = ()
     loader: ClassVar[str] = "streaming"
 
     def name_shard(self, split: Split, domain: str | None, index: int, count: int) -> str:
@@ -65,17 +65,11 @@ class Streaming:
         return MdsWriter(path)
 
     def describe(self, contents: Contents) -> dict[str, str]:
-        """Return `streams.yaml` and the index of every folder.
-
-        The index states the sizes of the files: they are read from the export's folder.
-
-        Raises:
-            OSError: a file of the export is not in its folder.
-        """
+        """Return `streams.yaml` and the index of every folder."""
         import yaml
 
         indices = {
-            f"{find_folder(shards)}/{INDEX}": _describe_index(contents, shards)
+            f"{find_folder(shards)}/{INDEX}": _describe_index(shards)
             for split in SPLITS
             for _, _, shards in contents.list_groups(split)
         }
@@ -141,10 +135,10 @@ def _find_epoch_size(contents: Contents, documents: dict[str, float]) -> int:
     return math.ceil(1000 * max(means[name] for name in documents) / mean)
 
 
-def _describe_index(contents: Contents, shards: list[Shard]) -> str:
-    entries: list[dict[str, Any]] = []
-    for shard in shards:
-        (file,) = list_files([shard], ".mds")
-        n_bytes = Path(contents.folder, file).stat().st_size
-        entries.append(describe_file(PurePosixPath(file).name, n_bytes, shard.documents))
+def _describe_index(shards: list[Shard]) -> str:
+    entries: list[dict[str, Any]] = [
+        describe_file(PurePosixPath(file).name, size, shard.documents)
+        for shard in shards
+        for file, size in zip(shard.files, shard.sizes, strict=True)
+    ]
     return json.dumps({"version": 2, "shards": entries}, sort_keys=True)

@@ -96,6 +96,7 @@ class Torchtitan:
     unit: ClassVar[Unit] = "tokens"
     kinds: ClassVar[tuple[Kind, ...]] = ("recipe", "mixed")
     stores_tokens: ClassVar[bool] = False
+    endings: ClassVar[tuple[str, ...]] = ()
     loader: ClassVar[str] = "torchtitan"
 
     def name_shard(self, split: Split, domain: str | None, index: int, count: int) -> str:

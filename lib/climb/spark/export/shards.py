@@ -68,7 +68,9 @@ class ShardRecord:
         """Describe the shard for the contents of the export."""
         counts = self.domains.values()
         documents, tokens = sum(c.documents for c in counts), sum(c.tokens for c in counts)
-        return Shard(key.split, key.domain, tuple(sorted(self.files)), documents, tokens)
+        files = sorted(self.files)
+        sizes = tuple(self.files[name].bytes for name in files)
+        return Shard(key.split, key.domain, tuple(files), sizes, documents, tokens)
 
 
 @dataclass(frozen=True)
