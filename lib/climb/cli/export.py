@@ -10,7 +10,7 @@ import click
 
 from climb.cli.start import add_config_options, import_jobs, run_jobs
 from climb.config import load
-from climb.errors import ConfigError, MixtureError
+from climb.errors import ConfigError, InputError, MixtureError
 from climb.export.formats import FORMATS, find_format
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -82,16 +82,27 @@ def verify_export(folder: Path, n_samples: int, python: str) -> None:
         MixtureError: the weights did not arrive.
     """
     from climb.export.check import compare_shares, format_result
+    from climb.export.contents import MIXED, Counted
     from climb.export.index import read_export
     from climb.export.loader import has_package, run_loader
 
     read = read_export(folder)
     format = read.load_format()
     by_rule = not format.loader or not has_package(python, format.loader)
+    if not format.stores_tokens and any(shard.documents == 0 for shard in read.contents.shards):
+        raise InputError(
+            f"{folder}: its files of text are your own, and have no column with their tokens; only "
+            "formats that store tokens can be checked"
+        )
     counted = run_loader(folder, n_samples, python, by_rule)
+    source = _name_source(format.loader, by_rule)
+    if counted.keys() == {MIXED}:  # sequences of the mixed corpus have no single domain
+        click.echo(f"{counted[MIXED].samples:,} sequences of {source}; shares as written:")
+        counted = {d.name: Counted(d.documents, d.tokens) for d in read.contents.domains}
+        source = "the training split, counted when it was written"
     fixed_length = format.unit == "tokens" and read.contents.kind == "recipe"
     result = compare_shares(read.contents, counted, fixed_length)
-    click.echo(format_result(result, _name_source(format.loader, by_rule)))
+    click.echo(format_result(result, source))
     if not result.arrived:
         worst = max(result.domains, key=lambda row: abs(row.delivered - row.wanted))
         raise MixtureError(

@@ -20,6 +20,9 @@ Split = Literal["train", "validation"]
 
 SPLITS: tuple[Split, ...] = ("train", "validation")
 
+MIXED = "mixed"
+"""Name of the only group of an export of kind `mixed`, and of the domain of a sequence of it."""
+
 
 @dataclass(frozen=True)
 class Tokenization:
@@ -123,7 +126,7 @@ class Contents:
         shards in the split is left out.
         """
         if self.kind == "mixed":
-            yield "mixed", 1.0, self.list_shards(split)
+            yield MIXED, 1.0, self.list_shards(split)
             return
         for domain in self.domains:
             if shards := self.list_shards(split, domain.name):

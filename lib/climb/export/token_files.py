@@ -15,10 +15,7 @@ from urllib.parse import quote
 import numpy as np
 
 from climb.errors import ConfigError
-from climb.export.contents import Contents, Split, Tokenization
-
-MIXED = "mixed"
-"""Name of the group, and of the domain of its samples, in an export of kind `mixed`."""
+from climb.export.contents import MIXED, Contents, Split, Tokenization
 
 MOST_SAMPLES = 1 << 17
 """Samples that a loader prepares at most for a check."""

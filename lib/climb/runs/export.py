@@ -15,7 +15,9 @@ from climb.errors import ConfigError, InputError
 from climb.export import Contents, ExportedDomain, Format, Shard
 from climb.export.card import CardFacts
 from climb.export.folder import Target
+from climb.export.formats import list_for_own_files
 from climb.export.render import FinishedExport, render_files
+from climb.export.tokenization import read_own_tokenizer
 from climb.files import hash_content
 from climb.runs.sheet import Sheet, compare_names
 
@@ -41,11 +43,7 @@ def export_own(mixture: Path, prior: Path, data: Path, cfg: Config) -> str:
     """
     format: Format = build(cfg.export.format, Format)
     name = type(format).__name__
-    if "recipe" not in format.kinds:
-        raise ConfigError(
-            f"{name} has no weights, so it needs the mixed text: run `climb mix`, and `climb "
-            "export` without --mixture"
-        )
+    _check_format(format, cfg.export.tokenizer)
     weights = _read_column(mixture, "weight")
     domains = _describe_domains(weights, prior, format, cfg)
     shards = tuple(
@@ -65,14 +63,34 @@ def export_own(mixture: Path, prior: Path, data: Path, cfg: Config) -> str:
     return f"weights of {len(domains)} domains and {len(shards)} files for {name} in {target.path}"
 
 
+def _check_format(format: Format, tokenizer: str | None) -> None:
+    """Check that a format can name files that are the user's own.
+
+    Raises:
+        ConfigError: it cannot, or needs to know their tokenizer.
+    """
+    name = type(format).__name__
+    if not format.endings:
+        raise ConfigError(
+            f"{name} cannot name files of your own, because its files need an index or are already "
+            f"mixed; formats that can: {', '.join(list_for_own_files())}. Or run `climb mix`, and "
+            "`climb export` without --mixture"
+        )
+    if format.stores_tokens and tokenizer is None:
+        raise ConfigError(
+            f"{name} stores tokens: name the tokenizer of your files with --tokenizer FOLDER"
+        )
+
+
 def _describe_contents(
     domains: tuple[ExportedDomain, ...], shards: tuple[Shard, ...], target: Target, cfg: Config
 ) -> Contents:
+    own = cfg.export.tokenizer
     return Contents(
         kind="recipe",
         domains=domains,
         shards=shards,
-        tokenization=None,
+        tokenization=read_own_tokenizer(own, cfg.export.end_of_text)[1] if own else None,
         target_tokens=cfg.search.target_tokens,
         sequence_length=cfg.export.sequence_length,
         seed=cfg.search.seed,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 
 from climb.errors import ConfigError
 
@@ -37,3 +38,13 @@ def find_format(name: str) -> dict[str, str]:
         hint = f"did you mean {near[0]!r}?" if near else f"formats: {', '.join(FORMATS)}"
         raise ConfigError(f"--to {name!r}: there is no such format; {hint}")
     return {"use": f"climb.export.formats.{FORMATS[name]}"}
+
+
+def list_for_own_files() -> list[str]:
+    """List the short names of the formats that can name files that are the user's own."""
+    able = []
+    for name, path in FORMATS.items():
+        module, cls = path.split(":")
+        if getattr(importlib.import_module(f"{__name__}.{module}"), cls).endings:
+            able.append(name)
+    return able

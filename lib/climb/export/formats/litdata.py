@@ -112,7 +112,9 @@ class LitData:
         return json.dumps(index, sort_keys=True)
 
     def read_samples(self, folder: Path, contents: Contents) -> Iterator[Sample]:
-        """Yield endless blocks of LitData's combined dataset, one pass after another.
+        """Yield the blocks of one pass of LitData's combined dataset.
+
+        The next pass would draw the same sources, so it would tell nothing more about the weights.
 
         Raises:
             ImportError: litdata is not installed.
@@ -138,14 +140,10 @@ class LitData:
             weights=[dataset["weight"] for dataset in arguments["datasets"]],
             iterate_over_all=arguments["iterate_over_all"],
         )
-        epoch = 0
-        while True:
-            combined.set_epoch(epoch)
-            yield from combined
-            epoch += 1
+        yield from combined
 
     def read_by_rule(self, folder: Path, contents: Contents) -> Iterator[Sample]:
-        """Yield endless blocks, drawn as LitData draws them.
+        """Yield the blocks of one pass, drawn as LitData draws them.
 
         Raises:
             ValueError: an index does not fit to its chunks.
@@ -157,13 +155,12 @@ class LitData:
         weights = [dataset["weight"] for dataset in arguments["datasets"]]
         blocks = [_count_blocks(folder / path, arguments["block_size"]) for path in folders]
         names = _name_folders(contents)
-        while True:
-            rng, left = Random(arguments["seed"]), list(blocks)
-            while left[source := rng.choices(range(len(folders)), weights)[0]]:
-                left[source] -= 1
-                yield Sample(names[folders[source]], arguments["block_size"])
-            if left == blocks:
-                raise ValueError(f"{folders[source]} has too few tokens for a block")
+        rng, left = Random(arguments["seed"]), list(blocks)
+        while left[source := rng.choices(range(len(folders)), weights)[0]]:
+            left[source] -= 1
+            yield Sample(names[folders[source]], arguments["block_size"])
+        if left == blocks:
+            raise ValueError(f"{folders[source]} has too few tokens for a block")
 
 
 class ChunkWriter(TokenWriter):

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from climb import tables, tokenizer
+from climb import tables
 from climb.config import Config, build
 from climb.errors import ConfigError, TableError
 from climb.export import Contents, ExportedDomain, Format, Kind, Tokenization
 from climb.export.folder import Target
+from climb.export.tokenization import describe_tokenizer, read_own_tokenizer
 from climb.files import is_uri
 from climb.spark.corpus.count import read_tokenizer_json
 from climb.spark.delta.store import Store
@@ -45,10 +46,7 @@ def prepare(store: Store, cfg: Config) -> Prepared:
     inputs = store.history.read_inputs(tables.CORPUS)
     if inputs is None:
         raise TableError("table corpus has no mixture; run `climb mix` first")
-    tokenization, json = None, None
-    if format.stores_tokens:
-        json = _read_tokenizer(store, cfg)
-        tokenization = _describe_tokens(json, cfg)
+    json, tokenization = _read_tokenizer(store, cfg) if format.stores_tokens else (None, None)
     read = (tables.CORPUS, tables.CLUSTERS, tables.DOCUMENTS, tables.REJECTED)
     plan = {
         "inputs": dict(store.history.describe_inputs(*read, mixture=inputs["settings"])),
@@ -155,25 +153,9 @@ def _sum_training(written: Sequence[tuple[ShardKey, ShardRecord]]) -> dict[str, 
     return counts
 
 
-def _read_tokenizer(store: Store, cfg: Config) -> str:
-    if cfg.export.tokenizer is None:
-        return read_tokenizer_json(store, cfg)
-    return tokenizer.read_tokenizer(cfg.export.tokenizer, "export.tokenizer")
-
-
-def _describe_tokens(json: str, cfg: Config) -> Tokenization:
-    """Describe the tokenizer of an export.
-
-    Raises:
-        ConfigError: it has no token that ends a document.
-    """
-    opened = tokenizer.open_tokenizer(json)
-    own = cfg.export.tokenizer is not None
-    configured = cfg.export.end_of_text if own else cfg.export.end_of_text or cfg.count.end_of_text
-    try:
-        end = tokenizer.find_end_of_text(opened, configured)
-    except ConfigError as error:
-        raise ConfigError(f"export.end_of_text: {error}") from error
-    recipe = tokenizer.name_recipe(cfg.export.tokenizer, 0, 0) if own else cfg.count.recipe
-    vocabulary = opened.get_vocab(with_added_tokens=True)
-    return Tokenization(recipe, max(vocabulary.values()) + 1, vocabulary[end])
+def _read_tokenizer(store: Store, cfg: Config) -> tuple[str, Tokenization]:
+    """Read the tokenizer: `export.tokenizer`, or that of job count."""
+    if cfg.export.tokenizer is not None:
+        return read_own_tokenizer(cfg.export.tokenizer, cfg.export.end_of_text)
+    json, end = read_tokenizer_json(store, cfg), cfg.export.end_of_text or cfg.count.end_of_text
+    return json, describe_tokenizer(json, cfg.count.recipe, end)

@@ -1,0 +1,185 @@
+"""Contract check of export formats, for built-in and external plug-ins, without the trainer.
+
+def test_my_format_keeps_the_contract(tmp_path):
+    check_format(MyFormat(), tmp_path)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from climb.export import Contents, ExportedDomain, Format, Kind, Shard, Split, Tokenization
+from climb.export.check import compare_shares
+from climb.export.contents import MIXED, count_samples
+
+WEIGHTS = {"letters": 0.5, "novels": 0.3, "notes": 0.2}
+MEAN_TOKENS = {"letters": 60, "novels": 400, "notes": 20}
+"""Documents of one domain are twenty times as long as those of another."""
+
+N_TOKENS = 40_000
+"""Tokens of each domain."""
+
+N_SAMPLES = 20_000
+
+TOKENIZATION = Tokenization("check", 1000, 999)
+
+
+def check_format(format: Format, folder: Path) -> None:
+    """Write small exports, and read them by rule.
+
+    Args:
+        format: the format with its fields.
+        folder: an empty folder.
+
+    Raises:
+        AssertionError: the format breaks a rule, which the message states.
+    """
+    name = type(format).__name__
+    assert isinstance(format, Format), f"{name} lacks a method or property of climb.export.Format"
+    assert pickle.loads(pickle.dumps(format)) == format, f"{name} must be equal to its pickled copy"
+    assert format.unit in ("tokens", "documents"), f"{name}.unit is {format.unit!r}"
+    assert format.kinds, f"{name}.kinds is empty"
+    for kind in format.kinds:
+        contents = write_small_export(format, folder / kind / "export", kind, batch=7)
+        again = write_small_export(format, folder / kind / "again", kind, batch=1000)
+        _check_files(name, contents, again)
+        _check_shares(name, format, contents)
+
+
+def write_small_export(format: Format, folder: Path, kind: Kind, batch: int) -> Contents:
+    """Write an export of three domains whose documents have unlike lengths.
+
+    Args:
+        format: the format with its fields.
+        folder: where it is written.
+        kind: the kind of the export.
+        batch: rows of an Arrow batch.
+    """
+    documents = {name: _draw_lengths(name) for name in WEIGHTS}
+    shards: list[Shard] = []
+    for split, count in (("train", 2), ("validation", 1)):
+        rows = {name: _make_rows(name, documents[name], split) for name in WEIGHTS}
+        groups = rows if kind == "recipe" else {None: _mix_rows(rows)}
+        for domain, own in groups.items():
+            for index in range(count):
+                part = own[len(own) * index // count : len(own) * (index + 1) // count]
+                stem = format.name_shard(split, domain, index, count)  # type: ignore[arg-type]
+                files = _write_shard(format, folder / stem, part, batch)
+                names = tuple(sorted(file.relative_to(folder).as_posix() for file in files))
+                sizes = tuple((folder / file).stat().st_size for file in names)
+                n_tokens = sum(row["n_tokens"] for row in part)
+                shards.append(Shard(split, domain, names, sizes, len(part), n_tokens))  # type: ignore[arg-type]
+    contents = Contents(
+        kind=kind,
+        domains=tuple(_describe_domain(name, documents[name]) for name in sorted(WEIGHTS)),
+        shards=tuple(sorted(shards, key=lambda s: (s.split, s.domain or "", s.files))),
+        tokenization=TOKENIZATION if format.stores_tokens else None,
+        target_tokens=4 * N_TOKENS,
+        sequence_length=32,
+        seed=1,
+        folder=str(folder.absolute()),
+    )
+    for path, text in format.describe(contents).items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text, encoding="utf-8")
+    return contents
+
+
+def _check_files(name: str, one: Contents, other: Contents) -> None:
+    assert [s.files for s in one.shards] == [s.files for s in other.shards], (
+        f"{name} names files by something else than split, domain and number"
+    )
+    for file in (file for shard in one.shards for file in shard.files):
+        same = Path(one.folder, file).read_bytes() == Path(other.folder, file).read_bytes()
+        assert same, f"{name}: the bytes of {file} depend on how rows are divided into batches"
+    all_files = [file for shard in one.shards for file in shard.files]
+    assert len(set(all_files)) == len(all_files), f"{name}: two shards have the same file"
+
+
+def _check_shares(name: str, format: Format, contents: Contents) -> None:
+    """Read by rule: the weights arrive, and they are read from the files."""
+    fixed_length = format.unit == "tokens" and contents.kind == "recipe"
+    other = dataclasses.replace(
+        contents, domains=tuple(dataclasses.replace(d, weight=1 / 3) for d in contents.domains)
+    )
+    for described in (contents, other) if contents.kind == "recipe" else (contents,):
+        samples = format.read_by_rule(Path(contents.folder), described)
+        counted = count_samples(itertools.islice(samples, N_SAMPLES))
+        if counted.keys() == {MIXED}:
+            return
+        result = compare_shares(contents, counted, fixed_length)
+        shares = {row.domain: round(row.delivered, 3) for row in result.domains}
+        assert result.arrived, (
+            f"{name}, kind {contents.kind}: the files deliver {shares} instead of {WEIGHTS}; "
+            f"weights must be read from the files, and count {format.unit}"
+        )
+
+
+def _draw_lengths(domain: str) -> list[int]:
+    """Draw the tokens of the documents of a domain."""
+    mean = MEAN_TOKENS[domain]
+    random = np.random.default_rng(mean)
+    return list(map(int, random.integers(mean // 2, mean + mean // 2, N_TOKENS // mean)))
+
+
+def _make_rows(domain: str, lengths_N: list[int], split: Split | str) -> list[dict[str, Any]]:
+    """Make one row a document; a text has as many words as tokens."""
+    lengths_N = lengths_N if split == "train" else lengths_N[:8]
+    return [
+        {"doc_id": f"{split}-{domain}-{i}", "copy": 0, "domain": domain, "n_tokens": n}
+        | {"text": f"é{i}" + " w" * (n - 1)}
+        for i, n in enumerate(lengths_N)
+    ]
+
+
+def _mix_rows(rows: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Repeat rows so that the domains have their shares of tokens, in random order."""
+    mixed: list[dict[str, Any]] = []
+    for domain, own in rows.items():
+        wanted = WEIGHTS[domain] * 2 * N_TOKENS
+        cycle = itertools.cycle(own)
+        while wanted > 0:
+            row = next(cycle)
+            mixed.append(row)
+            wanted -= row["n_tokens"]
+    order = np.random.default_rng(0).permutation(len(mixed))
+    return [mixed[i] for i in order]
+
+
+def _write_shard(format: Format, path: Path, rows: list[dict[str, Any]], batch: int) -> list[Path]:
+    """Write one shard as a task does, and return its files."""
+    import pyarrow as pa
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    before = set(path.parent.rglob("*"))
+    tokens = TOKENIZATION if format.stores_tokens else None
+    writer = format.open_shard(path, tokens)
+    strings, integers = ("doc_id", "domain", "text"), ("copy", "n_tokens")
+    schema = pa.schema({c: pa.string() for c in strings} | {c: pa.int32() for c in integers})
+    for part in pa.Table.from_pylist(rows, schema).to_batches(max_chunksize=batch):
+        ids_N = [
+            np.array([1] * (n - 1) + [TOKENIZATION.end_of_text_id], TOKENIZATION.dtype)
+            for n in part["n_tokens"].to_pylist()
+        ]
+        writer.write(part, ids_N if tokens else None)
+    writer.close()
+    return sorted(file for file in set(path.parent.rglob("*")) - before if file.is_file())
+
+
+def _describe_domain(name: str, lengths_N: list[int]) -> ExportedDomain:
+    tokens = sum(lengths_N)
+    return ExportedDomain(
+        name=name,
+        weight=WEIGHTS[name],
+        documents=len(lengths_N),
+        tokens=tokens,
+        squared_tokens=float(sum(n * n for n in lengths_N)),
+        epochs=WEIGHTS[name] * 4 * N_TOKENS / tokens,
+        max_epochs=4.0,
+    )

@@ -1,0 +1,90 @@
+"""Every format keeps the contract, and the check of the contract finds those that do not."""
+
+import dataclasses
+from typing import ClassVar
+
+import pytest
+
+from climb.config import build
+from climb.errors import ConfigError
+from climb.export import Format, documents
+from climb.export.formats import FORMATS, find_format, list_for_own_files
+from climb.export.formats.jsonl import JsonLines
+from climb.export.formats.lingua import Lingua
+from climb.export.writers.jsonl import JsonLinesWriter
+from climb.testing.contracts_export import check_format
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_format_keeps_the_contract(name, tmp_path):
+    check_format(build(find_format(name), Format), tmp_path)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WeightsOfTokens(Lingua):
+    """Calls its weights weights of documents, but writes those of tokens."""
+
+    def describe(self, contents):
+        same = dataclasses.replace
+        domains = tuple(same(d, documents=1000, tokens=1000) for d in contents.domains)
+        return super().describe(same(contents, domains=domains))
+
+
+def test_weights_in_the_wrong_unit_are_found(tmp_path):
+    with pytest.raises(AssertionError, match="and count documents"):
+        check_format(WeightsOfTokens(), tmp_path)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WeightsOfContents(JsonLines):
+    """Reads its weights from the contents instead of the files."""
+
+    kinds: ClassVar = ("recipe",)
+
+    def read_by_rule(self, folder, contents):
+        weights = documents.weigh_documents(contents)
+        sources = []
+        for name, _, shards in contents.list_groups():
+            files = [folder / file for shard in shards for file in shard.files]
+            reader = documents.repeat_files(documents.read_json_lines, files)
+            sources.append((weights[name], reader))
+        return documents.draw_documents(sources, 0)
+
+
+def test_weights_that_are_not_read_from_the_files_are_found(tmp_path):
+    with pytest.raises(AssertionError, match="must be read from the files"):
+        check_format(WeightsOfContents(), tmp_path)
+
+
+class WriterOfBatches(JsonLinesWriter):
+    def write(self, rows, ids_N):
+        super().write(rows, ids_N)
+        self._pending += b"\n"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DependsOnBatches(JsonLines):
+    """Ends every batch with an empty line."""
+
+    def open_shard(self, path, tokenization):
+        return WriterOfBatches(path, "none")
+
+
+def test_bytes_that_depend_on_batches_are_found(tmp_path):
+    with pytest.raises(AssertionError, match="depend on how rows are divided"):
+        check_format(DependsOnBatches(), tmp_path)
+
+
+def test_an_unknown_format_is_named_with_the_nearest():
+    with pytest.raises(ConfigError, match=r"did you mean 'megatron'\?"):
+        find_format("megatrn")
+
+
+def test_a_format_of_the_user_is_named_by_its_class():
+    assert find_format("mine:Mine") == {"use": "mine:Mine"}
+
+
+def test_formats_that_need_index_files_of_climb_cannot_name_files_of_the_user():
+    able = set(list_for_own_files())
+    assert {"megatron", "olmo-core", "hf"} <= able
+    assert not able & {"nanochat", "energon", "streaming", "litdata"}
