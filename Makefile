@@ -2,7 +2,7 @@
 # everything else is downloaded to .venv and .cache.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup java demo test test-long check format lint types unit coverage bench bench-search bench-gpu lock clean
+.PHONY: help setup java demo test test-long consumers test-consumers check format lint types unit coverage bench bench-search bench-gpu lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -70,12 +70,26 @@ demo: setup ## Run all jobs on 10,000 real documents, and write the mixture and 
 test: setup format lint types ## Check format, lint and types, and run the tests with coverage.
 	@rm -f .coverage
 	@# Two processes, one test file each at a time: the end-to-end tests in one, the rest in the other.
-	@$(BIN)/python -m pytest tests -m 'not slow' -n 2 --dist loadfile --no-loadscope-reorder \
+	@$(BIN)/python -m pytest tests -m 'not slow' --ignore tests/consumers \
+	  -n 2 --dist loadfile --no-loadscope-reorder \
 	  --cov --cov-report=term --durations=10
 	@$(MAKE) --no-print-directory coverage
 
 test-long: setup ## Run the slow tests, which take minutes; run it before an issue is resolved.
-	@$(BIN)/python -m pytest tests -m slow -n 2 --durations=10
+	@$(BIN)/python -m pytest tests -m slow --ignore tests/consumers -n 2 --durations=10
+
+consumers: setup ## Install the trainers that read exports, each into its own environment (12 GB).
+	@for file in requirements/consumers/*.txt; do \
+	  folder=.consumers/$$(basename $$file .txt); \
+	  cmp -s $$file $$folder/requirements.txt && continue; \
+	  echo "consumers: $$file into $$folder"; \
+	  $(UV) venv --quiet --clear --python $(BIN)/python $$folder \
+	    && $(UV) pip install --quiet --no-config --python $$folder/bin/python --prerelease if-necessary-or-explicit \
+	      -r $$file && cp $$file $$folder/requirements.txt || exit 1; \
+	done
+
+test-consumers: consumers ## Let every trainer's own loader read our exports.
+	@$(BIN)/python -m pytest tests/consumers --durations=10
 
 coverage:
 	@echo "coverage of the pure core (at least 95 %, lines and branches):"
