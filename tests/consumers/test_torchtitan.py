@@ -1,17 +1,28 @@
 """torchtitan reads an export with the weights of the mixture; its weights count tokens."""
 
+import json
+
 import pytest
 from text_export import WEIGHTS, make_export
 
 from climb.export.formats.torchtitan import Torchtitan
 
-CONFIGURE = """
+READ_TEXT = """
 sys.path.insert(0, sys.argv[1])
 from climb_data import make_dataloader
-from torchtitan.models.llama3.config_registry import llama3_debugmodel
-config = llama3_debugmodel()
-config.dataloader = make_dataloader()
-print(json.dumps([source.weight for source in config.dataloader.sources]))
+from torchtitan.hf_datasets.text_datasets import InterleavedHuggingFaceTextDataLoader
+
+class Characters:
+    def encode(self, text, add_bos, add_eos):
+        return [0] * add_bos + [ord(c) for c in text] + [0] * add_eos
+
+config = make_dataloader()
+assert [source.weight for source in config.sources] == [0.3, 0.5, 0.2]
+loader = InterleavedHuggingFaceTextDataLoader(
+    config, dp_world_size=1, dp_rank=0, tokenizer=Characters(), seq_len=32, local_batch_size=2
+)
+inputs, labels = next(iter(loader))
+print(json.dumps([list(labels.shape), "".join(map(chr, inputs["input"][0].tolist()))]))
 """
 
 
@@ -30,7 +41,9 @@ def test_a_wrong_weight_in_the_module_is_seen(tmp_path, read_shares):
     assert shares["law"] == pytest.approx(2.0 / 2.8, abs=0.05)
 
 
-def test_the_module_fits_into_a_configuration_of_torchtitan(tmp_path, run_consumer):
+def test_the_loader_reads_text_with_the_configuration_of_the_module(tmp_path, run_consumer):
     make_export(Torchtitan(), tmp_path, "recipe")
-    output = run_consumer("torchtitan", CONFIGURE, str(tmp_path))
-    assert output.splitlines()[-1] == "[0.3, 0.5, 0.2]"
+    output = run_consumer("torchtitan", READ_TEXT, str(tmp_path))
+    shape, text = json.loads(output.splitlines()[-1])
+    assert shape == [2, 32]
+    assert " w w w" in text

@@ -19,6 +19,7 @@ from text_export import (
     describe,
     find_error,
     make_export,
+    make_mixed,
     make_rows,
     write_shard,
 )
@@ -118,6 +119,14 @@ def test_a_domain_without_weight_is_not_read(form, tmp_path):
     assert shares == pytest.approx(weights, abs=0.02)
 
 
+def test_a_domain_without_weight_is_not_in_a_blend(tmp_path):
+    contents = make_export(
+        Energon(), tmp_path, "recipe", weights={"law": 0.0, CODE: 0.6, "chat": 0.4}
+    )
+    text = Energon().describe(contents)["metadataset.yaml"]
+    assert not any("/law/" in e["path"] for e in yaml.safe_load(text)["splits"]["train"]["blend"])
+
+
 def test_the_contents_of_an_export_can_be_read_again(tmp_path):
     contents = make_export(JsonLines(), tmp_path, "recipe")
     export = read_export(tmp_path)
@@ -193,6 +202,13 @@ def test_nanochat_gets_a_flat_folder_whose_last_file_is_validation(tmp_path):
     groups, rows = read_groups(tmp_path / files[-1])
     assert set(groups[:-1]) == {4}
     assert all(row["doc_id"].startswith("validation") for row in rows)
+
+
+def test_nanochat_trains_on_all_files_but_the_last_in_order(tmp_path):
+    contents = make_export(Nanochat(), tmp_path, "mixed")
+    samples = Nanochat().read_by_rule(tmp_path, contents)
+    rows = [Sample(row["domain"], row["n_tokens"]) for row in make_mixed()]
+    assert [next(samples) for _ in range(2 * len(rows))] == rows + rows
 
 
 def test_nanochat_has_one_validation_file():
@@ -294,12 +310,12 @@ def test_rare_domains_are_in_the_blocks_of_levanter(tmp_path):
 
 
 def test_sequences_go_on_with_the_rest_of_a_document():
-    sequences = documents.pack_documents(iter([Sample("a", 5), Sample("b", 3), Sample("a", 9)]), 4)
-    assert list(sequences) == [
+    read = iter([Sample("a", 5), Sample("b", 2), Sample("c", 9)])
+    assert list(documents.pack_documents(read, 4)) == [
         [Sample("a", 4)],
-        [Sample("a", 1), Sample("b", 3)],
-        [Sample("a", 4)],
-        [Sample("a", 4)],
+        [Sample("a", 1), Sample("b", 2), Sample("c", 1)],
+        [Sample("c", 4)],
+        [Sample("c", 4)],
     ]
 
 
