@@ -94,6 +94,19 @@ def test_the_bytes_of_a_shard_do_not_depend_on_the_batches(fmt, tmp_path, rng):
 
 
 @every_format
+def test_the_bytes_of_a_shard_do_not_depend_on_how_its_lengths_are_read(
+    fmt, tmp_path, rng, monkeypatch
+):
+    documents = make_documents(rng, 30, 50)
+    files = write_shard(fmt, tmp_path / "one", "part", documents)
+    monkeypatch.setattr("climb.export.writers.tokens.BLOCK", 7)
+    monkeypatch.setattr("climb.export.writers.indexed.BLOCK", 7)
+    assert write_shard(fmt, tmp_path / "blocks", "part", documents) == files
+    for file in files:
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "blocks" / file).read_bytes()
+
+
+@every_format
 @pytest.mark.parametrize("vocab_size", [1 << 16, (1 << 16) + 1])
 def test_a_shard_has_all_ids_in_their_order(fmt, tmp_path, rng, vocab_size):
     tokenization = Tokenization("test", vocab_size, vocab_size - 1)
@@ -144,6 +157,7 @@ def test_the_weight_of_a_domain_is_divided_by_the_tokens_of_its_shards(tmp_path)
 def test_the_source_that_is_furthest_below_its_weight_is_next():
     drawn = draw_by_deficit([2.0, 1.0, 1.0])
     assert [next(drawn) for _ in range(8)] == [0, 1, 2, 0, 0, 1, 2, 0]
+    assert next(draw_by_deficit([1.0, 2.0])) == 1
 
 
 def test_megatron_reads_the_weights_of_its_lists(tmp_path):
@@ -187,6 +201,10 @@ def test_an_index_of_megatron_is_exact(tmp_path):
     assert index[9:34] == bytes([1, *[0] * 7, 8, 3, *[0] * 7, 4, *[0] * 7])
     assert np.frombuffer(index[34:46], "<i4").tolist() == [3, 1, 2]
     assert np.frombuffer(index[46:], "<i8").tolist() == [0, 6, 8, 0, 1, 2, 3]
+    write_shard(Megatron(), tmp_path, "large", documents, Tokenization("test", 100_000, 999))
+    index = (tmp_path / "large.idx").read_bytes()
+    assert index[17] == 4
+    assert np.frombuffer(index[46:], "<i8").tolist() == [0, 12, 16, 0, 1, 2, 3]
 
 
 def read_sources(folder):
@@ -236,6 +254,16 @@ def test_olmo_core_reports_a_source_with_too_few_tokens(tmp_path):
     rewrite(tmp_path / "source_mixture.yaml", "ratio: 40.0", "ratio: 4.0")
     with pytest.raises(ValueError, match="too few"):
         next(OlmoCore().read_by_rule(tmp_path, contents))
+
+
+def test_a_chunk_of_litdata_is_one_file(tmp_path, rng):
+    assert write_shard(LitData(), tmp_path, "part", make_documents(rng, 30, 5)) == ("part.bin",)
+
+
+def test_a_chunk_of_litdata_has_less_than_4_gib(tmp_path, rng, monkeypatch):
+    monkeypatch.setattr("climb.export.formats.litdata.MOST_BYTES", 100)
+    with pytest.raises(ConfigError, match="lower shard_bytes"):
+        write_shard(LitData(), tmp_path, "part", make_documents(rng, 30, 5))
 
 
 def test_litdata_reads_the_weights_of_its_arguments(tmp_path):
@@ -314,4 +342,5 @@ def test_automodel_has_no_section_for_a_split_without_documents(tmp_path):
     train = dataclasses.replace(contents, shards=tuple(contents.list_shards("train")))
     before = yaml.safe_load(Automodel().describe(contents)["automodel.yaml"])
     after = yaml.safe_load(Automodel().describe(train)["automodel.yaml"])
+    assert before.keys() == {"dataset", "validation_dataset"}
     assert after == {"dataset": before["dataset"]}
