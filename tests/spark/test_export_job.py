@@ -22,6 +22,7 @@ from climb.spark.delta.store import Store
 from climb.spark.export.prepare import build_contents
 from climb.spark.export.rows import ShardKey
 from climb.spark.export.shards import DomainCounts, ShardRecord
+from climb.tokenizer import open_tokenizer, train_json
 
 WEIGHTS = {"code": 0.5, "law": 0.3, "soup/a=b": 0.2}
 MEAN_WORDS = {"code": 200, "law": 10, "soup/a=b": 40}
@@ -74,6 +75,10 @@ def world(spark, tmp_path_factory):
     clusters.append(
         {"cluster": 9, "n_documents": 77, "n_tokens": 1234, "scores": {"rules": 1.0}}
         | {"kept": False, "reason": "rules 1 < 2", "domain": None}
+    )
+    clusters.append(
+        {"cluster": 8, "n_documents": 5, "n_tokens": 6, "scores": {"rules": 4.0}}
+        | {"kept": True, "reason": None, "domain": "unused"}
     )
     rejected = [{"reject_id": "1", "reason": "too short", "file": "a", "n_rows": 3, "detail": None}]
     for table, rows in (
@@ -177,6 +182,33 @@ def test_the_order_of_a_mixed_export_mixes_the_domains(run):
         assert max(shares) - min(shares) < 0.1
 
 
+def test_tokens_of_an_export_are_those_of_its_texts(run, tmp_path):
+    """Every document ends with the end of the text, and none is lost."""
+    (tmp_path / "tokenizer.json").write_text(tokenizer_json := train_json(list_texts(), 300))
+    _, folder = run(f"export.tokenizer={tmp_path}", use="climb.export.formats.olmo_core:OlmoCore")
+    opened = open_tokenizer(tokenizer_json)
+    end = opened.token_to_id("<|endoftext|>")
+    contents = read_export(folder).contents
+    assert (folder / "tokenizer.json").read_text() == tokenizer_json
+    found = []
+    for shard in contents.shards:
+        ids = np.fromfile(folder / shard.files[0], contents.tokenization.dtype)
+        assert len(ids) == shard.tokens
+        documents = np.split(ids, np.flatnonzero(ids == end) + 1)[:-1]
+        assert len(documents) == shard.documents
+        found += [opened.decode(document[:-1].tolist()) for document in documents]
+    selected = {row["doc_id"]: row["text"] for row in list_corpus()}
+    assert sorted(found) == sorted(selected.values())
+    law = next(domain for domain in contents.domains if domain.name == "law")
+    shards = contents.list_shards("train", "law")
+    assert law.documents == sum(shard.documents for shard in shards)
+    assert law.tokens == sum(shard.tokens for shard in shards)
+
+
+def list_texts():
+    return [row["text"] for row in list_documents()]
+
+
 def read_over(partitions):
     """Return a method of Store that reads a table over so many partitions."""
     return lambda store, table: store.session.table(store.locate(table)).repartition(partitions)
@@ -278,6 +310,7 @@ def test_the_card_says_where_the_text_is_from_and_what_was_dropped(recipe):
         "| unknown | ",
         "| ingest: too short | 3 | not counted |",
         "| prune: 1 clusters of low quality | 77 | 1,234 |",
+        "| search: weight 0 of unused | 5 | 6 |",
         "| law | 3.000 |",
     ):
         assert line in card, line

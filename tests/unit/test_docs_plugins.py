@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from climb.config import build, load
+from climb.export import Format
 from climb.predictor import Predictor
 from climb.search import Problem, Searcher, SearchState, propose, recommend
 from climb.testing.contracts import check_predictor, check_searcher
+from climb.testing.contracts_export import check_format
 from climb.testing.world import PlantedWorld
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,12 +41,15 @@ def folder(tmp_path, monkeypatch):
         sys.modules.pop(name.removesuffix(".py"), None)
 
 
-def load_section(section, folder):
-    """The search configuration with one section of the page over the defaults."""
+def load_config(section, folder):
+    """The configuration with one section of the page over the defaults."""
     path = folder / "section.yaml"
     path.write_text(section, encoding="utf-8")
-    rounds = ["search.trials_per_round=[16, 8, 8]", "search.candidates=300"]
-    return load(path, rounds).search
+    return load(path, ["search.trials_per_round=[16, 8, 8]", "search.candidates=300"])
+
+
+def load_section(section, folder):
+    return load_config(section, folder).search
 
 
 def run_search(world, cfg):
@@ -56,9 +61,9 @@ def run_search(world, cfg):
     return problem, recommend(SearchState.from_trials(world.make_trials(rows), problem))
 
 
-def test_the_page_has_a_predictor_and_a_searcher_each_as_a_short_file_and_one_line():
-    assert list(FILES) == ["near.py", "ablate.py"]
-    assert len(SECTIONS) == 2
+def test_the_page_has_three_plug_ins_each_as_a_short_file_and_one_line():
+    assert list(FILES) == ["near.py", "ablate.py", "table.py"]
+    assert len(SECTIONS) == 3
     for text in FILES.values():
         assert len(text.splitlines()) <= 80
     uses = [re.findall(r'use: "(\w+):(\w+)"', section) for section in SECTIONS]
@@ -82,7 +87,12 @@ def test_the_searcher_of_the_page_keeps_the_contract_with_configured_fields(fold
     check_searcher(searcher)
 
 
-@pytest.mark.parametrize("section", SECTIONS, ids=["predictor", "searcher"])
+def test_the_format_of_the_page_keeps_the_contract(folder, tmp_path):
+    spec = load_config(SECTIONS[2], folder).export.format
+    check_format(build(spec, Format), tmp_path / "check")
+
+
+@pytest.mark.parametrize("section", SECTIONS[:2], ids=["predictor", "searcher"])
 def test_the_regret_of_a_search_is_below_half_of_that_of_the_baselines(section, folder):
     regrets = []
     for seed in range(3):

@@ -197,6 +197,11 @@ def test_no_sample_and_no_projection_violates_a_constraint(seed):
         assert (epochs_MK <= space.upper_K / space.natural_K * (1.0 + 1e-9)).all()
 
 
+def test_a_random_set_whose_group_sums_to_1_and_a_rounding_error_is_feasible():
+    space = draw_feasible_set(6, 517)
+    assert space.contains(space.project(space.natural_K[None, :]), tolerance=1e-11).all()
+
+
 def test_random_sets_have_every_kind_of_constraint():
     spaces = [draw_feasible_set(12, seed) for seed in range(40)]
     assert any(space.min_weight == 0.0 for space in spaces)

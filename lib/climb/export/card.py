@@ -86,7 +86,8 @@ def _describe_kind(contents: Contents) -> Iterator[str]:
     else:
         yield (
             "This is a recipe: the documents of every domain, each once, and the weights with "
-            "which a trainer draws from the domains."
+            "which a trainer draws from the domains. A domain that the target run reads less than "
+            "once has only the documents that it reads."
         )
     yield (
         f"The target run reads {contents.target_tokens:,} tokens. Documents of the validation "

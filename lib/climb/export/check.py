@@ -139,11 +139,19 @@ def _find_moments(
 
 
 def _group_small(expected_K: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return a matrix that sums the domains with few expected samples, shape (groups, K)."""
-    small_K = expected_K < LEAST_EXPECTED
-    rows = [np.eye(len(expected_K))[i] for i in np.flatnonzero(~small_K)]
-    if small_K.any():
-        rows.append(small_K.astype(np.float64))
+    """Return a matrix that sums the domains with few expected samples, shape (groups, K).
+
+    The smallest domains are one group until it has enough; rarer events than that are not normally
+    distributed.
+    """
+    order_K = np.argsort(expected_K, kind="stable")
+    sums_K = np.cumsum(expected_K[order_K])
+    n_grouped = int(np.searchsorted(sums_K, LEAST_EXPECTED)) + 1
+    if expected_K[order_K[0]] >= LEAST_EXPECTED:
+        n_grouped = 0
+    rows = [np.eye(len(expected_K))[i] for i in sorted(order_K[n_grouped:])]
+    if n_grouped:
+        rows.append(np.isin(np.arange(len(expected_K)), order_K[:n_grouped]).astype(np.float64))
     return np.array(rows)
 
 

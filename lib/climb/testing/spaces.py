@@ -90,7 +90,7 @@ def _draw_groups(
         size = int(rng.integers(2, max(3, len(order) // 4 + 1)))
         members = order[start : start + size]
         start += size
-        total = float(hidden_K[members].sum())
+        total = min(1.0, float(hidden_K[members].sum()))
         lower = total * rng.uniform(0.3, 0.98) if rng.random() < 0.6 else 0.0
         upper = total + (1.0 - total) * rng.uniform(0.02, 0.6) if rng.random() < 0.7 else 1.0
         domains = tuple(names[k] for k in members)

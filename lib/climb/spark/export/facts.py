@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -16,27 +19,35 @@ LICENCE = "licen[cs]e"
 """Pattern of the names of metadata columns that have the licence of a document."""
 
 
-def read_facts(store: Store) -> CardFacts:
-    """Read from the tables what the data card says besides the mixture."""
+def read_facts(store: Store, domains: Sequence[str]) -> CardFacts:
+    """Read from the tables what the data card says besides the mixture.
+
+    Args:
+        store: the tables.
+        domains: names of the domains in the export.
+    """
     clusters = store.read_rows(tables.CLUSTERS)
-    kept = [row for row in clusters if row["kept"]]
-    own = store.read(tables.CORPUS).where(F.col("copy") == 0).select("doc_id", "domain", "n_tokens")
+    own = store.read(tables.CORPUS).where(F.col("copy") == 0).select("doc_id", "n_tokens")
     documents = store.read(tables.DOCUMENTS).select("doc_id", "source", "metadata")
     joined = own.join(documents, on="doc_id").select("source", "n_tokens", _find_licence())
-    quality: dict[str, dict[str, float]] = {}
-    for domain in sorted({row["domain"] for row in kept}):
-        rows = [row for row in kept if row["domain"] == domain]
-        n_documents = sum(row["n_documents"] for row in rows)
-        quality[domain] = {
-            name: sum(row["scores"][name] * row["n_documents"] for row in rows) / n_documents
-            for name in sorted(rows[0]["scores"])
-        }
     return CardFacts(
         sources=_count_origins(joined, "source"),
         licences=_count_origins(joined, "licence"),
-        quality=quality,
-        dropped=[*_count_rejected(store), *_count_pruned(clusters)],
+        quality={
+            name: _average_scores([row for row in clusters if row["domain"] == name])
+            for name in sorted(domains)
+        },
+        dropped=[*_count_rejected(store), *_count_dropped(clusters, domains)],
     )
+
+
+def _average_scores(clusters: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Return the mean of each score over the documents of a domain's clusters."""
+    n_documents = sum(row["n_documents"] for row in clusters)
+    return {
+        name: sum(row["scores"][name] * row["n_documents"] for row in clusters) / n_documents
+        for name in sorted(clusters[0]["scores"])
+    }
 
 
 def _find_licence() -> Column:
@@ -67,11 +78,15 @@ def _count_rejected(store: Store) -> list[Dropped]:
     return [Dropped(f"ingest: {reason}", int(n), None) for reason, n in sorted(counts.collect())]
 
 
-def _count_pruned(clusters: list[dict[str, object]]) -> list[Dropped]:
+def _count_dropped(clusters: Sequence[dict[str, Any]], domains: Sequence[str]) -> Iterator[Dropped]:
     """Count the documents of pruned clusters, and of domains that the mixture leaves out."""
     pruned = [row for row in clusters if not row["kept"]]
-    if not pruned:
-        return []
-    n_documents = sum(int(str(row["n_documents"])) for row in pruned)
-    n_tokens = sum(int(str(row["n_tokens"])) for row in pruned)
-    return [Dropped(f"prune: {len(pruned)} clusters of low quality", n_documents, n_tokens)]
+    unused = [row for row in clusters if row["kept"] and row["domain"] not in domains]
+    names = ", ".join(sorted({row["domain"] for row in unused}))
+    for reason, rows in (
+        (f"prune: {len(pruned)} clusters of low quality", pruned),
+        (f"search: weight 0 of {names}", unused),
+    ):
+        if rows:
+            n_documents = sum(row["n_documents"] for row in rows)
+            yield Dropped(reason, n_documents, sum(row["n_tokens"] for row in rows))

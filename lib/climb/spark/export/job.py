@@ -57,7 +57,8 @@ def _render_files(
     export = FinishedExport(
         cfg.export.format, settings.format, contents, prepared.plan, cfg.search.name, versions
     )
-    files = render_files(export, read_facts(store), digests)
+    facts = read_facts(store, [domain.name for domain in contents.domains])
+    files = render_files(export, facts, digests)
     if settings.tokenizer_json is not None:
         files[TOKENIZER] = settings.tokenizer_json
     return files
