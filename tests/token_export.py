@@ -20,11 +20,15 @@ SEQUENCE = 32
 TOKENIZATION = Tokenization("test", vocab_size=1000, end_of_text_id=999)
 
 
-def make_documents(rng, length, count, tokenization=TOKENIZATION):
-    """Ids of documents with about this length, each with the end of the text."""
+def make_documents(rng, length, count, tokenization=TOKENIZATION, ids=None):
+    """Ids of documents with about this length, each with the end of the text.
+
+    `ids` is the range of the others; None: all.
+    """
+    low, high = ids or (0, tokenization.end_of_text_id)
     return [
         np.append(
-            rng.integers(0, tokenization.end_of_text_id, size=size - 1),
+            rng.integers(low, high, size=size - 1),
             tokenization.end_of_text_id,
         ).astype(tokenization.dtype)
         for size in rng.integers(length - 5, length + 6, size=count)
@@ -68,23 +72,26 @@ def write_export(
     epochs=3.0,
     max_epochs=None,
     tokenization=TOKENIZATION,
+    ids=None,
 ):
     """Write an export of three domains in two training shards each; return its contents.
 
     The tokens of a domain in the training split are about `tokens` each, so that weights and sizes
-    differ.
+    differ. `ids` has the range of ids of a domain; a domain that it lacks has all.
     """
     weights = WEIGHTS if weights is None else weights
     rng = np.random.default_rng(7)
-    texts = {
-        name: make_documents(rng, LENGTHS[name], max(8, tokens // LENGTHS[name]), tokenization)
-        for name in weights
-    }
+    ids = ids or {}
+
+    def make(name, count):
+        return make_documents(rng, LENGTHS[name], count, tokenization, ids.get(name))
+
+    texts = {name: make(name, max(8, tokens // LENGTHS[name])) for name in weights}
     parts = {}
     for name, documents in texts.items():
         half = len(documents) // 3
         parts["train", name] = [documents[:half], documents[half:]]
-        parts["validation", name] = [make_documents(rng, LENGTHS[name], 8, tokenization)]
+        parts["validation", name] = [make(name, 8)]
     if kind == "mixed":
         parts = {(split, None): mix(parts, split) for split in ("train", "validation")}
     shards = []

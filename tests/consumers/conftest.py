@@ -51,7 +51,10 @@ def read_shares():
     """Read samples with the trainer's loader; return the share of tokens of each domain."""
 
     def read(name, fmt, contents, count=3000):
-        counted = run_loader(Path(contents.folder), count, find_python(name), by_rule=False)
+        """`count` None reads one pass."""
+        counted = run_loader(
+            Path(contents.folder), count or 10**9, find_python(name), by_rule=False
+        )
         total = sum(own.tokens for own in counted.values())
         return {domain: own.tokens / total for domain, own in counted.items()}
 

@@ -20,6 +20,42 @@ writer.done()
 writer.merge()
 """.replace("LIMIT", str(LitData().shard_bytes))
 
+TRAIN = """
+import math, torch
+from litdata import CombinedStreamingDataset, StreamingDataLoader, StreamingDataset
+from litdata.streaming.item_loader import TokensLoader
+arguments = json.loads(Path(sys.argv[1], "combined.json").read_text())
+datasets = [
+    StreamingDataset(
+        str(Path(sys.argv[1], d["input_dir"])),
+        item_loader=TokensLoader(block_size=arguments["block_size"]),
+        shuffle=arguments["shuffle"],
+        seed=arguments["seed"],
+    )
+    for d in arguments["datasets"]
+]
+combined = CombinedStreamingDataset(
+    datasets,
+    seed=arguments["seed"],
+    weights=[d["weight"] for d in arguments["datasets"]],
+    iterate_over_all=arguments["iterate_over_all"],
+)
+torch.manual_seed(0)
+model = torch.nn.Sequential(torch.nn.Embedding(1000, 32), torch.nn.Linear(32, 1000))
+optimizer = torch.optim.AdamW(model.parameters(), lr=0.02)
+losses, ids = [], []
+for step, batch in zip(range(200), StreamingDataLoader(combined, batch_size=8)):
+    batch = batch.long()
+    ids += batch.flatten().tolist()
+    logits = model(batch[:, :-1])
+    loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    losses.append(loss.item())
+print(json.dumps([losses, collections.Counter(i // 100 for i in ids)]))
+"""
+
 READ_BATCHES = """
 from litdata import StreamingDataLoader, StreamingDataset
 from litdata.streaming.item_loader import TokensLoader
@@ -80,3 +116,17 @@ def test_batches_have_the_tokens_of_the_documents(tmp_path, run_consumer):
     ids = (folder / "part-00000.bin").read_bytes()[-2 * n_tokens :]
     read = [int.from_bytes(ids[i : i + 2], "little") for i in range(0, len(ids), 2)]
     assert [token for block in blocks for token in block] == read[: n_tokens // 8 * 8]
+
+
+def test_a_model_trained_for_200_steps_reads_the_mixture_and_learns(tmp_path, run_consumer):
+    """Each domain has ids of its own: the model learns them, and they tell the domains apart."""
+    ids = {name: (100 * k, 100 * k + 20) for k, name in enumerate(WEIGHTS)}
+    write_export(LitData(), tmp_path, tokens=120_000, ids=ids)
+    output = run_consumer("litdata", TRAIN, str(tmp_path))
+    losses, counts = json.loads(output.splitlines()[-1])
+    assert len(losses) == 200
+    assert losses[0] == pytest.approx(6.9, abs=0.3)  # ln 1000
+    assert sum(losses[-10:]) / 10 < 3.5  # ln 20 is 3.0; ends of texts add to it
+    total = sum(n for group, n in counts.items() if group != "9")
+    shares = {name: counts[str(k)] / total for k, name in enumerate(WEIGHTS)}
+    assert shares == pytest.approx(WEIGHTS, abs=0.04)  # three standard deviations of 1,600 blocks

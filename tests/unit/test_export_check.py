@@ -8,7 +8,7 @@ import pytest
 from climb.errors import InputError, MixtureError
 from climb.export import Contents, ExportedDomain, Sample, convert_weights
 from climb.export.check import compare_shares, format_result
-from climb.export.contents import count_samples
+from climb.export.contents import Counted, count_samples
 
 WEIGHTS = {"code": 0.5, "law": 0.3, "chat": 0.1995, "rare": 0.0005}
 MEANS = {"code": 800, "law": 40, "chat": 100, "rare": 400}
@@ -29,22 +29,21 @@ def make_contents(**changes):
 
 
 def draw(probabilities, n, seed):
-    """Documents as a loader draws them with these probabilities."""
+    """What a loader counts of n documents that it draws with these probabilities."""
     random = np.random.default_rng(seed)
-    names = sorted(probabilities)
-    p = np.array([probabilities[name] for name in names])
-    lengths = {name: lengths_of(name) for name in names}
-    for k in random.choice(len(names), n, p=p / p.sum()):
-        yield Sample(names[k], int(random.choice(lengths[names[k]])))
+    p = np.array(list(probabilities.values()))
+    counted = {}
+    for name, samples in zip(probabilities, random.multinomial(n, p / p.sum()), strict=True):
+        tokens_N = random.choice(lengths_of(name), samples)
+        counted[name] = Counted(int(samples), int(tokens_N.sum()), int((tokens_N**2).sum()))
+    return {name: own for name, own in counted.items() if own.samples}
 
 
 CONVERTED = convert_weights(WEIGHTS, {d.name: d.mean_tokens for d in make_contents().domains})
 
 
 def check(probabilities, n=5000, seed=0, **changes):
-    return compare_shares(
-        make_contents(**changes), count_samples(draw(probabilities, n, seed)), False
-    )
+    return compare_shares(make_contents(**changes), draw(probabilities, n, seed), False)
 
 
 def test_converted_weights_give_the_shares_of_tokens():
@@ -80,10 +79,8 @@ def test_a_domain_that_never_comes_is_found():
 
 def test_documents_that_are_longer_than_those_of_the_export_are_found():
     """The right number of documents, but each with twice the tokens."""
-    counted = count_samples(
-        Sample(s.domain, s.tokens * (2 if s.domain == "law" else 1))
-        for s in draw(CONVERTED, 20_000, 0)
-    )
+    counted = draw(CONVERTED, 20_000, 0)
+    counted["law"] = dataclasses.replace(counted["law"], tokens=2 * counted["law"].tokens)
     assert not compare_shares(make_contents(), counted, False).arrived
 
 
@@ -107,9 +104,9 @@ def test_where_lengths_are_unknown_the_samples_show_them():
         dataclasses.replace(d, squared_tokens=0.0, documents=0) for d in make_contents().domains
     )
     contents = make_contents(domains=domains)
-    counted = count_samples(draw(CONVERTED, 5000, 1))
+    counted = draw(CONVERTED, 5000, 1)
     assert compare_shares(contents, counted, False).arrived
-    assert not compare_shares(contents, count_samples(draw(WEIGHTS, 5000, 1)), False).arrived
+    assert not compare_shares(contents, draw(WEIGHTS, 5000, 1), False).arrived
 
 
 def test_samples_of_a_domain_that_the_mixture_lacks_are_an_error():
