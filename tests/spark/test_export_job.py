@@ -275,11 +275,6 @@ def test_an_export_replaces_no_files_of_others(run, tmp_path):
     assert (tmp_path / "export" / "thesis.txt").read_text() == "mine"
 
 
-def test_a_uri_is_refused(run):
-    with pytest.raises(ConfigError, match="mount the storage"):
-        run("export.path=s3://bucket/x")
-
-
 def test_a_kind_that_the_format_lacks_is_refused(run):
     with pytest.raises(ConfigError, match="supports only mixed"):
         run("export.kind=recipe", use="climb.export.formats.nanochat:Nanochat")

@@ -71,8 +71,7 @@ def export(
     elif to is not None or not verify:
         run_jobs(import_jobs(["export"]), conf, settings)
     if verify:
-        folder = Path(cfg.export.path or cfg.storage.files_folder / "export")
-        verify_export(folder, samples, python)
+        verify_export(cfg.export_folder, samples, python)
 
 
 def verify_export(folder: Path, n_samples: int, python: str) -> None:

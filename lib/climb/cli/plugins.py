@@ -47,6 +47,7 @@ class ConfiguredPlugin:
 def list_plugins(cfg: Config) -> Iterator[ConfiguredPlugin]:
     """List all plug-ins of a configuration."""
     from climb.embed import Embedder, offer_batch_tokens
+    from climb.export import Format
     from climb.predictor import Predictor
     from climb.proxy import Proxy
     from climb.quality import Scorer
@@ -66,6 +67,7 @@ def list_plugins(cfg: Config) -> Iterator[ConfiguredPlugin]:
     yield new("search.predictor", cfg.search.predictor, Predictor, ("search",))
     yield new("search.searcher", cfg.search.searcher, Searcher, ("search",))
     yield new("train.model", cfg.train.model, Proxy, ("target_base", "train"), in_tasks=True)
+    yield new("export.format", cfg.export.format, Format, ("export",), in_tasks=True)
 
 
 def list_task_packages(cfg: Config, jobs: Collection[str]) -> dict[str, str]:

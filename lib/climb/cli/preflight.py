@@ -43,9 +43,7 @@ def run_preflight(cfg: Config, jobs: Collection[str] | None = None, packages: bo
     def will_run(*names: str) -> bool:
         return jobs is None or not set(names).isdisjoint(jobs)
 
-    problems = [*_check_spark(), *_check_tracking(cfg)]
-    if jobs is not None and "ingest" in jobs and not cfg.ingest.inputs:
-        problems.append("ingest.inputs is empty; set it to files, folders or globs of documents")
+    problems = [*_check_spark(), *_check_tracking(cfg), *_find_empty(cfg, jobs or ())]
     if will_run("ingest"):
         problems += _check_inputs(cfg.ingest.inputs)
     for plugin in list_plugins(cfg):
@@ -53,12 +51,12 @@ def run_preflight(cfg: Config, jobs: Collection[str] | None = None, packages: bo
             problems += check_plugin(plugin, packages and will_run(*plugin.loaded_by))
     if cfg.count.path is not None and will_run("count", "prune", "pack", *TRAINING, "mix"):
         problems += _check_tokenizer(cfg.count.path, cfg.count.end_of_text)
+    if will_run("export"):
+        problems += _check_export(cfg)
     if will_run("prune"):
         problems += _check_thresholds(cfg)
     if will_run("search"):
         problems += _check_search(cfg)
-    if jobs is not None and "search" in jobs and not cfg.proxy.targets:
-        problems.append("proxy.targets is empty; set at least one file of evaluation items")
     for target in cfg.proxy.targets:
         if will_run("search"):
             problems += _check_items(target, "search", target.search)
@@ -67,6 +65,14 @@ def run_preflight(cfg: Config, jobs: Collection[str] | None = None, packages: bo
     problems += _check_folders(cfg)
     if problems:
         raise PreflightError(_join_problems(problems))
+
+
+def _find_empty(cfg: Config, jobs: Collection[str]) -> Iterator[str]:
+    """Find the lists without a default that these jobs need."""
+    if "ingest" in jobs and not cfg.ingest.inputs:
+        yield "ingest.inputs is empty; set it to files, folders or globs of documents"
+    if "search" in jobs and not cfg.proxy.targets:
+        yield "proxy.targets is empty; set at least one file of evaluation items"
 
 
 def _join_problems(problems: list[str]) -> str:
@@ -141,6 +147,25 @@ def _check_tokenizer(path: str, end_of_text: str | None) -> Iterator[str]:
         find_end_of_text(open_tokenizer(read_tokenizer(path)), end_of_text)
     except (ConfigError, PreflightError) as error:
         yield f"count.path: {error}"
+
+
+def _check_export(cfg: Config) -> Iterator[str]:
+    """Check the folder and the tokenizer of an export."""
+    from climb.export.tokenization import read_own_tokenizer
+
+    path = cfg.export.path
+    if path is not None and is_uri(path):
+        yield (
+            f"export.path is the URI {path!r}; tasks write the files of trainers as plain paths: "
+            "mount the storage, or export to a folder and copy it"
+        )
+    elif path is not None:
+        yield from _check_folder("export.path", path)
+    if cfg.export.tokenizer is not None:
+        try:
+            read_own_tokenizer(cfg.export.tokenizer, cfg.export.end_of_text)
+        except (ConfigError, PreflightError) as error:
+            yield f"export.tokenizer: {error}"
 
 
 def _check_thresholds(cfg: Config) -> Iterator[str]:

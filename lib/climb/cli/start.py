@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shlex
 import signal
 import sys
 import time
@@ -18,10 +19,14 @@ from climb.cli.plugins import list_task_packages
 from climb.cli.preflight import run_preflight
 from climb.config import Config, load
 from climb.errors import ClimbError
+from climb.export.formats import FORMATS
 from climb.progress import log
 
 if TYPE_CHECKING:
     from climb.spark.delta.store import Store
+
+SUGGESTED = "megatron"
+"""The format that the last line of a run names as an example."""
 
 Job = Callable[["Store", Config], str]
 """A job reads and writes tables, and returns text. The first line says what it wrote and what it
@@ -98,8 +103,23 @@ def run_jobs(jobs: Sequence[tuple[str, Job]], conf: str | None, settings: Sequen
     # Tokenizer threads in the driver would slow down the tasks on a machine with few cores.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-    with hold_locks(cfg.storage.files_folder / "locks", [name for name, _ in jobs]):
+    names = [name for name, _ in jobs]
+    with hold_locks(cfg.storage.files_folder / "locks", names):
         _run_in_session(jobs, cfg)
+    if "mix" in names:
+        print(suggest_export(cfg, conf, settings))
+
+
+def suggest_export(cfg: Config, conf: str | None, settings: Sequence[str]) -> str:
+    """Return the command that exports the dataset of a run for a trainer."""
+    program = Path(sys.executable).with_name("climb")
+    options = [] if conf is None else ["--conf", conf]
+    for setting in settings:
+        options += ["--set", setting]
+    out = cfg.storage.files_folder / SUGGESTED
+    command = [str(program) if program.exists() else "climb", "export", *options]
+    command += ["--to", SUGGESTED, "--out", str(out), "--verify"]
+    return f"trainer  {shlex.join(command)}  (or another of {len(FORMATS)} formats: docs/export.md)"
 
 
 def _run_in_session(jobs: Sequence[tuple[str, Job]], cfg: Config) -> None:

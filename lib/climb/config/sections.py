@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import (
@@ -277,3 +278,8 @@ class Config(Section):
     export: ExportConfig
     train: TrainConfig
     report: ReportConfig
+
+    @property
+    def export_folder(self) -> Path:
+        """Folder of the export."""
+        return Path(self.export.path or self.storage.files_folder / "export").absolute()

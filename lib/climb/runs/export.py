@@ -49,7 +49,7 @@ def export_own(mixture: Path, prior: Path, data: Path, cfg: Config) -> str:
     shards = tuple(
         shard for domain in domains for shard in _find_shards(data, domain, format.endings)
     )
-    target = Target(Path(cfg.export.path or "export").absolute())
+    target = Target(cfg.export_folder)
     contents = _describe_contents(domains, shards, target, cfg)
     plan = {
         "mixture": hash_content(mixture),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from climb import tables
@@ -13,7 +12,6 @@ from climb.errors import ConfigError, TableError
 from climb.export import Contents, ExportedDomain, Format, Kind, Tokenization
 from climb.export.folder import Target
 from climb.export.tokenization import describe_tokenizer, read_own_tokenizer
-from climb.files import is_uri
 from climb.spark.corpus.count import read_tokenizer_json
 from climb.spark.delta.store import Store
 from climb.spark.export.rows import ShardKey
@@ -63,28 +61,12 @@ def prepare(store: Store, cfg: Config) -> Prepared:
         },
     }
     return Prepared(
-        Target(locate_export(store, cfg.export.path)),
+        Target(cfg.export_folder),
         ShardSettings(format, kind, tokenization, json),
         plan,
         dict(inputs["settings"]["weights"]),
         int(inputs["settings"]["tokens"]),
     )
-
-
-def locate_export(store: Store, path: str | None) -> Path:
-    """Return the folder of the export.
-
-    Raises:
-        ConfigError: the path is a URI, which a trainer's writers cannot open.
-    """
-    if path is None:
-        return store.locate_file("export")
-    if is_uri(path):
-        raise ConfigError(
-            f"export.path is the URI {path!r}; tasks write the files of trainers as plain paths: "
-            "mount the storage, or export to a folder and copy it"
-        )
-    return Path(path).absolute()
 
 
 def choose_kind(format: Format, kind: Kind | None) -> Kind:
