@@ -106,6 +106,7 @@ def render_croissant(
         "license": licences or ["the licences of the sources"],
         "url": "https://arxiv.org/abs/2504.13161",
         "version": "1.0.0",
+        "citeAs": "CLIMB: arXiv 2504.13161",
         "distribution": [
             {
                 "@type": "cr:FileObject",
@@ -143,11 +144,10 @@ def _describe_domains(contents: Contents) -> dict[str, Any]:
         {
             "domain": domain.name,
             "token_share": domain.weight,
-            "document_share": shares.get(domain.name),
-            "documents": domain.documents,
             "tokens": domain.tokens,
             "epochs": domain.epochs,
         }
+        | ({"document_share": shares[domain.name], "documents": domain.documents} if shares else {})
         for domain in contents.domains
     ]
     return {
@@ -165,6 +165,7 @@ def _describe_domains(contents: Contents) -> dict[str, Any]:
                 "dataType": kind,
             }
             for column, kind in COLUMNS.items()
+            if column in records[0]
         ],
         "data": [
             {f"domains/{column}": value for column, value in record.items()} for record in records

@@ -125,8 +125,7 @@ class HuggingFace:
         }
         probabilities = json.dumps(shares, indent=4, ensure_ascii=False)
         return {
-            CARD: f"---\n{header}---\n\n# Mixture\n\n`load.py` reads the domains with the weights "
-            "of the mixture.\n",
+            CARD: f"---\n{header}---\n\n`load.py` reads the domains with their weights.\n\n",
             SCRIPT: LOAD % {"probabilities": probabilities, "seed": contents.seed},
         }
 
