@@ -110,14 +110,14 @@ def render_croissant(
         "distribution": [
             {
                 "@type": "cr:FileObject",
-                "@id": path,
+                "@id": f"file-{number}",
                 "name": path,
                 "contentUrl": path,
                 "contentSize": f"{digest.bytes} B",
                 "encodingFormat": _find_encoding(path),
                 "sha256": digest.sha256,
             }
-            for path, digest in sorted(digests.items())
+            for number, (path, digest) in enumerate(sorted(digests.items()))
         ],
         "recordSet": [_describe_domains(contents)],
     }
