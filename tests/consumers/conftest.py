@@ -30,6 +30,7 @@ def find_python(name):
     """Return the interpreter of a trainer."""
     python = FOLDER / name / "bin" / "python"
     if not python.exists():
+        assert not FOLDER.exists(), f"{python} does not exist: run make consumers"
         pytest.skip(f"needs {python}: run make consumers")
     return str(python)
 

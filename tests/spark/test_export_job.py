@@ -6,8 +6,8 @@ from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
-import failing_format
 import numpy as np
+import odd_formats
 import pyarrow.dataset as ds
 import pytest
 from climb.jobs import export
@@ -131,10 +131,11 @@ def read_rows(folder, split="train"):
 
 
 def hash_files(folder):
+    """Digests of all files but the two that have the path of the folder, or depend on it."""
     return {
         file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in sorted(folder.rglob("*"))
-        if file.is_file()
+        if file.is_file() and file.name not in ("export.json", "complete.json")
     }
 
 
@@ -214,19 +215,38 @@ def read_over(partitions):
     return lambda store, table: store.session.table(store.locate(table)).repartition(partitions)
 
 
-def test_exports_are_equal_to_the_byte_over_1_and_7_partitions(recipe, run, monkeypatch):
+def test_exports_are_equal_to_the_byte_over_1_and_7_partitions(recipe, run, monkeypatch, tmp_path):
+    """Also with tokens, and kind mixed."""
+    (tmp_path / "tokenizer.json").write_text(train_json(list_texts(), 300))
+    tokens = {"use": "climb.export.formats.litdata:LitData"}
+    found = {}
     for partitions in (1, 7):
         monkeypatch.setattr(Store, "read", read_over(partitions))
         _, folder = run(out=f"over-{partitions}")
         assert hash_files(folder) == hash_files(recipe[1])
+        settings = [f"export.tokenizer={tmp_path}", "export.kind=mixed"]
+        _, folder = run(*settings, out=f"tokens-{partitions}", **tokens)
+        found[partitions] = hash_files(folder)
+    assert found[1] == found[7]
+
+
+def test_another_end_of_text_is_another_export(run, tmp_path):
+    (tmp_path / "tokenizer.json").write_text(train_json(list_texts(), 300))
+    use = {"use": "climb.export.formats.litdata:LitData"}
+    tokens = f"export.tokenizer={tmp_path}"
+    _, folder = run(tokens, **use)
+    before = hash_files(folder)
+    assert "up to date" in run(tokens, "export.end_of_text=<|endoftext|>", **use)[0]
+    assert "up to date" not in run(tokens, "export.end_of_text=a", **use)[0]
+    assert hash_files(folder) != before
 
 
 def test_an_export_that_was_killed_goes_on_with_what_is_missing(recipe, run, tmp_path):
-    cloudpickle.register_pickle_by_value(failing_format)  # executors lack the folder of the tests
+    cloudpickle.register_pickle_by_value(odd_formats)  # executors lack the folder of the tests
     mark = tmp_path / "fail"
     mark.touch()
-    folder, writing = tmp_path / "export", tmp_path / "export.writing"
-    fields = {"use": "failing_format:Failing", "mark": str(mark), "writing": str(writing)}
+    folder, writing = tmp_path / "export", tmp_path / ".export.climb-export" / "data"
+    fields = {"use": "odd_formats:Failing", "mark": str(mark), "writing": str(writing)}
     with pytest.raises(Exception, match="the machine died"):
         run(**fields)
     assert not folder.exists()
@@ -238,8 +258,8 @@ def test_an_export_that_was_killed_goes_on_with_what_is_missing(recipe, run, tmp
     for path, written in finished.items():
         moved = folder / path.relative_to(writing)
         assert moved.stat().st_mtime_ns == written
-    assert not (tmp_path / "export.unfinished").exists()
-    cloudpickle.unregister_pickle_by_value(failing_format)
+    assert not writing.parent.exists()
+    cloudpickle.unregister_pickle_by_value(odd_formats)
     assert hash_shards(folder) == hash_shards(recipe[1])
 
 
@@ -305,7 +325,7 @@ def test_the_card_says_where_the_text_is_from_and_what_was_dropped(recipe):
         "| unknown | ",
         "| ingest: too short | 3 | not counted |",
         "| prune: 1 clusters of low quality | 77 | 1,234 |",
-        "| search: weight 0 of unused | 5 | 6 |",
+        "| mix: no document of 1 domains (unused) | 5 | 6 |",
         "| law | 3.000 |",
     ):
         assert line in card, line

@@ -52,10 +52,41 @@ def test_converted_weights_give_the_shares_of_tokens():
         assert delivered[name] == pytest.approx(weight, abs=0.01)
 
 
-def test_weights_that_arrived_are_rejected_as_rarely_as_the_test_says():
-    """Also where a domain is expected in a quarter of a sample: `rare`."""
-    p_values = np.array([check(CONVERTED, n=2000, seed=seed).p_value for seed in range(300)])
-    assert np.mean(p_values < 0.01) < 0.025
+def make_long_tails(n_domains, seed):
+    """Contents with many domains, of which most are rare, and log-normal lengths."""
+    random = np.random.default_rng(seed)
+    weights = random.dirichlet(np.full(n_domains, 0.3)) + 1e-5
+    weights /= weights.sum()
+    means = np.exp(random.normal(5, 1, n_domains))
+    lengths = [np.ceil(m * np.exp(random.normal(-0.8, 1.3, 3000))).astype(int) for m in means]
+    domains = [
+        ExportedDomain(f"{k:04d}", w, len(own), int(own.sum()), float((own**2).sum()), 1.0)
+        for k, (w, own) in enumerate(zip(weights.tolist(), lengths, strict=True))
+    ]
+    return make_contents(domains=tuple(domains)), lengths
+
+
+@pytest.mark.parametrize("n_domains", [4, 200])
+def test_weights_that_arrived_are_rejected_as_rarely_as_the_test_says(n_domains):
+    p_values, n_lengths = [], 0
+    for world in range(3):
+        contents, lengths = make_long_tails(n_domains, world)
+        p = np.array([d.weight / d.mean_tokens for d in contents.domains])
+        for seed in range(100):
+            random = np.random.default_rng([world, seed])
+            counted = {}
+            samples_K = random.multinomial(20_000, p / p.sum())
+            for domain, own, n in zip(contents.domains, lengths, samples_K, strict=True):
+                drawn = random.choice(own, n)
+                if n:
+                    squares = int((drawn**2).sum())
+                    counted[domain.name] = Counted(int(n), int(drawn.sum()), squares)
+            result = compare_shares(contents, counted, False)
+            p_values.append(result.p_value)
+            n_lengths += bool(result.other_lengths)
+    p_values = np.array(p_values)
+    assert n_lengths == 0
+    assert np.mean(p_values < 0.001) <= 0.01
     assert np.mean(p_values < 0.05) < 0.09
     assert np.mean(p_values < 0.5) == pytest.approx(0.5, abs=0.1)
 
@@ -81,7 +112,10 @@ def test_documents_that_are_longer_than_those_of_the_export_are_found():
     """The right number of documents, but each with twice the tokens."""
     counted = draw(CONVERTED, 20_000, 0)
     counted["law"] = dataclasses.replace(counted["law"], tokens=2 * counted["law"].tokens)
-    assert not compare_shares(make_contents(), counted, False).arrived
+    result = compare_shares(make_contents(), counted, False)
+    assert not result.arrived
+    assert result.other_lengths == ("law",)
+    assert "samples of law have other lengths" in format_result(result, "a loader")
 
 
 def test_samples_of_one_length_are_tested_as_by_pearson():
@@ -99,18 +133,8 @@ def test_samples_of_one_length_are_tested_as_by_pearson():
     assert result.degrees == 3
 
 
-def test_where_lengths_are_unknown_the_samples_show_them():
-    domains = tuple(
-        dataclasses.replace(d, squared_tokens=0.0, documents=0) for d in make_contents().domains
-    )
-    contents = make_contents(domains=domains)
-    counted = draw(CONVERTED, 5000, 1)
-    assert compare_shares(contents, counted, False).arrived
-    assert not compare_shares(contents, draw(WEIGHTS, 5000, 1), False).arrived
-
-
 def test_samples_of_a_domain_that_the_mixture_lacks_are_an_error():
-    counted = count_samples([Sample("code", 3), Sample("spam", 2)])
+    counted = count_samples([Sample("code", 3), Sample("spam", 2)] * 50)
     with pytest.raises(InputError, match="returned domains spam"):
         compare_shares(make_contents(), counted, False)
 
@@ -120,10 +144,15 @@ def test_no_samples_are_an_error():
         compare_shares(make_contents(), {}, False)
 
 
+def test_few_samples_are_no_check():
+    with pytest.raises(InputError, match="only 99 samples, and a check needs 100"):
+        compare_shares(make_contents(), count_samples([Sample("code", 3)] * 99), True)
+
+
 def test_one_domain_arrives_always():
     domain = dataclasses.replace(make_contents().domains[0], weight=1.0)
     result = compare_shares(
-        make_contents(domains=(domain,)), count_samples([Sample(domain.name, 7)]), False
+        make_contents(domains=(domain,)), count_samples([Sample(domain.name, 100)] * 100), False
     )
     assert result.arrived
     assert result.degrees == 0

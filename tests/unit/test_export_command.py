@@ -7,16 +7,19 @@ import sys
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from odd_formats import Talking
 from text_export import WEIGHTS, make_export
-from token_export import TOKENIZATION, write_shard
+from token_export import write_shard
 
 from climb.cli.commands import climb
 from climb.errors import ConfigError, InputError, MixtureError, PreflightError
 from climb.export.formats.jsonl import JsonLines
+from climb.export.formats.levanter import Levanter
 from climb.export.formats.lingua import Lingua
 from climb.export.formats.megatron import Megatron
 from climb.export.index import read_export
 from climb.export.loader import has_package, run_loader
+from climb.files import mark_complete
 from climb.tokenizer import train_json
 
 
@@ -72,6 +75,7 @@ def test_the_files_of_a_user_are_checked_where_they_store_tokens(own):
     (own / "out" / "blend.txt").write_text(
         (own / "out" / "blend.txt").read_text().replace("0.125", "0.9")
     )
+    mark(own / "out")
     with pytest.raises(MixtureError, match=r"web should be 0.7500 of the tokens"):
         invoke("--verify", "--out", own / "out", "--samples", 4000)
 
@@ -118,6 +122,7 @@ def test_options_for_files_of_a_user_are_used_together(own):
 
 def test_an_export_of_text_is_checked_by_rule_and_says_so(tmp_path):
     make_export(Lingua(), tmp_path / "out", "recipe")
+    mark(tmp_path / "out")
     output = invoke("--verify", "--out", tmp_path / "out", "--samples", 5000)
     assert "5,000 samples of the files, read by the rules of the format:" in output
     assert "the weights arrived" in output
@@ -130,6 +135,7 @@ def test_a_weight_that_was_changed_does_not_arrive(tmp_path):
     for domain in values["domains"].values():
         domain["document_weight"] = domain["token_weight"]
     path.write_text(json.dumps(values))
+    mark(tmp_path / "out")
     with pytest.raises(MixtureError, match=r"law should be 0.2000 .* delivers 0\.[6-9]"):
         invoke("--verify", "--out", tmp_path / "out", "--samples", 5000)
 
@@ -165,8 +171,62 @@ def test_a_package_inside_another_is_found():
 
 
 def test_what_the_loader_prints_itself_is_ignored(tmp_path):
-    make_export(JsonLines(), tmp_path, "recipe")
+    """The format is a module of the user, which the other process finds too."""
+    make_export(Talking(), tmp_path, "recipe")
     counted = run_loader(tmp_path, 300, sys.executable, by_rule=True)
     assert set(counted) == set(WEIGHTS)
     assert sum(own.samples for own in counted.values()) == 300
-    assert TOKENIZATION.dtype == "uint16"
+
+
+def mark(folder):
+    """Complete an export that a helper of the tests has written."""
+    mark_complete(folder)
+
+
+def test_an_export_without_a_file_is_not_checked(tmp_path):
+    contents = make_export(Lingua(), tmp_path, "recipe")
+    with pytest.raises(InputError, match="a file is missing"):
+        invoke("--verify", "--out", tmp_path)
+    mark(tmp_path)
+    (tmp_path / contents.shards[0].files[0]).unlink()
+    with pytest.raises(InputError, match="a file is missing"):
+        invoke("--verify", "--out", tmp_path)
+
+
+def test_a_moved_export_that_names_the_old_folder_is_not_checked(tmp_path):
+    make_export(Lingua(), tmp_path / "old", "recipe")
+    mark(tmp_path / "old")
+    (tmp_path / "old").rename(tmp_path / "new")
+    with pytest.raises(InputError, match=r"data.yaml names files in .*old, where the export"):
+        invoke("--verify", "--out", tmp_path / "new")
+
+
+def test_an_export_with_relative_paths_may_move(tmp_path):
+    make_export(JsonLines(), tmp_path / "old", "recipe")
+    mark(tmp_path / "old")
+    (tmp_path / "old").rename(tmp_path / "new")
+    output = invoke("--verify", "--out", tmp_path / "new", "--samples", 5000)
+    assert "the weights arrived" in output
+
+
+def test_sequences_of_a_mixed_export_are_counted_and_not_tested(tmp_path):
+    make_export(Levanter(), tmp_path, "mixed")
+    mark(tmp_path)
+    output = invoke("--verify", "--out", tmp_path, "--samples", 500)
+    assert "each has several domains" in output
+    assert "chi-square" not in output
+
+
+def test_a_folder_in_the_working_directory_is_no_package(tmp_path, monkeypatch):
+    (tmp_path / "litdata_of_nobody").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert not has_package(sys.executable, "litdata_of_nobody")
+
+
+def test_options_that_change_nothing_are_refused(own):
+    with pytest.raises(ConfigError, match="change nothing of an export that exists"):
+        invoke("--verify", "--out", own, "--kind", "mixed")
+    with pytest.raises(ConfigError, match="files of your own are not mixed"):
+        invoke("--to", "jsonl", "--kind", "mixed", "--out", own / "out", *options(own))
+    with pytest.raises(ConfigError, match="stores text, whose tokens the trainer makes"):
+        invoke("--to", "jsonl", "--tokenizer", own, "--out", own / "out", *options(own))

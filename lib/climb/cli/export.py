@@ -10,7 +10,7 @@ import click
 
 from climb.cli.start import add_config_options, import_jobs, run_jobs
 from climb.config import load
-from climb.errors import ConfigError, InputError, MixtureError
+from climb.errors import ConfigError, MixtureError
 from climb.export.formats import FORMATS, find_format
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -54,10 +54,9 @@ def export(
     With --verify alone, an export that exists is checked. With --mixture, --prior and --data the
     files are your own, and only those that name them and their weights are written.
     """
-    chosen = {"kind": kind, "tokenizer": tokenizer, "path": None if out is None else str(out)}
+    chosen: dict[str, object] = {"kind": kind, "tokenizer": tokenizer, "path": out}
+    chosen["format"] = None if to is None else json.dumps(find_format(to))
     settings = (*settings, *(f"export.{k}={v}" for k, v in chosen.items() if v is not None))
-    if to is not None:
-        settings = (*settings, f"export.format={json.dumps(find_format(to))}")
     cfg = load(conf, settings)
     own = {"--mixture": mixture, "--prior": prior, "--data": data}
     given = [path for path in own.values() if path is not None]
@@ -70,6 +69,10 @@ def export(
         raise ConfigError(f"{', '.join(own)} are used together; one of them is missing")
     elif to is not None or not verify:
         run_jobs(import_jobs(["export"]), conf, settings)
+    elif kind is not None or tokenizer is not None:
+        raise ConfigError(
+            "--kind and --tokenizer change nothing of an export that exists; use --to"
+        )
     if verify:
         verify_export(cfg.export_folder, samples, python)
 
@@ -78,29 +81,23 @@ def verify_export(folder: Path, n_samples: int, python: str) -> None:
     """Print what the trainer's loader delivers, and compare it with the mixture.
 
     Raises:
+        InputError: the export is incomplete or was moved, or cannot be checked.
         MixtureError: the weights did not arrive.
     """
-    from climb.export.check import compare_shares, format_result
-    from climb.export.contents import MIXED, Counted
+    from climb.export.check import compare_shares, format_result, format_written
     from climb.export.index import read_export
     from climb.export.loader import has_package, run_loader
 
     read = read_export(folder)
-    format = read.load_format()
+    read.check_files()
+    format, contents = read.load_format(), read.contents
     by_rule = not format.loader or not has_package(python, format.loader)
-    if not format.stores_tokens and any(shard.documents == 0 for shard in read.contents.shards):
-        raise InputError(
-            f"{folder}: its files of text are your own, and have no column with their tokens; only "
-            "formats that store tokens can be checked"
-        )
-    counted = run_loader(folder, n_samples, python, by_rule)
+    counted = run_loader(folder, n_samples, sys.executable if by_rule else python, by_rule)
     source = _name_source(format.loader, by_rule)
-    if counted.keys() == {MIXED}:  # sequences of the mixed corpus have no single domain
-        click.echo(f"{counted[MIXED].samples:,} sequences of {source}; shares as written:")
-        counted = {d.name: Counted(d.documents, d.tokens) for d in read.contents.domains}
-        source = "the training split, counted when it was written"
-    fixed_length = format.unit == "tokens" and read.contents.kind == "recipe"
-    result = compare_shares(read.contents, counted, fixed_length)
+    if contents.kind == "mixed" and format.unit == "tokens":
+        click.echo(format_written(contents, sum(own.samples for own in counted.values()), source))
+        return
+    result = compare_shares(contents, counted, format.unit == "tokens")
     click.echo(format_result(result, source))
     if not result.arrived:
         worst = max(result.domains, key=lambda row: abs(row.delivered - row.wanted))

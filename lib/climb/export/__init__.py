@@ -1,10 +1,13 @@
 """Hand a mixture to a trainer: files in its format, and weights in the unit that it counts.
 
-contents   what an export contains: domains, shards, weights in tokens
-units      token weights -> weights in documents or samples
-writers    shards of documents: JSON Lines, Parquet, tokens
-formats    one file per trainer: names of shards, index files, its own loader
-check      samples of the loader against the mixture, with a chi-square test
+contents, index      what an export contains, and `export.json`, which has it
+units                weights in tokens -> weights in documents
+writers              shards of documents: JSON Lines, Parquet, MDS, tokens
+format, formats      what a format is; one file per trainer: shards, index files, its own loader
+documents, token_files, tokenization     what the formats of text, or of tokens, share
+folder               resumed after a kill, and complete or not there
+card, croissant, render                  the data card for people and for machines
+loader, check        samples of a trainer's loader, and the test of their shares
 """
 
 from climb.export.contents import Contents, ExportedDomain, Kind, Sample, Shard, Split, Tokenization

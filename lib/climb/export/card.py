@@ -57,7 +57,7 @@ def render_card(
     sections = [
         [f"# Mixture `{name}`: {len(contents.domains)} domains", "", *_describe_kind(contents)],
         ["## Weights", "", *_render_weights(contents, format)],
-        ["## Contents", "", *_render_contents(contents)],
+        [] if contents.own_files else ["## Contents", "", *_render_contents(contents)],
         _render_origins("Sources", facts.sources, contents),
         _render_origins("Licences", facts.licences, contents),
         _render_quality(facts.quality),
@@ -78,16 +78,24 @@ def list_document_shares(contents: Contents) -> dict[str, float]:
 
 
 def _describe_kind(contents: Contents) -> Iterator[str]:
+    if contents.own_files:
+        yield (
+            "This is a recipe for files that exist: the weights with which a trainer draws from "
+            "them."
+        )
+        yield f"The target run reads {contents.target_tokens:,} tokens."
+        return
     if contents.kind == "mixed":
         yield (
             "This is the mixed corpus: a hash orders all documents, and each is there as often as "
-            "the mixture wants it. Read it from the start to the end; it needs no weights."
+            "the mixture wants it. Read it from the start to the end; it needs no weights. Shares "
+            "are those of the tokens that job count counted."
         )
     else:
         yield (
             "This is a recipe: the documents of every domain, each once, and the weights with "
-            "which a trainer draws from the domains. A domain that the target run reads less than "
-            "once has only the documents that it reads."
+            "which a trainer draws from the domains. If the target run reads less than one epoch "
+            "of a domain, only the documents that it reads are here."
         )
     yield (
         f"The target run reads {contents.target_tokens:,} tokens. Documents of the validation "
@@ -114,11 +122,20 @@ def _render_weights(contents: Contents, format: Format) -> Iterator[str]:
     yield "| domain | share of tokens | share of documents | tokens/document | epochs | limit |"
     yield "|---|---|---|---|---|---|"
     for domain in sorted(contents.domains, key=lambda d: (-d.weight, d.name)):
-        yield (
-            f"| {domain.name} | {domain.weight:.5f} | {_format(shares.get(domain.name), '.5f')} "
-            f"| {_format(domain.mean_tokens or None, ',.1f')} | {domain.epochs:.2f} "
-            f"| {_format(domain.max_epochs, 'g', 'none')} |"
+        cells = (
+            _cell(domain.name),
+            f"{domain.weight:.5f}",
+            _format(shares.get(domain.name), ".5f"),
+            _format(domain.mean_tokens or None, ",.1f"),
+            f"{domain.epochs:.2f}",
+            _format(domain.max_epochs, "g", "none"),
         )
+        yield f"| {' | '.join(cells)} |"
+
+
+def _cell(text: str) -> str:
+    """Return text as a cell of a table."""
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _format(value: float | None, form: str, missing: str = "unknown") -> str:
@@ -134,12 +151,12 @@ def _render_contents(contents: Contents) -> Iterator[str]:
         for i, n in enumerate((shard.documents, shard.tokens, len(shard.files))):
             sums[i] += n
     for (split, domain), (documents, tokens, files) in groups.items():
-        yield f"| {split} | {domain} | {documents:,} | {tokens:,} | {files:,} |"
+        yield f"| {split} | {_cell(domain)} | {documents:,} | {tokens:,} | {files:,} |"
 
 
 def _render_origins(title: str, origins: Sequence[Origin], contents: Contents) -> list[str]:
     """Render sources or licences; the documents keep the licences of their sources."""
-    if not contents.shards:
+    if contents.own_files:
         return []
     lines = [f"## {title}", ""]
     if title == "Licences":
@@ -147,7 +164,9 @@ def _render_origins(title: str, origins: Sequence[Origin], contents: Contents) -
         if not any(origin.name for origin in origins):
             return [*lines, "No metadata column of the documents names a licence."]
     lines += ["| name | documents | tokens |", "|---|---|---|"]
-    return lines + [f"| {o.name or 'unknown'} | {o.documents:,} | {o.tokens:,} |" for o in origins]
+    return lines + [
+        f"| {_cell(o.name or 'unknown')} | {o.documents:,} | {o.tokens:,} |" for o in origins
+    ]
 
 
 def _render_quality(quality: Mapping[str, Mapping[str, float]]) -> list[str]:
@@ -158,7 +177,7 @@ def _render_quality(quality: Mapping[str, Mapping[str, float]]) -> list[str]:
     lines += [f"| domain | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     for domain, scores in quality.items():
         values = [f"{scores[name]:.3f}" if name in scores else "" for name in names]
-        lines.append(f"| {domain} | {' | '.join(values)} |")
+        lines.append(f"| {_cell(domain)} | {' | '.join(values)} |")
     return lines
 
 
@@ -168,7 +187,7 @@ def _render_dropped(dropped: Sequence[Dropped]) -> list[str]:
     lines = ["## Dropped", "", "| reason | documents | tokens |", "|---|---|---|"]
     for item in dropped:
         tokens = "not counted" if item.tokens is None else f"{item.tokens:,}"
-        lines.append(f"| {item.reason} | {item.documents:,} | {tokens} |")
+        lines.append(f"| {_cell(item.reason)} | {item.documents:,} | {tokens} |")
     return lines
 
 

@@ -115,6 +115,9 @@ class Contents:
     folder: str
     """Absolute path of the export, for configuration files that need one; not stored."""
 
+    own_files: bool = False
+    """Whether the files are the user's own, and only named here."""
+
     def list_shards(self, split: Split, domain: str | None = None) -> list[Shard]:
         """List the shards of a split, or those of one domain in it."""
         return [s for s in self.shards if s.split == split and domain in (None, s.domain)]
@@ -184,4 +187,4 @@ def _parse_shard(values: Mapping[str, Any]) -> Shard:
     return Shard(**{**values, "files": tuple(values["files"]), "sizes": tuple(values["sizes"])})
 
 
-_PLAIN: Sequence[str] = ("kind", "target_tokens", "sequence_length", "seed")
+_PLAIN: Sequence[str] = ("kind", "target_tokens", "sequence_length", "seed", "own_files")

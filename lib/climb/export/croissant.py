@@ -125,6 +125,8 @@ def render_croissant(
 
 
 def _describe(contents: Contents) -> str:
+    if contents.own_files:
+        return f"Weights of {len(contents.domains)} domains of text for a training run."
     return (
         f"Text of {len(contents.domains)} domains in the proportions that a CLIMB search (arXiv "
         f"2504.13161) recommends for {contents.target_tokens:,} training tokens; an export of kind "

@@ -1,12 +1,15 @@
 """The folder of an export: resumed after a kill, and complete or not there.
 
-    OUT.unfinished/plan.json            what the export is made from
-    OUT.unfinished/shards/000000.json   the record of a finished shard
-    OUT.writing/...                     the files; OUT itself on a mount that refuses renames
+    .OUT.climb-export/plan.json            what the export is made from
+    .OUT.climb-export/shards/000000.json   the record of a finished shard
+    .OUT.climb-export/data/...             the files, until the folder gets its name
+    .OUT.climb-export/old/...              the export that is replaced
 
 An export that is started again with the same plan goes on with the shards that have no record. With
-another plan it starts from the beginning. At the end the folder gets its name, and OUT.unfinished
-is deleted.
+another plan it starts from the beginning. At the end `data` is renamed to OUT.
+
+On a mount that refuses renames, the files are written to OUT itself, so an older export is deleted
+first. An export whose files are not all there has no valid `complete.json`.
 """
 
 from __future__ import annotations
@@ -23,38 +26,32 @@ from climb.errors import ConfigError
 from climb.export.index import INDEX, MARK, read_json
 from climb.files import FileDigest, can_rename, is_complete, mark_complete, write_recorded
 
-UNFINISHED, WRITING, OLD = ".unfinished", ".writing", ".old"
+PLAN = "plan.json"
+STATE = ".{name}.climb-export"
+"""Name of the folder beside OUT; it exists from before the first change until after the last."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """The folder of an export, and the folders beside it while it is written."""
+    """The folder of an export, and the folder beside it while it is written."""
 
     path: Path
 
     @property
-    def unfinished(self) -> Path:
-        """Plan and records; it exists from the first file of the export to its last."""
-        return self._add(UNFINISHED)
+    def state(self) -> Path:
+        """The folder with plan, records, and the files until they are complete."""
+        return self.path.with_name(STATE.format(name=self.path.name))
 
     @property
     def records(self) -> Path:
         """The records of finished shards."""
-        return self.unfinished / "shards"
-
-    @property
-    def old(self) -> Path:
-        """The export that is replaced."""
-        return self._add(OLD)
+        return self.state / "shards"
 
     @cached_property
     def data(self) -> Path:
         """Where files are written."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        return self._add(WRITING) if can_rename(self.path.parent) else self.path
-
-    def _add(self, suffix: str) -> Path:
-        return self.path.with_name(self.path.name + suffix)
+        return self.state / "data" if can_rename(self.path.parent) else self.path
 
     def read_plan(self) -> Mapping[str, Any] | None:
         """Read the plan of the complete export in the folder; None if there is none.
@@ -62,10 +59,12 @@ class Target:
         Raises:
             ConfigError: the folder has files that are not an export.
         """
-        if not self.path.exists() or not any(self.path.iterdir()) or self.unfinished.exists():
+        if not self.path.exists() or not any(self.path.iterdir()):
             return None
         values = read_json(self.path / INDEX)
         if values.get("mark") != MARK:
+            if self.data == self.path and self.state.exists():
+                return None  # an export was killed here
             raise ConfigError(
                 f"export.path: {self.path} contains files that are not an export of climb, and an "
                 "export would replace them; name a folder that is new or empty"
@@ -73,16 +72,33 @@ class Target:
         plan = values.get("plan")
         return plan if isinstance(plan, dict) and is_complete(self.path) else None
 
+    def is_current(self, plan: Mapping[str, Any]) -> bool:
+        """Whether the folder has a complete export of this plan.
+
+        What a process left that was killed after the last rename is deleted.
+
+        Raises:
+            ConfigError: the folder has files that are not an export.
+        """
+        if self.read_plan() != plan:
+            return False
+        if self.state.exists():
+            shutil.rmtree(self.state)
+        return True
+
     def start(self, plan: Mapping[str, Any]) -> bool:
         """Prepare the folders; return whether an export of the same plan was begun before."""
-        if read_json(self.unfinished / "plan.json") == plan:
+        if read_json(self.state / PLAN) == plan:
             return True
-        for folder in (self.unfinished, self.data):
+        # The state exists until the end: without it, files in OUT would be taken for the user's.
+        self.state.mkdir(parents=True, exist_ok=True)
+        (self.state / PLAN).unlink(missing_ok=True)
+        for folder in (self.records, self.state / "data", self.data):
             if folder.exists():
                 shutil.rmtree(folder)
-        self.records.mkdir(parents=True)
-        self.data.mkdir(parents=True, exist_ok=True)
-        write_recorded(self.unfinished / "plan.json", lambda: [_dump(plan)])
+        self.records.mkdir()
+        self.data.mkdir(parents=True)
+        write_recorded(self.state / PLAN, lambda: [_dump(plan)])
         return False
 
     def finish(self, files: Mapping[str, str], digests: Mapping[str, FileDigest]) -> None:
@@ -96,14 +112,13 @@ class Target:
             written = {name: self._write_text(name, text) for name, text in files.items()}
             mark_complete(self.data, {**digests, **written})
         if self.data != self.path:
-            if self.old.exists():
-                shutil.rmtree(self.old)
+            old = self.state / "old"
             if self.path.exists():
-                self.path.rename(self.old)
+                if old.exists():
+                    shutil.rmtree(old)
+                self.path.rename(old)
             self.data.rename(self.path)
-        shutil.rmtree(self.unfinished)
-        if self.old.exists():
-            shutil.rmtree(self.old)
+        shutil.rmtree(self.state)
 
     def _write_text(self, name: str, text: str) -> FileDigest:
         return write_recorded(self.data / name, lambda: [text.encode()])

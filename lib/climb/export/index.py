@@ -15,6 +15,7 @@ from typing import Any
 from climb.errors import InputError
 from climb.export.contents import Contents, dump_contents, parse_contents
 from climb.export.format import Format
+from climb.files import is_complete
 
 INDEX = "export.json"
 MARK = "climb-export-1"
@@ -28,6 +29,34 @@ class Export:
     """`use` and the fields of the format."""
 
     contents: Contents
+
+    written_to: str
+    """Absolute path of the folder when the export was written."""
+
+    def check_files(self) -> None:
+        """Check that the export is complete, where it was written, and has tokens to count.
+
+        Raises:
+            InputError: it is not.
+        """
+        folder = Path(self.contents.folder)
+        if not is_complete(folder):
+            raise InputError(
+                f"{folder}: a file is missing or has another size than complete.json says; start "
+                "the export again"
+            )
+        if self.contents.own_files and self.contents.tokenization is None:
+            raise InputError(
+                f"{folder}: its files of text are your own, and have no column with their tokens; "
+                "only formats that store tokens can be checked"
+            )
+        if self.written_to != self.contents.folder:
+            for file in sorted(folder.iterdir()):
+                if file.is_file() and file.name != INDEX and self.written_to in _read_text(file):
+                    raise InputError(
+                        f"{folder}: {file.name} names files in {self.written_to}, where the export "
+                        "was written; export again to the folder from which the trainer reads"
+                    )
 
     def load_format(self) -> Format:
         """Import the format; the trainer's interpreter has no pydantic to check its fields."""
@@ -44,6 +73,7 @@ def render_index(spec: Mapping[str, Any], contents: Contents, plan: Mapping[str,
         "format": dict(spec),
         "contents": dump_contents(contents),
         "plan": dict(plan),
+        "folder": contents.folder,
     }
     return json.dumps(values, indent=1, sort_keys=True) + "\n"
 
@@ -60,7 +90,13 @@ def read_export(folder: Path) -> Export:
             f"{folder} is not an export of climb (it has no valid {INDEX}); "
             "write one with `climb export --to FORMAT --out FOLDER`"
         )
-    return Export(values["format"], parse_contents(values["contents"], folder))
+    return Export(
+        values["format"], parse_contents(values["contents"], folder), values.get("folder", "")
+    )
+
+
+def _read_text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 def read_json(path: Path) -> dict[str, Any]:

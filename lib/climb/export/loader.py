@@ -6,6 +6,7 @@ that read an export import only the standard library and NumPy.
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import json
 import os
@@ -16,16 +17,25 @@ from pathlib import Path
 
 from climb.errors import PreflightError
 from climb.export.contents import Counted, count_samples
+from climb.export.index import read_export
 
 BOOTSTRAP = """
 import importlib.util, sys
+sys.path[:] = [path for path in sys.path if path]  # not the working directory
 root = sys.argv[1]
+sys.path += [path for path in sys.argv[2:3] if path]
 spec = importlib.util.spec_from_file_location(
     "climb", root + "/__init__.py", submodule_search_locations=[root])
 sys.modules["climb"] = module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 from climb.export.loader import main
-main(sys.argv[2:])
+main(sys.argv[3:])
+"""
+
+FIND = """
+import importlib.util, sys
+sys.path[:] = [path for path in sys.path if path]  # not the working directory
+sys.exit(importlib.util.find_spec(sys.argv[1]) is None)
 """
 
 OUTPUT = "climb-counted: "
@@ -38,8 +48,7 @@ def has_package(python: str, package: str) -> bool:
     Raises:
         PreflightError: the interpreter cannot be started.
     """
-    code = "import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)"
-    return run_python([python, "-c", code, package]).returncode == 0
+    return run_python([python, "-c", FIND, package]).returncode == 0
 
 
 def run_loader(folder: Path, n_samples: int, python: str, by_rule: bool) -> dict[str, Counted]:
@@ -59,13 +68,24 @@ def run_loader(folder: Path, n_samples: int, python: str, by_rule: bool) -> dict
     """
     package = str(Path(__file__).resolve().parents[1])
     arguments = [str(folder), str(n_samples), "rule" if by_rule else "loader"]
-    process = run_python([python, "-c", BOOTSTRAP, package, *arguments])
+    own = _find_own_modules(read_export(folder).spec["use"])
+    process = run_python([python, "-c", BOOTSTRAP, package, own, *arguments])
     lines = [line for line in process.stdout.splitlines() if line.startswith(OUTPUT)]
     if process.returncode or not lines:
         reason = (process.stderr.strip().splitlines() or ["no output"])[-1]
         raise PreflightError(f"the loader of {folder} failed under {python}: {reason}")
     rows = json.loads(lines[-1].removeprefix(OUTPUT))
     return {name: Counted(**values) for name, values in rows}
+
+
+def _find_own_modules(use: str) -> str:
+    """Return the folder with the module of a user's own format; empty for a format of climb."""
+    top = use.partition(":")[0].partition(".")[0]
+    spec = None if top == "climb" else importlib.util.find_spec(top)
+    if spec is None or spec.origin is None:
+        return ""
+    origin = Path(spec.origin)
+    return str(origin.parents[1] if origin.name == "__init__.py" else origin.parent)
 
 
 def run_python(command: list[str]) -> subprocess.CompletedProcess[str]:
@@ -82,7 +102,9 @@ def run_python(command: list[str]) -> subprocess.CompletedProcess[str]:
     if command[0] != sys.executable:
         environment = {k: v for k, v in environment.items() if not k.startswith("PYTHON")}
     environment |= {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
-    environment["PATH"] = f"{Path(command[0]).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    if os.sep in command[0]:
+        beside = Path(command[0]).absolute().parent
+        environment["PATH"] = f"{beside}{os.pathsep}{os.environ.get('PATH', '')}"
     try:
         return subprocess.run(command, capture_output=True, text=True, env=environment)
     except OSError as error:
@@ -91,8 +113,6 @@ def run_python(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 def main(arguments: list[str]) -> None:
     """Count samples, and print the result as one line of JSON."""
-    from climb.export.index import read_export
-
     folder, n_samples, source = Path(arguments[0]).absolute(), int(arguments[1]), arguments[2]
     export = read_export(folder)
     format = export.load_format()

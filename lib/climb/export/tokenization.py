@@ -5,6 +5,7 @@ from __future__ import annotations
 from climb import tokenizer
 from climb.errors import ConfigError
 from climb.export.contents import Tokenization
+from climb.export.format import Format
 
 
 def describe_tokenizer(json: str, name: str, end_of_text: str | None) -> Tokenization:
@@ -25,6 +26,19 @@ def describe_tokenizer(json: str, name: str, end_of_text: str | None) -> Tokeniz
         raise ConfigError(f"export.end_of_text: {error}") from error
     vocabulary = opened.get_vocab(with_added_tokens=True)
     return Tokenization(name, max(vocabulary.values()) + 1, vocabulary[end])
+
+
+def check_tokenizer(format: Format, path: str | None) -> None:
+    """Check that a tokenizer is configured only where it is used.
+
+    Raises:
+        ConfigError: the format stores text.
+    """
+    if path is not None and not format.stores_tokens:
+        raise ConfigError(
+            f"export.tokenizer is {path!r}, but {type(format).__name__} stores text, whose tokens "
+            "the trainer makes: leave it out. Weights are shares of the tokens of job count"
+        )
 
 
 def read_own_tokenizer(path: str, end_of_text: str | None) -> tuple[str, Tokenization]:

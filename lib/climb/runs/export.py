@@ -14,15 +14,17 @@ from climb.config import build
 from climb.errors import ConfigError, InputError
 from climb.export import Contents, ExportedDomain, Format, Shard
 from climb.export.card import CardFacts
+from climb.export.contents import dump_contents
 from climb.export.folder import Target
 from climb.export.formats import list_for_own_files
 from climb.export.render import FinishedExport, render_files
-from climb.export.tokenization import read_own_tokenizer
+from climb.export.tokenization import check_tokenizer, read_own_tokenizer
 from climb.files import hash_content
 from climb.runs.sheet import Sheet, compare_names
 
 if TYPE_CHECKING:
     from climb.config import Config
+    from climb.config.sections import ExportConfig
 
 
 def export_own(mixture: Path, prior: Path, data: Path, cfg: Config) -> str:
@@ -43,7 +45,7 @@ def export_own(mixture: Path, prior: Path, data: Path, cfg: Config) -> str:
     """
     format: Format = build(cfg.export.format, Format)
     name = type(format).__name__
-    _check_format(format, cfg.export.tokenizer)
+    _check_format(format, cfg.export)
     weights = _read_column(mixture, "weight")
     domains = _describe_domains(weights, prior, format, cfg)
     shards = tuple(
@@ -55,6 +57,8 @@ def export_own(mixture: Path, prior: Path, data: Path, cfg: Config) -> str:
         "mixture": hash_content(mixture),
         "prior": hash_content(prior),
         "data": str(data.absolute()),
+        "export": cfg.export.model_dump(mode="json"),
+        "contents": dump_contents(contents),
     }
     target.read_plan()  # refuses a folder with other files
     target.start(plan)
@@ -63,20 +67,23 @@ def export_own(mixture: Path, prior: Path, data: Path, cfg: Config) -> str:
     return f"weights of {len(domains)} domains and {len(shards)} files for {name} in {target.path}"
 
 
-def _check_format(format: Format, tokenizer: str | None) -> None:
+def _check_format(format: Format, cfg: ExportConfig) -> None:
     """Check that a format can name files that are the user's own.
 
     Raises:
         ConfigError: it cannot, or needs to know their tokenizer.
     """
     name = type(format).__name__
+    check_tokenizer(format, cfg.tokenizer)
+    if cfg.kind == "mixed":
+        raise ConfigError("export.kind is mixed, but files of your own are not mixed: leave it out")
     if not format.endings:
         raise ConfigError(
             f"{name} cannot name files of your own, because its files need an index or are already "
             f"mixed; formats that can: {', '.join(list_for_own_files())}. Or run `climb mix`, and "
             "`climb export` without --mixture"
         )
-    if format.stores_tokens and tokenizer is None:
+    if format.stores_tokens and cfg.tokenizer is None:
         raise ConfigError(
             f"{name} stores tokens: name the tokenizer of your files with --tokenizer FOLDER"
         )
@@ -95,6 +102,7 @@ def _describe_contents(
         sequence_length=cfg.export.sequence_length,
         seed=cfg.search.seed,
         folder=str(target.path),
+        own_files=True,
     )
 
 

@@ -15,6 +15,9 @@ from climb.spark.delta.store import Store
 MOST_ORIGINS = 30
 """Sources and licences that the card lists; the others are summed."""
 
+MOST_NAMES = 10
+"""Domains that one row of the card names."""
+
 LICENCE = "licen[cs]e"
 """Pattern of the names of metadata columns that have the licence of a document."""
 
@@ -82,10 +85,11 @@ def _count_dropped(clusters: Sequence[dict[str, Any]], domains: Sequence[str]) -
     """Count the documents of pruned clusters, and of domains that the mixture leaves out."""
     pruned = [row for row in clusters if not row["kept"]]
     unused = [row for row in clusters if row["kept"] and row["domain"] not in domains]
-    names = ", ".join(sorted({row["domain"] for row in unused}))
+    names = sorted({row["domain"] for row in unused})
+    listed = ", ".join(names[:MOST_NAMES]) + (", ..." if len(names) > MOST_NAMES else "")
     for reason, rows in (
         (f"prune: {len(pruned)} clusters of low quality", pruned),
-        (f"search: weight 0 of {names}", unused),
+        (f"mix: no document of {len(names)} domains ({listed})", unused),
     ):
         if rows:
             n_documents = sum(row["n_documents"] for row in rows)

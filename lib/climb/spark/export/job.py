@@ -22,7 +22,7 @@ def export_mixture(store: Store, cfg: Config) -> str:
     """Write the export, unless it is complete and current; return what was written."""
     prepared = prepare(store, cfg)
     target = prepared.target
-    if target.read_plan() == prepared.plan:
+    if target.is_current(prepared.plan):
         return f"up to date in {target.path}"
     resumed = target.start(prepared.plan)
     rows = select_rows(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from climb import tables
@@ -11,7 +12,7 @@ from climb.config import Config, build
 from climb.errors import ConfigError, TableError
 from climb.export import Contents, ExportedDomain, Format, Kind, Tokenization
 from climb.export.folder import Target
-from climb.export.tokenization import describe_tokenizer, read_own_tokenizer
+from climb.export.tokenization import check_tokenizer, describe_tokenizer, read_own_tokenizer
 from climb.spark.corpus.count import read_tokenizer_json
 from climb.spark.delta.store import Store
 from climb.spark.export.rows import ShardKey
@@ -44,17 +45,20 @@ def prepare(store: Store, cfg: Config) -> Prepared:
     inputs = store.history.read_inputs(tables.CORPUS)
     if inputs is None:
         raise TableError("table corpus has no mixture; run `climb mix` first")
+    check_tokenizer(format, cfg.export.tokenizer)
     json, tokenization = _read_tokenizer(store, cfg) if format.stores_tokens else (None, None)
     read = (tables.CORPUS, tables.CLUSTERS, tables.DOCUMENTS, tables.REJECTED)
     plan = {
         "inputs": dict(store.history.describe_inputs(*read, mixture=inputs["settings"])),
         "format": dict(cfg.export.format),
         "kind": kind,
-        "tokenizer": None if tokenization is None else tokenization.tokenizer,
+        "tokens": None if tokenization is None else asdict(tokenization),
+        "tokenizer": None if json is None else hashlib.sha256(json.encode()).hexdigest(),
         "settings": {
             "sequence_length": cfg.export.sequence_length,
             "validation_share": cfg.export.validation_share,
             "seed": cfg.search.seed,
+            "search": cfg.search.name,
             "constraints": cfg.search.model_dump(
                 mode="json", include={"constraints", "max_epochs"}
             ),

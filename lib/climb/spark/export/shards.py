@@ -187,16 +187,18 @@ def write_record(folder: Path, key: ShardKey, record: ShardRecord) -> None:
     write_file(_locate_record(folder, key), lambda: [content])
 
 
-def read_records(folder: Path, keys: Sequence[ShardKey]) -> dict[int, ShardRecord]:
-    """Read the records of the shards that are complete: number -> record."""
+def read_records(folder: Path, keys: Sequence[ShardKey], data: Path) -> dict[int, ShardRecord]:
+    """Read the records of the shards whose files are complete in `data`: number -> record."""
     found: dict[int, ShardRecord] = {}
     for key in keys:
         try:
             values = json.loads(_locate_record(folder, key).read_bytes())
-            found[key.number] = ShardRecord(
+            record = ShardRecord(
                 {name: FileDigest(**digest) for name, digest in values["files"].items()},
                 {name: DomainCounts(**counts) for name, counts in values["domains"].items()},
             )
+            if all((data / n).stat().st_size == d.bytes for n, d in record.files.items()):
+                found[key.number] = record
         except (OSError, ValueError, KeyError, TypeError):
             continue  # not written, or cut off on a mount without renames
     return found

@@ -40,7 +40,7 @@ def write_shards(
     """
     check_shared(rows.sparkSession, target.data)
     keys, n_rows = plan_shards(rows, settings.format)
-    finished = read_records(target.records, keys)
+    finished = read_records(target.records, keys, target.data)
     pending = [key for key in keys if key.number not in finished]
     if pending:
         task = ShardTask(
@@ -53,7 +53,7 @@ def write_shards(
         )
         divided = divide_rows(rows, keys, pending)
         divided.mapInArrow(lambda batches: task.write(batches), WRITTEN).collect()
-        finished = read_records(target.records, keys)
+        finished = read_records(target.records, keys, target.data)
     # Long documents may leave the range of a shard without a row.
     written = [(key, finished[key.number]) for key in keys if key.number in finished]
     n_written = sum(d.documents for _, record in written for d in record.domains.values())

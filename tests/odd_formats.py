@@ -1,9 +1,11 @@
-"""A format whose tasks fail when some shards are finished, as if the machine died then."""
+"""Formats that misbehave: one fails in its tasks, one prints while it reads."""
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
 from climb.export.formats.hf import HuggingFace
+from climb.export.formats.jsonl import JsonLines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,3 +19,15 @@ class Failing(HuggingFace):
         if Path(self.mark).exists() and len(list(Path(self.writing).rglob("*.parquet"))) >= 2:
             raise RuntimeError("the machine died")
         return super().open_shard(path, tokenization)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Talking(JsonLines):
+    """Prints before, between and after its samples."""
+
+    def read_by_rule(self, folder, contents):
+        print("reading", flush=True)
+        for sample in itertools.islice(super().read_by_rule(folder, contents), 300):
+            print(sample, flush=True)
+            yield sample
+        print("read", flush=True)

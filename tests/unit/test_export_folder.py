@@ -1,0 +1,144 @@
+"""The folder of an export is complete or not there, whenever the process is killed."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from climb.errors import ConfigError
+from climb.export import folder
+from climb.export.folder import Target
+from climb.export.index import INDEX, MARK
+from climb.files import is_complete
+from climb.files.complete import digest_file
+
+PLAN, OTHER = {"a": 1}, {"a": 2}
+
+
+def write_shard(target, text="text"):
+    (target.data / "train").mkdir(exist_ok=True)
+    (target.data / "train" / "x").write_text(text)
+
+
+def finish(target, plan):
+    digests = {"train/x": digest_file(target.data / "train" / "x")}
+    index = f'{{"mark": "{MARK}", "plan": {{"a": {plan["a"]}}}}}'
+    target.finish({INDEX: index}, digests)
+
+
+def export(path, plan, text="text"):
+    """Write a whole export of one shard, as the job does."""
+    target = Target(path)
+    if target.is_current(plan):
+        return False
+    if not target.start(plan) or not (target.data / "train" / "x").exists():
+        write_shard(target, text)
+    finish(target, plan)
+    return True
+
+
+@pytest.fixture(params=["renames", "no renames"])
+def path(request, tmp_path, monkeypatch):
+    if request.param == "no renames":
+        monkeypatch.setattr(folder, "can_rename", lambda parent: False)
+    return tmp_path / "out"
+
+
+def read(path):
+    return {p.relative_to(path).as_posix(): p.read_text() for p in path.rglob("*") if p.is_file()}
+
+
+def test_a_finished_export_leaves_nothing_beside_it(path):
+    assert export(path, PLAN)
+    assert [p.name for p in path.parent.iterdir()] == ["out"]
+    assert is_complete(path)
+    assert not export(path, PLAN)
+
+
+def test_another_plan_replaces_the_export(path):
+    export(path, PLAN, "old")
+    assert export(path, OTHER, "new")
+    assert read(path)["train/x"] == "new"
+    assert [p.name for p in path.parent.iterdir()] == ["out"]
+
+
+class KilledError(BaseException):
+    """The process dies here."""
+
+
+class Killer:
+    """Dies at the n-th call of one of the functions that change folders."""
+
+    def __init__(self, monkeypatch, n, after):
+        self.left, self.after = n, after
+        for owner, name in ((Path, "rename"), (shutil, "rmtree"), (Path, "mkdir")):
+            monkeypatch.setattr(owner, name, self.wrap(getattr(owner, name)))
+
+    def wrap(self, real):
+        def call(*args, **kwargs):
+            self.left -= 1
+            if self.left == 0 and not self.after:
+                raise KilledError
+            result = real(*args, **kwargs)
+            if self.left == 0:
+                raise KilledError
+            return result
+
+        return call
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_kill_at_any_change_of_a_folder_loses_nothing(path, monkeypatch, after):
+    """The export of PLAN is replaced by one of OTHER, and killed at every change in turn."""
+    n_kills = 0
+    for n in range(1, 40):
+        for left in path.parent.iterdir():
+            shutil.rmtree(left)
+        export(path, PLAN, "old")
+        with monkeypatch.context() as patched:
+            Killer(patched, n, after)
+            try:
+                export(path, OTHER, "new")
+                break
+            except KilledError:
+                n_kills += 1
+        if path.exists() and (path / "complete.json").exists() and is_complete(path):
+            assert read(path)["train/x"] in ("old", "new")
+        export(path, OTHER, "new")
+        assert is_complete(path)
+        assert read(path)["train/x"] == "new"
+        # A killed probe of the file system may leave its empty folder.
+        left = [p.name for p in path.parent.iterdir() if not p.name.startswith(".climb-")]
+        assert left == ["out"]
+    assert n_kills >= 5
+
+
+def test_files_of_the_user_are_refused_also_after_a_kill(tmp_path):
+    path = tmp_path / "out"
+    Target(path).start(PLAN)
+    path.mkdir()
+    (path / "thesis.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="are not an export of climb"):
+        export(path, PLAN)
+    assert (path / "thesis.txt").read_text() == "mine"
+
+
+def test_folders_of_the_user_with_similar_names_stay(tmp_path):
+    for name in ("out.old", "out.writing", "out.unfinished"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine").touch()
+    export(tmp_path / "out", PLAN)
+    export(tmp_path / "out", OTHER)
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "out",
+        "out.old",
+        "out.writing",
+        "out.unfinished",
+    }
+
+
+def test_an_export_that_lost_a_file_is_written_again(path):
+    export(path, PLAN)
+    (path / "train" / "x").unlink()
+    assert export(path, PLAN)
+    assert is_complete(path)
