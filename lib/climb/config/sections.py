@@ -141,8 +141,8 @@ class SearchConfig(Section):
     null: all rounds are trained. The estimate is biased low (docs/decisions/search.md)."""
 
     max_drop: NonNegativeFloat | None
-    """Outcome constraint: largest accepted drop of a metric's prediction below its value at the
-    natural mixture, in its own unit, for every metric of the objective; null: no constraint."""
+    """Outcome constraint: no metric of the objective may be predicted worse than at the natural
+    mixture by more than this, in its own unit; null: no constraint."""
 
     concentration: tuple[PositiveFloat, PositiveFloat]
     """Range of the sum of the Dirichlet parameters, drawn log-uniformly; multiplied by K / 21 for

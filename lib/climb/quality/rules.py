@@ -56,8 +56,8 @@ C4: Mapping[str, Limits] = {
     "curly brackets": {"curly_brackets": (0, 0)},
     "lorem ipsum": {"lorem_ipsum": (0, 0)},
 }
-"""Source: Raffel et al., arXiv 1910.10683, section 2.2. Two of its rules are left out: the list of
-bad words, which is a separate file, and the removal of repeated spans, which needs the corpus."""
+"""Source: Raffel et al., arXiv 1910.10683, section 2.2. Two of its rules are left out: the bad
+words, whose list is a separate file, and the removal of repeated spans, which needs the corpus."""
 
 FINEWEB: Mapping[str, Limits] = {
     "punctuated lines": {"punctuated_lines": (nextafter(0.12, 1), 1)},
