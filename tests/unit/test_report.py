@@ -325,7 +325,7 @@ def test_equal_rows_give_equal_bytes_whatever_order_mappings_have(data):
 
 def test_kept_and_rejected_documents_are_counted(data):
     page = page_of(data).replace("\u202f", " ")
-    assert "9 412 documents are kept. The last ingest rejected 371 rows" in page
+    assert "9 412 documents are kept. 371 rows of the inputs were rejected" in page
     assert "3 of 12 clusters were pruned" in page
     assert "rules 1.70 < 3.0" in page
 
