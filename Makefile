@@ -1,5 +1,5 @@
-# Start with `make demo` or `make test`. Both need make, Python 3.11 or 3.12, and Java 17 or 21;
-# everything else is downloaded to .venv and .cache.
+# Start with `make demo` or `make test`. Both need make, Python 3.11 or 3.12, and Java 17 or 21. They
+# download everything else: to .venv and .cache here, and Delta's jar to ~/.ivy2.5.2.
 
 .DEFAULT_GOAL := help
 .PHONY: help setup java demo test test-long consumers test-consumers check format lint types unit coverage bench bench-search bench-gpu lock clean
@@ -10,11 +10,11 @@ UV := $(BIN)/uv
 UV_VERSION := 0.13.9
 STAMP := $(VENV)/.set-up
 CODE := lib jobs tests demo benchmarks notebooks setup.py
-# The pure core: code that computes results. The rest connects it to Spark, MLflow, models and users.
+# The pure core: code that computes results. Other code connects it to Spark, MLflow, models and users.
 CORE := lib/climb/*.py,lib/climb/config/*,lib/climb/dataset/*,lib/climb/domains/*,lib/climb/files/*,lib/climb/ingest/*,lib/climb/mixture/*,lib/climb/predictor/*,lib/climb/quality/*,lib/climb/runs/*,lib/climb/search/*,lib/climb/tracking/values.py,lib/climb/cli/preflight.py
 EDGE := lib/climb/progress.py
 
-# uv does not read pip's settings, so the index of a mirror is passed on.
+# uv does not read pip's settings, so it gets the index URL of a mirror here.
 ifdef PIP_INDEX_URL
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
 endif
@@ -69,13 +69,13 @@ demo: setup ## Run all jobs on 10,000 real documents, and write the mixture and 
 
 test: setup format lint types ## Check format, lint and types, and run the tests with coverage.
 	@rm -f .coverage
-	@# Two processes, one test file each at a time: the end-to-end tests in one, the rest in the other.
+	@# Two processes, each with one test file at a time. The end-to-end tests, which are long, come first.
 	@$(BIN)/python -m pytest tests -m 'not slow' --ignore tests/consumers \
 	  -n 2 --dist loadfile --no-loadscope-reorder \
 	  --cov --cov-report=term --durations=10
 	@$(MAKE) --no-print-directory coverage
 
-test-long: setup ## Run the slow tests, which take minutes; run it before an issue is resolved.
+test-long: setup ## Run the slow tests (minutes); do this before an issue is closed.
 	@$(BIN)/python -m pytest tests -m slow --ignore tests/consumers -n 2 --durations=10
 
 consumers: setup ## Install the trainers that read exports, each into its own environment (12 GB).
@@ -112,10 +112,10 @@ unit:
 bench: setup ## Compare with other methods; writes benchmarks/RESULTS.md.
 	@$(BIN)/python benchmarks/bench.py
 
-bench-search: setup ## Only the benchmarks of the search: accuracy, regret, calibration, speed (an hour).
+bench-search: setup ## Run only the benchmarks of the search: accuracy, regret, reuse, speed (an hour).
 	@$(BIN)/python benchmarks/bench.py search
 
-bench-gpu: ## Measure on the GPU of this machine; needs torch, no Spark. DOCUMENTS=FILE.parquet has texts.
+bench-gpu: ## Measure on the GPU of this machine; needs torch, no Spark. DOCUMENTS=FILE.parquet: the texts.
 	@for script in benchmarks/gpu_*.py; do \
 	  name=$$(basename $$script .py); \
 	  case $$name in gpu_embedding) options="--documents $(DOCUMENTS)";; *) options=;; esac; \
@@ -124,7 +124,7 @@ bench-gpu: ## Measure on the GPU of this machine; needs torch, no Spark. DOCUMEN
 	    --output $(or $(OUTPUT),.)/$$name.json || failed=1; \
 	done; exit $${failed:-0}
 
-# What a cluster needs beyond its runtime. The runtime's own packages keep their versions.
+# Packages that a cluster needs in addition to those of its runtime, which keep their versions.
 pin_for_cluster = $(UV) pip compile -q --no-config pyproject.toml $(2) --python-version 3.12 \
 	  --python-platform x86_64-manylinux_2_28 --no-header --no-annotate \
 	  --constraint requirements/runtime-$(1).txt -o requirements/$(1).txt \

@@ -1,11 +1,11 @@
-"""How well predictors rank mixtures that they have not seen, and the coverage of their intervals.
+"""How well predictors rank unseen mixtures, and the coverage of their intervals.
 
     python benchmarks/bench.py accuracy
 
-Each predictor is fitted to n of RegMix's 512 training runs and scored on its 256 test runs. No
-setting was chosen on the test runs; all come from the training runs (DECISIONS.md). The default's
-90 % intervals of one new run are calibrated as in `climb predict`. Their coverage is measured on
-the test runs and on the other training runs.
+Each predictor is fitted to n of RegMix's 512 training runs and scored on its 256 test runs. All
+settings were chosen on the training runs (DECISIONS.md). The default predictor's 90 % intervals are
+those of one new run, calibrated as in `climb predict`. Their coverage is measured on the test runs
+and on the other training runs.
 
 Axes: T runs, M test runs, Q losses.
 """
@@ -41,14 +41,14 @@ PER_METRIC = {
     "ridge": {"use": "climb.predictor.ridge:RidgePredictor"},
     "log-linear law": {"use": "climb.predictor.loglinear:LogLinearPredictor"},
 }
-"""Predictors of one metric each."""
+"""Predictors that are fitted to each metric."""
 
 OF_SCORE = {"LightGBM of the score, recipe": LIGHTGBM, "LightGBM of the score, RegMix": REGMIX}
-"""Predictors of the score itself."""
+"""Predictors that are fitted to the score itself."""
 
 SCORE = "mean of 13"
 BARS = {(SCORE, 64): 0.980, (SCORE, 112): 0.988, ("Pile-CC", 64): 0.985, ("Pile-CC", 112): 0.990}
-"""Spearman correlation of the default."""
+"""Minimum Spearman correlation of the default predictor, by target and number of runs."""
 
 COVERAGE = (0.86, 0.94)
 TEST_RUNS, OTHER_RUNS = "test runs", "other training runs"
@@ -57,7 +57,7 @@ Array = NDArray[np.float64]
 
 
 def split_runs(n: int, seed: int) -> tuple[Trials, Trials, Trials]:
-    """n training runs, the other training runs, and all test runs."""
+    """Return n training runs, the other training runs, and all test runs."""
     train = load_published("train")
     rows = np.random.default_rng([seed, n]).permutation(len(train))[:n]
     drawn_T = np.isin(np.arange(len(train)), rows)
@@ -90,7 +90,7 @@ def rank_test_runs(n: int, seed: int) -> dict[tuple[str, str], float]:
 
 
 def measure_coverage(n: int, seed: int) -> dict[tuple[str, str], float]:
-    """Share of runs inside the default's 90 % interval, by runs and by score or loss."""
+    """Share of runs inside the default's 90 % interval; keys are (set of runs, score or loss)."""
     train, rest, test = split_runs(n, seed)
     all_metrics = Objective.parse("mean(*):min", train.metric_names)
     predictor: Predictor = build(DEFAULT, Predictor)
@@ -117,7 +117,7 @@ def measure_ranks(predicted_M: Array, measured_M: Array) -> float:
 
 
 def repeat(task: Callable[[int, int], dict], n: int, seeds: int) -> list[dict]:
-    """Run a task for every seed, two at a time, because nothing here is timed."""
+    """Run a task for every seed, two at a time; this is possible because no time is measured."""
     with multiprocessing.get_context("fork").Pool(2) as pool:
         return pool.starmap(task, [(n, seed) for seed in range(seeds)], chunksize=1)
 

@@ -1,9 +1,9 @@
-"""The assignment pass against KMeansModel.transform: 100,000 vectors of width 384, K = 1000.
+"""Assignment to clusters against KMeansModel.transform: 100,000 vectors of width 384, K = 1000.
 
     python benchmarks/assignment.py
 
 Bar: at least 4 times as fast. Both sides read the same Parquet files with Spark on two cores, use
-the same centroids and discard their rows. Runs alternate after one uncounted run of each side.
+the same centroids and discard their rows. After one uncounted run of each side, runs alternate.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ BAR = 4.0
 
 
 def write_vectors(folder: Path, n: int, k: int) -> None:
-    """Unit vectors around k random directions, in four files."""
+    """Write unit vectors around k random directions to four files."""
     rng = np.random.default_rng(0)
     centres_CD = rng.normal(size=(k, WIDTH)).astype(np.float32)
     for part, ids in enumerate(np.array_split(np.arange(n), 2 * SLOTS)):

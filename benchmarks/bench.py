@@ -1,4 +1,4 @@
-"""Run benchmarks, each in a process of its own, and write benchmarks/RESULTS.md.
+"""Run benchmarks, each in its own process, and write benchmarks/RESULTS.md.
 
     python benchmarks/bench.py                    # all of them
     python benchmarks/bench.py search             # those of the search
@@ -6,8 +6,8 @@
     python benchmarks/bench.py --quick speed      # a tiny version that records nothing
     python benchmarks/bench.py --render           # RESULTS.md from the recorded sections
 
-Every figure with a bar is a ratio to a peer in the same run, or has a wide margin: absolute times
-depend on the machine. A benchmark that fails or is skipped leaves its recorded section unchanged.
+A bar on speed is a ratio to a peer in the same run, or has a wide margin, because times depend on
+the machine. A benchmark that fails or is skipped leaves its recorded section unchanged.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NAMES = (
     *("accuracy", "swarm", "regret_blend_mean", "regret_blend_pile", "regret_trees_mean"),
     *("regret_trees_pile", "regret_olmix_mean", "null", "reuse", "speed"),
 )
-"""All sections in the order of the page. A name is that of its script, or starts with it."""
+"""All sections in the order of the page. A name is, or starts with, the name of its script."""
 
 SEARCH = NAMES[NAMES.index("accuracy") :]
 """Sections of `make bench-search`. They use two processes of one thread each."""
@@ -40,7 +40,7 @@ GROUPS = {
 
 
 def main() -> int:
-    """Measure one after the other, because two at once would slow each other down.
+    """Run benchmarks one after the other, because two at once would slow each other down.
 
     Returns:
         1 where a bar is missed or a benchmark fails, else 0.
@@ -61,7 +61,7 @@ def main() -> int:
 
 
 def select_names(arguments: list[str]) -> list[str]:
-    """Sections of the command line, groups expanded; all sections where it names none."""
+    """Return the sections that the command line names, with groups expanded; none named: all."""
     unknown = [name for name in arguments if name not in (*NAMES, *GROUPS)]
     if unknown:
         sys.exit(f"bench: no benchmark {unknown[0]!r}; there are {', '.join((*NAMES, *GROUPS))}")
@@ -69,14 +69,14 @@ def select_names(arguments: list[str]) -> list[str]:
 
 
 def build_command(name: str, quick: bool, output: Path) -> list[str]:
-    """The command line of one section; `regret_blend_mean` runs regret.py with two arguments."""
+    """Build the command of one section; `regret_blend_mean` runs `regret.py blend mean`."""
     script, *arguments = name.split("_")
     options = ["--quick"] if quick else ["--output", str(output)]
     return [sys.executable, str(HERE / f"{script}.py"), *arguments, *options]
 
 
 def run_benchmark(name: str, quick: bool) -> bool:
-    """Run one benchmark and record what it writes; False on a missed bar or a failure."""
+    """Run one benchmark, and record its section; return False if a bar is missed or it fails."""
     print(f"bench: {name}", flush=True)
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     environment = os.environ | (one_thread if name in SEARCH else {})
@@ -92,7 +92,7 @@ def run_benchmark(name: str, quick: bool) -> bool:
 
 
 def record(section: Section, results: Path, folder: Path) -> None:
-    """Keep one section, and write the page anew from all that are kept."""
+    """Store one section, and write the page from all stored sections."""
     folder.mkdir(exist_ok=True)
     (folder / f"{section.name}.json").write_text(to_json(section))
     write_results(results, folder)

@@ -1,8 +1,9 @@
-"""The demo's stages in seconds, and the peak memory of its driver with the JVM and all workers.
+"""Seconds of each stage of the demo, and peak memory of the driver with the JVM and all workers.
 
     python benchmarks/demo.py
 
-Fetches the demo's data to .cache/demo if needed, and runs the demo in a temporary folder.
+The script fetches the data of the demo to .cache/demo if needed. It runs the demo in a temporary
+folder.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ QUICK = (
 
 
 def sum_rss_gb(root: int) -> float:
-    """Resident memory of a process and all its descendants, in GB, as Linux counts it."""
+    """Sum the resident memory of a process and its descendants, in GB; Linux only."""
     parents, sizes = {}, {}
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
@@ -51,7 +52,7 @@ def sum_rss_gb(root: int) -> float:
 
 
 def run_demo(settings: tuple[str, ...]) -> tuple[str, float]:
-    """Run the demo from the start: its output, and its peak memory in GB."""
+    """Run the demo from the start; return its output and its peak memory in GB."""
     options = [part for setting in settings for part in ("--set", setting)]
     process = subprocess.Popen(
         [CLIMB, "run", "--conf", "conf/demo.yaml", *options],

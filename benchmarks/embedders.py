@@ -1,10 +1,10 @@
-"""Embedders on texts of known source: documents a second, and agreement of clusters with sources.
+"""Embedders on texts of known source: documents per second, and agreement of clusters with sources.
 
     python benchmarks/embedders.py
     python benchmarks/embedders.py --per-file 400 static
 
-Neither the embedder nor k-means sees the sources. Normalized mutual information (NMI) compares the
-clusters with them, as a mean over three starts of k-means. One thread.
+Neither the embedder nor k-means uses the sources. The agreement is normalized mutual information
+(NMI) of clusters and sources, mean over three starts of k-means. Embedders use one thread.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ PER_FILE, QUICK_PER_FILE = 40, 5
 
 
 def list_specs() -> dict[str, dict[str, object]]:
-    """Specifications of embedders by their name on the command line."""
+    """Return the specifications of embedders by their name on the command line."""
     static = dict(load().embed.embedder)
     by_limit = {f"static-{n}": {**static, "max_tokens": n} for n in (128, 256, 512)}
     return {"static": static, "minilm": MINILM, **by_limit}
 
 
 def compute_agreement(vectors_ND: np.ndarray, sources_N: np.ndarray, k: int) -> float:
-    """NMI of k-means clusters with the sources, mean over starts."""
+    """NMI of k-means clusters and sources, mean over starts."""
     from sklearn.cluster import KMeans
     from sklearn.metrics import normalized_mutual_info_score
 
@@ -54,7 +54,7 @@ def compute_agreement(vectors_ND: np.ndarray, sources_N: np.ndarray, k: int) -> 
 def measure_embedder(
     spec: dict[str, object], texts: list[str], sources_N: np.ndarray
 ) -> tuple[str, ...]:
-    """Cells of one row: documents a second, and NMI for each number of clusters."""
+    """Cells of one row: documents per second, and NMI for each number of clusters."""
     embed = build(spec, Embedder).load("cpu")
     embed(texts[:WARM_UP])
     start = time.perf_counter()

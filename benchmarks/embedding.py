@@ -1,11 +1,12 @@
-"""Embedding through Spark against the same model's own `encode` in one process, same texts.
+"""Embedding through Spark against `encode` of the same model in one process, on the same texts.
 
     python benchmarks/embedding.py [minilm] [minilm-bfloat16] [static]
 
-Bars: 1.1 times the texts/s of `encode` for the transformer in float32, and 2.0 times in bfloat16 on
-a CPU that has it, with cosines of at least 0.999. `encode` is that of sentence-transformers in
-float32 with a thread per core and the fastest of three batch sizes. The static table has no library
-of its own; its peer is the same embedder in one process. Models are loaded before the clock starts.
+Bars for the transformer: 1.1 times the texts/s of `encode` in float32. In bfloat16, if the CPU
+supports it: 2.0 times, with cosines of at least 0.999. `encode` of sentence-transformers runs in
+float32 with one thread per core and the fastest of three batch sizes. No library embeds with the
+static table, so its peer is the same embedder in one process. The time to load models is not
+measured.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ MIN_COSINE = 0.999
 PEER_BATCHES = (8, 16, 32)
 REPEATS, QUICK_REPEATS = 3, 1
 N_TEXTS = {"minilm": 900, HALF: 900, "static": 3_000}
-"""Fewer texts would measure how unequal the parts are that the tasks get by the hash of the id."""
+"""With fewer texts, the result would depend on the sizes of the tasks, which a hash determines."""
 
 QUICK_N_TEXTS = {"minilm": 27, HALF: 27, "static": 270}
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Medians over pairs of runs; ratios are speed through Spark over speed in one process."""
+    """Medians over pairs of runs; a ratio is speed through Spark / speed in one process."""
 
     n_texts: int
     seconds_one_process: float
@@ -64,7 +65,7 @@ class Comparison:
 
 
 def load_encode(texts: Sequence[str]) -> Callable[[Sequence[str]], object]:
-    """`encode` of sentence-transformers for MiniLM with the batch size that is fastest here."""
+    """Load `encode` of sentence-transformers for MiniLM, with the fastest batch size."""
     import torch
     from sentence_transformers import SentenceTransformer
 
@@ -93,7 +94,7 @@ def has_bfloat16() -> bool:
 
 
 def measure_cosine(texts: Sequence[str]) -> float:
-    """Least cosine of bfloat16 vectors to float32 vectors."""
+    """Smallest cosine of bfloat16 vectors to float32 vectors."""
     exact_ND, half_ND = (
         build(MINILM | {"precision": precision}, Embedder).load("cpu")(texts)
         for precision in ("float32", "bfloat16")
@@ -109,7 +110,7 @@ def measure_seconds(work: Callable[[], object]) -> float:
 
 
 def compare(session: SparkSession, name: str, n_texts: int, repeats: int) -> Comparison:
-    """Time both sides in turn, so that a busy minute of the machine affects both."""
+    """Time both sides alternately, so that other load on the machine affects both."""
     texts = sample_corpora(-(-n_texts // 27))[0][:n_texts]
     spec = dict(load().embed.embedder) if name == "static" else MINILM
     embedder = build(spec | ({"precision": "bfloat16"} if name == HALF else {}), Embedder)

@@ -1,4 +1,4 @@
-"""Searchers that the simulations of regret compare, with their rounds and settings."""
+"""Searchers that regret.py compares, with their rounds and settings."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ LIGHTGBM = {"use": "climb.predictor.lightgbm:LightGBMPredictor", "members": 2}
 CLIMB = LIGHTGBM | {"patience_within_held": False}
 REGMIX = CLIMB | {"depth": -1, "leaf_rows": 20, "l1": 0.0, "l2": 0.0}
 REGMIX |= {"held_share": 0.128, "patience": 3}
-"""As published, see `climb.predictor.lightgbm`. (`members` only adds a standard deviation.)"""
+"""RegMix's published settings, see `climb.predictor.lightgbm`; `members` is for the std only."""
 
 LOG_LINEAR = {"use": "climb.predictor.loglinear:LogLinearPredictor"}
 
 
 @dataclass(frozen=True)
 class Entrant:
-    """A row of the table: a searcher, its rounds, and replicates of each baseline."""
+    """A row of the table: a searcher, the trials of each round, and replicates of each baseline."""
 
     name: str
     rounds: tuple[int, ...]
@@ -25,14 +25,14 @@ class Entrant:
 
     @property
     def n_trials(self) -> int:
-        """Trials in all, of which two mixtures are baselines."""
+        """Number of all trials, with the replicates of two baselines."""
         return sum(self.rounds) + 2 * self.replicates
 
 
 def define_peer(
     name: str, cls: str, rounds: tuple[int, ...], predictor: dict[str, object] | None = None
 ) -> Entrant:
-    """A published searcher."""
+    """Define an entrant with a published searcher."""
     settings = [
         f"search.searcher={{use: climb.search.searchers.published:{cls}}}",
         "search.candidates=100000",

@@ -1,4 +1,4 @@
-"""Whether runs of gpu_training.py have equal bits: in two processes, and after an interruption."""
+"""Part `bits` of gpu_training.py: equal bits in two processes, and after an interruption."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from climb.proxy.language_model import make_reproducible
 from climb.proxy.llama import LlamaProxy
 
 N_STEPS = 12
-"""Steps of the runs that are compared."""
+"""Steps of each compared run."""
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "default, small": ("small", {}),
     "layers": ("bits", {"compile": "layers"}),
-    "layers, only warnings (the mode until 2026-11)": ("bits", {"compile": "layers"}),
+    "layers, only warnings": ("bits", {"compile": "layers"}),
     "step": ("bits", {"compile": "step"}),
     "layers, autocast": ("bits", {"compile": "layers", "precision": "bfloat16"}),
     "eager": ("bits", {"compile": "eager"}),
@@ -38,10 +38,11 @@ def digest(tensors: Iterable[torch.Tensor]) -> str:
 
 
 def digest_gradients(shape: Shape, recipe: LlamaProxy, device: str) -> list[dict[str, str]]:
-    """Digests of the gradients of one batch, computed twice, from the output to the input.
+    """Compute the gradients of one batch twice, and return their digests by part of the model.
 
-    Errors of a layer spread to all earlier ones, so the first difference shows where it starts:
-    keys, queries and values of the last layer alone mean attention's backward pass.
+    A difference in one layer spreads to all earlier layers. So the part nearest to the output that
+    differs has the cause. Only keys, queries and values of the last layer: the backward pass of
+    attention.
     """
     model = recipe.create_model(shape.n_ids).to(torch.device(device)).train()
     gradients = GradientModel(model, recipe.resolve_numerics(model))
@@ -65,7 +66,7 @@ def digest_gradients(shape: Shape, recipe: LlamaProxy, device: str) -> list[dict
 
 
 def compare_bits(name: str, shapes: dict[str, Shape], device: str) -> dict[str, Any]:
-    """Digests of gradients by part of the model, and of runs with and without interruption."""
+    """Return digests of gradients by part, and of runs with and without interruption."""
     kind, fields = CASES[name]
     shape = shapes[kind]
     recipe = shape.build_recipe(**fields)
@@ -89,7 +90,7 @@ def compare_bits(name: str, shapes: dict[str, Shape], device: str) -> dict[str, 
 
 
 def describe_bits(name: str, one: Any, other: Any) -> dict[str, Any]:
-    """Compare the two processes."""
+    """Compare the digests of two processes."""
     if "error" in one or "error" in other:
         return {"case": name, "error": one.get("error") or other.get("error")}
     first, second = one["parts"]

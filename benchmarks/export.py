@@ -2,11 +2,12 @@
 
     python benchmarks/export.py
 
-Bars: at least 0.7 times as fast as the peer, and at most 10 % more memory. The body of the task is
-measured as executors run it: rows in Arrow batches, the shard on the local disk, its copy with
-SHA-256, its record. The peer has all rows in memory and writes one file: pyarrow writes Parquet,
-and for tokens the tokenizer encodes all texts and NumPy writes the ids. Runs alternate after one
-uncounted run of each side. Memory is the peak of a process that writes one shard.
+Bars: at least 0.7 times as fast as the peer, and at most 10 % more memory. climb's side is the body
+of the Spark task. It reads Arrow batches, writes the shard to the local disk, copies it with its
+SHA-256, and writes its record. The peer has all rows in memory and writes one file. For text,
+pyarrow writes Parquet. For tokens, the tokenizer encodes all texts, and NumPy writes the ids. After
+one uncounted run of each side, runs alternate. Memory is the peak of a process that writes one
+shard.
 """
 
 from __future__ import annotations
@@ -37,15 +38,15 @@ SPEED, MEMORY = 0.7, 1.1
 REPEATS, QUICK_REPEATS = 5, 1
 N_ROWS, N_TOKEN_ROWS, WORDS, BATCH = 100_000, 5_000, 300, 500
 TOKENS = "olmo-core"
-"""The format whose shards are token ids alone, so that NumPy can write the same bytes."""
+"""A format whose shards contain only token ids, so NumPy can write the same bytes."""
 
 MEMORY_FORMATS = ("hf", "jsonl", "streaming", "megatron", "litdata", "nanotron")
 TEXT_BATCHES, TOKEN_BATCHES = 200, 20
-"""Batches of the smaller size: 113 MB of text, or 11 MB that become tokens."""
+"""Number of batches of the smaller shard: 113 MB of text; for tokens, 11 MB of text."""
 
 
 def make_batch(number: int, n_rows: int = BATCH) -> pa.RecordBatch:
-    """Rows of one shard: documents of 300 words on average from a vocabulary of 30,000."""
+    """Make rows of one shard: documents of 300 words on average, vocabulary of 30,000."""
     random = np.random.default_rng(number)
     lengths = random.integers(1, 2 * WORDS, n_rows)
     words = np.char.add("w", random.zipf(1.3, int(lengths.sum())).clip(1, 30_000).astype(str))
@@ -62,7 +63,7 @@ def make_batch(number: int, n_rows: int = BATCH) -> pa.RecordBatch:
 
 
 def make_task(name: str, folder: Path) -> ShardTask:
-    """The task of one shard in a format."""
+    """Make the task that writes one shard in a format."""
     form: Format = build(find_format(name), Format)
     key = ShardKey(0, "train", "domain", form.name_shard("train", "domain", 0, 1), 0, 1)
     json = make_tokenizer() if form.stores_tokens else None
@@ -71,17 +72,17 @@ def make_task(name: str, folder: Path) -> ShardTask:
 
 
 def make_tokenizer() -> str:
-    """A BPE of 2,000 tokens, trained on the first batch."""
+    """Train a BPE of 2,000 tokens on the first batch."""
     return train_json(make_batch(0)["text"].to_pylist(), 2_000)
 
 
 def write_with_pyarrow(rows: pa.Table, folder: Path) -> None:
-    """What the peer does for text."""
+    """Write rows of text as the peer does."""
     pq.write_table(rows.drop_columns(["number"]), folder / "peer.parquet", compression="zstd")
 
 
 def write_with_numpy(rows: pa.Table, folder: Path, json: str) -> None:
-    """What the peer does for tokens."""
+    """Write token ids as the peer does."""
     tokens = describe_tokenizer(json, "benchmark", None)
     encoded = open_tokenizer(json).encode_batch_fast(
         rows["text"].to_pylist(), add_special_tokens=False
@@ -118,14 +119,14 @@ def compare_speed(name: str, n_rows: int, repeats: int) -> np.ndarray:
 
 
 def measure_memory(name: str, n_batches: int) -> float:
-    """Peak of a process that writes one shard, in MB."""
+    """Measure the peak memory of a process that writes one shard, in MB."""
     command = [sys.executable, __file__, "--memory", name, str(n_batches)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(done.stdout.split()[-1])
 
 
 def write_for_memory(name: str, n_batches: int) -> None:
-    """Write one shard from batches that are made one at a time, and print the peak."""
+    """Write one shard from batches that are made one at a time, and print the peak memory."""
 
     def stream() -> Iterator[pa.RecordBatch]:
         for i in range(n_batches):

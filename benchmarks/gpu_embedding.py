@@ -3,13 +3,13 @@
     python benchmarks/gpu_embedding.py --documents docs.parquet --output embedding.json
     python benchmarks/gpu_embedding.py --documents docs.parquet --device cpu --quick
 
-Bars: 5.0 times the documents/s of `encode` (bfloat16, batches of 128) for the shape of MiniLM, 1.4
-times for one of 1024 x 24. Both sides run the same weights on the same device, in turns.
+Bars: 5.0 times the documents/s of `encode` (bfloat16, batches of 128) for the shape of MiniLM, and
+1.4 times for width 1024 with 24 layers. Both sides use the same weights and device, alternately.
 
 It needs torch, transformers, sentence-transformers, tokenizers, pyarrow, PyYAML and pydantic; no
-Spark, Java or network. The models are random and the tokenizer is trained on the documents. A part
-that fails or has no time left is reported, and the others run. The exit status is 1 where a bar is
-missed or a part fails. Below 150 s on an H100.
+Spark, Java or network. The weights are random; the tokenizer is trained on the documents. If a part
+fails or has no time left, the script reports this and goes on. The exit status is 1 if a bar is
+missed or a part fails. It takes less than 150 s on an H100.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from climb.embed.device import MAX_BATCH_TOKENS
 from climb.embed.sentence import SentenceEmbed, SentenceEmbedder
 
 SECONDS = 140.0
-"""No measurement starts after this."""
+"""No part starts after this time."""
 
 REPEATS, N_CHECKED, ARROW_ROWS = 3, 32, 512
 VOCABULARY, PEER_BATCH = 30_000, 128
@@ -58,7 +58,7 @@ class Counter:
         self.n_tokens = self.n_padded = self.n_batches = self.n_masked = 0
 
     def encode(self, texts: Sequence[str]) -> Sequence[Any]:
-        """Tokenise texts."""
+        """Tokenize texts."""
         return self.model.encode(texts)
 
     def launch(self, encoded: Sequence[Any], length: int) -> Wait:
@@ -85,7 +85,7 @@ class Run:
         return time.perf_counter() - self.start
 
     def measure(self, name: str, part: Callable[[], dict[str, Any]]) -> None:
-        """Run one part; an error or a lack of time is its finding."""
+        """Run one part; an error, or that there was no time, is recorded as its finding."""
         start = self.seconds
         if start > SECONDS:
             self.found[name] = {"skipped": f"{start:.0f} s had passed"}
@@ -101,13 +101,13 @@ class Run:
 
 
 def open_ours(model: Path, shape: Shape, device: str, **changes: Any) -> SentenceEmbed:
-    """The embedder of this project, in bfloat16."""
+    """Load the embedder of this project, in bfloat16."""
     fields: dict[str, Any] = {"precision": "bfloat16", "max_tokens": MAX_TOKENS} | changes
     return SentenceEmbedder(model=str(model), dim=shape.hidden, **fields).load(device)
 
 
 def open_peer(model: Path, device: str) -> Callable[[Sequence[str]], np.ndarray]:
-    """`encode` of sentence-transformers, in bfloat16."""
+    """Load `encode` of sentence-transformers, in bfloat16."""
     from sentence_transformers import SentenceTransformer
 
     peer = SentenceTransformer(str(model), device=device, local_files_only=True)
@@ -137,7 +137,7 @@ def describe_rates(rates: Sequence[float]) -> dict[str, Any]:
 
 
 def compare(run: Run, model: Path, shape: Shape) -> dict[str, Any]:
-    """Time both sides in turns."""
+    """Time both sides alternately."""
     ours, peer = open_ours(model, shape, run.args.device), open_peer(model, run.args.device)
     counter = Counter(ours.model)
     counted = dataclasses.replace(ours, model=counter)
@@ -175,7 +175,7 @@ def measure_ours(run: Run, model: Path, shape: Shape, **changes: Any) -> dict[st
 
 
 def measure_stages(run: Run, model: Path, shape: Shape) -> dict[str, Any]:
-    """Time the tokenizer alone, and the device alone with texts that are tokenised."""
+    """Time the tokenizer alone, and the device alone with tokenized texts."""
     ours = open_ours(model, shape, run.args.device)
     encoded: dict[str, Any] = {}
 
@@ -195,7 +195,7 @@ def measure_stages(run: Run, model: Path, shape: Shape) -> dict[str, Any]:
 def compare_vectors(run: Run, model: Path, shape: Shape) -> dict[str, Any]:
     """Cosines of bfloat16 vectors on the device to float32 vectors on the CPU.
 
-    Vectors of a random model are similar, so the cosines without their mean are the strict ones.
+    Vectors of a random model are similar, so cosines after subtraction of the mean are stricter.
     """
     texts = run.texts[:N_CHECKED]
     exact_ND = open_ours(model, shape, "cpu", precision="float32")(texts).astype(np.float64)
@@ -216,7 +216,7 @@ def compare_vectors(run: Run, model: Path, shape: Shape) -> dict[str, Any]:
 
 
 def list_parts(run: Run, models: dict[str, Path]) -> Iterator[tuple[str, Callable[..., Any]]]:
-    """Names of the parts and their functions, most important first."""
+    """Yield the names and functions of the parts, most important first."""
     shapes = QUICK_SHAPES if run.args.quick else SHAPES
 
     def bind(part: Callable[..., Any], name: str, **changes: Any) -> Callable[..., Any]:
@@ -238,7 +238,7 @@ def list_parts(run: Run, models: dict[str, Path]) -> Iterator[tuple[str, Callabl
 
 
 def describe(found: dict[str, Any]) -> str:
-    """The findings of a part in one cell."""
+    """Format the findings of a part in one cell."""
 
     def cell(value: Any) -> str:
         if isinstance(value, dict):

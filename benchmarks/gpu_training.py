@@ -2,11 +2,11 @@
 
     python benchmarks/gpu_training.py --output training.json             # below 280 s on an H100
     python benchmarks/gpu_training.py --only medium --only profile       # these parts
-    python benchmarks/gpu_training.py --device cpu --quick               # in miniature
+    python benchmarks/gpu_training.py --device cpu --quick               # tiny shapes
 
 It needs torch, transformers, pydantic and a C compiler; no Spark, Java or network. The tokens are
-random. The whole-model compilation of the plain loop takes over a minute a shape, so two processes
-do it at the start, while the part `bits` runs; then only one process uses the GPU at a time.
+random. The plain loop compiles the whole model, over a minute per shape. Two processes do this
+while the part `bits` runs. After it, only one process uses the GPU at a time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before the first product
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before the first matrix product
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", tempfile.mkdtemp())  # an empty cache
 
 import torch
@@ -54,22 +54,22 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "medium": COMMON | AUTOCAST | {"ours, step": {"compile": "step"}} | EAGER,
     "large": COMMON | AUTOCAST,
 }
-"""Recipes by part, most important first; `ours` is the default recipe."""
+"""Changed fields of the recipe by part and loop, most important first; `ours` changes none."""
 
 BARS = (
     ("small", "ours", "ours, eager", 4.0),
     ("medium", "ours", "plain, compiled", 1.2),
     ("large", "ours", "plain, compiled", 1.2),
 )
-"""Part, loop, other loop, and the least ratio of their tokens per second."""
+"""Part, loop, other loop, and the smallest accepted ratio of their tokens per second."""
 
 MAX_COMPILE_SECONDS, MIN_LARGE_MFU, MAX_COST_OF_BITS = 30.0, 0.38, 0.10
 SECONDS_OF_A_LOOP = 15.0
-"""Seconds that must be left before another loop is started."""
+"""Seconds that must be left when another loop starts."""
 
 
 def serve(args: argparse.Namespace, shapes: dict[str, Shape]) -> None:
-    """Be a process of the benchmark: one of the two of `bits`, or a compiled plain loop."""
+    """Run as a worker process: one of two for the part `bits`, or a compiled plain loop."""
     if args.worker == "bits":
         for name in CASES:
             try:
@@ -119,7 +119,7 @@ class Benchmark:
         return time.monotonic() - self.began < self.args.seconds - SECONDS_OF_A_LOOP
 
     def measure_ceiling(self) -> None:
-        """The rate of a bfloat16 matrix product."""
+        """Measure the rate of a bfloat16 matrix product."""
         size, n = (256, 2) if self.args.quick else (8192, 30)
         one = torch.randn(size, size, device=self.args.device, dtype=torch.bfloat16)
         other = torch.randn_like(one)
@@ -132,7 +132,7 @@ class Benchmark:
         print(f"ceiling: {self.found['ceiling_tflops']:.1f} TFLOP/s", flush=True)
 
     def start_remotes(self, parts: list[str]) -> None:
-        """Start to compile the plain loops."""
+        """Start the processes that compile the plain loops."""
         for part in ("medium", "large"):
             if part in parts:
                 self.remotes[part] = Remote(self.args, part)
@@ -148,7 +148,7 @@ class Benchmark:
                     del self.remotes[part]
 
     def compare(self) -> None:
-        """Equal bits in two processes with empty caches."""
+        """Compare the bits of two processes with empty caches."""
         pair = [Remote(self.args, "bits") for _ in range(2)]
         try:
             for name in CASES:
@@ -160,7 +160,7 @@ class Benchmark:
                 remote.close()
 
     def compare_speeds(self, part: str) -> None:
-        """Time the loops of a shape in turn."""
+        """Time the loops of a shape alternately."""
         self.wait_for_remotes()
         gradients.forget_compiled()
         shape, device = self.shapes[part], self.args.device
@@ -211,7 +211,7 @@ class Benchmark:
             )
 
     def profile(self) -> None:
-        """The kernels of a step of `medium` with the most time."""
+        """Print the kernels of `medium` that take the most time."""
         loop, _ = start(lambda: OurLoop(self.shapes["medium"], self.args.device), self.args.device)
         activities = [torch.profiler.ProfilerActivity.CPU]
         if self.args.device != "cpu":
@@ -250,7 +250,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="tiny shapes, which measure nothing")
     parser.add_argument("--only", action="append", choices=PARTS, help="a part; may be repeated")
     parser.add_argument("--output", type=Path, help="file for the figures, as JSON")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="start no loop near the end")
+    parser.add_argument(
+        "--seconds", type=float, default=SECONDS, help="time limit; no loop starts near it"
+    )
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     return parser.parse_args()
 

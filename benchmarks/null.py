@@ -1,11 +1,11 @@
-"""How often a gain is claimed where there is none, and whether any proposal breaks a constraint.
+"""How often a gain is claimed on null data, and how many proposals break a constraint.
 
     python benchmarks/bench.py null
 
-Null data: 64 of RegMix's runs with their losses permuted over the mixtures, 40 times. Nothing can
-be learned from them, so at most 2 claimed gains are allowed. Constraints: 100,000 proposals (draws
-and projections of other mixtures) over 20 random feasible sets of 5 to 200 domains with caps, lower
-bounds and groups.
+Null data: 40 sets of 64 of RegMix's runs, with losses permuted over the mixtures. No mixture is
+better than another, so at most 2 claimed gains are accepted. Constraints: 100,000 proposals; half
+are draws, half are projections of other mixtures. They are from 20 random feasible sets of 5 to 200
+domains, with epoch limits, bounds and groups.
 
 Axes: T runs, M mixtures, K domains.
 """
@@ -34,7 +34,7 @@ QUICK_DATA_SETS, QUICK_SETS, QUICK_PROPOSALS = 2, 4, 400
 
 
 def claims_gain(runs: Trials, space: FeasibleSet, seed: int) -> bool:
-    """Whether a gain over the natural mixture is claimed on some runs with permuted metrics."""
+    """Whether a gain over the natural mixture is claimed on a null data set."""
     random = np.random.default_rng(9000 + seed)
     trials = runs.select(np.isin(np.arange(len(runs)), random.permutation(len(runs))[:RUNS]))
     permuted_TQ = runs.metrics_TQ[random.permutation(len(runs))[:RUNS]]
@@ -45,7 +45,7 @@ def claims_gain(runs: Trials, space: FeasibleSet, seed: int) -> bool:
 
 
 def count_infeasible(sets: int, proposals: int) -> int:
-    """Proposals outside their feasible set."""
+    """Count the proposals outside their feasible set."""
     random = np.random.default_rng(0)
     n, outside = proposals // sets, 0
     for number, n_domains in enumerate(np.linspace(*DOMAINS, sets).round().astype(int)):

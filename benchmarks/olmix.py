@@ -13,24 +13,24 @@ from climb.runs.formats import read_olmix
 from climb.search import Trials
 
 COMPONENTS = 16
-"""Principal components of the metrics that the surface is fitted to."""
+"""Number of principal components of the metrics to which the surface is fitted."""
 
 
 def load_swarm() -> Trials:
-    """All runs: bits per byte of models of 30 million parameters."""
+    """Load all runs; metrics are bits per byte of models with 30 million parameters."""
     folder = shared_data() / "olmix"
     ratios, metrics = (folder / f"full_recomputation_{x}.csv" for x in ("ratios", "metrics"))
     return load_runs(read_olmix(ratios, metrics))
 
 
 def build_feasible_set(domains: tuple[str, ...]) -> FeasibleSet:
-    """Token shares of the swarm's corpus, and the cap of every searcher."""
+    """Build the feasible set of every searcher: token shares of the swarm's corpus, and the cap."""
     with (shared_data() / "olmix" / "full_prior.csv").open() as file:
         shares = {row["domain"]: float(row["token_share"]) for row in csv.DictReader(file)}
     return build_capped_set(domains, shares)
 
 
 def fit_surface(step: int = 1) -> Surface:
-    """Fit a blend to all runs; `step` above 1 fits every step-th one, for quick tests."""
+    """Fit a blend to all runs, or to every step-th run for quick tests."""
     runs = load_swarm()
     return Surface.fit("blend", [runs], build_feasible_set(runs.domains), step, COMPONENTS)

@@ -1,4 +1,4 @@
-"""Published runs as trials, and the feasible set that every searcher has on them."""
+"""Published runs as trials, and the feasible set that all searchers use with them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CAP = 15.0
 
 
 def load_runs(table: RunTable) -> Trials:
-    """The valid runs of a table, as `climb import` writes them."""
+    """Load the valid runs of a table, as `climb import` writes them."""
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch, "runs.csv")
         import_runs(table, out)
@@ -25,7 +25,7 @@ def load_runs(table: RunTable) -> Trials:
 
 
 def build_capped_set(domains: tuple[str, ...], shares: Mapping[str, float]) -> FeasibleSet:
-    """Mixtures in which no weight exceeds `CAP` times the token share."""
+    """Build the set of mixtures in which no weight exceeds `CAP` times the token share."""
     constraints = Constraints(
         target_tokens=1.0, max_epochs=None, max_share_ratio=CAP, min_weight=2e-4
     )

@@ -1,4 +1,4 @@
-"""Random BERT encoders with a tokenizer trained on the spot; speed does not need real weights."""
+"""BERT encoders with random weights and a new tokenizer; speed does not depend on the weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_TOKENS = 512
 
 @dataclass(frozen=True)
 class Shape:
-    """A BERT encoder, and the ratio that is wanted for it."""
+    """Shape of a BERT encoder, and the bar for the ratio of speeds."""
 
     hidden: int
     layers: int
@@ -23,7 +23,7 @@ class Shape:
 
 
 def train_tokenizer(texts: Sequence[str], size: int) -> Any:
-    """A WordPiece tokenizer as BERT has it."""
+    """Train a WordPiece tokenizer, as BERT uses."""
     from tokenizers import BertWordPieceTokenizer
     from transformers import BertTokenizerFast
 
@@ -33,7 +33,7 @@ def train_tokenizer(texts: Sequence[str], size: int) -> Any:
 
 
 def build_model(folder: Path, shape: Shape, tokenizer: Any, device: str) -> Path:
-    """Save a random BERT with mean pooling as a folder of sentence-transformers."""
+    """Save a random BERT with mean pooling in the folder format of sentence-transformers."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer import modules
     from transformers import BertConfig, BertModel

@@ -1,16 +1,17 @@
-"""How far the recommendation of every searcher is from the best mixture, on simulated training.
+"""Regret of the recommendation of every searcher, in simulated training.
 
     python benchmarks/bench.py regret               # all five sections
     python benchmarks/bench.py regret_trees_pile    # one: SURFACE_TARGET
     python benchmarks/regret.py trees pile --seeds 5
 
-Surfaces `blend` and `trees` are fitted to all 768 published runs of RegMix (17 domains, 13 losses);
-`olmix` is fitted to Olmix's swarm (64 domains, 110 metrics; see `surface.Surface`). A trial is the
-value of the surface plus noise, 0.3 of the score's standard deviation over mixtures. Every searcher
-has the same caps, the same number of trials, and draws random mixtures with `search.concentration`,
-which the library raises for more than 21 domains. Ours spends six trials on replicates of the
-natural and the uniform mixture. Regret: the score of the best feasible mixture, found on the
-surface itself, minus that of the recommendation, both without noise.
+Surfaces `blend` and `trees` are fitted to all 768 published runs of RegMix (17 domains, 13 losses).
+Surface `olmix` is fitted to Olmix's swarm (64 domains, 110 metrics; see `surface.Surface`). A trial
+is the value of the surface plus noise: 0.3 of the score's standard deviation over mixtures. All
+searchers have the same caps. They draw random mixtures with `search.concentration`, which the
+library raises for more than 21 domains. The table has the number of trials; the default uses six of
+them for replicates of the natural and the uniform mixture. Regret is the score of the best feasible
+mixture, which is searched on the surface itself, minus the score of the recommendation; both
+without noise.
 
 Axes: T trials, K domains, Q metrics.
 """
@@ -40,7 +41,7 @@ Array = NDArray[np.float64]
 
 SEEDS = {"blend": 20, "trees": 5, "olmix": 10}
 NOISE_CORRELATION = {"blend": 0.0, "trees": 0.0, "olmix": 0.5}
-"""Of the noise of two metrics of one run. Many metrics would average out independent noise."""
+"""Correlation of the noise of two metrics of a run. Many metrics average out independent noise."""
 
 TARGET_NAMES = {"mean": "mean of 13", "pile": "Pile-CC"}
 QUICK_SEEDS, QUICK_STEP, QUICK_CANDIDATES = 2, 8, 2_000
@@ -54,15 +55,15 @@ BARS = {
     ("pile", 64): 0.50,
     ("pile", 28): 1.0,
 }
-"""Regret of the default over RegMix's at 112 trials, on the blend, by target and trials."""
+"""Regret of the default / regret of RegMix at 112 trials, on `blend`, by target and trials."""
 
 OLMIX_BAR = 0.3
-"""Regret of the default over the better of RegMix's and Olmix's, on `olmix`."""
+"""Regret of the default / the lower regret of RegMix and Olmix, on `olmix`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Simulation:
-    """What every search of one section shares."""
+    """The surface, objective and noise of all searches of one section."""
 
     surface: Surface
     objective: Objective
@@ -82,7 +83,7 @@ class Simulation:
         return cls(surface, objective, best_K, noise, extra)
 
     def build_problem(self, entrant: Entrant, seed: int) -> Problem:
-        """The search of one entrant."""
+        """Build the search of one entrant."""
         settings = [f"search.trials_per_round={list(entrant.rounds)}", f"search.seed={seed}"]
         settings += [*entrant.settings, *self.extra_settings]
         return Problem.from_config(
@@ -90,7 +91,7 @@ class Simulation:
         )
 
     def search(self, entrant: Entrant, seed: int) -> Trials:
-        """The trials of one search, round by round; baselines join the first round."""
+        """Run one search, and return its trials; the first round also has the baselines."""
         surface, problem = self.surface, self.build_problem(entrant, seed)
         random = np.random.default_rng([seed, 1])
         trials = Trials.from_rows([], surface.space.domains, surface.metric_names)
@@ -134,7 +135,7 @@ class Simulation:
 
 
 _SIMULATION: list[Simulation] = []
-"""Inherited by forked workers, because fitted surfaces contain functions and cannot be pickled."""
+"""Forked workers inherit it, because surfaces contain functions, which cannot be pickled."""
 
 
 def _run_task(entrant: Entrant, seed: int) -> tuple[float, bool]:
@@ -143,21 +144,21 @@ def _run_task(entrant: Entrant, seed: int) -> tuple[float, bool]:
 
 @dataclass(frozen=True)
 class Regret:
-    """Mean regret of a row in nats, its standard error, and the share of infeasible mixtures."""
+    """Mean regret in nats, its standard error, and the share of infeasible recommendations."""
 
     mean: float
     std_error: float
     infeasible: float
 
     def divide_by(self, other: Regret) -> tuple[float, float]:
-        """The ratio of two means, and its standard error by the delta method."""
+        """Return the ratio of two means, and its standard error by the delta method."""
         ratio = self.mean / other.mean
         relative = np.hypot(self.std_error / self.mean, other.std_error / other.mean)
         return ratio, float(ratio * relative)
 
 
 def run_searches(entrants: tuple[Entrant, ...], seeds: int) -> dict[tuple[str, int], Regret]:
-    """All searches, two at a time, by name and number of trials."""
+    """Run all searches, two at a time; return the regret by name and number of trials."""
     tasks = [(entrant, seed) for entrant in entrants for seed in range(seeds)]
     with multiprocessing.get_context("fork").Pool(2) as pool:
         outcomes = pool.starmap(_run_task, tasks, chunksize=1)
@@ -185,7 +186,7 @@ def tabulate(regrets: dict[tuple[str, int], Regret], peer_trials: int) -> Table:
 def compare_with_peers(
     surface: str, target: str, regrets: dict[tuple[str, int], Regret]
 ) -> tuple[tuple[Bar, ...], tuple[str, ...]]:
-    """Regret of the default over that of a peer: bars on `blend` and `olmix`, else notes."""
+    """Divide the regret of the default by that of a peer: notes on `trees`, bars elsewhere."""
     bars, notes = [], []
     peer, peer_trials = PEER, PEER_TRIALS[surface]
     if surface == "olmix":
@@ -209,7 +210,7 @@ def measure(args: argparse.Namespace) -> Section:
     target, seeds = TARGET_NAMES[args.target], args.seeds or SEEDS[args.surface]
     entrants = ENTRANTS[args.surface]
     if args.quick:
-        # The first of each name: RegMix's has the trials that others are compared with.
+        # The first entrant of each name: the others are compared with the first of RegMix.
         first = {entrant.name: entrant for entrant in reversed(entrants)}
         seeds, entrants = QUICK_SEEDS, tuple(first[name] for name in QUICK_NAMES if name in first)
     _SIMULATION[:] = [Simulation.build(args.surface, args.target, args.quick)]

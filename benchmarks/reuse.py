@@ -2,15 +2,15 @@
 
     python benchmarks/bench.py reuse
 
-A world has documents of hidden kinds, whose vectors overlap. It is clustered twice, with other
-seeds and other numbers of domains. A mixture's true metrics are power laws of the kinds in it,
-which no domain shows. 64 runs are measured in the old domains and mapped to the new ones; the
-default predictor learns from them and ranks unseen mixtures of the new domains. Bar: their Spearman
-correlation with the truth is at least 0.9 of that of 64 new runs (median of the worlds).
+A world has documents of hidden kinds, whose vectors overlap. It is clustered twice, with different
+seeds and numbers of domains. The true metrics of a mixture are power laws of its hidden kinds. 64
+runs of the old domains are mapped to the new domains. The default predictor is fitted to them and
+ranks unseen mixtures of the new domains. Bar: the Spearman correlation with the true score is at
+least 0.9 of the one from 64 new runs (median over worlds).
 
-The table also shows what reused runs add to 12 new ones, when documents are clustered again, when
-poor text is pruned, and when new kinds of text are added. The metrics of old runs have another
-level there, as under another base checkpoint.
+The table has three changes: documents are clustered again, poor text is pruned, or new kinds of
+text are added. It also shows the effect of reused runs in addition to 12 new runs. The metrics of
+old runs have another level, as with another base checkpoint.
 
 Axes: N documents, D width, H hidden kinds, J old domains, K new domains, T runs, M mixtures, Q
 metrics.
@@ -49,15 +49,15 @@ WIDTH, KINDS, METRICS = 24, 20, 4
 FEW, UNSEEN = 12, 256
 OLD_DOMAINS, NEW_DOMAINS = 16, 20
 CENTRE_STD = 0.75
-"""Standard deviation of the kinds' centres. Two clusterings then agree with each other (NMI 0.82)
-and with the kinds (0.68) a little less than two clusterings of the shared corpora do (0.82 to 0.88;
-with sources 0.74)."""
+"""Standard deviation of the kinds' centres. It gives an NMI of 0.82 between two clusterings, and of
+0.68 between clusters and kinds. The shared corpora have slightly higher values: 0.82 to 0.88, and
+0.74 between clusters and sources."""
 
 NOISE = 0.3
-"""Standard deviation of a run's score over seeds, as a share of that over mixtures."""
+"""Standard deviation of the score over seeds / standard deviation over mixtures."""
 
 LEVEL = 0.5
-"""Standard deviation of the level of old metrics, in standard deviations of a metric."""
+"""Standard deviation of the level shift of old metrics / that of the metric over mixtures."""
 
 REPLICATES = 3
 CFG = load().search
@@ -99,7 +99,7 @@ class World:
         return cls(kinds_N, tokens_N, old_N, new_N, needs_QH)
 
     def build_space(self, labels_N: Labels) -> FeasibleSet:
-        """The feasible set of domains, for a run of a fifth of all tokens."""
+        """Build the feasible set of domains, for a target run of a fifth of all tokens."""
         tokens_K = self._count_tokens(labels_N).sum(axis=1)
         names = [f"d{k:02d}" for k in range(len(tokens_K))]
         target = float(tokens_K.sum()) / 5.0
@@ -143,7 +143,7 @@ def cluster(vectors_ND: Array, inside_N: NDArray[np.bool_], k: int, seed: int) -
 
 
 def run_trials(world: World, labels_N: Labels, n: int, level_Q: Array, seed: int) -> Trials:
-    """Baselines with three seeds each, and n mixtures of a first round."""
+    """Simulate baselines with three seeds each, and n mixtures of a first round."""
     space = world.build_space(labels_N)
     rng = np.random.default_rng([seed, n, len(space.domains)])
     cfg = CFG.model_copy(update={"seed": seed})
@@ -178,7 +178,7 @@ def rank_unseen(world: World, trials: Trials, seed: int) -> float:
 
 
 def compare(change: Change, seed: int, n_documents: int, n_runs: int) -> dict[str, float]:
-    """Spearman of reused, few, both and as many new runs, and the similarity of the domains."""
+    """Spearman from reused, few, both and as many new runs, and the similarity of the domains."""
     world = World.build(change, seed, n_documents)
     rng = np.random.default_rng([seed, 5])
     level_Q = LEVEL * world.sample_losses().std(axis=0) * rng.normal(size=METRICS)

@@ -3,8 +3,8 @@
     section = Section("speed", "Search: seconds of fits", bars=(Bar("fit", 2.6, at_most=60.0),))
     run_section(lambda args: section)  # the last line of a benchmark script
 
-Scripts only measure. `bench.py` keeps each section in benchmarks/results/NAME.json and renders
-RESULTS.md from all of them, so a run of one section leaves the others as they are.
+Scripts only measure. `bench.py` stores each section in benchmarks/results/NAME.json and renders
+RESULTS.md from all of them, so a run of one section does not change the others.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 MEASURED_CODE = ("lib", "jobs", "conf", "demo", "benchmarks/*.py")
-"""Paths whose uncommitted changes make a commit an incomplete description of what was measured."""
+"""Measured paths: if they have uncommitted changes, the section says so next to the commit."""
 
 _LINE = 100
 _ROUNDING = 1e-12
-"""Relative size of a difference from a bar that is rounding."""
+"""Largest relative difference from a bar that counts as rounding."""
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A limit that a figure must keep, set before the measurement."""
+    """A limit for a figure, set before the measurement."""
 
     name: str
     found: float
     at_least: float | None = None
     at_most: float | None = None
     form: str = ".3f"
-    """How to print the figure and its limits, as a format specification."""
+    """Format specification of the figure and its limits."""
 
     std_error: float | None = None
-    """Standard error of the figure, where the script estimates it."""
+    """Standard error of the figure, if the script estimates it."""
 
     @property
     def excess(self) -> float:
@@ -59,7 +59,7 @@ class Bar:
 
     @property
     def is_missed(self) -> bool:
-        """Whether the figure lies outside its limits by more than rounding."""
+        """Whether the figure is outside its limits by more than rounding."""
         limits = [abs(limit) for limit in (self.at_least, self.at_most) if limit is not None]
         return not self.excess <= _ROUNDING * max(1.0, *limits)
 
@@ -72,12 +72,12 @@ class Bar:
         return f"{self.at_least:{self.form}} to {self.at_most:{self.form}}"
 
     def describe_figure(self) -> str:
-        """The figure, with its standard error where that is estimated."""
+        """The figure, with its standard error if it is estimated."""
         error = "" if self.std_error is None else f" (standard error {self.std_error:{self.form}})"
         return f"{self.found:{self.form}}{error}"
 
     def describe_miss(self) -> str:
-        """One sentence: which bar, the limits, the figure, and how far it lies outside."""
+        """One sentence: the bar, its limits, the figure, and its distance from the limits."""
         sentence = (
             f"Bar missed: {self.name}: wanted {self.describe_limits()}, "
             f"found {self.describe_figure()}"
@@ -94,7 +94,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Table:
-    """A Markdown table; cells are text as printed."""
+    """A Markdown table of text cells."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -107,7 +107,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """What one benchmark found. `name` is the file name, `title` the heading in RESULTS.md."""
+    """Result of one benchmark. `name` is the file name, `title` the heading in RESULTS.md."""
 
     name: str
     title: str
@@ -196,14 +196,15 @@ def render_results(sections: Sequence[Section], not_measured: Iterable[str] = ()
 def run_section(
     measure: Callable[[argparse.Namespace], Section], parser: argparse.ArgumentParser | None = None
 ) -> None:
-    """Measure, print the section, and exit 1 where a bar is missed; the last line of a script.
+    """Measure, print the section, and exit with status 1 if a bar is missed.
 
-    Options of every script: `--quick` measures a tiny version, which only shows that the script
-    runs: its bars mean nothing and the exit status is 0. `--output FILE` writes the section there.
+    This call is the last line of a script. Options of every script: `--quick` measures a tiny
+    version, which only shows that the script runs. Its figures mean nothing, and the exit status
+    is 0. `--output FILE` writes the section.
 
     Args:
-        measure: gets the parsed command line; its `quick` is True for the tiny version.
-        parser: with arguments of this script, if it has any.
+        measure: called with the parsed command line; `quick` is True for the tiny version.
+        parser: has the arguments of this script, if there are any.
     """
     parser = parser or argparse.ArgumentParser()
     parser.description = sys.modules["__main__"].__doc__
@@ -238,7 +239,7 @@ def describe_machine() -> str:
 
 
 def describe_commit() -> str:
-    """The commit that is checked out, and whether the measured code differs from it."""
+    """The commit that is checked out; a remark if the measured code differs from it."""
     try:
         commit = _git("rev-parse", "--short", "HEAD")
         changes = _git("status", "--porcelain", "--", *MEASURED_CODE)

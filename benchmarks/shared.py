@@ -1,4 +1,4 @@
-"""The folder of shared corpora, and samples of it that are the same on every machine."""
+"""The folder of shared corpora, and samples of it that are equal on every machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 JUNK = "lowq_"
-"""Prefix of the corpora that their collectors call junk."""
+"""Prefix of the names of corpora that are junk."""
 
 MINILM = {
     "use": "climb.embed.sentence:SentenceEmbedder",
@@ -22,7 +22,7 @@ MINILM = {
 
 
 def shared_data() -> Path:
-    """The folder. Where it does not exist, the benchmark prints so and exits with status 0."""
+    """Return the folder. If it does not exist, print this and exit with status 0."""
     if not DATA.is_dir():
         print(f"skipped: this benchmark reads the shared data folder, and {DATA} does not exist")
         sys.exit(0)
@@ -30,7 +30,7 @@ def shared_data() -> Path:
 
 
 def sample_corpora(per_file: int) -> tuple[list[str], np.ndarray, list[str]]:
-    """Some documents of every corpus, lowest hash of the id first.
+    """Sample documents of every corpus: those with the lowest hashes of their ids.
 
     Returns:
         texts, their sources, their ids.
@@ -47,5 +47,5 @@ def sample_corpora(per_file: int) -> tuple[list[str], np.ndarray, list[str]]:
 
 
 def hash_id(key: object) -> str:
-    """A stable hash of an id."""
+    """Return a hash of an id that is equal on every machine."""
     return hashlib.sha256(str(key).encode()).hexdigest()

@@ -1,9 +1,9 @@
-"""Seconds of a large proposal and of fits on this machine, one thread.
+"""Seconds of a large proposal and of fits, in one thread.
 
     python benchmarks/bench.py speed
 
-Bars: `propose` for 100 domains, 20 metrics and 200 runs in 120 s; a fit of RegMix's 13 metrics on
-112 runs of 17 domains in 60 s for the default, and in 5 s for XGBoost.
+Bars: `propose` for 100 domains, 20 metrics and 200 runs takes at most 120 s. A fit of RegMix's 13
+metrics on 112 runs of 17 domains takes at most 60 s with the default, and 5 s with XGBoost.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def measure_seconds(task: Callable[[], object]) -> float:
 
 
 def prepare_proposal(n_domains: int, n_metrics: int, n_runs: int) -> Callable[[], object]:
-    """A proposal of 16 mixtures from n_runs runs, ready to be timed."""
+    """Return a function that proposes 16 mixtures from n_runs runs, for timing."""
     world = PlantedWorld.build(n_domains, n_metrics, 0.3, 0)
     settings = [f"search.trials_per_round=[{n_runs}, 16]"]
     problem = Problem.from_config(world.space, world.objective, load(settings=settings).search)

@@ -1,4 +1,4 @@
-"""Surfaces fitted to published runs; in simulations they replace training.
+"""Surfaces fitted to published runs; simulations use them in place of training.
 
 Axes: T runs, M mixtures, K domains, Q metrics, C components, S starts.
 """
@@ -25,10 +25,10 @@ from climb.search.pattern_search import pattern_search
 Array = NDArray[np.float64]
 
 NOISE = 0.3
-"""Standard deviation of one run's score over seeds, as a share of that over published mixtures."""
+"""Standard deviation of the score over seeds / standard deviation over published mixtures."""
 
 SAMPLER = {"concentration": (0.1, 5.0), "temperature": 0.5}
-"""Draws from which the best mixture of a surface is searched."""
+"""Distribution of the draws from which the search for a surface's best mixture starts."""
 
 
 class LogProcess:
@@ -55,7 +55,7 @@ class Surface:
     space: FeasibleSet
     metric_names: tuple[str, ...]
     fits: tuple[tuple[Callable[[Array], Array], ...], ...]
-    """Models of each component."""
+    """Fitted models of each component; their mean is the component."""
 
     center_Q: Array
     loadings_CQ: Array
@@ -76,10 +76,10 @@ class Surface:
         """Fit models to published runs.
 
         Args:
-            kind: blend: mean of a process, a power law and boosted trees; trees: the trees alone.
+            kind: blend (mean of a process, a power law and boosted trees) or trees (boosted trees).
             parts: the published runs, with the same domains and metrics.
-            space: feasible set of every searcher.
-            step: above 1, only every step-th run is fitted, for quick tests.
+            space: feasible set of all searchers.
+            step: only every step-th run is fitted; above 1 for quick tests.
             components: fit this many principal components of the standardized metrics; None: fit
                 every metric.
         """
@@ -108,11 +108,11 @@ class Surface:
         return self.measure(self.feasible_TK)
 
     def build_noise(self, objective: Objective, correlation: float) -> Noise:
-        """Noise over seeds: in proportion to each metric's std over mixtures, NOISE for the score.
+        """Build noise over seeds: proportional to each metric's std over mixtures; see `NOISE`.
 
         Args:
             objective: defines the score.
-            correlation: between the noise of any two metrics of one run.
+            correlation: of the noise of any two metrics of one run.
         """
         std_Q = self._feasible_TQ.std(axis=0)
         score_std = float(objective.score(self._feasible_TQ).std())
@@ -122,10 +122,10 @@ class Surface:
         return Noise(share * std_Q, correlation)
 
     def find_best(self, objective: Objective, n_searches: int) -> Array:
-        """The best feasible mixture of several pattern searches, shape (K,).
+        """Find the best feasible mixture with several pattern searches, shape (K,).
 
-        Each starts from the 40 best of random and published mixtures. One search alone ends up to
-        0.003 nats below the best of four on the trees of RegMix's losses.
+        Each starts from the 40 best random and published mixtures. On `trees`, a single search is
+        up to 0.003 nats below the best of four.
         """
 
         def score(weights_MK: Array) -> Array:

@@ -2,9 +2,9 @@
 
     python benchmarks/bench.py swarm
 
-The default is fitted to n of the 512 runs, five times, and predicts the others. Its settings were
-chosen on 320 of the runs while the other 192 were looked at (docs/decisions/predictor.md). Null
-data: 64 runs with their metrics permuted over the mixtures.
+The default is fitted to n of the 512 runs, five times, and predicts the others. The figures may be
+optimistic, because results on these runs were known when its settings were chosen (see "Sharing
+over metrics" in benchmarks/measurements.md). Null data: 64 runs, metrics permuted over mixtures.
 
 Axes: M test runs, Q metrics.
 """
@@ -31,15 +31,15 @@ from climb.search.calibration import CalibratedScore
 SPLITS, QUICK_SPLITS = 5, 2
 NULL_SETS, QUICK_NULL_SETS = 40, 2
 BARS = {64: (0.945, 0.745, 0.33), 128: (0.962, 0.795, 0.26), 256: (0.970, 0.818, 0.22)}
-"""Spearman of the mean score, mean Spearman of single metrics, and error of the score in standard
-deviations, by number of runs."""
+"""Number of runs -> bars of the figures in `TITLES`. The error of the score is in its standard
+deviations over mixtures."""
 
 TITLES = ("Spearman of the score", "mean Spearman of single metrics", "error of the score, std")
 INTERVALS = ("the score", "single metrics")
 
 
 def measure_split(runs: Trials, n: int, seed: int) -> tuple[list[float], list[float]]:
-    """Figures of `TITLES`, and coverage of the intervals of `INTERVALS`, on the other runs."""
+    """Return figures of `TITLES`, and coverage of the intervals of `INTERVALS`, on other runs."""
     order_T = np.random.default_rng(seed).permutation(len(runs))
     in_fit_T = np.isin(np.arange(len(runs)), order_T[:n])
     fitted, rest = runs.select(in_fit_T), runs.select(~in_fit_T)

@@ -1,4 +1,4 @@
-"""The loops that gpu_training.py compares: this project's, and the plain one of Hugging Face."""
+"""The loops that gpu_training.py compares: climb's, and a plain loop with a Hugging Face model."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from climb.proxy.loop import TrainingLoop
 from climb.tokenizer import TokenizerFile
 
 WARM_UP = 3
-"""Steps between the first and the first timing."""
+"""Steps after the first step and before the first timing."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """A model, its batch, and the steps of one timing."""
+    """Sizes of a model and its batch, and the steps of one timing."""
 
     hidden: int
     layers: int
@@ -41,13 +41,13 @@ class Shape:
     n_ids: int = 32_000
 
     def count_parameters(self) -> int:
-        """Parameters of the model, whose input and output embeddings are one matrix."""
+        """Count the parameters; input and output embeddings are one matrix."""
         feed_forward = -(-8 * self.hidden // 3 // 8) * 8
         layer = 4 * self.hidden**2 + 3 * self.hidden * feed_forward + 2 * self.hidden
         return self.n_ids * self.hidden + self.layers * layer + self.hidden
 
     def build_recipe(self, **fields: Any) -> LlamaProxy:
-        """The recipe with these fields besides the shape."""
+        """Build the recipe of this shape, with other fields changed."""
         return LlamaProxy(
             hidden=self.hidden, layers=self.layers, heads=self.heads, sequence=self.length,
             batch=self.batch, learning_rate=1e-3, **fields,
@@ -55,7 +55,7 @@ class Shape:
 
 
 def prepare_loop(shape: Shape, recipe: LlamaProxy, device: str) -> TrainingLoop:
-    """A loop over random tokens with enough steps for every timing."""
+    """Prepare a loop over random tokens, with enough steps for every timing."""
     rng = np.random.default_rng(0)
     shard = rng.integers(0, shape.n_ids, 2**20, dtype=np.uint16)
     n = 100_000 * shape.batch
@@ -94,7 +94,7 @@ class OurLoop:
 
 
 class PlainLoop:
-    """Hugging Face's model in a plain loop: autocast, AdamW, no reading of losses in between."""
+    """A Hugging Face model in a plain loop: autocast, AdamW, losses read only at the end."""
 
     def __init__(self, shape: Shape, device: str, compiled: bool, quick: bool) -> None:
         torch.manual_seed(0)
@@ -119,7 +119,7 @@ class PlainLoop:
 
 
 def start(build: Any, device: str) -> tuple[Any, dict[str, float]]:
-    """Build a loop and take the first steps; return it with its seconds and peak memory."""
+    """Build a loop, and take the first steps; return it, seconds of the first, and peak memory."""
     before = 0
     if device != "cpu":
         torch.cuda.empty_cache()
@@ -146,7 +146,7 @@ def time_steps(loop: Any, shape: Shape, device: str) -> float:
 
 
 class Remote:
-    """This script in another process, which answers a line with a line of JSON."""
+    """The script in another process. For each input line, it prints a line of JSON."""
 
     def __init__(self, args: argparse.Namespace, worker: str) -> None:
         command = [sys.executable, sys.argv[0], "--device", args.device, "--worker", worker]

@@ -2,8 +2,8 @@
 
     python benchmarks/trials.py
 
-Bar: at least 0.9 of the plain loop's speed. Spark's side commits a row of the table `trials` at the
-end of each trial, as the search does; the plain loop stores nothing.
+Bar: at least 0.9 of the speed of the plain loop. With Spark, a row of table `trials` is committed
+after each trial, as in the search. The plain loop stores nothing.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ SLOTS, BAR = 2, 0.9
 TRIALS, TOKENS, REPEATS = 6, 200_000, 3
 QUICK_TRIALS, QUICK_TOKENS, QUICK_REPEATS = 2, 20_000, 1
 N_IDS = 512
-"""Token ids in the shards; fewer than the vocabulary of the tokenizer."""
+"""Number of different token ids in the shards; less than the vocabulary of the tokenizer."""
 
 PROXY = LlamaProxy(hidden=96, layers=2, heads=2, sequence=128, batch=16, learning_rate=8e-3)
 
 
 def prepare_runs(folder: Path, n: int, tokens: int) -> list[tuple[str, ProxyRun]]:
-    """n trials on two domains of random tokens, from random weights."""
+    """Prepare n trials on two domains of random tokens, without a base checkpoint."""
     rng = np.random.default_rng(0)
     words = [f"word{i}" for i in range(500)]
     (folder / "tokenizer.json").write_text(
@@ -68,7 +68,7 @@ def prepare_runs(folder: Path, n: int, tokens: int) -> list[tuple[str, ProxyRun]
 
 
 def time_plain_loop(pool: ProcessPoolExecutor, runs: Sequence[tuple[str, ProxyRun]]) -> float:
-    """Seconds of a loop over two processes that have already imported the libraries."""
+    """Seconds of the trials in two processes that have already imported the libraries."""
     start = time.monotonic()
     futures = [pool.submit(train_one, PROXY, name, run) for name, run in runs]
     assert all(future.result().status == "finished" for future in futures)
@@ -76,7 +76,7 @@ def time_plain_loop(pool: ProcessPoolExecutor, runs: Sequence[tuple[str, ProxyRu
 
 
 def time_spark(store: Store, runs: Sequence[tuple[str, ProxyRun]]) -> float:
-    """Seconds of the same trials as one-task jobs, each with its row committed."""
+    """Seconds of the same trials as one-task Spark jobs, each with a committed row."""
     start = time.monotonic()
     for outcome in train_runs(store.session, PROXY, runs, Slots(SLOTS)):
         assert outcome.status == "finished"

@@ -15,7 +15,7 @@ from climb.spark.training.setup import build_trial_setup, ensure_base_checkpoint
 
 
 def run(store: Store, cfg: Config) -> str:
-    """Train the base checkpoint, unless it exists or no trial is left to be trained."""
+    """Train the base checkpoint, unless it exists or the recommendation is up to date."""
     setup = build_trial_setup(store, cfg)
     if store.history.is_current(tables.MIXTURES, *describe_search(store, cfg, setup)):
         return "not needed, the recommendation is up to date"

@@ -2,7 +2,8 @@
 
 documents, embeddings -> centroids, assignments
 
-Rerun it at any time: new documents are assigned to the existing clusters; the others stay.
+Rerun it at any time: new documents are assigned to the existing clusters; assigned documents keep
+their cluster.
 """
 
 from pyspark.sql import functions as F

@@ -2,8 +2,8 @@
 
 corpus, clusters, documents, rejected -> files
 
-Rerun it at any time: an export that was killed goes on, and a complete one stays unless one of its
-inputs has changed.
+Rerun it at any time: a killed export continues. A complete export is written again only if an input
+has changed.
 """
 
 from climb.cli.start import main
@@ -13,7 +13,7 @@ from climb.spark.export.job import export_mixture
 
 
 def run(store: Store, cfg: Config) -> str:
-    """Write the shards and the files that name them."""
+    """Write the shards, the index files that list them, and the data card."""
     return export_mixture(store, cfg)
 
 

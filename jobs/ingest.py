@@ -1,4 +1,4 @@
-"""Read text files and Delta tables, clean the text, and keep every text once.
+"""Read text files and Delta tables, clean the text, and remove duplicates.
 
 files -> documents, rejected
 

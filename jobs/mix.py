@@ -2,7 +2,7 @@
 
 mixtures, documents, tokens, assignments, clusters -> corpus
 
-Rerun it at any time: rows and export stay unless one of their inputs has changed.
+Rerun it at any time: rows and export are written again only if an input has changed.
 """
 
 from climb import tables

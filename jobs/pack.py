@@ -2,7 +2,7 @@
 
 documents, tokenizers, tokens, assignments, clusters, domains -> shards, lineage
 
-Rerun it at any time: complete shards are skipped, and nothing is written unless an input changed.
+Rerun it at any time: complete shards of unchanged inputs are skipped.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ from climb.spark.training.pack import pack_shards
 
 
 def run(store: Store, cfg: Config) -> str:
-    """Write the shards of base checkpoints, trials and target runs, and the corpus' lineage."""
+    """Write the shards of base checkpoints, trials and target runs, and record the lineage."""
     inputs = store.history.describe_inputs(
         tables.DOCUMENTS,
         tables.TOKENS,

@@ -1,4 +1,4 @@
-"""Run every job in order, in one Spark session.
+"""Run the jobs of the pipeline in order, in one Spark session.
 
 ingest -> count -> embed -> score -> cluster -> prune -> pack -> base -> search -> mix
 -> target_base -> train -> report

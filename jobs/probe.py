@@ -1,9 +1,9 @@
-"""Ask the platform what documentation does not say, and print a table to paste into an issue.
+"""Test what the platform supports, and print a table to paste into an issue.
 
 files, executors -> table
 
-Rerun it at any time: it removes the files and tables that it writes. It takes five minutes on one
-node at most, and needs no data. A refusal or an error is a row, and stops nothing.
+Rerun it at any time: it removes the files and tables that it writes. It takes at most five minutes
+on one node, and needs no data. An error becomes a row of the table, and the other tests still run.
 """
 
 from climb.cli.start import main
@@ -14,7 +14,7 @@ from climb.spark.probe.rows import format_rows
 
 
 def run(store: Store, cfg: Config) -> str:
-    """Ask all questions."""
+    """Run all tests, and format their rows."""
     files = cfg.storage.files_folder
     return format_rows(probe_platform(store.session, files, cfg.storage.catalog))
 

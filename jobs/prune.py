@@ -2,7 +2,7 @@
 
 documents, tokens, scores, centroids, assignments -> clusters, domains
 
-Rerun it at any time: nothing is written unless a table that it reads or a setting has changed.
+Rerun it at any time: both tables are written again only if an input table or a setting has changed.
 """
 
 from climb import tables

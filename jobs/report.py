@@ -2,7 +2,7 @@
 
 documents, rejected, clusters, domains, trials, mixtures, corpus, evaluations -> report.html
 
-Rerun it at any time: equal tables give equal bytes, and an equal file is not written again.
+Rerun it at any time: equal tables give an equal file, and an equal file is not written again.
 """
 
 from pathlib import Path

@@ -14,7 +14,7 @@ from climb.spark.training.train import has_all_models
 
 
 def run(store: Store, cfg: Config) -> str:
-    """Train the base checkpoint, unless it exists or no target model is left to be trained."""
+    """Train the base checkpoint, unless it exists or all target models are recorded."""
     setup = build_target_setup(store, cfg)
     if not setup.targets:
         return "no target has a `report` file, so no target model is trained"

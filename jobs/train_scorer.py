@@ -2,7 +2,7 @@
 
 documents -> a model folder
 
-Rerun it at any time: a model of the same labels and settings is not trained again.
+Rerun it at any time: a model with the same labels and settings is not trained again.
 """
 
 from pathlib import Path

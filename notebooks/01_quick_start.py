@@ -5,16 +5,16 @@
 # MAGIC This notebook reads the tables that `climb run` wrote. It shows the domains, the recommended
 # MAGIC mixture, its measured gain and the trials. It writes no table.
 # MAGIC
-# MAGIC On Databricks, fill in the widgets. Elsewhere, run this file with Python in the working
-# MAGIC folder of `climb run`, or set `root`, `catalog` and `search` below.
+# MAGIC On Databricks, fill in the widgets. Elsewhere, run this file with Python in the folder where
+# MAGIC you ran `climb run`, or set `root`, `catalog` and `search` below.
 
 # COMMAND ----------
 
 # MAGIC %md
 # MAGIC ## Install climb
 # MAGIC
-# MAGIC On Databricks, `databricks bundle deploy` has uploaded this folder, the requirements and the
-# MAGIC wheel. The paths are relative to this notebook. Elsewhere, the next cell is only a comment.
+# MAGIC `databricks bundle deploy` uploads this folder, the requirements and the wheel. The paths
+# MAGIC are relative to this notebook. Outside Databricks, the next cell is only a comment.
 
 # COMMAND ----------
 
@@ -84,7 +84,7 @@ domains = show(
 # MAGIC ## Recommended mixture
 # MAGIC
 # MAGIC One column per compared mixture: the recommendation and the baselines. `epochs` is how often
-# MAGIC the target run reads the domain under the recommendation.
+# MAGIC the target run reads the domain with the recommended mixture.
 
 # COMMAND ----------
 
@@ -120,7 +120,7 @@ for baseline, gain in result.gains.items():
 
 # COMMAND ----------
 
-# Another search may have trained a trial of this plan, with another round, method or seed.
+# A trial of this plan may be a row of another search, with another round, method or seed there.
 rows = {row["trial_id"]: row for row in store.read_rows(tables.TRIALS)}
 trials = pd.DataFrame(
     {

@@ -162,7 +162,7 @@ def test_the_verdict_and_its_size_come_before_everything_else(data):
     headline = page.index("The recommended mixture beats natural and uniform")
     assert headline < page.index("The mixture: share of training tokens")
     gain = RESULT.measured_gains["natural"]
-    assert page.index(signed(gain.mean)) < page.index("Clusters that were kept, merged")
+    assert page.index(signed(gain.mean)) < page.index("Domains are kept clusters, merged")
     order = ["Domains", "Rounds", "Predicted and measured", "Baselines", "Pruned and rejected"]
     positions = [page.rindex(f"{name} ") for name in order]
     assert positions == sorted(positions)
@@ -185,7 +185,7 @@ def test_a_difference_within_the_noise_between_seeds_is_no_gain(data):
     noisy = evaluations(noise=0.2, swap={RECOMMENDED: "natural"})
     page = page_of(replace(data, evaluations=noisy))
     assert "No gain found" in page
-    assert "The interval contains 0, so the difference may be chance" in page
+    assert "The interval contains 0, so the difference may be due to chance" in page
     assert "mixture beats" not in page
 
 
@@ -210,7 +210,7 @@ def test_a_gain_over_the_reference_alone_is_a_mixed_verdict(data):
 def test_a_gain_on_proxies_that_the_target_model_does_not_show_is_stated(data):
     same = evaluations(noise=0.2, swap={RECOMMENDED: "natural"})
     page = page_of(replace(data, evaluations=same))
-    assert "On the proxies the gain over natural was clear" in page
+    assert "On the proxies, the gain over natural was clear" in page
     assert "did not transfer to the target model" in page
 
 
@@ -325,7 +325,7 @@ def test_equal_rows_give_equal_bytes_whatever_order_mappings_have(data):
 
 def test_kept_and_rejected_documents_are_counted(data):
     page = page_of(data).replace("\u202f", " ")
-    assert "9 412 documents are kept; 371 rows of the files that were read last were rej" in page
+    assert "9 412 documents are kept. 371 rows of the inputs were rejected" in page
     assert "3 of 12 clusters were pruned" in page
     assert "rules 1.70 < 3.0" in page
 
@@ -438,9 +438,9 @@ def effects_record():
 
 def test_effects_of_one_percent_more_are_listed_best_first_with_their_std(data):
     page = page_of(change(data, effects=effects_record()))
-    start = page.index("What one percent more of a domain changes")
+    start = page.index("Effects of one percent more of a domain")
     table = page[start : page.index("Baselines", start)]
-    assert "when a domain gets 1 % more of the mixture" in table
+    assert "if a domain gets 1 % more of the mixture" in table
     rows = [
         "domain score arc_easy.bpb siqa.bpb",
         "recipes +0.0011 ± 0.0004 +0.006 ± 0.001 −0.006 ± 0.001",  # noqa: RUF001

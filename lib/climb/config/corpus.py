@@ -1,4 +1,4 @@
-"""Sections from text to domains. They have no defaults: values are in conf/default.yaml."""
+"""Sections of the jobs from ingest to prune. Their values are in conf/default.yaml."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ class IngestConfig(Section):
 
     inputs: tuple[str, ...]
     """Files, folders, globs or URIs of Parquet, JSON Lines, CSV, TSV, Arrow, .txt and .md (one
-    document a file); Delta tables by folder, or as `delta:PATH` or `delta:catalog.schema.table`."""
+    document per file), and Delta tables: a folder, `delta:PATH` or `delta:catalog.schema.table`."""
 
     format: Literal["parquet", "jsonl", "csv", "tsv", "arrow", "text"] | None
-    """Format of all files; null: by the ending of their names."""
+    """Format of all files; null: by the file name extension."""
 
     text_column: str
-    """Column of the text: a name, or a path into structs such as `doc.text`."""
+    """Column of the text: a name, or the path of a field in structs, such as `doc.text`."""
 
     paragraph_separator: str
-    """Joins the paragraphs of a text column of lists."""
+    """String between paragraphs if the text column contains lists of paragraphs."""
 
     source_column: str | None
     """Column copied to `documents.source` and hashed into doc_id; null: source is empty."""
 
     metadata_columns: tuple[str, ...]
-    """Columns kept as metadata; no later step reads them. Parts of folder names (`lang=en/`) are
-    columns too."""
+    """Columns kept as metadata; no later job reads them. A partition in folder names (`lang=en/`)
+    is a column too."""
 
     min_chars: PositiveInt
     """Documents with fewer characters, after stripping white space, are rejected."""
@@ -40,18 +40,19 @@ class IngestConfig(Section):
     """Documents with more characters are rejected."""
 
     max_invalid_share: float = Field(ge=0, le=1)
-    """Invalid bytes and lone surrogates up to this share are replaced by U+FFFD; a document with
-    more is rejected."""
+    """Largest share of invalid bytes and lone surrogates in a document. They are replaced by
+    U+FFFD; a document with a larger share is rejected."""
 
     skip_corrupt: bool
-    """Record unreadable files in table `rejected` instead of stopping."""
+    """Whether an unreadable file is recorded in table `rejected`; false: it is an error."""
 
     remove_missing: bool
-    """Remove documents that are no longer in the inputs, and all that was computed from them."""
+    """Whether documents that are no longer in the inputs are removed, with their rows in other
+    tables."""
 
     zstd_window_log: int = Field(ge=10, le=31)
-    """Largest window of a Zstandard file, as a power of two of bytes; a task may need as much
-    memory for it."""
+    """Largest window of a Zstandard file in bytes, as a power of two. A task may need this much
+    memory."""
 
 
 class EmbedConfig(Section):
@@ -59,29 +60,31 @@ class EmbedConfig(Section):
 
     embedder: PluginSpec
     batch_tokens: PositiveInt | None
-    """Tokens of a batch including padding, for embedders that work in batches; null: as many as fit
-    the device. Changes the speed, and on a GPU the last bits of a transformer's vectors."""
+    """Maximum tokens of a batch, padding included, for embedders that have such batches; null: as
+    many as fit the device. Changes the speed; on a GPU, also the last bits of a transformer's
+    vectors."""
 
 
 class CountConfig(Section):
     """The tokenizer that token counts, shards and proxies share."""
 
     path: str | None
-    """A tokenizer.json or a folder with one; null trains a byte-level BPE on the corpus."""
+    """A tokenizer.json, or a folder with one; null: a byte-level BPE is trained on the corpus."""
 
     vocab_size: PositiveInt
-    """Vocabulary of the trained BPE. Small proxies use 1-2 k: the softmax dominates their cost."""
+    """Vocabulary size of the trained BPE. For small proxies, use 1,000 to 2,000: the softmax
+    dominates their cost."""
 
     sample_documents: PositiveInt
-    """Number of documents, lowest hash first, that the BPE is trained on."""
+    """Number of documents that the BPE is trained on; the documents with the lowest hashes."""
 
     end_of_text: str | None
-    """Token that ends every document in shards; null: `<|endoftext|>`, `</s>` or another usual
-    one (`climb.tokenizer.USUAL_ENDS`)."""
+    """Token at the end of every document in shards; null: the first of
+    `climb.tokenizer.USUAL_ENDS` that the tokenizer has (`<|endoftext|>`, `</s>`, ...)."""
 
     @property
     def recipe(self) -> str:
-        """Name of the tokenizer: the key of its counts; see `climb.tokenizer.name_recipe`."""
+        """Name of the tokenizer, the key of its token counts; see `climb.tokenizer.name_recipe`."""
         return name_recipe(self.path, self.vocab_size, self.sample_documents)
 
 
@@ -89,7 +92,7 @@ class ScorerTraining(Section):
     """How job train_scorer trains a scorer from labels."""
 
     labels: str | None
-    """.parquet, .jsonl or .csv file with texts (or doc_ids of documents) and labels."""
+    """.parquet, .jsonl or .csv file with labels, and with texts or the doc_ids of documents."""
 
     text_column: str
     label_column: str
@@ -113,8 +116,8 @@ class ClusterConfig(Section):
     clusterer: PluginSpec
     k: PositiveInt
     sample_per_cluster: PositiveInt | None
-    """Documents per cluster in the sample, chosen by hash, to which centroids are fitted (256 or
-    more are recommended); null: all documents."""
+    """Size of the sample to which centroids are fitted, in documents per cluster (256 or more are
+    recommended). The hash selects the documents; null: all documents."""
 
     seed: int
 
@@ -123,35 +126,35 @@ class PruneConfig(Section):
     """Which clusters are pruned, and how the others are merged into domains."""
 
     thresholds: dict[str, float]
-    """Score name -> smallest mean over a cluster's documents. A cluster below any is pruned."""
+    """Score name -> smallest accepted mean over the documents of a cluster. A cluster with a lower
+    mean is pruned."""
 
     keep_token_share: float | None = Field(gt=0, le=1)
-    """Instead of thresholds: keep the clusters with the best mean scores, until they contain at
+    """Alternative to thresholds: clusters with the best mean scores are kept, until they contain at
     least this share of all tokens."""
 
     merge_height: PositiveFloat | None
-    """Ward height at which the dendrogram of kept centroids is cut. CLIMB and
-    NVIDIA's recipe: 1.5."""
+    """Ward height at which the dendrogram of the kept centroids is cut. CLIMB and NVIDIA's recipe:
+    1.5."""
 
     domains: PositiveInt | None
-    """Number of domains, instead of a height. CLIMB: 16 web domains."""
+    """Number of domains; alternative to merge_height. CLIMB: 16 web domains."""
 
     min_domain_documents: PositiveInt
     """Minimum number of documents of a domain; a smaller group is merged into the nearest one."""
 
     names: str | None
-    """YAML file of own names: a mapping from the generated name of a domain to the new one; null:
-    none."""
+    """YAML file with your names of domains: generated name -> new name; null: none."""
 
     weighted: bool
-    """Weight centroids in the linkage by the cluster's documents; NVIDIA's recipe
-    ignores sizes."""
+    """Whether the linkage weights each centroid by the documents of its cluster. NVIDIA's recipe:
+    false."""
 
     terms: PositiveInt
-    """Distinctive terms listed per domain."""
+    """Number of distinctive terms per domain."""
 
     sample_documents: PositiveInt
-    """Documents per cluster, lowest hash first, that provide terms and examples."""
+    """Documents per cluster that provide terms and examples; those with the lowest hashes."""
 
     @model_validator(mode="after")
     def _check_alternatives(self) -> Self:

@@ -1,6 +1,6 @@
-"""Load the configuration: conf/default.yaml < the file of --conf < --set section.key=value.
+"""Load the configuration: conf/default.yaml, then the file of --conf, then --set section.key=value.
 
-All mistakes are reported at once.
+Later values take precedence. All mistakes are reported at once.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from climb.config.uris import refuse_credentials
 from climb.errors import ConfigError, one_line
 
 REPLACED = ("thresholds",)
-"""Mappings that a file, or `--set prune.thresholds={...}`, replaces as a whole.
+"""Keys of mappings that a file or `--set prune.thresholds={...}` replaces as a whole.
 `--set prune.thresholds.rules=2` changes one entry."""
 
 
 def find_conf_folder() -> Path:
-    """Find the folder of default.yaml: inside the package in a wheel, conf/ in a checkout.
+    """Find the folder of default.yaml: conf/ in the installed package, or conf/ of a checkout.
 
     Raises:
-        ConfigError: there is none, as where Python reads a wheel as a zip file.
+        ConfigError: neither exists; for example, Python imports from a wheel that is not installed.
     """
     package = Path(__file__).resolve().parents[1]
     installed = package / "conf"
@@ -35,7 +35,7 @@ def find_conf_folder() -> Path:
     if not found.is_dir():
         raise ConfigError(
             f"climb runs from {package.parent}, which has no folder conf; install the wheel "
-            "instead of naming it in --py-files or PYTHONPATH (docs/cluster.md says how)"
+            "instead of naming it in --py-files or PYTHONPATH (see docs/cluster.md)"
         )
     return found
 
@@ -44,13 +44,13 @@ def load(path: str | Path | None = None, settings: Sequence[str] = ()) -> Config
     """Load the configuration.
 
     Args:
-        path: a YAML file that changes some keys of conf/default.yaml; None changes nothing.
-        settings: `section.key=value` strings, applied last. The value is YAML; if the key has a
-            text, the value is used as it is.
+        path: a YAML file that changes some keys of conf/default.yaml; None: no file.
+        settings: `section.key=value` strings, applied last. The value is YAML. For a key whose
+            value is a string, it is used as it is.
 
     Raises:
-        ConfigError: a file or value that cannot be read, unknown keys or wrong values. The message
-            lists all of them with the path of each key. Or a URI with user or password.
+        ConfigError: a file or value cannot be read, a URI contains a user or a password, or keys or
+            values are wrong. The message lists all wrong keys and values with the path of each key.
     """
     values = read_yaml(find_conf_folder() / "default.yaml")
     if path is not None:
@@ -69,12 +69,12 @@ def load(path: str | Path | None = None, settings: Sequence[str] = ()) -> Config
 
 
 def dump_yaml(cfg: Config) -> str:
-    """Write the whole configuration as YAML, in the order of the sections."""
+    """Format the whole configuration as YAML, in the order of the sections."""
     return yaml.safe_dump(cfg.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML without repeated keys. PyYAML itself silently uses the last value of a repeated key."""
+    """Refuses repeated keys. PyYAML itself silently uses the last value of a repeated key."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         lines: dict[str, int] = {}
@@ -92,7 +92,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a mapping from a YAML file; an empty file is an empty mapping.
 
     Raises:
-        ConfigError: the file cannot be read, or is not a mapping without repeated keys.
+        ConfigError: the file cannot be read, is not a mapping, or repeats a key.
     """
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
@@ -122,10 +122,10 @@ def _parse_setting(setting: str) -> dict[str, Any]:
 
 
 def _parse_value(setting: str, value: str, annotation: Any) -> Any:
-    """Parse the value of `--set`; a text is taken as it is, without the rules of YAML.
+    """Parse the value of `--set` as YAML; the value of a string key is used as it is.
 
-    In YAML, ` #` starts a comment, and `2024-01-01` is a date. A text may still be null where the
-    key can be null, and may be quoted. A list of texts may be one text.
+    In YAML, ` #` starts a comment, and `2024-01-01` is a date. A string may be quoted. It may be
+    null if the key accepts null. A single string is accepted for a list of strings.
     """
     quoted = value[:1] in ("'", '"') and value[:1] == value[-1:] and len(value) > 1
     is_null = value.strip() in ("null", "~", "") and annotation == str | None
@@ -141,7 +141,7 @@ def _parse_value(setting: str, value: str, annotation: Any) -> Any:
 
 
 def _find_annotation(parts: Sequence[str]) -> Any:
-    """Return the annotation of a key; None for the key of a plug-in or an unknown key."""
+    """Return the type annotation of a key; None for a key of a plug-in or an unknown key."""
     model: Any = Config
     for part in parts:
         fields = getattr(model, "model_fields", {})
@@ -156,8 +156,8 @@ def _merge(
 ) -> dict[str, Any]:
     """Merge two nested mappings; values of `above` take precedence.
 
-    A plug-in spec of another class replaces the whole spec, and so does a mapping under a key in
-    `replaced`.
+    A plug-in spec with another class replaces the whole spec. A mapping under a key in `replaced`
+    replaces the whole mapping.
     """
     merged = dict(below)
     for key, value in above.items():
@@ -191,10 +191,10 @@ def _explain(item: Any, values: Mapping[str, Any]) -> str:
 
 
 def _list_siblings(loc: Sequence[str]) -> list[str]:
-    """List the valid keys beside the last key of a path."""
+    """List the valid keys at the position of the last key of a path."""
     model: type[BaseModel] = Config
     for part in loc[:-1]:
-        if part.isdigit():  # an item of a list: the item type of the list has the keys
+        if part.isdigit():  # an index of a list: `model` is the item type already
             continue
         field = model.model_fields.get(part)
         types = [] if field is None else [field.annotation, *get_args(field.annotation)]

@@ -21,7 +21,7 @@ from climb.files import hash_content, resolve
 
 
 class _ModelPathMark:
-    """Marks fields that are identified by the content of the file or folder."""
+    """Marks fields whose file or folder is identified by its content."""
 
 
 ModelPath = Annotated[str, _ModelPathMark]
@@ -33,10 +33,10 @@ def build(spec: Mapping[str, Any], protocol: type, **offered: Any) -> Any:
     Args:
         spec: `{"use": "module:Class", field: value, ...}`.
         protocol: the runtime-checkable protocol that the plug-in must satisfy.
-        offered: values for fields that the class may have; values of the spec take precedence.
+        offered: values of fields, used if the class has the field; the spec takes precedence.
 
     Returns:
-        The frozen dataclass, its fields checked and converted by pydantic.
+        An instance of the frozen dataclass; pydantic has checked and converted its fields.
 
     Raises:
         ConfigError: the module or class does not exist, a field is wrong or unknown, or the class
@@ -92,9 +92,9 @@ def _check_fields(fields: Mapping[str, Any], names: list[str], use: str) -> None
 def recipe_of(plugin: Any) -> str:
     """Identify a plug-in by its class and a digest of its fields and model files.
 
-    Two embedders with the same identifier give the same vectors, up to rounding. Fields with
-    `speed_only` in their dataclass metadata (batch sizes) are left out, and fields with
-    `omit_default` (added later) while they have their default.
+    Two embedders with the same identifier give the same vectors, up to rounding. The digest does
+    not contain fields with `speed_only` in their dataclass metadata, such as batch sizes. Nor does
+    it contain fields with `omit_default` (added in later versions) that have their default.
     """
     cls = type(plugin)
     paths = find_model_paths(plugin)
@@ -110,7 +110,7 @@ def recipe_of(plugin: Any) -> str:
 
 
 def find_model_paths(plugin: Any) -> dict[str, str]:
-    """Find the fields of a plug-in that are model paths, `ModelPath | None` too: name -> path."""
+    """Find the fields of types `ModelPath` and `ModelPath | None` that are set: name -> path."""
     hints = get_type_hints(type(plugin), include_extras=True)
     return {
         name: getattr(plugin, name)

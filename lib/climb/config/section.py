@@ -7,10 +7,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 PluginSpec = dict[str, Any]
-"""`use: module:Class` and the fields of that class; `climb.config.build` makes the object."""
+"""`use: module:Class` and the fields of that class; `climb.config.build` creates the object."""
 
 
 class Section(BaseModel):
-    """Frozen, without unknown keys, and without defaults: values are in conf/default.yaml."""
+    """Frozen; rejects unknown keys; has no default values: all values are in conf/default.yaml."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

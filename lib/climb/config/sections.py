@@ -1,4 +1,4 @@
-"""All sections of the configuration. They have no defaults: values are in conf/default.yaml."""
+"""All sections of the configuration. Their values are in conf/default.yaml."""
 
 from __future__ import annotations
 
@@ -53,20 +53,20 @@ __all__ = [
 
 
 class TargetTask(Section):
-    """A target task: what proxies are evaluated on."""
+    """A target task, on which proxies and target models are evaluated."""
 
     name: str
     kind: Literal["choices", "text"]
     """choices: JSON Lines of {context, choices, label}; text: JSON Lines of {text}."""
 
     search: str
-    """File (.jsonl, .jsonl.gz) of the items that the search uses: train or validation items."""
+    """File (.jsonl, .jsonl.gz) of the items that the search uses: training or validation items."""
 
     report: str | None
     """File of the items that only job train uses: test items."""
 
     limit: PositiveInt | None
-    """Number of items used of each file, lowest hash first; null: all."""
+    """Number of items used of each file, those with the lowest hashes; null: all."""
 
 
 class ProxyConfig(Section):
@@ -77,7 +77,7 @@ class ProxyConfig(Section):
     """Tokens of the base checkpoint, trained once on the natural mixture; trials continue it."""
 
     trial_tokens: PositiveInt
-    """Tokens of each trial; the same number for every trial."""
+    """Tokens of each trial after the base checkpoint; equal for all trials."""
 
     checkpoint_steps: PositiveInt
     """Training steps between two checkpoints of a run."""
@@ -101,7 +101,8 @@ class SearchConfig(Section):
     """Key of this search in `trials` and `mixtures`: letters, digits, `_`, `.` and `-`."""
 
     objective: str
-    """Metrics, weights, directions: `mean(*.bpb):min`, `0.7*arc.bpb:min + 0.3*piqa.bpb:min`."""
+    """Metrics with weights and directions: `mean(*.bpb):min`,
+    `0.7*arc.bpb:min + 0.3*piqa.bpb:min`."""
 
     trials_per_round: tuple[PositiveInt, ...] = Field(min_length=1)
     """Proxies trained in each round, without baselines. CLIMB: 64, 32, 16."""
@@ -111,8 +112,8 @@ class SearchConfig(Section):
     `climb.search.baselines`."""
 
     replicates: int = Field(ge=2)
-    """Seeds with which each baseline and, at the end, the recommendation are trained. One seed
-    shows no observation noise, so 2 is the minimum."""
+    """Number of seeds for each baseline, and for the recommendation at the end. At least 2, because
+    one seed shows no observation noise."""
 
     predictor: PluginSpec
 
@@ -120,38 +121,38 @@ class SearchConfig(Section):
     """Chooses the mixtures of every round, and the recommendation."""
 
     candidates: PositiveInt
-    """Candidate mixtures that the predictor ranks in every round after the first, and for the
-    recommendation."""
+    """Random mixtures that the predictor ranks in every round after the first, and for the
+    recommendation. A searcher may add others."""
 
     scale: Literal["raw", "noise"]
-    """raw: metrics enter the score in their own units. noise: each is divided by its standard
-    deviation over seeds, so a metric with large observation noise counts less."""
+    """raw: metrics enter the score in their own units. noise: each metric is divided by its
+    standard deviation over seeds, so large observation noise lowers its weight."""
 
     min_signal_to_noise: NonNegativeFloat
-    """Smallest variance over mixtures / variance over seeds; a metric below it is reported as
-    noise."""
+    """Smallest accepted signal-to-noise ratio: variance over mixtures / variance over seeds. A
+    metric with a lower ratio is reported as mostly noise."""
 
     down_weight: bool
     """Whether the weight of a metric below `min_signal_to_noise` is multiplied by
     ratio / (1 + ratio)."""
 
     min_expected_gain: NonNegativeFloat | None
-    """If a round is expected to raise the score by less than this, it and all later rounds are
-    skipped; null: all rounds are trained. The estimate is low (docs/decisions/search.md)."""
+    """If the expected gain of a round is below this, the round and all later rounds are skipped;
+    null: all rounds are trained. The estimate is biased low (docs/decisions/search.md)."""
 
     max_drop: NonNegativeFloat | None
-    """Outcome constraint: how much worse than at the natural mixture a metric of the objective may
-    be predicted, in its own unit; null: no constraint."""
+    """Outcome constraint: no metric of the objective may be predicted worse than at the natural
+    mixture by more than this, in its own unit; null: no constraint."""
 
     concentration: tuple[PositiveFloat, PositiveFloat]
-    """Range of the Dirichlet strength, drawn log-uniformly; for K > 21 domains, times K / 21.
-    NVIDIA's recipe: 0.1 to 5."""
+    """Range of the sum of the Dirichlet parameters, drawn log-uniformly; multiplied by K / 21 for
+    K > 21 domains. NVIDIA's recipe: 0.1 to 5."""
 
     temperature: PositiveFloat
     """Mean of the Dirichlet draws: token share ^ temperature, normalized. NVIDIA's recipe: 0.5."""
 
     max_epochs: PositiveFloat | None
-    """How often the target run may repeat a domain's tokens; null: no limit."""
+    """Largest number of times that the target run reads the tokens of a domain; null: no limit."""
 
     max_share_ratio: PositiveFloat | None
     """Largest weight as a multiple of the token share; null: no limit. RegMix and NVIDIA's recipe:
@@ -167,11 +168,11 @@ class SearchConfig(Section):
     """Score subtracted per nat of KL divergence from the natural mixture; 0: none. Olmix: 0.05."""
 
     target_tokens: PositiveInt
-    """Tokens of the target run, for which the mixture is searched; not of a proxy."""
+    """Tokens of the target run, the training run for which the mixture is searched."""
 
     reuse_min_kept: PositiveFloat | None = Field(le=1.0)
-    """Mixture reuse: a run of an earlier domain set is mapped to the current domains if at least
-    this share of the text that it read is still in a domain; null: no reuse."""
+    """Mixture reuse: smallest share of a run's text that must still be in a domain. Other runs of
+    earlier domain sets are not mapped to the current domains; null: no reuse."""
 
     seed: NonNegativeInt
 
@@ -209,38 +210,40 @@ class MixConfig(Section):
     """Tokens of the dataset; null: search.target_tokens."""
 
     export: str | None
-    """Folder for a Parquet export with manifest and data card; null: <storage.root>/mixed."""
+    """Folder of the Parquet dataset with manifest and data card; null: <storage.root>/mixed."""
 
 
 class ExportConfig(Section):
     """The mixture in the format of a trainer."""
 
     format: PluginSpec
-    """The trainer's format; `climb export --to` sets it by its short name."""
+    """Format of the trainer; `climb export --to` sets it by its short name."""
 
     path: str | None
-    """Folder of the export, which every node opens as a plain path; null: export/ in storage.files
-    (or root)."""
+    """Folder of the export, a path that every node can open; null: export/ in storage.files (or
+    root)."""
 
     kind: Literal["mixed", "recipe"] | None
-    """mixed: all documents in one order, as often as the mixture wants them. recipe: the documents
-    of every domain once, and weights. null: what the format has as its default."""
+    """mixed: one shuffled set of documents, each as often as the mixture requires. recipe: the
+    documents of every domain once, and weights. null: the format's default."""
 
     tokenizer: str | None
-    """A tokenizer.json or a folder with one, for formats with tokens; null: that of job count."""
+    """A tokenizer.json, or a folder with one, for formats that store tokens; null: the tokenizer of
+    job count."""
 
     end_of_text: str | None
-    """Token that ends every document in formats with tokens; null: a usual one."""
+    """Token at the end of every document in formats that store tokens; null: as for
+    count.end_of_text."""
 
     sequence_length: PositiveInt
     """Tokens of a training sequence, for formats that store it."""
 
     validation_share: float = Field(ge=0, le=0.5)
-    """Share of the documents, by a hash of their ids, in the validation split."""
+    """Share of the documents in the validation split; a hash of the document id selects them."""
 
 
 class TrainConfig(Section):
-    """The target model, which tests the recommendation on items that the search did not use."""
+    """The target model, which tests the recommendation on items that the search does not use."""
 
     model: PluginSpec
     base_tokens: PositiveInt

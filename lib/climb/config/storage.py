@@ -1,4 +1,4 @@
-"""Sections for storage, Spark and tracking. They have no defaults, as in `corpus.py`."""
+"""Sections for storage, Spark and tracking. Their values are in conf/default.yaml."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ class StorageConfig(Section):
     """Folder or URI of the tables (a path, s3://, abfss://, /Volumes/...)."""
 
     files: str | None
-    """Folder for shards, checkpoints and reports that every node opens as a plain path (NFS,
-    /Volumes, /dbfs); null: root, which must then be such a path."""
+    """Folder for shards, checkpoints and reports: a path that every node can open (NFS, /Volumes,
+    /dbfs); null: root, which must then be such a path."""
 
     catalog: str | None
-    """`catalog.schema` that names the tables; null: tables are named by path."""
+    """`catalog.schema` of the tables; null: tables are identified by path."""
 
     local_folder: str | None
     """Folder on the local disk of a node, for copies of the shards that its trials read; null:
-    `climb-local-UID` in the system's temporary folder. Unused where shards are on a local disk."""
+    `climb-local-UID` in the system's temporary folder. Not used if shards are on a local disk."""
 
     local_gb: NonNegativeFloat
-    """Largest size in GB of these copies on a node. Trials read from `files` what does not fit; 0
-    copies nothing."""
+    """Largest size in GB of these copies on a node. Trials read other shards from `files`; 0: no
+    copies."""
 
     commit_documents: PositiveInt
     """Documents per commit of count, embed and score. A crash loses at most one commit."""
 
     @property
     def files_folder(self) -> Path:
-        """The folder of `files`, or else of `root`."""
+        """The folder `files`; `root` if `files` is null."""
         return Path(self.files or self.root).absolute()
 
     @property
@@ -67,38 +67,42 @@ class StorageConfig(Section):
 
 
 class SparkConfig(Section):
-    """The Spark session that climb starts when there is none; clusters have their own settings."""
+    """How climb uses Spark.
+
+    Settings of spark-submit take precedence over `shuffle_partitions` and `driver_memory`. On
+    Databricks, the settings of the cluster replace them.
+    """
 
     shuffle_partitions: PositiveInt
     """Partitions of a shuffle; no result depends on it."""
 
     driver_memory: str
-    """Heap of the driver JVM on one machine, in Spark's size format."""
+    """Heap of the driver JVM, in Spark's size format; used with a local master only."""
 
     parallel_trials: PositiveInt | None
     """Trials that run at the same time; null: one per slot of the cluster (GPUs, else cores)."""
 
     trials_per_gpu: PositiveInt
-    """Trials that share a GPU. Small proxies do not keep a GPU busy alone. The base checkpoint, the
-    target models and `embed` always have whole GPUs."""
+    """Trials that share a GPU: a single small proxy does not keep a GPU busy. The base checkpoint,
+    the target models and `embed` always get a whole GPU."""
 
     resource_profiles: bool | None
-    """Whether tasks that use a GPU ask for it with a resource profile of their own, so that all
-    other tasks use one core each. false: spark.task.resource.gpu.amount and spark.task.cpus decide
-    for every task. null: true where Spark supports it (standalone, YARN and Kubernetes, without
-    dynamic allocation), false on Databricks, where it is not tested."""
+    """Whether tasks that use a GPU request it with a resource profile, so all other tasks use one
+    core each. false: spark.task.resource.gpu.amount and spark.task.cpus apply to every task. null:
+    true where Spark supports it (standalone, YARN and Kubernetes, without dynamic allocation);
+    false on Databricks, where it is not tested."""
 
 
 class TrackingConfig(Section):
-    """MLflow tracking, a mirror of the tables."""
+    """MLflow tracking; its runs are copies of rows of the tables."""
 
     enabled: bool
     uri: str | None
-    """MLflow tracking URI; null: an sqlite file under storage.root (local roots only)."""
+    """MLflow tracking URI; null: an SQLite file in storage.root; no tracking if root is a URI."""
 
     experiment: str
     """Name of the experiment; on Databricks a path of the workspace, for example /Shared/climb."""
 
     artifacts: bool
-    """Whether the report, its figures and the result are uploaded. The report quotes documents to
-    all who can read the experiment."""
+    """Whether the report, its figures and the result are uploaded. All users who can read the
+    experiment can then read the documents that the report quotes."""

@@ -1,4 +1,4 @@
-"""User and password in URIs: refused in paths, which tables record, and hidden in texts."""
+"""User and password in URIs: refused in the configuration, and removed from messages."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 from climb.errors import ConfigError
 
 MAY_HAVE_CREDENTIALS = ("tracking.uri",)
-"""Keys whose value is never stored. The URI of a database may need a password."""
+"""Keys whose value is never stored: the URI of a database may need a password."""
 
 AZURE = ("abfs", "abfss", "wasb", "wasbs")
-"""Schemes that write `container@account` where others write a user."""
+"""Schemes of Azure, whose URIs have `container@account` in place of a user."""
 
 
 def hide_credentials(text: str) -> str:
@@ -23,21 +23,22 @@ def hide_credentials(text: str) -> str:
 def refuse_credentials(values: Mapping[str, Any]) -> None:
     """Refuse a configuration with a URI such as s3://KEY:SECRET@bucket.
 
-    Tables record their inputs in Delta's log, which all readers of a table can read.
+    Tables record their inputs in Delta's log, and all users of a table can read this log.
 
     Args:
-        values: the sections, before pydantic checks them: its messages would quote the value.
+        values: the sections, not yet checked by pydantic, whose messages would quote the value.
 
     Raises:
-        ConfigError: a value has user information; the message names the key without the value.
+        ConfigError: a value contains a user or a password. The message has the key, and the URI
+            without them.
     """
     for key, text in _list_texts("", values):
         if key not in MAY_HAVE_CREDENTIALS and _has_user_info(text):
             scheme, _, rest = text.partition("://")
             raise ConfigError(
                 f"{key}: the URI {scheme}://...@{rest.rpartition('@')[2]} contains a user or a "
-                "password, which tables would record; remove it, and give Spark the credentials "
-                "(an instance profile, an external location, or settings spark.hadoop.fs.*)"
+                "password, and tables would record it. Remove it, and pass the credentials to "
+                "Spark (instance profile, external location, or settings spark.hadoop.fs.*)"
             )
 
 
@@ -46,7 +47,7 @@ def _has_user_info(text: str) -> bool:
     if found is None:
         return False
     scheme, rest = found.groups()
-    # A secret key may contain a slash, so it ends at the last `@`. A port is no password.
+    # A secret key may contain a slash, so it ends at the last `@`. A port is not a password.
     if re.match(r"[^/@:]*:(?!\d+(/|$)).*@", rest, re.DOTALL):
         return True
     return scheme.lower() not in AZURE and re.match(r"[^/]*@", rest) is not None

@@ -17,7 +17,7 @@ Score = Callable[[Sequence[str]], dict[str, NDArray[np.float32]]]
 
 @runtime_checkable
 class Scorer(Protocol):
-    """One or several quality scores from one model or rule set."""
+    """Computes one or several quality scores with one model or rule set."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -29,7 +29,7 @@ class Scorer(Protocol):
 
 @runtime_checkable
 class CorpusScorer(Scorer, Protocol):
-    """A scorer that compares a document with the n-grams that recur in the corpus."""
+    """A scorer that looks up the n-grams of a document among those that recur in the corpus."""
 
     @property
     def min_documents(self) -> int:

@@ -1,4 +1,4 @@
-"""Logistic regression on hashed words and word pairs; trains on labels in seconds.
+"""Logistic regression on hashed words and word pairs; training takes seconds.
 
 Axes: N texts, F hashed features, L labels.
 """
@@ -25,7 +25,7 @@ WEIGHTS, SETTINGS = "weights.npz", "model.json"
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierScorer:
-    """Expected label under a logistic regression on hashed words and word pairs."""
+    """Expected label, predicted by a logistic regression on hashed words and word pairs."""
 
     needs: ClassVar[tuple[str, ...]] = ("sklearn",)
     """Packages that `load` imports."""
@@ -45,7 +45,7 @@ class ClassifierScorer:
         return (self.name,)
 
     def load(self, device: str) -> Score:
-        """Read the weights. Every device uses the CPU.
+        """Read the weights. The model runs on the CPU, whatever the device.
 
         Raises:
             PreflightError: the folder is missing or contains no classifier.
@@ -83,8 +83,9 @@ class ClassifierTrainer:
     """scikit-learn's C: a larger value means less regularisation."""
 
     balanced: bool
-    """Give all labels the same total weight (scikit-learn's class_weight="balanced"). Low labels
-    are rare, and without balancing a classifier of few labels almost never predicts them."""
+    """Whether all labels get the same total weight (scikit-learn's class_weight="balanced"). Low
+    labels are rare: without balancing, few labelled texts give a model that almost never predicts
+    them."""
 
     def train(self, texts: Sequence[str], labels_N: NDArray[np.float64], folder: Path) -> Scorer:
         """Train on N labelled texts, and write `weights.npz` and `model.json` into the folder."""

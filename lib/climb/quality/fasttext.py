@@ -1,4 +1,4 @@
-"""fastText classifiers with numeric labels: CLIMB's published models, and your own."""
+"""fastText classifiers with numeric labels: CLIMB's published models, and models of the user."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ LABEL = "__label__"
 MODEL = "model.bin"
 
 RATE_MULTIPLES = (1.0, 0.5, 0.2, 1.5)
-"""Multiples of the learning rate; after "Encountered NaN." training tries the next one."""
+"""Multiples of the learning rate. If fastText reports "Encountered NaN.", the next one is tried."""
 
 MIN_WEIGHTS = 1 << 24
-"""Minimum weights of a model. With one thread fastText initializes only a tenth of its weights.
-The rest is zero in fresh pages, which malloc uses from 32 MB on, and undefined in smaller ones."""
+"""Minimum number of weights of a model. With one thread, fastText initializes only a tenth of them.
+The others are zero if malloc returns new pages, which it does from 32 MB on. In a smaller block,
+they are undefined."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,7 @@ class FastTextScorer:
         return (self.name,)
 
     def load(self, device: str) -> Score:
-        """Read the model. Every device uses the CPU, as fastText has no GPU code.
+        """Read the model. It runs on the CPU, whatever the device: fastText has no GPU code.
 
         Raises:
             PreflightError: the file is missing or is not a fastText model.
@@ -76,7 +77,7 @@ class FastTextScorer:
         def score(texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
             lines = [flatten_to_one_line(text) for text in texts]
             labels_N = model.predict(lines, k=1)[0] if lines else []
-            # fastText returns no label for a text without any word of its vocabulary.
+            # fastText returns no label if no word of the text is in its vocabulary.
             scores = [values[labels[0]] if len(labels) else lowest for labels in labels_N]
             return {self.name: np.array(scores, dtype=np.float32)}
 
@@ -106,7 +107,7 @@ class FastTextTrainer:
         """Check the size of the model.
 
         Raises:
-            ConfigError: it is so small that fastText would use uninitialized weights.
+            ConfigError: the model is so small that fastText would use uninitialized weights.
         """
         if self.dim * self.buckets < MIN_WEIGHTS:
             raise ConfigError(
@@ -118,7 +119,7 @@ class FastTextTrainer:
         """Train on N labelled texts, and write `model.bin` into the folder.
 
         Raises:
-            ComponentError: the weights are not finite at any of the learning rates.
+            ComponentError: the weights become NaN with each of the learning rates.
         """
         with tempfile.TemporaryDirectory() as scratch:
             lines = Path(scratch) / "train.txt"
@@ -177,5 +178,5 @@ def parse_labels(labels: Sequence[str], path: str) -> dict[str, float]:
 
 
 def flatten_to_one_line(text: str) -> str:
-    """Collapse white space and NUL to single spaces: fastText stops at a line end or NUL."""
+    """Replace each run of white space and NUL by a space: fastText stops at a line end or NUL."""
     return re.sub(r"[\s\x00]+", " ", text)

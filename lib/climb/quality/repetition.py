@@ -1,6 +1,6 @@
-"""Score how much of a document is its own: passages that recur in many documents are boilerplate.
+"""Score how much of a document occurs in few others: recurring passages are boilerplate.
 
-Licences, cookie notices and navigation are fluent text, which rules for single documents accept.
+Licences, cookie notices and navigation are fluent text, so rules for single documents accept them.
 
 Axes: N texts, G n-grams.
 """
@@ -25,15 +25,15 @@ PRIME = np.uint64(1_099_511_628_211)
 
 @dataclass(frozen=True, kw_only=True)
 class RepetitionScorer:
-    """Score `unrepeated`: the share of a document's word n-grams that few documents have.
+    """Score `unrepeated`: the share of a document's word n-grams that few documents contain.
 
-    The score is 1 if no sampled n-gram occurs in `min_documents` documents or more, and for a text
+    The score is 1 if no sampled n-gram occurs in `min_documents` or more documents, and for a text
     of fewer than n words. The n-grams of the corpus are counted once, when it is first scored.
-    Later documents are compared with the same list. The passage length is that of Gopher's and
-    DCLM's duplicates.
+    Later documents are compared with the same list.
 
     Source:
-        13-grams as units of near-duplicates: Rae et al., arXiv 2112.11446, section A.1.3.
+        13-grams as units of near-duplicates: Rae et al., arXiv 2112.11446, section A.1.3; DCLM
+        uses them too.
     """
 
     uses_gpu: ClassVar[bool] = False
@@ -46,7 +46,7 @@ class RepetitionScorer:
     """An n-gram in at least this many documents counts as repeated."""
 
     sample: int = 8
-    """One n-gram in this many is counted. Their hash selects them, so they are always the same."""
+    """One n-gram in this many is counted. The hash selects it, so the sample is always the same."""
 
     def __post_init__(self) -> None:
         for name in ("n", "min_documents", "sample"):
@@ -58,8 +58,8 @@ class RepetitionScorer:
     def hash_ngrams(self, text: str) -> NDArray[np.uint64]:
         """Return the hashes of the sampled n-grams of a text, shape (G,), with repetitions.
 
-        If no n-gram of the text is sampled, the one with the smallest hash is returned, so that
-        copies of a short text have a hash in common.
+        If no n-gram of the text is sampled, the smallest hash is returned. So copies of a short
+        text have a hash in common.
         """
         words = WORD.findall(text.lower())
         if len(words) < self.n:
@@ -86,7 +86,7 @@ class RepetitionScorer:
         return score
 
     def load(self, device: str) -> Score:
-        """Return the function for an empty corpus, in which nothing is repeated."""
+        """Return the function for a corpus without repeated n-grams: every score is 1."""
         return self.load_repeated(np.empty(0, dtype=np.uint64))
 
     @staticmethod
@@ -98,7 +98,7 @@ class RepetitionScorer:
 
 
 def _mix(hash_G: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Spread the bits of a hash, so that its remainders are a fair sample (SplitMix64)."""
+    """Mix the bits of a hash (SplitMix64), so that its remainders are uniformly distributed."""
     hash_G = (hash_G ^ (hash_G >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     hash_G = (hash_G ^ (hash_G >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return hash_G ^ (hash_G >> np.uint64(31))

@@ -56,8 +56,8 @@ C4: Mapping[str, Limits] = {
     "curly brackets": {"curly_brackets": (0, 0)},
     "lorem ipsum": {"lorem_ipsum": (0, 0)},
 }
-"""Source: Raffel et al., arXiv 1910.10683, section 2.2. Its list of bad words is left out, since
-it is a separate file. Its removal of repeated spans is left out, since it needs the corpus."""
+"""Source: Raffel et al., arXiv 1910.10683, section 2.2. Two of its rules are left out: the bad
+words, whose list is a separate file, and the removal of repeated spans, which needs the corpus."""
 
 FINEWEB: Mapping[str, Limits] = {
     "punctuated lines": {"punctuated_lines": (nextafter(0.12, 1), 1)},
@@ -72,17 +72,18 @@ MAX_SCORE = 5.0
 """Scores range from 0 to 5 as in CLIMB, so that its threshold of 3 applies."""
 
 POINTS_PER_VIOLATION = 0.5
-"""Points that each violated rule subtracts from `rules`. The rules are made for web pages: typical
-code violates three of sixteen, machine logs violate six. The threshold 3 separates these two."""
+"""Points that each violated rule subtracts from `rules`. The rules are made for web pages. Typical
+code violates three of sixteen and gets 3.5; machine logs violate six and get 2. The threshold 3
+separates them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RuleScorer:
-    """Scores of a document under the published rules.
+    """Scores documents by the published rules.
 
     `rules` is 5 minus half a point per violated rule, at least 0. `gopher`, `c4` and `fineweb` are
-    5 if that paper keeps the document, else 0. So the mean of a cluster is five times the share of
-    documents that the paper keeps.
+    5 if the rules of that paper keep the document, else 0. So the mean score of a cluster is five
+    times the share of documents that they keep.
     """
 
     uses_gpu: ClassVar[bool] = False

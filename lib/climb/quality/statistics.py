@@ -1,8 +1,8 @@
 """Statistics of one text for the quality rules: shares of its lines, words and characters.
 
-White space separates words, line feeds separate lines, and empty lines separate paragraphs. A
-character share counts the characters of its units (lines, paragraphs or words) alone, so that
-indentation and empty lines have no effect.
+White space separates words, line feeds separate lines, and empty lines separate paragraphs. Shares
+of characters count only characters of the units (lines, paragraphs or words). So indentation and
+empty lines have no effect.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ REMOVED_LINES = (
 SENTENCE_END = re.compile(rf"[.?!](?=[{QUOTES})\]]*(?:\s|$))")
 MIN_LINE_WORDS = 5
 MAX_WORD_CHARS = 1000
-"""C4 keeps lines of at least MIN_LINE_WORDS words, none longer than MAX_WORD_CHARS."""
+"""C4 keeps a line if it has MIN_LINE_WORDS words or more, and no word exceeds MAX_WORD_CHARS."""
 
 SHORT_LINE_CHARS = 30
 """FineWeb: a line of at most 30 characters is short."""
 
 
 def compute_text_statistics(text: str) -> dict[str, float]:
-    """Compute all statistics that `climb.quality.rules` uses; all finite, 0 where undefined."""
+    """Compute all statistics that `climb.quality.rules` uses. An undefined statistic is 0."""
     words = text.split()
     lines = _strip_units(text.split("\n"))
     paragraphs = _strip_units(re.split(r"\n\s*\n", text))
@@ -99,7 +99,7 @@ def compute_ngram_statistics(words: Sequence[str]) -> dict[str, float]:
 
 
 def _count_top_chars(hashes: NDArray[np.uint64], ends: NDArray[np.int64], n: int) -> int:
-    """Count characters in all occurrences of the most frequent n-gram; of ties, the longest."""
+    """Count characters in all occurrences of the most frequent n-gram; ties: the longest one."""
     if len(hashes) == 0:
         return 0
     _, first, counts = np.unique(hashes, return_index=True, return_counts=True)

@@ -21,10 +21,10 @@ from climb.quality import Scorer
 
 RECORD_FILE = "training.json"
 HELD_OUT_EVERY = 10
-"""One in this many labels is held out for the measurement; the final model uses all labels."""
+"""One label in this many is held out for the measurement. The final model is trained on all."""
 
 MIN_LABELS = 100
-"""Minimum labels for a measurement; fewer would leave less than ten held-out texts."""
+"""Minimum labels for a measurement, so that about ten texts or more are held out."""
 
 
 @runtime_checkable
@@ -34,7 +34,7 @@ class ScorerTrainer(Protocol):
     def train(self, texts: Sequence[str], labels_N: NDArray[np.float64], folder: Path) -> Scorer:
         """Write a model into the folder, and return a scorer that uses it.
 
-        The folder is on the local disk; `train_scorer` copies it to where it is configured.
+        The folder is on the local disk. `train_scorer` copies it to the configured folder.
         """
 
 
@@ -51,7 +51,7 @@ class TrainingSummary:
     """Spearman's correlation on the held-out labels; None with too few labels."""
 
     repeated: bool = False
-    """Whether the folder already contains the model of an equal training, which is reused."""
+    """Whether the folder already contained a model of the same training, which is kept."""
 
 
 def train_scorer(
@@ -59,10 +59,10 @@ def train_scorer(
 ) -> TrainingSummary:
     """Train on N labelled texts, unless the folder contains a model of the same training.
 
-    The order of the texts changes nothing.
+    The order of the texts does not matter.
 
     Raises:
-        InputError: a label is not a finite number, or all are the same.
+        InputError: a label is not a finite number, or all labels are equal.
     """
     labels_N = np.asarray(labels, dtype=np.float64)
     if not np.isfinite(labels_N).all():
@@ -103,7 +103,8 @@ def _measure_held_out(
 ) -> tuple[float | None, float | None]:
     """Train without the held-out texts; return mean absolute error and rank correlation on them.
 
-    Both are None if there are too few labels to measure.
+    Both are None if there are fewer than `MIN_LABELS` labels, no held-out label, or only one
+    distinct label to train on.
     """
     train_labels_N, test_labels_N = labels_N[~held_out_N], labels_N[held_out_N]
     if len(texts) < MIN_LABELS or not held_out_N.any() or len(np.unique(train_labels_N)) < 2:

@@ -22,7 +22,7 @@ from climb.quality import Score
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerScorer:
-    """The output of a model with one output; otherwise the expected label."""
+    """The output of a classifier, or the expected label if it has several outputs."""
 
     needs: ClassVar[tuple[str, ...]] = ("torch", "transformers")
     """Packages that `load` imports."""
@@ -52,7 +52,7 @@ class TransformerScorer:
 
         Raises:
             PreflightError: the folder is missing or contains no sequence classifier.
-            ComponentError: the model has several outputs whose labels are not numbers.
+            ComponentError: the model has several outputs, and a label is not a number.
         """
         tokenizer, model = _open_model(self.model)
         model.eval().float().to(device)
@@ -78,7 +78,7 @@ class _Encoding:
 
 @dataclass(frozen=True)
 class _Classifier:
-    """A loaded classifier as a `TextModel` with one value of each text."""
+    """A loaded classifier as a `TextModel` that returns one value per text."""
 
     tokenizer: Any
     model: Any
@@ -88,7 +88,7 @@ class _Classifier:
     width: int = 1
 
     def encode(self, texts: Sequence[str]) -> list[_Encoding]:
-        """Tokenise texts."""
+        """Tokenize texts."""
         encoded = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens)
         rows = zip(*encoded.values(), strict=True)
         return [_Encoding(dict(zip(encoded, row, strict=True))) for row in rows]
@@ -110,7 +110,7 @@ class _Classifier:
 
 
 def _open_model(path: str) -> tuple[Any, Any]:
-    """Open tokenizer and model of a local folder.
+    """Open the tokenizer and the model of a local folder.
 
     Raises:
         PreflightError: the folder is missing or contains no sequence classifier.
@@ -130,9 +130,9 @@ def _open_model(path: str) -> tuple[Any, Any]:
 
 
 def parse_label_numbers(id2label: dict[int, str], path: str) -> NDArray[np.float32]:
-    """Convert the label of each output to a number, shape (L,); 1 for a model with one output.
+    """Convert the label of each output to a number, shape (L,). A model with one output has [1].
 
-    The labels `3` and `LABEL_3` are the number 3.
+    The labels `3` and `LABEL_3` become the number 3.
 
     Raises:
         ComponentError: a label is not a number.

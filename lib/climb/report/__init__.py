@@ -1,10 +1,10 @@
-"""The report: what a search recommends, how certain that is, and the evidence, in one HTML file.
+"""The report in one HTML file: the recommendation, its uncertainty, and the evidence.
 
     data = read_report(store, cfg)      # climb.spark.results.report: tables -> result and rows
     html = render(data)                 # a pure function: equal rows give equal bytes
 
 Reading order: data (the input), measured (the statistics), verdict (the sentences), effects
-(what each domain changes), charts (SVG), page (the template with all of these).
+(the effects of single domains), charts (SVG), page (renders the template).
 """
 
 from climb.report.data import (

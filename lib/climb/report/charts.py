@@ -28,7 +28,7 @@ from climb.search.trials import RECOMMENDED
 WIDTH = 984
 HALF = 470
 MAX_DOMAINS = 30
-"""Domains that the mixture chart shows; one more row sums the smaller ones."""
+"""Number of domains in the mixture chart; one more row has the sum of the other domains."""
 
 NAME = Type(INK, 15, bold=True)
 LABEL = Type(INK, 14)
@@ -42,7 +42,7 @@ def mixture_chart(mixtures: Sequence[MixtureRecord], domains: Sequence[Domain]) 
 
     Args:
         mixtures: the recommendation, then the reference baseline.
-        domains: for the terms below the names.
+        domains: rows with the terms that the chart shows below the names.
     """
     recommended, reference = mixtures[0], mixtures[1]
     rows = _mixture_rows(recommended.weights, reference.weights, domains)
@@ -72,7 +72,7 @@ def mixture_chart(mixtures: Sequence[MixtureRecord], domains: Sequence[Domain]) 
 def _mixture_rows(
     recommended: Mapping[str, float], reference: Mapping[str, float], domains: Sequence[Domain]
 ) -> list[tuple[str, str, float, float]]:
-    """List name, terms, reference and recommended share; the smallest domains are summed."""
+    """List name, terms, and both shares of each domain; one row has the sum of the smallest."""
     terms = {domain.name: domain.terms for domain in domains}
     names = sorted(recommended, key=lambda n: (-recommended[n], -reference[n], n))
     shown, rest = names[:MAX_DOMAINS], names[MAX_DOMAINS:]
@@ -84,7 +84,7 @@ def _mixture_rows(
 
 
 def gain_chart(rows: Sequence[tuple[str, Gain]]) -> str:
-    """Draw gains with their 90 % intervals around a line at 0."""
+    """Draw gains with their 90 % intervals, and a line at 0."""
     drawing = Drawing(WIDTH, 40 * len(rows) + 52, "Gains with their 90 % intervals")
     ends = [value for _, gain in rows for value in (gain.low, gain.high)]
     x = axis(ends, 300, WIDTH - 110, zero=True)
@@ -136,12 +136,12 @@ def rounds_chart(
     replicates: Sequence[float],
     bands: Mapping[str, tuple[float, float]],
 ) -> str:
-    """Draw the score of every trial by round, and the range of each baseline's seeds as a band.
+    """Draw the score of every trial by round, and the range of each baseline over seeds as a band.
 
     Args:
         proposals: round and score of each proposed trial.
         replicates: scores of the recommendation's replicates.
-        bands: by baseline, in their order: the lowest and highest score over seeds.
+        bands: baseline -> lowest and highest score over seeds; in the order of the baselines.
     """
     rounds = sorted({round_ for round_, _ in proposals})
     drawing = Drawing(WIDTH, 370, "Score of every trial by round")
@@ -173,7 +173,7 @@ def _draw_bands(
     ends: tuple[float, float],
     bands: Mapping[str, tuple[float, float]],
 ) -> None:
-    """Draw bands with their names beside them; names that would overlap are moved down."""
+    """Draw bands with names beside them; a name that would overlap another is moved down."""
     left, right = ends
     ranks = {method: rank for rank, method in enumerate(bands, start=1)}
     lowest_free = 0.0
@@ -189,7 +189,7 @@ def _draw_bands(
 def _draw_column(
     drawing: Drawing, y: Axis, center: float, scores: Sequence[float], label: str
 ) -> None:
-    """Draw the dots of one column in five lanes, so that dots of equal scores stay visible."""
+    """Draw the dots of one column in five lanes, so that dots of similar scores stay visible."""
     final = label == RECOMMENDED
     for i, score in enumerate(scores):
         x = center + ((2 * i) % 5 - 2) * (8 if final else 17)

@@ -1,4 +1,4 @@
-"""What a report is made of: the search result and plain rows of the tables."""
+"""The input of a report: the search result, and rows of the tables."""
 
 from __future__ import annotations
 
@@ -72,12 +72,12 @@ class Rejection:
     reason: str
     n_rows: int
     example: str = ""
-    """File and detail of one of them."""
+    """File and detail of one of the rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportData:
-    """Everything the report shows. Only `result` is required; the page says what is missing."""
+    """Everything that the report shows. Only `result` is required; the page names missing parts."""
 
     result: SearchResult
     domains: tuple[Domain, ...] = ()
@@ -88,17 +88,17 @@ class ReportData:
     clusters: tuple[Cluster, ...] = ()
     rejections: tuple[Rejection, ...] = ()
     corpus: Mapping[str, DomainCounts] = field(default_factory=dict)
-    """Domain -> what the mixed dataset contains of it."""
+    """Domain -> documents and tokens in the mixed dataset."""
 
     n_documents: int | None = None
-    """Rows of `documents`: what ingest kept."""
+    """Number of rows of table `documents`."""
 
     max_epochs: float | None = None
     domain_max_epochs: Mapping[str, float] = field(default_factory=dict)
-    """Limits of epochs of single domains that differ from `max_epochs`."""
+    """Domain -> its own limit of epochs, if that differs from `max_epochs`."""
 
     versions: Mapping[str, int] = field(default_factory=dict)
-    """Table name -> version that was read."""
+    """Table name -> version that the report shows."""
 
     configuration: str = ""
     """The resolved configuration as YAML."""

@@ -1,4 +1,4 @@
-"""What one percent more of a domain changes, as a table whose shades show gains and losses.
+"""Table of the effects of one percent more of a domain; shades show gains and losses.
 
 Axes: K domains, Q columns (the score, then metrics).
 """
@@ -14,13 +14,13 @@ from climb.search.effects import TradeOff
 from climb.search.records import Effect, EffectsRecord
 
 MAX_DOMAINS = 30
-"""Rows: the domains that change the score most."""
+"""Number of rows; the table has the domains with the largest effects on the score."""
 
 MAX_METRICS = 12
-"""Metrics that a table shows at once: those that change the score most."""
+"""Number of metrics that a table shows unfolded: those that change the score most."""
 
 _SHADES = 3
-"""Steps from a small effect to the largest effect of a column."""
+"""Number of shades between a small effect and the largest effect of a column."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class EffectsTable:
 
     percent: str
     columns: tuple[str, ...]
-    """The score, and the metrics that other tables also show at once."""
+    """The score, and the metrics that other tables also show unfolded."""
 
     rows: tuple[tuple[str, tuple[Cell, ...]], ...]
     n_domains: int
@@ -71,7 +71,7 @@ def tabulate_effects(effects: EffectsRecord, metric_weights: Mapping[str, float]
 
 
 def _make_column(effects_K: Sequence[Effect]) -> list[Cell]:
-    """Format the effects on one metric, all with the decimals that its largest effect needs."""
+    """Format the effects on one metric, with the number of decimals for its largest effect."""
     largest = max((abs(effect.mean) for effect in effects_K), default=0.0)
     digits = _count_digits(largest)
     return [
@@ -81,7 +81,7 @@ def _make_column(effects_K: Sequence[Effect]) -> list[Cell]:
 
 
 def _count_digits(largest: float) -> int:
-    """Return the decimals that show two digits of a number."""
+    """Return the number of decimals that shows two significant digits of a number."""
     if largest <= 0.0:
         return 4
     return min(max(1 - math.floor(math.log10(largest)), 0), 12)

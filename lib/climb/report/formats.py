@@ -1,4 +1,4 @@
-"""Numbers and foreign text as a reader sees them."""
+"""Format numbers, and text of documents and tables, for display."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ MINUS = "\N{MINUS SIGN}"
 NOTHING = "\N{EN DASH}"
 THIN = "\N{NARROW NO-BREAK SPACE}"
 
-# C0 and C1 controls but tab and line feed, and surrogates: no HTML parser accepts them.
+# C0 and C1 controls except tab and line feed, surrogates and noncharacters: invalid in HTML.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A fixed number of decimals, with a real minus sign; a dash for what is not there."""
+    """Format a number with fixed decimals and a Unicode minus sign; a dash for a missing value."""
     if value is None or not math.isfinite(value):
         return NOTHING
     text = f"{value:.{digits}f}"
@@ -24,13 +24,13 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def signed(value: float | None, digits: int = 4) -> str:
-    """As `number`, with a plus sign."""
+    """Format as `number`, with a plus sign."""
     text = number(value, digits)
     return text if value is None or text.startswith((MINUS, NOTHING)) else f"+{text}"
 
 
 def share(value: float | None, digits: int = 1) -> str:
-    """A share as per cent."""
+    """Format a share in percent."""
     if value is None or not math.isfinite(value):
         return NOTHING
     if 0.0 < value < 0.5 * 10.0 ** (-digits - 2):
@@ -39,12 +39,12 @@ def share(value: float | None, digits: int = 1) -> str:
 
 
 def count(value: int | None) -> str:
-    """A whole number, digits in groups of three."""
+    """Format an integer with its digits in groups of three."""
     return NOTHING if value is None else f"{value:,}".replace(",", THIN)
 
 
 def tokens(value: float | None) -> str:
-    """A large number, short: 1.2 M."""
+    """Format a large number with a unit: 1.20 M."""
     if value is None or not math.isfinite(value):
         return NOTHING
     for size, name in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
@@ -55,7 +55,7 @@ def tokens(value: float | None) -> str:
 
 
 def seconds(value: float) -> str:
-    """A duration, short: 3 h 05 min."""
+    """Format a duration: 3 h 05 min."""
     if value < 90:
         return f"{value:.0f}{THIN}s"
     minutes = round(value / 60)
@@ -65,7 +65,7 @@ def seconds(value: float) -> str:
 
 
 def printable(text: str, longest: int | None = None) -> str:
-    """Foreign text without control characters, white space folded, cut at a length."""
+    """Replace control characters, collapse white space, and cut the text at a length."""
     clean = " ".join(_UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text).split())
     if longest is not None and len(clean) > longest:
         return clean[: longest - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"

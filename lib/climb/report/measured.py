@@ -1,4 +1,4 @@
-"""What was measured over replicates: means, and gains over the baselines, with 90 % intervals.
+"""Statistics over replicates: means, and gains over the baselines, with 90 % intervals.
 
 Axes: S seeds.
 """
@@ -62,7 +62,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Measured:
-    """The score, and every metric below it; metrics that the objective uses come first."""
+    """The score and every metric; metrics that the objective uses come first."""
 
     score: Measure | None
     metrics: tuple[Measure, ...]
@@ -74,7 +74,7 @@ def collect_trials(trials: Sequence[Trial], methods: Sequence[str]) -> list[Run]
 
 
 def collect_evaluations(evaluations: Sequence[Evaluation]) -> list[Run]:
-    """Collect rows of one metric each into runs, one per model."""
+    """Group rows, which have one metric each, into one run per model."""
     metrics: dict[tuple[str, int], dict[str, float]] = {}
     for row in evaluations:
         metrics.setdefault((row.method, row.seed), {})[row.metric] = row.value
@@ -84,7 +84,7 @@ def collect_evaluations(evaluations: Sequence[Evaluation]) -> list[Run]:
 def objective_of(result: SearchResult, runs: Sequence[Run]) -> Objective | None:
     """Return the result's objective over the metrics that all runs have.
 
-    None without runs, or where they lack a metric of the objective.
+    None if there are no runs, or if a run lacks a metric of the objective.
     """
     if not runs:
         return None
@@ -114,7 +114,7 @@ def measure(runs: Sequence[Run], result: SearchResult) -> Measured:
 
 
 def _is_higher_better(name: str) -> bool:
-    """Guess the direction of a metric that the objective ignores: losses are better when low."""
+    """Guess the direction of a metric that is not in the objective; accuracy and prob: higher."""
     metric = name.rsplit(".", 1)[-1]
     return metric.startswith(("accuracy", "prob"))
 
@@ -142,7 +142,7 @@ def _measure(
 
 
 def mean_of(values_S: Sequence[float]) -> Mean:
-    """Return the mean over seeds with Student's t interval; without one for a single seed."""
+    """Return the mean over seeds with its Student t interval; a single seed has no interval."""
     values: Array = np.asarray(values_S, dtype=np.float64)
     mean = float(values.mean())
     if len(values) < 2:

@@ -22,14 +22,14 @@ from climb.search.result import WEAK_RANKING, SearchResult
 from climb.search.trials import PROPOSAL, RECOMMENDED
 
 MAX_CLUSTERS = 200
-"""Rows of the table of clusters: pruned ones first, then the largest."""
+"""Number of rows of the table of clusters: pruned clusters first, then the largest."""
 
 
 def render(data: ReportData) -> str:
-    """Render the whole page. Equal data give equal text; opening the page loads nothing.
+    """Render the whole page. Equal data give equal text. The page loads nothing from a network.
 
-    Every text of a document, a table or the configuration is escaped: the template escapes by
-    default, the charts escape what they draw, and the page forbids scripts.
+    All text of documents, tables and the configuration is escaped: the template escapes by default,
+    and the charts escape their text. The page also forbids scripts.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -68,7 +68,7 @@ def conclude_report(data: ReportData) -> Verdict:
 
 
 def draw_figures(data: ReportData) -> dict[str, str]:
-    """Draw the page's charts as SVG files, name -> text; charts without data are left out."""
+    """Draw the charts of the page: name -> SVG text; charts without data are left out."""
     drawn = _draw_charts(data, *_measure(data))
     return {name: svg for name, svg in drawn.items() if svg}
 
@@ -109,7 +109,7 @@ def _draw_charts(data: ReportData, held_out: Measured, proxies: Measured) -> dic
 def _score_trials(
     data: ReportData,
 ) -> tuple[list[tuple[int, float]], list[float], dict[str, tuple[float, float]]]:
-    """Return (round, score) of each proposal, scores of the recommendation, ranges of baselines."""
+    """Return (round, score) of proposals, scores of the recommendation, ranges of baselines."""
     finished = [trial for trial in data.trials if trial.finished]
     runs = collect_trials(finished, (PROPOSAL, *data.methods))
     objective = objective_of(data.result, runs)
@@ -160,7 +160,7 @@ def _list_domains(data: ReportData) -> list[DomainRow]:
 
 @dataclass(frozen=True)
 class QualityRow:
-    """One metric, or the score: rank correlations by round, and how noisy it is."""
+    """One metric, or the score: rank correlations by round, and its noise."""
 
     name: str
     ranks: tuple[float | None, ...]
@@ -169,7 +169,7 @@ class QualityRow:
 
 
 def _tabulate_quality(result: SearchResult) -> list[QualityRow]:
-    """Tabulate rank correlations per round and metric, the score first, and the noise."""
+    """Tabulate rank correlations by round, and the noise: a row per metric, the score first."""
     names = {name for entry in result.quality for name in entry.spearman} | set(result.noise)
     return [
         QualityRow(
@@ -184,7 +184,7 @@ def _tabulate_quality(result: SearchResult) -> list[QualityRow]:
 
 @dataclass(frozen=True)
 class ClusterSummary:
-    """The clusters, pruned ones first, and sums over the pruned ones."""
+    """The clusters, pruned clusters first, and sums over the pruned clusters."""
 
     scores: tuple[str, ...]
     rows: tuple[Cluster, ...]
@@ -193,7 +193,7 @@ class ClusterSummary:
     pruned_tokens: int
     pruned_documents: int
     pruned_share: float | None
-    """Of all tokens; None without tokens."""
+    """Share of all tokens in pruned clusters; None if there are no tokens."""
 
     @property
     def hidden(self) -> int:
@@ -202,7 +202,7 @@ class ClusterSummary:
 
 
 def _summarize_clusters(clusters: Sequence[Cluster]) -> ClusterSummary:
-    """Summarize the clusters, pruned ones first, with the names of all scores."""
+    """Summarize the clusters."""
     order = sorted(clusters, key=lambda c: (c.kept, -c.n_tokens, c.cluster))
     pruned = [cluster for cluster in clusters if not cluster.kept]
     total = sum(cluster.n_tokens for cluster in clusters)
@@ -220,7 +220,7 @@ def _summarize_clusters(clusters: Sequence[Cluster]) -> ClusterSummary:
 
 @dataclass(frozen=True)
 class Totals:
-    """Sums that the page mentions."""
+    """Sums that the page shows."""
 
     rejected: int
     trial_tokens: int
@@ -232,7 +232,7 @@ class Totals:
 
 
 def _sum_up(data: ReportData) -> Totals:
-    """Sum the rows, tokens and seconds that the page mentions."""
+    """Sum the rows, tokens and seconds that the page shows."""
     models = {(row.method, row.seed): row for row in data.evaluations}
     return Totals(
         rejected=sum(row.n_rows for row in data.rejections),

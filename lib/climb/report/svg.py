@@ -1,4 +1,4 @@
-"""A drawing as inline SVG: no script, no network, the same bytes for the same numbers."""
+"""Drawings as inline SVG, without scripts and links; equal numbers give equal bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 ACCENT = "#0b66b5"
-"""The recommended mixture, and nothing else. Blue against grey is safe for color-blind readers."""
+"""Color of the recommended mixture only. Color-blind readers can tell blue from grey."""
 
 DARK = "#4a5361"
 LIGHT = "#98a1ad"
@@ -19,7 +19,7 @@ INK = "#1f2733"
 MUTED = "#667080"
 
 UNCLEAR = -1
-"""Rank of a mark whose difference from 0 is not clear: a dark disc."""
+"""Rank of a gain whose interval contains 0: a dark disc."""
 
 _COLORS = (ACCENT, DARK, LIGHT, "#7d6b91", "#a9824c")
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
@@ -34,7 +34,7 @@ def color_of(rank: int) -> str:
 
 @dataclass(frozen=True)
 class Axis:
-    """Numbers to pixels; runs down to up where `start` exceeds `end`."""
+    """Maps numbers to pixels; if `start` exceeds `end`, larger numbers have smaller pixels."""
 
     low: float
     high: float
@@ -42,12 +42,12 @@ class Axis:
     end: float
 
     def __call__(self, value: float) -> float:
-        """Place of a value, in pixels."""
+        """Return the position of a value in pixels."""
         part = (value - self.low) / (self.high - self.low)
         return self.start + part * (self.end - self.start)
 
     def ticks(self, wanted: int = 5) -> list[float]:
-        """Round numbers within the axis, about as many as wanted and at least two."""
+        """Return round numbers within the axis: about `wanted` of them, and at least two."""
         step = nice_step((self.high - self.low) / wanted)
         while True:
             first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
@@ -57,7 +57,7 @@ class Axis:
 
 
 def axis(values: Sequence[float], start: float, end: float, zero: bool = False) -> Axis:
-    """An axis that holds all values with some air; with `zero` it holds 0 as well."""
+    """Return an axis that contains all values with a margin; with `zero`, it also contains 0."""
     held = [*values, 0.0] if zero else list(values)
     low, high = min(held), max(held)
     air = 0.06 * (high - low) or 0.06 * abs(high) or 1.0
@@ -65,20 +65,20 @@ def axis(values: Sequence[float], start: float, end: float, zero: bool = False) 
 
 
 def nice_step(raw: float) -> float:
-    """1, 2 or 5 times a power of ten, about `raw`."""
+    """Return 1, 2 or 5 times a power of ten, near `raw`."""
     power = 10.0 ** math.floor(math.log10(raw))
     return next(n * power for n in (1.0, 2.0, 5.0, 10.0) if n * power >= 0.7 * raw)
 
 
 def decimals(ticks: Sequence[float]) -> int:
-    """Decimals that write every tick as it is."""
+    """Return the number of decimals that shows every tick exactly."""
     step = min((b - a for a, b in itertools.pairwise(ticks)), default=1.0)
     return next(n for n in range(12) if n == 11 or abs(step * 10**n - round(step * 10**n)) < 1e-6)
 
 
 @dataclass(frozen=True)
 class Type:
-    """How a line of text looks."""
+    """The style of a line of text."""
 
     color: str = MUTED
     size: float = 13
@@ -88,19 +88,19 @@ class Type:
 
 @dataclass
 class Drawing:
-    """Shapes in the order in which they are drawn."""
+    """Shapes in drawing order."""
 
     width: int
     height: int
     label: str
-    """What a screen reader says."""
+    """Text for screen readers."""
 
     parts: list[str] = field(default_factory=list)
 
     def line(
         self, ends: tuple[float, float, float, float], color: str, width: float = 1, dash: str = ""
     ) -> None:
-        """A line from (x, y) to (x, y)."""
+        """Draw a line; `ends` is (x1, y1, x2, y2)."""
         x1, y1, x2, y2 = (f"{value:.1f}" for value in ends)
         dashed = f' stroke-dasharray="{dash}"' if dash else ""
         self.parts.append(
@@ -111,14 +111,14 @@ class Drawing:
     def box(
         self, corner: tuple[float, float], size: tuple[float, float], color: str, opacity: float
     ) -> None:
-        """A filled rectangle."""
+        """Draw a filled rectangle."""
         self.parts.append(
             f'<rect x="{corner[0]:.1f}" y="{corner[1]:.1f}" width="{size[0]:.1f}" '
             f'height="{size[1]:.1f}" rx="2" fill="{color}" fill-opacity="{opacity:g}"/>'
         )
 
     def text(self, at: tuple[float, float], text: str, type_: Type) -> None:
-        """A line of text, escaped."""
+        """Draw a line of text; it is escaped."""
         weight = ' font-weight="600"' if type_.bold else ""
         self.parts.append(
             f'<text x="{at[0]:.1f}" y="{at[1]:.1f}" fill="{type_.color}" '
@@ -129,7 +129,7 @@ class Drawing:
     def mark(
         self, at: tuple[float, float], rank: int, hint: str, size: float = 5, opacity: float = 1
     ) -> None:
-        """Draw the shape and color of a mixture by its rank; see `color_of`.
+        """Draw a mark in the shape and color of a mixture's rank; see `color_of`.
 
         0, the recommendation: a disc; 1, the first baseline: a square; 2: a hollow diamond; further
         baselines: hollow squares; `UNCLEAR`: a dark disc.
@@ -152,7 +152,7 @@ class Drawing:
         self.parts.append(f"{shape}{faint}><title>{html.escape(hint)}</title>{_closing(shape)}")
 
     def svg(self) -> str:
-        """The whole element."""
+        """Return the SVG element."""
         inside = "".join(self.parts)
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width} {self.height}" '

@@ -16,17 +16,17 @@ from climb.search.result import WEAK_RANKING
 
 @dataclass(frozen=True)
 class Verdict:
-    """The first thing a reader sees."""
+    """The conclusion at the top of the page."""
 
     tone: Literal["gain", "mixed", "none"]
     headline: str
     summary: str
     reasons: tuple[str, ...] = ()
-    """Why there is no gain, or why the evidence is weak; empty where it is strong."""
+    """Why there is no gain, or why the evidence is weak; empty if it is strong."""
 
 
 def conclude(data: ReportData, held_out: Measured) -> Verdict:
-    """Conclude from the target model's gains; without them, from those of the proxies."""
+    """Conclude from the gains of the target model; if it has none, from those of the proxies."""
     gains: Mapping[str, Gain] = held_out.score.gains if held_out.score else {}
     reference = data.result.baselines[0]
     if reference not in gains:
@@ -50,7 +50,7 @@ def conclude(data: ReportData, held_out: Measured) -> Verdict:
 
 
 def _conclude_from_proxies(data: ReportData) -> Verdict:
-    untested = "No target model was trained on the recommended mixture yet: run `climb train`."
+    untested = "No target model is trained on the recommended mixture yet: run `climb train`."
     if data.evaluations:
         untested = (
             "The target models have fewer than two seeds in common, or lack metrics of the "
@@ -90,16 +90,16 @@ def _explain_no_gain(gains: Mapping[str, Gain]) -> list[str]:
             reasons.append(
                 f"The difference from {name} is {signed(gain.mean)} \N{PLUS-MINUS SIGN} "
                 f"{number(half_width)} (90 % interval). The interval contains 0, so the difference "
-                "may be chance."
+                "may be due to chance."
             )
     return reasons
 
 
 def _explain_lost_gains(data: ReportData, gains: Mapping[str, Gain]) -> list[str]:
-    """Name the baselines that the mixture beats on proxies, but not on the target model."""
+    """List baselines with a clear gain on the proxies, but not on the target model."""
     measured = data.result.measured_gains
     return [
-        f"On the proxies the gain over {name} was clear ({signed(measured[name].mean)}); it did "
+        f"On the proxies, the gain over {name} was clear ({signed(measured[name].mean)}). It did "
         "not transfer to the target model and the unseen items."
         for name, gain in gains.items()
         if gain.low <= 0 and name in measured and measured[name].low > 0
@@ -116,23 +116,25 @@ def _list_caveats(data: ReportData) -> tuple[str, ...]:
     if ranking is not None and ranking < WEAK_RANKING:
         caveats.append(
             f"The predictor ranks unseen mixtures poorly (Spearman {number(ranking, 2)} on the "
-            "score): more trials, or longer ones, would help most."
+            "score). More trials or longer trials would help most."
         )
     gain = result.measured_gains.get(reference.name)
     if gain is not None and gain.low <= 0 and data.evaluations:
         caveats.append(
-            f"On the proxies the gain over the {reference.name} mixture, {signed(gain.mean)}, was "
-            "not clear: its 90 % interval reaches 0 or less."
+            f"On the proxies, the gain over the {reference.name} mixture ({signed(gain.mean)}) was "
+            "not clear: its 90 % interval contains 0 or is below it."
         )
     return tuple(caveats)
 
 
 def list_next_steps(data: ReportData) -> list[str]:
-    """List what the user should do or look at next."""
+    """List recommended next steps for the user."""
     steps = []
     failed = [trial for trial in data.trials if not trial.finished]
     if not data.evaluations:
-        steps.append("Run `climb train`: it tests a target model on items the search never saw.")
+        steps.append(
+            "Run `climb train`: it tests a target model on items that the search never saw."
+        )
     if failed:
         steps.append(f"{len(failed)} of {len(data.trials)} trials failed; their errors are above.")
     steps += _list_domain_limits(data)
@@ -146,14 +148,14 @@ def list_next_steps(data: ReportData) -> list[str]:
     largest = max(data.domains, key=lambda d: (d.token_share, d.name), default=None)
     if largest is not None and largest.token_share > 0.5:
         steps.append(
-            f"{largest.name} holds {share(largest.token_share, 0)} of all tokens: a lower "
-            "prune.merge_height (or more prune.domains) would give the search more to choose from."
+            f"{largest.name} has {share(largest.token_share, 0)} of all tokens. A lower "
+            "prune.merge_height or a higher prune.domains splits it into smaller domains."
         )
     return steps
 
 
 def _list_domain_limits(data: ReportData) -> list[str]:
-    """Name the domains whose weight is at their limit of epochs."""
+    """List the domains that reach their limit of epochs."""
     epochs = data.result.recommended.epochs
     limits = {name: data.domain_max_epochs.get(name, data.max_epochs) for name in epochs}
     capped = {
@@ -175,7 +177,7 @@ def _list_domain_limits(data: ReportData) -> list[str]:
 
 
 def _list_low_signal(data: ReportData) -> list[str]:
-    """Name the metrics that seeds change about as much as mixtures do."""
+    """List the metrics with a low signal-to-noise ratio."""
     names = data.result.low_signal_metrics
     if not names:
         return []
@@ -186,7 +188,7 @@ def _list_low_signal(data: ReportData) -> list[str]:
 
 
 def _describe_further_round(data: ReportData) -> list[str]:
-    """State the expected gain of one more round, where the predictor can estimate it."""
+    """State the expected gain of a further round, if the predictor can estimate it."""
     expected, n = data.result.further_round.expected_gain, data.result.further_round.n_trials
     if expected is None:
         return []
