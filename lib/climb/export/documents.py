@@ -8,18 +8,14 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from climb.export.contents import Contents, Sample, Shard, Split
+from climb.export.groups import list_weighted
 from climb.export.units import convert_weights
-
-
-def list_weighted(contents: Contents) -> list[tuple[str, float, list[Shard]]]:
-    """List name, share of tokens and training shards of the groups that have a positive weight."""
-    return [group for group in contents.list_groups() if group[1] > 0.0]
 
 
 def weigh_documents(contents: Contents) -> dict[str, float]:
@@ -44,13 +40,8 @@ def list_files(shards: Sequence[Shard], ending: str) -> list[str]:
     return [file for shard in shards for file in shard.files if file.endswith(ending)]
 
 
-def find_folder(shards: Sequence[Shard]) -> str:
-    """Return the folder that the files of the shards are in."""
-    return str(PurePosixPath(shards[0].files[0]).parent)
-
-
 def read_json_lines(path: Path) -> Iterator[Sample]:
-    """Yield the documents of a file of JSON Lines; its ending tells the compression."""
+    """Yield the documents of JSON Lines; the ending of the name determines the compression."""
     with _open_text(path) as lines:
         for line in lines:
             yield parse_sample(json.loads(line))
