@@ -413,6 +413,18 @@ def test_the_size_of_a_block_of_levanter_has_limits():
     assert Levanter(block_size=65_535).block_size == 65_535
 
 
+@pytest.mark.parametrize("form", FORMS[:-1], ids=name_type)
+def test_a_domain_whose_files_are_empty_is_reported(form, tmp_path):
+    contents = make_export(form, tmp_path, "recipe")
+    for shard in contents.list_shards("train", "law"):
+        (file,) = (file for file in shard.files if not file.endswith(".idx"))
+        index = int(Path(file).name.removeprefix("law.chunk.")[:5].split(".")[0])
+        name = form.name_shard("train", "law", index, 3)
+        write_shard(form, [], tmp_path, name)
+    with pytest.raises(ValueError, match="export again"):
+        count_shares(form.read_by_rule(tmp_path, contents))
+
+
 def test_sequences_go_on_with_the_rest_of_a_document():
     read = iter([Sample("a", 5), Sample("b", 2), Sample("c", 9)])
     assert list(documents.pack_documents(read, 4)) == [

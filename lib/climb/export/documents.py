@@ -9,13 +9,15 @@ import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from climb.export.contents import Contents, Sample, Shard, Split
 from climb.export.groups import list_weighted
 from climb.export.units import convert_weights
+
+T = TypeVar("T")
 
 
 def weigh_documents(contents: Contents) -> dict[str, float]:
@@ -84,7 +86,7 @@ def draw_documents(
     generator = np.random.default_rng(seed)
     while True:
         for group in generator.choice(len(sources), size=1024, p=weights_G / weights_G.sum()):
-            yield next(sources[group][1])
+            yield take_next(sources[group][1])
 
 
 def draw_sequences(
@@ -99,7 +101,18 @@ def draw_sequences(
     packed = [pack_documents(documents, length) for _, documents in sources]
     while True:
         for group in generator.choice(len(sources), size=1024, p=weights_G / weights_G.sum()):
-            yield from next(packed[group])
+            yield from take_next(packed[group])
+
+
+def take_next(source: Iterator[T]) -> T:
+    """Return the next document or sequence of a source that should have no end.
+
+    Raises:
+        ValueError: it has none, because its files are missing or empty.
+    """
+    for value in source:
+        return value
+    raise ValueError("a domain with a weight has no documents in its files; export again")
 
 
 def pack_documents(documents: Iterator[Sample], length: int) -> Iterator[list[Sample]]:

@@ -31,6 +31,7 @@ from climb.export.documents import (
     pack_documents,
     read_json_lines,
     repeat_files,
+    take_next,
 )
 from climb.export.format import ShardWriter, Unit
 from climb.export.groups import escape_name, list_weighted
@@ -154,7 +155,7 @@ class Levanter:
         generator = np.random.default_rng(contents.seed)
         while True:
             for group in generator.permutation(np.repeat(np.arange(len(packed)), counts_G)):
-                yield from next(packed[group])
+                yield from take_next(packed[group])
 
 
 def _count_sequences(weights: Sequence[float], size: int) -> NDArray[np.int64]:
