@@ -11,6 +11,7 @@ from climb.export import Format, documents
 from climb.export.formats import FORMATS, find_format, list_for_own_files
 from climb.export.formats.jsonl import JsonLines
 from climb.export.formats.lingua import Lingua
+from climb.export.groups import escape_name
 from climb.export.writers.jsonl import JsonLinesWriter
 from climb.testing.contracts_export import check_format
 
@@ -73,6 +74,71 @@ class DependsOnBatches(JsonLines):
 def test_bytes_that_depend_on_batches_are_found(tmp_path):
     with pytest.raises(AssertionError, match="depend on how rows are divided"):
         check_format(DependsOnBatches(), tmp_path)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NeedsValidation(Lingua):
+    """Assumes that there is a validation split; raises another error than ConfigError."""
+
+    error: type[Exception] = IndexError
+
+    def describe(self, contents):
+        if not contents.list_shards("validation"):
+            raise self.error("no validation")
+        return super().describe(contents)
+
+
+def test_an_export_without_validation_that_fails_is_found(tmp_path):
+    with pytest.raises(AssertionError, match="describe fails without a validation split"):
+        check_format(NeedsValidation(), tmp_path)
+
+
+def test_a_format_may_refuse_an_export_without_validation(tmp_path):
+    check_format(NeedsValidation(error=ConfigError), tmp_path)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReadsNothing(Lingua):
+    """Reads nothing where there is no validation split."""
+
+    def read_by_rule(self, folder, contents):
+        if not contents.list_shards("validation"):
+            return iter(())
+        return super().read_by_rule(folder, contents)
+
+
+def test_an_export_without_validation_that_is_not_read_is_found(tmp_path):
+    with pytest.raises(AssertionError, match="reads nothing"):
+        check_format(ReadsNothing(), tmp_path)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReplacesShard(Lingua):
+    """Writes a configuration over a shard."""
+
+    def describe(self, contents):
+        return super().describe(contents) | {f"./{contents.shards[0].files[0]}": "text"}
+
+
+def test_a_configuration_with_the_path_of_a_shard_is_found(tmp_path):
+    with pytest.raises(AssertionError, match=r"describe replaces train/.+ is a file of a shard"):
+        check_format(ReplacesShard(), tmp_path)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NamesOfDomains(Lingua):
+    """Looks for folders of the names of domains, which are escaped in paths."""
+
+    def describe(self, contents):
+        text = super().describe(contents)["data.yaml"]
+        for domain in contents.domains:
+            text = text.replace(escape_name(domain.name), domain.name)
+        return {"data.yaml": text}
+
+
+def test_names_that_are_not_escaped_are_found(tmp_path):
+    with pytest.raises(ValueError, match="no documents in its files"):
+        check_format(NamesOfDomains(), tmp_path)
 
 
 def test_an_unknown_format_is_named_with_the_nearest():

@@ -1,8 +1,10 @@
 """Formats of text: the weights arrive in the unit of the trainer, and batches change no byte."""
 
 import dataclasses
+import itertools
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +28,8 @@ from text_export import (
 
 from climb.errors import ConfigError, InputError
 from climb.export import Contents, Format, Sample, documents
+from climb.export.format import check_early
+from climb.export.formats import nanochat
 from climb.export.formats.energon import Energon
 from climb.export.formats.hf import HuggingFace
 from climb.export.formats.jsonl import JsonLines
@@ -34,6 +38,7 @@ from climb.export.formats.lingua import Lingua
 from climb.export.formats.nanochat import Nanochat
 from climb.export.formats.streaming import Streaming, read_mds
 from climb.export.formats.torchtitan import Torchtitan
+from climb.export.groups import escape_name
 from climb.export.index import read_export
 from climb.export.writers import jsonl, mds
 from climb.export.writers.jsonl import JsonLinesWriter
@@ -216,11 +221,103 @@ def test_nanochat_has_one_validation_file():
         Nanochat().name_shard("validation", None, 0, 2)
 
 
-def test_nanochat_needs_more_than_one_file(tmp_path):
-    contents = make_export(Nanochat(), tmp_path, "mixed")
-    values = vars(contents) | {"shards": contents.shards[:1]}
-    with pytest.raises(ConfigError, match="validation"):
-        Nanochat().describe(Contents(**values))
+def drop_validation(contents):
+    return dataclasses.replace(contents, shards=tuple(contents.list_shards("train")))
+
+
+def test_nanochat_needs_a_validation_file(tmp_path):
+    contents = make_export(Nanochat(), tmp_path, "mixed", n_shards=2)
+    with pytest.raises(ConfigError, match="validation split"):
+        Nanochat().describe(drop_validation(contents))
+    with pytest.raises(ConfigError, match="validation split"):
+        check_early(Nanochat(), str(tmp_path), False)
+    check_early(Nanochat(), str(tmp_path), True)
+
+
+@pytest.mark.parametrize(
+    ("form", "kind"),
+    [(form, kind) for form in FORMS[:-1] for kind in form.kinds],
+    ids=lambda value: value if isinstance(value, str) else name_type(value),
+)
+def test_an_export_without_a_validation_split_is_read(form, kind, tmp_path):
+    contents = drop_validation(make_export(form, tmp_path, kind))
+    shutil.rmtree(tmp_path / "validation")
+    files = form.describe(contents)
+    assert not any("validation/" in path or "validation/" in files[path] for path in files)
+    describe(form, tmp_path, contents)
+    assert next(form.read_by_rule(tmp_path, contents)).tokens > 0
+
+
+def test_row_groups_of_nanochat_are_small_enough_for_the_memory_of_a_task():
+    assert nanochat.MOST_GROUP_BYTES <= 1 << 27
+
+
+def test_a_file_of_mds_cannot_be_configured_too_large():
+    assert Streaming(shard_bytes=1 << 30).shard_bytes == 1 << 30
+    with pytest.raises(ConfigError, match="shard_bytes"):
+        Streaming(shard_bytes=(1 << 30) + 1)
+
+
+@pytest.mark.parametrize("name", [".", "..", "..."])
+def test_a_domain_of_dots_stays_in_its_split(name, form):
+    if "recipe" in form.kinds:
+        path = form.name_shard("train", escape_name(name), 0, 1)
+        assert not {".", ".."} & set(path.split("/"))
+        assert path != form.name_shard("train", escape_name(name + "."), 0, 1)
+
+
+def test_escaped_names_differ_where_names_do():
+    names = [".", "..", "%2E", "a.b", "a/b", "a%2Fb", "a<b", "a%3Cb", "a b", "é"]
+    assert len({escape_name(name) for name in names}) == len(names)
+    assert escape_name("a.b") == "a.b"
+
+
+def name_own_files(contents, folder, subfolders):
+    """Contents whose training files are the user's own: DOMAIN/SUBFOLDER/NAME, absolute."""
+    shards = []
+    for number, shard in enumerate(contents.list_shards("train")):
+        subfolder = subfolders[number % len(subfolders)]
+        (file,) = shard.files
+        path = folder / f"data [x]/{number // 3}" / subfolder / Path(file).name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(Path(contents.folder) / file, path)
+        shards.append(dataclasses.replace(shard, files=(str(path),)))
+    return dataclasses.replace(contents, shards=tuple(shards))
+
+
+@pytest.mark.parametrize("form", [f for f in FORMS if f.endings], ids=name_type)
+@pytest.mark.parametrize("subfolders", [("train",), ("2020", "2021", "2022")])
+def test_all_files_of_the_user_are_read_whatever_their_folders(form, subfolders, tmp_path):
+    contents = make_export(form, tmp_path / "export", "recipe")
+    own = name_own_files(contents, tmp_path, subfolders)
+    describe(form, tmp_path / "export", own)
+    shutil.rmtree(tmp_path / "export" / "train")
+    samples = list(itertools.islice(form.read_by_rule(tmp_path / "export", own), 40_000))
+    assert find_error(count_shares(samples, 10**9)) < 0.03
+    if form.unit == "documents":
+        rows = [row for name in DOMAINS for row in make_rows(name)]
+        assert set(samples) == {Sample(row["domain"], row["n_tokens"]) for row in rows}
+
+
+def test_own_files_of_any_compression_are_in_the_weights(tmp_path):
+    contents = make_export(JsonLines(), tmp_path, "recipe")
+    own = [dataclasses.replace(s, files=("/data/a.jsonl", "/b.jsonl.gz")) for s in contents.shards]
+    text = JsonLines().describe(dataclasses.replace(contents, shards=tuple(own)))["weights.json"]
+    files = json.loads(text)["domains"]["law"]["files"]
+    assert files == ["/data/a.jsonl", "/b.jsonl.gz"] * 3
+
+
+def test_a_card_with_three_hyphens_in_a_name_is_read(tmp_path):
+    contents = make_export(HuggingFace(), tmp_path, "recipe")
+    for path in (tmp_path / "README.md", tmp_path / "load.py"):
+        text = path.read_text(encoding="utf-8")
+        for key in ("config_name: law", '"law"'):
+            text = text.replace(key, key.replace("law", "law---"))
+        path.write_text(text, encoding="utf-8")
+    assert find_error(count_shares(HuggingFace().read_by_rule(tmp_path, contents))) < 0.01
+    (tmp_path / "README.md").write_text("no header", encoding="utf-8")
+    with pytest.raises(ValueError, match="no header"):
+        HuggingFace().read_by_rule(tmp_path, contents)
 
 
 @pytest.mark.parametrize("kind", ["recipe", "mixed"])
@@ -304,9 +401,28 @@ def test_rare_domains_are_in_the_blocks_of_levanter(tmp_path):
     contents = make_export(Levanter(), tmp_path, "recipe", weights=weights)
     shares = count_shares(Levanter().read_by_rule(tmp_path, contents), 32768 * 64)
     assert shares["law"] == pytest.approx(1e-4, rel=0.1)
-    small = Levanter(block_size=2048)
-    describe(small, tmp_path, contents)
-    assert count_shares(small.read_by_rule(tmp_path, contents), 2048 * 64)["law"] == 0.0
+    with pytest.raises(ConfigError, match="domain law has the weight"):
+        Levanter(block_size=2048).describe(contents)
+    assert "law: 0.0001" in Levanter(block_size=10_001).describe(contents)["data.yaml"]
+
+
+def test_the_size_of_a_block_of_levanter_has_limits():
+    for size in (0, 1 << 16):
+        with pytest.raises(ConfigError, match="block_size"):
+            Levanter(block_size=size)
+    assert Levanter(block_size=65_535).block_size == 65_535
+
+
+@pytest.mark.parametrize("form", FORMS[:-1], ids=name_type)
+def test_a_domain_whose_files_are_empty_is_reported(form, tmp_path):
+    contents = make_export(form, tmp_path, "recipe")
+    for shard in contents.list_shards("train", "law"):
+        (file,) = (file for file in shard.files if not file.endswith(".idx"))
+        index = int(Path(file).name.removeprefix("law.chunk.")[:5].split(".")[0])
+        name = form.name_shard("train", "law", index, 3)
+        write_shard(form, [], tmp_path, name)
+    with pytest.raises(ValueError, match="export again"):
+        count_shares(form.read_by_rule(tmp_path, contents))
 
 
 def test_sequences_go_on_with_the_rest_of_a_document():

@@ -18,6 +18,7 @@ from token_export import (
 
 from climb.errors import ConfigError
 from climb.export import ExportedDomain, Format, Tokenization
+from climb.export.format import check_early
 from climb.export.formats.automodel import Automodel
 from climb.export.formats.litdata import LitData
 from climb.export.formats.megatron import Megatron
@@ -146,12 +147,13 @@ def test_a_domain_and_the_mixed_group_have_folders_of_their_own():
 
 def test_the_weight_of_a_domain_is_divided_by_the_tokens_of_its_shards(tmp_path):
     contents = write_export(Megatron(), tmp_path)
-    shards = weigh_shards(contents)
-    assert sum(shard.weight for shard in shards) == pytest.approx(1.0)
+    weights = {shard.files: shard.weight for shard in weigh_shards(contents)}
+    assert sum(weights.values()) == pytest.approx(1.0)
     for name, weight in WEIGHTS.items():
-        first, second = (shard for shard in shards if shard.group == name)
-        assert first.weight + second.weight == pytest.approx(weight)
-        assert first.weight / second.weight == pytest.approx(first.tokens / second.tokens)
+        first, second = contents.list_shards("train", name)
+        assert weights[first.files] + weights[second.files] == pytest.approx(weight)
+        ratio = weights[first.files] / weights[second.files]
+        assert ratio == pytest.approx(first.tokens / second.tokens)
 
 
 def test_the_source_that_is_furthest_below_its_weight_is_next():
@@ -171,9 +173,25 @@ def test_megatron_reads_the_weights_of_its_lists(tmp_path):
     assert measure_shares(Megatron().read_by_rule(tmp_path, contents))["long books"] > 0.6
 
 
-def test_megatron_rejects_a_path_with_white_space(tmp_path):
+@pytest.mark.parametrize("fmt", [Megatron(), Automodel()], ids=lambda fmt: type(fmt).__name__)
+def test_a_path_with_white_space_is_rejected_before_and_after_writing(fmt, tmp_path):
     with pytest.raises(ConfigError, match="white space"):
-        write_export(Megatron(), tmp_path / "my export")
+        check_early(fmt, str(tmp_path / "my export"), True)
+    with pytest.raises(ConfigError, match="white space"):
+        write_export(fmt, tmp_path / "my export")
+
+
+@pytest.mark.parametrize("fmt", [Megatron(), Automodel()], ids=lambda fmt: type(fmt).__name__)
+def test_files_of_the_user_with_white_space_are_rejected(fmt, tmp_path):
+    contents = write_export(fmt, tmp_path)
+    first, *rest = contents.shards
+    own = dataclasses.replace(first, files=("/my data/a.bin", "/my data/a.idx"))
+    with pytest.raises(ConfigError, match="/my data/a"):
+        fmt.describe(dataclasses.replace(contents, shards=(own, *rest)))
+
+
+def test_formats_without_an_early_check_are_not_checked(tmp_path):
+    check_early(OlmoCore(), str(tmp_path / "my export"), False)
 
 
 def test_megatron_gets_the_weights_of_the_validation_split(tmp_path):
@@ -271,6 +289,28 @@ def test_litdata_reads_the_weights_of_its_arguments(tmp_path):
     rewrite(tmp_path / "combined.json", '"weight": 0.5', '"weight": 3.0')
     shares = measure_shares(LitData().read_by_rule(tmp_path, contents))
     assert shares["long books"] == pytest.approx(6 / 7, abs=0.03)
+
+
+def test_a_domain_without_a_whole_block_is_an_error_in_litdata(tmp_path):
+    contents = write_export(LitData(), tmp_path, tokens=400)
+    long = dataclasses.replace(contents, sequence_length=1000)
+    with pytest.raises(ConfigError, match="no chunk of notes has the 1001 tokens"):
+        LitData().describe(long)
+
+
+def test_only_chunks_with_a_block_count_and_domains_without_weight_do_not(tmp_path):
+    contents = write_export(LitData(), tmp_path, tokens=20_000)
+    tokens = max(shard.tokens for shard in contents.list_shards("train", "notes"))
+    for length in (tokens - 1, tokens):
+        exact = dataclasses.replace(contents, sequence_length=length)
+        weights = {"long books": 0.0, "notes": 1.0, "web/news": 0.0}
+        domains = tuple(dataclasses.replace(d, weight=weights[d.name]) for d in exact.domains)
+        exact = dataclasses.replace(exact, domains=domains)
+        if length < tokens:
+            assert "combined.json" in LitData().describe(exact)
+        else:
+            with pytest.raises(ConfigError, match="notes"):
+                LitData().describe(exact)
 
 
 def test_an_index_of_litdata_that_does_not_fit_is_reported(tmp_path):

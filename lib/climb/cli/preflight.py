@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import importlib.metadata
 import importlib.util
@@ -150,8 +151,18 @@ def _check_tokenizer(path: str, end_of_text: str | None) -> Iterator[str]:
 
 
 def _check_export(cfg: Config) -> Iterator[str]:
-    """Check the folder and the tokenizer of an export."""
+    """Check the folder and the tokenizer of an export, and what its format needs."""
+    from climb.config import build
+    from climb.export import Format
+    from climb.export.format import check_early
     from climb.export.tokenization import read_own_tokenizer
+
+    with contextlib.suppress(ConfigError):  # `check_plugin` reports what cannot be built
+        format = build(cfg.export.format, Format)
+        try:
+            check_early(format, str(cfg.export_folder), cfg.export.validation_share > 0.0)
+        except ConfigError as error:
+            yield f"export.format: {error}"
 
     path = cfg.export.path
     if path is not None and is_uri(path):

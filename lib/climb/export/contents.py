@@ -125,15 +125,16 @@ class Contents:
     def list_groups(self, split: Split = "train") -> Iterator[tuple[str, float, list[Shard]]]:
         """List name, share of tokens and shards of what a trainer weights.
 
-        These are the domains of a recipe, or one group `mixed` with weight 1. A domain without
+        These are the domains of a recipe, or one group `mixed` with weight 1. A group without
         shards in the split is left out.
         """
         if self.kind == "mixed":
-            yield MIXED, 1.0, self.list_shards(split)
-            return
-        for domain in self.domains:
-            if shards := self.list_shards(split, domain.name):
-                yield domain.name, domain.weight, shards
+            groups: list[tuple[str, float, str | None]] = [(MIXED, 1.0, None)]
+        else:
+            groups = [(domain.name, domain.weight, domain.name) for domain in self.domains]
+        for name, weight, domain in groups:
+            if shards := self.list_shards(split, domain):
+                yield name, weight, shards
 
 
 @dataclass(frozen=True)

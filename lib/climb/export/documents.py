@@ -8,18 +8,16 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
 from climb.export.contents import Contents, Sample, Shard, Split
+from climb.export.groups import list_weighted
 from climb.export.units import convert_weights
 
-
-def list_weighted(contents: Contents) -> list[tuple[str, float, list[Shard]]]:
-    """List name, share of tokens and training shards of the groups that have a positive weight."""
-    return [group for group in contents.list_groups() if group[1] > 0.0]
+T = TypeVar("T")
 
 
 def weigh_documents(contents: Contents) -> dict[str, float]:
@@ -44,13 +42,8 @@ def list_files(shards: Sequence[Shard], ending: str) -> list[str]:
     return [file for shard in shards for file in shard.files if file.endswith(ending)]
 
 
-def find_folder(shards: Sequence[Shard]) -> str:
-    """Return the folder that the files of the shards are in."""
-    return str(PurePosixPath(shards[0].files[0]).parent)
-
-
 def read_json_lines(path: Path) -> Iterator[Sample]:
-    """Yield the documents of a file of JSON Lines; its ending tells the compression."""
+    """Yield the documents of JSON Lines; the ending of the name determines the compression."""
     with _open_text(path) as lines:
         for line in lines:
             yield parse_sample(json.loads(line))
@@ -93,7 +86,7 @@ def draw_documents(
     generator = np.random.default_rng(seed)
     while True:
         for group in generator.choice(len(sources), size=1024, p=weights_G / weights_G.sum()):
-            yield next(sources[group][1])
+            yield take_next(sources[group][1])
 
 
 def draw_sequences(
@@ -108,7 +101,18 @@ def draw_sequences(
     packed = [pack_documents(documents, length) for _, documents in sources]
     while True:
         for group in generator.choice(len(sources), size=1024, p=weights_G / weights_G.sum()):
-            yield from next(packed[group])
+            yield from take_next(packed[group])
+
+
+def take_next(source: Iterator[T]) -> T:
+    """Return the next document or sequence of a source that should have no end.
+
+    Raises:
+        ValueError: it has none, because its files are missing or empty.
+    """
+    for value in source:
+        return value
+    raise ValueError("a domain with a weight has no documents in its files; export again")
 
 
 def pack_documents(documents: Iterator[Sample], length: int) -> Iterator[list[Sample]]:

@@ -60,7 +60,8 @@ class Format(Protocol):
     def endings(self) -> tuple[str, ...]:
         """Endings of the files that may be the user's own, for example `.bin` and `.idx`.
 
-        Empty where the trainer needs index files of climb beside the shards.
+        Empty where the trainer needs index files of climb beside the shards. See
+        `needs_all_endings`.
         """
 
     @property
@@ -104,3 +105,30 @@ class Format(Protocol):
 
         It reads the weights and the shards from the files, and draws sources as the trainer does.
         """
+
+
+def needs_all_endings(format: Format) -> bool:
+    """Return whether a shard of the user's own files has a file of each of `endings`.
+
+    That is so for `.bin` and `.idx`: the format says it with an attribute `needs_all_endings`,
+    which is optional. Without it each file is a shard, and the endings are alternatives.
+    """
+    return bool(getattr(format, "needs_all_endings", False))
+
+
+def check_early(format: Format, folder: str, has_validation: bool) -> None:
+    """Check what can be checked before a shard is written.
+
+    A format may have a method `check_folder` with the same last two arguments; `describe` should
+    call it too.
+
+    Args:
+        format: the format.
+        folder: absolute path of the export.
+        has_validation: whether there will be a validation split.
+
+    Raises:
+        ConfigError: the format cannot be used for such an export.
+    """
+    if check := getattr(format, "check_folder", None):
+        check(folder, has_validation)

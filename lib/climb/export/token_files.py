@@ -25,14 +25,10 @@ MOST_SAMPLES = 1 << 17
 class TokenFile:
     """The share of a shard among all tokens that a trainer reads."""
 
-    group: str
-    """Its domain, or `mixed`."""
-
     files: tuple[str, ...]
     """Paths in the folder of the export, sorted."""
 
     weight: float
-    tokens: int
 
 
 def name_folder(split: Split, domain: str | None) -> str:
@@ -69,12 +65,12 @@ def weigh_shards(contents: Contents, split: Split = "train") -> list[TokenFile]:
     Domains with weight 0 and shards without tokens are left out: some loaders reject a weight of 0.
     """
     weighed = []
-    for group, weight, shards in contents.list_groups(split):
+    for _, weight, shards in contents.list_groups(split):
         total = sum(shard.tokens for shard in shards)
         for shard in shards:
             if weight > 0.0 and shard.tokens > 0:
                 share = weight * shard.tokens / total
-                weighed.append(TokenFile(group, shard.files, share, shard.tokens))
+                weighed.append(TokenFile(shard.files, share))
     return weighed
 
 
@@ -101,7 +97,7 @@ def find_group(groups: dict[str, str], path: str) -> str:
     raise ValueError(f"a configuration names {path}, which is not a file of the export")
 
 
-def count_samples(contents: Contents) -> int:
+def limit_samples(contents: Contents) -> int:
     """Return the number of samples of the target run, or of the longest check if that is less."""
     return max(1, min(contents.target_tokens // contents.sequence_length, MOST_SAMPLES))
 

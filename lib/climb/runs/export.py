@@ -16,6 +16,7 @@ from climb.export import Contents, ExportedDomain, Format, Shard
 from climb.export.card import CardFacts
 from climb.export.contents import dump_contents
 from climb.export.folder import Target
+from climb.export.format import needs_all_endings
 from climb.export.formats import list_for_own_files
 from climb.export.render import FinishedExport, render_files
 from climb.export.tokenization import check_tokenizer, read_own_tokenizer
@@ -48,9 +49,7 @@ def export_own(mixture: Path, prior: Path, data: Path, cfg: Config) -> str:
     _check_format(format, cfg.export)
     weights = _read_column(mixture, "weight")
     domains = _describe_domains(weights, prior, format, cfg)
-    shards = tuple(
-        shard for domain in domains for shard in _find_shards(data, domain, format.endings)
-    )
+    shards = tuple(shard for domain in domains for shard in _find_shards(data, domain, format))
     target = Target(cfg.export_folder)
     contents = _describe_contents(domains, shards, target, cfg)
     plan = {
@@ -167,20 +166,16 @@ def _read_column(path: Path, column: str) -> dict[str, float]:
     return found
 
 
-def _find_shards(data: Path, domain: ExportedDomain, endings: Sequence[str]) -> list[Shard]:
-    """Find the files of a domain: those with the endings of the format, grouped by their stem.
+def _find_shards(data: Path, domain: ExportedDomain, format: Format) -> list[Shard]:
+    """Find the files of a domain: those with the endings of the format.
 
     The tokens of the domain are divided among them by their size.
 
     Raises:
-        InputError: there are none.
+        InputError: there are none, or one lacks the other files of its shard.
     """
-    folder = data / domain.name
-    groups: dict[str, list[Path]] = {}
-    for file in sorted(folder.rglob("*")):
-        ending = next((e for e in endings if file.name.endswith(e)), None)
-        if ending is not None and file.is_file():
-            groups.setdefault(str(file).removesuffix(ending), []).append(file.absolute())
+    folder, endings = data / domain.name, format.endings
+    groups = _group_files(sorted(folder.rglob("*")), endings, needs_all_endings(format))
     sizes = [tuple(file.stat().st_size for file in files) for files in groups.values()]
     total = sum(map(sum, sizes))
     if not total:
@@ -192,3 +187,24 @@ def _find_shards(data: Path, domain: ExportedDomain, endings: Sequence[str]) -> 
         Shard("train", domain.name, tuple(map(str, f)), s, 0, domain.tokens * sum(s) // total)
         for f, s in zip(groups.values(), sizes, strict=True)
     ]
+
+
+def _group_files(
+    files: Sequence[Path], endings: Sequence[str], needs_all: bool
+) -> dict[str, list[Path]]:
+    """Group files by what is before their ending, or put each in a group of its own.
+
+    Raises:
+        InputError: a group lacks a file with one of the endings, and needs all.
+    """
+    groups: dict[str, list[Path]] = {}
+    for file in files:
+        ending = next((e for e in endings if file.name.endswith(e)), None)
+        if ending is not None and file.is_file():
+            name = str(file).removesuffix(ending) if needs_all else str(file)
+            groups.setdefault(name, []).append(file.absolute())
+    for name, found in groups.items() if needs_all else ():
+        missing = [e for e in endings if not any(file.name.endswith(e) for file in found)]
+        if missing:
+            raise InputError(f"--data: {found[0]} needs {name}{missing[0]} beside it")
+    return groups

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import pickle
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,12 +16,14 @@ from typing import Any
 
 import numpy as np
 
+from climb.errors import ConfigError
 from climb.export import Contents, ExportedDomain, Format, Kind, Shard, Split, Tokenization
 from climb.export.check import compare_shares
 from climb.export.contents import count_samples
+from climb.export.groups import escape_name
 
-WEIGHTS = {"letters": 0.5, "novels": 0.3, "notes": 0.2}
-MEAN_TOKENS = {"letters": 60, "novels": 400, "notes": 20}
+WEIGHTS = {"café/old letters": 0.5, "novels": 0.3, "notes": 0.2}
+MEAN_TOKENS = {"café/old letters": 60, "novels": 400, "notes": 20}
 """Documents of one domain are twenty times as long as those of another."""
 
 N_TOKENS = 40_000
@@ -51,6 +54,7 @@ def check_format(format: Format, folder: Path) -> None:
         again = write_small_export(format, folder / kind / "again", kind, batch=1000)
         _check_files(name, contents, again)
         _check_shares(name, format, contents)
+        _check_without_validation(name, format, contents)
 
 
 def write_small_export(format: Format, folder: Path, kind: Kind, batch: int) -> Contents:
@@ -73,7 +77,8 @@ def write_small_export(format: Format, folder: Path, kind: Kind, batch: int) -> 
         for domain, own in groups.items():
             for index in range(count):
                 part = own[len(own) * index // count : len(own) * (index + 1) // count]
-                stem = format.name_shard(split, domain, index, count)  # type: ignore[arg-type]
+                escaped = None if domain is None else escape_name(domain)
+                stem = format.name_shard(split, escaped, index, count)  # type: ignore[arg-type]
                 files = _write_shard(format, folder / stem, part, batch)
                 names = tuple(sorted(file.relative_to(folder).as_posix() for file in files))
                 sizes = tuple((folder / file).stat().st_size for file in names)
@@ -89,10 +94,20 @@ def write_small_export(format: Format, folder: Path, kind: Kind, batch: int) -> 
         seed=1,
         folder=str(folder.absolute()),
     )
-    for path, text in format.describe(contents).items():
+    _write_description(format, contents)
+    return contents
+
+
+def _write_description(format: Format, contents: Contents) -> None:
+    """Write the files of `describe`."""
+    folder, name = Path(contents.folder), type(format).__name__
+    described = format.describe(contents)
+    files = {file for shard in contents.shards for file in shard.files}
+    twice = sorted(files & {os.path.normpath(path) for path in described})
+    assert not twice, f"{name}: describe replaces {', '.join(twice)}, which is a file of a shard"
+    for path, text in described.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text, encoding="utf-8")
-    return contents
 
 
 def _check_files(name: str, one: Contents, other: Contents) -> None:
@@ -128,6 +143,25 @@ def _check_shares(name: str, format: Format, contents: Contents) -> None:
 def _list_lengths(groups: Iterable[list[dict[str, Any]]], domain: str) -> list[int]:
     """List the tokens of the documents of a domain, in all groups of rows."""
     return [row["n_tokens"] for rows in groups for row in rows if row["domain"] == domain]
+
+
+def _check_without_validation(name: str, format: Format, contents: Contents) -> None:
+    """Read an export without a validation split by rule, unless the format refuses it."""
+    train = dataclasses.replace(contents, shards=tuple(contents.list_shards("train")))
+    for shard in contents.list_shards("validation"):
+        for file in shard.files:
+            Path(contents.folder, file).unlink()
+    try:
+        _write_description(format, train)
+    except ConfigError:
+        return  # the format needs the split, and says so
+    except (LookupError, ArithmeticError, TypeError, ValueError) as error:
+        raise AssertionError(
+            f"{name}, kind {contents.kind}: describe fails without a validation split, with "
+            f"{error!r}; it may raise ConfigError"
+        ) from error
+    sample = next(iter(format.read_by_rule(Path(contents.folder), train)), None)
+    assert sample is not None, f"{name} reads nothing where there is no validation split"
 
 
 def _draw_lengths(domain: str) -> list[int]:

@@ -20,10 +20,16 @@ from typing import Any, ClassVar
 
 from climb.export.contents import Contents, Kind, Sample, Split, Tokenization
 from climb.export.format import ShardWriter, Unit
-from climb.export.formats.megatron import list_prefixes, open_cache, sample_prefixes
+from climb.export.formats.megatron import (
+    StubTokenizer,
+    check_white_space,
+    list_prefixes,
+    open_cache,
+    sample_prefixes,
+)
 from climb.export.token_files import (
-    count_samples,
     find_group,
+    limit_samples,
     name_groups,
     name_part,
     require_tokenization,
@@ -42,6 +48,7 @@ class Automodel:
     kinds: ClassVar[tuple[Kind, ...]] = ("recipe", "mixed")
     stores_tokens: ClassVar[bool] = True
     endings: ClassVar[tuple[str, ...]] = (".bin", ".idx")
+    needs_all_endings: ClassVar[bool] = True
     loader: ClassVar[str] = "nemo_automodel"
 
     shard_bytes: int = 1 << 31
@@ -55,11 +62,19 @@ class Automodel:
         """Start `PATH.bin` and `PATH.idx`."""
         return IndexedWriter(path, require_tokenization(tokenization))
 
+    def check_folder(self, folder: str, has_validation: bool) -> None:
+        """Check the path of the export; see `climb.export.format.check_early`.
+
+        Raises:
+            ConfigError: it has white space.
+        """
+        check_white_space(folder)
+
     def describe(self, contents: Contents) -> dict[str, str]:
         """Return the sections of both splits; the prefixes are absolute.
 
         Raises:
-            ConfigError: the path of the export has white space.
+            ConfigError: a path has white space.
         """
         import yaml
 
@@ -97,8 +112,8 @@ class Automodel:
             target = section.pop("_target_")
             config = make_dataset_config(target, section | {"index_mapping_dir": cache})
             dataset = config.build(
-                tokenizer=_Tokenizer(tokenization.vocab_size, tokenization.end_of_text_id),
-                training_schedule=DatasetBuildSchedule(1, 1, count_samples(contents), None),
+                tokenizer=StubTokenizer(tokenization.vocab_size, tokenization.end_of_text_id),
+                training_schedule=DatasetBuildSchedule(1, 1, limit_samples(contents), None),
             )
             for index in range(len(dataset)):
                 sample = dataset[index]
@@ -111,19 +126,6 @@ class Automodel:
         blend = _read_section(folder)["paths"]["train"]
         weights, prefixes = [float(weight) for weight in blend[::2]], blend[1::2]
         yield from sample_prefixes(weights, prefixes, contents)
-
-
-@dataclass(frozen=True)
-class _Tokenizer:
-    """What a GPT dataset asks of a tokenizer."""
-
-    vocab_size: int
-    eos_token_id: int
-    name_or_path: str = "export"
-    pad_token_id: int = -1
-
-    def __len__(self) -> int:
-        return self.vocab_size
 
 
 def _read_section(folder: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@
     train/law/00000-of-00004.jsonl          kind mixed: train/mixed/...
     train/law/00000-of-00004.jsonl.idx      where each line starts and where the last ends
 
-Energon takes each file of JSON Lines for a dataset of its own. So a domain of four files has four
+Energon treats each JSON Lines file as a separate dataset. So a domain of four files has four
 entries; each has the weight of the domain times its part of the documents. No `energon prepare` is
 needed: the index is what it would write. The samples are crude; a task encoder cooks them:
 
@@ -33,7 +33,6 @@ from climb.export.contents import Contents, Kind, Sample, Shard, Split, Tokeniza
 from climb.export.documents import (
     draw_documents,
     list_files,
-    list_weighted,
     name_in_domain,
     parse_sample,
     read_json_lines,
@@ -41,6 +40,7 @@ from climb.export.documents import (
     weigh_documents,
 )
 from climb.export.format import ShardWriter, Unit
+from climb.export.groups import list_weighted
 from climb.export.writers.jsonl import JsonLinesWriter
 
 METADATASET = "metadataset.yaml"

@@ -13,19 +13,19 @@ documents. Names of configurations must not contain <>:/\\|?* (`datasets/builder
 
 from __future__ import annotations
 
+import glob
 import json
 import re
 import runpy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from climb.export.contents import SPLITS, Contents, Kind, Sample, Split, Tokenization
+from climb.export.contents import SPLITS, Contents, Kind, Sample, Shard, Split, Tokenization
 from climb.export.documents import (
     draw_documents,
-    find_folder,
-    list_weighted,
+    list_files,
     name_in_domain,
     parse_sample,
     read_parquet,
@@ -33,6 +33,7 @@ from climb.export.documents import (
     weigh_documents,
 )
 from climb.export.format import ShardWriter, Unit
+from climb.export.groups import escape_name, find_folder, list_weighted
 from climb.export.writers.parquet import COLUMNS, GROUP_BYTES, ParquetWriter
 
 CARD, SCRIPT = "README.md", "load.py"
@@ -103,13 +104,11 @@ class HuggingFace:
         """Return the card with its header, and the script."""
         import yaml
 
-        files: dict[str, dict[str, str]] = {}
+        files: dict[str, dict[str, str | list[str]]] = {}
         for split in SPLITS:
-            for _, _, shards in contents.list_groups(split):
-                folder = find_folder(shards)
-                files.setdefault(_name_configuration(contents, folder), {})[split] = (
-                    f"{folder}/*.parquet"
-                )
+            for name, _, shards in contents.list_groups(split):
+                configuration = _name_configuration(contents, name)
+                files.setdefault(configuration, {})[split] = _describe_files(shards)
         configurations = [
             {
                 "config_name": name,
@@ -120,8 +119,8 @@ class HuggingFace:
         header = yaml.safe_dump({"configs": configurations}, sort_keys=False, allow_unicode=True)
         documents = weigh_documents(contents)
         shares = {
-            _name_configuration(contents, find_folder(shards)): documents[name]
-            for name, _, shards in list_weighted(contents)
+            _name_configuration(contents, name): documents[name]
+            for name, _, _ in list_weighted(contents)
         }
         probabilities = json.dumps(shares, indent=4, ensure_ascii=False)
         return {
@@ -140,27 +139,59 @@ class HuggingFace:
         """Draw documents with the probabilities of `load.py` from the files that the card lists."""
         import yaml
 
-        header = (folder / CARD).read_text(encoding="utf-8").split("---\n")[1]
         patterns = {
             configuration["config_name"]: data_files["path"]
-            for configuration in yaml.safe_load(header)["configs"]
+            for configuration in yaml.safe_load(_read_header(folder))["configs"]
             for data_files in configuration["data_files"]
             if data_files["split"] == "train"
         }
         script = _run_script(folder)
         sources = [
-            (share, repeat_files(read_parquet, sorted(folder.glob(patterns[name]))))
+            (share, repeat_files(read_parquet, _find_files(folder, patterns[name])))
             for name, share in script["PROBABILITIES"].items()
         ]
         return draw_documents(sources, script["SEED"])
 
 
-def _name_configuration(contents: Contents, folder: str) -> str:
-    """Name the configuration of a folder: its domain, without characters that are not allowed."""
+def _name_configuration(contents: Contents, group: str) -> str:
+    """Name the configuration of a group: its domain, without characters that are not allowed.
+
+    Names that differ stay different, because `%` is escaped.
+    """
     if contents.kind == "mixed":
         return "default"
-    name = folder.rpartition("/")[2]
-    return re.sub(r"[<>|]", lambda match: f"%{ord(match[0]):02X}", name)
+    return re.sub(r"[<>|]", lambda match: f"%{ord(match[0]):02X}", escape_name(group))
+
+
+def _describe_files(shards: Sequence[Shard]) -> str | list[str]:
+    """Return the pattern of a folder of the export, or those of all files of the user's own."""
+    files = list_files(shards, ".parquet")
+    if all(Path(file).is_absolute() for file in files):
+        return [glob.escape(file) for file in files]
+    return f"{find_folder(shards)}/*.parquet"
+
+
+def _find_files(folder: Path, patterns: str | list[str]) -> list[Path]:
+    """Find the files of patterns that are relative to a folder, or absolute."""
+    listed = [patterns] if isinstance(patterns, str) else patterns
+    root = Path("/")
+    found = (
+        root.glob(pattern[1:]) if pattern.startswith("/") else folder.glob(pattern)
+        for pattern in listed
+    )
+    return [path for paths in found for path in sorted(paths)]
+
+
+def _read_header(folder: Path) -> str:
+    """Return the YAML between the first line of the card and the next that is `---`.
+
+    Raises:
+        ValueError: the card has no header.
+    """
+    text = (folder / CARD).read_text(encoding="utf-8")
+    if header := re.match(r"---\n(.*?\n)---\n", text, re.DOTALL):
+        return header[1]
+    raise ValueError(f"{folder / CARD} has no header of YAML; export again")
 
 
 def _run_script(folder: Path) -> dict[str, Any]:

@@ -20,14 +20,13 @@ from typing import ClassVar
 from climb.export.contents import Contents, Kind, Sample, Split, Tokenization
 from climb.export.documents import (
     draw_documents,
-    list_files,
-    list_weighted,
     name_in_domain,
     read_json_lines,
     repeat_files,
     weigh_documents,
 )
 from climb.export.format import ShardWriter, Unit
+from climb.export.groups import list_weighted
 from climb.export.writers.jsonl import ENDINGS, Compression, JsonLinesWriter
 
 WEIGHTS = "weights.json"
@@ -67,19 +66,19 @@ class JsonLines:
             name: {
                 "token_weight": weight,
                 "document_weight": documents[name],
-                "files": list_files(shards, ENDINGS[self.compression]),
+                "files": [file for shard in shards for file in shard.files],
             }
             for name, weight, shards in list_weighted(contents)
         }
         return {WEIGHTS: json.dumps({"domains": groups}, indent=1, ensure_ascii=False) + "\n"}
 
     def read_samples(self, folder: Path, contents: Contents) -> Iterator[Sample]:
-        """Raise an error, because the format is of no certain trainer.
+        """Raise an error, because JSON Lines is not specific to one trainer.
 
         Raises:
             ImportError: always.
         """
-        raise ImportError("JSON Lines are of no certain trainer: check them by rule")
+        raise ImportError("JSON Lines is not specific to one trainer: check the files by rule")
 
     def read_by_rule(self, folder: Path, contents: Contents) -> Iterator[Sample]:
         """Draw documents by `document_weight`; within a domain in the order of its files."""

@@ -21,21 +21,25 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
+from climb.errors import ConfigError
 from climb.export.contents import Contents, Kind, Sample, Split, Tokenization
 from climb.export.documents import (
-    find_folder,
     list_files,
-    list_weighted,
     name_in_domain,
     pack_documents,
     read_json_lines,
     repeat_files,
+    take_next,
 )
 from climb.export.format import ShardWriter, Unit
+from climb.export.groups import escape_name, list_weighted
 from climb.export.writers.jsonl import ENDINGS, JsonLinesWriter
 
 DATA = "data.yaml"
+
+MOST_BLOCK_SIZE = (1 << 16) - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,13 +50,25 @@ class Levanter:
     """Bytes of text after which a file ends."""
 
     block_size: int = 1 << 15
-    """Sequences of a block, in which every domain has a fixed number; less than 65,536."""
+    """Sequences of a block, in which every domain has a fixed number; Levanter allows at most
+    65,535."""
 
     unit: ClassVar[Unit] = "tokens"
     kinds: ClassVar[tuple[Kind, ...]] = ("recipe", "mixed")
     stores_tokens: ClassVar[bool] = False
     endings: ClassVar[tuple[str, ...]] = (ENDINGS["gzip"],)
     loader: ClassVar[str] = "levanter"
+
+    def __post_init__(self) -> None:
+        """Check the size of a block.
+
+        Raises:
+            ConfigError: Levanter would reject it.
+        """
+        if not 1 <= self.block_size <= MOST_BLOCK_SIZE:
+            raise ConfigError(
+                f"Levanter: block_size is {self.block_size}; it must be 1 to {MOST_BLOCK_SIZE}"
+            )
 
     def name_shard(self, split: Split, domain: str | None, index: int, count: int) -> str:
         """Return `SPLIT/DOMAIN/INDEX-of-COUNT`."""
@@ -63,18 +79,23 @@ class Levanter:
         return JsonLinesWriter(path, "gzip", level=6)
 
     def describe(self, contents: Contents) -> dict[str, str]:
-        """Return the section `data` of a configuration."""
+        """Return the section `data` of a configuration.
+
+        Raises:
+            ConfigError: a domain with a weight has no sequence in a block.
+        """
         import yaml
 
         validation = {name: shards for name, _, shards in contents.list_groups("validation")}
         components: dict[str, Any] = {}
         weights: dict[str, float] = {}
         for name, weight, shards in list_weighted(contents):
-            component = find_folder(shards).rpartition("/")[2]
+            component = escape_name(name)
             weights[component] = weight
             urls = {"train_urls": shards, "validation_urls": validation.get(name, [])}
             source = {key: _list_urls(contents, of_split) for key, of_split in urls.items()}
             components[component] = {"source": {"type": "url"} | source}
+        self._check_weights(weights)
         values = {
             "components": components,
             "train_weights": weights,
@@ -82,6 +103,16 @@ class Levanter:
         }
         text = yaml.safe_dump({"data": values}, sort_keys=False, allow_unicode=True)
         return {DATA: f"# train_weights: share of tokens\n{text}"}
+
+    def _check_weights(self, weights: dict[str, float]) -> None:
+        counts = _count_sequences(list(weights.values()), self.block_size)
+        for component, count in zip(weights, counts, strict=True):
+            if count == 0:
+                raise ConfigError(
+                    f"Levanter: domain {component} has the weight {weights[component]:.2g}, less "
+                    f"than one of the {self.block_size} sequences of a block, and would never be "
+                    f"read; raise block_size (at most {MOST_BLOCK_SIZE}) or give it no weight"
+                )
 
     def read_samples(self, folder: Path, contents: Contents) -> Iterator[Sample]:
         """Yield the parts of the sequences of Levanter's training set for `data.yaml`.
@@ -112,21 +143,27 @@ class Levanter:
                 start += 64
 
     def read_by_rule(self, folder: Path, contents: Contents) -> Iterator[Sample]:
-        """Fill blocks with sequences as `data.yaml` wants it."""
+        """Fill blocks with sequences as `data.yaml` configures it."""
         values = _read_section(folder)
         sources = [
             repeat_files(read_json_lines, list(map(Path, component["source"]["train_urls"])))
             for component in values["components"].values()
         ]
         packed = [pack_documents(source, contents.sequence_length) for source in sources]
-        weights_G = np.array([values["train_weights"][name] for name in values["components"]])
-        size = values["mixture_block_size"]
-        counts_G = (weights_G / weights_G.sum() * size).astype(int)
-        counts_G[counts_G.argmax()] += size - counts_G.sum()
+        weights = [values["train_weights"][name] for name in values["components"]]
+        counts_G = _count_sequences(weights, values["mixture_block_size"])
         generator = np.random.default_rng(contents.seed)
         while True:
             for group in generator.permutation(np.repeat(np.arange(len(packed)), counts_G)):
-                yield from next(packed[group])
+                yield from take_next(packed[group])
+
+
+def _count_sequences(weights: Sequence[float], size: int) -> NDArray[np.int64]:
+    """Count the sequences of each component in a block; the first of the largest has the rest."""
+    weights_G = np.asarray(weights)
+    counts_G: NDArray[np.int64] = (weights_G / weights_G.sum() * size).astype(np.int64)
+    counts_G[counts_G.argmax()] += size - counts_G.sum()
+    return counts_G
 
 
 def _list_urls(contents: Contents, shards: Sequence[Any]) -> list[str]:

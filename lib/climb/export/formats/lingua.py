@@ -22,13 +22,12 @@ from typing import Any, ClassVar
 from climb.export.contents import Contents, Kind, Sample, Split, Tokenization
 from climb.export.documents import (
     draw_documents,
-    find_folder,
-    list_weighted,
     read_json_lines,
     repeat_files,
     weigh_documents,
 )
 from climb.export.format import ShardWriter, Unit
+from climb.export.groups import find_folder, list_weighted
 from climb.export.writers.jsonl import JsonLinesWriter
 
 DATA, PATTERN = "data.yaml", "*.chunk.*.jsonl"
@@ -77,12 +76,12 @@ class Lingua:
         return {DATA: f"# sources: share of documents\n{text}"}
 
     def read_samples(self, folder: Path, contents: Contents) -> Iterator[Sample]:
-        """Raise an error, because Lingua is not a package.
+        """Raise an error, because Lingua is not a Python package.
 
         Raises:
             ImportError: always.
         """
-        raise ImportError("Lingua is not a package: check the files by rule")
+        raise ImportError("Lingua is not a Python package: check the files by rule")
 
     def read_by_rule(self, folder: Path, contents: Contents) -> Iterator[Sample]:
         """Draw documents with the weights of `data.yaml` from its folders, as one rank."""

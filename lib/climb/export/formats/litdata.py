@@ -30,6 +30,7 @@ import numpy as np
 from climb.errors import ConfigError
 from climb.export.contents import SPLITS, Contents, Kind, Sample, Shard, Split, Tokenization
 from climb.export.format import ShardWriter, Unit
+from climb.export.groups import find_folder, list_weighted
 from climb.export.token_files import name_part, require_tokenization
 from climb.export.writers.tokens import TokenWriter
 
@@ -65,18 +66,22 @@ class LitData:
         return ChunkWriter(path, require_tokenization(tokenization).dtype)
 
     def describe(self, contents: Contents) -> dict[str, str]:
-        """Return an index for each domain and split, and the arguments of the loader."""
+        """Return an index for each domain and split, and the arguments of the loader.
+
+        Raises:
+            ConfigError: a domain has no block of tokens in any chunk.
+        """
         files, datasets = dict[str, str](), list[dict[str, Any]]()
         for split in SPLITS:
-            for _, weight, shards in contents.list_groups(split):
-                if weight > 0.0 and shards:
-                    parent = str(PurePosixPath(shards[0].files[0]).parent)
-                    files[f"{parent}/index.json"] = self._index(shards, contents)
-                    if split == "train":
-                        datasets.append({"input_dir": parent, "weight": weight})
+            for _, _, shards in list_weighted(contents, split):
+                files[f"{find_folder(shards)}/index.json"] = self._index(shards, contents)
+        # A block has the labels of its inputs too, as in LitGPT.
+        block_size = contents.sequence_length + 1
+        for name, weight, shards in list_weighted(contents):
+            _check_blocks(name, shards, block_size)
+            datasets.append({"input_dir": find_folder(shards), "weight": weight})
         arguments = {
-            # A block has the labels of its inputs too, as in LitGPT.
-            "block_size": contents.sequence_length + 1,
+            "block_size": block_size,
             "shuffle": True,
             "iterate_over_all": False,
             "seed": contents.seed,
@@ -191,12 +196,23 @@ class ChunkWriter(TokenWriter):
         self._ids.unlink()
 
 
+def _check_blocks(name: str, shards: list[Shard], block_size: int) -> None:
+    """Check that a domain has a block: LitData would end each pass where its weight draws it.
+
+    Raises:
+        ConfigError: no chunk has enough tokens.
+    """
+    most = max(shard.tokens for shard in shards)
+    if most < block_size:
+        raise ConfigError(
+            f"LitData: no chunk of {name} has the {block_size} tokens of a block, the largest has "
+            f"{most}; lower export.sequence_length, raise shard_bytes, or give it no weight"
+        )
+
+
 def _name_folders(contents: Contents) -> dict[str, str]:
     """Return the domain of each folder of the training split, or `mixed`."""
-    return {
-        str(PurePosixPath(shards[0].files[0]).parent): name
-        for name, _, shards in contents.list_groups()
-    }
+    return {find_folder(shards): name for name, _, shards in contents.list_groups()}
 
 
 def _count_blocks(folder: Path, block_size: int) -> int:

@@ -25,9 +25,9 @@ from climb.errors import ConfigError
 from climb.export.contents import Contents, Kind, Sample, Split, Tokenization
 from climb.export.format import ShardWriter, Unit
 from climb.export.token_files import (
-    count_samples,
     draw_by_deficit,
     find_group,
+    limit_samples,
     name_groups,
     name_part,
     require_tokenization,
@@ -44,6 +44,7 @@ class Megatron:
     kinds: ClassVar[tuple[Kind, ...]] = ("recipe", "mixed")
     stores_tokens: ClassVar[bool] = True
     endings: ClassVar[tuple[str, ...]] = (".bin", ".idx")
+    needs_all_endings: ClassVar[bool] = True
     loader: ClassVar[str] = "megatron.core"
 
     shard_bytes: int = 1 << 31
@@ -57,11 +58,19 @@ class Megatron:
         """Start `PATH.bin` and `PATH.idx`."""
         return IndexedWriter(path, require_tokenization(tokenization))
 
+    def check_folder(self, folder: str, has_validation: bool) -> None:
+        """Check the path of the export; see `climb.export.format.check_early`.
+
+        Raises:
+            ConfigError: it has white space.
+        """
+        check_white_space(folder)
+
     def describe(self, contents: Contents) -> dict[str, str]:
         """Return both lists; the prefixes are absolute.
 
         Raises:
-            ConfigError: the path of the export has white space.
+            ConfigError: a path has white space.
         """
         train = list_prefixes(contents, "train")
         lines = [f"{train[i]} {train[i + 1]}\n" for i in range(0, len(train), 2)]
@@ -106,18 +115,26 @@ def list_prefixes(contents: Contents, split: Split) -> list[str]:
     """List weight, prefix, weight, prefix, ... of the shards of a split.
 
     Raises:
-        ConfigError: the path of the export has white space.
+        ConfigError: a path has white space.
     """
-    if len(contents.folder.split()) != 1:
-        raise ConfigError(
-            f"the path of the export has white space: {contents.folder!r}; Megatron divides its "
-            "lists there: export to another path"
-        )
     listed = []
     for shard in weigh_shards(contents, split):
         prefix = str(Path(contents.folder, shard.files[0]).with_suffix(""))
+        check_white_space(prefix)
         listed += [repr(shard.weight), prefix]
     return listed
+
+
+def check_white_space(path: str) -> None:
+    """Check that a prefix, or the folder of all, has no white space.
+
+    Raises:
+        ConfigError: it has some; Megatron would divide its lists there.
+    """
+    if path.split() != [path]:
+        raise ConfigError(
+            f"the path {path!r} has white space, where Megatron divides its lists: use another path"
+        )
 
 
 def sample_prefixes(
@@ -133,14 +150,25 @@ def sample_prefixes(
 
 
 @dataclass(frozen=True)
-class _Tokenizer:
-    """What a GPT dataset asks of a tokenizer."""
+class StubTokenizer:
+    """What a GPT dataset asks of a tokenizer, in Megatron and in NeMo Automodel."""
 
     vocab_size: int
     eod: int
+    name_or_path: str = "export"
+    pad_token_id: int = -1
+
+    def __len__(self) -> int:
+        return self.vocab_size
+
+    @property
+    def eos_token_id(self) -> int:
+        """The end of a text, as Automodel names it."""
+        return self.eod
 
     @property
     def unique_identifiers(self) -> dict[str, int]:
+        """What tells Megatron's index files of one tokenizer from those of another."""
         return {"vocab_size": self.vocab_size}
 
 
@@ -177,11 +205,11 @@ def _build_dataset(blend: Any, contents: Contents, cache: str) -> Any:
         sequence_length=contents.sequence_length,
         blend_per_split=[blend, None, None],
         path_to_cache=cache,
-        tokenizer=_Tokenizer(tokenization.vocab_size, tokenization.end_of_text_id),
+        tokenizer=StubTokenizer(tokenization.vocab_size, tokenization.end_of_text_id),
         reset_position_ids=False,
         reset_attention_mask=False,
         eod_mask_loss=False,
         create_attention_mask=False,
     )
-    sizes = [count_samples(contents), 0, 0]
+    sizes = [limit_samples(contents), 0, 0]
     return BlendedMegatronDatasetBuilder(GPTDataset, sizes, lambda: True, config).build()[0]

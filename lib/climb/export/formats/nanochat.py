@@ -30,7 +30,9 @@ VALIDATION = "shard_99999"
 
 COLUMNS = ("text", "domain", "doc_id", "n_tokens")
 
-MOST_GROUP_BYTES = 1 << 30
+MOST_GROUP_BYTES = 1 << 27
+"""Bytes of text after which a row group ends, however few documents it has: a task that writes it
+and a loader that reads it hold it in memory, several times while it is compressed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,26 +79,34 @@ class Nanochat:
             group_bytes=MOST_GROUP_BYTES,
         )
 
+    def check_folder(self, folder: str, has_validation: bool) -> None:
+        """Check that there is a validation file; see `climb.export.format.check_early`.
+
+        Raises:
+            ConfigError: there is none; nanochat would read the last training file as validation.
+        """
+        if not has_validation:
+            raise ConfigError(
+                "format nanochat: the export has no validation split, and nanochat would read the "
+                "last training file as validation text; raise export.validation_share"
+            )
+
     def describe(self, contents: Contents) -> dict[str, str]:
         """Return no file: nanochat has no configuration of its data.
 
         Raises:
-            ConfigError: there is one file, which nanochat would read as validation text.
+            ConfigError: there is no validation file.
         """
-        if len(contents.shards) < 2:
-            raise ConfigError(
-                "format nanochat: the export has one file, and nanochat reads the last file as "
-                "validation text; export a validation split"
-            )
+        self.check_folder(contents.folder, bool(contents.list_shards("validation")))
         return {}
 
     def read_samples(self, folder: Path, contents: Contents) -> Iterator[Sample]:
-        """Raise an error, because nanochat is not a package.
+        """Raise an error, because nanochat is not a Python package.
 
         Raises:
             ImportError: always.
         """
-        raise ImportError("nanochat is not a package: check the files by rule")
+        raise ImportError("nanochat is not a Python package: check the files by rule")
 
     def read_by_rule(self, folder: Path, contents: Contents) -> Iterator[Sample]:
         """Read the training files in the order of their names, over and over."""

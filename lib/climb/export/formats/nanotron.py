@@ -27,6 +27,7 @@ import numpy as np
 
 from climb.export.contents import SPLITS, Contents, Kind, Sample, Split, Tokenization
 from climb.export.format import ShardWriter, Unit
+from climb.export.groups import find_folder, list_weighted
 from climb.export.token_files import (
     MOST_SAMPLES,
     draw_by_deficit,
@@ -70,10 +71,10 @@ class Nanotron:
 
         tokenization = require_tokenization(contents.tokenization)
         name, size = self.tokenizer or contents.folder, np.dtype(tokenization.dtype).itemsize
-        groups = [group for group in contents.list_groups() if group[1] > 0.0]
+        groups = list_weighted(contents)
         dataset = {
             "dataset_folder": [
-                str(Path(contents.folder, shards[0].files[0]).parent) for _, _, shards in groups
+                str(Path(contents.folder, find_folder(shards))) for _, _, shards in groups
             ],
             "dataset_weights": [weight for _, weight, _ in groups],
             "tokenizer_name": name,
@@ -86,9 +87,8 @@ class Nanotron:
         metadata = {
             f"{shard.files[0]}.metadata": f"{name}|{size}\n{shard.tokens}\n{shard.tokens:,} tokens"
             for split in SPLITS
-            for _, weight, shards in contents.list_groups(split)
+            for _, _, shards in list_weighted(contents, split)
             for shard in shards
-            if weight > 0.0
         }
         return metadata | {FILE: yaml.safe_dump(stage, sort_keys=False, width=1000)}
 

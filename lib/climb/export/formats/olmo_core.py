@@ -30,8 +30,8 @@ import numpy as np
 from climb.export.contents import Contents, ExportedDomain, Kind, Sample, Split, Tokenization
 from climb.export.format import ShardWriter, Unit
 from climb.export.token_files import (
-    count_samples,
     find_group,
+    limit_samples,
     name_groups,
     name_part,
     require_tokenization,
@@ -216,7 +216,7 @@ def _build_loader(folder: Path, contents: Contents, work: str) -> Any:
         npdtype=np.dtype(tokenization.dtype).type, sequence_length=length
     )
     dataset = NumpyFSLDatasetConfig.from_src_mix(
-        request(count_samples(contents) * length),
+        request(limit_samples(contents) * length),
         tokenizer=TokenizerConfig(
             vocab_size=tokenization.vocab_size,
             eos_token_id=tokenization.end_of_text_id,

@@ -27,20 +27,22 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
+from climb.errors import ConfigError
 from climb.export.contents import SPLITS, Contents, Kind, Sample, Shard, Split, Tokenization
 from climb.export.documents import (
     draw_documents,
-    find_folder,
-    list_weighted,
     name_in_domain,
     parse_sample,
     repeat_files,
     weigh_documents,
 )
 from climb.export.format import ShardWriter, Unit
+from climb.export.groups import find_folder, list_weighted
 from climb.export.writers.mds import MdsWriter, describe_file
 
 STREAMS, INDEX = "streams.yaml", "index.json"
+
+MOST_SHARD_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,18 @@ class Streaming:
     stores_tokens: ClassVar[bool] = False
     endings: ClassVar[tuple[str, ...]] = ()
     loader: ClassVar[str] = "streaming"
+
+    def __post_init__(self) -> None:
+        """Check the size of a file.
+
+        Raises:
+            ConfigError: a file could have more bytes than its offsets of 32 bits allow.
+        """
+        if self.shard_bytes > MOST_SHARD_BYTES:
+            raise ConfigError(
+                f"Streaming: shard_bytes is {self.shard_bytes}; it must be at most "
+                f"{MOST_SHARD_BYTES}, since a file of MDS has less than 4 GiB"
+            )
 
     def name_shard(self, split: Split, domain: str | None, index: int, count: int) -> str:
         """Return `SPLIT/DOMAIN/INDEX-of-COUNT`."""

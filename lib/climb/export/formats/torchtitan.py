@@ -26,13 +26,12 @@ from typing import Any, ClassVar
 from climb.export.contents import Contents, Kind, Sample, Split, Tokenization
 from climb.export.documents import (
     draw_sequences,
-    find_folder,
-    list_weighted,
     name_in_domain,
     read_parquet,
     repeat_files,
 )
 from climb.export.format import ShardWriter, Unit
+from climb.export.groups import find_folder, list_weighted
 from climb.export.writers.parquet import COLUMNS, GROUP_BYTES, ParquetWriter
 
 MODULE = "climb_data.py"
@@ -161,7 +160,8 @@ class _DomainTokenizer:
     def encode(self, text: str, **_options: bool) -> list[int]:
         tokens, _, domain = text.partition(" ")
         number = self._numbers.setdefault(domain, len(self._numbers))
-        return [number] * (int(tokens) + 1)  # the loader takes one off for the targets
+        # The loader shifts inputs and targets within a document, which costs one token.
+        return [number] * (int(tokens) + 1)
 
 
 def _describe_row(row: Mapping[str, Any]) -> str:

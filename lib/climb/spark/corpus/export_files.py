@@ -8,7 +8,6 @@ files have names and bytes that depend on the rows alone.
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -17,11 +16,9 @@ from typing import Any
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
-from climb.export.writers.parquet import ParquetWriter
+from climb.export.groups import escape_name as escape_name
+from climb.export.writers.parquet import GROUP_BYTES, ParquetWriter
 from climb.files import FileDigest, read_chunks, write_recorded
-
-GROUP_BYTES = 1 << 26
-"""Bytes of text after which a row group ends; it does not depend on the batches of Spark."""
 
 COLUMNS = ("doc_id", "copy", "n_tokens", "text")
 
@@ -81,11 +78,6 @@ class _PartFile:
             digest = write_recorded(self._path, lambda: read_chunks(Path(scratch.name)))
         row = {"name": self._name, "sha256": digest.sha256, "bytes": digest.bytes}
         return pa.RecordBatch.from_pylist([row | {"n_rows": self._n_rows}])
-
-
-def escape_name(name: str) -> str:
-    """Escape the name of a domain in a path, as Spark and Hive do."""
-    return re.sub(r"[\x00-\x1f\"#%'*/:=?\\\x7f{\[\]^]", lambda match: f"%{ord(match[0]):02X}", name)
 
 
 def _split_by_file(batch: pa.RecordBatch) -> Iterator[tuple[tuple[str, int], pa.Table]]:
