@@ -7,14 +7,13 @@ from climb.export.formats.automodel import Automodel
 
 READ_VALIDATION = """
 import yaml
-from climb.export.formats.automodel import _Tokenizer
-from climb.export.formats.megatron import open_cache
+from climb.export.formats.megatron import StubTokenizer, open_cache
 from nemo_automodel.components.datasets.loader import DatasetBuildSchedule, make_dataset_config
 section = yaml.safe_load(Path(sys.argv[1], "automodel.yaml").read_text())["validation_dataset"]
 with open_cache() as cache:
     config = make_dataset_config(section.pop("_target_"), section | {"index_mapping_dir": cache})
     schedule = DatasetBuildSchedule(1, 1, 1000, 1)
-    dataset = config.build(tokenizer=_Tokenizer(1000, 999), training_schedule=schedule)
+    dataset = config.build(tokenizer=StubTokenizer(1000, 999), training_schedule=schedule)
     print(json.dumps(collections.Counter(dataset.dataset_index.tolist())))
 """
 
