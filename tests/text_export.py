@@ -10,8 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from climb.export import Contents, ExportedDomain, Shard
+from climb.export.groups import escape_name
 from climb.export.index import INDEX, render_index
-from climb.spark.corpus.export_files import escape_name
 
 # Tokens per document differ 20-fold; a name needs escapes in paths, in YAML and in globs.
 DOMAINS = {"law": (400, 0.2), "code: [py]/é": (20, 0.5), "chat": (60, 0.3)}

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
-from climb.export.groups import escape_name as escape_name
+from climb.export.groups import escape_name
 from climb.export.writers.parquet import GROUP_BYTES, ParquetWriter
 from climb.files import FileDigest, read_chunks, write_recorded
 

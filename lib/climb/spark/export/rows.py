@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from climb.export import Format, Kind, Split
 from climb.export.contents import SPLITS
-from climb.spark.corpus.export_files import escape_name
+from climb.export.groups import escape_name
 
 
 @dataclass(frozen=True)
