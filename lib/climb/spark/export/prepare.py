@@ -102,7 +102,7 @@ def build_contents(
             f"no document of {', '.join(missing) or 'any domain'} is in the training split; lower "
             "export.validation_share"
         )
-    limits = cfg.search.mixture_constraints.find_epoch_limits(sorted(counts))
+    limits = cfg.search.mixture_constraints.find_epoch_limits(sorted(prepared.weights))
     total_weight = sum(prepared.weights[name] for name in counts)
     domains = [
         ExportedDomain(
