@@ -36,7 +36,7 @@ PIPELINE = (
     *("ingest", "count", "embed", "score", "cluster", "prune"),
     *("pack", "base", "search", "mix", "target_base", "train", "report"),
 )
-"""All jobs, in the order in which they run."""
+"""The jobs of `climb run`, in their order."""
 
 
 def main(job: Job) -> None:

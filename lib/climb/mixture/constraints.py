@@ -47,7 +47,7 @@ class Constraint:
     """Upper bound of the sum of the domains' weights."""
 
     max_epochs: float | None = None
-    """How often the target run may repeat the tokens of each domain; None: `search.max_epochs`."""
+    """Largest number of times that the target run reads each domain; None: `search.max_epochs`."""
 
     def __post_init__(self) -> None:
         if not self.name:
