@@ -3,11 +3,9 @@
 import dataclasses
 import functools
 import random
-import shutil
-import tempfile
-from pathlib import Path
 
 import pyarrow as pa
+from shard_files import copy_shard
 
 from climb.export import Contents, ExportedDomain, Shard
 from climb.export.groups import escape_name
@@ -55,18 +53,8 @@ def batch_rows(rows, size):
 
 def write_shard(form, rows, folder, name, size=97):
     """Write one shard as a task does; return its files."""
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        writer = form.open_shard(path, None)
-        for batch in batch_rows(rows, size):
-            writer.write(batch, None)
-        writer.close()
-        files = sorted(file.relative_to(scratch) for file in path.parent.rglob("*"))
-        for file in files:
-            (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(Path(scratch) / file, folder / file)
-    return tuple(map(str, files))
+    batches = ((batch, None) for batch in batch_rows(rows, size))
+    return copy_shard(form, folder, name, None, batches)
 
 
 def make_export(form, folder, kind, n_shards=3, weights=None):

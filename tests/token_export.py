@@ -1,12 +1,11 @@
 """A small export with tokens, written without Spark: three domains with unlike documents."""
 
 import itertools
-import tempfile
 from collections import defaultdict
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from shard_files import copy_shard
 from text_export import name_format
 
 from climb.export import Contents, ExportedDomain, Shard, Tokenization
@@ -36,23 +35,13 @@ def make_documents(rng, length, count, tokenization=TOKENIZATION, ids=None):
 
 
 def write_shard(fmt, folder, name, documents, tokenization=TOKENIZATION, batch=7):
-    """Write a shard as a task does: into an empty folder, whose files are then copied."""
-    parent = (folder / name).parent
-    parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        writer = fmt.open_shard(path, tokenization)
-        for start in range(0, len(documents), batch):
-            ids_N = documents[start : start + batch]
-            rows = pa.RecordBatch.from_pydict({"text": ["text"] * len(ids_N)})
-            writer.write(rows, ids_N)
-        writer.close()
-        files = sorted(p.relative_to(scratch) for p in Path(scratch).rglob("*") if p.is_file())
-        for file in files:
-            (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            (folder / file).write_bytes(Path(scratch, file).read_bytes())
-    return tuple(str(file) for file in files)
+    """Write the ids of documents as one shard; return its files."""
+    batches = (
+        (pa.RecordBatch.from_pydict({"text": ["text"] * len(ids_N)}), ids_N)
+        for start in range(0, len(documents), batch)
+        for ids_N in [documents[start : start + batch]]
+    )
+    return copy_shard(fmt, folder, name, tokenization, batches)
 
 
 def mix(parts, split):

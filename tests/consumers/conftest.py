@@ -9,20 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from climb.export.loader import run_loader, run_python
+from climb.export.loader import IMPORT_CLIMB, PACKAGE, run_loader, run_python
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(os.environ.get("CLIMB_CONSUMERS") or ROOT / ".consumers")
 
-IMPORTS = f"""
-import collections, importlib, importlib.util, itertools, json, sys
+IMPORTS = """
+import collections, itertools, json
 from pathlib import Path
-spec = importlib.util.spec_from_file_location(
-    "climb", {str(ROOT / "lib/climb/__init__.py")!r},
-    submodule_search_locations=[{str(ROOT / "lib/climb")!r}],
-)
-sys.modules["climb"] = module = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
 """
 
 
@@ -40,7 +34,9 @@ def run_consumer():
     """Run code in the interpreter of a trainer, with climb on its path; return what it prints."""
 
     def run(name, code, *arguments):
-        done = run_python([find_python(name), "-c", IMPORTS + code, *arguments])
+        done = run_python(
+            [find_python(name), "-c", IMPORT_CLIMB + IMPORTS + code, PACKAGE, *arguments]
+        )
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
         return done.stdout
 

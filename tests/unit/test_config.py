@@ -191,3 +191,8 @@ def test_a_wheel_that_python_reads_as_a_zip_file_is_refused_with_the_way_to_inst
     monkeypatch.setattr(loader, "__file__", "/jobs/climb.whl/climb/config/load.py")
     with pytest.raises(ConfigError, match=r"^climb runs from /jobs/climb\.whl, .*--py-files"):
         loader.find_conf_folder()
+
+
+def test_an_export_to_a_uri_is_refused_for_every_command():
+    with pytest.raises(ConfigError, match=r"export.path: 's3://bucket/x' is a URI, .* mount"):
+        load(settings=["export.path=s3://bucket/x"])

@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 from hostile.mount import HostileMount
 
+from climb.export.groups import escape_name
 from climb.files import FileDigest, can_rename, is_complete, mark_complete, write
 from climb.spark.corpus import export_files
-from climb.spark.corpus.export_files import escape_name, write_batches
+from climb.spark.corpus.export_files import write_batches
 
 ROWS = [
     {"domain": domain, "file": file, "doc_id": f"{i:03d}", "copy": 0}

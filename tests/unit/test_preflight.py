@@ -263,7 +263,6 @@ def test_a_tokenizer_without_the_configured_end_of_text_is_reported(configured, 
 def test_what_an_export_needs_is_checked_before_spark_starts(configured, tmp_path):
     run_preflight(configured("export.path=out"), ["export"])
     for settings, message in (
-        (["export.path=s3://bucket/x"], "export.path is the URI 's3://bucket/x'"),
         (["export.tokenizer=nowhere"], "export.tokenizer: model path 'nowhere' does not exist"),
         (["export.format={use: 'climb.export.formats.hf:Hf'}"], "export.format: plug-in"),
         ([f"export.path={tmp_path}/file/x"], f"{tmp_path}/file is a file; set export.path"),

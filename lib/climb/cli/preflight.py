@@ -164,14 +164,8 @@ def _check_export(cfg: Config) -> Iterator[str]:
         except ConfigError as error:
             yield f"export.format: {error}"
 
-    path = cfg.export.path
-    if path is not None and is_uri(path):
-        yield (
-            f"export.path is the URI {path!r}; tasks write the files of trainers as plain paths: "
-            "mount the storage, or export to a folder and copy it"
-        )
-    elif path is not None:
-        yield from _check_folder("export.path", path)
+    if cfg.export.path is not None:
+        yield from _check_folder("export.path", cfg.export.path)
     if cfg.export.tokenizer is not None:
         try:
             read_own_tokenizer(cfg.export.tokenizer, cfg.export.end_of_text)

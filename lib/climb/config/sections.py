@@ -26,6 +26,7 @@ from climb.config.corpus import (
 )
 from climb.config.section import PluginSpec, Section
 from climb.config.storage import SparkConfig, StorageConfig, TrackingConfig
+from climb.files import is_uri
 from climb.mixture import Constraint, Constraints
 
 __all__ = [
@@ -240,6 +241,16 @@ class ExportConfig(Section):
 
     validation_share: float = Field(ge=0, le=0.5)
     """Share of the documents in the validation split; a hash of the document id selects them."""
+
+    @field_validator("path")
+    @classmethod
+    def _check_path(cls, value: str | None) -> str | None:
+        if value is not None and is_uri(value):
+            raise ValueError(
+                f"{value!r} is a URI, but tasks write the files of trainers as plain paths; mount "
+                "the storage, or export to a folder and copy it"
+            )
+        return value
 
 
 class TrainConfig(Section):

@@ -151,17 +151,15 @@ class Counted:
 
     samples: int = 0
     tokens: int = 0
-    squared_tokens: int = 0
-    """Sum over the samples of their squared number of tokens."""
 
 
 def count_samples(samples: Iterable[Sample]) -> dict[str, Counted]:
     """Count samples and tokens per domain."""
     counts: dict[str, list[int]] = {}
     for sample in samples:
-        own = counts.setdefault(sample.domain, [0, 0, 0])
-        for i, value in enumerate((1, sample.tokens, sample.tokens**2)):
-            own[i] += value
+        own = counts.setdefault(sample.domain, [0, 0])
+        own[0] += 1
+        own[1] += sample.tokens
     return {name: Counted(*own) for name, own in sorted(counts.items())}
 
 

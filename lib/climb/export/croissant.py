@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from climb.export.card import CardFacts, list_document_shares
 from climb.export.contents import Contents
+from climb.files import FileDigest
 
 CONTEXT = {
     "@language": "en",
@@ -73,20 +74,8 @@ COLUMNS = {
 """What is recorded of a domain, with its type."""
 
 
-class Digest(Protocol):
-    """SHA-256 and size of a file, as `climb.files.FileDigest`."""
-
-    @property
-    def sha256(self) -> str:
-        """Hexadecimal digest."""
-
-    @property
-    def bytes(self) -> int:
-        """Size of the file."""
-
-
 def render_croissant(
-    contents: Contents, facts: CardFacts, digests: Mapping[str, Digest], name: str
+    contents: Contents, facts: CardFacts, digests: Mapping[str, FileDigest], name: str
 ) -> str:
     """Render croissant.json.
 

@@ -8,16 +8,42 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from climb.export.contents import Contents, Sample, Shard, Split
+from climb.export.contents import Contents, Kind, Sample, Shard, Split, Tokenization
+from climb.export.format import ShardWriter
 from climb.export.groups import list_weighted
 from climb.export.units import convert_weights
+from climb.export.writers.parquet import COLUMNS, GROUP_BYTES, ParquetWriter
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParquetFolders:
+    """What formats with a folder of Parquet files for each group have in common."""
+
+    shard_bytes: int = 1 << 28
+    """Bytes of text after which a file ends."""
+
+    group_bytes: int = GROUP_BYTES
+    """Bytes of text after which a row group ends."""
+
+    kinds: ClassVar[tuple[Kind, ...]] = ("recipe", "mixed")
+    stores_tokens: ClassVar[bool] = False
+
+    def name_shard(self, split: Split, domain: str | None, index: int, count: int) -> str:
+        """Return `SPLIT/DOMAIN/INDEX-of-COUNT`."""
+        return name_in_domain(split, domain, index, count)
+
+    def open_shard(self, path: Path, tokenization: Tokenization | None) -> ShardWriter:
+        """Start a file."""
+        path = path.with_name(f"{path.name}.parquet")
+        return ParquetWriter(path, COLUMNS, group_bytes=self.group_bytes)
 
 
 def weigh_documents(contents: Contents) -> dict[str, float]:

@@ -53,7 +53,7 @@ class Target:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         return self.state / "data" if can_rename(self.path.parent) else self.path
 
-    def read_plan(self) -> Mapping[str, Any] | None:
+    def _read_plan(self) -> Mapping[str, Any] | None:
         """Read the plan of the complete export in the folder; None if there is none.
 
         Raises:
@@ -80,7 +80,7 @@ class Target:
         Raises:
             ConfigError: the folder has files that are not an export.
         """
-        if self.read_plan() != plan:
+        if self._read_plan() != plan:
             return False
         if self.state.exists():
             shutil.rmtree(self.state)

@@ -19,17 +19,24 @@ from climb.errors import PreflightError
 from climb.export.contents import Counted, count_samples
 from climb.export.index import read_export
 
-BOOTSTRAP = """
+PACKAGE = str(Path(__file__).resolve().parents[1])
+"""The folder of climb."""
+
+IMPORT_CLIMB = """
 import importlib.util, sys
 sys.path[:] = [path for path in sys.path if path]  # not the working directory
-root = sys.argv[1]
-sys.path += [path for path in sys.argv[2:3] if path]
+root = sys.argv.pop(1)
 spec = importlib.util.spec_from_file_location(
     "climb", root + "/__init__.py", submodule_search_locations=[root])
 sys.modules["climb"] = module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
+"""
+"""Makes the climb of which the folder is the first argument importable, and removes it."""
+
+COUNT = """
+sys.path += [path for path in [sys.argv.pop(1)] if path]
 from climb.export.loader import main
-main(sys.argv[3:])
+main(sys.argv[1:])
 """
 
 FIND = """
@@ -66,10 +73,9 @@ def run_loader(folder: Path, n_samples: int, python: str, by_rule: bool) -> dict
     Raises:
         PreflightError: the process failed.
     """
-    package = str(Path(__file__).resolve().parents[1])
     arguments = [str(folder), str(n_samples), "rule" if by_rule else "loader"]
     own = _find_own_modules(read_export(folder).spec["use"])
-    process = run_python([python, "-c", BOOTSTRAP, package, own, *arguments])
+    process = run_python([python, "-c", IMPORT_CLIMB + COUNT, PACKAGE, own, *arguments])
     lines = [line for line in process.stdout.splitlines() if line.startswith(OUTPUT)]
     if process.returncode or not lines:
         reason = (process.stderr.strip().splitlines() or ["no output"])[-1]

@@ -8,9 +8,10 @@ from typing import Any
 
 from climb.export.card import CardFacts, render_card
 from climb.export.contents import Contents
-from climb.export.croissant import Digest, render_croissant
+from climb.export.croissant import render_croissant
 from climb.export.format import Format
 from climb.export.index import INDEX, render_index
+from climb.files import FileDigest
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class FinishedExport:
 
 
 def render_files(
-    export: FinishedExport, facts: CardFacts, digests: Mapping[str, Digest]
+    export: FinishedExport, facts: CardFacts, digests: Mapping[str, FileDigest]
 ) -> dict[str, str]:
     """Render the files of the format, the data card, and the files for machines.
 

@@ -64,14 +64,14 @@ def weigh_shards(contents: Contents, split: Split = "train") -> list[TokenFile]:
 
     Domains with weight 0 and shards without tokens are left out: some loaders reject a weight of 0.
     """
-    weighed = []
+    files = []
     for _, weight, shards in contents.list_groups(split):
         total = sum(shard.tokens for shard in shards)
         for shard in shards:
             if weight > 0.0 and shard.tokens > 0:
                 share = weight * shard.tokens / total
-                weighed.append(TokenFile(shard.files, share))
-    return weighed
+                files.append(TokenFile(shard.files, share))
+    return files
 
 
 def name_groups(contents: Contents, split: Split = "train") -> dict[str, str]:

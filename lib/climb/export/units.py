@@ -1,4 +1,4 @@
-"""Convert weights: a mixture has shares of tokens, many trainers count documents.
+"""Convert weights: a mixture has shares of tokens, some trainers count documents.
 
 A trainer that draws documents with probabilities p reads tokens in proportion to p x mean tokens
 per document. So p must be proportional to weight / mean tokens.

@@ -20,7 +20,6 @@ from climb.export.format import needs_all_endings
 from climb.export.formats import list_for_own_files
 from climb.export.render import FinishedExport, render_files
 from climb.export.tokenization import check_tokenizer, read_own_tokenizer
-from climb.files import hash_content
 from climb.runs.sheet import Sheet, compare_names
 
 if TYPE_CHECKING:
@@ -53,13 +52,12 @@ def export_own(mixture: Path, prior: Path, data: Path, cfg: Config) -> str:
     target = Target(cfg.export_folder)
     contents = _describe_contents(domains, shards, target, cfg)
     plan = {
-        "mixture": hash_content(mixture),
-        "prior": hash_content(prior),
-        "data": str(data.absolute()),
-        "export": cfg.export.model_dump(mode="json"),
+        "mixture": mixture.stem,
+        "format": cfg.export.format,
         "contents": dump_contents(contents),
     }
-    target.read_plan()  # refuses a folder with other files
+    if target.is_current(plan):
+        return f"up to date in {target.path}"
     target.start(plan)
     export = FinishedExport(cfg.export.format, format, contents, plan, mixture.stem)
     target.finish(render_files(export, CardFacts(), {}), {})

@@ -19,14 +19,15 @@ PATIENCE = 2.0
 """Seconds for which an executor waits for the file: mounts cache the names in a folder."""
 
 
-def check_shared(session: SparkSession, folder: Path) -> None:
+def check_shared(session: SparkSession, folder: Path, key: str = "storage.files") -> None:
     """Let one task per executor read a file that the driver writes.
 
     Executors that are busy or join later are not asked. In local mode there is nothing to check.
 
     Args:
         session: the session.
-        folder: the folder `storage.files`.
+        folder: a folder that all nodes should mount.
+        key: the key that configures it, for the message.
 
     Raises:
         PreflightError: an executor does not see the file; the message names its host.
@@ -46,7 +47,7 @@ def check_shared(session: SparkSession, folder: Path) -> None:
         path.unlink(missing_ok=True)
     hosts = sorted({host for host, is_found in found if not is_found})
     if hosts:
-        raise PreflightError(describe_unshared(folder, hosts))
+        raise PreflightError(describe_unshared(folder, hosts, key))
 
 
 def read_token(path: str, token: str, wait: float) -> Iterator[tuple[str, bool]]:
@@ -57,12 +58,12 @@ def read_token(path: str, token: str, wait: float) -> Iterator[tuple[str, bool]]
     yield socket.gethostname(), is_found
 
 
-def describe_unshared(folder: Path, hosts: list[str]) -> str:
+def describe_unshared(folder: Path, hosts: list[str], key: str) -> str:
     """Describe which hosts do not see the folder."""
     return (
-        f"storage.files is not shared: {', '.join(hosts)} does not see a file that the driver on "
+        f"{key} is not shared: {', '.join(hosts)} does not see a file that the driver on "
         f"{socket.gethostname()} wrote to {folder}; mount one folder at this path on every node "
-        "(NFS, FUSE, /Volumes), and set storage.files to it"
+        f"(NFS, FUSE, /Volumes), and set {key} to it"
     )
 
 

@@ -18,11 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from climb.export.contents import Contents, Kind, Sample, Split, Tokenization
-from climb.export.format import ShardWriter, Unit
+from climb.export.contents import Contents, Sample
 from climb.export.formats.megatron import (
+    IndexedDatasets,
     StubTokenizer,
-    check_white_space,
     list_prefixes,
     open_cache,
     sample_prefixes,
@@ -31,44 +30,18 @@ from climb.export.token_files import (
     find_group,
     limit_samples,
     name_groups,
-    name_part,
     require_tokenization,
 )
-from climb.export.writers.indexed import IndexedWriter
 
 FILE = "automodel.yaml"
 TARGET = "nemo_automodel.components.datasets.llm.megatron_dataset.MegatronPretraining"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Automodel:
+class Automodel(IndexedDatasets):
     """Indexed datasets with `automodel.yaml`."""
 
-    unit: ClassVar[Unit] = "tokens"
-    kinds: ClassVar[tuple[Kind, ...]] = ("recipe", "mixed")
-    stores_tokens: ClassVar[bool] = True
-    endings: ClassVar[tuple[str, ...]] = (".bin", ".idx")
-    needs_all_endings: ClassVar[bool] = True
     loader: ClassVar[str] = "nemo_automodel"
-
-    shard_bytes: int = 1 << 31
-    """Bytes of text after which a shard ends. Each shard is a prefix in the lists."""
-
-    def name_shard(self, split: Split, domain: str | None, index: int, count: int) -> str:
-        """Return `train/domain=law/part-00000`."""
-        return name_part(split, domain, index)
-
-    def open_shard(self, path: Path, tokenization: Tokenization | None) -> ShardWriter:
-        """Start `PATH.bin` and `PATH.idx`."""
-        return IndexedWriter(path, require_tokenization(tokenization))
-
-    def check_folder(self, folder: str, has_validation: bool) -> None:
-        """Check the path of the export; see `climb.export.format.check_early`.
-
-        Raises:
-            ConfigError: it has white space.
-        """
-        check_white_space(folder)
 
     def describe(self, contents: Contents) -> dict[str, str]:
         """Return the sections of both splits; the prefixes are absolute.

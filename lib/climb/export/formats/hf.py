@@ -22,19 +22,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from climb.export.contents import SPLITS, Contents, Kind, Sample, Shard, Split, Tokenization
+from climb.export.contents import SPLITS, Contents, Sample, Shard
 from climb.export.documents import (
+    ParquetFolders,
     draw_documents,
     list_files,
-    name_in_domain,
     parse_sample,
     read_parquet,
     repeat_files,
     weigh_documents,
 )
-from climb.export.format import ShardWriter, Unit
+from climb.export.format import Unit
 from climb.export.groups import escape_name, find_folder, list_weighted
-from climb.export.writers.parquet import COLUMNS, GROUP_BYTES, ParquetWriter
 
 CARD, SCRIPT = "README.md", "load.py"
 
@@ -71,34 +70,17 @@ def load_mixture(seed=SEED):
 
 if __name__ == "__main__":
     for document in load_mixture().take(10):
-        print(document["domain"], document["n_tokens"], repr(document["text"][:60]))
+        print({name: str(value)[:60] for name, value in document.items()})
 '''
 
 
 @dataclass(frozen=True, kw_only=True)
-class HuggingFace:
+class HuggingFace(ParquetFolders):
     """Parquet files with a card for Hugging Face datasets, and a script that mixes them."""
 
-    shard_bytes: int = 1 << 28
-    """Bytes of text after which a file ends."""
-
-    group_bytes: int = GROUP_BYTES
-    """Bytes of text after which a row group ends."""
-
     unit: ClassVar[Unit] = "documents"
-    kinds: ClassVar[tuple[Kind, ...]] = ("recipe", "mixed")
-    stores_tokens: ClassVar[bool] = False
     endings: ClassVar[tuple[str, ...]] = (".parquet",)
     loader: ClassVar[str] = "datasets"
-
-    def name_shard(self, split: Split, domain: str | None, index: int, count: int) -> str:
-        """Return `SPLIT/DOMAIN/INDEX-of-COUNT`."""
-        return name_in_domain(split, domain, index, count)
-
-    def open_shard(self, path: Path, tokenization: Tokenization | None) -> ShardWriter:
-        """Start a file."""
-        path = path.with_name(f"{path.name}.parquet")
-        return ParquetWriter(path, COLUMNS, group_bytes=self.group_bytes)
 
     def describe(self, contents: Contents) -> dict[str, str]:
         """Return the card with its header, and the script."""

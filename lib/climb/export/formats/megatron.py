@@ -37,15 +37,14 @@ from climb.export.writers.indexed import IndexedWriter, read_lengths
 
 
 @dataclass(frozen=True, kw_only=True)
-class Megatron:
-    """Indexed datasets with `blend.txt` and `blend.json`."""
+class IndexedDatasets:
+    """What Megatron and NeMo Automodel have in common: `.bin` and `.idx` for each shard."""
 
     unit: ClassVar[Unit] = "tokens"
     kinds: ClassVar[tuple[Kind, ...]] = ("recipe", "mixed")
     stores_tokens: ClassVar[bool] = True
     endings: ClassVar[tuple[str, ...]] = (".bin", ".idx")
     needs_all_endings: ClassVar[bool] = True
-    loader: ClassVar[str] = "megatron.core"
 
     shard_bytes: int = 1 << 31
     """Bytes of text after which a shard ends. Each shard is a prefix in the lists."""
@@ -65,6 +64,13 @@ class Megatron:
             ConfigError: it has white space.
         """
         check_white_space(folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Megatron(IndexedDatasets):
+    """Indexed datasets with `blend.txt` and `blend.json`."""
+
+    loader: ClassVar[str] = "megatron.core"
 
     def describe(self, contents: Contents) -> dict[str, str]:
         """Return both lists; the prefixes are absolute.

@@ -23,16 +23,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from climb.export.contents import Contents, Kind, Sample, Split, Tokenization
+from climb.export.contents import Contents, Sample
 from climb.export.documents import (
+    ParquetFolders,
     draw_sequences,
-    name_in_domain,
     read_parquet,
     repeat_files,
 )
-from climb.export.format import ShardWriter, Unit
+from climb.export.format import Unit
 from climb.export.groups import find_folder, list_weighted
-from climb.export.writers.parquet import COLUMNS, GROUP_BYTES, ParquetWriter
 
 MODULE = "climb_data.py"
 
@@ -83,29 +82,12 @@ def make_dataloader(seed=SEED):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Torchtitan:
+class Torchtitan(ParquetFolders):
     """Parquet folders, and a module that configures the interleaved loader of torchtitan."""
 
-    shard_bytes: int = 1 << 28
-    """Bytes of text after which a file ends."""
-
-    group_bytes: int = GROUP_BYTES
-    """Bytes of text after which a row group ends."""
-
     unit: ClassVar[Unit] = "tokens"
-    kinds: ClassVar[tuple[Kind, ...]] = ("recipe", "mixed")
-    stores_tokens: ClassVar[bool] = False
     endings: ClassVar[tuple[str, ...]] = ()
     loader: ClassVar[str] = "torchtitan"
-
-    def name_shard(self, split: Split, domain: str | None, index: int, count: int) -> str:
-        """Return `SPLIT/DOMAIN/INDEX-of-COUNT`."""
-        return name_in_domain(split, domain, index, count)
-
-    def open_shard(self, path: Path, tokenization: Tokenization | None) -> ShardWriter:
-        """Start a file."""
-        path = path.with_name(f"{path.name}.parquet")
-        return ParquetWriter(path, COLUMNS, group_bytes=self.group_bytes)
 
     def describe(self, contents: Contents) -> dict[str, str]:
         """Return the module with the configuration."""

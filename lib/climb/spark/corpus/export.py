@@ -106,7 +106,7 @@ def _write_dataset(store: Store, folder: Folder, manifest: Mapping[str, Any]) ->
     if is_uri(folder.path):
         _write_with_spark(rows, f"{folder.path}/data")
     else:
-        check_shared(store.session, Path(folder.path))
+        check_shared(store.session, Path(folder.path), "mix.export")
         digests, n_rows = write_parts(rows, Path(folder.path))
         assert n_rows == manifest["rows"], (n_rows, manifest["rows"])
         mark_complete(Path(folder.path), digests)

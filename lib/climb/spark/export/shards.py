@@ -33,7 +33,7 @@ SCHEMA = pa.schema(
     ]
 )
 
-WRITTEN = "number BIGINT, n_rows BIGINT"
+WRITTEN = "number BIGINT"
 
 ENCODED_AT_ONCE = 256
 """Documents that are encoded together, so that few token ids are Python objects at a time."""
@@ -91,7 +91,7 @@ class ShardTask:
     tokenizer_json: str | None = field(repr=False)
 
     def write(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Write the shards of one partition, and yield a row about each.
+        """Write the shards of one partition, and yield the number of each.
 
         Args:
             batches: (number, *SCHEMA), sorted by number.
@@ -137,8 +137,7 @@ class _OpenShard:
         with self._scratch as scratch:
             files = _copy_files(Path(scratch), self._task.folder)
         write_record(self._task.records, self.key, ShardRecord(files, self._domains))
-        n_rows = sum(counts.documents for counts in self._domains.values())
-        return pa.RecordBatch.from_pylist([{"number": self.key.number, "n_rows": n_rows}])
+        return pa.RecordBatch.from_pylist([{"number": self.key.number}])
 
     def _encode(self, texts: list[str], tokenization: Tokenization) -> list[NDArray[Any]]:
         opened = tokenizer.open_tokenizer(self._task.tokenizer_json or "")

@@ -38,7 +38,7 @@ def write_shards(
     Raises:
         PreflightError: an executor does not see the folder.
     """
-    check_shared(rows.sparkSession, target.data)
+    check_shared(rows.sparkSession, target.data, "export.path")
     keys, n_rows = plan_shards(rows, settings.format)
     finished = read_records(target.records, keys, target.data)
     pending = [key for key in keys if key.number not in finished]
