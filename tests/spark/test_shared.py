@@ -29,9 +29,10 @@ def test_a_task_sees_only_the_file_that_the_driver_wrote(tmp_path):
 
 
 def test_the_error_names_the_hosts_and_the_setting():
-    message = describe_unshared(Path("/mnt/climb"), ["node-1", "node-2"])
-    assert message.startswith("storage.files is not shared: node-1, node-2 does not see")
+    message = describe_unshared(Path("/mnt/climb"), ["node-1", "node-2"], "mix.export")
+    assert message.startswith("mix.export is not shared: node-1, node-2 does not see")
     assert "/mnt/climb" in message
+    assert message.endswith("and set mix.export to it")
 
 
 def test_packing_and_training_check_the_folder_before_anything_else(tmp_path, monkeypatch):
