@@ -65,7 +65,7 @@ class MdsWriter:
         """Open the file `path`.mds."""
         self._path = Path(f"{path}.mds")
         self._samples = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115  # see close
-        self._sizes = array("Q")
+        self._sizes = array("I")
 
     def write(self, rows: pa.RecordBatch, ids_N: Sequence[Any] | None) -> None:
         """Append documents."""
@@ -87,7 +87,7 @@ class MdsWriter:
         header = json.dumps(describe_columns(), sort_keys=True).encode()
         n_documents = len(self._sizes)
         offsets_N = np.zeros(n_documents + 1, np.uint64)
-        np.cumsum(np.frombuffer(self._sizes, np.uint64), out=offsets_N[1:])
+        np.cumsum(np.frombuffer(self._sizes, np.uint32), dtype=np.uint64, out=offsets_N[1:])
         offsets_N += np.uint64(4 + 4 * len(offsets_N) + len(header))
         if offsets_N[-1] > MOST_BYTES:
             raise InputError(

@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 
 COLUMNS = ("doc_id", "copy", "domain", "n_tokens", "text")
 
-GROUP_BYTES = 1 << 26
-"""Bytes of text after which a row group ends."""
+GROUP_BYTES = 1 << 24
+"""Bytes of text after which a row group ends. With small groups, pages of memory are used again."""
+
+RELEASE_GROUPS = 4
+"""Row groups after which Arrow returns unused memory; without that, it keeps more and more."""
 
 
 class ParquetWriter:
@@ -52,7 +55,7 @@ class ParquetWriter:
         )  # fmt: skip
         self._group_rows, self._group_bytes = group_rows, group_bytes
         self._pending: list[pa.Table] = []
-        self._n_rows = self._n_bytes = 0
+        self._n_rows = self._n_bytes = self._n_groups = 0
 
     def write(self, rows: pa.RecordBatch | pa.Table, ids_N: Sequence[Any] | None = None) -> None:
         """Append documents; row groups that are full are written."""
@@ -83,8 +86,13 @@ class ParquetWriter:
     def _write_group(self) -> None:
         import pyarrow as pa
 
-        if self._pending:
-            # In one chunk: the bytes of a row group depend on the chunks.
-            group = pa.concat_tables(self._pending).combine_chunks()
-            self._writer.write_table(group, row_group_size=len(group))
+        if not self._pending:
+            return
+        # In one chunk: the bytes of a row group depend on the chunks.
+        group = pa.concat_tables(self._pending).combine_chunks()
+        self._writer.write_table(group, row_group_size=len(group))
+        del group
         self._pending, self._n_rows, self._n_bytes = [], 0, 0
+        self._n_groups += 1
+        if self._n_groups % RELEASE_GROUPS == 0:
+            pa.default_memory_pool().release_unused()
