@@ -65,10 +65,8 @@ def count_tokens(documents: DataFrame, json: str, recipe: str) -> DataFrame:
     @pandas_udf("int")  # type: ignore[call-overload, untyped-decorator]
     def count(texts: Iterator[pd.Series]) -> Iterator[pd.Series]:
         for batch in texts:
-            encodings = tokenizer.open_tokenizer(json).encode_batch_fast(
-                batch.tolist(), add_special_tokens=False
-            )
-            yield pd.Series([len(encoding) for encoding in encodings], dtype="int32")
+            encoded = tokenizer.encode_texts(tokenizer.open_tokenizer(json), batch.tolist())
+            yield pd.Series([len(ids) for ids in encoded], dtype="int32")
 
     return documents.select(
         "doc_id", F.lit(recipe).alias("recipe"), count("text").alias("n_tokens")
