@@ -213,6 +213,10 @@ class MixConfig(Section):
     export: str | None
     """Folder of the Parquet dataset with manifest and data card; null: <storage.root>/mixed."""
 
+    text: bool
+    """Whether table corpus has the texts. false: it has ids alone, a hundredth of the size, and
+    exports read the texts from table documents."""
+
 
 class ExportConfig(Section):
     """The mixture in the format of a trainer."""

@@ -25,7 +25,7 @@ from climb.tokenizer import encode_texts, find_end_of_text, open_tokenizer
 
 SCHEMA = pa.schema([("doc_id", pa.string()), ("n_tokens", pa.int32()), ("text", pa.string())])
 
-WRITTEN = "number INT"
+WRITTEN = "number BIGINT"
 
 
 @dataclass(frozen=True)
