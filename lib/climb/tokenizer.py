@@ -90,10 +90,17 @@ def train_json(texts: Iterable[str], vocab_size: int) -> str:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    sample = [text[:SAMPLE_CHARS] for text in texts]
-    if not any(sample):
+    n_chars = 0
+
+    def cut() -> Iterator[str]:
+        nonlocal n_chars
+        for text in texts:
+            n_chars += len(text)
+            yield text[:SAMPLE_CHARS]
+
+    tokenizer.train_from_iterator(cut(), trainer)
+    if not n_chars:
         raise InputError("the corpus has no text to train a tokenizer on")
-    tokenizer.train_from_iterator(sample, trainer)
     return str(tokenizer.to_str())
 
 

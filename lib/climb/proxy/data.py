@@ -99,12 +99,7 @@ def plan_stream(
             unsigned integers.
     """
     domains = tuple(sorted(domain for domain, weight in weights.items() if weight != 0.0))
-    missing = [domain for domain in domains if domain not in shards]
-    if missing:
-        raise ComponentError(
-            f"domain {missing[0]!r} has a weight but no shard; domains with shards: {list(shards)}"
-        )
-    arrays = tuple(open_shard(shards[domain], domain) for domain in domains)
+    arrays = tuple(_open_shard(domain, shards) for domain in domains)
     counts_K = apportion(np.array([weights[domain] for domain in domains]), n_sequences)
     starts, keys = [], []
     for domain, shard, count in zip(domains, arrays, counts_K, strict=True):
@@ -126,6 +121,14 @@ def _draw_window_starts(n_tokens: int, count: int, length: int, words: list[int]
         offset = random.integers(n_tokens)
         starts.append((offset + random.permutation(per_epoch) * length) % n_tokens)
     return np.concatenate(starts)[:count]
+
+
+def _open_shard(domain: str, shards: Mapping[str, str]) -> TokenIds | JoinedShard:
+    if domain not in shards:
+        raise ComponentError(
+            f"domain {domain!r} has a weight but no shard; domains with shards: {list(shards)}"
+        )
+    return open_shard(shards[domain], domain)
 
 
 def _hash_to_int(name: str) -> int:
