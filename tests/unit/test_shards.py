@@ -1,6 +1,8 @@
 """A shard of many files is planned from counts alone, and reads like one array."""
 
+import contextlib
 import itertools
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,6 +78,8 @@ def test_every_window_of_many_files_is_that_of_one_array(tmp_path, lengths):
     for start in range(len(ids) + 1):
         for stop in range(len(ids) + 3):
             np.testing.assert_array_equal(joined[start:stop], ids[start:stop])
+    for part, end in zip(joined.parts, np.cumsum(lengths), strict=True):
+        assert np.shares_memory(joined[end - len(part) : end], part)  # a view, not a copy
 
 
 def test_a_stream_of_many_files_has_the_sequences_of_one_file(tmp_path):
@@ -101,15 +105,15 @@ def test_a_folder_counts_only_when_it_is_complete_and_only_with_its_own_files(tm
 
 @pytest.fixture
 def remote(tmp_path, monkeypatch):
-    """A shard of three files of about 1 kB on a mount."""
+    """A shard of three files of about 10 kB on a mount."""
     monkeypatch.setattr(local, "is_on_local_disk", lambda path: "mount" not in path.parts)
     monkeypatch.setattr(local, "_reported", set())
-    write_shard(tmp_path / "mount" / "s", [440, 440, 440])
+    write_shard(tmp_path / "mount" / "s", [5000, 5000, 5000])
     return tmp_path / "mount" / "s"
 
 
 def test_all_files_of_a_shard_are_copied_verified_held_and_deleted_together(remote, tmp_path):
-    copies = LocalCopies(str(tmp_path / "disk"), 8.0 * KB)
+    copies = LocalCopies(str(tmp_path / "disk"), 40.0 * KB)
     with copies.hold([remote]) as found:
         copy = found[remote]
         assert copy.name == read_digest(remote) == read_digest(copy)
@@ -118,7 +122,7 @@ def test_all_files_of_a_shard_are_copied_verified_held_and_deleted_together(remo
             open_shard(str(copy), "a")[:], open_shard(str(remote), "a")[:]
         )
         other = tmp_path / "mount" / "b.npy"
-        write_complete(other, lambda: [b"b" * 6000])
+        write_complete(other, lambda: [b"b" * 20_000])
         with copies.hold([other]) as found:
             assert found == {other: other}  # the folder is held, and both do not fit
         assert is_complete(copy)
@@ -139,7 +143,25 @@ def test_a_copy_that_was_killed_half_way_is_written_again(remote, tmp_path):
     (copy / "part-00002.npy").unlink()
     with copies.hold([remote]) as found:
         assert is_complete(found[remote])
-        assert len(open_shard(str(found[remote]), "a")) == 3 * 440
+        assert len(open_shard(str(found[remote]), "a")) == 3 * 5000
+
+
+def test_a_copy_that_was_deleted_and_written_again_before_the_lock_is_not_held(
+    remote, tmp_path, monkeypatch
+):
+    copies = LocalCopies(str(tmp_path / "disk"), 1.0)
+    with copies.hold([remote]) as found:
+        copy = found[remote]
+
+    def lock(handle, kind, once=[True]):  # noqa: B006  # only the first call
+        if once and once.pop():
+            copy.rename(tmp_path / "deleted")
+            shutil.copytree(tmp_path / "deleted", copy)
+
+    monkeypatch.setattr(local.fcntl, "flock", lock)
+    with contextlib.ExitStack() as stack:
+        assert not local._hold(stack, copy)
+        assert local._hold(stack, copy)
 
 
 def test_a_run_on_copies_of_many_files_is_the_same_run(remote, tmp_path):
@@ -195,8 +217,14 @@ def test_documents_after_the_cut_are_not_encoded(tmp_path, model, monkeypatch):
         "climb.spark.training.pack_files.encode_texts",
         lambda opened, texts: seen.extend(texts) or encode(opened, texts),
     )
-    pack(tmp_path, model, [f"text {i}" for i in range(9)], 10)
-    assert 1 <= len(seen) <= 3
+    texts = [f"text {i}" for i in range(9)]
+    opened = tokenizer.open_tokenizer(model)
+    first = sum(len(opened.encode(text).ids) + 1 for text in texts[:4])
+    pack(tmp_path, model, texts, first)
+    assert seen == texts[:4]
+    seen.clear()
+    pack(tmp_path, model, texts, first + 1)
+    assert seen == texts[:5]
 
 
 def test_a_count_that_differs_from_the_tokenizer_is_an_error_of_one_line(tmp_path, model):
