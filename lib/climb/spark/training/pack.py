@@ -33,6 +33,7 @@ from climb.spark.delta.store import Store
 from climb.spark.failures import reraise_task_errors
 from climb.spark.shared import check_shared
 from climb.spark.training.pack_files import WRITTEN, PackTask, ShardFile
+from climb.tokenizer import find_end_of_text, open_tokenizer
 
 Kind = Literal["base", "trial", "target-base", "target"]
 
@@ -109,6 +110,7 @@ def pack_shards(store: Store, cfg: Config, inputs: Inputs) -> list[dict[str, Any
     """
     check_shared(store.session, store.cfg.files_folder)
     model = read_tokenizer_json(store, cfg)
+    end_of_text = find_end_of_text(open_tokenizer(model), cfg.count.end_of_text)
     domains = store.read_rows(tables.DOMAINS)
     numbers = plan.count_buckets([row["n_tokens"] for row in domains])
     buckets = {row["domain"]: n for row, n in zip(domains, numbers, strict=True)}
@@ -117,7 +119,7 @@ def pack_shards(store: Store, cfg: Config, inputs: Inputs) -> list[dict[str, Any
     files = _plan_files(plan_shards(domains, cfg), tokens, _locate_folder(store, inputs, model))
     pending = [file for file in files if not is_complete(file.path)]
     if pending:
-        task = PackTask({f.number: f for f in pending}, model, cfg.count.end_of_text)
+        task = PackTask({f.number: f for f in pending}, model, end_of_text)
         only = _select_ends(pending, buckets)
         ordered = _order_documents(read_domain_documents(store, cfg, only), buckets)
         rows = _divide_documents(ordered, pending)

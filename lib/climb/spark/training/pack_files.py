@@ -50,7 +50,7 @@ class PackTask:
 
     tokenizer_json: str = field(repr=False)
     end_of_text: str | None
-    """`count.end_of_text`."""
+    """Token that ends a document; None: a usual one."""
 
     def write(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Write the files of one partition, and yield the number of each.
