@@ -98,7 +98,7 @@ SHARDS = Table(
     "shards",
     ("kind", "domain"),
     "pack",
-    "kind STRING, domain STRING, path STRING, n_documents BIGINT, n_tokens BIGINT, sha256 STRING",
+    "kind STRING, domain STRING, path STRING, n_tokens BIGINT, sha256 STRING",
 )
 LINEAGE = Table(
     "lineage",

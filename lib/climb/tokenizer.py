@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +24,11 @@ USUAL_ENDS = (
 
 SAMPLE_CHARS = 20_000
 """Characters of each sampled document that the BPE is trained on, so that no long one dominates."""
+
+ENCODED_TEXTS = 256
+ENCODED_CHARS = 1 << 20
+"""Texts, and their characters, that are encoded together. The library needs some 100 bytes for a
+token until its id is copied, so a whole Arrow batch of long texts would need gigabytes."""
 
 
 def name_recipe(path: str | None, vocab_size: int, sample_documents: int) -> str:
@@ -85,10 +90,17 @@ def train_json(texts: Iterable[str], vocab_size: int) -> str:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    sample = [text[:SAMPLE_CHARS] for text in texts]
-    if not any(sample):
+    n_chars = 0
+
+    def cut() -> Iterator[str]:
+        nonlocal n_chars
+        for text in texts:
+            n_chars += len(text)
+            yield text[:SAMPLE_CHARS]
+
+    tokenizer.train_from_iterator(cut(), trainer)
+    if not n_chars:
         raise InputError("the corpus has no text to train a tokenizer on")
-    tokenizer.train_from_iterator(sample, trainer)
     return str(tokenizer.to_str())
 
 
@@ -114,6 +126,25 @@ def open_tokenizer(text: str, max_tokens: int | None = None) -> Tokenizer:
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True
     return tokenizer
+
+
+def split_texts(texts: Sequence[str]) -> Iterator[slice]:
+    """Divide texts into slices that are encoded together; a longer text is a slice of its own."""
+    start = n_chars = 0
+    for stop, text in enumerate(texts):
+        n_chars += len(text)
+        if stop > start and (n_chars > ENCODED_CHARS or stop - start == ENCODED_TEXTS):
+            yield slice(start, stop)
+            start, n_chars = stop, len(text)
+    if start < len(texts):
+        yield slice(start, len(texts))
+
+
+def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[list[int]]:
+    """Yield the token ids of each text, without special tokens."""
+    for part in split_texts(texts):
+        for encoding in tokenizer.encode_batch_fast(list(texts[part]), add_special_tokens=False):
+            yield encoding.ids
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,17 @@ import tempfile
 import traceback
 from pathlib import Path
 
-import pandas as pd
+import pyarrow as pa
 
 from climb.cli.lock import hold_locks
 from climb.files import write, write_if_changed
 from climb.proxy.llama import LlamaProxy
+from climb.proxy.shards import Part
 from climb.quality.training import train_scorer
-from climb.spark.training.pack import _pack_group
+from climb.spark.training.pack import _describe_shards
+from climb.spark.training.pack_files import SCHEMA, PackTask, ShardFile
 from climb.testing.contracts import build_tiny_run
+from climb.tokenizer import TokenizerFile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,20 +58,22 @@ def digest(path):
 
 
 def pack(folder, tokenizer):
-    """Pack one shard of each domain, and return their paths."""
-    shards = {}
+    """Pack a shard of one file and a shard of two, and return the path of each domain's shard."""
+    counted = TokenizerFile(str(tokenizer)).open()
+    names = {"letters": ["a.npy"], "numbers": ["b/part-00000.npy", "b/part-00001.npy"]}
+    files, rows = [], []
     for domain, words in WORDS.items():
-        rows = [
-            {"kind": "trial", "domain": domain, "doc_id": f"{i}", "position": i / 20}
-            | {"n_tokens": 30, "text": f"{words} {i}"}
-            for i in range(20)
-        ]
-        sizes = {("trial", domain): 300}
-        packed = _pack_group(
-            pd.DataFrame(rows), sizes, str(folder), tokenizer.read_text(), "<|endoftext|>"
-        )
-        shards[domain] = packed["path"].iloc[0]
-    return shards
+        for name in names[domain]:
+            number = len(files)
+            files.append(ShardFile(number, "trial", domain, folder / name, Part(0, 0, 300)))
+            for i in range(40):
+                text = f"{words} {i}"
+                row = {"number": number, "doc_id": f"{i}", "text": text}
+                rows.append(row | {"n_tokens": len(counted.encode(text).ids)})
+    task = PackTask({file.number: file for file in files}, tokenizer.read_text(), None)
+    schema = SCHEMA.insert(0, pa.field("number", pa.int32()))
+    list(task.write([pa.RecordBatch.from_pylist(rows, schema=schema)]))
+    return {row["domain"]: row["path"] for row in _describe_shards(files)}
 
 
 def write_all(folder, template):
@@ -90,7 +95,8 @@ def write_all(folder, template):
         write_if_changed(folder / "report.html", version)
     with hold_locks(folder / "locks", ["search"]):  # the lock file exists now
         pass
-    files = [*map(Path, shards.values()), Path(base.save) / "model.safetensors"]
+    files = sorted((folder / "shards").rglob("*.npy"))
+    files += [Path(base.save) / "model.safetensors"]
     files += [folder / "scorer" / "model.bin", folder / "report.html"]
     return {"files": [digest(file) for file in files], "metrics": metrics}
 

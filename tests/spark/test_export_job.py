@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import pyarrow.dataset as ds
 import pytest
 from climb.jobs import export
 from pyspark import cloudpickle
+from pyspark.sql import functions as F
 
 from climb import tables
 from climb.config import load
@@ -228,6 +230,21 @@ def test_exports_are_equal_to_the_byte_over_1_and_7_partitions(recipe, run, monk
         _, folder = run(*settings, out=f"tokens-{partitions}", **tokens)
         found[partitions] = hash_files(folder)
     assert found[1] == found[7]
+
+
+def test_an_export_of_a_table_without_texts_reads_them_from_the_documents(
+    spark, world, recipe, run, tmp_path
+):
+    shutil.copytree(world, tmp_path / "tables")
+    store = Store(spark, load(settings=[f"storage.root={tmp_path}/tables"]).storage)
+    inputs = store.history.read_inputs(tables.CORPUS)
+    rows = store.read(tables.CORPUS).withColumn("text", F.lit(None))
+    store.replace(rows, tables.CORPUS, inputs)
+    _, folder = run_export(spark, tmp_path / "tables", tmp_path / "recipe")
+    assert hash_shards(folder) == hash_shards(recipe[1])
+    _, mixed = run("export.kind=mixed")
+    _, folder = run_export(spark, tmp_path / "tables", tmp_path / "mixed", "export.kind=mixed")
+    assert hash_shards(folder) == hash_shards(mixed)
 
 
 def test_another_end_of_text_is_another_export(run, tmp_path):

@@ -10,14 +10,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow.dataset as ds
 import pytest
-from climb.jobs import mix
+from pyspark.sql import Row
 
 from climb import tables
 from climb.config import load
 from climb.errors import ConfigError, MixtureError, PreflightError, TableError
 from climb.files import is_complete
+from climb.jobs import mix
 from climb.spark.corpus import export
 from climb.spark.corpus.export import read_export_inputs
+from climb.spark.corpus.mix import read_corpus
 from climb.spark.delta.store import Store
 
 DOMAINS = ("code", "law", "soup")
@@ -174,6 +176,24 @@ def test_a_rerun_changes_nothing_and_a_deleted_export_is_written_again(store, cf
     mix.run(store, more)
     assert store.history.read_version(tables.CORPUS) == version + 1
     assert json.loads(manifest.read_text())["wanted_tokens"] == 2_000
+
+
+def test_a_dataset_without_texts_in_its_table_has_the_same_files(store, cfg, tmp_path):
+    folder = Path(store.locate_folder("mixed"))
+    files = read_files(folder)
+    rows = store.read_rows(tables.CORPUS)
+    without = config(store.cfg.root, "mix.text=false")
+    mix.run(store, without)
+    assert store.read_rows(tables.CORPUS) == [row | {"text": None} for row in rows]
+    again = read_files(folder)
+    data = {name for name in files if name.endswith(".parquet")}
+    assert {name: again[name] for name in data} == {name: files[name] for name in data}
+    assert read_corpus(store).orderBy("doc_id", "copy").collect() == [
+        Row(**{name: row[name] for name in tables.CORPUS.column_names}) for row in rows
+    ]
+    assert "up to date" in mix.run(store, without)
+    mix.run(store, cfg)
+    assert store.read_rows(tables.CORPUS) == rows
 
 
 def test_a_mixture_of_other_domains_or_beyond_a_constraint_is_an_error(store):

@@ -1,17 +1,24 @@
 """Shards have the planned share of every domain, in hash order, for every partitioning."""
 
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
-from climb.jobs import pack
 from tokenizers import Tokenizer
 
 from climb import tables
 from climb.config import load
+from climb.files import is_complete, read_digest
+from climb.jobs import pack
+from climb.proxy import shards
+from climb.proxy.shards import JoinedShard, open_shard
 from climb.spark.delta.store import Store
-from climb.spark.training.pack import MARGIN_DOCUMENTS, compute_domain_share, plan_shards
-from climb.tokenizer import train_json
+from climb.spark.training import pack as packing
+from climb.spark.training.pack import compute_domain_share, pack_shards, plan_shards
+from climb.spark.training.pack_files import PackTask, ShardFile
+from climb.tokenizer import END_OF_TEXT, train_json
 
 N = 120
 
@@ -109,12 +116,11 @@ def test_no_run_reads_more_than_the_whole_domain(cfg):
 
 
 def test_shards_of_all_kinds_are_planned_from_the_sizes_of_the_runs(cfg):
-    domain = {"domain": "a", "n_tokens": 100_000, "n_documents": MARGIN_DOCUMENTS * 10}
+    domain = {"domain": "a", "n_tokens": 100_000}
     planned = {shard.kind: shard for shard in plan_shards([domain], cfg)}
     assert {kind: shard.n_tokens for kind, shard in planned.items()} == {
         "base": 1000, "trial": 25_000, "target-base": 1000, "target": 50_000,
     }  # fmt: skip
-    assert planned["trial"].hash_range == pytest.approx(0.25 * 1.5 + 0.1)
     assert [kind for kind, shard in planned.items() if shard.from_top] == ["base", "target-base"]
 
 
@@ -152,3 +158,119 @@ def test_partitioning_does_not_change_the_tokens(packed, store, cfg, spark):
     finally:
         spark.conf.set("spark.sql.shuffle.partitions", "2")
     assert {key: row["sha256"] for key, row in read_shards(store).items()} == before
+
+
+def pack_at_once(store, json, domain, n_tokens, from_top):
+    """Encode a whole domain in one list, as the code before shards had files did."""
+    documents = store.read(tables.DOCUMENTS).selectExpr(
+        "doc_id", "text", "xxhash64(doc_id, 'pack') AS hash"
+    )
+    ordered = []
+    for doc_id, text, hashed in documents.collect():
+        if int(doc_id) < 100 and ("alpha" if int(doc_id) % 2 else "beta") == domain:
+            position = hashed / 2.0**64 + 0.5
+            ordered.append((1.0 - position if from_top else position, doc_id, text))
+    tokenizer = Tokenizer.from_str(json)
+    end = tokenizer.token_to_id(END_OF_TEXT)
+    ids = [i for *_, text in sorted(ordered) for i in [*tokenizer.encode(text).ids, end]]
+    return ids[:n_tokens]
+
+
+@pytest.fixture
+def small_files(monkeypatch):
+    """Files of about 100 tokens, in buckets of about 30."""
+    monkeypatch.setattr(shards, "PART_TOKENS", 100)
+    monkeypatch.setattr(shards, "BUCKET_TOKENS", 30)
+
+
+def open_row(row):
+    return open_shard(row["path"], row["domain"])
+
+
+def read_tokens(row):
+    return open_row(row)[:].tolist()
+
+
+@pytest.mark.parametrize("partitions", [1, 7])
+def test_many_files_have_the_tokens_of_the_whole_domain_encoded_at_once(
+    packed, store, cfg, spark, small_files, partitions
+):
+    json, _ = packed
+    partitions_before = spark.conf.get("spark.sql.shuffle.partitions")
+    spark.conf.set("spark.sql.shuffle.partitions", partitions)
+    try:
+        rows = pack_shards(store, cfg, {"read": {}, "settings": {"partitions": partitions}})
+    finally:
+        spark.conf.set("spark.sql.shuffle.partitions", partitions_before)
+    planned = {(shard.kind, shard.domain): shard for shard in read_plan(store, cfg)}
+    assert {(row["kind"], row["domain"]) for row in rows} == planned.keys()
+    for row in rows:
+        shard = planned[row["kind"], row["domain"]]
+        expected = pack_at_once(store, json, row["domain"], shard.n_tokens, shard.from_top)
+        assert read_tokens(row) == expected
+        assert row["n_tokens"] == len(expected)
+        assert row["sha256"] == read_digest(Path(row["path"]))
+    many = [shard for shard in map(open_row, rows) if isinstance(shard, JoinedShard)]
+    assert len(many) >= 4
+    for shard in many:
+        assert all(100 <= len(part) < 300 for part in shard.parts[:-1])
+    assert max(len(shard.parts) for shard in many) > 2
+
+
+def read_plan(store, cfg):
+    return plan_shards(store.read_rows(tables.DOMAINS), cfg)
+
+
+def test_a_shard_of_the_whole_domain_has_every_document(packed, store, cfg):
+    json, sizes = packed
+    whole = cfg.model_copy(
+        update={"search": cfg.search.model_copy(update={"target_tokens": 1_000})}
+    )
+    rows = pack_shards(store, whole, {"read": {}, "settings": {"whole": True}})
+    for domain, size in zip(("beta", "alpha"), sizes, strict=True):
+        row = next(row for row in rows if (row["kind"], row["domain"]) == ("trial", domain))
+        assert read_tokens(row) == pack_at_once(store, json, domain, size, False)
+        assert row["n_tokens"] == size  # the ends of documents count as tokens of the shard
+
+
+def test_packing_that_was_killed_goes_on_with_the_missing_files(
+    packed, store, cfg, small_files, monkeypatch
+):
+    unbroken, broken = ({"read": {}, "settings": {"run": name}} for name in ("whole", "killed"))
+    expected = pack_shards(store, cfg, unbroken)
+
+    class KilledTask(PackTask):
+        def write(self, batches):
+            for n, written in enumerate(super().write(batches)):
+                if n == 2:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                yield written
+
+    with monkeypatch.context() as patch:
+        patch.setattr(packing, "PackTask", KilledTask)
+        with pytest.raises(Exception, match=r"worker exited unexpectedly|crashed|EOF"):
+            pack_shards(store, cfg, broken)
+    folder = packing._locate_folder(store, broken, packed[0])
+    kept = {p: p.stat().st_mtime_ns for p in folder.rglob("*.npy") if is_complete(p)}
+    assert len(kept) >= 2
+    rows = pack_shards(store, cfg, broken)
+    files = sorted(folder.rglob("*.npy"))
+    assert len(kept) < len(files)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    other = packing._locate_folder(store, unbroken, packed[0])
+    assert [file.relative_to(folder) for file in files] == [
+        file.relative_to(other) for file in sorted(other.rglob("*.npy"))
+    ]
+    for file in files:
+        assert file.read_bytes() == (other / file.relative_to(folder)).read_bytes()
+    keys = ("kind", "domain", "n_tokens", "sha256")
+    assert [[row[k] for k in keys] for row in rows] == [[row[k] for k in keys] for row in expected]
+
+
+def test_the_texts_that_no_shard_needs_are_filtered_before_the_join(packed, store, cfg):
+    part = ShardFile(0, "trial", "alpha", Path("x"), shards.Part(0, 99, 1))
+    only = packing._select_ends([part], {"alpha": 1000})
+    documents = packing.read_domain_documents(store, cfg, only)
+    assert 0 < documents.count() < 30  # about 10 of 100
+    plan = documents._jdf.queryExecution().optimizedPlan().toString()
+    assert plan.count("xxhash64") == 2 * 3  # two comparisons for each of three tables

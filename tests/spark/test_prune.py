@@ -4,11 +4,13 @@ import shutil
 
 import numpy as np
 import pytest
-from climb.jobs import prune
+from pyspark.sql import functions as F
 
 from climb import tables
 from climb.config import load, recipe_of
 from climb.errors import ConfigError, TableError
+from climb.jobs import prune
+from climb.spark.corpus import count, samples
 from climb.spark.corpus.score import build_scorers
 from climb.spark.delta.store import Store
 
@@ -124,6 +126,31 @@ def test_examples_are_the_sampled_documents_that_are_nearest_to_the_centroid(sto
     [space] = [row for row in store.read_rows(tables.DOMAINS) if row["clusters"] == [4]]
     # Document i has distance (5 i mod 12) / 10.
     assert [text.rsplit(" ", 1)[1] for text in space["examples"]] == ["0", "5", "10"]
+
+
+def test_the_driver_gets_a_bounded_number_of_documents_of_all_clusters(store, monkeypatch):
+    clusters = list(range(4))
+    all_of = samples.sample_documents(store, clusters, 6)
+    monkeypatch.setattr(samples, "MAX_SAMPLED", 10)
+    few_of = samples.sample_documents(store, clusters, 6)
+    assert [len(rows) for rows in all_of] == [6] * 4
+    assert [len(rows) for rows in few_of] == [2] * 4
+    assert all(set(few) <= set(rows) for few, rows in zip(few_of, all_of, strict=True))
+
+
+def test_the_tokenizer_learns_from_the_lowest_hashes_in_every_partitioning(store, cfg):
+    documents = store.read(tables.DOCUMENTS)
+    hashed = documents.selectExpr("doc_id", "text", "xxhash64(doc_id) AS hash").collect()
+    lowest = sorted(hashed, key=lambda row: (row["hash"], row["doc_id"]))[:7]
+    expected = [row["text"] for row in sorted(lowest, key=lambda row: row["doc_id"])]
+    for n_partitions in (1, 7):
+        other = documents.repartition(n_partitions)
+        chosen = samples.select_lowest(other, F.xxhash64("doc_id"), 7)
+        assert [row["text"] for row in chosen.orderBy("doc_id").collect()] == expected
+    section = cfg.count.model_copy(update={"sample_documents": 7})
+    assert list(count._read_sample(store, section)) == expected
+    assert samples.select_lowest(documents, F.xxhash64("doc_id"), 10**6).count() == len(hashed)
+    assert samples.select_lowest(documents.where("false"), F.xxhash64("doc_id"), 5).isEmpty()
 
 
 def test_partitions_and_order_do_not_change_a_row_and_a_second_run_writes_nothing(

@@ -66,7 +66,7 @@ def open_store(spark, root, cfg):
         for i, (name, share) in enumerate(NATURAL.items())
     ]
     shards = [
-        {"kind": kind, "domain": name, "path": f"{kind}-{name}.npy", "n_documents": 1}
+        {"kind": kind, "domain": name, "path": f"{kind}-{name}.npy"}
         | {"n_tokens": 1, "sha256": f"{kind} {name}"}
         for kind in ("base", "trial", "target-base", "target")
         for name in NATURAL

@@ -24,9 +24,9 @@ from climb.config.corpus import (
     ScoreConfig,
     ScorerTraining,
 )
+from climb.config.dataset import ExportConfig, MixConfig
 from climb.config.section import PluginSpec, Section
 from climb.config.storage import SparkConfig, StorageConfig, TrackingConfig
-from climb.files import is_uri
 from climb.mixture import Constraint, Constraints
 
 __all__ = [
@@ -202,55 +202,6 @@ class SearchConfig(Section):
             domain_constraints=self.constraints,
             kl_penalty=self.kl_penalty,
         )
-
-
-class MixConfig(Section):
-    """The mixed dataset."""
-
-    tokens: PositiveInt | None
-    """Tokens of the dataset; null: search.target_tokens."""
-
-    export: str | None
-    """Folder of the Parquet dataset with manifest and data card; null: <storage.root>/mixed."""
-
-
-class ExportConfig(Section):
-    """The mixture in the format of a trainer."""
-
-    format: PluginSpec
-    """Format of the trainer; `climb export --to` sets it by its short name."""
-
-    path: str | None
-    """Folder of the export, a path that every node can open; null: export/ in storage.files (or
-    root)."""
-
-    kind: Literal["mixed", "recipe"] | None
-    """mixed: one shuffled set of documents, each as often as the mixture requires. recipe: the
-    documents of every domain once, and weights. null: the format's default."""
-
-    tokenizer: str | None
-    """A tokenizer.json, or a folder with one, for formats that store tokens; null: the tokenizer of
-    job count."""
-
-    end_of_text: str | None
-    """Token at the end of every document in formats that store tokens; null: as for
-    count.end_of_text."""
-
-    sequence_length: PositiveInt
-    """Tokens of a training sequence, for formats that store it."""
-
-    validation_share: float = Field(ge=0, le=0.5)
-    """Share of the documents in the validation split; a hash of the document id selects them."""
-
-    @field_validator("path")
-    @classmethod
-    def _check_path(cls, value: str | None) -> str | None:
-        if value is not None and is_uri(value):
-            raise ValueError(
-                f"{value!r} is a URI, but tasks write the files of trainers as plain paths; mount "
-                "the storage, or export to a folder and copy it"
-            )
-        return value
 
 
 class TrainConfig(Section):

@@ -9,6 +9,8 @@ local     copies of shards on the local disk of a node
 from climb.files.complete import (
     FileDigest,
     is_complete,
+    join_complete,
+    list_complete_files,
     mark_complete,
     read_digest,
     write_complete,
@@ -36,6 +38,8 @@ __all__ = [
     "is_complete",
     "is_refused",
     "is_uri",
+    "join_complete",
+    "list_complete_files",
     "mark_complete",
     "probe_folder",
     "read_chunks",

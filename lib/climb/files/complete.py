@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -81,6 +81,22 @@ def mark_complete(folder: Path, recorded: Mapping[str, FileDigest] | None = None
     if recorded is None:
         recorded = {name: digest_file(file) for name, file in _list_files(folder)}
     _write_mark(locate_mark(folder, is_folder=True), recorded)
+
+
+def join_complete(folder: Path, names: Sequence[str]) -> None:
+    """Write the completion file of a folder whose files were written by `write_complete`.
+
+    Args:
+        folder: the folder.
+        names: names of the files that it consists of; all are complete.
+    """
+    marks = {name: read_mark(folder / name) or {} for name in names}
+    mark_complete(folder, {name: mark[name] for name, mark in marks.items()})
+
+
+def list_complete_files(folder: Path) -> list[Path]:
+    """List the files that the completion file of a folder records, in order of name."""
+    return [folder / name for name in sorted(read_mark(folder) or {})]
 
 
 def is_complete(path: Path) -> bool:

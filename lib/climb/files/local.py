@@ -3,9 +3,10 @@
     with LocalCopies(None, 100.0).hold([Path("/Volumes/c/s/v/shards/ab/trial-law.npy")]) as local:
         np.load(local[path], mmap_mode="r")
 
-A copy is named by the SHA-256 of its file, and verified once, when it is written. All tasks of a
-node share it: one copies while the others wait, and each holds a shared lock on the copies that it
-reads. A copy without a lock is deleted, least recently used first, when another needs its room.
+A shard is a file or a folder of files, and so is its copy. A copy is named by the SHA-256 of its
+content, and verified once, when it is written. All tasks of a node share it: one copies while the
+others wait, and each holds a shared lock on the copies that it reads. A copy without a lock is
+deleted, least recently used first, when another needs its room.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,10 +27,12 @@ from climb.files.complete import (
     FileDigest,
     digest_file,
     is_complete,
+    join_complete,
     locate_mark,
     read_mark,
     write_complete,
 )
+from climb.files.paths import combine_digests
 from climb.files.write import read_chunks
 from climb.progress import log
 
@@ -59,10 +62,10 @@ class LocalCopies:
 
     @contextlib.contextmanager
     def hold(self, paths: Iterable[Path]) -> Iterator[dict[Path, Path]]:
-        """Yield where to read each file: a local copy, or the file itself.
+        """Yield where to read each file or folder: a local copy, or the original.
 
-        The file itself is read if it is on a local disk, was not written by `write_complete`, or if
-        the local disk has no room; the last is logged once.
+        The original is read if it is on a local disk, has no completion file, or if the local disk
+        has no room; the last is logged once.
 
         Raises:
             ComponentError: a file has other bytes than were written.
@@ -72,18 +75,20 @@ class LocalCopies:
             for path in found if self.max_gb > 0 else ():
                 recorded = None if is_on_local_disk(path) else read_mark(path)
                 if recorded is not None:
-                    found[path] = self._hold_copy(stack, path, recorded[path.name])
+                    found[path] = self._hold_copy(stack, path, recorded)
             yield found
 
-    def _hold_copy(self, stack: contextlib.ExitStack, path: Path, digest: FileDigest) -> Path:
+    def _hold_copy(
+        self, stack: contextlib.ExitStack, path: Path, recorded: Mapping[str, FileDigest]
+    ) -> Path:
         try:
             folder = self._create_folder()
-            copy = folder / f"{digest.sha256}{path.suffix}"
+            copy = folder / _name_copy(path, recorded)
             if not _hold(stack, copy):
                 with _lock(folder / "lock"):  # one copy at a time, and no deletion meanwhile
                     if not is_complete(copy):
-                        self._make_room(folder, digest.bytes)
-                        _copy(path, copy, digest)
+                        self._make_room(folder, sum(digest.bytes for digest in recorded.values()))
+                        _copy(path, copy, recorded)
                     held = _hold(stack, copy)
                     assert held, "no process deletes a copy while this one has the lock"
         except OSError as error:
@@ -109,11 +114,11 @@ class LocalCopies:
         for part in (path for path in copies if path.name[0] == "."):  # of a killed process
             part.unlink()
         kept = sorted((p for p in copies if _is_copy(p)), key=lambda p: p.stat().st_mtime_ns)
-        size = sum(path.stat().st_size for path in kept)
+        size = sum(_measure(path) for path in kept)
         for path in kept:
             if self._fits(folder, size + n_bytes, n_bytes):
                 return
-            n = path.stat().st_size
+            n = _measure(path)
             if _delete_unheld(path):
                 size -= n
         if not self._fits(folder, size + n_bytes, n_bytes):
@@ -145,7 +150,25 @@ def is_on_local_disk(path: Path) -> bool:
     return kind in LOCAL_TYPES
 
 
-def _copy(path: Path, copy: Path, digest: FileDigest) -> None:
+def _name_copy(path: Path, recorded: Mapping[str, FileDigest]) -> str:
+    """Name the copy of a file by the digest of the file, that of a folder by the folder's."""
+    if path.is_dir():
+        return combine_digests({name: digest.sha256 for name, digest in recorded.items()})
+    return f"{recorded[path.name].sha256}{path.suffix}"
+
+
+def _copy(path: Path, copy: Path, recorded: Mapping[str, FileDigest]) -> None:
+    """Copy a file, or all files of a folder."""
+    if not path.is_dir():
+        _copy_file(path, copy, recorded[path.name])
+        return
+    copy.mkdir(exist_ok=True)
+    for name, digest in recorded.items():
+        _copy_file(path / name, copy / name, digest)
+    join_complete(copy, list(recorded))
+
+
+def _copy_file(path: Path, copy: Path, digest: FileDigest) -> None:
     """Copy a file and check its digest, twice, since a mount may return old bytes once."""
     for _ in range(2):
         write_complete(copy, lambda: read_chunks(path))
@@ -167,10 +190,18 @@ def _hold(stack: contextlib.ExitStack, copy: Path) -> bool:
         return False
     stack.callback(os.close, handle)
     fcntl.flock(handle, fcntl.LOCK_SH)
-    if os.fstat(handle).st_nlink == 0 or not is_complete(copy):  # deleted before the lock
+    if not (is_complete(copy) and _is_open(handle, copy)):  # deleted before the lock
         return False
     os.utime(copy)
     return True
+
+
+def _is_open(handle: int, copy: Path) -> bool:
+    """Whether the open file or folder is the one that has the name now."""
+    try:
+        return os.path.samestat(os.fstat(handle), copy.stat())
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager
@@ -187,12 +218,21 @@ def _is_copy(path: Path) -> bool:
     return len(path.stem) == 64  # a SHA-256; completion files have a longer stem
 
 
+def _measure(copy: Path) -> int:
+    """Return the bytes of a copy."""
+    files = copy.iterdir() if copy.is_dir() else [copy]
+    return sum(file.stat().st_size for file in files)
+
+
 def _delete_unheld(path: Path) -> bool:
     handle = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        locate_mark(path).unlink(missing_ok=True)
-        path.unlink()
+        locate_mark(path, path.is_dir()).unlink(missing_ok=True)
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
     except BlockingIOError:
         return False
     finally:

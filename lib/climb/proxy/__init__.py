@@ -37,7 +37,8 @@ class ProxyRun:
     """Domain name -> share of tokens; sums to 1."""
 
     shards: Mapping[str, str]
-    """Domain name -> .npy file of its token ids, a one-dimensional unsigned integer array."""
+    """Domain name -> .npy file of its token ids, a one-dimensional unsigned integer array. A large
+    shard is a folder of such files; `climb.proxy.shards.open_shard` reads both."""
 
     tokenizer: TokenizerFile
 

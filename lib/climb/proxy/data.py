@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from climb.errors import ComponentError
 from climb.mixture import apportion
 from climb.proxy import ProxyRun
+from climb.proxy.shards import JoinedShard, TokenIds, open_shard
 
 Ints = NDArray[np.int64]
 
@@ -31,7 +32,7 @@ class Stream:
     """S sequences of L tokens, in training order."""
 
     domains: tuple[str, ...]
-    shards: tuple[NDArray[np.unsignedinteger], ...]
+    shards: tuple[TokenIds | JoinedShard, ...]
     """Token ids of each domain."""
 
     domain_S: Ints
@@ -47,15 +48,14 @@ class Stream:
 
     def read_batch(self, first: int, stop: int) -> Ints:
         """Read the token ids of the sequences from first to stop - 1, shape (stop - first, L)."""
-        offsets_L = np.arange(self.length)
         ids_SL = np.empty((stop - first, self.length), dtype=np.int64)
         for row, i in enumerate(range(first, stop)):
             shard = self.shards[self.domain_S[i]]
-            start = int(self.start_S[i])
-            if start + self.length <= len(shard):
-                ids_SL[row] = shard[start : start + self.length]
-            else:
-                ids_SL[row] = shard[(start + offsets_L) % len(shard)]
+            position, n_read = int(self.start_S[i]), 0
+            while n_read < self.length:
+                piece = shard[position : position + self.length - n_read]
+                ids_SL[row, n_read : n_read + len(piece)] = piece
+                position, n_read = 0, n_read + len(piece)
         return ids_SL
 
 
@@ -88,15 +88,15 @@ def plan_stream(
 
     Args:
         weights: domain -> share of the sequences; shards of weight 0 are not opened.
-        shards: domain -> .npy file of its token ids.
+        shards: domain -> .npy file of its token ids, or a folder of such files.
         n_sequences: S.
         length: L, tokens of a sequence. A shorter shard repeats within a sequence.
         seed: seed of the run.
         stage: `base` or `continued`, so that a continued run reads other sequences than its base.
 
     Raises:
-        ComponentError: a shard is missing, empty, or not a one-dimensional array of unsigned
-            integers.
+        ComponentError: a shard is missing, incomplete, empty, or not a one-dimensional array of
+            unsigned integers.
     """
     domains = tuple(sorted(domain for domain, weight in weights.items() if weight != 0.0))
     arrays = tuple(_open_shard(domain, shards) for domain in domains)
@@ -123,28 +123,12 @@ def _draw_window_starts(n_tokens: int, count: int, length: int, words: list[int]
     return np.concatenate(starts)[:count]
 
 
-def _open_shard(domain: str, shards: Mapping[str, str]) -> NDArray[np.unsignedinteger]:
+def _open_shard(domain: str, shards: Mapping[str, str]) -> TokenIds | JoinedShard:
     if domain not in shards:
         raise ComponentError(
             f"domain {domain!r} has a weight but no shard; domains with shards: {list(shards)}"
         )
-    path = shards[domain]
-    try:
-        ids: NDArray[np.unsignedinteger] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise ComponentError(
-            f"shard {path} of domain {domain!r} cannot be read: {error}"
-        ) from error
-    if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.unsignedinteger):
-        raise ComponentError(
-            f"shard {path} of domain {domain!r} is {ids.dtype} of shape {ids.shape}; "
-            "it must be a one-dimensional array of unsigned integers"
-        )
-    if len(ids) == 0:
-        raise ComponentError(
-            f"shard {path} of domain {domain!r} is empty, but the weight of the domain is not 0"
-        )
-    return ids
+    return open_shard(shards[domain], domain)
 
 
 def _hash_to_int(name: str) -> int:

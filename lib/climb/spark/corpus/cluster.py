@@ -27,6 +27,7 @@ from climb.domains.assignment import NearestCentroid, canonicalize_centroids
 from climb.embed import build_embedder
 from climb.errors import ComponentError, TableError
 from climb.progress import log
+from climb.spark.corpus.samples import select_lowest
 from climb.spark.delta.store import Store
 from climb.spark.failures import reraise_task_errors
 
@@ -178,16 +179,8 @@ def stack_vectors(column: pa.ListArray, width: int) -> NDArray[np.float32]:
 
 
 def select_lowest_hashes(vectors: DataFrame, n: int, seed: int) -> DataFrame:
-    """Select the n documents with the lowest hash of seed and doc_id.
-
-    Only ids are sorted, to find the n-th; the vectors are filtered without a sort.
-    """
-    hashed = F.xxhash64(F.lit("cluster"), F.lit(seed), "doc_id").alias("hash")
-    position = F.struct(hashed, "doc_id")
-    lowest = vectors.select(position.alias("position")).orderBy("position").limit(n)
-    last = lowest.agg(F.max("position").alias("last")).collect()[0]["last"]
-    bound = F.struct(F.lit(last["hash"]).cast("long").alias("hash"), F.lit(last["doc_id"]))
-    return vectors.where(position <= bound)
+    """Select the n documents with the lowest hash of seed and doc_id."""
+    return select_lowest(vectors, F.xxhash64(F.lit("cluster"), F.lit(seed), "doc_id"), n)
 
 
 def _describe_settings(cfg: ClusterConfig, embedder: str, n_vectors: int) -> dict[str, Any]:

@@ -11,7 +11,9 @@ from pyspark.sql.pandas.functions import pandas_udf
 
 from climb import tables, tokenizer
 from climb.config import Config
+from climb.config.corpus import CountConfig
 from climb.errors import TableError
+from climb.spark.corpus.samples import select_lowest
 from climb.spark.delta.store import Store
 
 
@@ -45,17 +47,22 @@ def ensure_tokenizer(store: Store, cfg: Config) -> str:
     if cfg.count.path is not None:
         json = tokenizer.read_tokenizer(cfg.count.path)
     else:
-        documents = store.read(tables.DOCUMENTS)
-        sample = (
-            documents.orderBy(F.xxhash64("doc_id"), "doc_id")
-            .limit(cfg.count.sample_documents)
-            .select("doc_id", F.substring("text", 1, tokenizer.SAMPLE_CHARS).alias("text"))
-        )
-        rows_in_order = sorted(sample.collect(), key=lambda row: row.doc_id)
-        json = tokenizer.train_json((row.text for row in rows_in_order), cfg.count.vocab_size)
+        json = tokenizer.train_json(_read_sample(store, cfg.count), cfg.count.vocab_size)
     row = {"recipe": recipe, "tokenizer": json}
     store.append(store.create_frame([row], tables.TOKENIZERS), tables.TOKENIZERS, once=recipe)
     return json
+
+
+def _read_sample(store: Store, cfg: CountConfig) -> Iterator[str]:
+    """Yield the beginnings of the documents with the lowest hashes, in the order of their ids.
+
+    The driver holds one partition of them at a time.
+    """
+    hashed = F.xxhash64("doc_id")
+    sample = select_lowest(store.read(tables.DOCUMENTS), hashed, cfg.sample_documents)
+    beginning = F.substring("text", 1, tokenizer.SAMPLE_CHARS).alias("text")
+    for row in sample.select("doc_id", beginning).orderBy("doc_id").toLocalIterator():
+        yield row["text"]
 
 
 def count_tokens(documents: DataFrame, json: str, recipe: str) -> DataFrame:
@@ -65,10 +72,8 @@ def count_tokens(documents: DataFrame, json: str, recipe: str) -> DataFrame:
     @pandas_udf("int")  # type: ignore[call-overload, untyped-decorator]
     def count(texts: Iterator[pd.Series]) -> Iterator[pd.Series]:
         for batch in texts:
-            encodings = tokenizer.open_tokenizer(json).encode_batch_fast(
-                batch.tolist(), add_special_tokens=False
-            )
-            yield pd.Series([len(encoding) for encoding in encodings], dtype="int32")
+            encoded = tokenizer.encode_texts(tokenizer.open_tokenizer(json), batch.tolist())
+            yield pd.Series([len(ids) for ids in encoded], dtype="int32")
 
     return documents.select(
         "doc_id", F.lit(recipe).alias("recipe"), count("text").alias("n_tokens")

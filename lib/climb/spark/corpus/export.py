@@ -21,11 +21,11 @@ from typing import Any, cast
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from climb import tables
 from climb.dataset.card import FORMAT, render_data_card
 from climb.errors import ConfigError, PreflightError
 from climb.files import can_rename, is_complete, is_uri, mark_complete
 from climb.spark.corpus.export_files import write_parts
+from climb.spark.corpus.mix import read_corpus
 from climb.spark.delta.history import Inputs
 from climb.spark.delta.store import Store, find_write_error
 from climb.spark.folder import Folder, open_folder, to_hadoop_path
@@ -123,7 +123,7 @@ def _select_rows(store: Store, manifest: Mapping[str, Any]) -> DataFrame:
     sizes = store.session.createDataFrame(sorted(n_files.items()), "domain STRING, n_files INT")
     order = F.xxhash64(F.lit("export"), "doc_id", "copy")
     return (
-        store.read(tables.CORPUS)
+        read_corpus(store)
         .join(F.broadcast(sizes), on="domain")
         .withColumn("order", order)
         .withColumn("file", F.pmod("order", "n_files"))

@@ -90,6 +90,8 @@ def describe_mix_inputs(
 
     This includes the weights, but not the version of table `mixtures`: other searches write to it.
     """
+    # Only where it is not the default: tables of earlier versions stay current.
+    text = {} if cfg.mix.text else {"text": False}
     return store.history.describe_inputs(
         tables.DOCUMENTS,
         tables.TOKENS,
@@ -100,6 +102,7 @@ def describe_mix_inputs(
         weights=dict(weights),
         tokens=n_tokens,
         tokenizer=cfg.count.recipe,
+        **text,
     )
 
 
@@ -129,14 +132,25 @@ def select_documents(store: Store, cfg: Config, quotas: Sequence[DomainQuota]) -
     schema = "domain STRING, copies INT, last_position BIGINT, last_id STRING"
     rows = [(cut.domain, cut.copies, cut.position, cut.doc_id) for cut in cuts]
     own = F.struct("position", "doc_id")
+    text = F.col("text") if cfg.mix.text else F.lit(None).cast("string").alias("text")
     last = F.struct(F.col("last_position").alias("position"), F.col("last_id").alias("doc_id"))
     return (
         documents.join(F.broadcast(store.session.createDataFrame(rows, schema)), on="domain")
         .withColumn("n", F.col("copies") + (own <= last).cast("int"))
         .where("n > 0")
         .withColumn("copy", F.explode(F.sequence(F.lit(0), F.col("n") - 1)))
-        .select("doc_id", "copy", "domain", "n_tokens", "text")
+        .select("doc_id", "copy", "domain", "n_tokens", text)
     )
+
+
+def read_corpus(store: Store) -> DataFrame:
+    """Read the rows of table `corpus` with their texts, which may be in table `documents` alone."""
+    corpus = store.read(tables.CORPUS)
+    first = corpus.select("text").head()
+    if first is None or first["text"] is not None:  # all rows have a text, or none has
+        return corpus
+    texts = store.read(tables.DOCUMENTS).select("doc_id", "text")
+    return corpus.drop("text").join(texts, on="doc_id").select(*tables.CORPUS.column_names)
 
 
 def count_corpus(store: Store) -> dict[str, DomainCounts]:

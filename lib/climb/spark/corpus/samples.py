@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pyspark.sql import Row, Window
+from pyspark.sql import Column, DataFrame, Row, Window
 from pyspark.sql import functions as F
 
 from climb import tables
@@ -13,6 +13,9 @@ from climb.spark.delta.store import Store
 SAMPLE_CHARS = 2_000
 """Characters at the beginning of a sampled document that its terms are taken from."""
 
+MAX_SAMPLED = 100_000
+"""Documents that are sampled from all clusters together: 200 MB of ASCII text on the driver."""
+
 SAMPLE_IDS = 1_000
 """Documents of a domain whose ids are kept in table `domains`."""
 
@@ -20,13 +23,34 @@ N_EXAMPLES = 3
 EXAMPLE_CHARS = 200
 
 
+def select_lowest(rows: DataFrame, hashed: Column, n: int) -> DataFrame:
+    """Select the n rows with the lowest hash; doc_id breaks ties.
+
+    Only hashes and ids are sorted, to find the n-th; the rows are filtered without a sort.
+
+    Args:
+        rows: with a column doc_id.
+        hashed: a hash of doc_id, BIGINT.
+        n: number of rows.
+    """
+    position = F.struct(hashed.alias("hash"), "doc_id")
+    lowest = rows.select(position.alias("position")).orderBy("position").limit(n)
+    last = lowest.agg(F.max("position").alias("last")).collect()[0]["last"]
+    if last is None:
+        return rows
+    return rows.where(position <= F.struct(F.lit(last["hash"]).cast("long"), F.lit(last["doc_id"])))
+
+
 def sample_documents(store: Store, clusters: Sequence[int], n: int) -> list[list[Row]]:
     """Sample up to n documents of each cluster: those with the lowest hashes.
+
+    Fewer are sampled where all clusters would have more than MAX_SAMPLED.
 
     Returns:
         For each of `clusters`, in their order, rows of (cluster, doc_id, distance, text); the
         nearest to the centroid come first.
     """
+    n = min(n, max(1, MAX_SAMPLED // max(1, len(clusters))))
     sampled_clusters = store.session.createDataFrame([(int(c),) for c in clusters], "cluster INT")
     by_hash = Window.partitionBy("cluster").orderBy(F.xxhash64("doc_id"), "doc_id")
     chosen = (

@@ -65,7 +65,7 @@ def ensure_repeated_ngrams(
         # A corpus without repetition has the marker alone: it is counted once too.
         store.append(rows.unionByName(marker), tables.REPEATED_NGRAMS, once=recipe)
     rows = store.read(tables.REPEATED_NGRAMS).where(F.col("recipe") == recipe)
-    signed = np.array([row["ngram"] for row in rows.select("ngram").collect()], dtype=np.int64)
+    signed = rows.select("ngram").toArrow()["ngram"].to_numpy()
     return store.session.sparkContext.broadcast(np.unique(signed.view(np.uint64)))
 
 

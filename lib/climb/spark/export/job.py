@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shlex
 
-from climb import tables
 from climb.config import Config
 from climb.export.contents import Contents
 from climb.export.render import FinishedExport, render_files
 from climb.files import FileDigest
+from climb.spark.corpus.mix import read_corpus
 from climb.spark.delta.store import Store
 from climb.spark.export.facts import read_facts
 from climb.spark.export.prepare import Prepared, build_contents, prepare
@@ -26,7 +26,7 @@ def export_mixture(store: Store, cfg: Config) -> str:
         return f"up to date in {target.path}"
     resumed = target.start(prepared.plan)
     rows = select_rows(
-        store.read(tables.CORPUS),
+        read_corpus(store),
         prepared.settings.kind,
         cfg.export.validation_share,
         cfg.search.seed,

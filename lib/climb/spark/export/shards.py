@@ -35,9 +35,6 @@ SCHEMA = pa.schema(
 
 WRITTEN = "number BIGINT"
 
-ENCODED_AT_ONCE = 256
-"""Documents that are encoded together, so that few token ids are Python objects at a time."""
-
 
 @dataclass(frozen=True)
 class DomainCounts:
@@ -125,9 +122,10 @@ class _OpenShard:
             self._writer.write(rows, None)
             self._count(rows, rows["n_tokens"].to_numpy(zero_copy_only=False))
             return
-        for start in range(0, len(rows), ENCODED_AT_ONCE):
-            part = rows.slice(start, ENCODED_AT_ONCE)
-            ids_N = self._encode(part["text"].to_pylist(), self._task.tokenization)
+        texts = rows["text"].to_pylist()
+        for window in tokenizer.split_texts(texts):
+            part = rows.slice(window.start, window.stop - window.start)
+            ids_N = self._encode(texts[window], self._task.tokenization)
             self._writer.write(part, ids_N)
             self._count(part, np.array([len(ids) for ids in ids_N]))
 
@@ -141,9 +139,9 @@ class _OpenShard:
 
     def _encode(self, texts: list[str], tokenization: Tokenization) -> list[NDArray[Any]]:
         opened = tokenizer.open_tokenizer(self._task.tokenizer_json or "")
-        encodings = opened.encode_batch_fast(texts, add_special_tokens=False)
         end = [tokenization.end_of_text_id]
-        return [np.array(encoding.ids + end, tokenization.dtype) for encoding in encodings]
+        encoded = tokenizer.encode_texts(opened, texts)
+        return [np.array(ids + end, tokenization.dtype) for ids in encoded]
 
     def _count(self, rows: pa.RecordBatch, tokens_N: NDArray[Any]) -> None:
         """Add the documents and tokens of each domain."""
@@ -165,11 +163,18 @@ def _copy_file(source: Path, target: Path) -> FileDigest:
     return write_recorded(target, lambda: read_chunks(source))
 
 
-def split_by_number(batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Split a batch, sorted by the shard's number, where the number changes."""
+def split_by_number(
+    batch: pa.RecordBatch, schema: pa.Schema = SCHEMA
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Split a batch, sorted by the shard's number, where the number changes.
+
+    Args:
+        batch: (number, and the columns of `schema`).
+        schema: the columns and types of the parts.
+    """
     numbers_N = batch["number"].to_numpy(zero_copy_only=False)
     rows = pa.RecordBatch.from_arrays(
-        [batch[name].cast(SCHEMA.field(name).type) for name in SCHEMA.names], schema=SCHEMA
+        [batch[name].cast(schema.field(name).type) for name in schema.names], schema=schema
     )
     starts = [0, *(np.flatnonzero(np.diff(numbers_N)) + 1)] if len(numbers_N) else []
     for start, stop in zip(starts, [*starts[1:], len(numbers_N)], strict=False):

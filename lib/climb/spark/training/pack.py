@@ -3,43 +3,42 @@
 If a proxy trains on 1/r of the target run's tokens, it reads 1/r of each domain. So both repeat
 scarce text equally often. Shards of trials and target runs have the documents with the lowest
 hashes; shards of base checkpoints have those with the highest.
+
+The tokens of every bucket of the hash are summed first. From these sums `climb.proxy.shards` plans
+the files of all shards; then tasks write them side by side. No task sorts or holds a whole domain.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from climb import tables
 from climb.config import Config
-from climb.files import is_complete, write_complete
+from climb.files import is_complete, join_complete, read_digest
+from climb.proxy import shards as plan
 from climb.spark.corpus.count import read_tokenizer_json
 from climb.spark.corpus.domain_documents import read_domain_documents
 from climb.spark.delta.history import Inputs
 from climb.spark.delta.store import Store
 from climb.spark.failures import reraise_task_errors
 from climb.spark.shared import check_shared
+from climb.spark.training.pack_files import WRITTEN, PackTask, ShardFile
 from climb.tokenizer import find_end_of_text, open_tokenizer
 
 Kind = Literal["base", "trial", "target-base", "target"]
 
-MARGIN = 1.5
-"""Factor by which the hash range is wider than the mean length requires, because documents differ
-in length."""
-
-MARGIN_DOCUMENTS = 64
-"""The range is wider by this many documents too, since small domains vary most."""
+ROUNDING = 1.0 + 1e-12
+"""The last position that a filter keeps is increased by this factor: more documents may pass it."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +50,15 @@ class Shard:
     n_tokens: int
     """Tokens of the shard; fewer if the domain has fewer."""
 
-    hash_range: float
-    """Share of the domain's documents in hash order that should contain these tokens."""
-
     @property
     def from_top(self) -> bool:
         """Whether the shard takes the highest hashes; trials take the lowest."""
-        return self.kind.endswith("base")
+        return is_from_top(self.kind)
+
+
+def is_from_top(kind: str) -> bool:
+    """Whether shards of a kind take the highest hashes; trials take the lowest."""
+    return kind.endswith("base")
 
 
 def compute_domain_share(run_tokens: int, cfg: Config) -> float:
@@ -87,19 +88,14 @@ def plan_shards(domains: list[dict[str, Any]], cfg: Config) -> list[Shard]:
         "target": compute_domain_share(cfg.train.tokens, cfg),
     }
     return [
-        Shard(
-            kind,
-            row["domain"],
-            max(1, round(row["n_tokens"] * share)),
-            min(1.0, share * MARGIN + MARGIN_DOCUMENTS / max(1, row["n_documents"])),
-        )
+        Shard(kind, row["domain"], max(1, round(row["n_tokens"] * share)))
         for kind, share in shares.items()
         for row in domains
     ]
 
 
 def pack_shards(store: Store, cfg: Config, inputs: Inputs) -> list[dict[str, Any]]:
-    """Write the shards whose files do not exist yet, and return the rows of all shards.
+    """Write the files of shards that do not exist yet, and return the rows of all shards.
 
     Args:
         store: tables `documents`, `assignments`, `clusters`, `domains`, `tokens` are read.
@@ -110,95 +106,151 @@ def pack_shards(store: Store, cfg: Config, inputs: Inputs) -> list[dict[str, Any
     Raises:
         ConfigError: the tokenizer does not have the end-of-text token.
         PreflightError: an executor does not see the folder of files.
+        TableError: a document has another number of tokens than table `tokens` records.
     """
     check_shared(store.session, store.cfg.files_folder)
     model = read_tokenizer_json(store, cfg)
+    end_of_text = find_end_of_text(open_tokenizer(model), cfg.count.end_of_text)
+    domains = store.read_rows(tables.DOMAINS)
+    numbers = plan.count_buckets([row["n_tokens"] for row in domains])
+    buckets = {row["domain"]: n for row, n in zip(domains, numbers, strict=True)}
+    documents = read_domain_documents(store, cfg).select("doc_id", "domain", "n_tokens")
+    tokens = _count_bucket_tokens(_order_documents(documents, buckets), buckets)
+    files = _plan_files(plan_shards(domains, cfg), tokens, _locate_folder(store, inputs, model))
+    pending = [file for file in files if not is_complete(file.path)]
+    if pending:
+        task = PackTask({f.number: f for f in pending}, model, end_of_text)
+        only = _select_ends(pending, buckets)
+        ordered = _order_documents(read_domain_documents(store, cfg, only), buckets)
+        rows = _divide_documents(ordered, pending)
+        with reraise_task_errors():
+            rows.mapInArrow(lambda batches: task.write(batches), WRITTEN).collect()
+    return _describe_shards(files)
+
+
+def _locate_folder(store: Store, inputs: Inputs, model: str) -> Path:
+    """Return the folder of the shards that are made from these inputs."""
     # Versions alone do not identify rows: a table that was created again starts at version 0, and
     # several runs may share one folder of files.
     ids = [store.history.read_table_id(table) for table in (tables.DOCUMENTS, tables.ASSIGNMENTS)]
-    made_from = json.dumps([inputs, ids, hashlib.sha256(model.encode()).hexdigest()])
-    folder = store.locate_file("shards") / hashlib.sha256(made_from.encode()).hexdigest()[:12]
-    shards = plan_shards(store.read_rows(tables.DOMAINS), cfg)
-    pack = _build_packer(shards, str(folder), model, cfg.count.end_of_text)
-    chosen = _select_hash_ranges(read_domain_documents(store, cfg), shards)
-    packed = chosen.groupBy("kind", "domain").applyInPandas(pack, tables.SHARDS.columns)
-    with reraise_task_errors():
-        rows = [row.asDict() for row in packed.collect()]
-    return sorted(rows, key=lambda row: (row["kind"], row["domain"]))
+    sizes = [plan.PART_TOKENS, plan.MAX_PARTS, plan.BUCKET_TOKENS, plan.MAX_BUCKETS]
+    made_from = [inputs, ids, hashlib.sha256(model.encode()).hexdigest(), sizes]
+    name = hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:12]
+    return store.locate_file("shards") / name
 
 
-def _select_hash_ranges(documents: DataFrame, shards: Sequence[Shard]) -> DataFrame:
-    """Select by hash slightly more documents than each shard needs, so that only these are sorted.
+def _hash_documents() -> Column:
+    """Return the position of a document in the order of its domain, from 0 to 1."""
+    return F.xxhash64("doc_id", F.lit("pack")) / F.lit(2.0**64) + 0.5
+
+
+def _order_documents(documents: DataFrame, buckets: Mapping[str, int]) -> DataFrame:
+    """Put every document into both orders: that from the lowest hash, and that from the highest.
 
     Args:
-        documents: (doc_id, domain, ...).
-        shards: the planned shards.
+        documents: (doc_id, domain, n_tokens, ...).
+        buckets: number of buckets of each domain.
 
     Returns:
-        The documents of every shard with its `kind` and their `position` in its order, 0 to 1.
+        The documents, twice, with (from_top, position, bucket).
     """
-    rows = [(s.kind, s.domain, s.hash_range, s.from_top) for s in shards]
-    schema = "kind STRING, domain STRING, hash_range DOUBLE, from_top BOOLEAN"
-    ranges = F.broadcast(documents.sparkSession.createDataFrame(rows, schema))
-    hashed = F.xxhash64("doc_id", F.lit("pack")) / F.lit(2.0**64) + 0.5
-    position = F.when(F.col("from_top"), 1.0 - hashed).otherwise(hashed)
-    joined = documents.join(ranges, on="domain").withColumn("position", position)
-    return joined.where("position <= hash_range").drop("hash_range", "from_top")
+    rows = sorted(buckets.items())
+    sizes = documents.sparkSession.createDataFrame(rows, "domain STRING, n_buckets INT")
+    hashed = _hash_documents()
+    orders = F.array(
+        F.struct(F.lit(False).alias("from_top"), hashed.alias("position")),
+        F.struct(F.lit(True).alias("from_top"), (1.0 - hashed).alias("position")),
+    )
+    bucket = F.least(F.floor(F.col("position") * F.col("n_buckets")), F.col("n_buckets") - 1)
+    joined = documents.join(F.broadcast(sizes), on="domain")
+    return joined.select("*", F.inline(orders)).withColumn("bucket", bucket).drop("n_buckets")
 
 
-def _build_packer(
-    shards: Sequence[Shard], folder: str, model: str, end_of_text: str | None
-) -> Callable[[pd.DataFrame], pd.DataFrame]:
-    """Bind all arguments but the group: applyInPandas passes the key to a function of two."""
-    n_tokens = {(str(s.kind), s.domain): s.n_tokens for s in shards}
-    end = find_end_of_text(open_tokenizer(model), end_of_text)
-    return lambda group: _pack_group(group, n_tokens, folder, model, end)
+def _count_bucket_tokens(
+    ordered: DataFrame, buckets: Mapping[str, int]
+) -> dict[tuple[str, bool], NDArray[np.int64]]:
+    """Sum the tokens of each bucket with the ends of documents: (domain, from_top) -> tokens_B."""
+    sums = ordered.groupBy("domain", "from_top", "bucket").agg(F.sum(F.col("n_tokens") + 1))
+    tokens: dict[tuple[str, bool], NDArray[np.int64]] = {}
+    for domain, from_top, bucket, n in sums.collect():
+        empty_B = np.zeros(buckets[domain], dtype=np.int64)
+        tokens.setdefault((domain, from_top), empty_B)[bucket] = n
+    return tokens
 
 
-def _pack_group(
-    group: pd.DataFrame,
-    n_tokens: Mapping[tuple[str, str], int],
-    folder: str,
-    model: str,
-    end_of_text: str,
-) -> pd.DataFrame:
-    """Tokenize one shard's documents in hash order, write the array, and return its row."""
-    kind, domain = str(group["kind"].iloc[0]), str(group["domain"].iloc[0])
-    path = Path(folder) / f"{kind}-{domain}.npy"
-    group = group.sort_values(["position", "doc_id"], kind="stable")
-    size = n_tokens[kind, domain]
-    n_documents = int(np.searchsorted(group["n_tokens"].cumsum().to_numpy(), size)) + 1
-    texts = group["text"].iloc[:n_documents].tolist()
-    if is_complete(path):
-        ids = np.load(path, allow_pickle=False)
-    else:
-        ids = _tokenize(texts, model, end_of_text)[:size]
-        write_array(path, ids)
-    row = {
-        "kind": kind,
-        "domain": domain,
-        "path": str(path),
-        "n_documents": len(texts),
-        "n_tokens": len(ids),
-        "sha256": hashlib.sha256(ids.data).hexdigest(),
-    }
-    return pd.DataFrame([row])
+def _plan_files(
+    shards: Sequence[Shard], tokens: Mapping[tuple[str, bool], NDArray[np.int64]], folder: Path
+) -> list[ShardFile]:
+    """Plan the files of all shards in `folder`; a shard of several files has a folder of its own.
 
-
-def write_array(path: Path, ids: NDArray[np.unsignedinteger]) -> None:
-    """Write a one-dimensional array as an .npy file, from its start to its end."""
-    header, npy = io.BytesIO(), cast(Any, np.lib.format)
-    npy.write_array_header_1_0(header, npy.header_data_from_array_1_0(ids))
-    write_complete(path, lambda: [header.getvalue(), ids.data])
-
-
-def _tokenize(texts: list[str], model: str, end_of_text: str) -> NDArray[np.unsignedinteger]:
-    """Return the token ids of all texts, each followed by the end-of-text token.
-
-    The ids are uint16 if all of the vocabulary fit, else uint32.
+    Args:
+        shards: the planned shards.
+        tokens: (domain, from_top) -> tokens_B; a domain without documents is missing.
+        folder: where the files go.
     """
-    loaded = open_tokenizer(model)
-    end = loaded.token_to_id(end_of_text)
-    dtype = np.uint16 if max(loaded.get_vocab().values()) < 2**16 else np.uint32
-    encoded = loaded.encode_batch_fast(texts, add_special_tokens=False)
-    return np.concatenate([np.array([*encoding.ids, end], dtype=dtype) for encoding in encoded])
+    totals: dict[str, int] = {}
+    for shard in shards:
+        totals[shard.kind] = totals.get(shard.kind, 0) + shard.n_tokens
+    files: list[ShardFile] = []
+    for shard in shards:
+        tokens_B = tokens.get((shard.domain, shard.from_top), np.zeros(1, dtype=np.int64))
+        size = plan.compute_part_tokens(totals[shard.kind])
+        parts = plan.plan_parts(tokens_B, shard.n_tokens, size)
+        name = f"{shard.kind}-{shard.domain}"
+        for i, part in enumerate(parts):
+            path = folder / (f"{name}.npy" if len(parts) == 1 else f"{name}/part-{i:05d}.npy")
+            files.append(ShardFile(len(files), shard.kind, shard.domain, path, part))
+    return files
+
+
+def _select_ends(files: Sequence[ShardFile], buckets: Mapping[str, int]) -> Column:
+    """Return the condition that a document is in the part of some order that the files need."""
+    last = {False: 0.0, True: 0.0}
+    for file in files:
+        end = (file.part.last_bucket + 1) / buckets[file.domain]
+        last[is_from_top(file.kind)] = max(last[is_from_top(file.kind)], end)
+    hashed = _hash_documents()
+    return (hashed <= last[False] * ROUNDING) | (1.0 - hashed <= last[True] * ROUNDING)
+
+
+def _divide_documents(ordered: DataFrame, files: Sequence[ShardFile]) -> DataFrame:
+    """Put the documents of the files into partitions, sorted by file and position.
+
+    Args:
+        ordered: what `_order_documents` returned.
+        files: the files to write.
+    """
+    session = ordered.sparkSession
+    rows = [
+        (f.domain, is_from_top(f.kind), f.part.first_bucket, f.part.last_bucket, f.number)
+        for f in files
+    ]
+    schema = "domain STRING, from_top BOOLEAN, first INT, last INT, number INT"
+    ranges = F.broadcast(session.createDataFrame(rows, schema))
+    n_tokens = sum(file.part.n_tokens for file in files)
+    # A task for every small file would take longer than the file.
+    n_tasks = max(session.sparkContext.defaultParallelism, n_tokens // plan.PART_TOKENS)
+    return (
+        ordered.join(ranges, on=["domain", "from_top"])
+        .where(F.col("bucket").between(F.col("first"), F.col("last")))
+        .repartition(min(len(files), n_tasks), "number")
+        .sortWithinPartitions("number", "position", "doc_id")
+        .select("number", "doc_id", "n_tokens", "text")
+    )
+
+
+def _describe_shards(files: Sequence[ShardFile]) -> list[dict[str, Any]]:
+    """Complete the folders of shards with several files, and return the rows of table `shards`."""
+    by_shard: dict[tuple[str, str], list[ShardFile]] = {}
+    for file in files:
+        by_shard.setdefault((file.kind, file.domain), []).append(file)
+    rows = []
+    for (kind, domain), own in sorted(by_shard.items()):
+        path = own[0].path
+        if len(own) > 1:
+            path = path.parent
+            join_complete(path, [file.path.name for file in own])
+        n_tokens = sum(file.part.n_tokens for file in own)
+        row = {"kind": kind, "domain": domain, "path": str(path), "n_tokens": n_tokens}
+        rows.append(row | {"sha256": read_digest(path)})
+    return rows

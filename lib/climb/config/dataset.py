@@ -1,0 +1,63 @@
+"""Sections of the mixed dataset and of its exports. Their values are in conf/default.yaml."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt, field_validator
+
+from climb.config.section import PluginSpec, Section
+from climb.files import is_uri
+
+
+class MixConfig(Section):
+    """The mixed dataset."""
+
+    tokens: PositiveInt | None
+    """Tokens of the dataset; null: search.target_tokens."""
+
+    export: str | None
+    """Folder of the Parquet dataset with manifest and data card; null: <storage.root>/mixed."""
+
+    text: bool
+    """Whether table corpus has the texts. false: it has ids alone, a hundredth of the size, and
+    exports read the texts from table documents."""
+
+
+class ExportConfig(Section):
+    """The mixture in the format of a trainer."""
+
+    format: PluginSpec
+    """Format of the trainer; `climb export --to` sets it by its short name."""
+
+    path: str | None
+    """Folder of the export, a path that every node can open; null: export/ in storage.files (or
+    root)."""
+
+    kind: Literal["mixed", "recipe"] | None
+    """mixed: one shuffled set of documents, each as often as the mixture requires. recipe: the
+    documents of every domain once, and weights. null: the format's default."""
+
+    tokenizer: str | None
+    """A tokenizer.json, or a folder with one, for formats that store tokens; null: the tokenizer of
+    job count."""
+
+    end_of_text: str | None
+    """Token at the end of every document in formats that store tokens; null: as for
+    count.end_of_text."""
+
+    sequence_length: PositiveInt
+    """Tokens of a training sequence, for formats that store it."""
+
+    validation_share: float = Field(ge=0, le=0.5)
+    """Share of the documents in the validation split; a hash of the document id selects them."""
+
+    @field_validator("path")
+    @classmethod
+    def _check_path(cls, value: str | None) -> str | None:
+        if value is not None and is_uri(value):
+            raise ValueError(
+                f"{value!r} is a URI, but tasks write the files of trainers as plain paths; mount "
+                "the storage, or export to a folder and copy it"
+            )
+        return value
