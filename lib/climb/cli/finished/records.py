@@ -125,7 +125,7 @@ def _check_own(name: str, cfg: Config) -> Verdict:
         state = describe_state(name, cfg, Used(used, record["folders"]))
         now = json.loads(json.dumps(state))
         changes = list(_compare(before, now)) or list(_find_unlogged(name, cfg))
-    except ClimbError as error:
+    except (ClimbError, OSError) as error:
         return Verdict(False, str(error), used)
     if changes:
         return Verdict(False, "; ".join(changes), used)
@@ -137,7 +137,7 @@ def _describe(name: str, cfg: Config, used: Used) -> State | None:
     """Describe the state; None if Spark alone can read it."""
     try:
         return describe_state(name, cfg, used) if find_obstacle(cfg) is None else None
-    except ClimbError:
+    except (ClimbError, OSError):
         return None
 
 
@@ -192,7 +192,7 @@ def _read(name: str, cfg: Config) -> dict[str, Any] | None:
     """Read a record; None if there is none, or it is not one of this version."""
     try:
         record = json.loads(_locate(name, cfg).read_text(encoding="utf-8"))
-        is_valid = record["format"] == FORMAT and {"state", "folders"} <= record.keys()
+        is_valid = record["format"] == FORMAT and isinstance(record["state"]["tables"], dict)
+        return record if is_valid and isinstance(record["folders"], list) else None
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    return record if is_valid else None
