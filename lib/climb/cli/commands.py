@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from climb.cli.estimate import estimate
 from climb.cli.export import export
 from climb.cli.finished.plan import describe_plan
 from climb.cli.imports import CSV, import_
@@ -255,4 +256,5 @@ def _parse_improvement(text: str) -> tuple[str, float]:
 
 
 climb.add_command(import_)
+climb.add_command(estimate)
 climb.add_command(export)
