@@ -48,6 +48,9 @@ LINEAR = ("ingest", "count", "embed", "score", "cluster", "prune", "pack", "mix"
 SHORT = 5.0
 """Seconds at the largest size below which a slope is noise and has no bar."""
 
+NEAR_NATURAL = 100.0
+"""KL penalty with which the recommendation is near the natural mixture, so no text is repeated."""
+
 MODEL = {"hidden": 16, "layers": 2, "heads": 2, "sequence": 64, "batch": 16}
 
 
@@ -110,7 +113,7 @@ def write_conf(folder: Path, n: int) -> Path:
         },
         "search": {
             **{"trials_per_round": [4, 2], "replicates": 2, "candidates": 200},
-            **{"target_tokens": 20 * n, "max_epochs": None, "max_share_ratio": None},
+            **{"target_tokens": 20 * n, "max_epochs": None, "kl_penalty": NEAR_NATURAL},
         },
         "mix": {"tokens": 200 * n},
         "train": {"model": model, "base_tokens": 50 * n, "tokens": 5 * n, "seeds": 2},
@@ -153,7 +156,7 @@ def measure_size(n: int) -> Measured:
         assert not any(STAGE.match(line) for line in again.splitlines()), again
         tables, tokens = list_sizes(folder / "out"), count_tokens(folder / "out")
     # Both jobs of base checkpoints print a line of the training, named `base`, before their own.
-    own = [match for match in matches if not match[2].endswith(" tokens")]
+    own = [match for match in matches if (match[1], match[2][-7:]) != ("base", " tokens")]
     seconds = {match[1]: float(match[3]) for match in own if match[1] in STAGES}
     print(f"scale: {n:,} documents, {sum(seconds.values()):.0f} s, {peak_gb:.1f} GB", flush=True)
     return Measured(n, text_bytes, tokens, seconds, peak_gb, rerun_seconds, tables)

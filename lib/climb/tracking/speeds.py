@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass
+from typing import Any
 
 from climb.config import Config
 from climb.config.uris import hide_credentials
@@ -37,17 +38,7 @@ def read_trial_speed(cfg: Config) -> TrialSpeed:
     shown = hide_credentials(uri)
     check_database(uri)
     try:
-        with limit_mlflow():
-            from mlflow import MlflowClient
-
-            client = MlflowClient(tracking_uri=uri)
-            experiment = client.get_experiment_by_name(name)
-            where = "tags.\"climb.kind\" = 'trial' and attributes.status = 'FINISHED'"
-            runs = (
-                client.search_runs([experiment.experiment_id], where, max_results=MAX_RUNS)
-                if experiment is not None
-                else []
-            )
+        runs = _find_trials(uri, name)
     except Exception as error:
         reason = hide_credentials(one_line(error, 1_000))[:160]
         raise InfrastructureError(f"--own-trials: MLflow at {shown}: {reason}") from error
@@ -63,3 +54,16 @@ def read_trial_speed(cfg: Config) -> TrialSpeed:
         )
     source = f"median of {len(speeds)} trials of experiment {name}, {shown}"
     return TrialSpeed(statistics.median(speeds), source)
+
+
+def _find_trials(uri: str, experiment: str) -> list[Any]:
+    """Find the finished trials of an experiment; none if it does not exist."""
+    with limit_mlflow():
+        from mlflow import MlflowClient
+
+        client = MlflowClient(tracking_uri=uri)
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            return []
+        where = "tags.\"climb.kind\" = 'trial' and attributes.status = 'FINISHED'"
+        return list(client.search_runs([found.experiment_id], where, max_results=MAX_RUNS))

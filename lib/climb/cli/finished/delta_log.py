@@ -59,7 +59,7 @@ def read_last_change(table: Path) -> Change | None:
 
 
 def read_last_commit(table: Path) -> Change:
-    """Read the newest commit of a table of somebody else, whatever it did.
+    """Read the newest commit of a table that others write, whatever it did.
 
     Raises:
         TableError: there is no readable log.

@@ -75,7 +75,7 @@ class RunningJob:
 def record_job(name: str, cfg: Config) -> Iterator[RunningJob]:
     """Delete the record of a job, and write it if the block ends without an error.
 
-    The record has the inputs from before the block: what somebody else changes meanwhile is a
+    The record has the inputs from before the block: what others change meanwhile is a
     change for the next start. The job's own tables and files are those after the block. A job
     that is not part of the pipeline has no record.
     """
