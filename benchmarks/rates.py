@@ -133,7 +133,7 @@ def fit_rates(sizes: Sequence[Size], write_conf: WriteConf, cores: int) -> dict[
 def predict_seconds(tables: Sequence[Table], write_conf: WriteConf) -> float:
     """Predict the seconds of the largest size with the rates of the smaller ones."""
     sizes, cores = read_sizes(tables), os.cpu_count() or 1
-    rows = fit_rates(_select_fitted(sizes), write_conf, cores)
+    rows = fit_rates(select_fitted(sizes), write_conf, cores)
     estimate = _estimate(_load_conf(write_conf, sizes[-1]), sizes[-1], rows)
     return estimate.predict_seconds(cores)
 
@@ -142,7 +142,7 @@ def publish(write_conf: WriteConf) -> None:
     """Write measured.json, and the tables in docs/scale.md, from the recorded section."""
     section = from_json(RECORDED.read_text())
     cores = int(section.machine.split()[0])
-    rows = fit_rates(_select_fitted(read_sizes(section.tables)), write_conf, cores)
+    rows = fit_rates(select_fitted(read_sizes(section.tables)), write_conf, cores)
     MEASURED.write_text(json.dumps(rows, indent=1) + "\n")
     PAGE.write_text(replace_tables(PAGE.read_text(), section))
 
@@ -156,7 +156,8 @@ def replace_tables(page: str, section: Section) -> str:
     return before + "\n\n".join(parts) + after
 
 
-def _select_fitted(sizes: Sequence[Size]) -> Sequence[Size]:
+def select_fitted(sizes: Sequence[Size]) -> Sequence[Size]:
+    """Select the sizes that give the rates: all but the largest of three."""
     return sizes[:-1] if len(sizes) > 2 else sizes
 
 

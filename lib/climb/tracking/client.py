@@ -1,4 +1,4 @@
-"""The only module that calls MLflow: it mirrors the tables, and a failure never stops a job.
+"""The only module that writes to MLflow: it mirrors the tables, and a failure stops no job.
 
     mirror(store, cfg)       # after every round, at the end of the search, and with the report
 
