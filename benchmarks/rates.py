@@ -18,8 +18,10 @@ from section import HERE, Section, Table, from_json, render_table
 
 from climb.config import Config, load
 from climb.estimate import Estimate, Machines, Workload, compute_estimate, load_rates
+from climb.estimate.cost import StageCost
 from climb.estimate.models import count_parameters, count_vocabulary
 from climb.estimate.rates import MEASURED
+from climb.estimate.text import format_bytes, format_hours
 from climb.estimate.training import count_mixed_tokens, count_packed_tokens
 
 RECORDED = HERE / "results" / "scale.json"
@@ -45,6 +47,9 @@ PER = {
 
 LEAST_SHARE = 0.05
 """Smallest share of a slope that is left for Spark when the scorers alone are subtracted."""
+
+TOKENS_PER_DOCUMENT, BYTES_PER_TOKEN = 400.0, 3.88
+"""Of the estimates in docs/scale.md: web documents, and the text of the shared corpus."""
 
 WriteConf = Callable[[Path, int], Path]
 
@@ -144,16 +149,57 @@ def publish(write_conf: WriteConf) -> None:
     cores = int(section.machine.split()[0])
     rows = fit_rates(select_fitted(read_sizes(section.tables)), write_conf, cores)
     MEASURED.write_text(json.dumps(rows, indent=1) + "\n")
-    PAGE.write_text(replace_tables(PAGE.read_text(), section))
+    PAGE.write_text(replace_estimates(replace_growth(PAGE.read_text(), section)))
 
 
-def replace_tables(page: str, section: Section) -> str:
-    """Replace the part of the page between the two marks by the tables of the section."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
+def replace_growth(page: str, section: Section) -> str:
+    """Replace the first machine-written part of the page by the tables of the section."""
     origin = f"Measured on {section.date} at commit {section.commit} ({section.machine})."
-    parts = [BEGIN, origin, *map(render_table, section.tables), END]
-    return before + "\n\n".join(parts) + after
+    return _replace_part(page, 0, [origin, *map(render_table, section.tables)])
+
+
+def replace_estimates(page: str) -> str:
+    """Replace the second machine-written part of the page by estimates with the shipped rates."""
+    found = {
+        f"{conf or 'default.yaml'}, 10^{exponent}": compute_estimate(
+            load(None if conf is None else HERE.parent / "conf" / conf),
+            Workload(10.0**exponent, TOKENS_PER_DOCUMENT * 10.0**exponent, BYTES_PER_TOKEN),
+            Machines(),
+            load_rates(),
+        )
+        for conf in (None, "climb-paper.yaml")
+        for exponent in (9, 10)
+    }
+    columns, estimates = tuple(found), tuple(found.values())
+    rows = [
+        (costs[0].stage.name, *map(_format_hours, costs))
+        for costs in zip(*(estimate.stages for estimate in estimates), strict=True)
+    ]
+    rows.append(("all", *(f"{e.core_hours:,.0f} / {e.gpu_hours:,.0f}" for e in estimates)))
+    rows.append(("largest share", *(_describe_largest(e) for e in estimates)))
+    hours = Table(("core-hours / GPU-hours", *columns), tuple(rows))
+    sizes = [
+        (name, *(format_bytes(e.sizes[name]) for e in estimates)) for name in estimates[0].sizes
+    ]
+    tables = (hours, Table(("size", *columns), tuple(sizes)))
+    return _replace_part(page, 1, [*map(render_table, tables)])
+
+
+def _format_hours(cost: StageCost) -> str:
+    return f"{format_hours(cost.core_hours)} / {format_hours(cost.gpu_hours)}"
+
+
+def _describe_largest(estimate: Estimate) -> str:
+    name, of, share = estimate.find_dominating()
+    return f"{name}, {share:.0%} of the {of}"
+
+
+def _replace_part(page: str, index: int, parts: Sequence[str]) -> str:
+    """Replace the text between the marks of this index."""
+    pieces = page.split(BEGIN)
+    _, _, after = pieces[index + 1].partition(END)
+    pieces[index + 1] = "\n\n".join(["", *parts, END]) + after
+    return BEGIN.join(pieces)
 
 
 def select_fitted(sizes: Sequence[Size]) -> Sequence[Size]:

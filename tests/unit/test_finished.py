@@ -271,6 +271,8 @@ def test_an_input_that_only_spark_can_read_leaves_ingest_to_spark(world):
     catalog = (*settings, "ingest.inputs=['delta:main.raw.pages']")
     finish(catalog)
     assert set(PIPELINE) - find_done(catalog) == {"ingest"}
+    reason = check_job("ingest", load(settings=catalog)).reason
+    assert reason == "only Spark can read the input delta:main.raw.pages"
     commit(folder / "raw", 0)
     local = (*settings, f"ingest.inputs=['delta:{folder}/raw']")
     finish(local, ["ingest"])
@@ -293,6 +295,9 @@ def test_a_log_that_is_not_understood_is_never_unchanged(tmp_path):
     table = tmp_path / "t"
     assert read_last_change(table) is None
     commit(table, 3, "OPTIMIZE")  # the log of version 2 is missing
+    with pytest.raises(TableError, match="does not show the newest change"):
+        read_last_change(table)
+    commit(table, 1, "WRITE")
     with pytest.raises(TableError, match="does not show the newest change"):
         read_last_change(table)
     commit(table, 2, "DELETE")

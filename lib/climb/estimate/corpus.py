@@ -14,9 +14,6 @@ from climb.estimate.stage import Stage, Workload
 SCORED_TOKENS = 512
 """Tokens that a scorer that is a transformer reads, if its field max_tokens is not set."""
 
-FIT_SHARE = 0.5
-"""Share of the rate of the assignment that a k-means iteration reaches: it also sums vectors."""
-
 
 def estimate_corpus(
     cfg: Config, workload: Workload, rates: Rates, parameters: Mapping[str, float]
@@ -146,16 +143,17 @@ def _estimate_cluster(cfg: Config, workload: Workload, rates: Rates) -> Stage:
     if cluster.sample_per_cluster is not None:
         sample = min(sample, float(cluster.sample_per_cluster * cluster.k))
     iterations = int(cluster.clusterer.get("max_iterations", 1))
-    rate, reading = rates.find("assign", "stage cluster"), rates.find("cluster", "stage cluster")
+    names = ("fit", "assign", "cluster")
+    fitting, assigning, reading = (rates.find(name, "stage cluster") for name in names)
     per_pass = 2.0 * cluster.k * width
-    fit = iterations * sample * per_pass / (FIT_SHARE * rate.value)
-    every = workload.documents * (per_pass / rate.value + 1.0 / reading.value)
+    fit = iterations * sample * per_pass / fitting.value
+    every = workload.documents * (per_pass / assigning.value + 1.0 / reading.value)
     return Stage(
         "cluster",
         f"fit of {cluster.k:,} clusters to {sample:.3g} vectors; {workload.documents:.3g} assigned",
         core_seconds=fit + every,
         fixed_seconds=find_fixed("cluster", rates),
-        sources=(cite(rate), cite(reading)),
+        sources=(cite(fitting), cite(assigning), cite(reading)),
         notes=(f"k-means takes all {iterations} iterations, so this is an upper bound",),
     )
 

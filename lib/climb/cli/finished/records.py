@@ -118,7 +118,7 @@ def _check_own(name: str, cfg: Config) -> Verdict:
         return Verdict(False, f"only Spark can check it: {obstacle}")
     record = _read(name, cfg)
     if record is None:
-        return Verdict(False, "it has not run to its end yet")
+        return Verdict(False, _explain_missing(name, cfg))
     before: State = record["state"]
     used = tuple(sorted(before["tables"]))
     try:
@@ -131,6 +131,15 @@ def _check_own(name: str, cfg: Config) -> Verdict:
         return Verdict(False, "; ".join(changes), used)
     line, _, summary = str(record["text"]).partition("\n")
     return Verdict(True, f"up to date since {record['ended']}: {line}", used, summary)
+
+
+def _explain_missing(name: str, cfg: Config) -> str:
+    """Explain why a job has no record."""
+    try:
+        describe_state(name, cfg, Used())
+    except (ClimbError, OSError) as error:
+        return str(error)
+    return "it has not run to its end yet"
 
 
 def _describe(name: str, cfg: Config, used: Used) -> State | None:
