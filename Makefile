@@ -2,7 +2,7 @@
 # download everything else: to .venv and .cache here, and Delta's jar to ~/.ivy2.5.2.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup java demo test test-long consumers test-consumers check format lint types unit coverage bench bench-search bench-gpu lock clean
+.PHONY: help setup java demo test test-long consumers test-consumers check format lint types unit coverage bench bench-search bench-scale bench-gpu lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,7 +11,7 @@ UV_VERSION := 0.13.9
 STAMP := $(VENV)/.set-up
 CODE := lib jobs tests demo benchmarks notebooks setup.py
 # The pure core: code that computes results. Other code connects it to Spark, MLflow, models and users.
-CORE := lib/climb/*.py,lib/climb/config/*,lib/climb/dataset/*,lib/climb/domains/*,lib/climb/files/*,lib/climb/ingest/*,lib/climb/mixture/*,lib/climb/predictor/*,lib/climb/quality/*,lib/climb/runs/*,lib/climb/search/*,lib/climb/tracking/values.py,lib/climb/cli/preflight.py
+CORE := lib/climb/*.py,lib/climb/config/*,lib/climb/dataset/*,lib/climb/domains/*,lib/climb/estimate/*,lib/climb/files/*,lib/climb/ingest/*,lib/climb/mixture/*,lib/climb/predictor/*,lib/climb/quality/*,lib/climb/runs/*,lib/climb/search/*,lib/climb/tracking/values.py,lib/climb/cli/preflight.py,lib/climb/cli/finished/*
 EDGE := lib/climb/progress.py
 
 # uv does not read pip's settings, so it gets the index URL of a mirror here.
@@ -114,6 +114,10 @@ bench: setup ## Compare with other methods; writes benchmarks/RESULTS.md.
 
 bench-search: setup ## Run only the benchmarks of the search: accuracy, regret, reuse, speed (an hour).
 	@$(BIN)/python benchmarks/bench.py search
+
+bench-scale: setup ## Measure growth at three sizes, and write the rates of `climb estimate` (half an hour).
+	@$(BIN)/python benchmarks/bench.py scale; status=$$?; \
+	$(BIN)/python benchmarks/scale.py --publish && exit $$status
 
 bench-gpu: ## Measure on the GPU of this machine; needs torch, no Spark. DOCUMENTS=FILE.parquet: the texts.
 	@for script in benchmarks/gpu_*.py; do \

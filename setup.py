@@ -10,7 +10,7 @@ setup(
     packages=[*find_packages("lib"), "climb.jobs", "climb.conf"],
     package_dir={"": "lib", "climb.jobs": "jobs", "climb.conf": "conf"},
     package_data={
-        "climb": ["py.typed", "**/*.jinja"],
+        "climb": ["py.typed", "**/*.jinja", "estimate/*.yaml", "estimate/*.json"],
         "climb.conf": ["*.yaml", "spark/*.conf", "spark/*.sh"],
     },
 )

@@ -25,8 +25,8 @@ RESULTS = HERE / "RESULTS.md"
 SECTIONS = HERE / "results"
 NAMES = (
     *("embedders", "embedding", "assignment", "packing", "trials", "domains", "export", "demo"),
-    *("accuracy", "swarm", "regret_blend_mean", "regret_blend_pile", "regret_trees_mean"),
-    *("regret_trees_pile", "regret_olmix_mean", "null", "reuse", "speed"),
+    *("scale", "accuracy", "swarm", "regret_blend_mean", "regret_blend_pile"),
+    *("regret_trees_mean", "regret_trees_pile", "regret_olmix_mean", "null", "reuse", "speed"),
 )
 """All sections in the order of the page. A name is, or starts with, the name of its script."""
 

@@ -31,9 +31,11 @@ def run(store: Store, cfg: Config) -> str:
     if store.history.is_current(tables.SHARDS, inputs):
         rows = store.read_rows(tables.SHARDS)
         if all(is_complete(Path(row["path"])) for row in rows):
+            store.used_folders.update(str(Path(row["path"]).parent) for row in rows)
             record_lineage(store, cfg, rows)
             return f"{len(rows)} shards up to date"
     rows = pack_shards(store, cfg, inputs)
+    store.used_folders.update(str(Path(row["path"]).parent) for row in rows)
     record_lineage(store, cfg, rows)
     store.replace(store.create_frame(rows, tables.SHARDS), tables.SHARDS, inputs)
     sizes = {row["kind"]: 0 for row in rows}

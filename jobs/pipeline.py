@@ -9,4 +9,4 @@ Rerun it at any time: every job computes only what is missing.
 from climb.cli.start import PIPELINE, import_jobs, run_script
 
 if __name__ == "__main__":
-    run_script(import_jobs(PIPELINE))
+    run_script(import_jobs(PIPELINE), skip=True)

@@ -5,7 +5,7 @@ domains, shards, tokenizers, mixtures, target base checkpoint -> evaluations
 Rerun it at any time: a recorded model is never trained again.
 """
 
-from climb.cli.start import main
+from climb.cli.start import Unfinished, main
 from climb.config import Config
 from climb.spark.delta.store import Store
 from climb.spark.training.setup import build_target_setup
@@ -18,8 +18,8 @@ def run(store: Store, cfg: Config) -> str:
     if not setup.targets:
         return "no target has a `report` file, so there are no items that the search did not use"
     n_trained, n_failed, n_recorded = train_mixtures(store, cfg, setup)
-    failed = f", {n_failed} failed" if n_failed else ""
-    return f"{n_trained} models trained and measured{failed}, {n_recorded} already recorded"
+    line = f"{n_trained} models trained and measured, {n_recorded} already recorded"
+    return Unfinished(f"{line}, {n_failed} failed") if n_failed else line
 
 
 if __name__ == "__main__":

@@ -160,3 +160,12 @@ TABLES = (
     CORPUS,
     EVALUATIONS,
 )
+
+CHANGING = (
+    *("WRITE", "STREAMING UPDATE", "COPY INTO", "MERGE", "UPDATE", "DELETE", "TRUNCATE"),
+    *("CREATE TABLE", "CREATE TABLE AS SELECT", "REPLACE TABLE", "REPLACE TABLE AS SELECT"),
+    *("CREATE OR REPLACE TABLE", "CREATE OR REPLACE TABLE AS SELECT", "CLONE", "CONVERT"),
+    *("RESTORE", "FSCK", "Manual Update", "DROP COLUMNS", "REPLACE COLUMNS", "RENAME COLUMN"),
+)
+"""Delta operations that change the rows of a table. Every other one is upkeep: platforms add new
+kinds of it (ROW TRACKING BACKFILL, ADD CONSTRAINT, DROP FEATURE, ...) all the time."""

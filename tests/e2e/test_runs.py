@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 import world
+from keys_read import KeysRead, check_keys
 
 from climb import tables
+from climb.cli.finished.records import check_job
 from climb.cli.start import PIPELINE, import_jobs
 from climb.config import load
 from climb.spark.delta.store import Store
@@ -72,13 +74,32 @@ def test_the_base_checkpoints_are_trained_by_jobs_of_their_own(unbroken):
     assert starts.index("target_base") < starts.index("train")
 
 
-def test_a_second_run_writes_no_new_version_of_a_table(unbroken, spark):
-    """In the session of the tests, which is warm: a new process needs a minute for it."""
+def test_a_second_run_starts_no_spark_and_prints_the_summary_again(unbroken):
+    conf, first = unbroken
+    done = climb("run", "--conf", conf)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "session on" not in done.stdout
+    assert [line.split()[0] for line in done.stdout.splitlines()[: len(PIPELINE)]] == [*PIPELINE]
+    summary = first[first.index("\ndomain ") :]
+    assert done.stdout.endswith(summary)
+    plan = climb("run", "--conf", conf, "--dry-run")
+    assert plan.stdout.splitlines()[-1] == "nothing to do"
+    plan = climb("run", "--conf", conf, "--dry-run", "--set", "train.seeds=3")
+    assert plan.stdout.splitlines()[-1] == "3 of 13 jobs would run"
+
+
+def test_a_second_run_writes_no_new_version_of_a_table(unbroken, spark, monkeypatch):
+    """In Spark, where `climb run` would not even start it. No job reads an unexpected key."""
     conf, _ = unbroken
     cfg = load(conf)
     store = Store(spark, cfg.storage)
     before = {table.name: store.history.read_version(table) for table in tables.TABLES}
-    lines = {name: job(store, cfg) for name, job in import_jobs(PIPELINE)}
+    lines, keys = {}, KeysRead(monkeypatch)
+    for name, job in import_jobs(PIPELINE):
+        assert check_job(name, cfg).is_done
+        keys.read.clear()
+        lines[name] = job(store, cfg)
+        check_keys(name, cfg, set(keys.read))
     assert lines["base"] == "not needed, the recommendation is up to date"
     assert lines["target_base"] == "not needed, all target models are recorded"
     assert {table.name: store.history.read_version(table) for table in tables.TABLES} == before

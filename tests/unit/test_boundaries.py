@@ -26,7 +26,7 @@ LAYERS = (
     ("config", "domains", "dataset"),
     ("predictor", "ingest", "embed", "quality", "proxy", "export"),
     ("search",),
-    ("report", "testing", "runs"),
+    ("report", "testing", "runs", "estimate"),
     ("spark",),
     ("tracking",),
     ("cli",),

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from climb.cli.estimate import estimate
 from climb.cli.export import export
+from climb.cli.finished.plan import describe_plan
 from climb.cli.imports import CSV, import_
 from climb.cli.preflight import run_preflight
 from climb.cli.start import PIPELINE, add_config_options, import_jobs, run_command, run_jobs
@@ -92,9 +94,15 @@ def main() -> None:
 
 @climb.command("run")
 @add_config_options
-def run_all(conf: str | None, settings: tuple[str, ...]) -> None:
-    """Run all jobs in order, in one Spark session."""
-    run_jobs(import_jobs(PIPELINE), conf, settings)
+@click.option(
+    "--dry-run", is_flag=True, help="Only print which jobs would run and why; nothing is started."
+)
+def run_all(conf: str | None, settings: tuple[str, ...], dry_run: bool) -> None:
+    """Run all jobs in order, in one Spark session. Jobs that have nothing to do are skipped."""
+    if dry_run:
+        click.echo(describe_plan(PIPELINE, load(conf, settings)))
+    else:
+        run_jobs(import_jobs(PIPELINE), conf, settings, skip=True)
 
 
 @climb.command("check")
@@ -248,4 +256,5 @@ def _parse_improvement(text: str) -> tuple[str, float]:
 
 
 climb.add_command(import_)
+climb.add_command(estimate)
 climb.add_command(export)

@@ -9,11 +9,14 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from climb.cli.finished.records import check_job, record_job
+from climb.cli.finished.state import Used
 from climb.cli.lock import hold_locks
 from climb.cli.plugins import list_task_packages
 from climb.cli.preflight import run_preflight
@@ -39,19 +42,23 @@ PIPELINE = (
 """The jobs of `climb run`, in their order."""
 
 
+class Unfinished(str):
+    """What a job returns if some of its work failed, and the next start tries it again."""
+
+
 def main(job: Job) -> None:
     """Run a job as a script: `spark-submit jobs/NAME.py --conf FILE --set section.key=value`."""
 
     run_script([(Path(sys.argv[0]).stem, job)])
 
 
-def run_script(jobs: Sequence[tuple[str, Job]]) -> None:
-    """Run jobs as a script, in one Spark session."""
+def run_script(jobs: Sequence[tuple[str, Job]], skip: bool = False) -> None:
+    """Run jobs as a script, in one Spark session; `skip` as in `run_jobs`."""
 
     @click.command(help=(sys.modules["__main__"].__doc__ or "").strip())
     @add_config_options
     def command(conf: str | None, settings: tuple[str, ...]) -> None:
-        run_jobs(jobs, conf, settings)
+        run_jobs(jobs, conf, settings, skip)
 
     run_command(command)
 
@@ -91,12 +98,30 @@ def run_command(command: click.Command) -> None:
 
 
 def import_jobs(names: Sequence[str]) -> list[tuple[str, Job]]:
-    """Import jobs; return pairs of name and job."""
-    return [(name, importlib.import_module(f"climb.jobs.{name}").run) for name in names]
+    """Return pairs of name and job. A job is imported when it runs, since that imports Spark."""
+    return [(name, partial(_run_job, name)) for name in names]
 
 
-def run_jobs(jobs: Sequence[tuple[str, Job]], conf: str | None, settings: Sequence[str]) -> None:
-    """Run jobs one after the other in one Spark session, and print what each returns."""
+def _run_job(name: str, store: Store, cfg: Config) -> str:
+    job: Job = importlib.import_module(f"climb.jobs.{name}").run
+    return job(store, cfg)
+
+
+def run_jobs(
+    jobs: Sequence[tuple[str, Job]],
+    conf: str | None,
+    settings: Sequence[str],
+    skip: bool = False,
+) -> None:
+    """Run jobs one after the other in one Spark session, and print what each returns.
+
+    Args:
+        jobs: names and jobs.
+        conf: file of the option --conf.
+        settings: values of the options --set.
+        skip: whether a job is left out if nothing has changed since it ended
+            (`climb.cli.finished`). If all are, Spark does not start.
+    """
     signal.signal(signal.SIGTERM, _terminate)
     cfg = load(conf, settings)
     run_preflight(cfg, [name for name, _ in jobs])
@@ -105,7 +130,7 @@ def run_jobs(jobs: Sequence[tuple[str, Job]], conf: str | None, settings: Sequen
 
     names = [name for name, _ in jobs]
     with hold_locks(cfg.storage.files_folder / "locks", names):
-        _run_in_session(jobs, cfg)
+        _run_all(jobs, cfg, skip)
     if "mix" in names:
         print(suggest_export(cfg, conf, settings))
 
@@ -122,24 +147,47 @@ def suggest_export(cfg: Config, conf: str | None, settings: Sequence[str]) -> st
     return f"trainer  {shlex.join(command)}  (or another of {len(FORMATS)} formats: docs/export.md)"
 
 
-def _run_in_session(jobs: Sequence[tuple[str, Job]], cfg: Config) -> None:
+def _run_all(jobs: Sequence[tuple[str, Job]], cfg: Config, skip: bool) -> None:
+    """Run the jobs in order; the first one that has something to do starts Spark."""
+    store, names = None, [name for name, _ in jobs]
+    for name, job in jobs:
+        verdict = check_job(name, cfg) if skip else None
+        if verdict is not None and verdict.is_done:
+            log(name, verdict.reason)
+            summary = verdict.summary
+        else:
+            store = store if store is not None else _open_store(cfg, names)
+            summary = _run_one(name, job, store, cfg)
+        if summary:
+            print(summary)
+
+
+def _open_store(cfg: Config, names: Sequence[str]) -> Store:
+    """Start Spark for these jobs."""
     from climb.spark.delta.store import Store
     from climb.spark.executors import check_executors
     from climb.spark.session import start_session
 
     started = time.monotonic()
     session = start_session(cfg.spark, cfg.storage.files_folder)
-    names = [name for name, _ in jobs]
     if names != ["probe"]:  # which reports what executors lack, and goes on
         check_executors(session, list_task_packages(cfg, names))
     log("spark", f"session on {session.sparkContext.master}  ({time.monotonic() - started:.1f} s)")
-    store = Store(session, cfg.storage)
-    for name, job in jobs:
-        started = time.monotonic()
-        line, _, summary = job(store, cfg).partition("\n")
-        log(name, f"{line}  ({time.monotonic() - started:.1f} s)")
-        if summary:
-            print(summary)
+    return Store(session, cfg.storage)
+
+
+def _run_one(name: str, job: Job, store: Store, cfg: Config) -> str:
+    """Run a job, print its first line and record its end; return its further lines."""
+    started = time.monotonic()
+    store.used.clear()
+    store.used_folders.clear()
+    with record_job(name, cfg) as record:
+        record.text = job(store, cfg)
+        record.used = Used(sorted(store.used), sorted(store.used_folders))
+        record.is_complete = not isinstance(record.text, Unfinished)
+    line, _, summary = record.text.partition("\n")
+    log(name, f"{line}  ({time.monotonic() - started:.1f} s)")
+    return summary
 
 
 def _terminate(signum: int, _frame: object) -> NoReturn:

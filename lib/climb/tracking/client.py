@@ -1,4 +1,4 @@
-"""The only module that calls MLflow: it mirrors the tables, and a failure never stops a job.
+"""The only module that writes to MLflow: it mirrors the tables, and a failure stops no job.
 
     mirror(store, cfg)       # after every round, at the end of the search, and with the report
 
@@ -81,9 +81,8 @@ def mirror(store: Store, cfg: Config) -> str | None:
 def _update(store: Store, cfg: Config, uri: str) -> str | None:
     if not store.exists(tables.TRIALS):
         return None
-    report = Path(cfg.report.path) if cfg.report.path else store.locate_file("report.html")
-    state = _digest_state(store, cfg, uri, report)
-    marker = store.locate_file("mlflow.mirrored")
+    read = {t.name: store.history.read_version(t) for t in (tables.TRIALS, tables.MIXTURES)}
+    report, marker, state = _locate_report(cfg), _locate_marker(cfg), _digest_state(cfg, uri, read)
     if _is_up_to_date(marker, state, uri):  # importing MLflow takes seconds
         return "MLflow is up to date"
     parent_run = _read_parent(store, cfg)
@@ -108,16 +107,38 @@ def _update(store: Store, cfg: Config, uri: str) -> str | None:
     return f"MLflow: {logged} runs logged, {len(runs) - logged} already logged"
 
 
-def _digest_state(store: Store, cfg: Config, uri: str, report: Path) -> str:
+def is_mirrored(cfg: Config, versions: Mapping[str, int | None]) -> bool:
+    """Whether `mirror` would log nothing.
+
+    Args:
+        cfg: the configuration.
+        versions: table -> version, with `trials` and `mixtures`.
+    """
+    uri = resolve_tracking_uri(cfg)
+    if uri is None or versions["trials"] is None:
+        return True
+    return _is_up_to_date(_locate_marker(cfg), _digest_state(cfg, uri, versions), uri)
+
+
+def _locate_report(cfg: Config) -> Path:
+    return Path(cfg.report.path) if cfg.report.path else cfg.storage.files_folder / "report.html"
+
+
+def _locate_marker(cfg: Config) -> Path:
+    return cfg.storage.files_folder / "mlflow.mirrored"
+
+
+def _digest_state(cfg: Config, uri: str, versions: Mapping[str, int | None]) -> str:
     """Hash everything that determines what is logged; the URI may contain a password."""
+    report = _locate_report(cfg)
     state = {
         "uri": uri,
         "experiment": cfg.tracking.experiment,
         "artifacts": cfg.tracking.artifacts,
         "search": cfg.search.name,
         "objective": [cfg.search.objective, cfg.search.scale, cfg.search.down_weight],
-        "trials": store.history.read_version(tables.TRIALS),
-        "mixtures": store.history.read_version(tables.MIXTURES),
+        "trials": versions["trials"],
+        "mixtures": versions["mixtures"],
         "report": hashlib.sha256(report.read_bytes()).hexdigest() if report.exists() else None,
     }
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()

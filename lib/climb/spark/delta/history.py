@@ -20,16 +20,7 @@ from pyspark.sql import SparkSession
 
 from climb.config.sections import Section
 from climb.errors import TableError
-from climb.tables import Table
-
-CHANGING = (
-    *("WRITE", "STREAMING UPDATE", "COPY INTO", "MERGE", "UPDATE", "DELETE", "TRUNCATE"),
-    *("CREATE TABLE", "CREATE TABLE AS SELECT", "REPLACE TABLE", "REPLACE TABLE AS SELECT"),
-    *("CREATE OR REPLACE TABLE", "CREATE OR REPLACE TABLE AS SELECT", "CLONE", "CONVERT"),
-    *("RESTORE", "FSCK", "Manual Update", "DROP COLUMNS", "REPLACE COLUMNS", "RENAME COLUMN"),
-)
-"""Delta operations that change the rows of a table. Every other one is upkeep: platforms add new
-kinds of it (ROW TRACKING BACKFILL, ADD CONSTRAINT, DROP FEATURE, ...) all the time."""
+from climb.tables import CHANGING, Table
 
 RECENT_COMMITS = 20
 """The first query reads at least this many commits; if they have too few changes, all are read."""

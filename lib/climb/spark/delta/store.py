@@ -84,6 +84,11 @@ class Store:
         self.session = session
         self.cfg = cfg
         self.history = TableHistory(session, self.locate, self.exists)
+        self.used: set[str] = set()
+        """Names of the tables that were looked at or written, for the record of a job."""
+
+        self.used_folders: set[str] = set()
+        """Folders that the job names, whose files it would miss, for the record of a job."""
 
     def locate(self, table: Table) -> str:
         """Return the table's name in Delta's SQL."""
@@ -105,6 +110,7 @@ class Store:
 
     def exists(self, table: Table) -> bool:
         """Whether the table exists."""
+        self.used.add(table.name)
         if self.cfg.catalog is not None:
             return bool(self.session.catalog.tableExists(self.locate(table)))
         path = to_hadoop_path(self._locate_path(table))
@@ -246,6 +252,7 @@ class Store:
         return writer.option("delta.dataSkippingStatsColumns", ",".join(simple))
 
     def _commit(self, writer: DataFrameWriter, table: Table) -> None:
+        self.used.add(table.name)
         try:
             if self.cfg.catalog is not None:
                 writer.saveAsTable(self.locate(table))

@@ -1,0 +1,84 @@
+"""`climb estimate`: what a run will cost, before it is started."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from climb.cli.start import add_config_options
+from climb.config import load
+from climb.estimate import Machines, Workload, compute_estimate, load_rates
+from climb.estimate.rates import parse_assignments
+from climb.estimate.text import format_json, format_text
+from climb.files import write_file
+
+POSITIVE = click.FloatRange(min=0, min_open=True)
+
+
+@click.command("estimate")
+@click.option("--documents", type=POSITIVE, required=True, help="Documents, for example 2e9.")
+@click.option("--tokens", type=POSITIVE, required=True, help="Tokens of them, for example 8e11.")
+@click.option("--bytes-per-token", type=POSITIVE, help="Default: that of the measured corpus.")
+@click.option("--cpu-price", type=POSITIVE, help="Price of an hour of a node without GPUs.")
+@click.option("--gpu-price", type=POSITIVE, help="Price of an hour of a node with GPUs.")
+@click.option("--node-cores", type=click.IntRange(min=1), default=16, show_default=True)
+@click.option("--node-gpus", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option(
+    "--train-on", type=click.Choice(["gpu", "cpu"]), default="gpu", show_default=True,
+    help="Where proxies and target models are trained.",
+)  # fmt: skip
+@click.option(
+    "--rate", "given", multiple=True, metavar="NAME=VALUE",
+    help="Another throughput, with a name that the output has; may be repeated.",
+)  # fmt: skip
+@click.option(
+    "--parameters", multiple=True, metavar="KEY=N",
+    help="Parameters of a model, for example proxy.model=3.5e8; may be repeated.",
+)  # fmt: skip
+@click.option(
+    "--own-trials", is_flag=True,
+    help="Take the tokens per second of the proxies from the runs of tracking.uri (MLflow).",
+)  # fmt: skip
+@click.option("--json", "out", type=click.Path(path_type=Path), help="Also write it as JSON.")
+@add_config_options
+def estimate(
+    documents: float,
+    tokens: float,
+    bytes_per_token: float | None,
+    cpu_price: float | None,
+    gpu_price: float | None,
+    node_cores: int,
+    node_gpus: int,
+    train_on: str,
+    given: tuple[str, ...],
+    parameters: tuple[str, ...],
+    own_trials: bool,
+    out: Path | None,
+    conf: str | None,
+    settings: tuple[str, ...],
+) -> None:
+    """Estimate stages, sizes, node-hours and price of a run.
+
+    Hours are those of one core or one H100; docs/scale.md has the method.
+    """
+    cfg, rates = load(conf, settings), load_rates()
+    if own_trials:
+        from climb.tracking.speeds import read_trial_speed
+
+        speed = read_trial_speed(cfg)
+        rates = rates.override({"base": speed.tokens_per_second}, speed.source)
+        rates = rates.override({"search": speed.tokens_per_second}, speed.source)
+    rates = rates.override(parse_assignments(given, "--rate"), "given with --rate")
+    per_token = bytes_per_token or rates.find("bytes_per_token", "the size of the text").value
+    result = compute_estimate(
+        cfg,
+        Workload(documents, tokens, per_token),
+        Machines(node_cores, node_gpus, cpu_price, gpu_price, train_on == "gpu"),
+        rates,
+        parse_assignments(parameters, "--parameters"),
+    )
+    click.echo(format_text(result))
+    if out is not None:
+        write_file(out, lambda: [format_json(result).encode() + b"\n"])
+        click.echo(f"\n{out}")

@@ -1,0 +1,17 @@
+"""Which jobs have nothing to do, decided before any JVM starts.
+
+    verdict = check_job("pack", cfg)      # is_done, and why
+    with record_job("pack", cfg) as job:  # around a run of the job
+        job.line = ...
+
+A job decides inside itself, in Spark, what it has to do. This package never repeats that decision.
+It proves that nothing which the job reads or writes has changed since the job last ran to its end:
+its settings and models, its input files, the tables that it used, the files that it wrote, and the
+code. Both sides describe this state with one function, `state.describe_state`. Whatever is unknown
+is a change, and then the job runs and decides itself.
+
+delta_log  the newest change of a Delta table, from its log alone
+state      what a job depends on
+records    the state at the end of a job, in a file; the comparison with the state now
+plan       what a whole run would do
+"""

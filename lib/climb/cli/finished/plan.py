@@ -1,0 +1,39 @@
+"""What a run would do: one line per job, without running any."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from climb.cli.finished.records import check_job
+from climb.config import Config
+from climb.tables import TABLES
+
+WIDTH = 12
+"""Characters of the longest name of a job, and one."""
+
+
+def describe_plan(names: Sequence[str], cfg: Config) -> str:
+    """Describe for every job whether it is done or would run, and why.
+
+    A job that is done itself would still run if an earlier job changes a table that it uses.
+    """
+    lines: list[str] = []
+    active: list[str] = []
+    for name in names:
+        verdict = check_job(name, cfg)
+        written = {
+            t.name: t.writer for t in TABLES if t.writer in active and t.name in verdict.used
+        }
+        if not verdict.is_done:
+            active.append(name)
+            state, why = "would run", verdict.reason
+        elif written:
+            table, writer = next(iter(written.items()))
+            state, why = "would run", f"if `{writer}` changes table {table}"
+            active.append(name)
+        else:
+            state, why = "done", verdict.reason
+        lines.append(f"{name:<{WIDTH}} {state:<10} {why}")
+    n = len(active)
+    last = "nothing to do" if not n else f"{n} of {len(names)} jobs would run"
+    return "\n".join([*lines, last])

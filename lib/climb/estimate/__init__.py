@@ -1,0 +1,28 @@
+"""What a run will cost: hours, sizes and price of every stage, before anything is started.
+
+    rates = load_rates()                                # with unit, hardware and source of each
+    workload = Workload(documents=2e9, tokens=8e11)
+    estimate = compute_estimate(cfg, workload, Machines(), rates)
+
+rates     throughputs: throughputs.yaml is kept by hand, measured.json is written by a benchmark
+models    parameters of the configured models
+corpus    work of the stages from ingest to prune, in seconds of a core or a GPU
+training  work of the stages that pack, train and write the dataset
+sizes     bytes of tables and files
+cost      node-hours and price; the typed result
+"""
+
+from climb.estimate.cost import Estimate, Machines, compute_estimate
+from climb.estimate.rates import Rate, Rates, load_rates
+from climb.estimate.stage import Stage, Workload
+
+__all__ = [
+    "Estimate",
+    "Machines",
+    "Rate",
+    "Rates",
+    "Stage",
+    "Workload",
+    "compute_estimate",
+    "load_rates",
+]

@@ -1,0 +1,92 @@
+"""Parameters of the configured models."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from climb.config import Config
+from climb.config.section import PluginSpec
+from climb.errors import ConfigError, PreflightError
+from climb.files import resolve
+
+SIZE = re.compile(r"(?<![a-zA-Z0-9.])(\d+(?:\.\d+)?)([mb])(?![a-zA-Z0-9])", re.IGNORECASE)
+"""A size in the name of a folder, such as 350m or 1.5B."""
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """Number of parameters, and where it comes from."""
+
+    parameters: float
+    source: str
+
+
+def count_parameters(
+    key: str, spec: PluginSpec, vocabulary: int, given: Mapping[str, float]
+) -> ModelSize:
+    """Count the parameters of a model.
+
+    They are those that were given, else those of the configured shape, else those of the file
+    config.json of its folder, else the size in the name of the folder.
+
+    Args:
+        key: of the model in the configuration.
+        spec: the plug-in.
+        vocabulary: number of token ids, for a model that has no folder.
+        given: key -> parameters.
+
+    Raises:
+        ConfigError: none of these has the number.
+    """
+    if key in given:
+        return ModelSize(given[key], f"--parameters {key}")
+    if {"hidden", "layers"} <= spec.keys():
+        return ModelSize(_count_llama(spec, vocabulary), f"the shape in {key}")
+    path = str(spec.get("model", ""))
+    shape = _read_shape(path)
+    if shape is not None:
+        size = _count_llama(shape, int(shape["vocabulary"]))
+        return ModelSize(size, f"config.json in {path}")
+    sizes = SIZE.findall(re.sub(r"[_/-]", " ", path))
+    if not sizes:
+        raise ConfigError(
+            f"{key}: the number of parameters of {path or spec.get('use')!r} is unknown, since its "
+            f"folder does not exist here; give it with --parameters {key}=3.5e8"
+        )
+    number, unit = sizes[-1]
+    scale = 1e9 if unit in "bB" else 1e6
+    return ModelSize(float(number) * scale, f"the name {Path(path).name}")
+
+
+def _count_llama(shape: Mapping[str, Any], vocabulary: int) -> float:
+    """Count as `climb.proxy.llama.LlamaProxy` does."""
+    hidden, layers = int(shape["hidden"]), int(shape["layers"])
+    inner = shape.get("feed_forward") or -(-8 * hidden // 3 // 8) * 8
+    matrices = 1 if shape.get("tied", True) else 2
+    return float(matrices * vocabulary * hidden + layers * (4 * hidden**2 + 3 * hidden * inner))
+
+
+def _read_shape(path: str) -> dict[str, Any] | None:
+    """Read hidden size, layers and vocabulary from the folder of a model, if it exists."""
+    try:
+        values = json.loads((resolve(path) / "config.json").read_text(encoding="utf-8"))
+        return {
+            "hidden": values["hidden_size"],
+            "layers": values["num_hidden_layers"],
+            # An encoder has two matrices of this width, a decoder with SwiGLU three.
+            "feed_forward": values.get("intermediate_size"),
+            "tied": values.get("tie_word_embeddings", True),
+            "vocabulary": values["vocab_size"],
+        }
+    except (OSError, ValueError, KeyError, PreflightError):
+        return None
+
+
+def count_vocabulary(cfg: Config) -> int:
+    """Return the number of token ids; 2^17 if only the tokenizer at count.path has it."""
+    return cfg.count.vocab_size if cfg.count.path is None else 1 << 17

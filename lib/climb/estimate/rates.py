@@ -1,0 +1,129 @@
+"""Throughputs, each with its unit, its hardware and its source."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from climb.errors import ConfigError
+
+HERE = Path(__file__).parent
+KEPT, MEASURED = HERE / "throughputs.yaml", HERE / "measured.json"
+
+
+@dataclass(frozen=True)
+class Rate:
+    """One figure."""
+
+    name: str
+    value: float
+    unit: str
+    hardware: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """Share of a device's matrix rate that models of several sizes reach."""
+
+    parameters: tuple[float, ...]
+    shares: tuple[float, ...]
+    source: str
+
+    def at(self, parameters: float) -> float:
+        """Return the share for a number of parameters; outside the measured sizes, the nearest."""
+        return float(np.interp(math.log(parameters), np.log(self.parameters), self.shares))
+
+
+@dataclass(frozen=True)
+class Rates:
+    """All figures by name."""
+
+    by_name: Mapping[str, Rate]
+    efficiency: Mapping[str, Efficiency]
+    """`encode` and `train`."""
+
+    def find(self, name: str, why: str) -> Rate:
+        """Return a figure.
+
+        Args:
+            name: of the figure.
+            why: what needs it, for the message.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if name not in self.by_name:
+            known = ", ".join(sorted(self.by_name))
+            raise ConfigError(
+                f"no throughput {name!r} is known, which {why} needs; measure it, and give it with "
+                f"--rate {name}=VALUE (known: {known})"
+            )
+        return self.by_name[name]
+
+    def get(self, name: str, default: float) -> float:
+        """Return the value of a figure, or a default."""
+        return self.by_name[name].value if name in self.by_name else default
+
+    def override(self, given: Mapping[str, float], source: str) -> Rates:
+        """Return the same figures with other values."""
+        changed = {}
+        for name, value in given.items():
+            unit = self.by_name[name].unit if name in self.by_name else "in the unit of its kind"
+            changed[name] = Rate(name, value, unit, "not stated", source)
+        return replace(self, by_name={**self.by_name, **changed})
+
+
+def load_rates(measured: Mapping[str, Mapping[str, Any]] | None = None) -> Rates:
+    """Read throughputs.yaml, and the measured figures over it.
+
+    Args:
+        measured: name -> value, unit, hardware and source; None: those of measured.json.
+    """
+    kept = yaml.safe_load(KEPT.read_text(encoding="utf-8"))
+    if measured is None:
+        measured = json.loads(MEASURED.read_text(encoding="utf-8"))
+    rows = {**kept["rates"], **measured}
+    hardware = kept["hardware"]
+    by_name = {
+        name: Rate(
+            name=name,
+            value=float(row["value"]),
+            unit=row["unit"],
+            hardware=hardware.get(row["hardware"], row["hardware"]),
+            source=row["source"],
+        )
+        for name, row in rows.items()
+    }
+    return Rates(by_name, {name: _read_points(row) for name, row in kept["mfu"].items()})
+
+
+def _read_points(row: Mapping[str, Any]) -> Efficiency:
+    parameters, shares = zip(*row["points"], strict=True)
+    return Efficiency(tuple(map(float, parameters)), tuple(map(float, shares)), row["source"])
+
+
+def parse_assignments(texts: Sequence[str], option: str) -> dict[str, float]:
+    """Parse `NAME=VALUE` options.
+
+    Raises:
+        ConfigError: a text has another form, or a value is not above 0.
+    """
+    found: dict[str, float] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            number = 0.0
+        if not name or not 0.0 < number < math.inf:
+            raise ConfigError(f"{option} is {text!r}; write NAME=VALUE with a value above 0")
+        found[name] = number
+    return found

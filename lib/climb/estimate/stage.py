@@ -1,0 +1,47 @@
+"""The work of one stage, and what all stages have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from climb.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The corpus."""
+
+    documents: float
+    tokens: float
+    bytes_per_token: float
+
+    def __post_init__(self) -> None:
+        if min(self.documents, self.tokens, self.bytes_per_token) <= 0:
+            raise ConfigError("--documents, --tokens and --bytes-per-token must be above 0")
+
+    @property
+    def text_bytes(self) -> float:
+        """Bytes of text."""
+        return self.tokens * self.bytes_per_token
+
+    @property
+    def tokens_per_document(self) -> float:
+        """Mean length."""
+        return self.tokens / self.documents
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one job needs."""
+
+    name: str
+    work: str
+    """What it processes, in words."""
+
+    core_seconds: float = 0.0
+    gpu_seconds: float = 0.0
+    fixed_seconds: float = 0.0
+    """Seconds that do not depend on the corpus, on any number of nodes."""
+
+    sources: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()

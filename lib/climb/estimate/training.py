@@ -1,0 +1,134 @@
+"""Work of the stages that pack tokens, train models and write the dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from climb.config import Config
+from climb.config.section import PluginSpec
+from climb.estimate.corpus import cite, find_fixed
+from climb.estimate.models import count_parameters, count_vocabulary
+from climb.estimate.rates import Rates
+from climb.estimate.stage import Stage, Workload
+
+ALL_KEPT = "no cluster is pruned, so this is an upper bound"
+
+
+def estimate_training(
+    cfg: Config, workload: Workload, rates: Rates, parameters: Mapping[str, float], on_gpu: bool
+) -> list[Stage]:
+    """Estimate pack, base, search, mix, target_base, train and report.
+
+    Args:
+        cfg: the configuration.
+        workload: the corpus.
+        rates: throughputs.
+        parameters: key of a model -> its parameters, where they are given.
+        on_gpu: whether models are trained on GPUs.
+
+    Raises:
+        ConfigError: a throughput or the size of a model is unknown.
+    """
+    n_trials, n_models = count_trials(cfg), count_models(cfg)
+    proxy, train = cfg.proxy, cfg.train
+    runs = {
+        "base": ("proxy.model", proxy.model, 1, proxy.base_tokens),
+        "search": ("proxy.model", proxy.model, n_trials, proxy.trial_tokens),
+        "target_base": ("train.model", train.model, min(1, n_models), train.base_tokens),
+        "train": ("train.model", train.model, n_models, train.tokens),
+    }
+    given = (cfg, rates, parameters, on_gpu)
+    trained = {name: _estimate_runs(name, run, given) for name, run in runs.items()}
+    return [
+        _estimate_pack(cfg, workload, rates),
+        trained["base"],
+        trained["search"],
+        _estimate_mix(cfg, workload, rates),
+        trained["target_base"],
+        trained["train"],
+        Stage("report", "small tables", fixed_seconds=find_fixed("report", rates)),
+    ]
+
+
+def count_trials(cfg: Config) -> int:
+    """Count the trials of a search: proposals, baselines and replicates of the recommendation."""
+    search = cfg.search
+    baselines = sum(int(spec.get("replicates") or search.replicates) for spec in search.baselines)
+    return sum(search.trials_per_round) + baselines + search.replicates
+
+
+def count_models(cfg: Config) -> int:
+    """Count the target models: the recommendation and the baselines, each with every seed."""
+    if all(target.report is None for target in cfg.proxy.targets):
+        return 0
+    return cfg.train.seeds * (1 + len(cfg.search.baselines))
+
+
+def count_packed_tokens(cfg: Config, workload: Workload) -> float:
+    """Count the tokens of the shards of all kinds, as `pack` plans them."""
+    target = float(cfg.search.target_tokens)
+    shares = [
+        cfg.proxy.base_tokens / workload.tokens,
+        cfg.proxy.trial_tokens / target,
+        cfg.train.base_tokens / workload.tokens,
+        cfg.train.tokens / target,
+    ]
+    return sum(workload.tokens * min(1.0, share) for share in shares)
+
+
+def count_mixed_tokens(cfg: Config) -> float:
+    """Count the tokens of the mixed dataset."""
+    return float(cfg.mix.tokens or cfg.search.target_tokens)
+
+
+def _estimate_runs(
+    name: str,
+    run: tuple[str, PluginSpec, int, int],
+    given: tuple[Config, Rates, Mapping[str, float], bool],
+) -> Stage:
+    """Estimate training runs: 6 operations per parameter and token."""
+    key, spec, n, tokens = run
+    cfg, rates, parameters, on_gpu = given
+    if n == 0:
+        return Stage(name, "nothing: no target has a `report` file")
+    size = count_parameters(key, spec, count_vocabulary(cfg), parameters)
+    operations = 6.0 * size.parameters * tokens * n
+    work = f"{n} x {tokens:.3g} tokens, {size.parameters:.3g} parameters"
+    notes = (f"parameters of {key} from {size.source}",)
+    fixed = find_fixed(name, rates)
+    if not on_gpu:
+        rate = rates.find("train.cpu", f"stage {name}")
+        cited = (cite(rate),)
+        return Stage(name, work, operations / rate.value, 0.0, fixed, cited, notes)
+    if name in rates.by_name:  # the user's own runs
+        rate = rates.by_name[name]
+        return Stage(name, work, 0.0, n * tokens / rate.value, fixed, (cite(rate),), notes)
+    efficiency, device = rates.efficiency["train"], rates.find("gpu.h100", f"stage {name}")
+    share = efficiency.at(size.parameters)
+    sources = (cite(device), f"{share:.0%} of it: {efficiency.source}")
+    return Stage(name, work, 0.0, operations / (share * device.value), fixed, sources, notes)
+
+
+def _estimate_pack(cfg: Config, workload: Workload, rates: Rates) -> Stage:
+    rate, tokens = rates.find("pack", "stage pack"), count_packed_tokens(cfg, workload)
+    return Stage(
+        "pack",
+        f"{tokens:.3g} tokens of shards",
+        core_seconds=tokens / rate.value,
+        fixed_seconds=find_fixed("pack", rates),
+        sources=(cite(rate),),
+        notes=(ALL_KEPT,),
+    )
+
+
+def _estimate_mix(cfg: Config, workload: Workload, rates: Rates) -> Stage:
+    """Estimate the dataset; its text is written twice, to table `corpus` and to files."""
+    rate = rates.find("mix", "stage mix")
+    written = count_mixed_tokens(cfg) * workload.bytes_per_token
+    return Stage(
+        "mix",
+        f"{written / 1e12:.3g} TB of text",
+        core_seconds=written / rate.value,
+        fixed_seconds=find_fixed("mix", rates),
+        sources=(cite(rate),),
+    )
