@@ -12,11 +12,8 @@ from climb import tables
 from climb.config import build, load, recipe_of
 from climb.embed import Embedder
 from climb.errors import ComponentError, TableError
-from climb.spark.corpus.cluster import (
-    assign_batches,
-    ensure_centroids,
-    select_lowest_hashes,
-)
+from climb.spark.corpus.cluster import assign_batches, ensure_centroids
+from climb.spark.corpus.fit_sample import select_lowest_hashes
 from climb.spark.delta.store import Store
 
 WIDTH = 8

@@ -56,7 +56,12 @@ def list_plugins(cfg: Config) -> Iterator[ConfiguredPlugin]:
 
     new = ConfiguredPlugin
     embedder, offered = cfg.embed.embedder, offer_batch_tokens(cfg.embed)
-    yield new("embed.embedder", embedder, Embedder, ("embed",), ("cluster",), True, offered)
+    # Job cluster embeds the documents whose vectors are not kept.
+    keeps_all = cfg.cluster.embeddings == "all"
+    loaded_by, identified_by = (
+        (("embed",), ("cluster",)) if keeps_all else (("embed", "cluster"), ())
+    )
+    yield new("embed.embedder", embedder, Embedder, loaded_by, identified_by, True, offered)
     for index, scorer in enumerate(cfg.score.scorers):
         yield new(f"score.scorers.{index}", scorer, Scorer, ("score",), ("prune",), True)
     trainer = cfg.score.training.trainer

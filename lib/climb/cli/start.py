@@ -124,6 +124,7 @@ def suggest_export(cfg: Config, conf: str | None, settings: Sequence[str]) -> st
 
 def _run_in_session(jobs: Sequence[tuple[str, Job]], cfg: Config) -> None:
     from climb.spark.delta.store import Store
+    from climb.spark.device import uses_sql_plugin
     from climb.spark.executors import check_executors
     from climb.spark.session import start_session
 
@@ -132,7 +133,9 @@ def _run_in_session(jobs: Sequence[tuple[str, Job]], cfg: Config) -> None:
     names = [name for name, _ in jobs]
     if names != ["probe"]:  # which reports what executors lack, and goes on
         check_executors(session, list_task_packages(cfg, names))
-    log("spark", f"session on {session.sparkContext.master}  ({time.monotonic() - started:.1f} s)")
+    sql = ", Spark SQL on GPUs (RAPIDS)" if uses_sql_plugin(session) else ""
+    master = session.sparkContext.master
+    log("spark", f"session on {master}{sql}  ({time.monotonic() - started:.1f} s)")
     store = Store(session, cfg.storage)
     for name, job in jobs:
         started = time.monotonic()
