@@ -81,9 +81,13 @@ def list_task_packages(cfg: Config, jobs: Collection[str]) -> dict[str, str]:
     if "count" in jobs:
         found["tokenizers"] = "job count"
     for plugin in list_plugins(cfg):
-        if plugin.in_tasks and not set(plugin.loaded_by).isdisjoint(jobs):
-            for name in getattr(plugin.build(), "needs", ()):
-                found.setdefault(name, plugin.key)
+        if set(plugin.loaded_by).isdisjoint(jobs):
+            continue
+        built = plugin.build()
+        needs = getattr(built, "needs", ()) if plugin.in_tasks else ()
+        # What only tasks import: the driver of a GPU job may have neither a GPU nor its libraries.
+        for name in (*needs, *getattr(built, "needs_in_tasks", ())):
+            found.setdefault(name, plugin.key)
     return found
 
 

@@ -9,7 +9,7 @@ division of the vectors into blocks, and on every processor.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +50,55 @@ class ClusterSums:
     def inertia(self) -> float:
         """Mean squared distance of a vector to its centroid."""
         return float(self.squares_C.sum() / SQUARE / self.counts_C.sum())
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """Centroids, and how they were found."""
+
+    centroids_CD: Array
+    inertias: tuple[float, ...]
+    """Mean squared distance to the centroids before each iteration."""
+
+    n_emptied: int
+    """How many times a cluster lost all its vectors."""
+
+    is_converged: bool
+    """Whether the centroids came to rest before the last iteration."""
+
+
+def fit_centroids(
+    centroids_CD: Array,
+    sum_all: Callable[[Array], ClusterSums],
+    max_iterations: int,
+    tolerance: float,
+    rng: np.random.Generator,
+) -> Fit:
+    """Move centroids to the means of their clusters until none moves further than the tolerance.
+
+    Args:
+        centroids_CD: the first centroids, multiples of the quantum.
+        sum_all: centroids_CD -> sums over all vectors.
+        max_iterations: at least 1.
+        tolerance: a distance.
+        rng: draws the directions in which clusters are split.
+
+    Returns:
+        At most C centroids: a cluster that is empty in the last iteration has none.
+    """
+    inertias: list[float] = []
+    n_emptied = 0
+    is_converged = False
+    while len(inertias) < max_iterations and not is_converged:
+        total = sum_all(centroids_CD)
+        inertias.append(total.inertia)
+        is_empty_C = total.counts_C == 0
+        n_emptied += int(is_empty_C.sum())
+        moved_CD = move_centroids(centroids_CD, total, rng)
+        distance = np.sqrt(((moved_CD - centroids_CD) ** 2).sum(axis=1).max())
+        is_converged = bool(distance <= tolerance)
+        centroids_CD = moved_CD
+    return Fit(centroids_CD[~is_empty_C], tuple(inertias), n_emptied, is_converged)
 
 
 def sum_clusters(blocks: Iterable[NDArray[np.float32]], centroids_CD: Array) -> ClusterSums:

@@ -16,9 +16,9 @@ from pyspark import RDD, StorageLevel
 from pyspark.sql import DataFrame
 
 from climb.domains.assignment import quantize
-from climb.domains.lloyd import ClusterSums, draw_centroids, move_centroids, sum_clusters
+from climb.domains.lloyd import ClusterSums, Fit, draw_centroids, fit_centroids, sum_clusters
 from climb.errors import ConfigError
-from climb.progress import log, show_progress
+from climb.progress import log
 from climb.spark.corpus.fit_sample import select_lowest_hashes
 from climb.spark.corpus.vectors import stack_vectors
 
@@ -56,39 +56,26 @@ class ExactKMeans:
         rng = np.random.default_rng([seed & 0xFFFFFFFF, k])
         centroids_CD = draw_centroids(_collect_first(vectors, k, seed), k, rng)
         blocks = _pack(vectors, centroids_CD.shape[1])
+
+        def sum_all(centroids_CD: Array) -> ClusterSums:
+            return _sum_blocks(blocks, centroids_CD)
+
         try:
-            return self._iterate(blocks, centroids_CD, rng)
+            found = fit_centroids(centroids_CD, sum_all, self.max_iterations, self.tolerance, rng)
         finally:
             blocks.unpersist()
-
-    def _iterate(self, blocks: RDD[bytes], centroids_CD: Array, rng: np.random.Generator) -> Array:
-        inertias: list[float] = []
-        n_emptied = 0
-        reason = "its limit"
-        steps = range(self.max_iterations)
-        for _ in show_progress(steps, len(steps), "cluster", "iteration"):
-            total = _sum_blocks(blocks, centroids_CD)
-            inertias.append(total.inertia)
-            empty_C = total.counts_C == 0
-            n_emptied += int(empty_C.sum())
-            moved_CD = move_centroids(centroids_CD, total, rng)
-            distance = np.sqrt(((moved_CD - centroids_CD) ** 2).sum(axis=1).max())
-            centroids_CD = moved_CD
-            if distance <= self.tolerance:
-                reason = f"no centroid moved further than {self.tolerance:g}"
-                break
-        _log_iterations(inertias, n_emptied, reason)
-        # A split in the last iteration has no documents yet: its cluster may stay empty.
-        kept_CD: Array = centroids_CD[~empty_C]
-        return kept_CD
+        _log_fit(found, self.tolerance)
+        return found.centroids_CD
 
 
-def _log_iterations(inertias: list[float], n_emptied: int, reason: str) -> None:
-    values = " ".join(f"{inertia:.5f}" for inertia in inertias)
-    log("cluster", f"k-means ended after {len(inertias)} iterations: {reason}")
+def _log_fit(found: Fit, tolerance: float) -> None:
+    reason = f"no centroid moved further than {tolerance:g}" if found.is_converged else "its limit"
+    log("cluster", f"k-means ended after {len(found.inertias)} iterations: {reason}")
+    values = " ".join(f"{inertia:.5f}" for inertia in found.inertias)
     log("cluster", f"mean squared distance by iteration: {values}")
-    if n_emptied:
-        log("cluster", f"{n_emptied:,} times a cluster lost all documents and got half of another")
+    if found.n_emptied:
+        times = f"{found.n_emptied:,} times"
+        log("cluster", f"{times}, a cluster lost all documents and got half of another one")
 
 
 def _collect_first(vectors: DataFrame, k: int, seed: int) -> Array:

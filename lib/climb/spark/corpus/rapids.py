@@ -15,17 +15,12 @@ from pyspark.sql import functions as F
 
 from climb.errors import ConfigError, PreflightError
 from climb.spark.corpus.kmeans import average_vectors, distribute_rows, quantize_column
+from climb.spark.executors import RAPIDS
 
 Array = NDArray[np.float64]
 
 MAX_SEED = 0x07FFFFFFF
 """Largest seed that spark-rapids-ml accepts."""
-
-REMEDY = (
-    "use an image or environment of the executors with RAPIDS 26.06 (conda install -c rapidsai -c "
-    "conda-forge -c nvidia cuml=26.06), or climb.spark.corpus.kmeans:MLlibKMeans, which needs no "
-    "GPU (docs/cluster.md)"
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +38,6 @@ class RapidsKMeans:
     needs: ClassVar[tuple[str, ...]] = ("spark_rapids_ml", "psutil")
     extra: ClassVar[str] = "rapids"
     needs_in_tasks: ClassVar[tuple[str, ...]] = ("spark_rapids_ml", "psutil", "cupy", "cuml")
-    remedy_in_tasks: ClassVar[str] = REMEDY
     uses_gpu: ClassVar[bool] = True
 
     max_iterations: int
@@ -113,7 +107,7 @@ class RapidsKMeans:
         for module in ("cupy", "cuml"):
             if f"No module named '{module}" in text:
                 return PreflightError(
-                    f"cluster.clusterer: executors cannot import {module}; {REMEDY}"
+                    f"cluster.clusterer: executors cannot import {module}; {RAPIDS}"
                 )
         if "num_workers" in text and "total GPUs" in text:
             return ConfigError(
