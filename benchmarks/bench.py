@@ -24,7 +24,8 @@ from section import HERE, Section, from_json, render_results, to_json
 RESULTS = HERE / "RESULTS.md"
 SECTIONS = HERE / "results"
 NAMES = (
-    *("embedders", "embedding", "assignment", "trials", "domains", "export", "demo"),
+    *("embedders", "embedding", "assignment", "nearest", "kmeans", "sample", "trials", "domains"),
+    *("export", "demo"),
     *("accuracy", "swarm", "regret_blend_mean", "regret_blend_pile", "regret_trees_mean"),
     *("regret_trees_pile", "regret_olmix_mean", "null", "reuse", "speed"),
 )

@@ -46,19 +46,18 @@ def assign_without_vectors(store: Store, cfg: Config, clustering: Clustering) ->
         return assign_documents(vectors, clustering.centroids_CD, clustering.name)
 
     n_per_step = cfg.storage.commit_documents
-    missing = _select_unknown(store, recipe)
     device = name_device(store.session, cfg.spark, embedder)
     log(
         "cluster",
         f"documents outside of the sample are embedded on {device}, and assigned on CPU cores",
     )
+    missing = _select_unknown(store, recipe)
     n_missing = append_in_steps(store, missing, tables.ASSIGNMENTS, n_per_step, compute)
     without_vector = _select_unknown(store, recipe)
     n_without = without_vector.count() if n_missing else 0
     if n_without:
-        null = F.lit(None).alias("embedding")
-        rows = without_vector.select("doc_id", F.lit(recipe).alias("recipe"), null)
-        store.append(rows, tables.EMBEDDINGS)
+        columns = (F.lit(recipe).alias("recipe"), F.lit(None).alias("embedding"))
+        store.append(without_vector.select("doc_id", *columns), tables.EMBEDDINGS)
     return n_missing, n_without
 
 
