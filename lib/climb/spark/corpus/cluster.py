@@ -200,7 +200,9 @@ def _fit_centroids(cfg: ClusterConfig, vectors: DataFrame, n_vectors: int) -> Ar
         "cluster",
         f"{type(clusterer).__name__} fits {min(n_sample, n_vectors):,} vectors on {device}",
     )
-    centroids_CD = _check_centroids(clusterer.fit(chosen, k, cfg.seed), k)
+    with reraise_task_errors():
+        fitted = clusterer.fit(chosen, k, cfg.seed)
+    centroids_CD = _check_centroids(fitted, k)
     if len(centroids_CD) < k:
         log("cluster", f"warning: {len(centroids_CD):,} distinct centroids instead of {k:,}")
     return centroids_CD

@@ -121,4 +121,4 @@ def _sum_blocks(blocks: RDD[bytes], centroids_CD: Array) -> ClusterSums:
     try:
         return blocks.mapPartitions(add).treeReduce(operator.add)
     finally:
-        shared.unpersist()
+        shared.destroy()
