@@ -110,6 +110,7 @@ unit:
 	@$(BIN)/python -m pytest tests/unit -m 'not slow'
 
 bench: setup ## Compare with other methods; writes benchmarks/RESULTS.md.
+	@VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --no-deps -r requirements/bench.txt
 	@$(BIN)/python benchmarks/bench.py
 
 bench-search: setup ## Run only the benchmarks of the search: accuracy, regret, reuse, speed (an hour).
@@ -135,8 +136,11 @@ pin_for_cluster = $(UV) pip compile -q --no-config pyproject.toml $(2) --python-
 	  $$(sed -n 's/^\([a-z][^=]*\)==.*/--no-emit-package \1/p' requirements/runtime-$(1).txt)
 
 lock: setup ## Compile requirements.txt and requirements/*.txt, the pinned versions, from pyproject.toml.
-	@$(UV) pip compile -q pyproject.toml $(addprefix --extra ,local embed proxy fasttext cpu demo dev) \
+	@$(UV) pip compile -q pyproject.toml $(addprefix --extra ,local embed proxy fasttext rapids cpu demo dev) \
 	  --python-version 3.11 --universal --generate-hashes --no-header -o requirements.txt
+	@$(UV) pip compile -q pyproject.toml --extra bench --constraint requirements.txt --universal \
+	  --python-version 3.11 --no-header --no-annotate -o requirements/bench.txt \
+	  $$(sed -n 's/^\([a-z][^=]*\)==.*/--no-emit-package \1/p' requirements.txt)
 	@$(call pin_for_cluster,cpu)
 	@$(call pin_for_cluster,gpu,--extra embed --extra proxy)
 

@@ -24,9 +24,10 @@ from section import HERE, Section, from_json, render_results, to_json
 RESULTS = HERE / "RESULTS.md"
 SECTIONS = HERE / "results"
 NAMES = (
-    *("embedders", "embedding", "assignment", "packing", "trials", "domains", "export", "demo"),
-    *("scale", "accuracy", "swarm", "regret_blend_mean", "regret_blend_pile"),
-    *("regret_trees_mean", "regret_trees_pile", "regret_olmix_mean", "null", "reuse", "speed"),
+    *("embedders", "embedding", "assignment", "nearest", "kmeans", "sample", "packing", "trials"),
+    *("domains", "export", "demo", "scale", "accuracy", "swarm", "regret_blend_mean"),
+    *("regret_blend_pile", "regret_trees_mean", "regret_trees_pile", "regret_olmix_mean"),
+    *("null", "reuse", "speed"),
 )
 """All sections in the order of the page. A name is, or starts with, the name of its script."""
 

@@ -3,7 +3,7 @@
 documents, embeddings -> centroids, assignments
 
 Rerun it at any time: new documents are assigned to the existing clusters; assigned documents keep
-their cluster.
+their cluster. With `cluster.embeddings: sample`, it embeds the documents outside of the sample.
 """
 
 from pyspark.sql import functions as F
@@ -13,7 +13,10 @@ from climb.cli.start import main
 from climb.config import Config, recipe_of
 from climb.embed import build_embedder
 from climb.errors import TableError
-from climb.spark.corpus.cluster import assign_missing, ensure_centroids
+from climb.progress import log
+from climb.spark.corpus.cluster import assign_missing, ensure_centroids, is_fitted
+from climb.spark.corpus.fit_sample import measure_sample, select_fit_documents
+from climb.spark.corpus.one_pass import assign_without_vectors
 from climb.spark.delta.store import Store
 
 
@@ -22,20 +25,42 @@ def run(store: Store, cfg: Config) -> str:
     recipe = recipe_of(build_embedder(cfg.embed))
     embeddings = store.read(tables.EMBEDDINGS).where(F.col("recipe") == recipe)
     vectors = embeddings.where(F.col("embedding").isNotNull())
-    n_vectors, n_embedded = vectors.count(), embeddings.count()
-    n_missing = store.read(tables.DOCUMENTS).count() - n_embedded
+    n_vectors = vectors.count()
+    _check_embedded(store, cfg, recipe)
+    clustering = ensure_centroids(store, cfg, vectors, n_vectors)
+    new = assign_missing(store, vectors, n_vectors, clustering)
+    n_null = embeddings.count() - n_vectors
+    if cfg.cluster.embeddings == "sample":
+        n_embedded, n_without = assign_without_vectors(store, cfg, clustering)
+        new, n_null = new + n_embedded - n_without, n_null + n_without
+    n_assigned = store.read(tables.DOCUMENTS).count() - n_null
+    if clustering.fitted and (found := measure_sample(store, cfg.cluster)) is not None:
+        log("cluster", found.describe())
+    state = "fitted" if clustering.fitted else "up to date"
+    return (
+        f"{len(clustering.centroids_CD):,} clusters {state}; {new:,} documents assigned, "
+        f"{n_assigned - new:,} already assigned, {n_null:,} without a vector"
+    )
+
+
+def _check_embedded(store: Store, cfg: Config, recipe: str) -> None:
+    """Check that the documents that this job reads from `embeddings` are there.
+
+    Raises:
+        TableError: some are missing.
+    """
+    if cfg.cluster.embeddings == "all":
+        documents = store.read(tables.DOCUMENTS)
+    elif is_fitted(store, cfg):
+        return
+    else:
+        documents = select_fit_documents(store, cfg, recipe)
+    n_missing = store.select_missing(documents, tables.EMBEDDINGS, recipe=recipe).count()
     if n_missing:
         raise TableError(
             f"table embeddings has no {recipe} row for {n_missing:,} documents; "
             "run `climb embed` first"
         )
-    clustering = ensure_centroids(store, cfg, vectors, n_vectors)
-    new = assign_missing(store, vectors, n_vectors, clustering)
-    state = "fitted" if clustering.fitted else "up to date"
-    return (
-        f"{len(clustering.centroids_CD):,} clusters {state}; {new:,} documents assigned, "
-        f"{n_vectors - new:,} already assigned, {n_embedded - n_vectors:,} without a vector"
-    )
 
 
 if __name__ == "__main__":

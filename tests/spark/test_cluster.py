@@ -12,11 +12,8 @@ from climb import tables
 from climb.config import build, load, recipe_of
 from climb.embed import Embedder
 from climb.errors import ComponentError, TableError
-from climb.spark.corpus.cluster import (
-    assign_batches,
-    ensure_centroids,
-    select_lowest_hashes,
-)
+from climb.spark.corpus.cluster import assign_batches, ensure_centroids
+from climb.spark.corpus.fit_sample import select_lowest_hashes
 from climb.spark.delta.store import Store
 
 WIDTH = 8
@@ -167,6 +164,28 @@ def test_documents_without_an_embedding_are_counted_and_nothing_is_fitted(store,
     ):
         cluster.run(store, cfg)
     assert not store.exists(tables.CENTROIDS)
+
+
+def test_a_fit_to_vectors_of_several_widths_is_an_error_of_one_line(store, cfg):
+    write_embeddings(store, cfg, vectors(20) | {"odd": [1.0, 0.0]})
+    with pytest.raises(ComponentError, match=r"have width 2, but the centroids have width 8"):
+        cluster.run(store, cfg)
+
+
+@pytest.mark.parametrize(
+    "use", ["lloyd:ExactKMeans", "kmeans:MLlibKMeans, partitions: 2"], ids=["exact", "mllib"]
+)
+def test_every_clusterer_finds_the_planted_groups_and_logs_how_it_ended(store, cfg, use, capsys):
+    write_embeddings(store, cfg, vectors(60))
+    spec = "{use: climb.spark.corpus." + use + ", max_iterations: 20, tolerance: 1.0e-4}"
+    cluster.run(store, config(store.cfg.root, f"cluster.clusterer={spec}"))
+    found = read_assignments(store)
+    groups = [{found[f"0-{i:03d}"] for i in range(g, 60, 6)} for g in range(6)]
+    assert [len(group) for group in groups] == [1] * 6
+    out = capsys.readouterr().out
+    assert "fits 60 vectors on CPU cores" in out
+    assert "k-means ended after" in out
+    assert "no centroid moved further" in out
 
 
 def test_the_sample_has_the_lowest_hashes(store, cfg):

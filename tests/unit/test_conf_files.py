@@ -100,6 +100,43 @@ def test_only_the_rapids_file_loads_the_sql_plugin():
     assert plugged == {"gpu-cluster-rapids.conf"}
 
 
+RAPIDS_JAR = "com.nvidia:rapids-4-spark_2.13:26.08.1"
+
+
+def read_rapids_keys():
+    """Keys of the pinned versions, and the comment that names the versions."""
+    lines = (ROOT / "tests" / "rapids_keys.txt").read_text().splitlines()
+    return {line for line in lines if not line.startswith("#")}, lines[0]
+
+
+@pytest.mark.parametrize("path", SPARK_CONFS, ids=lambda path: path.name)
+def test_every_key_of_rapids_exists_in_the_pinned_version(path):
+    known, _ = read_rapids_keys()
+    assert len(known) > 300
+    used = {key for key in read_settings(path) if key.startswith("spark.rapids.")}
+    assert not used - known
+    assert bool(used) == (path.name == "gpu-cluster-rapids.conf")
+
+
+def test_the_list_of_keys_is_that_of_the_jar_and_the_package_that_are_pinned():
+    _, versions = read_rapids_keys()
+    values = read_settings(ROOT / "conf" / "spark" / "gpu-cluster-rapids.conf")
+    assert RAPIDS_JAR in values["spark.jars.packages"].split(",")
+    assert RAPIDS_JAR in versions
+    requirements = (ROOT / "requirements.txt").read_text()
+    (package,) = re.findall(r"^spark-rapids-ml==([\w.]+)", requirements, re.M)
+    assert f"spark-rapids-ml {package}" in versions
+    # The daemon of Python workers is a module of the jar, under the name that Ivy gives the jar.
+    group, name, version = RAPIDS_JAR.split(":")
+    assert values["spark.executorEnv.PYTHONPATH"] == f"{group}_{name}-{version}.jar"
+
+
+def test_every_setting_of_the_rapids_file_is_below_a_comment_of_its_own_group():
+    text = (ROOT / "conf" / "spark" / "gpu-cluster-rapids.conf").read_text()
+    for block in text.split("\n\n"):
+        assert block.startswith("#"), block
+
+
 def without_profiles(name):
     """Settings of a file with the lines that its comments give for a session without profiles."""
     text = (ROOT / "conf" / "spark" / name).read_text()

@@ -36,6 +36,17 @@ def test_a_missing_package_is_named_with_what_needs_it():
     )
 
 
+def test_packages_of_the_image_are_named_with_what_the_image_needs():
+    needs = {"cupy": "cluster.clusterer", "cuml": "cluster.clusterer"}
+    message = describe_missing([("node2", "python", "0.1.0", ["cupy", "cuml"])], needs, "0.1.0")
+    assert message == (
+        "executors cannot import cupy (needed by cluster.clusterer), cuml (needed by "
+        "cluster.clusterer) on node2 (python); use an image or environment of the executors with "
+        "RAPIDS 26.06 (conda install -c rapidsai -c conda-forge -c nvidia cuml=26.06), or "
+        "climb.spark.corpus.lloyd:ExactKMeans, which needs no GPU"
+    )
+
+
 def test_another_version_of_climb_is_refused():
     message = describe_missing([("node1", "python", "0.0.9", [])], NEEDS, "0.1.0")
     assert "executors have climb 0.0.9 on node1 (python), and the driver has 0.1.0" in message
@@ -79,4 +90,11 @@ def test_a_job_asks_for_the_packages_of_the_plug_ins_that_its_tasks_run():
     assert list_task_packages(cfg, ["base"])["torch"] == "proxy.model"
     assert list_task_packages(cfg, ["target_base"])["torch"] == "train.model"
     assert list_task_packages(cfg, PIPELINE)["safetensors"] == "embed.embedder"
+    rapids = "{use: climb.spark.corpus.rapids:RapidsKMeans, max_iterations: 9, tolerance: 1.0e-4, "
+    rapids += "workers: 2, samples_per_batch: 9}"
+    found = list_task_packages(load(settings=[f"cluster.clusterer={rapids}"]), ["cluster"])
+    assert set(found) == {"spark_rapids_ml", "psutil", "cupy", "cuml"}
+    assert list_task_packages(cfg, ["cluster"]) == {}
+    one_pass = load(settings=["cluster.embeddings=sample"])
+    assert "safetensors" in list_task_packages(one_pass, ["cluster"])
     assert "xgboost" not in list_task_packages(cfg, PIPELINE)  # only the driver fits predictors

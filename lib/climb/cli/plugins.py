@@ -56,7 +56,12 @@ def list_plugins(cfg: Config) -> Iterator[ConfiguredPlugin]:
 
     new = ConfiguredPlugin
     embedder, offered = cfg.embed.embedder, offer_batch_tokens(cfg.embed)
-    yield new("embed.embedder", embedder, Embedder, ("embed",), ("cluster",), True, offered)
+    # Job cluster embeds the documents whose vectors are not kept.
+    keeps_all = cfg.cluster.embeddings == "all"
+    loaded_by, identified_by = (
+        (("embed",), ("cluster",)) if keeps_all else (("embed", "cluster"), ())
+    )
+    yield new("embed.embedder", embedder, Embedder, loaded_by, identified_by, True, offered)
     for index, scorer in enumerate(cfg.score.scorers):
         yield new(f"score.scorers.{index}", scorer, Scorer, ("score",), ("prune",), True)
     trainer = cfg.score.training.trainer
@@ -76,9 +81,13 @@ def list_task_packages(cfg: Config, jobs: Collection[str]) -> dict[str, str]:
     if "count" in jobs:
         found["tokenizers"] = "job count"
     for plugin in list_plugins(cfg):
-        if plugin.in_tasks and not set(plugin.loaded_by).isdisjoint(jobs):
-            for name in getattr(plugin.build(), "needs", ()):
-                found.setdefault(name, plugin.key)
+        if set(plugin.loaded_by).isdisjoint(jobs):
+            continue
+        built = plugin.build()
+        needs = getattr(built, "needs", ()) if plugin.in_tasks else ()
+        # What only tasks import: the driver of a GPU job may have neither a GPU nor its libraries.
+        for name in (*needs, *getattr(built, "needs_in_tasks", ())):
+            found.setdefault(name, plugin.key)
     return found
 
 

@@ -165,6 +165,7 @@ def _run_all(jobs: Sequence[tuple[str, Job]], cfg: Config, skip: bool) -> None:
 def _open_store(cfg: Config, names: Sequence[str]) -> Store:
     """Start Spark for these jobs."""
     from climb.spark.delta.store import Store
+    from climb.spark.device import uses_sql_plugin
     from climb.spark.executors import check_executors
     from climb.spark.session import start_session
 
@@ -172,7 +173,9 @@ def _open_store(cfg: Config, names: Sequence[str]) -> Store:
     session = start_session(cfg.spark, cfg.storage.files_folder)
     if names != ["probe"]:  # which reports what executors lack, and goes on
         check_executors(session, list_task_packages(cfg, names))
-    log("spark", f"session on {session.sparkContext.master}  ({time.monotonic() - started:.1f} s)")
+    sql = ", Spark SQL on GPUs (RAPIDS)" if uses_sql_plugin(session) else ""
+    master = session.sparkContext.master
+    log("spark", f"session on {master}{sql}  ({time.monotonic() - started:.1f} s)")
     return Store(session, cfg.storage)
 
 

@@ -119,7 +119,21 @@ class ClusterConfig(Section):
     """Size of the sample to which centroids are fitted, in documents per cluster (256 or more are
     recommended). The hash selects the documents; null: all documents."""
 
+    embeddings: Literal["all", "sample"]
+    """Which vectors table `embeddings` keeps. all: those of all documents. sample: those of the
+    sample; job cluster embeds and assigns the other documents in one pass. The clusters and the
+    assignments are the same (docs/clustering.md)."""
+
     seed: int
+
+    @model_validator(mode="after")
+    def _check_sample(self) -> Self:
+        if self.embeddings == "sample" and self.sample_per_cluster is None:
+            raise ValueError(
+                "embeddings is sample, but sample_per_cluster is null, which fits the centroids to "
+                "all documents: set sample_per_cluster to a number, such as 256"
+            )
+        return self
 
 
 class PruneConfig(Section):

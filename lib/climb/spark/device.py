@@ -60,6 +60,13 @@ def is_local(master: str) -> bool:
     return master == "local" or master.startswith("local[")
 
 
+def uses_sql_plugin(session: SparkSession) -> bool:
+    """Whether the plug-in of RAPIDS runs operators of Spark SQL on GPUs."""
+    conf = session.sparkContext.getConf()
+    is_loaded = "com.nvidia.spark.SQLPlugin" in str(conf.get("spark.plugins", ""))
+    return is_loaded and str(session.conf.get("spark.rapids.sql.enabled", "true")) != "false"
+
+
 def shares_local_gpu(session: SparkSession) -> bool:
     """Whether the tasks of local mode use a GPU that Spark does not schedule.
 

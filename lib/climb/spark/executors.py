@@ -20,6 +20,13 @@ SHIP = (
     "spark.pyspark.python=./environment/bin/python (docs/cluster.md)"
 )
 
+RAPIDS = (
+    "use an image or environment of the executors with RAPIDS 26.06 (conda install -c rapidsai -c "
+    "conda-forge -c nvidia cuml=26.06), or climb.spark.corpus.lloyd:ExactKMeans, which needs no GPU"
+)
+FROM_IMAGE = {"cupy": RAPIDS, "cuml": RAPIDS}
+"""Packages that no environment from PyPI has, and what to do about them."""
+
 Found = tuple[str, str, str | None, list[str]]
 """Host, path of Python, version of climb, and the missing packages."""
 
@@ -33,7 +40,8 @@ def count_registered(context: SparkContext) -> int:
 def check_executors(session: SparkSession, packages: Mapping[str, str]) -> None:
     """Check that executors can import climb and the packages, with one short task for each of them.
 
-    Executors that start later have the same environment. In local mode they are this process.
+    Executors that start later have the same environment. In local mode tasks have the packages of
+    this process, whose own needs are checked before Spark starts.
 
     Args:
         session: of the cluster.
@@ -43,13 +51,20 @@ def check_executors(session: SparkSession, packages: Mapping[str, str]) -> None:
         PreflightError: executors cannot start Python, lack a package or have another climb.
     """
     context = session.sparkContext
-    if is_local(str(context.master)):
-        return
+    look = _build_look([*CORE, *packages])
+    is_here = is_local(str(context.master))
+    found = list(look(None)) if is_here else _look_on_executors(context, look)
+    if problem := describe_missing(found, packages, _find_version()):
+        raise PreflightError(problem)
+
+
+def _look_on_executors(
+    context: SparkContext, look: Callable[[object], Iterator[Found]]
+) -> list[Found]:
     n_executors = count_registered(context)
     context.setJobDescription("imports of the executors")
-    look = _build_look([*CORE, *packages])
     try:
-        found = context.parallelize(range(n_executors), n_executors).mapPartitions(look).collect()
+        return context.parallelize(range(n_executors), n_executors).mapPartitions(look).collect()
     except Exception as error:
         if context._jsc.sc().isStopped() or "SparkException" not in str(error):
             raise
@@ -58,8 +73,6 @@ def check_executors(session: SparkSession, packages: Mapping[str, str]) -> None:
         ) from error
     finally:
         context.setJobDescription(None)  # type: ignore[arg-type]  # None removes it
-    if problem := describe_missing(found, packages, _find_version()):
-        raise PreflightError(problem)
 
 
 def _build_look(names: list[str]) -> Callable[[object], Iterator[Found]]:
@@ -101,7 +114,8 @@ def describe_missing(
             )
         if missing:
             needs = [f"{n} (needed by {packages[n]})" if n in packages else n for n in missing]
-            return f"executors cannot import {', '.join(needs)} on {where}; {SHIP}"
+            remedies = dict.fromkeys(FROM_IMAGE.get(name, SHIP) for name in missing)
+            return f"executors cannot import {', '.join(needs)} on {where}; {'; '.join(remedies)}"
         if release is not None and other not in (None, release):
             return (
                 f"executors have climb {other} on {where}, and the driver has {release}; install "

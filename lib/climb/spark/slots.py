@@ -85,6 +85,12 @@ def plan_profile(session: SparkSession, cfg: SparkConfig, plugin: object) -> Res
     return plan_slots(session, cfg).profile
 
 
+def name_device(session: SparkSession, cfg: SparkConfig, plugin: object) -> str:
+    """Name what the tasks that run a plug-in compute on, for the run log."""
+    has_gpu = _find_share(session, cfg, 1) is not None or shares_local_gpu(session)
+    return "GPUs" if has_gpu and getattr(plugin, "uses_gpu", True) else "CPU cores"
+
+
 def uses_profiles(session: SparkSession, cfg: SparkConfig) -> bool:
     """Whether GPU tasks ask for their GPU with a resource profile."""
     master = str(session.sparkContext.master)

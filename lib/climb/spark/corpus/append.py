@@ -44,6 +44,24 @@ def append_missing(
     """
     n_documents = _count_documents(documents, store)
     missing = store.select_missing(documents, table, recipe=recipe)
+    n_missing = append_in_steps(store, missing, table, n_per_step, compute)
+    return n_missing, n_documents - n_missing
+
+
+def append_in_steps(
+    store: Store,
+    missing: DataFrame,
+    table: Table,
+    n_per_step: int,
+    compute: Callable[[DataFrame], DataFrame],
+) -> int:
+    """Append `compute(missing)` in commits of about n_per_step documents; return their number.
+
+    The step of a document is a hash of its id: the steps share no document.
+
+    Raises:
+        ClimbError: a task raised it.
+    """
     n_missing = missing.count()
     n_steps = -(-n_missing // n_per_step)
     # One task per slot: a small table is a single file, which one core would read.
@@ -52,7 +70,7 @@ def append_missing(
         chosen = missing.where(F.pmod(F.xxhash64("doc_id"), F.lit(n_steps)) == step)
         with reraise_task_errors():
             store.append(compute(chosen.repartition(slots, "doc_id")), table)
-    return n_missing, n_documents - n_missing
+    return n_missing
 
 
 def _count_documents(documents: DataFrame, store: Store) -> int:

@@ -27,7 +27,8 @@ from climb.domains.assignment import NearestCentroid, canonicalize_centroids
 from climb.embed import build_embedder
 from climb.errors import ComponentError, TableError
 from climb.progress import log
-from climb.spark.corpus.samples import select_lowest
+from climb.spark.corpus.fit_sample import count_sample, select_lowest_hashes
+from climb.spark.corpus.vectors import stack_vectors
 from climb.spark.delta.store import Store
 from climb.spark.failures import reraise_task_errors
 
@@ -79,8 +80,7 @@ def ensure_centroids(store: Store, cfg: Config, vectors: DataFrame, n_vectors: i
             "run `climb embed` first"
         )
     settings = _describe_settings(cfg.cluster, embedder, n_vectors)
-    made_from = store.history.read_inputs(tables.CENTROIDS)
-    if made_from is not None and made_from["settings"] == settings:
+    if _are_current(store, settings):
         rows = store.read_rows(tables.CENTROIDS)
         centroids_CD = np.array([row["centroid"] for row in rows])
         return Clustering(rows[0]["clustering"], centroids_CD, fitted=False)
@@ -93,6 +93,15 @@ def ensure_centroids(store: Store, cfg: Config, vectors: DataFrame, n_vectors: i
     ]
     store.replace(store.create_frame(new_rows, tables.CENTROIDS), tables.CENTROIDS, inputs)
     return Clustering(name, centroids_CD, fitted=True)
+
+
+def is_fitted(store: Store, cfg: Config) -> bool:
+    """Whether all K centroids of these settings exist, so that no document is embedded for a fit.
+
+    Centroids of fewer documents than K do not count: they are fitted again when there are more.
+    """
+    embedder = recipe_of(build_embedder(cfg.embed))
+    return _are_current(store, _describe_settings(cfg.cluster, embedder, cfg.cluster.k))
 
 
 def assign_missing(store: Store, vectors: DataFrame, n_vectors: int, clustering: Clustering) -> int:
@@ -161,28 +170,6 @@ def assign_batches(
         yield pa.RecordBatch.from_pydict(columns)
 
 
-def stack_vectors(column: pa.ListArray, width: int) -> NDArray[np.float32]:
-    """Return the rows of a list column as one array, without a copy or a Python object per row.
-
-    Raises:
-        ComponentError: a row has another width, or NULL in it.
-    """
-    flat = column.flatten()
-    lengths = column.value_lengths().to_numpy(zero_copy_only=False)
-    if flat.null_count or not (lengths == width).all():
-        found = sorted({str(n) for n in lengths if n != width})
-        have = f"have width {', '.join(found)}" if found else "contain NULL"
-        raise ComponentError(
-            f"vectors in table embeddings {have}, but the centroids have width {width}"
-        )
-    return np.asarray(flat.to_numpy(zero_copy_only=True)).reshape(-1, width)
-
-
-def select_lowest_hashes(vectors: DataFrame, n: int, seed: int) -> DataFrame:
-    """Select the n documents with the lowest hash of seed and doc_id."""
-    return select_lowest(vectors, F.xxhash64(F.lit("cluster"), F.lit(seed), "doc_id"), n)
-
-
 def _describe_settings(cfg: ClusterConfig, embedder: str, n_vectors: int) -> dict[str, Any]:
     """Describe what the centroids depend on, apart from the vectors."""
     return {
@@ -195,15 +182,27 @@ def _describe_settings(cfg: ClusterConfig, embedder: str, n_vectors: int) -> dic
     }
 
 
+def _are_current(store: Store, settings: dict[str, Any]) -> bool:
+    made_from = store.history.read_inputs(tables.CENTROIDS)
+    return made_from is not None and made_from["settings"] == settings
+
+
 def _fit_centroids(cfg: ClusterConfig, vectors: DataFrame, n_vectors: int) -> Array:
     """Run the clusterer on all vectors or on a sample by hash, and check its result."""
     k = min(cfg.k, n_vectors)
     if k < cfg.k:
         log("cluster", f"warning: cluster.k is {cfg.k:,}, but there are {k:,} vectors: K = {k:,}")
-    n_sample = n_vectors if cfg.sample_per_cluster is None else cfg.sample_per_cluster * k
+    n_sample = count_sample(cfg, n_vectors)
     chosen = vectors if n_sample >= n_vectors else select_lowest_hashes(vectors, n_sample, cfg.seed)
     clusterer = build(cfg.clusterer, Clusterer)
-    centroids_CD = _check_centroids(clusterer.fit(chosen, k, cfg.seed), k)
+    device = "GPUs" if getattr(clusterer, "uses_gpu", False) else "CPU cores"
+    log(
+        "cluster",
+        f"{type(clusterer).__name__} fits {min(n_sample, n_vectors):,} vectors on {device}",
+    )
+    with reraise_task_errors():
+        fitted = clusterer.fit(chosen, k, cfg.seed)
+    centroids_CD = _check_centroids(fitted, k)
     if len(centroids_CD) < k:
         log("cluster", f"warning: {len(centroids_CD):,} distinct centroids instead of {k:,}")
     return centroids_CD

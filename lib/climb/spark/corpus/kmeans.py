@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 
 from climb.domains.assignment import QUANTUM_BITS
 from climb.errors import ConfigError
+from climb.progress import log
 
 Array = NDArray[np.float64]
 
@@ -50,13 +51,13 @@ class MLlibKMeans:
 
     def fit(self, vectors: DataFrame, k: int, seed: int) -> Array:
         """Fit at most k centroids to vectors(doc_id, embedding); return centroids_CD."""
-        exact = vectors.select("doc_id", _quantize("embedding").alias("embedding"))
+        exact = vectors.select("doc_id", quantize_column("embedding").alias("embedding"))
         if k == 1:  # MLlib requires two or more
-            return _average(exact)
+            return average_vectors(exact)
         kmeans = KMeans(
             featuresCol="embedding", k=k, seed=seed, maxIter=self.max_iterations, tol=self.tolerance
         )
-        rows = exact.repartition(self.partitions, "doc_id").sortWithinPartitions("doc_id")
+        rows = distribute_rows(exact, self.partitions)
         try:
             model = kmeans.setSolver("block").fit(rows)
         except Exception as error:
@@ -65,10 +66,13 @@ class MLlibKMeans:
             if "ArrayIndexOutOfBoundsException" not in str(error):
                 raise
             model = kmeans.setSolver("row").fit(rows)
+        n_iterations = int(model.summary.numIter)
+        end = "its limit" if n_iterations == self.max_iterations else "no centroid moved further"
+        log("cluster", f"k-means ended after {n_iterations} iterations: {end}")
         return np.array(model.clusterCenters(), dtype=np.float64)
 
 
-def _quantize(column: str) -> Column:
+def quantize_column(column: str) -> Column:
     """Return the column as array<double> of multiples of the quantum, without NULL elements.
 
     MLlib rejects an array<float> whose elements may be NULL, and every table returns such arrays.
@@ -80,7 +84,17 @@ def _quantize(column: str) -> Column:
     )
 
 
-def _average(exact: DataFrame) -> Array:
+def distribute_rows(rows: DataFrame, n_partitions: int) -> DataFrame:
+    """Distribute rows by a hash of doc_id, and sort each partition: the order of no file matters.
+
+    Args:
+        rows: with a column doc_id.
+        n_partitions: exactly as many; adaptive execution does not merge them.
+    """
+    return rows.repartition(n_partitions, "doc_id").sortWithinPartitions("doc_id")
+
+
+def average_vectors(exact: DataFrame) -> Array:
     """Return the mean of all vectors; sums of multiples of the quantum are exact in any order."""
     entries = exact.select(F.posexplode("embedding").alias("d", "x"))
     means = entries.groupBy("d").agg(F.avg("x").alias("mean")).orderBy("d").collect()

@@ -24,7 +24,12 @@ EXAMPLE_CHARS = 200
 
 
 def select_lowest(rows: DataFrame, hashed: Column, n: int) -> DataFrame:
-    """Select the n rows with the lowest hash; doc_id breaks ties.
+    """Select the n rows with the lowest hash; doc_id breaks ties."""
+    return rows.where(is_among_lowest(rows, hashed, n))
+
+
+def is_among_lowest(rows: DataFrame, hashed: Column, n: int) -> Column:
+    """Return the condition that a row has one of the n lowest hashes; doc_id breaks ties.
 
     Only hashes and ids are sorted, to find the n-th; the rows are filtered without a sort.
 
@@ -37,8 +42,8 @@ def select_lowest(rows: DataFrame, hashed: Column, n: int) -> DataFrame:
     lowest = rows.select(position.alias("position")).orderBy("position").limit(n)
     last = lowest.agg(F.max("position").alias("last")).collect()[0]["last"]
     if last is None:
-        return rows
-    return rows.where(position <= F.struct(F.lit(last["hash"]).cast("long"), F.lit(last["doc_id"])))
+        return F.lit(True)
+    return position <= F.struct(F.lit(last["hash"]).cast("long"), F.lit(last["doc_id"]))
 
 
 def sample_documents(store: Store, clusters: Sequence[int], n: int) -> list[list[Row]]:

@@ -1,0 +1,67 @@
+"""Embed and assign documents in one pass that stores no vectors, after a fit to a stored sample.
+
+The same centroids and assignments as with all embeddings stored, if equal texts get equal vectors.
+"""
+
+from __future__ import annotations
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from climb import tables
+from climb.config import Config, recipe_of
+from climb.embed import build_embedder
+from climb.progress import log
+from climb.spark.corpus.append import append_in_steps
+from climb.spark.corpus.cluster import Clustering, assign_documents
+from climb.spark.corpus.embed import embed_documents
+from climb.spark.delta.store import Store
+from climb.spark.slots import name_device, plan_profile
+
+
+def assign_without_vectors(store: Store, cfg: Config, clustering: Clustering) -> tuple[int, int]:
+    """Embed and assign the documents that have neither an assignment nor a stored embedding.
+
+    A crash costs at most one commit. A document without a vector gets a row in `embeddings`, whose
+    vector is NULL, so it is not embedded again.
+
+    Args:
+        store: table `assignments` has rows of this clustering only.
+        cfg: sections `embed`, `spark` and `storage`.
+        clustering: the centroids.
+
+    Returns:
+        How many documents were embedded now, and how many of them have no vector.
+
+    Raises:
+        ClimbError: a task raised it.
+    """
+    embedder = build_embedder(cfg.embed)
+    recipe = recipe_of(embedder)
+    profile = plan_profile(store.session, cfg.spark, embedder)
+
+    def compute(documents: DataFrame) -> DataFrame:
+        vectors = embed_documents(documents, embedder, profile)
+        vectors = vectors.where(F.col("embedding").isNotNull())
+        return assign_documents(vectors, clustering.centroids_CD, clustering.name)
+
+    n_per_step = cfg.storage.commit_documents
+    device = name_device(store.session, cfg.spark, embedder)
+    log(
+        "cluster",
+        f"documents outside of the sample are embedded on {device}, and assigned on CPU cores",
+    )
+    missing = _select_unknown(store, recipe)
+    n_missing = append_in_steps(store, missing, tables.ASSIGNMENTS, n_per_step, compute)
+    without_vector = _select_unknown(store, recipe)
+    n_without = without_vector.count() if n_missing else 0
+    if n_without:
+        columns = (F.lit(recipe).alias("recipe"), F.lit(None).alias("embedding"))
+        store.append(without_vector.select("doc_id", *columns), tables.EMBEDDINGS)
+    return n_missing, n_without
+
+
+def _select_unknown(store: Store, recipe: str) -> DataFrame:
+    """Select the documents with neither an assignment nor an embedding of this embedder."""
+    documents = store.select_missing(store.read(tables.DOCUMENTS), tables.ASSIGNMENTS)
+    return store.select_missing(documents, tables.EMBEDDINGS, recipe=recipe)

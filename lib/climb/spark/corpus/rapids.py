@@ -1,0 +1,122 @@
+"""k-means on GPUs as a clusterer: cuML through spark-rapids-ml. cuML is the cluster image's part.
+
+Axes: C centroids, D width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from climb.errors import ConfigError, PreflightError
+from climb.spark.corpus.kmeans import average_vectors, distribute_rows, quantize_column
+from climb.spark.executors import RAPIDS
+
+Array = NDArray[np.float64]
+
+MAX_SEED = 0x07FFFFFFF
+"""Largest seed that spark-rapids-ml accepts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RapidsKMeans:
+    """cuML's k-means with k-means|| initialization, one GPU per worker.
+
+    The rows have a fixed distribution and order, the vectors are quantized, and the centroids are
+    stored once. But cuML adds in single precision and in no fixed order: two fits may differ in
+    some clusters. So only this clusterer has no promise of equal bits from run to run.
+
+    Source:
+        KMeans of spark-rapids-ml 26.6.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("spark_rapids_ml", "psutil")
+    extra: ClassVar[str] = "rapids"
+    needs_in_tasks: ClassVar[tuple[str, ...]] = ("spark_rapids_ml", "psutil", "cupy", "cuml")
+    uses_gpu: ClassVar[bool] = True
+
+    max_iterations: int
+    tolerance: float
+    """The argument `tol` of cuML, above 0. MLlib compares its tolerance with another distance."""
+
+    workers: int
+    """GPUs of the fit, each with a part of the vectors. Part of the recipe: another number draws
+    other first centroids."""
+
+    samples_per_batch: int
+    """Vectors whose distances to all centroids are computed at once: 32,768 with K = 1,000 need 131
+    MB of GPU memory."""
+
+    def __post_init__(self) -> None:
+        """Check numbers here: cuML would reject them in tasks, or replace them."""
+        if min(self.max_iterations, self.workers, self.samples_per_batch) < 1:
+            raise ConfigError(
+                f"{self}: max_iterations, workers and samples_per_batch must be at least 1"
+            )
+        if not self.tolerance > 0:
+            raise ConfigError(f"{self}: cuML needs a tolerance above 0")
+
+    def fit(self, vectors: DataFrame, k: int, seed: int) -> Array:
+        """Fit at most k centroids to vectors(doc_id, embedding); return centroids_CD.
+
+        Raises:
+            ConfigError: the seed is out of range, or there are fewer GPUs or vectors than workers.
+            PreflightError: executors lack cuML.
+        """
+        if not 0 <= seed <= MAX_SEED:
+            raise ConfigError(f"cluster.seed is {seed}; RapidsKMeans needs 0 to {MAX_SEED:,}")
+        exact = vectors.select("doc_id", quantize_column("embedding").alias("embedding"))
+        if k == 1:
+            return average_vectors(exact)
+        # Multiples of 2^-16 up to 256 are exact in single precision too.
+        single = F.col("embedding").cast("array<float>").alias("embedding")
+        rows = distribute_rows(exact.select("doc_id", single), self.workers)
+        try:
+            model = self.build_estimator(k, seed).fit(rows)
+        except Exception as error:
+            raise self._explain(error) from error
+        return np.array(model.clusterCenters(), dtype=np.float64)
+
+    def build_estimator(self, k: int, seed: int) -> Any:
+        """Build spark-rapids-ml's estimator; needs a Spark session, but no GPU."""
+        from spark_rapids_ml.clustering import KMeans
+
+        # n_init=1 as in MLlib: every further start multiplies the time. Its settings in Spark's
+        # configuration apply only to arguments that are not passed.
+        return KMeans(
+            k=k,
+            featuresCol="embedding",
+            initMode="k-means||",
+            maxIter=self.max_iterations,
+            tol=self.tolerance,
+            seed=seed,
+            num_workers=self.workers,
+            n_init=1,
+            max_samples_per_batch=self.samples_per_batch,
+            float32_inputs=True,
+        )
+
+    def _explain(self, error: Exception) -> Exception:
+        """Return an error of one line for what configuration or image cause; else the error."""
+        text = str(error)
+        for module in ("cupy", "cuml"):
+            if f"No module named '{module}" in text:
+                return PreflightError(
+                    f"cluster.clusterer: executors cannot import {module}; {RAPIDS}"
+                )
+        if "num_workers" in text and "total GPUs" in text:
+            return ConfigError(
+                f"cluster.clusterer.workers is {self.workers}, and this machine has fewer GPUs; "
+                "set it to the number of GPUs"
+            )
+        if "received no data" in text:
+            return ConfigError(
+                f"cluster.clusterer.workers is {self.workers}, and a worker got none of the "
+                "vectors, which a hash of doc_id distributes; use fewer workers"
+            )
+        return error
