@@ -1,9 +1,9 @@
 """Cluster the documents by their embeddings, and assign every document to the nearest cluster.
 
-documents, embeddings -> centroids, assignments
+documents, embeddings -> centroids, assignments, fits
 
 Rerun it at any time: new documents are assigned to the existing clusters; assigned documents keep
-their cluster.
+their cluster. The job then reports the drift, and whether clustering again pays.
 """
 
 from pyspark.sql import functions as F
@@ -13,8 +13,11 @@ from climb.cli.start import main
 from climb.config import Config, recipe_of
 from climb.embed import build_embedder
 from climb.errors import TableError
+from climb.progress import log
 from climb.spark.corpus.cluster import assign_missing, ensure_centroids
+from climb.spark.corpus.drift import read_drift, record_fit
 from climb.spark.delta.store import Store
+from climb.tracking.drift import log_drift
 
 
 def run(store: Store, cfg: Config) -> str:
@@ -30,7 +33,13 @@ def run(store: Store, cfg: Config) -> str:
             "run `climb embed` first"
         )
     clustering = ensure_centroids(store, cfg, vectors, n_vectors)
+    record_fit(store, clustering.name)
     new = assign_missing(store, vectors, n_vectors, clustering)
+    record_fit(store, clustering.name)
+    drift = read_drift(store)
+    if drift is not None:
+        log("cluster", str(drift))
+        log_drift(store, cfg, clustering.name, drift)
     state = "fitted" if clustering.fitted else "up to date"
     return (
         f"{len(clustering.centroids_CD):,} clusters {state}; {new:,} documents assigned, "

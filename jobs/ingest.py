@@ -1,6 +1,6 @@
 """Read text files and Delta tables, clean the text, and remove duplicates.
 
-files -> documents, rejected
+files, exclusions -> documents, rejected
 
 Rerun it at any time: existing documents are skipped, and unchanged inputs are not read.
 """

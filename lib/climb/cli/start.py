@@ -38,6 +38,9 @@ PIPELINE = (
 )
 """The jobs of `climb run`, in their order."""
 
+EXCLUSIVE = ("remove", "maintain")
+"""Jobs that write the tables of all others, so none of these may run at the same time."""
+
 
 def main(job: Job) -> None:
     """Run a job as a script: `spark-submit jobs/NAME.py --conf FILE --set section.key=value`."""
@@ -104,7 +107,9 @@ def run_jobs(jobs: Sequence[tuple[str, Job]], conf: str | None, settings: Sequen
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
     names = [name for name, _ in jobs]
-    with hold_locks(cfg.storage.files_folder / "locks", names):
+    others = () if set(names).isdisjoint(EXCLUSIVE) else (*PIPELINE, *EXCLUSIVE)
+    locked = list(dict.fromkeys([*names, *others]))
+    with hold_locks(cfg.storage.files_folder / "locks", locked):
         _run_in_session(jobs, cfg)
     if "mix" in names:
         print(suggest_export(cfg, conf, settings))

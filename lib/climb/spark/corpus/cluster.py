@@ -1,7 +1,8 @@
 """Fit centroids to a table of vectors, and assign every document to its nearest centroid, exactly.
 
 Centroids are fitted once: new documents are assigned to them, so a cluster keeps its meaning. They
-are fitted again if the embedder, the clusterer, K, the seed or the sample changes.
+are fitted again if the embedder, the clusterer, K, the seed or the sample changes, or on request
+(`cluster.refit`).
 
 Axes: N vectors, C centroids, D width.
 """
@@ -79,11 +80,16 @@ def ensure_centroids(store: Store, cfg: Config, vectors: DataFrame, n_vectors: i
         )
     settings = _describe_settings(cfg.cluster, embedder, n_vectors)
     made_from = store.history.read_inputs(tables.CENTROIDS)
-    if made_from is not None and made_from["settings"] == settings:
+    inputs = store.history.describe_inputs(tables.EMBEDDINGS, **settings)
+    is_changed = made_from is None or made_from["read"] != inputs["read"]
+    if (
+        made_from is not None
+        and made_from["settings"] == inputs["settings"]
+        and not (cfg.cluster.refit and is_changed)
+    ):
         rows = store.read_rows(tables.CENTROIDS)
         centroids_CD = np.array([row["centroid"] for row in rows])
         return Clustering(rows[0]["clustering"], centroids_CD, fitted=False)
-    inputs = store.history.describe_inputs(tables.EMBEDDINGS, **settings)
     centroids_CD = _fit_centroids(cfg.cluster, vectors, n_vectors)
     name = _name_clustering(settings, centroids_CD)
     new_rows = [

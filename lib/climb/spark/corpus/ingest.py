@@ -16,7 +16,8 @@ from climb.config.sections import IngestConfig
 from climb.errors import InputError
 from climb.ingest import Unit
 from climb.ingest.rows import ID_DIGITS
-from climb.spark.corpus.remove import remove_documents
+from climb.spark.corpus.exclusions import reject_excluded
+from climb.spark.corpus.remove import remove_missing_documents
 from climb.spark.corpus.stage import SourceRows, stage_rows
 from climb.spark.delta.history import Inputs
 from climb.spark.delta.store import Store
@@ -96,7 +97,8 @@ def ingest_rows(store: Store, batch: Batch, cfg: IngestConfig, inputs: Inputs) -
         InputError: no row is a document, or a file is damaged.
         PreflightError: the folder storage.root cannot be written.
     """
-    with stage_rows(store, batch.units, batch.sources, cfg) as rows:
+    with stage_rows(store, batch.units, batch.sources, cfg) as staged:
+        rows = reject_excluded(staged, inputs["settings"].get("excluded", ()))
         texts = group_texts(rows, store).cache()
         try:
             n = count_texts(texts)
@@ -117,7 +119,7 @@ def ingest_rows(store: Store, batch: Batch, cfg: IngestConfig, inputs: Inputs) -
                 store.append(documents, tables.DOCUMENTS, once=name)
             if cfg.remove_missing and not batch.is_increment:
                 kept = texts.select(F.coalesce("existing_id", "best.doc_id").alias("doc_id"))
-                counts = replace(counts, removed=remove_documents(store, kept))
+                counts = replace(counts, removed=remove_missing_documents(store, kept))
             if batch.is_increment and store.exists(tables.REJECTED):
                 rejected = add_rejected_rows(store.read(tables.REJECTED), rejected)
             store.replace(rejected, tables.REJECTED, inputs)

@@ -14,6 +14,7 @@ from climb.config.sections import IngestConfig
 from climb.ingest.clean import RULES_VERSION
 from climb.ingest.files import FileListing, find_files
 from climb.ingest.plan import plan_units
+from climb.spark.corpus.exclusions import list_excluded
 from climb.spark.corpus.ingest import Batch, Counts
 from climb.spark.delta.history import Inputs
 from climb.spark.delta.source import (
@@ -25,6 +26,9 @@ from climb.spark.delta.source import (
     read_source,
 )
 from climb.spark.delta.store import Store
+
+KEYS = ("files", "rules", "settings", "excluded")
+"""Inputs of an ingest beside the tables."""
 
 REMOVE = "`climb ingest --set ingest.remove_missing=true`"
 
@@ -51,7 +55,7 @@ class FoundInputs:
         before = self.earlier["settings"] if self.earlier is not None else {}
         now = self.inputs["settings"]
         return (
-            all(before.get(key) == now[key] for key in ("files", "rules", "settings"))
+            all(before.get(key) == now.get(key) for key in KEYS)
             and not (self.listing.files or self.listing.problems)
             and self.changes.keys() == now["tables"].keys() == before["tables"].keys()
             and not any(c.removing or c.is_rewritten for c in self.changes.values())
@@ -63,7 +67,9 @@ def find_inputs(store: Store, cfg: IngestConfig) -> FoundInputs:
 
     Raises:
         InputError: an input does not exist or cannot be read.
+        TableError: the removal of a source was interrupted.
     """
+    excluded = list_excluded(store)
     listing = find_files(cfg.inputs, cfg.format)
     sources = tuple(find_source(store.session, name) for name in listing.tables)
     inputs = store.history.describe_inputs(
@@ -71,6 +77,8 @@ def find_inputs(store: Store, cfg: IngestConfig) -> FoundInputs:
         tables={source.name: [source.table_id, source.version] for source in sources},
         rules=RULES_VERSION,
         settings=cfg,
+        # Without the key, ingests of earlier versions stay up to date.
+        **({"excluded": excluded} if excluded else {}),
     )
     earlier = store.history.read_inputs(tables.REJECTED)
     known = earlier["settings"].get("tables", {}) if earlier is not None else {}
