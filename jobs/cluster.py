@@ -33,7 +33,6 @@ def run(store: Store, cfg: Config) -> str:
             "run `climb embed` first"
         )
     clustering = ensure_centroids(store, cfg, vectors, n_vectors)
-    record_fit(store, clustering.name)
     new = assign_missing(store, vectors, n_vectors, clustering)
     record_fit(store, clustering.name)
     drift = read_drift(store)

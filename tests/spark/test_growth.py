@@ -340,18 +340,18 @@ def test_a_killed_removal_stops_ingest_until_it_is_complete_and_keeps_its_report
     assert again == line.replace("removed ", "had removed ", 1)
 
 
-def test_an_undone_removal_brings_the_source_back_with_the_next_ingest(copied, tmp_path):
+def test_an_undone_removal_brings_the_same_documents_back_with_the_next_ingest(copied, tmp_path):
     before = copied.read_rows(tables.DOCUMENTS)
-    cfg = config(tmp_path, f"remove.sources=[{REMOVED}]")
-    run(copied, cfg, "remove")
-    assert run(copied, cfg, "ingest")["ingest"].startswith(f"{SHARED} new documents")
+    cfg = config(tmp_path)
+    run(copied, cfg, "ingest")  # the paths of the copy are other ones
+    run(copied, config(tmp_path, f"remove.sources=[{REMOVED}]"), "remove")
     undo = config(tmp_path, f"remove.sources=[{REMOVED}]", "remove.undo=true")
     line = run(copied, undo, "remove")["remove"]
     assert line == f"'{REMOVED}' is read again by the next `climb ingest`"
-    run(copied, cfg, "ingest")
-    # The shared texts are now documents of the other source, which keeps them.
-    found = {row["text"] for row in copied.read_rows(tables.DOCUMENTS)}
-    assert found == {row["text"] for row in before}
+    n = 3 * PER_SOURCE + SHARED
+    assert run(copied, cfg, "ingest")["ingest"].startswith(f"{n} new documents")
+    assert copied.read_rows(tables.DOCUMENTS) == before
+    assert run(copied, cfg, "ingest")["ingest"].startswith("inputs unchanged")
     with pytest.raises(ConfigError, match="was not removed; the removed sources are none"):
         run(copied, undo, "remove")
 
@@ -366,29 +366,27 @@ def test_an_unknown_source_and_the_removal_of_everything_are_errors_of_one_line(
     assert not world.store.exists(tables.EXCLUSIONS)
 
 
-def test_a_refit_follows_the_corpus_and_a_second_one_finds_nothing_to_do(copied, tmp_path):
-    cfg = config(tmp_path, "cluster.refit=true")
-    assert "8 clusters fitted" in run(copied, cfg, "cluster")["cluster"]
-    assert read_drift(copied) is None
-    [n] = {sum(row["n_documents"] for row in copied.read_rows(tables.FITS))}
-    assert n == copied.read(tables.ASSIGNMENTS).count()
-    versions = [copied.history.read_version(t) for t in (tables.CENTROIDS, tables.FITS)]
-    assert "8 clusters up to date; 0 documents" in run(copied, cfg, "cluster")["cluster"]
-    assert [copied.history.read_version(t) for t in (tables.CENTROIDS, tables.FITS)] == versions
-
-
-def test_a_fit_that_was_killed_before_its_record_is_recorded_without_later_documents(
-    copied, tmp_path
+def test_a_refit_follows_the_corpus_and_a_second_one_finds_nothing_to_do(
+    copied, tmp_path, monkeypatch
 ):
-    shutil.rmtree(tmp_path / "out" / "tables" / "fits")
-    added = copied.read(tables.ASSIGNMENTS).select("doc_id").limit(5)
-    documents = copied.read(tables.DOCUMENTS).count()
-    copied.delete(added, tables.ASSIGNMENTS)  # as if they had come after the kill
-    run(copied, config(tmp_path), "cluster")
-    recorded = sum(row["n_documents"] for row in copied.read_rows(tables.FITS))
-    assert recorded == documents - 5
-    drift = read_drift(copied)
-    assert (drift.n_fit, drift.n_now) == (documents - 5, documents)
+    def kill(store, clustering):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed:
+        killed.setattr("climb.jobs.cluster.record_fit", kill)
+        with pytest.raises(KeyboardInterrupt):
+            run(copied, config(tmp_path, "cluster.refit=true"), "cluster")
+    assert "8 clusters up to date" in run(copied, config(tmp_path), "cluster")["cluster"]
+    assert read_drift(copied) is None
+    [clustering] = {row["clustering"] for row in copied.read_rows(tables.CENTROIDS)}
+    fits = copied.read_rows(tables.FITS)
+    assert {row["clustering"] for row in fits} == {clustering}
+    assert sum(row["n_documents"] for row in fits) == copied.read(tables.ASSIGNMENTS).count()
+    written = (tables.CENTROIDS, tables.ASSIGNMENTS, tables.FITS)
+    versions = [copied.history.read_version(table) for table in written]
+    again = run(copied, config(tmp_path, "cluster.refit=true"), "cluster")["cluster"]
+    assert "8 clusters up to date; 0 documents assigned" in again
+    assert [copied.history.read_version(table) for table in written] == versions
 
 
 def list_texts(folder):

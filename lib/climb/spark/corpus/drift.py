@@ -25,19 +25,17 @@ SQUARE_BITS = 20
 
 
 def record_fit(store: Store, clustering: str) -> None:
-    """Record the distances of the assigned documents, unless this clustering has a record.
+    """Record the distances of all documents, unless this clustering has a record.
 
-    Call it before and after the assignment: if the process was killed after a fit, the documents
-    that are assigned by then are those of the fit.
+    Call it when all documents are assigned. The first call after a fit records those of the fit.
     """
-    if not store.exists(tables.ASSIGNMENTS) or _is_recorded(store, clustering):
+    if store.exists(tables.FITS) and {clustering} == {
+        row["clustering"] for row in store.read_rows(tables.FITS)
+    }:
         return
-    assigned = store.read(tables.ASSIGNMENTS).where(F.col("clustering") == clustering)
-    largest = assigned.agg(F.max("distance")).collect()[0][0]
-    if largest is None:
-        return  # the table has the documents of an earlier fit
+    assigned = store.read(tables.ASSIGNMENTS)
     n_clusters = store.read(tables.CENTROIDS).count()
-    width = choose_bin_width(float(largest))
+    width = choose_bin_width(float(assigned.agg(F.max("distance")).collect()[0][0]))
     bins = F.floor(F.col("distance").cast("double") / width)
     counted = assigned.groupBy(bins.alias("bin")).count().collect()
     counts_B = np.zeros(1 + max(row["bin"] for row in counted), dtype=np.int64)
@@ -59,12 +57,6 @@ def record_fit(store: Store, clustering: str) -> None:
     ]
     inputs = store.history.describe_inputs(tables.CENTROIDS, clustering=clustering)
     store.replace(store.create_frame(rows, tables.FITS), tables.FITS, inputs)
-
-
-def _is_recorded(store: Store, clustering: str) -> bool:
-    return store.exists(tables.FITS) and not (
-        store.read(tables.FITS).where(F.col("clustering") == clustering).isEmpty()
-    )
 
 
 def read_drift(store: Store) -> Drift | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from climb import tables
 from climb.config.sections import IngestConfig
@@ -27,7 +28,7 @@ from climb.spark.delta.source import (
 )
 from climb.spark.delta.store import Store
 
-KEYS = ("files", "rules", "settings", "excluded")
+KEYS = ("files", "rules", "settings", "excluded", "exclusions")
 """Inputs of an ingest beside the tables."""
 
 REMOVE = "`climb ingest --set ingest.remove_missing=true`"
@@ -69,7 +70,6 @@ def find_inputs(store: Store, cfg: IngestConfig) -> FoundInputs:
         InputError: an input does not exist or cannot be read.
         TableError: the removal of a source was interrupted.
     """
-    excluded = list_excluded(store)
     listing = find_files(cfg.inputs, cfg.format)
     sources = tuple(find_source(store.session, name) for name in listing.tables)
     inputs = store.history.describe_inputs(
@@ -77,8 +77,7 @@ def find_inputs(store: Store, cfg: IngestConfig) -> FoundInputs:
         tables={source.name: [source.table_id, source.version] for source in sources},
         rules=RULES_VERSION,
         settings=cfg,
-        # Without the key, ingests of earlier versions stay up to date.
-        **({"excluded": excluded} if excluded else {}),
+        **_describe_exclusions(store),
     )
     earlier = store.history.read_inputs(tables.REJECTED)
     known = earlier["settings"].get("tables", {}) if earlier is not None else {}
@@ -88,6 +87,18 @@ def find_inputs(store: Store, cfg: IngestConfig) -> FoundInputs:
         if known.get(source.name, [None])[0] == source.table_id
     }
     return FoundInputs(listing, sources, inputs, earlier, changes)
+
+
+def _describe_exclusions(store: Store) -> dict[str, Any]:
+    """Describe the removed sources, and the version of their table.
+
+    A removal that is undone before an ingest has deleted documents too, so the version counts.
+    Without a removal there is nothing: ingests of earlier versions of climb stay up to date.
+    """
+    if not store.exists(tables.EXCLUSIONS):
+        return {}
+    version = store.history.read_version(tables.EXCLUSIONS)
+    return {"excluded": list_excluded(store), "exclusions": version}
 
 
 def read_batch(store: Store, found: FoundInputs, cfg: IngestConfig) -> Batch:

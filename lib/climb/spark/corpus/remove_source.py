@@ -56,7 +56,9 @@ def remove_sources(store: Store, cfg: Config) -> tuple[Removal, bool]:
             removal = _measure_removal(store, cfg, names, ids)
         if not cfg.remove.dry_run and (n_left or recorded is None):
             write_exclusions(store, removals | dict.fromkeys(removal.sources, removal))
-            delete_documents(store, _select_ids(store, removal.sources))
+            left = _select_ids(store, removal.sources).cache()
+            delete_documents(store, left)
+            left.unpersist()
         return removal, n_left > 0
     finally:
         ids.unpersist()
@@ -130,7 +132,7 @@ def _measure_removal(store: Store, cfg: Config, names: list[str], ids: DataFrame
 
 
 def _count_domains(store: Store, cfg: Config, ids: DataFrame) -> dict[str | None, Counted]:
-    """Count the documents and tokens of every domain; None stands for pruned clusters."""
+    """Count the documents and tokens of every domain; None is the key of pruned clusters."""
     needed = (tables.ASSIGNMENTS, tables.TOKENS, tables.CLUSTERS)
     if not all(store.exists(table) for table in needed):
         return {}
