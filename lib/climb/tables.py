@@ -52,6 +52,9 @@ REJECTED = Table(
     "ingest",
     "reject_id STRING, reason STRING, file STRING, n_rows BIGINT, detail STRING",
 )
+READ_FILES = Table(
+    "read_files", ("file",), "ingest", "file STRING, n_bytes BIGINT, modified BIGINT"
+)
 EXCLUSIONS = Table(
     "exclusions", ("source",), "remove", "source STRING, report STRING", long=("report",)
 )
@@ -162,6 +165,7 @@ EVALUATIONS = Table(
 TABLES = (
     DOCUMENTS,
     REJECTED,
+    READ_FILES,
     EXCLUSIONS,
     TOKENIZERS,
     TOKENS,

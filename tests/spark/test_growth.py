@@ -188,6 +188,9 @@ def dry_run(cfg):
 
 
 def test_growth_only_adds_files_and_keeps_every_row(world):
+    assert world.grown.lines["ingest"] == (
+        f"{ADDED} new documents, 0 already ingested; 0 of {ADDED} rows rejected; 1 new files read"
+    )
     for table in BY_DOCUMENT:
         before, after = world.first.files[table.name], world.grown.files[table.name]
         assert before < after, table.name
@@ -255,6 +258,17 @@ def test_the_report_has_the_numbers_that_are_counted_by_hand(world, removed):
     assert found.report["repeated_rows"] == SHARED
     assert found.report["stale"] == ["ingest", "prune", "search", "mix"]
     assert f"'{REMOVED}': documents {len(gone)} rows" in found.line
+
+
+def test_the_report_names_the_places_that_still_have_the_text(removed):
+    found, store, _ = removed
+    places = found.report["remaining"]
+    assert set(places) == {
+        "tables documents, tokens, embeddings, scores, assignments, corpus",
+        *("table domains", "table tokenizers", "table centroids"),
+        f"{store.cfg.root}/mixed",
+    }
+    assert "until the next `climb mix`" in places[f"{store.cfg.root}/mixed"]
 
 
 def test_a_dry_run_reports_the_same_and_changes_nothing(removed):

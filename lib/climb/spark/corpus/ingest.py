@@ -46,6 +46,10 @@ class Batch:
     """Whether these are only the rows that were added since the last ingest. Rows that earlier
     ingests rejected then stay in `rejected`, and their counts are added up."""
 
+    is_unread: bool = False
+    """Whether no ingest has read any of the rows, not even one that was killed. A row whose text is
+    a document is then a duplicate of it, and not the row that the document was made from."""
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -99,7 +103,7 @@ def ingest_rows(store: Store, batch: Batch, cfg: IngestConfig, inputs: Inputs) -
     """
     with stage_rows(store, batch.units, batch.sources, cfg) as staged:
         rows = reject_excluded(staged, inputs["settings"].get("excluded", ()))
-        texts = group_texts(rows, store).cache()
+        texts = group_texts(rows, store, batch.is_unread).cache()
         try:
             n = count_texts(texts)
             rejected = build_rejected_rows(rows, texts)
@@ -152,11 +156,16 @@ def count_rows(rows: DataFrame, rejected: DataFrame, n: TextCounts) -> Counts:
     return Counts(n_rows, n.new, n.existing, shown, 0, empty_files=empty)
 
 
-def group_texts(rows: DataFrame, store: Store) -> DataFrame:
+def group_texts(rows: DataFrame, store: Store, is_unread: bool) -> DataFrame:
     """Group the accepted rows by text, one row per text.
 
     Of equal texts, the row with the smallest source is kept, then with the smallest metadata and
     repairs. A text that is in `documents` already stays as it is there.
+
+    Args:
+        rows: the staged rows.
+        store: table `documents` is read.
+        is_unread: see `Batch`.
 
     Returns:
         (digest, best: the row that is kept, n: rows of this text, file: smallest name,
@@ -164,13 +173,15 @@ def group_texts(rows: DataFrame, store: Store) -> DataFrame:
     """
     light = rows.where("reason IS NULL").drop("text", "reason", "detail")
     light = light.join(_read_existing_texts(store), "digest", "left")
+    is_same = F.col("doc_id") == F.col("existing_id")
+    seen = F.lit(False) if is_unread else F.coalesce(is_same, F.lit(False))
     best = F.struct("source", "metadata", "repairs", "doc_id", "row_id")
     return light.groupBy("digest").agg(
         F.min(best).alias("best"),
         F.count("*").alias("n"),
         F.min("file").alias("file"),
         F.min("existing_id").alias("existing_id"),
-        F.max(F.coalesce(F.col("doc_id") == F.col("existing_id"), F.lit(False))).alias("seen"),
+        F.max(seen).alias("seen"),
     )
 
 

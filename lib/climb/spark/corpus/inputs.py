@@ -1,7 +1,7 @@
 """What an ingest reads: files, and for each Delta table all rows or those that were added.
 
-Only the added rows are read if the settings are those of the last ingest, no input is a file, and
-all commits since then only append.
+Only the added rows of tables are read if the settings are those of the last ingest, no input is a
+file, and all commits since then only append. Only the added files are read if nothing else changed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from climb.ingest.files import FileListing, find_files
 from climb.ingest.plan import plan_units
 from climb.spark.corpus.exclusions import list_excluded
 from climb.spark.corpus.ingest import Batch, Counts
+from climb.spark.corpus.read_files import find_new_files
 from climb.spark.delta.history import Inputs
 from climb.spark.delta.source import (
     Changes,
@@ -46,6 +47,9 @@ class FoundInputs:
 
     changes: Mapping[str, Changes]
     """Name of a table that the last ingest read -> what happened to it since then."""
+
+    new_files: FileListing | None
+    """The files that were added since then, if nothing else has changed."""
 
     def is_current(self, store: Store) -> bool:
         """Whether the last ingest has read the same inputs with the same settings."""
@@ -86,7 +90,8 @@ def find_inputs(store: Store, cfg: IngestConfig) -> FoundInputs:
         for source in sources
         if known.get(source.name, [None])[0] == source.table_id
     }
-    return FoundInputs(listing, sources, inputs, earlier, changes)
+    new_files = find_new_files(store, listing, inputs, earlier)
+    return FoundInputs(listing, sources, inputs, earlier, changes, new_files)
 
 
 def _describe_exclusions(store: Store) -> dict[str, Any]:
@@ -102,11 +107,13 @@ def _describe_exclusions(store: Store) -> dict[str, Any]:
 
 
 def read_batch(store: Store, found: FoundInputs, cfg: IngestConfig) -> Batch:
-    """Plan the files, and read all rows of the tables or those that were added.
+    """Plan all files or those that were added, and read all rows of the tables or the added ones.
 
     Raises:
         InputError: a file cannot be read, or has other columns than configured.
     """
+    if found.new_files is not None and not cfg.remove_missing:
+        return Batch(tuple(plan_units(found.new_files, cfg)), (), is_increment=True, is_unread=True)
     if found.has_only_added_rows() and not cfg.remove_missing:
         added = [
             (s.label, read_added(store.session, s, found.changes[s.name].since))
@@ -122,7 +129,9 @@ def read_batch(store: Store, found: FoundInputs, cfg: IngestConfig) -> Batch:
 def describe_batch(counts: Counts, found: FoundInputs, batch: Batch) -> str:
     """Describe the result, and the versions of tables that were read."""
     lines = [str(counts)]
-    for source in found.sources:
+    if batch.is_unread and found.new_files is not None:
+        lines.append(f"{len(found.new_files.files):,} new files read")
+    for source in () if batch.is_unread else found.sources:
         part = "rows added up to" if batch.is_increment else "all rows of"
         lines.append(f"{source.label}: {part} version {source.version}")
     removing = {name: c.removing for name, c in found.changes.items() if c.removing}

@@ -176,13 +176,19 @@ def _list_remaining(store: Store, cfg: Config, rows: dict[str, int]) -> dict[str
     places |= {place: what for table, place, what in stored if store.exists(table)}
     report = cfg.report.path or str(store.locate_file("report.html"))
     folders = (
-        (str(store.locate_file("shards")), "token ids; delete folders that table shards lacks"),
+        (
+            str(store.locate_file("shards")),
+            "token ids, also in copies on nodes (storage.local_folder)",
+        ),
         (str(store.locate_file("models")), "checkpoints that were trained on it"),
         (cfg.mix.export or store.locate_folder("mixed"), "text, until the next `climb mix`"),
         (str(cfg.export_folder), "text or token ids; export it again"),
         (report, "examples of domains, until the next `climb report`"),
     )
-    return places | {path: what for path, what in folders if _exists(store, path)}
+    places |= {path: what for path, what in folders if _exists(store, path)}
+    if cfg.tracking.enabled and cfg.tracking.artifacts and store.exists(tables.MIXTURES):
+        places["MLflow"] = "reports with examples of domains"
+    return places
 
 
 def _exists(store: Store, path: str) -> bool:
