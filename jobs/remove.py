@@ -25,7 +25,8 @@ def run(store: Store, cfg: Config) -> str:
     if cfg.remove.out is not None:
         text = removal.to_json()
         write_file(Path(cfg.remove.out), lambda: [text.encode()])
-    did = "would remove" if cfg.remove.dry_run else "removed" if was_left else "had removed"
+    did = "would remove" if cfg.remove.dry_run else "removed"
+    did = did if was_left else "had removed"
     return f"{did} {removal}"
 
 

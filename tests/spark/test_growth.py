@@ -256,7 +256,7 @@ def test_the_report_has_the_numbers_that_are_counted_by_hand(world, removed):
         assert n == len(found.before.rows[table]) - len(found.after.rows[table])
     assert found.report["rows"]["corpus"] > 0
     assert found.report["repeated_rows"] == SHARED
-    assert found.report["stale"] == ["ingest", "prune", "search", "mix"]
+    assert found.report["stale"] == ["ingest", "prune", "search", "mix", "report"]
     assert f"'{REMOVED}': documents {len(gone)} rows" in found.line
 
 

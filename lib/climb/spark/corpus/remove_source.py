@@ -23,7 +23,7 @@ MAX_SOURCES_SHOWN = 20
 STALE = (
     *((tables.CLUSTERS, "prune"), (tables.SHARDS, "pack"), (tables.SHARDS, "base")),
     *((tables.MIXTURES, "search"), (tables.CORPUS, "mix"), (tables.EVALUATIONS, "target_base")),
-    *((tables.EVALUATIONS, "train"), (tables.EVALUATIONS, "report")),
+    *((tables.EVALUATIONS, "train"), (tables.MIXTURES, "report")),
 )
 """Tables with the jobs whose results are out of date if the table exists."""
 
