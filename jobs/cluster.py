@@ -1,9 +1,10 @@
 """Cluster the documents by their embeddings, and assign every document to the nearest cluster.
 
-documents, embeddings -> centroids, assignments
+documents, embeddings -> centroids, assignments, fits
 
 Rerun it at any time: new documents are assigned to the existing clusters; assigned documents keep
-their cluster. With `cluster.embeddings: sample`, it embeds the documents outside of the sample.
+their cluster. With `cluster.embeddings: sample`, it embeds the documents outside of the sample. The
+job then reports the drift, and whether clustering again pays.
 """
 
 from pyspark.sql import functions as F
@@ -15,9 +16,11 @@ from climb.embed import build_embedder
 from climb.errors import TableError
 from climb.progress import log
 from climb.spark.corpus.cluster import assign_missing, ensure_centroids, is_fitted
+from climb.spark.corpus.drift import read_drift, record_fit
 from climb.spark.corpus.fit_sample import measure_sample, select_fit_documents
 from climb.spark.corpus.one_pass import assign_without_vectors
 from climb.spark.delta.store import Store
+from climb.tracking.drift import log_drift
 
 
 def run(store: Store, cfg: Config) -> str:
@@ -36,6 +39,11 @@ def run(store: Store, cfg: Config) -> str:
     n_assigned = store.read(tables.DOCUMENTS).count() - n_null
     if clustering.fitted and (found := measure_sample(store, cfg.cluster)) is not None:
         log("cluster", found.describe())
+    record_fit(store, clustering.name)
+    drift = read_drift(store)
+    if drift is not None:
+        log("cluster", str(drift))
+        log_drift(store, cfg, clustering.name, drift)
     state = "fitted" if clustering.fitted else "up to date"
     return (
         f"{len(clustering.centroids_CD):,} clusters {state}; {new:,} documents assigned, "

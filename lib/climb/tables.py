@@ -2,6 +2,8 @@
 
 ingest -> count -> embed -> score -> cluster -> prune -> pack -> base -> search -> mix
 -> target_base -> train -> report
+
+`exclusions` is written by job `remove`, which is no step of the pipeline.
 """
 
 from __future__ import annotations
@@ -19,6 +21,10 @@ class Table:
     columns: str
     long: tuple[str, ...] = ()
     """Columns of long text, which are left out of the file statistics that readers load."""
+
+    ordered_by: tuple[str, ...] = ()
+    """Columns by which `climb maintain` orders the rows, so that a reader of one cluster or domain
+    skips the files of the others."""
 
     @property
     def column_names(self) -> tuple[str, ...]:
@@ -45,6 +51,12 @@ REJECTED = Table(
     ("reject_id",),
     "ingest",
     "reject_id STRING, reason STRING, file STRING, n_rows BIGINT, detail STRING",
+)
+READ_FILES = Table(
+    "read_files", ("file",), "ingest", "file STRING, n_bytes BIGINT, modified BIGINT"
+)
+EXCLUSIONS = Table(
+    "exclusions", ("source",), "remove", "source STRING, report STRING", long=("report",)
 )
 TOKENIZERS = Table(
     "tokenizers", ("recipe",), "count", "recipe STRING, tokenizer STRING", long=("tokenizer",)
@@ -78,6 +90,14 @@ ASSIGNMENTS = Table(
     ("doc_id",),
     "cluster",
     "doc_id STRING, clustering STRING, cluster INT, distance FLOAT",
+    ordered_by=("cluster",),
+)
+FITS = Table(
+    "fits",
+    ("cluster",),
+    "cluster",
+    "cluster INT, clustering STRING, n_documents BIGINT, n_far BIGINT, squares DOUBLE, "
+    "far_distance DOUBLE",
 )
 CLUSTERS = Table(
     "clusters",
@@ -131,6 +151,7 @@ CORPUS = Table(
     "mix",
     "doc_id STRING, copy INT, domain STRING, n_tokens INT, text STRING",
     long=("text",),
+    ordered_by=("domain",),
 )
 EVALUATIONS = Table(
     "evaluations",
@@ -144,6 +165,8 @@ EVALUATIONS = Table(
 TABLES = (
     DOCUMENTS,
     REJECTED,
+    READ_FILES,
+    EXCLUSIONS,
     TOKENIZERS,
     TOKENS,
     EMBEDDINGS,
@@ -151,6 +174,7 @@ TABLES = (
     REPEATED_NGRAMS,
     CENTROIDS,
     ASSIGNMENTS,
+    FITS,
     CLUSTERS,
     DOMAINS,
     SHARDS,

@@ -20,7 +20,8 @@ WIDTH = 8
 
 
 def config(root, *settings):
-    return load(settings=[f"storage.root={root}", "cluster.k=6", *settings])
+    fixed = [f"storage.root={root}", "cluster.k=6", "tracking.enabled=false"]
+    return load(settings=[*fixed, *settings])
 
 
 @pytest.fixture

@@ -109,7 +109,9 @@ def test_a_rerun_writes_nothing_and_a_flipped_byte_adds_one_document(store, tmp_
     assert ingest() == "inputs unchanged, 1 documents up to date"
     assert read_versions(store) == before
     write_parquet(tmp_path / "in/b.parquet", GOOD[:1])
-    assert ingest() == ("0 new documents, 1 already ingested; 1 of 2 rows rejected (duplicate 1)")
+    assert ingest() == (
+        "0 new documents, 0 already ingested; 1 of 1 rows rejected (duplicate 1); 1 new files read"
+    )
     assert read_versions(store) == [before[0], before[1] + 1]
     (tmp_path / "in/b.parquet").unlink()
     path.write_text(GOOD[0].replace("long", "song"))
@@ -117,6 +119,59 @@ def test_a_rerun_writes_nothing_and_a_flipped_byte_adds_one_document(store, tmp_
         "1 new documents, 0 already ingested; 1 older ones kept; 0 of 1 rows rejected"
     )
     assert len(read_documents(store)) == 2
+
+
+def write_sited(path, texts, site):
+    path.write_text("".join(json.dumps({"text": t, "site": site}) + "\n" for t in texts))
+
+
+def drop_files(rows):
+    """A row of `rejected` names one of the files with the text, of those that were read."""
+    return [{k: v for k, v in row.items() if k != "file"} for row in rows]
+
+
+def test_new_files_alone_are_read_with_the_result_of_all_files(
+    store, tmp_path, ingest, monkeypatch
+):
+    settings = ("ingest.source_column=site",)
+    write_sited(tmp_path / "in/a.jsonl", [*GOOD[:5], GOOD[0], "x"], "a")
+    ingest(*settings)
+    write_sited(tmp_path / "in/b.jsonl", [*GOOD[3:8], GOOD[7], "x"], "b")
+    write_sited(tmp_path / "in/c.jsonl", [GOOD[1]], "a")
+
+    replace = type(store).replace
+
+    def kill(self, rows, table, *args):
+        if table in killed:
+            raise KeyboardInterrupt
+        replace(self, rows, table, *args)
+
+    monkeypatch.setattr(type(store), "replace", kill)
+    killed = [tables.REJECTED]  # its documents are written: all files are read again
+    with pytest.raises(KeyboardInterrupt):
+        ingest(*settings)
+    killed = []
+    assert ingest(*settings) == (
+        "0 new documents, 8 already ingested; 7 of 15 rows rejected (duplicate 5, too_short 2)"
+    )
+    write_sited(tmp_path / "in/d.jsonl", [GOOD[8], GOOD[2], GOOD[9], GOOD[9]], "a")
+    killed = [tables.READ_FILES]  # the next run writes it
+    with pytest.raises(KeyboardInterrupt):
+        ingest(*settings)
+    killed = []
+    assert ingest(*settings) == "inputs unchanged, 10 documents up to date"
+    write_sited(tmp_path / "in/e.jsonl", [GOOD[10], GOOD[9]], "c")
+    assert ingest(*settings) == (
+        "1 new documents, 0 already ingested; 1 of 2 rows rejected (duplicate 1); 1 new files read"
+    )
+    other = type(store)(store.session, load(settings=[f"storage.root={tmp_path}/new"]).storage)
+    run(other, load(settings=[f"ingest.inputs=[{tmp_path}/in]", *settings]))
+    assert read_documents(store) == read_documents(other)
+    rejected = [drop_files(s.read_rows(tables.REJECTED)) for s in (store, other)]
+    assert rejected[0] == rejected[1]
+    (tmp_path / "in/c.jsonl").unlink()
+    write_sited(tmp_path / "in/f.jsonl", [GOOD[11]], "a")
+    assert "new files read" not in ingest(*settings)  # a file has gone: its rows count no more
 
 
 def test_names_order_row_groups_and_partitions_do_not_change_a_row(store, tmp_path, ingest):

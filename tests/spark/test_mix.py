@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow.dataset as ds
 import pytest
+from climb.jobs import mix
 from pyspark.sql import Row
 
 from climb import tables
 from climb.config import load
 from climb.errors import ConfigError, MixtureError, PreflightError, TableError
 from climb.files import is_complete
-from climb.jobs import mix
 from climb.spark.corpus import export
 from climb.spark.corpus.export import read_export_inputs
 from climb.spark.corpus.mix import read_corpus

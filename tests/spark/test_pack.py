@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from climb.jobs import pack
 from tokenizers import Tokenizer
 
 from climb import tables
 from climb.config import load
 from climb.files import is_complete, read_digest
-from climb.jobs import pack
 from climb.proxy import shards
 from climb.proxy.shards import JoinedShard, open_shard
 from climb.spark.delta.store import Store

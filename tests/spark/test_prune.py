@@ -4,12 +4,12 @@ import shutil
 
 import numpy as np
 import pytest
+from climb.jobs import prune
 from pyspark.sql import functions as F
 
 from climb import tables
 from climb.config import load, recipe_of
 from climb.errors import ConfigError, TableError
-from climb.jobs import prune
 from climb.spark.corpus import count, samples
 from climb.spark.corpus.score import build_scorers
 from climb.spark.delta.store import Store

@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from climb.jobs import count, pack, prune, search
+from climb.jobs import count, maintain, pack, prune, search
 
 from climb import tables
 from climb.config import load, recipe_of
@@ -282,6 +282,31 @@ def test_new_clusters_are_compared_with_the_old_ones_by_document(searched, tmp_p
     version = store.history.read_version(tables.LINEAGE)
     pack.run(store, cfg)
     assert store.history.read_version(tables.LINEAGE) == version
+
+
+def test_maintenance_keeps_the_assignments_that_the_next_pack_reads(searched, tmp_path, best):
+    """Files are deleted at once here, not after Delta's week. The maintenance before the new
+    clustering rewrites the version that the shards record; the one after it must not delete it."""
+    store, cfg = searched, config(tmp_path, BEFORE, best)
+    where = store.locate(tables.ASSIGNMENTS)
+    store.session.sql(
+        f"ALTER TABLE {where} SET TBLPROPERTIES "
+        "('delta.deletedFileRetentionDuration' = 'interval 0 hours')"
+    )
+    before = store.read_rows(tables.ASSIGNMENTS)
+    assert "old files stay" not in maintain.run(store, cfg)
+    assert search.run(store, cfg) == "the recommendation is up to date"
+    cluster_again(store)
+    assert "assignments: " in (line := maintain.run(store, cfg))
+    assert "old files stay: the next `climb pack` may read version 0" in line
+    kept = store.read_at(tables.ASSIGNMENTS, 0).orderBy("doc_id").collect()
+    assert [row.asDict() for row in kept] == before
+    cfg = config(tmp_path, AFTER, best)
+    prune.run(store, cfg)
+    pack.run(store, cfg)
+    found = open_study(store, cfg).reusable
+    assert str(found).startswith(f"{TRIALS} finished runs of earlier domains, {TRIALS} reusable")
+    assert "old files stay" not in maintain.run(store, cfg)
 
 
 @pytest.mark.slow

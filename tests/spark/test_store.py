@@ -5,6 +5,7 @@ import pytest
 from climb import tables
 from climb.config import load
 from climb.errors import PreflightError, TableError
+from climb.spark.delta.maintain import maintain_tables
 from climb.spark.delta.store import Store, find_write_error
 
 
@@ -101,6 +102,46 @@ def test_maintenance_is_not_a_change_of_the_rows(store):
     assert store.history.is_current(tables.TOKENIZERS, store.history.describe_inputs(tables.TOKENS))
     store.append(make_token_rows(store, "y"), tables.TOKENS)
     assert store.history.read_version(tables.TOKENS) > version
+
+
+def test_maintain_compacts_orders_and_lists_unused_files_wherever_tables_are(store):
+    row = {"clustering": "c", "distance": 0.5}
+    for i in range(3):
+        rows = [row | {"doc_id": f"{i}-{c}", "cluster": c} for c in range(4)]
+        store.append(store.create_frame(rows, tables.ASSIGNMENTS), tables.ASSIGNMENTS)
+    where = store.locate(tables.ASSIGNMENTS)
+    for key, value in (
+        ("delta.dataSkippingStatsColumns", "doc_id"),  # as an earlier version of climb wrote it
+        ("delta.deletedFileRetentionDuration", "interval 0 hours"),
+    ):
+        store.session.sql(f"ALTER TABLE {where} SET TBLPROPERTIES ('{key}' = '{value}')")
+    version = store.history.read_version(tables.ASSIGNMENTS)
+    rows = store.read_rows(tables.ASSIGNMENTS)
+    files = set(store.read(tables.ASSIGNMENTS).inputFiles())
+
+    [planned] = maintain_tables(store, {}, dry_run=True)
+    assert (planned.table, planned.compacted, planned.unused) == ("assignments", 0, ())
+    [done] = maintain_tables(store, {"assignments": "it is needed"}, dry_run=False)
+    assert (done.files, done.compacted, done.added) == (len(files), len(files), 1)
+    assert str(done).endswith("files became 1; old files stay: it is needed")
+    [planned] = maintain_tables(store, {}, dry_run=True)
+    names = [{file.rsplit("/", 1)[-1] for file in found} for found in (planned.unused, files)]
+    assert names[0] >= names[1]
+    maintain_tables(store, {}, dry_run=False)
+    [planned] = maintain_tables(store, {}, dry_run=True)
+    assert (planned.files, planned.unused) == (1, ())
+
+    detail = store.session.sql(f"DESCRIBE DETAIL {where}").collect()[0]
+    assert detail["clusteringColumns"] == ["cluster"]
+    assert detail["properties"]["delta.dataSkippingStatsColumns"] == "clustering,cluster,distance"
+    assert store.history.read_version(tables.ASSIGNMENTS) == version
+    assert store.read_rows(tables.ASSIGNMENTS) == rows
+    assert store.read_at(tables.ASSIGNMENTS, version).count() == len(rows)
+    store.replace(store.read(tables.ASSIGNMENTS).where("cluster = 1"), tables.ASSIGNMENTS, {})
+    detail = store.session.sql(f"DESCRIBE DETAIL {where}").collect()[0]
+    assert detail["clusteringColumns"] == ["cluster"]
+    with pytest.raises(TableError, match="has no version 99"):
+        store.read_at(tables.ASSIGNMENTS, 99)
 
 
 def test_a_table_that_was_created_again_has_another_id(store):

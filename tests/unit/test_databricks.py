@@ -22,7 +22,7 @@ from climb.tables import TABLES
 ROOT = Path(__file__).resolve().parents[2]
 # What a job writes that is no table, and another job reads.
 FILES = {"base checkpoint": "base", "target base checkpoint": "target_base"}
-WRITER = {table.name: table.writer for table in TABLES} | FILES
+WRITER = {table.name: table.writer for table in TABLES if table.writer in PIPELINE} | FILES
 # Tasks that wait for a task that writes nothing they read.
 ALSO_WAITS_FOR = {
     "ingest": {"check"},  # before anything costs much

@@ -14,10 +14,12 @@ from small_search import small_search
 
 from climb import tables
 from climb.config import load
+from climb.domains.drift import Drift
 from climb.search import Gain, SearchResult
 from climb.search.records import Effect, EffectsRecord, PlannedRecord
 from climb.tracking import client as tracking
 from climb.tracking.client import mirror
+from climb.tracking.drift import log_drift
 from climb.tracking.limits import limit_mlflow
 from climb.tracking.uri import format_open_command, resolve_tracking_uri
 from climb.tracking.values import make_child_runs
@@ -485,3 +487,31 @@ def test_the_open_command_names_the_database_that_was_written(cfg, tmp_path):
     assert format_open_command(cfg).endswith(
         f"server --workers 1 --backend-store-uri sqlite:///{tmp_path}/mlflow.db"
     )
+
+
+def make_drift(**changes):
+    values = {"n_fit": 100, "n_now": 110, "far_share_fit": 0.01, "far_share": 0.03}
+    values |= {"far_share_new": 0.2, "domain_shift": 0.05, "distance_growth": 0.03}
+    return Drift(**values | changes)
+
+
+def test_the_drift_of_a_clustering_is_one_run_with_a_step_per_growth(store, cfg, client):
+    for drift in (make_drift(), make_drift(), make_drift(n_now=150, distance_growth=0.01)):
+        log_drift(store, cfg, "first", drift)
+    log_drift(store, cfg, "second", make_drift())
+    first, second = sorted(
+        runs_by_kind(client, "clustering"), key=lambda run: run.data.tags["climb.clustering"]
+    )
+    assert first.data.tags["climb.store"] == store.read_table_id(tables.ASSIGNMENTS)
+    assert (first.info.status, first.info.run_name) == ("FINISHED", "clusters first")
+    assert first.data.metrics == make_drift(n_now=150, distance_growth=0.01).figures()
+    history = client.get_metric_history(first.info.run_id, "clustering_again_pays")
+    assert [(m.step, m.value) for m in history] == [(110, 1.0), (150, 0.0)]
+    assert second.data.metrics["far_share_new"] == 0.2
+
+
+def test_a_server_that_is_down_does_not_stop_the_clustering(store, cfg, monkeypatch, capsys):
+    monkeypatch.setattr(tracking, "_failed_at", {})
+    settings = [f"storage.root={store.folder}", "tracking.uri=http://127.0.0.1:9"]
+    log_drift(store, load(settings=settings), "first", make_drift())
+    assert "warning: http://127.0.0.1:9 was not updated" in capsys.readouterr().out

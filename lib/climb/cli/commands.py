@@ -17,6 +17,7 @@ from climb.cli.finished.plan import describe_plan
 from climb.cli.imports import CSV, import_
 from climb.cli.preflight import run_preflight
 from climb.cli.start import PIPELINE, add_config_options, import_jobs, run_command, run_jobs
+from climb.cli.upkeep import cluster, maintain, remove
 from climb.config import Config, dump_yaml, load
 from climb.errors import ConfigError
 from climb.progress import show_stages
@@ -29,7 +30,6 @@ JOB_HELP = {
     "count": "Count the tokens of every document.",
     "embed": "Embed every document.",
     "score": "Score the quality of every document.",
-    "cluster": "Cluster the documents by their embeddings.",
     "prune": "Drop low-quality clusters, and merge the rest into domains.",
     "pack": "Pack tokens of every domain into shards for training.",
     "base": "Train the checkpoint that all proxies continue.",
@@ -255,6 +255,5 @@ def _parse_improvement(text: str) -> tuple[str, float]:
     return metric, value
 
 
-climb.add_command(import_)
-climb.add_command(estimate)
-climb.add_command(export)
+for _command in (import_, estimate, export, cluster, remove, maintain):
+    climb.add_command(_command)

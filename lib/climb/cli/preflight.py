@@ -74,6 +74,8 @@ def _find_empty(cfg: Config, jobs: Collection[str]) -> Iterator[str]:
         yield "ingest.inputs is empty; set it to files, folders or globs of documents"
     if "search" in jobs and not cfg.proxy.targets:
         yield "proxy.targets is empty; set at least one file of evaluation items"
+    if "remove" in jobs and not cfg.remove.sources:
+        yield "remove.sources is empty; run `climb remove --source NAME`"
 
 
 def _join_problems(problems: list[str]) -> str:

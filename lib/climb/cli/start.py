@@ -41,6 +41,9 @@ PIPELINE = (
 )
 """The jobs of `climb run`, in their order."""
 
+EXCLUSIVE = ("remove", "maintain")
+"""Jobs that write the tables of all others, so none of these may run at the same time."""
+
 
 class Unfinished(str):
     """What a job returns if some of its work failed, and the next start tries it again."""
@@ -129,7 +132,9 @@ def run_jobs(
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
     names = [name for name, _ in jobs]
-    with hold_locks(cfg.storage.files_folder / "locks", names):
+    others = () if set(names).isdisjoint(EXCLUSIVE) else (*PIPELINE, *EXCLUSIVE)
+    locked = list(dict.fromkeys([*names, *others]))
+    with hold_locks(cfg.storage.files_folder / "locks", locked):
         _run_all(jobs, cfg, skip)
     if "mix" in names:
         print(suggest_export(cfg, conf, settings))

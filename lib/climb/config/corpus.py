@@ -135,6 +135,10 @@ class ClusterConfig(Section):
             )
         return self
 
+    refit: bool
+    """Whether the centroids are fitted again if the embeddings have changed since their fit. false:
+    new documents are assigned to the existing clusters. `climb cluster --refit` sets it."""
+
 
 class PruneConfig(Section):
     """Which clusters are pruned, and how the others are merged into domains."""

@@ -25,8 +25,10 @@ from climb.config.corpus import (
     ScorerTraining,
 )
 from climb.config.dataset import ExportConfig, MixConfig
+from climb.config.results import ReportConfig, TrainConfig
 from climb.config.section import PluginSpec, Section
 from climb.config.storage import SparkConfig, StorageConfig, TrackingConfig
+from climb.config.upkeep import MaintainConfig, RemoveConfig
 from climb.mixture import Constraint, Constraints
 
 __all__ = [
@@ -36,10 +38,12 @@ __all__ = [
     "EmbedConfig",
     "ExportConfig",
     "IngestConfig",
+    "MaintainConfig",
     "MixConfig",
     "PluginSpec",
     "ProxyConfig",
     "PruneConfig",
+    "RemoveConfig",
     "ReportConfig",
     "ScoreConfig",
     "ScorerTraining",
@@ -204,27 +208,6 @@ class SearchConfig(Section):
         )
 
 
-class TrainConfig(Section):
-    """The target model, which tests the recommendation on items that the search does not use."""
-
-    model: PluginSpec
-    base_tokens: PositiveInt
-    """Tokens of its base checkpoint, trained once on the natural mixture; all runs continue it."""
-
-    tokens: PositiveInt
-    """Tokens of each run after the base checkpoint."""
-
-    seeds: PositiveInt
-    """Runs per mixture; an interval needs at least 2."""
-
-
-class ReportConfig(Section):
-    """The HTML report."""
-
-    path: str | None
-    """File to write; null: report.html in storage.files (or root)."""
-
-
 class Config(Section):
     """The whole configuration of one run of climb."""
 
@@ -243,6 +226,8 @@ class Config(Section):
     export: ExportConfig
     train: TrainConfig
     report: ReportConfig
+    remove: RemoveConfig
+    maintain: MaintainConfig
 
     @property
     def export_folder(self) -> Path:

@@ -16,7 +16,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,6 +58,15 @@ def mirror(store: Store, cfg: Config) -> str | None:
     Returns:
         One line that says what was logged; None if tracking is off or failed, or without trials.
     """
+    return attempt(cfg, lambda uri: _update(store, cfg, uri))
+
+
+def attempt(cfg: Config, update: Callable[[str], str | None]) -> str | None:
+    """Call `update(uri)`; a failure becomes a warning, and no more calls for RETRY_AFTER seconds.
+
+    Returns:
+        What it returned; None if tracking is off or failed.
+    """
     uri = resolve_tracking_uri(cfg)
     if uri is None:
         if cfg.tracking.enabled:
@@ -69,7 +78,7 @@ def mirror(store: Store, cfg: Config) -> str | None:
     if time.monotonic() - _failed_at.get(uri, -RETRY_AFTER) < RETRY_AFTER:
         return None
     try:
-        return _update(store, cfg, uri)
+        return update(uri)
     except Exception as error:
         _failed_at[uri] = time.monotonic()
         reason = hide_credentials(one_line(error, 1_000))[:160]
@@ -83,7 +92,7 @@ def _update(store: Store, cfg: Config, uri: str) -> str | None:
         return None
     read = {t.name: store.history.read_version(t) for t in (tables.TRIALS, tables.MIXTURES)}
     report, marker, state = _locate_report(cfg), _locate_marker(cfg), _digest_state(cfg, uri, read)
-    if _is_up_to_date(marker, state, uri):  # importing MLflow takes seconds
+    if is_up_to_date(marker, state, uri):  # importing MLflow takes seconds
         return "MLflow is up to date"
     parent_run = _read_parent(store, cfg)
     rows = select_trials(store.read_rows(tables.TRIALS), cfg.search.name, parent_run.plan)
@@ -95,7 +104,7 @@ def _update(store: Store, cfg: Config, uri: str) -> str | None:
         client = MlflowClient(tracking_uri=uri)
         mirrored = _Mirrored(
             client,
-            _ensure_experiment(client, cfg, uri),
+            ensure_experiment(client, cfg, uri),
             cfg.search.name,
             store.history.read_table_id(tables.TRIALS),
         )
@@ -117,7 +126,7 @@ def is_mirrored(cfg: Config, versions: Mapping[str, int | None]) -> bool:
     uri = resolve_tracking_uri(cfg)
     if uri is None or versions["trials"] is None:
         return True
-    return _is_up_to_date(_locate_marker(cfg), _digest_state(cfg, uri, versions), uri)
+    return is_up_to_date(_locate_marker(cfg), _digest_state(cfg, uri, versions), uri)
 
 
 def _locate_report(cfg: Config) -> Path:
@@ -144,7 +153,8 @@ def _digest_state(cfg: Config, uri: str, versions: Mapping[str, int | None]) -> 
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
-def _is_up_to_date(marker: Path, state: str, uri: str) -> bool:
+def is_up_to_date(marker: Path, state: str, uri: str) -> bool:
+    """Whether the file `marker` has this state, and an SQLite file of this URI still exists."""
     exists = not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).exists()
     return exists and marker.exists() and marker.read_text() == state
 
@@ -167,7 +177,8 @@ def _read_parent(store: Store, cfg: Config) -> ParentRun:
     return make_parent_run(result, versions)
 
 
-def _ensure_experiment(client: Any, cfg: Config, uri: str) -> str:
+def ensure_experiment(client: Any, cfg: Config, uri: str) -> str:
+    """Find, restore or create the configured experiment; return its id."""
     existing = client.get_experiment_by_name(cfg.tracking.experiment)
     if existing is not None:
         if existing.lifecycle_stage != "active":  # a new one of this name cannot be created

@@ -25,7 +25,7 @@ TRAINED = ("proxy", "count", "search")
 SETTINGS: Mapping[str, tuple[str, ...]] = {
     "ingest": ("ingest",),
     "count": ("count",),
-    "embed": ("embed",),
+    "embed": ("embed", "cluster"),
     "score": ("score",),
     "cluster": ("cluster", "embed"),
     "prune": ("prune", "count", "score"),

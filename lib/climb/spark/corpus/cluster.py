@@ -1,7 +1,8 @@
 """Fit centroids to a table of vectors, and assign every document to its nearest centroid, exactly.
 
 Centroids are fitted once: new documents are assigned to them, so a cluster keeps its meaning. They
-are fitted again if the embedder, the clusterer, K, the seed or the sample changes.
+are fitted again if the embedder, the clusterer, K, the seed or the sample changes, or on request
+(`cluster.refit`).
 
 Axes: N vectors, C centroids, D width.
 """
@@ -29,6 +30,7 @@ from climb.errors import ComponentError, TableError
 from climb.progress import log
 from climb.spark.corpus.fit_sample import count_sample, select_lowest_hashes
 from climb.spark.corpus.vectors import stack_vectors
+from climb.spark.delta.history import Inputs
 from climb.spark.delta.store import Store
 from climb.spark.failures import reraise_task_errors
 
@@ -80,11 +82,12 @@ def ensure_centroids(store: Store, cfg: Config, vectors: DataFrame, n_vectors: i
             "run `climb embed` first"
         )
     settings = _describe_settings(cfg.cluster, embedder, n_vectors)
-    if _are_current(store, settings):
+    inputs = store.history.describe_inputs(tables.EMBEDDINGS, **settings)
+    is_refitted = cfg.cluster.refit and _have_changed(store, inputs)
+    if _are_current(store, settings) and not is_refitted:
         rows = store.read_rows(tables.CENTROIDS)
         centroids_CD = np.array([row["centroid"] for row in rows])
         return Clustering(rows[0]["clustering"], centroids_CD, fitted=False)
-    inputs = store.history.describe_inputs(tables.EMBEDDINGS, **settings)
     centroids_CD = _fit_centroids(cfg.cluster, vectors, n_vectors)
     name = _name_clustering(settings, centroids_CD)
     new_rows = [
@@ -99,7 +102,10 @@ def is_fitted(store: Store, cfg: Config) -> bool:
     """Whether all K centroids of these settings exist, so that no document is embedded for a fit.
 
     Centroids of fewer documents than K do not count: they are fitted again when there are more.
+    Nor do any if they are to be fitted again.
     """
+    if cfg.cluster.refit:
+        return False
     embedder = recipe_of(build_embedder(cfg.embed))
     return _are_current(store, _describe_settings(cfg.cluster, embedder, cfg.cluster.k))
 
@@ -185,6 +191,12 @@ def _describe_settings(cfg: ClusterConfig, embedder: str, n_vectors: int) -> dic
 def _are_current(store: Store, settings: dict[str, Any]) -> bool:
     made_from = store.history.read_inputs(tables.CENTROIDS)
     return made_from is not None and made_from["settings"] == settings
+
+
+def _have_changed(store: Store, inputs: Inputs) -> bool:
+    """Whether the embeddings have changed since the fit."""
+    made_from = store.history.read_inputs(tables.CENTROIDS)
+    return made_from is None or made_from["read"] != inputs["read"]
 
 
 def _fit_centroids(cfg: ClusterConfig, vectors: DataFrame, n_vectors: int) -> Array:

@@ -16,7 +16,8 @@ from climb.config.sections import IngestConfig
 from climb.errors import InputError
 from climb.ingest import Unit
 from climb.ingest.rows import ID_DIGITS
-from climb.spark.corpus.remove import remove_documents
+from climb.spark.corpus.exclusions import reject_excluded
+from climb.spark.corpus.remove import remove_missing_documents
 from climb.spark.corpus.stage import SourceRows, stage_rows
 from climb.spark.delta.history import Inputs
 from climb.spark.delta.store import Store
@@ -44,6 +45,10 @@ class Batch:
     is_increment: bool
     """Whether these are only the rows that were added since the last ingest. Rows that earlier
     ingests rejected then stay in `rejected`, and their counts are added up."""
+
+    is_unread: bool = False
+    """Whether no ingest has read any of the rows, not even one that was killed. A row whose text is
+    a document is then a duplicate of it, and not the row that the document was made from."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +101,9 @@ def ingest_rows(store: Store, batch: Batch, cfg: IngestConfig, inputs: Inputs) -
         InputError: no row is a document, or a file is damaged.
         PreflightError: the folder storage.root cannot be written.
     """
-    with stage_rows(store, batch.units, batch.sources, cfg) as rows:
-        texts = group_texts(rows, store).cache()
+    with stage_rows(store, batch.units, batch.sources, cfg) as staged:
+        rows = reject_excluded(staged, inputs["settings"].get("excluded", ()))
+        texts = group_texts(rows, store, batch.is_unread).cache()
         try:
             n = count_texts(texts)
             rejected = build_rejected_rows(rows, texts)
@@ -117,7 +123,7 @@ def ingest_rows(store: Store, batch: Batch, cfg: IngestConfig, inputs: Inputs) -
                 store.append(documents, tables.DOCUMENTS, once=name)
             if cfg.remove_missing and not batch.is_increment:
                 kept = texts.select(F.coalesce("existing_id", "best.doc_id").alias("doc_id"))
-                counts = replace(counts, removed=remove_documents(store, kept))
+                counts = replace(counts, removed=remove_missing_documents(store, kept))
             if batch.is_increment and store.exists(tables.REJECTED):
                 rejected = add_rejected_rows(store.read(tables.REJECTED), rejected)
             store.replace(rejected, tables.REJECTED, inputs)
@@ -150,11 +156,16 @@ def count_rows(rows: DataFrame, rejected: DataFrame, n: TextCounts) -> Counts:
     return Counts(n_rows, n.new, n.existing, shown, 0, empty_files=empty)
 
 
-def group_texts(rows: DataFrame, store: Store) -> DataFrame:
+def group_texts(rows: DataFrame, store: Store, is_unread: bool) -> DataFrame:
     """Group the accepted rows by text, one row per text.
 
     Of equal texts, the row with the smallest source is kept, then with the smallest metadata and
     repairs. A text that is in `documents` already stays as it is there.
+
+    Args:
+        rows: the staged rows.
+        store: table `documents` is read.
+        is_unread: see `Batch`.
 
     Returns:
         (digest, best: the row that is kept, n: rows of this text, file: smallest name,
@@ -162,13 +173,15 @@ def group_texts(rows: DataFrame, store: Store) -> DataFrame:
     """
     light = rows.where("reason IS NULL").drop("text", "reason", "detail")
     light = light.join(_read_existing_texts(store), "digest", "left")
+    is_same = F.col("doc_id") == F.col("existing_id")
+    seen = F.lit(False) if is_unread else F.coalesce(is_same, F.lit(False))
     best = F.struct("source", "metadata", "repairs", "doc_id", "row_id")
     return light.groupBy("digest").agg(
         F.min(best).alias("best"),
         F.count("*").alias("n"),
         F.min("file").alias("file"),
         F.min("existing_id").alias("existing_id"),
-        F.max(F.coalesce(F.col("doc_id") == F.col("existing_id"), F.lit(False))).alias("seen"),
+        F.max(seen).alias("seen"),
     )
 
 

@@ -1,20 +1,23 @@
 """What an ingest reads: files, and for each Delta table all rows or those that were added.
 
-Only the added rows are read if the settings are those of the last ingest, no input is a file, and
-all commits since then only append.
+Only the added rows of tables are read if the settings are those of the last ingest, no input is a
+file, and all commits since then only append. Only the added files are read if nothing else changed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from climb import tables
 from climb.config.sections import IngestConfig
 from climb.ingest.clean import RULES_VERSION
 from climb.ingest.files import FileListing, find_files
 from climb.ingest.plan import plan_units
+from climb.spark.corpus.exclusions import list_excluded
 from climb.spark.corpus.ingest import Batch, Counts
+from climb.spark.corpus.read_files import find_new_files
 from climb.spark.delta.history import Inputs
 from climb.spark.delta.source import (
     Changes,
@@ -25,6 +28,9 @@ from climb.spark.delta.source import (
     read_source,
 )
 from climb.spark.delta.store import Store
+
+KEYS = ("files", "rules", "settings", "excluded", "exclusions")
+"""Inputs of an ingest beside the tables."""
 
 REMOVE = "`climb ingest --set ingest.remove_missing=true`"
 
@@ -42,6 +48,9 @@ class FoundInputs:
     changes: Mapping[str, Changes]
     """Name of a table that the last ingest read -> what happened to it since then."""
 
+    new_files: FileListing | None
+    """The files that were added since then, if nothing else has changed."""
+
     def is_current(self, store: Store) -> bool:
         """Whether the last ingest has read the same inputs with the same settings."""
         return store.exists(tables.DOCUMENTS) and self.earlier == self.inputs
@@ -51,7 +60,7 @@ class FoundInputs:
         before = self.earlier["settings"] if self.earlier is not None else {}
         now = self.inputs["settings"]
         return (
-            all(before.get(key) == now[key] for key in ("files", "rules", "settings"))
+            all(before.get(key) == now.get(key) for key in KEYS)
             and not (self.listing.files or self.listing.problems)
             and self.changes.keys() == now["tables"].keys() == before["tables"].keys()
             and not any(c.removing or c.is_rewritten for c in self.changes.values())
@@ -63,6 +72,7 @@ def find_inputs(store: Store, cfg: IngestConfig) -> FoundInputs:
 
     Raises:
         InputError: an input does not exist or cannot be read.
+        TableError: the removal of a source was interrupted.
     """
     listing = find_files(cfg.inputs, cfg.format)
     sources = tuple(find_source(store.session, name) for name in listing.tables)
@@ -71,6 +81,7 @@ def find_inputs(store: Store, cfg: IngestConfig) -> FoundInputs:
         tables={source.name: [source.table_id, source.version] for source in sources},
         rules=RULES_VERSION,
         settings=cfg,
+        **_describe_exclusions(store),
     )
     earlier = store.history.read_inputs(tables.REJECTED)
     known = earlier["settings"].get("tables", {}) if earlier is not None else {}
@@ -79,15 +90,30 @@ def find_inputs(store: Store, cfg: IngestConfig) -> FoundInputs:
         for source in sources
         if known.get(source.name, [None])[0] == source.table_id
     }
-    return FoundInputs(listing, sources, inputs, earlier, changes)
+    new_files = find_new_files(store, listing, inputs, earlier)
+    return FoundInputs(listing, sources, inputs, earlier, changes, new_files)
+
+
+def _describe_exclusions(store: Store) -> dict[str, Any]:
+    """Describe the removed sources, and the version of their table.
+
+    A removal that is undone before an ingest has deleted documents too, so the version counts.
+    Without a removal there is nothing: ingests of earlier versions of climb stay up to date.
+    """
+    if not store.exists(tables.EXCLUSIONS):
+        return {}
+    version = store.history.read_version(tables.EXCLUSIONS)
+    return {"excluded": list_excluded(store), "exclusions": version}
 
 
 def read_batch(store: Store, found: FoundInputs, cfg: IngestConfig) -> Batch:
-    """Plan the files, and read all rows of the tables or those that were added.
+    """Plan all files or those that were added, and read all rows of the tables or the added ones.
 
     Raises:
         InputError: a file cannot be read, or has other columns than configured.
     """
+    if found.new_files is not None and not cfg.remove_missing:
+        return Batch(tuple(plan_units(found.new_files, cfg)), (), is_increment=True, is_unread=True)
     if found.has_only_added_rows() and not cfg.remove_missing:
         added = [
             (s.label, read_added(store.session, s, found.changes[s.name].since))
@@ -103,7 +129,9 @@ def read_batch(store: Store, found: FoundInputs, cfg: IngestConfig) -> Batch:
 def describe_batch(counts: Counts, found: FoundInputs, batch: Batch) -> str:
     """Describe the result, and the versions of tables that were read."""
     lines = [str(counts)]
-    for source in found.sources:
+    if batch.is_unread and found.new_files is not None:
+        lines.append(f"{len(found.new_files.files):,} new files read")
+    for source in () if batch.is_unread else found.sources:
         part = "rows added up to" if batch.is_increment else "all rows of"
         lines.append(f"{source.label}: {part} version {source.version}")
     removing = {name: c.removing for name, c in found.changes.items() if c.removing}

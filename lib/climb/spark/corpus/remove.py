@@ -1,4 +1,4 @@
-"""Remove documents that the inputs no longer have from every table with a row per document."""
+"""Remove documents from every table with a row per document."""
 
 from __future__ import annotations
 
@@ -9,19 +9,15 @@ from climb.spark.delta.store import Store
 
 DEPENDENT = (tables.TOKENS, tables.EMBEDDINGS, tables.SCORES, tables.ASSIGNMENTS, tables.CORPUS)
 """Tables with rows of documents. `documents` comes last: if the removal is interrupted, the next
-ingest finds the same documents again."""
+one finds the same documents again."""
 
 
-def remove_documents(store: Store, kept: DataFrame) -> int:
-    """Delete every document whose id is not in `kept`, and what was computed from it.
-
-    Later jobs find that their tables have changed, and compute theirs again. Earlier versions of
-    the tables, and shards that were packed before, still have the text: VACUUM and the deletion of
-    old folders of shards remove it.
+def remove_missing_documents(store: Store, kept: DataFrame) -> int:
+    """Delete every document that the inputs no longer have, and what was computed from it.
 
     Args:
         store: all tables.
-        kept: (doc_id).
+        kept: (doc_id) of the documents that the inputs have.
 
     Returns:
         The number of removed documents.
@@ -31,8 +27,22 @@ def remove_documents(store: Store, kept: DataFrame) -> int:
     try:
         n = missing.count()
         if n:
-            for table in (*DEPENDENT, tables.DOCUMENTS):
-                store.delete(missing, table)
+            delete_documents(store, missing)
         return n
     finally:
         missing.unpersist()
+
+
+def delete_documents(store: Store, ids: DataFrame) -> None:
+    """Delete the documents with these ids, and what was computed from them.
+
+    Later jobs find that their tables have changed, and compute theirs again. Earlier versions of
+    the tables, and shards that were packed before, still have the text: `climb maintain` and the
+    deletion of old folders of shards remove it.
+
+    Args:
+        store: all tables.
+        ids: (doc_id), without repetition.
+    """
+    for table in (*DEPENDENT, tables.DOCUMENTS):
+        store.delete(ids, table)

@@ -70,6 +70,17 @@ class TableHistory:
         """
         return str(self._query(table, f"DESCRIBE DETAIL {self._locate(table)}")[0]["id"])
 
+    def find_newest_copy(self, table: Table, version: int) -> int:
+        """Return the newest version with the rows of this version: upkeep may have followed it.
+
+        Raises:
+            TableError: the table's log cannot be read.
+        """
+        commits = self._query(table, f"DESCRIBE HISTORY {self._locate(table)}")
+        later = {c["version"]: c["operation"] for c in commits if c["version"] > version}
+        changes = [number for number, operation in later.items() if operation in CHANGING]
+        return int(min(changes) - 1 if changes else max(later, default=version))
+
     def describe_inputs(self, *read: Table, **settings: Any) -> Inputs:
         """Describe what a table is made from: the current versions of tables, and settings.
 

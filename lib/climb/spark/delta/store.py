@@ -45,6 +45,23 @@ LOG_RETENTION = "interval 3650 days"
 days would make jobs run again a month later."""
 
 
+STATISTICS = "delta.dataSkippingStatsColumns"
+"""Table property: the columns of which each file has the smallest and largest value."""
+
+HASHED = ("doc_id",)
+"""Columns of hashes. Every file has values of their whole range, so statistics skip no file."""
+
+
+def list_statistics(table: Table) -> str:
+    """List the columns with statistics, as Delta's property does: numbers and short strings."""
+    left_out = {*table.long, *HASHED}
+    return ",".join(
+        f.name
+        for f in _parse_schema(table).fields
+        if isinstance(f.dataType, StringType | NumericType) and f.name not in left_out
+    )
+
+
 def find_write_error(error: Exception) -> str | None:
     """Return the line in which a file system refuses a write; None for every other error.
 
@@ -132,9 +149,13 @@ class Store:
     def read_at(self, table: Table, version: int) -> DataFrame:
         """Return all rows of an earlier version; reading them fails if VACUUM deleted its files.
 
+        Upkeep writes the same rows to other files. The newest version with these rows is read,
+        because VACUUM deletes the files of the others first.
+
         Raises:
             TableError: the table's log does not have this version.
         """
+        version = self.history.find_newest_copy(table, version)
         query = f"SELECT * FROM {self.locate(table)} VERSION AS OF {version}"
         try:
             return self.session.sql(query)
@@ -243,13 +264,8 @@ class Store:
         schema = _parse_schema(table)
         columns = [F.col(f.name).cast(f.dataType).alias(f.name) for f in schema.fields]
         writer = rows.select(*columns).write.format("delta")
-        simple = [
-            f.name
-            for f in schema.fields
-            if isinstance(f.dataType, StringType | NumericType) and f.name not in table.long
-        ]
         writer = writer.option("delta.logRetentionDuration", LOG_RETENTION)
-        return writer.option("delta.dataSkippingStatsColumns", ",".join(simple))
+        return writer.option(STATISTICS, list_statistics(table))
 
     def _commit(self, writer: DataFrameWriter, table: Table) -> None:
         self.used.add(table.name)

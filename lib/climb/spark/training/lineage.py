@@ -59,6 +59,20 @@ def record_lineage(store: Store, cfg: Config, shards: Sequence[Mapping[str, Any]
         _map_corpora(store, cfg, others, clustering)
 
 
+def find_held_tables(store: Store) -> dict[str, str]:
+    """Find the tables whose old versions are still needed: table -> why.
+
+    After a new clustering, the next `pack` reads the assignments that the last one has read. Until
+    it has run, VACUUM must keep them.
+    """
+    inputs = store.history.read_inputs(tables.SHARDS)
+    version = inputs["read"].get("assignments") if inputs else None
+    if version is None or version == store.history.read_version(tables.ASSIGNMENTS):
+        return {}
+    reason = f"the next `climb pack` may read version {version}, so run it first"
+    return {tables.ASSIGNMENTS.name: reason}
+
+
 def read_reusable_runs(store: Store, cfg: Config, setup: TrainingSetup) -> ReusableRuns:
     """Read the finished runs of the same recipe in other domains, mapped to the current domains.
 

@@ -1,0 +1,65 @@
+"""The commands for a corpus that changes: cluster (with --refit), remove and maintain."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from climb.cli.start import add_config_options, import_jobs, run_jobs
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command("cluster")
+@click.option(
+    "--refit",
+    is_flag=True,
+    help="Fit the centroids again if the embeddings have changed since their fit.",
+)
+@add_config_options
+def cluster(refit: bool, conf: str | None, settings: tuple[str, ...]) -> None:
+    """Cluster the documents by their embeddings."""
+    chosen = ("cluster.refit=true",) if refit else ()
+    # Where only the vectors of the sample are kept, a new fit needs those of a new sample.
+    run_jobs(
+        import_jobs(["embed", "cluster"] if refit else ["cluster"]), conf, (*settings, *chosen)
+    )
+
+
+@click.command("remove")
+@click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    required=True,
+    metavar="NAME",
+    help="Value of ingest.source_column; may be repeated.",
+)
+@click.option("--dry-run", is_flag=True, help="Report what would change, and change nothing.")
+@click.option("--undo", is_flag=True, help="Let the next ingest read the sources again.")
+@click.option("--out", type=FILE, help="JSON file of the report.")
+@add_config_options
+def remove(
+    sources: tuple[str, ...],
+    dry_run: bool,
+    undo: bool,
+    out: Path | None,
+    conf: str | None,
+    settings: tuple[str, ...],
+) -> None:
+    """Remove all documents of a source from every table, and report what changed."""
+    chosen = {"sources": sources, "dry_run": dry_run, "undo": undo}
+    values = [f"remove.{key}={json.dumps(value)}" for key, value in chosen.items()]
+    values += [] if out is None else [f"remove.out={out.absolute()}"]
+    run_jobs(import_jobs(["remove"]), conf, (*settings, *values))
+
+
+@click.command("maintain")
+@click.option("--dry-run", is_flag=True, help="List what would be deleted, and change nothing.")
+@add_config_options
+def maintain(dry_run: bool, conf: str | None, settings: tuple[str, ...]) -> None:
+    """Compact the files of all tables, and delete those that no version needs any more."""
+    chosen = ("maintain.dry_run=true",) if dry_run else ()
+    run_jobs(import_jobs(["maintain"]), conf, (*settings, *chosen))

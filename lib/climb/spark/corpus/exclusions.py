@@ -1,0 +1,68 @@
+"""Sources that were removed: table `exclusions` keeps the next ingest from reading them again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from climb import tables
+from climb.dataset.removal import Removal
+from climb.errors import TableError
+from climb.ingest.rows import ID_DIGITS
+from climb.spark.delta.store import Store
+
+REASON = "removed_source"
+"""Reason in table `rejected`; one row counts all rows of a source."""
+
+
+def read_exclusions(store: Store) -> dict[str, Removal]:
+    """Read the removed sources, each with the report of its removal."""
+    if not store.exists(tables.EXCLUSIONS):
+        return {}
+    rows = store.read_rows(tables.EXCLUSIONS)
+    return {row["source"]: Removal.from_json(row["report"]) for row in rows}
+
+
+def write_exclusions(store: Store, removals: dict[str, Removal]) -> None:
+    """Replace the removed sources."""
+    rows = [{"source": name, "report": r.to_json()} for name, r in sorted(removals.items())]
+    frame = store.create_frame(rows, tables.EXCLUSIONS)
+    store.replace(frame, tables.EXCLUSIONS, store.history.describe_inputs())
+
+
+def list_excluded(store: Store) -> list[str]:
+    """List the removed sources.
+
+    Raises:
+        TableError: documents of one are left, because its removal was interrupted.
+    """
+    names = sorted(read_exclusions(store))
+    if names and store.exists(tables.DOCUMENTS):
+        left = store.read(tables.DOCUMENTS).where(F.col("source").isin(*names))
+        found = sorted(row["source"] for row in left.select("source").distinct().collect())
+        if found:
+            options = " ".join(f"--source {name!r}" for name in found)
+            raise TableError(
+                f"the removal of {', '.join(map(repr, found))} was interrupted, and table "
+                f"documents still has documents of it; run `climb remove {options}` again"
+            )
+    return names
+
+
+def reject_excluded(rows: DataFrame, excluded: Sequence[str]) -> DataFrame:
+    """Reject the staged rows of removed sources: columns reason, digest and detail change.
+
+    Equal digests make one row of `rejected` from all rows of a source.
+    """
+    if not excluded:
+        return rows
+    hit = F.col("reason").isNull() & F.col("source").isin(*excluded)
+    key = F.substring(F.sha2(F.concat(F.lit(f"{REASON}:"), "source"), 256), 1, ID_DIGITS)
+    detail = F.concat(F.lit("source "), "source", F.lit(" was removed by `climb remove`"))
+    return (
+        rows.withColumn("digest", F.when(hit, key).otherwise(F.col("digest")))
+        .withColumn("detail", F.when(hit, detail).otherwise(F.col("detail")))
+        .withColumn("reason", F.when(hit, F.lit(REASON)).otherwise(F.col("reason")))
+    )

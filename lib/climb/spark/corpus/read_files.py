@@ -1,0 +1,64 @@
+"""The files that ingests have read: if others were added since, only these are read."""
+
+from __future__ import annotations
+
+from climb import tables
+from climb.ingest.files import FileListing
+from climb.spark.delta.history import Inputs
+from climb.spark.delta.store import Store
+
+
+def record_files(store: Store, listing: FileListing, inputs: Inputs) -> None:
+    """Record the files of a complete ingest, unless this has been done.
+
+    Call it after the commit of `rejected`: a record of an incomplete ingest would hide its files.
+    """
+    if not listing.files:
+        return
+    recorded = store.history.read_inputs(tables.READ_FILES)
+    if recorded is not None and recorded["settings"]["inputs"] == inputs["settings"]:
+        return
+    rows = [{"file": f.name, "n_bytes": f.size, "modified": f.mtime_ns} for f in listing.files]
+    made_from = store.history.describe_inputs(
+        tables.DOCUMENTS, inputs=inputs["settings"], others=_count_others(listing)
+    )
+    store.replace(store.create_frame(rows, tables.READ_FILES), tables.READ_FILES, made_from)
+
+
+def find_new_files(
+    store: Store, listing: FileListing, inputs: Inputs, earlier: Inputs | None
+) -> FileListing | None:
+    """Find the files that were added since the last complete ingest.
+
+    Args:
+        store: table `read_files` is read.
+        listing: all files.
+        inputs: what is to be read.
+        earlier: what the last complete ingest has read.
+
+    Returns:
+        The added files; None if anything else has changed: another setting, a table, a file, or
+        the documents, by an ingest that was killed or a removal. All files are read then.
+    """
+    recorded = store.history.read_inputs(tables.READ_FILES)
+    if recorded is None or earlier is None:
+        return None
+    before, now = ({**i["settings"], "files": None} for i in (earlier, inputs))
+    same = (
+        recorded["settings"] == {"inputs": earlier["settings"], "others": _count_others(listing)}
+        and recorded["read"] == {"documents": store.history.read_version(tables.DOCUMENTS)}
+        and before == now
+    )
+    if not same or listing.problems:
+        return None
+    rows = store.read(tables.READ_FILES).collect()
+    known = {(row["file"], row["n_bytes"], row["modified"]) for row in rows}
+    found = {(f.name, f.size, f.mtime_ns): f for f in listing.files}
+    if not known < found.keys():
+        return None
+    return FileListing(tuple(file for key, file in found.items() if key not in known), ())
+
+
+def _count_others(listing: FileListing) -> list[int]:
+    """Count what is listed beside files that can be read: it has rows in `rejected`."""
+    return [len(listing.problems), len(listing.ignored)]

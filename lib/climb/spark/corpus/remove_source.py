@@ -1,0 +1,195 @@
+"""Remove all documents of some sources, and report what that changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from climb import tables
+from climb.config import Config
+from climb.dataset.removal import Counted, Removal
+from climb.errors import ConfigError, TableError
+from climb.files import is_uri
+from climb.spark.corpus.exclusions import read_exclusions, write_exclusions
+from climb.spark.corpus.remove import DEPENDENT, delete_documents
+from climb.spark.delta.store import Store
+from climb.spark.folder import open_folder
+
+MAX_SOURCES_SHOWN = 20
+"""Sources in an error message, those with the most documents."""
+
+STALE = (
+    *((tables.CLUSTERS, "prune"), (tables.SHARDS, "pack"), (tables.SHARDS, "base")),
+    *((tables.MIXTURES, "search"), (tables.CORPUS, "mix"), (tables.EVALUATIONS, "target_base")),
+    *((tables.EVALUATIONS, "train"), (tables.MIXTURES, "report")),
+)
+"""Tables with the jobs whose results are out of date if the table exists."""
+
+EMPTY = Counted(0, 0, 0, 0)
+
+
+def remove_sources(store: Store, cfg: Config) -> tuple[Removal, bool]:
+    """Remove the documents of `remove.sources`, and keep ingest from reading them again.
+
+    The sources are recorded first, with the report. If the process is killed, ingest refuses to
+    run, and the next call deletes the rest and returns the same report.
+
+    Returns:
+        The report, and whether anything was left to remove.
+
+    Raises:
+        ConfigError: no document has a source, or all documents would be removed.
+        TableError: there are no documents.
+    """
+    names = sorted(set(cfg.remove.sources))
+    removals = read_exclusions(store)
+    ids = _select_ids(store, names).cache()
+    try:
+        n_left = ids.count()
+        recorded = next((removals[name] for name in names if name in removals), None)
+        if recorded is not None and set(recorded.sources) >= set(names):
+            removal = recorded
+        else:
+            _check_sources(store, names, n_left)
+            removal = _measure_removal(store, cfg, names, ids)
+        if not cfg.remove.dry_run and (n_left or recorded is None):
+            write_exclusions(store, removals | dict.fromkeys(removal.sources, removal))
+            left = _select_ids(store, removal.sources).cache()
+            delete_documents(store, left)
+            left.unpersist()
+        return removal, n_left > 0
+    finally:
+        ids.unpersist()
+
+
+def readmit_sources(store: Store, cfg: Config) -> None:
+    """Let the next ingest read the sources of `remove.sources` again.
+
+    Raises:
+        ConfigError: one of them was not removed.
+    """
+    removals = read_exclusions(store)
+    unknown = sorted(set(cfg.remove.sources) - removals.keys())
+    if unknown:
+        raise ConfigError(
+            f"remove.sources: {', '.join(map(repr, unknown))} was not removed; the removed "
+            f"sources are {', '.join(map(repr, sorted(removals))) or 'none'}"
+        )
+    if not cfg.remove.dry_run:
+        left = {name: r for name, r in removals.items() if name not in cfg.remove.sources}
+        write_exclusions(store, left)
+
+
+def _select_ids(store: Store, names: list[str] | tuple[str, ...]) -> DataFrame:
+    """Select the ids of the documents of these sources: (doc_id)."""
+    return store.read(tables.DOCUMENTS).where(F.col("source").isin(*names)).select("doc_id")
+
+
+def _check_sources(store: Store, names: list[str], n_documents: int) -> None:
+    """Check that every source has documents, and that others are left."""
+    counts = store.read(tables.DOCUMENTS).groupBy("source").count()
+    found = {
+        row["source"]: row["count"] for row in counts.where(F.col("source").isin(*names)).collect()
+    }
+    missing = [name for name in names if name not in found]
+    if missing or "" in names:
+        top = counts.where("source <> ''").orderBy(F.desc("count"), "source")
+        shown = ", ".join(f"{row[0]!r} ({row[1]:,})" for row in top.head(MAX_SOURCES_SHOWN))
+        raise ConfigError(
+            f"remove.sources: no document has the source {', '.join(map(repr, missing or ['']))}; "
+            + (f"the largest sources are {shown}" if shown else "set ingest.source_column first")
+        )
+    if n_documents == store.read(tables.DOCUMENTS).count():
+        raise TableError(
+            f"all {n_documents:,} documents are of {', '.join(map(repr, names))}; delete the "
+            "tables, or use another storage.root"
+        )
+
+
+def _measure_removal(store: Store, cfg: Config, names: list[str], ids: DataFrame) -> Removal:
+    """Count everything before anything is deleted."""
+    rows = {
+        table.name: store.read(table).join(ids, "doc_id", "left_semi").count()
+        for table in (tables.DOCUMENTS, *DEPENDENT)
+        if store.exists(table)
+    }
+    domains = _count_domains(store, cfg, ids)
+    pruned = domains.pop(None, EMPTY)
+    stale = [job for table, job in STALE if store.exists(table)]
+    return Removal(
+        sources=tuple(names),
+        documents=store.read(tables.DOCUMENTS).count(),
+        removed_documents=rows["documents"],
+        rows=rows,
+        domains={name: domains[name] for name in sorted(map(str, domains))},
+        pruned=pruned,
+        repeated_rows=_count_repeated(store, ids),
+        stale=("ingest", *stale),
+        remaining=_list_remaining(store, cfg, rows),
+    )
+
+
+def _count_domains(store: Store, cfg: Config, ids: DataFrame) -> dict[str | None, Counted]:
+    """Count the documents and tokens of every domain; None is the key of pruned clusters."""
+    needed = (tables.ASSIGNMENTS, tables.TOKENS, tables.CLUSTERS)
+    if not all(store.exists(table) for table in needed):
+        return {}
+    counts = store.read(tables.TOKENS).where(F.col("recipe") == cfg.count.recipe)
+    removed = ids.withColumn("removed", F.lit(1))
+    flag = F.coalesce("removed", F.lit(0)).cast("long")
+    sums = (
+        store.read(tables.ASSIGNMENTS)
+        .join(counts.select("doc_id", "n_tokens"), on="doc_id", how="left")
+        .join(removed, on="doc_id", how="left")
+        .join(F.broadcast(store.read(tables.CLUSTERS).select("cluster", "domain")), on="cluster")
+        .groupBy("domain")
+        .agg(F.count("*"), F.sum("n_tokens"), F.sum(flag), F.sum(flag * F.col("n_tokens")))
+    )
+    return {domain: Counted(*(int(n or 0) for n in numbers)) for domain, *numbers in sums.collect()}
+
+
+def _count_repeated(store: Store, ids: DataFrame) -> int:
+    """Count the rows of `rejected` that repeat the text of a document to remove."""
+    if not store.exists(tables.REJECTED):
+        return 0
+    repeated = store.read(tables.REJECTED).where("reason = 'duplicate'")
+    same = F.regexp_replace("detail", "^same text as ", "").alias("doc_id")
+    found = repeated.select(same, "n_rows").join(ids, on="doc_id")
+    return int(found.agg(F.coalesce(F.sum("n_rows"), F.lit(0))).collect()[0][0])
+
+
+def _list_remaining(store: Store, cfg: Config, rows: dict[str, int]) -> dict[str, str]:
+    """List the places that have the text after the removal, or were made from it."""
+    changed = [name for name, n in rows.items() if n]
+    places = {
+        f"tables {', '.join(changed)}": "earlier versions, until `climb maintain` deletes their "
+        "files (a week later)"
+    }
+    stored = (
+        (tables.DOMAINS, "table domains", "examples, until the next `climb prune`"),
+        (tables.TOKENIZERS, "table tokenizers", "was trained on a sample; stays"),
+        (tables.REPEATED_NGRAMS, "table repeated_ngrams", "has hashes of passages; stays"),
+        (tables.CENTROIDS, "table centroids", "was fitted with it, until `climb cluster --refit`"),
+    )
+    places |= {place: what for table, place, what in stored if store.exists(table)}
+    report = cfg.report.path or str(store.locate_file("report.html"))
+    folders = (
+        (
+            str(store.locate_file("shards")),
+            "token ids, also in copies on nodes (storage.local_folder)",
+        ),
+        (str(store.locate_file("models")), "checkpoints that were trained on it"),
+        (cfg.mix.export or store.locate_folder("mixed"), "text, until the next `climb mix`"),
+        (str(cfg.export_folder), "text or token ids; export it again"),
+        (report, "examples of domains, until the next `climb report`"),
+    )
+    places |= {path: what for path, what in folders if _exists(store, path)}
+    if cfg.tracking.enabled and cfg.tracking.artifacts and store.exists(tables.MIXTURES):
+        places["MLflow"] = "reports with examples of domains"
+    return places
+
+
+def _exists(store: Store, path: str) -> bool:
+    return open_folder(store.session, path).exists() if is_uri(path) else Path(path).exists()

@@ -1,0 +1,116 @@
+"""Upkeep of the tables: compact small files, order rows for readers, delete unused files.
+
+No row changes, so no job runs again afterwards. An old version of a table loses its files a week
+after another one has replaced it (Delta's retention, `delta.deletedFileRetentionDuration`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from climb.progress import show_progress
+from climb.spark.delta.store import STATISTICS, Store, list_statistics
+from climb.tables import TABLES, Table
+
+FILE_BYTES = 256 << 20
+"""Size of a compacted file. The default of 1 GB leaves few tasks for a table of gigabytes, and the
+removal of one document rewrites its file."""
+
+FILE_SIZES = (
+    "spark.databricks.delta.optimize.minFileSize",
+    "spark.databricks.delta.optimize.maxFileSize",
+)
+"""Settings: smaller files are compacted; size of a compacted file."""
+
+
+@dataclass(frozen=True)
+class TableUpkeep:
+    """What was done with a table, or would be done."""
+
+    table: str
+    files: int
+    """Data files before."""
+
+    n_bytes: int
+    compacted: int
+    """Files that were replaced by fewer or better ordered ones."""
+
+    added: int
+    unused: tuple[str, ...]
+    """Files that VACUUM would delete; only with `dry_run`."""
+
+    held: str | None
+    """Why no file of old versions was deleted; None: they were."""
+
+    def __str__(self) -> str:
+        """Describe it in one line."""
+        line = f"{self.table}: {self.files:,} files, {self.n_bytes / 1e6:,.1f} MB"
+        if self.compacted:
+            line += f"; {self.compacted:,} files became {self.added:,}"
+        if self.unused:
+            line += f"; {len(self.unused):,} unused files"
+        return line + (f"; old files stay: {self.held}" if self.held else "")
+
+
+def maintain_tables(store: Store, held: Mapping[str, str], dry_run: bool) -> list[TableUpkeep]:
+    """Compact every table, and delete the files that no version within the retention has.
+
+    Args:
+        store: all tables.
+        held: table -> why the files of its old versions are still needed.
+        dry_run: whether files are only listed.
+    """
+    existing = [table for table in TABLES if store.exists(table)]
+    with _set_file_sizes(store.session):
+        return [
+            _maintain(store, table, held.get(table.name), dry_run)
+            for table in show_progress(existing, len(existing), "maintain", "table")
+        ]
+
+
+def _maintain(store: Store, table: Table, held: str | None, dry_run: bool) -> TableUpkeep:
+    where = store.locate(table)
+    detail = store.session.sql(f"DESCRIBE DETAIL {where}").collect()[0].asDict(recursive=True)
+    compacted = added = 0
+    if not dry_run:
+        _set_layout(store, table, detail)
+        if int(detail["numFiles"]) > 1:
+            metrics = store.session.sql(f"OPTIMIZE {where}").collect()[0]["metrics"]
+            compacted, added = int(metrics["numFilesRemoved"]), int(metrics["numFilesAdded"])
+    unused: tuple[str, ...] = ()
+    if held is None:
+        found = store.session.sql(f"VACUUM {where}{' DRY RUN' if dry_run else ''}").collect()
+        unused = tuple(sorted(row[0] for row in found)) if dry_run else ()
+    size = int(detail["numFiles"]), int(detail["sizeInBytes"])
+    return TableUpkeep(table.name, *size, compacted, added, unused, held)
+
+
+def _set_layout(store: Store, table: Table, detail: Mapping[str, Any]) -> None:
+    """Set which columns have statistics, and by which OPTIMIZE orders the rows, if they differ."""
+    where, statistics = store.locate(table), list_statistics(table)
+    if detail["properties"].get(STATISTICS) != statistics:
+        store.session.sql(
+            f"ALTER TABLE {where} SET TBLPROPERTIES ('{STATISTICS}' = '{statistics}')"
+        )
+    if table.ordered_by and tuple(detail["clusteringColumns"] or ()) != table.ordered_by:
+        store.session.sql(f"ALTER TABLE {where} CLUSTER BY ({', '.join(table.ordered_by)})")
+
+
+@contextlib.contextmanager
+def _set_file_sizes(session: SparkSession) -> Iterator[None]:
+    before = {key: session.conf.get(key, None) for key in FILE_SIZES}
+    for key in FILE_SIZES:
+        session.conf.set(key, str(FILE_BYTES))
+    try:
+        yield
+    finally:
+        for key, earlier in before.items():
+            if earlier is None:
+                session.conf.unset(key)
+            else:
+                session.conf.set(key, earlier)
