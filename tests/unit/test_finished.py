@@ -185,6 +185,19 @@ def test_upkeep_of_a_table_is_no_change(world, operation):
     assert find_done(settings) == set(PIPELINE)
 
 
+def test_another_model_file_concerns_the_jobs_that_load_or_identify_it(world):
+    folder, settings = world
+    table = folder / "table.safetensors"
+    table.write_bytes(b"1")
+    settings = (*settings, f"embed.embedder.table={table}")
+    finish(settings)
+    assert find_done(settings) == set(PIPELINE)
+    table.write_bytes(b"12")
+    assert set(PIPELINE) - find_done(settings) == {"embed", "cluster"}
+    reason = check_job("embed", load(settings=settings)).reason
+    assert reason == "the files of embed.embedder.table have changed"
+
+
 def test_other_code_concerns_every_job(world, monkeypatch):
     _, settings = world
     finish(settings)
