@@ -126,6 +126,15 @@ def test_without_prices_the_dominating_stage_has_the_most_node_hours():
     assert estimate_paper(fit=1e9).find_dominating()[0] == "cluster"
 
 
+@pytest.mark.parametrize("on_gpu", [True, False])
+def test_the_speed_of_ones_own_trials_is_used_on_the_device_that_trains(on_gpu):
+    result = estimate_paper(Machines(on_gpu=on_gpu), search=1e5)
+    search = find(result, "search")
+    hours = 118 * 30e9 / 1e5 / 3600
+    assert (search.gpu_hours, search.core_hours)[not on_gpu] == pytest.approx(hours)
+    assert (search.gpu_hours, search.core_hours)[on_gpu] == 0.0
+
+
 def test_a_static_table_runs_on_cores_and_a_transformer_on_gpus():
     static = compute_estimate(load(), WORKLOAD, Machines(), load_rates())
     embed = find(static, "embed")
