@@ -18,8 +18,9 @@ def run(store: Store, cfg: Config) -> str:
     if not setup.targets:
         return "no target has a `report` file, so there are no items that the search did not use"
     n_trained, n_failed, n_recorded = train_mixtures(store, cfg, setup)
-    line = f"{n_trained} models trained and measured, {n_recorded} already recorded"
-    return Unfinished(f"{line}, {n_failed} failed") if n_failed else line
+    failed = f", {n_failed} failed" if n_failed else ""
+    line = f"{n_trained} models trained and measured{failed}, {n_recorded} already recorded"
+    return Unfinished(line) if n_failed else line
 
 
 if __name__ == "__main__":

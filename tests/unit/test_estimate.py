@@ -49,7 +49,6 @@ def test_the_search_of_the_paper_is_118_trials_at_six_operations_per_parameter_a
     assert find(estimate_paper(), "base").gpu_hours == pytest.approx(seconds / 3600 / 118 / 3)
     train = find(estimate_paper(), "train").stage
     assert train.work == "3 x 4e+10 tokens, 1e+09 parameters"
-    assert estimate_paper().find_dominating()[:2] == ("search", "GPU-hours")
 
 
 def test_the_counted_runs_are_those_of_a_real_search(tmp_path):
@@ -115,6 +114,25 @@ def test_a_price_is_node_hours_times_price_and_unknown_without_one():
     name, of, share = priced.find_dominating()
     assert (name, of) == ("search", "price")
     assert share == pytest.approx(search.price / priced.price)
+
+
+def test_without_prices_the_dominating_stage_has_the_most_node_hours():
+    paper = estimate_paper(fit=1e12)
+    node_hours = [cost.cpu_node_hours + cost.gpu_node_hours for cost in paper.stages]
+    assert paper.find_dominating()[:2] == ("search", "node-hours")
+    assert paper.find_dominating()[2] == pytest.approx(max(node_hours) / sum(node_hours))
+    small = compute_estimate(load(), WORKLOAD, Machines(), load_rates())
+    assert find(small, small.find_dominating()[0]).core_hours > 0.0
+    assert estimate_paper(fit=1e9).find_dominating()[0] == "cluster"
+
+
+@pytest.mark.parametrize("on_gpu", [True, False])
+def test_the_speed_of_ones_own_trials_is_used_on_the_device_that_trains(on_gpu):
+    result = estimate_paper(Machines(on_gpu=on_gpu), search=1e5)
+    search = find(result, "search")
+    hours = 118 * 30e9 / 1e5 / 3600
+    assert (search.gpu_hours, search.core_hours)[not on_gpu] == pytest.approx(hours)
+    assert (search.gpu_hours, search.core_hours)[on_gpu] == 0.0
 
 
 def test_a_static_table_runs_on_cores_and_a_transformer_on_gpus():
@@ -227,7 +245,7 @@ def run(*arguments):
 
 def test_the_command_prints_stages_sizes_sums_and_the_dominating_stage(tmp_path):
     conf = ("--conf", PAPER, "--documents", "2e9", "--tokens", "8e11")
-    out = run(*conf)
+    out = run(*conf, "--rate", "fit=1e12")
     lines = out.splitlines()
     stages = [line.split()[0] for line in lines[3:16]]
     assert stages == [cost.stage.name for cost in estimate_paper().stages]

@@ -2,6 +2,7 @@
 
 import json
 import os
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,7 +12,7 @@ from climb.cli.finished.delta_log import read_last_change, read_last_commit
 from climb.cli.finished.plan import describe_plan
 from climb.cli.finished.records import check_job, record_job
 from climb.cli.finished.state import SETTINGS, Used
-from climb.cli.start import PIPELINE
+from climb.cli.start import PIPELINE, Unfinished, _run_all
 from climb.config import load
 from climb.errors import TableError
 
@@ -185,6 +186,19 @@ def test_upkeep_of_a_table_is_no_change(world, operation):
     assert find_done(settings) == set(PIPELINE)
 
 
+def test_another_model_file_concerns_the_jobs_that_load_or_identify_it(world):
+    folder, settings = world
+    table = folder / "table.safetensors"
+    table.write_bytes(b"1")
+    settings = (*settings, f"embed.embedder.table={table}")
+    finish(settings)
+    assert find_done(settings) == set(PIPELINE)
+    table.write_bytes(b"12")
+    assert set(PIPELINE) - find_done(settings) == {"embed", "cluster"}
+    reason = check_job("embed", load(settings=settings)).reason
+    assert reason == "the files of embed.embedder.table have changed"
+
+
 def test_other_code_concerns_every_job(world, monkeypatch):
     _, settings = world
     finish(settings)
@@ -216,6 +230,35 @@ def test_a_job_that_failed_or_left_work_has_no_record(world):
         raise RuntimeError("killed")
     finish(settings, ["train"], is_complete=False)
     assert set(PIPELINE) - find_done(settings) == {"embed", "train"}
+
+
+def test_a_run_records_jobs_skips_finished_ones_and_repeats_unfinished_ones(
+    world, monkeypatch, capsys
+):
+    _, settings = world
+    store = SimpleNamespace(used=set(), used_folders=set())
+    opened, ran = [], []
+    monkeypatch.setattr("climb.cli.start._open_store", lambda *_: opened.append(1) or store)
+
+    def make_job(name, text):
+        def job(store, cfg):
+            ran.append(name)
+            store.used.add("documents")
+            return text
+
+        return name, job
+
+    texts = {"count": "counted\nmore", "train": Unfinished("1 failed"), "report": "written"}
+    jobs = [make_job(name, text) for name, text in texts.items()]
+    _run_all(jobs, load(settings=settings), skip=True)
+    assert (ran, opened) == (["count", "train", "report"], [1])
+    _run_all(jobs, load(settings=settings), skip=True)
+    assert (ran[3:], opened) == (["train"], [1, 1])
+    _run_all([jobs[0], jobs[2]], load(settings=settings), skip=True)
+    assert (len(ran), opened) == (4, [1, 1])  # nothing to do: Spark is not started
+    assert "more" in capsys.readouterr().out.split("report")[-2]
+    _run_all(jobs, load(settings=settings), skip=False)
+    assert len(ran) == 7
 
 
 def test_what_others_write_while_a_job_runs_is_a_change(world):

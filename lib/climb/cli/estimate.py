@@ -67,8 +67,8 @@ def estimate(
         from climb.tracking.speeds import read_trial_speed
 
         speed = read_trial_speed(cfg)
-        rates = rates.override({"base": speed.tokens_per_second}, speed.source)
-        rates = rates.override({"search": speed.tokens_per_second}, speed.source)
+        own = dict.fromkeys(("base", "search"), speed.tokens_per_second)
+        rates = rates.override(own, speed.source)
     rates = rates.override(parse_assignments(given, "--rate"), "given with --rate")
     per_token = bytes_per_token or rates.find("bytes_per_token", "the size of the text").value
     result = compute_estimate(

@@ -82,15 +82,14 @@ class Estimate:
     def find_dominating(self) -> tuple[str, str, float]:
         """Return the stage with the largest share, of what, and the share.
 
-        It is a share of the price. Without prices it is one of the GPU-hours, or of the core-hours
-        if there are no GPU-hours.
+        It is a share of the price; without prices one of the node-hours, where a node with GPUs
+        counts as much as one without.
         """
         if self.price:
             of, values = "price", [cost.price or 0.0 for cost in self.stages]
-        elif self.gpu_hours > 0:
-            of, values = "GPU-hours", [cost.gpu_hours for cost in self.stages]
         else:
-            of, values = "core-hours", [cost.core_hours for cost in self.stages]
+            of = "node-hours"
+            values = [cost.cpu_node_hours + cost.gpu_node_hours for cost in self.stages]
         largest = max(range(len(values)), key=values.__getitem__)
         return self.stages[largest].stage.name, of, values[largest] / max(sum(values), 1e-300)
 

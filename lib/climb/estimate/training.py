@@ -96,13 +96,14 @@ def _estimate_runs(
     work = f"{n} x {tokens:.3g} tokens, {size.parameters:.3g} parameters"
     notes = (f"parameters of {key} from {size.source}",)
     fixed = find_fixed(name, rates)
-    if not on_gpu:
-        rate = rates.find("train.cpu", f"stage {name}")
-        cited = (cite(rate),)
-        return Stage(name, work, operations / rate.value, 0.0, fixed, cited, notes)
     if name in rates.by_name:  # the user's own runs
         rate = rates.by_name[name]
-        return Stage(name, work, 0.0, n * tokens / rate.value, fixed, (cite(rate),), notes)
+        seconds = n * tokens / rate.value
+        cores, gpus = (0.0, seconds) if on_gpu else (seconds, 0.0)
+        return Stage(name, work, cores, gpus, fixed, (cite(rate),), notes)
+    if not on_gpu:
+        rate = rates.find("train.cpu", f"stage {name}")
+        return Stage(name, work, operations / rate.value, 0.0, fixed, (cite(rate),), notes)
     efficiency, device = rates.efficiency["train"], rates.find("gpu.h100", f"stage {name}")
     share = efficiency.at(size.parameters)
     sources = (cite(device), f"{share:.0%} of it: {efficiency.source}")

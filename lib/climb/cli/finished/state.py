@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import glob
 import hashlib
 import importlib.util
 import os
@@ -13,9 +14,9 @@ from typing import Any
 
 from climb.cli.finished.delta_log import Change, read_last_change, read_last_commit
 from climb.cli.plugins import list_plugins
-from climb.config import Config, recipe_of
+from climb.config import Config, find_model_paths
 from climb.errors import ClimbError, TableError
-from climb.files import hash_content, is_uri, resolve
+from climb.files import is_uri, resolve
 from climb.ingest.files import find_files
 
 State = dict[str, Any]
@@ -130,25 +131,32 @@ def _digest_code() -> str:
 
 
 def _identify_models(name: str, cfg: Config) -> dict[str, str]:
-    """Identify the plug-ins of a job with their model files, and the other files of settings.
+    """Identify the model files of a job's plug-ins, and the other files that settings name.
 
     Raises:
         ClimbError: a plug-in cannot be built, or a file does not exist.
     """
-    found = {
-        plugin.key: recipe_of(plugin.build())
+    files: dict[str, str | None] = {
+        f"{plugin.key}.{field}": path
         for plugin in list_plugins(cfg)
         if name in (*plugin.loaded_by, *plugin.identified_by)
+        for field, path in find_model_paths(plugin.build()).items()
     }
-    files = {"count.path": cfg.count.path} if "count" in SETTINGS[name] else {}
+    if "count" in SETTINGS[name]:
+        files["count.path"] = cfg.count.path
     if name == "prune":
         files["prune.names"] = cfg.prune.names
     for target in cfg.proxy.targets if "proxy" in SETTINGS[name] else ():
         files[f"proxy.targets {target.name} search"] = target.search
         files[f"proxy.targets {target.name} report"] = target.report
-    return found | {
-        key: hash_content(resolve(path)) for key, path in files.items() if path is not None
-    }
+    return {key: _stamp(resolve(path)) for key, path in files.items() if path is not None}
+
+
+def _stamp(path: Path) -> str:
+    """Hash names, sizes and times of a file or folder; models are too large to be read again."""
+    if path.is_dir():
+        return _digest_files(path, "**/*")
+    return _digest_files(path.parent, glob.escape(path.name))
 
 
 def _list_inputs(cfg: Config) -> dict[str, Any]:
@@ -172,12 +180,12 @@ def _list_outputs(name: str, cfg: Config) -> dict[str, str]:
     found = {pattern: _digest_files(folder, pattern) for pattern in OUTPUTS.get(name, ())}
     if name == "report" and cfg.report.path is not None:
         path = Path(cfg.report.path).absolute()
-        found["report.path"] = _digest_files(path.parent, path.name)
+        found["report.path"] = _stamp(path)
     if name == "mix":
         path = Path(cfg.mix.export or Path(cfg.storage.root) / "mixed").absolute()
         if is_uri(cfg.mix.export or ""):
             raise ClimbError(f"only Spark can read {cfg.mix.export}")
-        found["mix.export"] = _digest_files(path.parent, f"{path.name}*/**/*")
+        found["mix.export"] = _digest_files(path.parent, f"{glob.escape(path.name)}*/**/*")
     return found
 
 
