@@ -93,3 +93,21 @@ def test_torch_is_not_imported_to_look_for_a_gpu_where_there_is_no_driver(monkey
     device.has_visible_gpu.cache_clear()
     assert device.has_visible_gpu() is False  # a driver, but no torch
     device.has_visible_gpu.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("conf", "expected"),
+    [
+        ({}, False),
+        ({"spark.plugins": "com.example.Other"}, False),
+        ({"spark.plugins": "com.example.Other,com.nvidia.spark.SQLPlugin"}, True),
+        (
+            {"spark.plugins": "com.nvidia.spark.SQLPlugin", "spark.rapids.sql.enabled": "false"},
+            False,
+        ),
+    ],
+)
+def test_the_sql_plug_in_of_rapids_is_recognized_by_its_settings(conf, expected):
+    settings = SimpleNamespace(get=conf.get)
+    context = SimpleNamespace(getConf=lambda: settings)
+    assert device.uses_sql_plugin(SimpleNamespace(sparkContext=context, conf=settings)) is expected

@@ -16,10 +16,10 @@ from climb.domains.lloyd import (
 WIDTH = 12
 
 
-def draw_vectors(n, seed=0, groups=5):
+def draw_vectors(n, seed=0, groups=5, noise=0.2):
     """Unit vectors around `groups` directions, multiples of the quantum."""
     rng = np.random.default_rng(seed)
-    vectors_ND = np.eye(groups, WIDTH)[np.arange(n) % groups] + rng.normal(size=(n, WIDTH)) * 0.2
+    vectors_ND = np.eye(groups, WIDTH)[np.arange(n) % groups] + rng.normal(size=(n, WIDTH)) * noise
     vectors_ND /= np.linalg.norm(vectors_ND, axis=1, keepdims=True)
     return quantize(vectors_ND.astype(np.float32))
 
@@ -128,10 +128,21 @@ def test_equal_vectors_are_one_cluster_of_no_inertia():
 
 
 def test_first_centroids_are_spread_better_than_random_ones():
-    vectors_ND = draw_vectors(2000, groups=10).astype(np.float64)
-    drawn = draw_centroids(vectors_ND, 10, np.random.default_rng(1))
-    assert len(np.unique(drawn.argmax(axis=1))) >= 8  # random ones hit 6.5 of 10 on average
-    assert len(np.unique(drawn, axis=0)) == 10
+    vectors_ND = draw_vectors(2000, groups=10, noise=0.05).astype(np.float64)
+    vectors_ND = vectors_ND[np.argsort(np.arange(2000) % 10, kind="stable")]  # group after group
+    found = []
+    for seed in range(10):
+        drawn_CD = draw_centroids(vectors_ND, 10, np.random.default_rng(seed))
+        assert len(np.unique(drawn_CD, axis=0)) == 10
+        found.append(len(np.unique(drawn_CD.argmax(axis=1))))
+    assert np.mean(found) > 9  # random ones hit 6.5 of 10 groups
+
+
+def test_vectors_are_rounded_to_the_quantum_before_they_are_added():
+    exact_ND = draw_vectors(50)
+    noisy_ND = exact_ND + np.float32(2.0 ** -(QUANTUM_BITS + 3))
+    found = sum_clusters([noisy_ND], np.eye(3, WIDTH)).sums_CD
+    np.testing.assert_array_equal(found, sum_clusters([exact_ND], np.eye(3, WIDTH)).sums_CD)
 
 
 def test_sums_need_no_vectors():

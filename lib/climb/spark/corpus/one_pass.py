@@ -47,10 +47,7 @@ def assign_without_vectors(store: Store, cfg: Config, clustering: Clustering) ->
 
     n_per_step = cfg.storage.commit_documents
     device = name_device(store.session, cfg.spark, embedder)
-    log(
-        "cluster",
-        f"documents outside of the sample are embedded on {device}, and assigned on CPU cores",
-    )
+    log("cluster", f"other documents: {type(embedder).__name__} on {device}, assigned on CPU cores")
     missing = _select_unknown(store, recipe)
     n_missing = append_in_steps(store, missing, tables.ASSIGNMENTS, n_per_step, compute)
     without_vector = _select_unknown(store, recipe)
