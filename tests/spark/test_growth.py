@@ -158,6 +158,10 @@ def world(spark, tmp_path_factory):
 
 @dataclass
 class Removed:
+    """A store that has lost a source, and the report; the other jobs have not run yet."""
+
+    root: Path
+    store: Store
     dry: str
     line: str
     report: dict
@@ -167,7 +171,6 @@ class Removed:
 
 @pytest.fixture(scope="module")
 def removed(world, spark):
-    """Remove a source from a copy, and bring all jobs up to date."""
     root = world.root.with_name("removed")
     shutil.copytree(world.root, root)
     cfg = config(root, f"remove.sources=[{REMOVED}]", f"remove.out={root}/removal.json")
@@ -176,11 +179,28 @@ def removed(world, spark):
     before = look(store, {})
     line = run(store, cfg, "remove")["remove"]
     report = json.loads((root / "removal.json").read_text())
-    at_once = look(store, {})
+    return Removed(root, store, dry, line, report, before, look(store, {}))
+
+
+@dataclass
+class Updated:
+    """The same store after all jobs."""
+
+    root: Path
+    store: Store
+    step: Step
+
+
+@pytest.fixture(scope="module")
+def updated(removed, spark):
+    root = removed.root.with_name("updated")
+    shutil.copytree(removed.root, root)
+    cfg = config(root)
+    store = Store(spark, cfg.storage)
     lines = run(store, cfg, *JOBS)
     recommend(store)
     lines |= run(store, cfg, "mix")
-    return Removed(dry, line, report, before, at_once), store, look(store, lines)
+    return Updated(root, store, look(store, lines))
 
 
 def dry_run(cfg):
@@ -238,31 +258,29 @@ def count_by_hand(step):
 
 
 def test_the_report_has_the_numbers_that_are_counted_by_hand(world, removed):
-    found, _, _ = removed
     counted = count_by_hand(world.grown)
     names = ("documents", "tokens", "removed_documents", "removed_tokens")
     for domain, numbers in counted.items():
-        assert [found.report["domains"][domain][name] for name in names] == numbers, domain
+        assert [removed.report["domains"][domain][name] for name in names] == numbers, domain
     before = sum(n[1] for n in counted.values())
     after = before - sum(n[3] for n in counted.values())
     for domain, numbers in counted.items():
-        own = found.report["domains"][domain]
+        own = removed.report["domains"][domain]
         assert own["share_before"] == pytest.approx(numbers[1] / before)
         assert own["share_after"] == pytest.approx((numbers[1] - numbers[3]) / after)
     gone = {r["doc_id"] for r in world.grown.rows["documents"] if r["source"] == REMOVED}
-    assert found.report["removed_documents"] == len(gone) == 3 * PER_SOURCE + SHARED
-    for table, n in found.report["rows"].items():
+    assert removed.report["removed_documents"] == len(gone) == 3 * PER_SOURCE + SHARED
+    for table, n in removed.report["rows"].items():
         assert n == sum(row["doc_id"] in gone for row in world.grown.rows[table]), table
-        assert n == len(found.before.rows[table]) - len(found.after.rows[table])
-    assert found.report["rows"]["corpus"] > 0
-    assert found.report["repeated_rows"] == SHARED
-    assert found.report["stale"] == ["ingest", "prune", "search", "mix", "report"]
-    assert f"'{REMOVED}': documents {len(gone)} rows" in found.line
+        assert n == len(removed.before.rows[table]) - len(removed.after.rows[table])
+    assert removed.report["rows"]["corpus"] > 0
+    assert removed.report["repeated_rows"] == SHARED
+    assert removed.report["stale"] == ["ingest", "prune", "search", "mix", "report"]
+    assert f"'{REMOVED}': documents {len(gone)} rows" in removed.line
 
 
 def test_the_report_names_the_places_that_still_have_the_text(removed):
-    found, store, _ = removed
-    places = found.report["remaining"]
+    places, store = removed.report["remaining"], removed.store
     assert set(places) == {
         "tables documents, tokens, embeddings, scores, assignments, corpus",
         *("table domains", "table tokenizers", "table centroids"),
@@ -271,29 +289,37 @@ def test_the_report_names_the_places_that_still_have_the_text(removed):
     assert "until the next `climb mix`" in places[f"{store.cfg.root}/mixed"]
 
 
-def test_a_dry_run_reports_the_same_and_changes_nothing(removed):
-    found, _, _ = removed
-    assert found.before.rows.keys() == found.after.rows.keys() - {"exclusions"}
-    assert found.dry == found.line.replace("removed ", "would remove ", 1)
+def test_a_dry_run_reports_the_same_and_changes_nothing(world, removed):
+    assert removed.before.rows == world.grown.rows
+    assert removed.dry == removed.line.replace("removed ", "would remove ", 1)
 
 
-def test_no_table_has_a_row_of_the_source_and_ingest_does_not_bring_it_back(world, removed):
-    _, _, after = removed
+def test_no_table_has_a_row_of_the_source(world, removed):
     gone = {r["doc_id"] for r in world.grown.rows["documents"] if r["source"] == REMOVED}
     for table in (*BY_DOCUMENT, tables.CORPUS):
-        assert not gone & {row["doc_id"] for row in after.rows[table.name]}, table.name
-    assert not gone & {i for row in after.rows["domains"] for i in row["sample"]}
-    [row] = [row for row in after.rows["rejected"] if row["reason"] == "removed_source"]
+        left = [row for row in world.grown.rows[table.name] if row["doc_id"] not in gone]
+        assert removed.after.rows[table.name] == left, table.name
+    [row] = removed.after.rows["exclusions"]
+    assert (row["source"], json.loads(row["report"])) == (REMOVED, removed.report)
+
+
+@pytest.mark.slow
+def test_ingest_does_not_bring_the_source_back_and_counts_its_rows(world, updated):
+    gone = {r["doc_id"] for r in world.grown.rows["documents"] if r["source"] == REMOVED}
+    for table in (*BY_DOCUMENT, tables.CORPUS):
+        assert not gone & {row["doc_id"] for row in updated.step.rows[table.name]}, table.name
+    assert not gone & {i for row in updated.step.rows["domains"] for i in row["sample"]}
+    [row] = [r for r in updated.step.rows["rejected"] if r["reason"] == "removed_source"]
     assert row["n_rows"] == 3 * PER_SOURCE + SHARED
     assert row["detail"] == f"source {REMOVED} was removed by `climb remove`"
 
 
 @pytest.mark.slow
-def test_the_tables_are_those_of_a_fresh_run_on_the_other_sources(removed, spark, tmp_path):
+def test_the_tables_are_those_of_a_fresh_run_on_the_other_sources(updated, spark, tmp_path):
     """With the same tokenizer and centroids, which the removal keeps. Texts that the source shared
     with another one are documents of that one. Names of domains come from the earlier ones, so they
     are compared by their clusters."""
-    _, store, after = removed
+    store, after = updated.store, updated.step
     (tmp_path / "text").mkdir()
     rows = [row for row in make_rows() if row["source"] != REMOVED]
     write_rows(tmp_path / "text" / "old.jsonl", rows)
@@ -329,6 +355,7 @@ def copied(world, spark, tmp_path):
     return Store(spark, config(tmp_path).storage)
 
 
+@pytest.mark.slow
 def test_a_killed_removal_stops_ingest_until_it_is_complete_and_keeps_its_report(
     copied, tmp_path, monkeypatch
 ):
@@ -354,6 +381,7 @@ def test_a_killed_removal_stops_ingest_until_it_is_complete_and_keeps_its_report
     assert again == line.replace("removed ", "had removed ", 1)
 
 
+@pytest.mark.slow
 def test_an_undone_removal_brings_the_same_documents_back_with_the_next_ingest(copied, tmp_path):
     before = copied.read_rows(tables.DOCUMENTS)
     cfg = config(tmp_path)
@@ -380,6 +408,7 @@ def test_an_unknown_source_and_the_removal_of_everything_are_errors_of_one_line(
     assert not world.store.exists(tables.EXCLUSIONS)
 
 
+@pytest.mark.slow
 def test_a_refit_follows_the_corpus_and_a_second_one_finds_nothing_to_do(
     copied, tmp_path, monkeypatch
 ):
@@ -412,10 +441,10 @@ def list_texts(folder):
     }
 
 
-def test_after_maintain_no_file_has_the_text_of_a_removed_source(removed, tmp_path, spark):
-    _, store, after = removed
-    root = tmp_path / "copy"
-    shutil.copytree(Path(store.cfg.root).parent, root)
+@pytest.mark.slow
+def test_after_maintain_no_file_has_the_text_of_a_removed_source(updated, tmp_path, spark):
+    after, root = updated.step, tmp_path / "copy"
+    shutil.copytree(updated.root, root)
     cfg = config(root)
     copied = Store(spark, cfg.storage)
     gone = {row["text"] for row in make_rows() if row["source"] == REMOVED}
