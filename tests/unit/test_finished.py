@@ -287,12 +287,12 @@ def test_runs_that_mlflow_lacks_concern_the_report(world):
     assert set(PIPELINE) - find_done(tracked) == {"report"}
     reason = check_job("report", load(settings=tracked)).reason
     assert reason == "MLflow does not have all runs"
-    from climb.tracking import client
+    from climb.tracking import mirrored
 
     cfg = load(settings=tracked)
     uri = f"sqlite:///{folder}/out/mlflow.db"
     (folder / "out" / "mlflow.db").write_text("")
-    state = client._digest_state(cfg, uri, {"trials": 1, "mixtures": 1})
+    state = mirrored.digest_state(cfg, uri, {"trials": 1, "mixtures": 1})
     (folder / "out" / "mlflow.mirrored").write_text(state)
     finish(tracked, ["report"])
     assert find_done(tracked) == set(PIPELINE)

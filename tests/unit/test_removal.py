@@ -91,7 +91,14 @@ def test_the_options_of_the_commands_are_settings(started, tmp_path):
         done = CliRunner().invoke(climb, command, catch_exceptions=False)
         assert done.exit_code == 0, done.output
     names, configs = zip(*started, strict=True)
-    assert names == (["cluster"], ["cluster"], ["remove"], ["remove"], ["maintain"], ["maintain"])
+    assert names == (
+        ["cluster"],
+        ["embed", "cluster"],
+        ["remove"],
+        ["remove"],
+        ["maintain"],
+        ["maintain"],
+    )
     assert [cfg.cluster.refit for cfg in configs[:2]] == [False, True]
     removals = [cfg.remove for cfg in configs[2:4]]
     assert removals[0].sources == (odd, "12")
@@ -113,7 +120,7 @@ def test_no_other_job_runs_while_tables_of_all_jobs_are_written(job, tmp_path, m
     held = []
     monkeypatch.setattr(start, "run_preflight", lambda *args: None)
     monkeypatch.setattr(
-        start, "_run_in_session", lambda *args: held.extend(Path(tmp_path, "locks").glob("*.lock"))
+        start, "_run_all", lambda *args: held.extend(Path(tmp_path, "locks").glob("*.lock"))
     )
     start.run_jobs([(job, None)], None, [f"storage.root={tmp_path}"])
     assert {path.stem for path in held} == {*PIPELINE, "remove", "maintain"}

@@ -12,8 +12,6 @@ is printed, and the next call logs what is missing.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -30,6 +28,7 @@ from climb.progress import log
 from climb.search import SearchResult
 from climb.search.trials import RECOMMENDED
 from climb.tracking.limits import limit_mlflow
+from climb.tracking.mirrored import digest_state, is_up_to_date, locate_marker, locate_report
 from climb.tracking.uri import check_database, resolve_tracking_uri
 from climb.tracking.values import (
     ChildRun,
@@ -91,7 +90,7 @@ def _update(store: Store, cfg: Config, uri: str) -> str | None:
     if not store.exists(tables.TRIALS):
         return None
     read = {t.name: store.history.read_version(t) for t in (tables.TRIALS, tables.MIXTURES)}
-    report, marker, state = _locate_report(cfg), _locate_marker(cfg), _digest_state(cfg, uri, read)
+    report, marker, state = locate_report(cfg), locate_marker(cfg), digest_state(cfg, uri, read)
     if is_up_to_date(marker, state, uri):  # importing MLflow takes seconds
         return "MLflow is up to date"
     parent_run = _read_parent(store, cfg)
@@ -114,49 +113,6 @@ def _update(store: Store, cfg: Config, uri: str) -> str | None:
         _update_parent(client, parent, parent_run, files)
     write_if_changed(marker, state.encode())
     return f"MLflow: {logged} runs logged, {len(runs) - logged} already logged"
-
-
-def is_mirrored(cfg: Config, versions: Mapping[str, int | None]) -> bool:
-    """Whether `mirror` would log nothing.
-
-    Args:
-        cfg: the configuration.
-        versions: table -> version, with `trials` and `mixtures`.
-    """
-    uri = resolve_tracking_uri(cfg)
-    if uri is None or versions["trials"] is None:
-        return True
-    return is_up_to_date(_locate_marker(cfg), _digest_state(cfg, uri, versions), uri)
-
-
-def _locate_report(cfg: Config) -> Path:
-    return Path(cfg.report.path) if cfg.report.path else cfg.storage.files_folder / "report.html"
-
-
-def _locate_marker(cfg: Config) -> Path:
-    return cfg.storage.files_folder / "mlflow.mirrored"
-
-
-def _digest_state(cfg: Config, uri: str, versions: Mapping[str, int | None]) -> str:
-    """Hash everything that determines what is logged; the URI may contain a password."""
-    report = _locate_report(cfg)
-    state = {
-        "uri": uri,
-        "experiment": cfg.tracking.experiment,
-        "artifacts": cfg.tracking.artifacts,
-        "search": cfg.search.name,
-        "objective": [cfg.search.objective, cfg.search.scale, cfg.search.down_weight],
-        "trials": versions["trials"],
-        "mixtures": versions["mixtures"],
-        "report": hashlib.sha256(report.read_bytes()).hexdigest() if report.exists() else None,
-    }
-    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
-
-
-def is_up_to_date(marker: Path, state: str, uri: str) -> bool:
-    """Whether the file `marker` has this state, and an SQLite file of this URI still exists."""
-    exists = not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).exists()
-    return exists and marker.exists() and marker.read_text() == state
 
 
 def _read_parent(store: Store, cfg: Config) -> ParentRun:

@@ -14,8 +14,9 @@ from climb import tables
 from climb.config import Config
 from climb.domains.drift import Drift
 from climb.files import write_if_changed
-from climb.tracking.client import attempt, ensure_experiment, is_up_to_date
+from climb.tracking.client import attempt, ensure_experiment
 from climb.tracking.limits import limit_mlflow
+from climb.tracking.mirrored import is_up_to_date
 from climb.tracking.uri import check_database
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from climb.config import Config
 from climb.errors import ClimbError
 from climb.files import write_file
 from climb.tables import TABLES
-from climb.tracking.client import is_mirrored
+from climb.tracking.mirrored import is_mirrored
 
 FORMAT = 1
 
