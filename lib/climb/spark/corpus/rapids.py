@@ -111,8 +111,8 @@ class RapidsKMeans:
                 )
         if "The num_workers (" in text:
             return ConfigError(
-                f"cluster.clusterer.workers is {self.workers}, and this machine has fewer GPUs or cores; "
-                "set it to the number of GPUs"
+                f"cluster.clusterer.workers is {self.workers}, and this machine has fewer GPUs "
+                "or cores; set it to the number of GPUs"
             )
         if "received no data" in text:
             return ConfigError(
