@@ -74,7 +74,7 @@ class RapidsKMeans:
         if k == 1:
             return average_vectors(exact)
         # Multiples of 2^-16 up to 256 are exact in single precision too.
-        single = F.col("embedding").cast("array<float>").alias("embedding")
+        single = F.transform("embedding", lambda x: x.cast("float")).alias("embedding")
         rows = distribute_rows(exact.select("doc_id", single), self.workers)
         try:
             model = self.build_estimator(k, seed).fit(rows)
@@ -109,10 +109,10 @@ class RapidsKMeans:
                 return PreflightError(
                     f"cluster.clusterer: executors cannot import {module}; {RAPIDS}"
                 )
-        if "num_workers" in text and "total GPUs" in text:
+        if "The num_workers (" in text:
             return ConfigError(
-                f"cluster.clusterer.workers is {self.workers}, and this machine has fewer GPUs; "
-                "set it to the number of GPUs"
+                f"cluster.clusterer.workers is {self.workers}, and this machine has fewer GPUs "
+                "or cores; set it to the number of GPUs"
             )
         if "received no data" in text:
             return ConfigError(
