@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -99,15 +100,26 @@ class WorkerMemory:
 
 
 def _read_workers() -> Iterator[tuple[int, float]]:
-    """Yield the process id and the peak memory in MB of every Python worker of Spark."""
+    """Yield the process id and the peak memory in MB of every Python worker of this session."""
+    parents: dict[int, int] = {}
+    peaks: dict[int, float] = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
+                status = dict(
+                    line.split(":", 1) for line in (folder / "status").read_text().splitlines()
+                )
+                parents[int(folder.name)] = int(status["PPid"])
                 if b"pyspark.daemon" in (folder / "cmdline").read_bytes():
-                    status = (folder / "status").read_text()
-                    yield int(folder.name), int(status.split("VmHWM:")[1].split()[0]) / 1024
-            except (OSError, IndexError):
+                    peaks[int(folder.name)] = int(status["VmHWM"].split()[0]) / 1024
+            except (OSError, KeyError):
                 continue  # it has ended
+    for pid, peak in peaks.items():
+        ancestor = pid
+        while ancestor in parents and ancestor != os.getpid():
+            ancestor = parents[ancestor]
+        if ancestor == os.getpid():
+            yield pid, peak
 
 
 def pack(n_tokens: int, n_documents: int) -> dict[str, Any]:
