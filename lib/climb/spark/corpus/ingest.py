@@ -188,11 +188,13 @@ def group_texts(rows: DataFrame, store: Store, is_unread: bool) -> DataFrame:
 def _read_existing_texts(store: Store) -> DataFrame:
     """Read (digest, existing_id) of `documents`; the text only if the document has a source.
 
-    Without a source, doc_id is the digest of the text.
+    Without a source, doc_id is the digest of the text. The version is fixed: the texts are compared
+    again after the new documents are written, because Delta's commit drops what Spark has cached.
     """
-    if not store.exists(tables.DOCUMENTS):
+    version = store.history.read_version(tables.DOCUMENTS)
+    if version is None:
         return store.session.createDataFrame([], "digest STRING, existing_id STRING")
-    documents = store.read(tables.DOCUMENTS)
+    documents = store.read_at(tables.DOCUMENTS, version)
     plain = documents.where("source = ''").select(F.col("doc_id").alias("digest"), "doc_id")
     content = F.concat(F.lit(b"\0"), F.col("text").cast("binary"))
     digest = F.substring(F.sha2(content, 256), 1, ID_DIGITS).alias("digest")
