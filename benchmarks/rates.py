@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -145,6 +146,8 @@ def predict_seconds(tables: Sequence[Table], write_conf: WriteConf) -> float:
 
 def publish(write_conf: WriteConf) -> None:
     """Write measured.json, and the tables in docs/scale.md, from the recorded section."""
+    if not RECORDED.exists():
+        sys.exit("scale: nothing is recorded yet; run `python benchmarks/bench.py scale` first")
     section = from_json(RECORDED.read_text())
     cores = int(section.machine.split()[0])
     rows = fit_rates(select_fitted(read_sizes(section.tables)), write_conf, cores)
