@@ -19,7 +19,7 @@ from climb.spark.executors import RAPIDS
 
 Array = NDArray[np.float64]
 
-MAX_SEED = 0x07FFFFFFF
+MAX_SEED = 2**31 - 1
 """Largest seed that spark-rapids-ml accepts."""
 
 
