@@ -130,6 +130,7 @@ def test_a_killed_pass_goes_on_and_ends_with_the_same_rows(store, cfg, kept, mon
     assert read_tables(store) == kept[1]
 
 
+@pytest.mark.slow
 def test_other_settings_embed_and_fit_another_sample(store, cfg, kept):
     write_documents(store, 0, N)
     run(store, cfg)

@@ -284,6 +284,7 @@ def test_new_clusters_are_compared_with_the_old_ones_by_document(searched, tmp_p
     assert store.history.read_version(tables.LINEAGE) == version
 
 
+@pytest.mark.slow
 def test_maintenance_keeps_the_assignments_that_the_next_pack_reads(searched, tmp_path, best):
     """Files are deleted at once here, not after Delta's week. The maintenance before the new
     clustering rewrites the version that the shards record; the one after it must not delete it."""
