@@ -147,6 +147,17 @@ def test_a_local_search_never_decreases_the_score_and_stays_feasible():
     assert increased >= 5
 
 
+def test_a_local_search_never_removes_the_only_domain_of_a_mixture():
+    names = WORLD.space.domains
+    free = Constraints(target_tokens=1.0, max_epochs=None)
+    space = FeasibleSet.from_constraints(names, np.ones(len(names)), free)
+    score = PenalizedScore.build(SURROGATE, space, None)
+    for alone_K in np.eye(len(space.domains)) * np.nextafter(1.0, 0.0):
+        np.testing.assert_array_equal(space.project(alone_K), alone_K)
+        reached_K, _ = search_locally(alone_K, score)
+        assert space.contains(reached_K)
+
+
 def test_a_pattern_search_leaves_the_random_numbers_of_its_caller_unchanged():
     random = np.random.default_rng(0)
     before = random.bit_generator.state

@@ -114,7 +114,9 @@ def _optimize_smooth(current_K: Array, score: PenalizedScore) -> Array:
 def _change_domains(current_K: Array, value: float, score: PenalizedScore) -> Array:
     """Remove or add domains, and return the best single change and joint changes, (N, K)."""
     bounds = score.space.bounds.support_bounds
-    removable_K = (current_K > 0.0) & (current_K < 1.0) & ~bounds.required_K
+    # The weight of the only domain may differ from 1 by rounding.
+    is_alone = np.count_nonzero(current_K) == 1
+    removable_K = (current_K > 0.0) & ~bounds.required_K & ~is_alone
     column, weight = [np.flatnonzero(removable_K)], [np.zeros(removable_K.sum())]
     for entry in (0.0, *_ENTRY_WEIGHTS):
         entry_K = np.maximum(bounds.lower_K, max(entry, _MIN_WEIGHT))
