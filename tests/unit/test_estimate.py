@@ -60,6 +60,17 @@ def test_the_counted_runs_are_those_of_a_real_search(tmp_path):
     assert count_models(cfg.model_copy(update={"proxy": proxy})) == 0
 
 
+def test_a_target_model_like_the_proxies_has_their_base_checkpoint():
+    cfg = load(PAPER)
+    alike = {"model": cfg.proxy.model, "base_tokens": cfg.proxy.base_tokens}
+    shared = cfg.model_copy(update={"train": cfg.train.model_copy(update=alike)})
+    hours = [
+        find(compute_estimate(c, WORKLOAD, Machines(), load_rates()), "target_base").gpu_hours
+        for c in (cfg, shared)
+    ]
+    assert hours[0] > 0.0 == hours[1]
+
+
 @pytest.mark.parametrize("tokens", [5_000, 1_000_000])
 def test_packed_tokens_are_those_that_pack_plans(tmp_path, tokens):
     cfg = load(world.write_world(tmp_path))

@@ -39,6 +39,11 @@ def estimate_training(
     }
     given = (cfg, rates, parameters, on_gpu)
     trained = {name: _estimate_runs(name, run, given) for name, run in runs.items()}
+    if (proxy.model, proxy.base_tokens) == (train.model, train.base_tokens):
+        fixed = find_fixed("target_base", rates)
+        trained["target_base"] = Stage(
+            "target_base", "nothing: it is the checkpoint of `base`", fixed_seconds=fixed
+        )
     return [
         _estimate_pack(cfg, workload, rates),
         trained["base"],
