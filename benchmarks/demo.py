@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from section import HERE, Bar, Section, Table, run_section
@@ -54,12 +55,12 @@ def sum_rss_gb(root: int) -> float:
 def run_demo(settings: tuple[str, ...]) -> tuple[str, float]:
     """Run the demo from the start; return its output and its peak memory in GB."""
     options = [part for setting in settings for part in ("--set", setting)]
-    process = subprocess.Popen(
-        [CLIMB, "run", "--conf", "conf/demo.yaml", *options],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    )
+    return run_measured([CLIMB, "run", "--conf", "conf/demo.yaml", *options])
+
+
+def run_measured(command: Sequence[str | Path]) -> tuple[str, float]:
+    """Run a command from the root of the project; return its output and its peak memory in GB."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     samples, ended = [0.0], threading.Event()
 
     def sample_memory() -> None:
@@ -72,7 +73,7 @@ def run_demo(settings: tuple[str, ...]) -> tuple[str, float]:
     ended.set()
     sampler.join()
     if process.returncode:
-        sys.exit(f"the demo failed with exit status {process.returncode}:\n{output}")
+        sys.exit(f"{command[0]} failed with exit status {process.returncode}:\n{output}")
     return output, max(samples)
 
 

@@ -18,10 +18,8 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +30,7 @@ from rates import count_tokens, list_sizes, predict_seconds, publish
 from section import Bar, Section, Table, run_section
 from shared import hash_id, shared_data
 
-from demo import CLIMB, SECONDS_PER_SAMPLE, STAGE, sum_rss_gb
+from demo import CLIMB, STAGE, run_measured
 
 SIZES = (5_800, 23_200, 92_800)
 QUICK_SIZES = (300, 600)
@@ -126,21 +124,8 @@ def write_conf(folder: Path, n: int) -> Path:
 def run_pipeline(conf: Path) -> tuple[str, float, float]:
     """Run the pipeline; return its output, the peak memory in GB and the seconds."""
     start = time.monotonic()
-    process = subprocess.Popen([CLIMB, "run", "--conf", conf], stdout=subprocess.PIPE, text=True)
-    samples, ended = [0.0], threading.Event()
-
-    def sample_memory() -> None:
-        while not ended.wait(SECONDS_PER_SAMPLE):
-            samples.append(sum_rss_gb(process.pid))
-
-    sampler = threading.Thread(target=sample_memory)
-    sampler.start()
-    output, _ = process.communicate()
-    ended.set()
-    sampler.join()
-    if process.returncode:
-        sys.exit(f"the run failed with exit status {process.returncode}:\n{output}")
-    return output, max(samples), time.monotonic() - start
+    output, peak_gb = run_measured([CLIMB, "run", "--conf", conf])
+    return output, peak_gb, time.monotonic() - start
 
 
 def measure_size(n: int) -> Measured:

@@ -6,14 +6,14 @@ after another one has replaced it (Delta's retention, `delta.deletedFileRetentio
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pyspark.sql import SparkSession
 
 from climb.progress import show_progress
+from climb.spark.delta.settings import apply_settings
 from climb.spark.delta.store import STATISTICS, Store, list_statistics
 from climb.tables import TABLES, Table
 
@@ -70,7 +70,7 @@ def maintain_tables(store: Store, held: Mapping[str, str], dry_run: bool) -> lis
         dry_run: whether files are only listed.
     """
     existing = [table for table in TABLES if store.exists(table)]
-    with _configure(store.session):
+    with apply_settings(store.session, _list_settings(store.session)):
         return [
             _maintain(store, table, held.get(table.name), dry_run)
             for table in show_progress(existing, len(existing), "maintain", "table")
@@ -105,19 +105,7 @@ def _set_layout(store: Store, table: Table, detail: Mapping[str, Any]) -> None:
         store.session.sql(f"ALTER TABLE {where} CLUSTER BY ({', '.join(table.ordered_by)})")
 
 
-@contextlib.contextmanager
-def _configure(session: SparkSession) -> Iterator[None]:
-    """Set sizes of files and the parallelism of VACUUM while the block runs."""
+def _list_settings(session: SparkSession) -> dict[str, str]:
+    """Return the sizes of files, and the parallelism of VACUUM."""
     settings = dict.fromkeys(FILE_SIZES, str(FILE_BYTES))
-    settings[LISTING] = str(session.sparkContext.defaultParallelism)
-    before = {key: session.conf.get(key, None) for key in settings}
-    for key, value in settings.items():
-        session.conf.set(key, value)
-    try:
-        yield
-    finally:
-        for key, earlier in before.items():
-            if earlier is None:
-                session.conf.unset(key)
-            else:
-                session.conf.set(key, earlier)
+    return settings | {LISTING: str(session.sparkContext.defaultParallelism)}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +21,7 @@ from climb.config.sections import StorageConfig
 from climb.errors import PreflightError, TableError
 from climb.files import is_uri
 from climb.spark.delta.history import Inputs, TableHistory
+from climb.spark.delta.settings import apply_settings
 from climb.spark.failures import find_climb_error
 from climb.spark.folder import quote_path, to_hadoop_path
 from climb.tables import Table
@@ -73,21 +74,9 @@ def find_write_error(error: Exception) -> str | None:
     return next((line for line in lines if any(words in line for words in WRITE_ERRORS)), None)
 
 
-@contextlib.contextmanager
-def _record_commit(session: SparkSession, metadata: str) -> Iterator[None]:
+def _record_commit(session: SparkSession, metadata: str) -> AbstractContextManager[None]:
     """Give the commits in the block these metadata, and record them even without a changed file."""
-    settings = {COMMIT_METADATA: metadata, SKIP_EMPTY_COMMITS: "false"}
-    before = {key: session.conf.get(key, None) for key in settings}
-    for key, value in settings.items():
-        session.conf.set(key, value)
-    try:
-        yield
-    finally:
-        for key, earlier in before.items():
-            if earlier is None:
-                session.conf.unset(key)
-            else:
-                session.conf.set(key, earlier)
+    return apply_settings(session, {COMMIT_METADATA: metadata, SKIP_EMPTY_COMMITS: "false"})
 
 
 def _parse_schema(table: Table) -> StructType:
