@@ -116,7 +116,7 @@ bench: setup ## Compare with other methods; writes benchmarks/RESULTS.md.
 bench-search: setup ## Run only the benchmarks of the search: accuracy, regret, reuse, speed (an hour).
 	@$(BIN)/python benchmarks/bench.py search
 
-bench-scale: setup ## Measure growth at three sizes, and write the rates of `climb estimate` (half an hour).
+bench-scale: setup ## Measure growth at three sizes, and write the rates of `climb estimate` (ten minutes).
 	@$(BIN)/python benchmarks/bench.py scale; status=$$?; \
 	$(BIN)/python benchmarks/scale.py --publish && exit $$status
 

@@ -28,42 +28,45 @@ def run(store: Store, cfg: Config) -> str:
     recipe = recipe_of(build_embedder(cfg.embed))
     embeddings = store.read(tables.EMBEDDINGS).where(F.col("recipe") == recipe)
     vectors = embeddings.where(F.col("embedding").isNotNull())
-    n_vectors = vectors.count()
-    _check_embedded(store, cfg, recipe)
+    n_vectors, n_embedded = vectors.count(), embeddings.count()
+    n_documents, n_null = store.read(tables.DOCUMENTS).count(), n_embedded - n_vectors
+    _check_embedded(store, cfg, recipe, n_documents - n_embedded)
     clustering = ensure_centroids(store, cfg, vectors, n_vectors)
     new = assign_missing(store, vectors, n_vectors, clustering)
-    n_null = embeddings.count() - n_vectors
     if cfg.cluster.embeddings == "sample":
-        n_embedded, n_without = assign_without_vectors(store, cfg, clustering)
-        new, n_null = new + n_embedded - n_without, n_null + n_without
-    n_assigned = store.read(tables.DOCUMENTS).count() - n_null
+        n_passed, n_without = assign_without_vectors(store, cfg, clustering)
+        new, n_null = new + n_passed - n_without, n_null + n_without
     if clustering.fitted and (found := measure_sample(store, cfg.cluster)) is not None:
         log("cluster", found.describe())
-    record_fit(store, clustering.name)
-    drift = read_drift(store)
+    is_recorded = record_fit(store, clustering.name)
+    drift = None if is_recorded else read_drift(store)
     if drift is not None:
         log("cluster", str(drift))
         log_drift(store, cfg, clustering.name, drift)
     state = "fitted" if clustering.fitted else "up to date"
     return (
         f"{len(clustering.centroids_CD):,} clusters {state}; {new:,} documents assigned, "
-        f"{n_assigned - new:,} already assigned, {n_null:,} without a vector"
+        f"{n_documents - n_null - new:,} already assigned, {n_null:,} without a vector"
     )
 
 
-def _check_embedded(store: Store, cfg: Config, recipe: str) -> None:
+def _check_embedded(store: Store, cfg: Config, recipe: str, n_missing: int) -> None:
     """Check that the documents that this job reads from `embeddings` are there.
+
+    Args:
+        store: tables `documents` and `embeddings`.
+        cfg: section cluster.
+        recipe: name of the embedder.
+        n_missing: documents that are not embedded; with a sample, most may be missing.
 
     Raises:
         TableError: some are missing.
     """
-    if cfg.cluster.embeddings == "all":
-        documents = store.read(tables.DOCUMENTS)
-    elif is_fitted(store, cfg):
-        return
-    else:
-        documents = select_fit_documents(store, cfg, recipe)
-    n_missing = store.select_missing(documents, tables.EMBEDDINGS, recipe=recipe).count()
+    if cfg.cluster.embeddings == "sample":
+        if is_fitted(store, cfg):
+            return
+        sample = select_fit_documents(store, cfg, recipe)
+        n_missing = store.select_missing(sample, tables.EMBEDDINGS, recipe=recipe).count()
     if n_missing:
         raise TableError(
             f"table embeddings has no {recipe} row for {n_missing:,} documents; "

@@ -39,13 +39,11 @@ def _run_on_sample(store: Store, cfg: Config, recipe: str) -> str:
         return (
             f"no document embedded, the clusters are fitted; job cluster embeds others ({recipe})"
         )
-    n_new = 0
-    while True:
+    n_new, new = 0, 1
+    while new:
         # A document without a vector is replaced by another one, which may have none either.
         new, existing = _embed(store, cfg, select_fit_documents(store, cfg, recipe))
-        n_new, n_old = n_new + new, existing + new - (n_new + new)
-        if not new:
-            break
+        n_new, n_old = n_new + new, existing - n_new
     return (
         f"{n_new:,} documents of the sample embedded, {n_old:,} already embedded, "
         f"{_count(store, recipe)}"

@@ -24,7 +24,7 @@ from climb.quality.training import train_scorer
 from climb.spark.training.pack import _describe_shards
 from climb.spark.training.pack_files import SCHEMA, PackTask, ShardFile
 from climb.testing.contracts import build_tiny_run
-from climb.tokenizer import TokenizerFile
+from climb.tokenizer import TokenizerFile, find_end_of_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +70,8 @@ def pack(folder, tokenizer):
                 text = f"{words} {i}"
                 row = {"number": number, "doc_id": f"{i}", "text": text}
                 rows.append(row | {"n_tokens": len(counted.encode(text).ids)})
-    task = PackTask({file.number: file for file in files}, tokenizer.read_text(), None)
+    end = find_end_of_text(counted, None)
+    task = PackTask({file.number: file for file in files}, tokenizer.read_text(), end)
     schema = SCHEMA.insert(0, pa.field("number", pa.int32()))
     list(task.write([pa.RecordBatch.from_pylist(rows, schema=schema)]))
     return {row["domain"]: row["path"] for row in _describe_shards(files)}

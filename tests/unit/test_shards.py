@@ -193,7 +193,7 @@ def pack(folder, model, texts, n_tokens, extra=0):
     schema = SCHEMA.insert(0, pa.field("number", pa.int32()))
     batches = [pa.RecordBatch.from_pylist(rows[i : i + 3], schema=schema) for i in (0, 3, 6)]
     file = ShardFile(7, "trial", "law", folder / "x.npy", Part(0, 0, n_tokens))
-    written = list(PackTask({7: file}, model, None).write(batches))
+    written = list(PackTask({7: file}, model, END_OF_TEXT).write(batches))
     assert [batch.to_pylist() for batch in written] == [[{"number": 7}]]
     return np.load(file.path)
 

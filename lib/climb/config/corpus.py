@@ -126,6 +126,10 @@ class ClusterConfig(Section):
 
     seed: int
 
+    refit: bool
+    """Whether the centroids are fitted again if the embeddings have changed since their fit. false:
+    new documents are assigned to the existing clusters. `climb cluster --refit` sets it."""
+
     @model_validator(mode="after")
     def _check_sample(self) -> Self:
         if self.embeddings == "sample" and self.sample_per_cluster is None:
@@ -134,10 +138,6 @@ class ClusterConfig(Section):
                 "all documents: set sample_per_cluster to a number, such as 256"
             )
         return self
-
-    refit: bool
-    """Whether the centroids are fitted again if the embeddings have changed since their fit. false:
-    new documents are assigned to the existing clusters. `climb cluster --refit` sets it."""
 
 
 class PruneConfig(Section):

@@ -102,7 +102,7 @@ def _list_sources(estimate: Estimate) -> list[str]:
 
 
 def _format_table(rows: Sequence[Sequence[str]]) -> str:
-    """Align the columns: the first and the last to the left, the others to the right."""
+    """Align the columns: text (the first, and the work of a stage) to the left, else right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:

@@ -2,7 +2,7 @@
 
     verdict = check_job("pack", cfg)      # is_done, and why
     with record_job("pack", cfg) as job:  # around a run of the job
-        job.line = ...
+        job.text = ...
 
 A job decides inside itself, in Spark, what it has to do. This package never repeats that decision.
 It proves that nothing which the job reads or writes has changed since the job last ran to its end:

@@ -24,15 +24,18 @@ SQUARE_BITS = 20
 """Squared distances are added as multiples of 2^-20: such a sum is the same in every order."""
 
 
-def record_fit(store: Store, clustering: str) -> None:
+def record_fit(store: Store, clustering: str) -> bool:
     """Record the distances of all documents, unless this clustering has a record.
 
     Call it when all documents are assigned. The first call after a fit records those of the fit.
+
+    Returns:
+        Whether it did. Then there is no drift yet.
     """
     if store.exists(tables.FITS) and {clustering} == {
         row["clustering"] for row in store.read_rows(tables.FITS)
     }:
-        return
+        return False
     assigned = store.read(tables.ASSIGNMENTS)
     n_clusters = store.read(tables.CENTROIDS).count()
     width = choose_bin_width(float(assigned.agg(F.max("distance")).collect()[0][0]))
@@ -57,6 +60,7 @@ def record_fit(store: Store, clustering: str) -> None:
     ]
     inputs = store.history.describe_inputs(tables.CENTROIDS, clustering=clustering)
     store.replace(store.create_frame(rows, tables.FITS), tables.FITS, inputs)
+    return True
 
 
 def read_drift(store: Store) -> Drift | None:

@@ -31,6 +31,9 @@ UNREAD = ("truncated_file", "unreadable_file", "unsupported_format")
 NO_ROW = ("empty_file", "ignored_file")
 """Reasons in `rejected` for files without a row: they are listed, and count no row."""
 
+SAME_TEXT = "same text as "
+"""Detail of a duplicate in `rejected`, before the id of the document with its text."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -234,7 +237,7 @@ def build_rejected_rows(rows: DataFrame, texts: DataFrame) -> DataFrame:
         )
     )
     n_kept = F.when(F.col("existing_id").isNull() | F.col("seen"), 1).otherwise(0)
-    same = F.concat(F.lit("same text as "), F.coalesce("existing_id", "best.doc_id"))
+    same = F.concat(F.lit(SAME_TEXT), F.coalesce("existing_id", "best.doc_id"))
     repeated = texts.select(
         F.lit("duplicate").alias("reason"),
         "digest",

@@ -12,7 +12,9 @@ from climb.config import Config
 from climb.dataset.removal import Counted, Removal
 from climb.errors import ConfigError, TableError
 from climb.files import is_uri
+from climb.ingest.rows import ID_DIGITS
 from climb.spark.corpus.exclusions import read_exclusions, write_exclusions
+from climb.spark.corpus.ingest import SAME_TEXT
 from climb.spark.corpus.remove import DEPENDENT, delete_documents
 from climb.spark.delta.store import Store
 from climb.spark.folder import open_folder
@@ -155,7 +157,7 @@ def _count_repeated(store: Store, ids: DataFrame) -> int:
     if not store.exists(tables.REJECTED):
         return 0
     repeated = store.read(tables.REJECTED).where("reason = 'duplicate'")
-    same = F.regexp_replace("detail", "^same text as ", "").alias("doc_id")
+    same = F.substring("detail", len(SAME_TEXT) + 1, ID_DIGITS).alias("doc_id")
     found = repeated.select(same, "n_rows").join(ids, on="doc_id")
     return int(found.agg(F.coalesce(F.sum("n_rows"), F.lit(0))).collect()[0][0])
 

@@ -22,6 +22,7 @@ from climb import tokenizer
 from climb.export import Format, Shard, ShardWriter, Tokenization
 from climb.files import FileDigest, read_chunks, write_file, write_recorded
 from climb.spark.export.rows import ShardKey
+from climb.spark.numbered import write_by_number
 
 SCHEMA = pa.schema(
     [
@@ -32,8 +33,6 @@ SCHEMA = pa.schema(
         ("text", pa.string()),
     ]
 )
-
-WRITTEN = "number BIGINT"
 
 
 @dataclass(frozen=True)
@@ -93,16 +92,7 @@ class ShardTask:
         Args:
             batches: (number, *SCHEMA), sorted by number.
         """
-        current: _OpenShard | None = None
-        for batch in batches:
-            for number, rows in split_by_number(batch):
-                if current is not None and current.key.number != number:
-                    yield current.finish()
-                    current = None
-                current = current or _OpenShard(self, self.keys[number])
-                current.add(rows)
-        if current is not None:
-            yield current.finish()
+        return write_by_number(batches, SCHEMA, lambda n: _OpenShard(self, self.keys[n]))
 
 
 class _OpenShard:
@@ -129,13 +119,12 @@ class _OpenShard:
             self._writer.write(part, ids_N)
             self._count(part, np.array([len(ids) for ids in ids_N]))
 
-    def finish(self) -> pa.RecordBatch:
+    def finish(self) -> None:
         """Close the files, copy them to the export, and record the shard."""
         self._writer.close()
         with self._scratch as scratch:
             files = _copy_files(Path(scratch), self._task.folder)
         write_record(self._task.records, self.key, ShardRecord(files, self._domains))
-        return pa.RecordBatch.from_pylist([{"number": self.key.number}])
 
     def _encode(self, texts: list[str], tokenization: Tokenization) -> list[NDArray[Any]]:
         opened = tokenizer.open_tokenizer(self._task.tokenizer_json or "")
@@ -161,24 +150,6 @@ def _copy_files(source: Path, target: Path) -> dict[str, FileDigest]:
 
 def _copy_file(source: Path, target: Path) -> FileDigest:
     return write_recorded(target, lambda: read_chunks(source))
-
-
-def split_by_number(
-    batch: pa.RecordBatch, schema: pa.Schema = SCHEMA
-) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Split a batch, sorted by the shard's number, where the number changes.
-
-    Args:
-        batch: (number, and the columns of `schema`).
-        schema: the columns and types of the parts.
-    """
-    numbers_N = batch["number"].to_numpy(zero_copy_only=False)
-    rows = pa.RecordBatch.from_arrays(
-        [batch[name].cast(schema.field(name).type) for name in schema.names], schema=schema
-    )
-    starts = [0, *(np.flatnonzero(np.diff(numbers_N)) + 1)] if len(numbers_N) else []
-    for start, stop in zip(starts, [*starts[1:], len(numbers_N)], strict=False):
-        yield int(numbers_N[start]), rows.slice(start, stop - start)
 
 
 def write_record(folder: Path, key: ShardKey, record: ShardRecord) -> None:

@@ -11,7 +11,8 @@ from climb.export import Format, Kind, Tokenization
 from climb.export.folder import Target
 from climb.files import FileDigest
 from climb.spark.export.rows import ShardKey, divide_rows, plan_shards
-from climb.spark.export.shards import WRITTEN, ShardRecord, ShardTask, read_records
+from climb.spark.export.shards import ShardRecord, ShardTask, read_records
+from climb.spark.numbered import WRITTEN
 from climb.spark.shared import check_shared
 
 

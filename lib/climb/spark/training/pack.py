@@ -31,8 +31,9 @@ from climb.spark.corpus.domain_documents import read_domain_documents
 from climb.spark.delta.history import Inputs
 from climb.spark.delta.store import Store
 from climb.spark.failures import reraise_task_errors
+from climb.spark.numbered import WRITTEN
 from climb.spark.shared import check_shared
-from climb.spark.training.pack_files import WRITTEN, PackTask, ShardFile
+from climb.spark.training.pack_files import PackTask, ShardFile
 from climb.tokenizer import find_end_of_text, open_tokenizer
 
 Kind = Literal["base", "trial", "target-base", "target"]

@@ -20,12 +20,10 @@ from numpy.typing import DTypeLike
 from climb.errors import TableError
 from climb.files import read_chunks, write_complete
 from climb.proxy.shards import Part
-from climb.spark.export.shards import split_by_number
-from climb.tokenizer import encode_texts, find_end_of_text, open_tokenizer
+from climb.spark.numbered import write_by_number
+from climb.tokenizer import encode_texts, open_tokenizer
 
 SCHEMA = pa.schema([("doc_id", pa.string()), ("n_tokens", pa.int32()), ("text", pa.string())])
-
-WRITTEN = "number BIGINT"
 
 
 @dataclass(frozen=True)
@@ -49,8 +47,8 @@ class PackTask:
     """The pending files, by number."""
 
     tokenizer_json: str = field(repr=False)
-    end_of_text: str | None
-    """Token that ends a document; None: a usual one."""
+    end_of_text: str
+    """Token that ends a document."""
 
     def write(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Write the files of one partition, and yield the number of each.
@@ -61,16 +59,7 @@ class PackTask:
         Raises:
             TableError: a document has another number of tokens than table `tokens` records.
         """
-        current: _OpenFile | None = None
-        for batch in batches:
-            for number, rows in split_by_number(batch, SCHEMA):
-                if current is not None and current.file.number != number:
-                    yield current.finish()
-                    current = None
-                current = current or _OpenFile(self, self.files[number])
-                current.add(rows)
-        if current is not None:
-            yield current.finish()
+        return write_by_number(batches, SCHEMA, lambda n: _OpenFile(self, self.files[n]))
 
 
 class _OpenFile:
@@ -80,7 +69,7 @@ class _OpenFile:
         self.file, self._missing = file, file.part.n_tokens
         self._tokenizer = open_tokenizer(task.tokenizer_json)
         vocabulary = self._tokenizer.get_vocab(with_added_tokens=True)
-        self._end = [vocabulary[find_end_of_text(self._tokenizer, task.end_of_text)]]
+        self._end = [vocabulary[task.end_of_text]]
         self._dtype = np.dtype(np.uint16 if max(vocabulary.values()) < 2**16 else np.uint32)
         self._scratch = tempfile.NamedTemporaryFile(prefix="climb-")  # noqa: SIM115  # see finish
 
@@ -102,15 +91,14 @@ class _OpenFile:
             self._scratch.write(kept.tobytes())
             self._missing -= len(kept)
 
-    def finish(self) -> pa.RecordBatch:
-        """Copy the ids to their place, and return the row about the file."""
+    def finish(self) -> None:
+        """Copy the ids to their place."""
         n_tokens = self.file.part.n_tokens
         assert self._missing == 0, (self.file.path, n_tokens, self._missing)
         with self._scratch as scratch:
             scratch.flush()
             header, path = _make_header(self._dtype, n_tokens), Path(scratch.name)
             write_complete(self.file.path, lambda: _chain(header, path))
-        return pa.RecordBatch.from_pylist([{"number": self.file.number}])
 
 
 def _chain(header: bytes, path: Path) -> Iterator[bytes]:
