@@ -39,7 +39,7 @@ def test_the_card_has_weights_in_tokens_and_in_documents(contents):
     total = sum(weight / means[name] for name, weight in WEIGHTS.items())
     for name, weight in WEIGHTS.items():
         assert shares[name] == pytest.approx((weight, weight / means[name] / total), abs=1e-4)
-    assert "The files of this format count documents" in card
+    assert "Loaders of this format weight documents" in card
     for line in (
         "| a.jsonl | 7 | 300 |",
         "| unknown | 1 | 5 |",

@@ -1,4 +1,4 @@
-"""`climb export`: hand the mixture to a trainer, and check that its weights arrived."""
+"""`climb export`: write the mixture for a trainer, and check the shares that it reads."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
     "--python", default=sys.executable, help="Interpreter that has the trainer's package."
 )
 @click.option("--mixture", type=FILE, help="BEST.csv of `climb recommend`, instead of a search.")
-@click.option("--prior", type=FILE, help="PRIOR.csv, with a column documents if weights need it.")
+@click.option("--prior", type=FILE, help="PRIOR.csv, with a column documents if the trainer counts documents.")
 @click.option("--data", type=FOLDER, help="Folder with one folder of files for each domain.")
 @add_config_options
 def export(
@@ -71,7 +71,7 @@ def export(
         run_jobs(import_jobs(["export"]), conf, settings)
     elif kind is not None or tokenizer is not None:
         raise ConfigError(
-            "--kind and --tokenizer change nothing of an export that exists; use --to"
+            "--kind and --tokenizer do not change an existing export; add --to to write it again"
         )
     if verify:
         verify_export(cfg.export_folder, samples, python)
@@ -82,7 +82,7 @@ def verify_export(folder: Path, n_samples: int, python: str) -> None:
 
     Raises:
         InputError: the export is incomplete or was moved, or cannot be checked.
-        MixtureError: the weights did not arrive.
+        MixtureError: the loader delivers other shares than the mixture.
     """
     from climb.export.check import compare_shares, format_result, format_written
     from climb.export.index import read_export
@@ -104,7 +104,7 @@ def verify_export(folder: Path, n_samples: int, python: str) -> None:
         raise MixtureError(
             f"{folder}: {worst.domain} should be {worst.wanted:.4f} of the tokens, but the loader "
             f"delivers {worst.delivered:.4f} (p = {result.p_value:.3g}); export it again, and "
-            "report this if it stays"
+            "report this if it happens again"
         )
 
 

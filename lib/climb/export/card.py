@@ -114,10 +114,7 @@ def _render_weights(contents: Contents, format: Format) -> Iterator[str]:
     """Yield the table with both numbers: shares of tokens and shares of documents."""
     shares = list_document_shares(contents)
     if contents.kind == "recipe":
-        yield (
-            f"The files of this format count {format.unit}: they have the column of "
-            f"{'documents' if format.unit == 'documents' else 'tokens'}."
-        )
+        yield f"Loaders of this format weight {format.unit}: use the share of {format.unit}."
         yield ""
     yield "| domain | share of tokens | share of documents | tokens/document | epochs | limit |"
     yield "|---|---|---|---|---|---|"

@@ -21,7 +21,7 @@ LOG = "_delta_log"
 COMMIT = re.compile(r"\d{20}\.json")
 
 UNPUBLISHED = ("_commits", "_staged_commits")
-"""Folders of a log for commits that a catalog coordinates: the log itself may lack the newest."""
+"""Folders for commits that a catalog coordinates: the newest commits may be there alone."""
 
 
 @dataclass(frozen=True)
