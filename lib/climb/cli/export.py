@@ -32,7 +32,9 @@ FILE = click.Path(path_type=Path, dir_okay=False)
     "--python", default=sys.executable, help="Interpreter that has the trainer's package."
 )
 @click.option("--mixture", type=FILE, help="BEST.csv of `climb recommend`, instead of a search.")
-@click.option("--prior", type=FILE, help="PRIOR.csv, with a column documents if the trainer counts documents.")
+@click.option(
+    "--prior", type=FILE, help="PRIOR.csv; with column documents if the trainer counts documents."
+)
 @click.option("--data", type=FOLDER, help="Folder with one folder of files for each domain.")
 @add_config_options
 def export(

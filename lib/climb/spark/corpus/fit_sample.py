@@ -1,4 +1,4 @@
-"""The documents to which centroids are fitted, by hash, and what the others cost."""
+"""Select the documents of the fit by hash, and estimate the loss against a fit on all."""
 
 from __future__ import annotations
 
