@@ -28,8 +28,14 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
 )  # fmt: skip
 @click.option("--cpu-price", type=POSITIVE, help="Price of an hour of a node without GPUs.")
 @click.option("--gpu-price", type=POSITIVE, help="Price of an hour of a node with GPUs.")
-@click.option("--node-cores", type=click.IntRange(min=1), default=16, show_default=True)
-@click.option("--node-gpus", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option(
+    "--node-cores", type=click.IntRange(min=1), default=16, show_default=True,
+    help="Cores of a node without GPUs.",
+)  # fmt: skip
+@click.option(
+    "--node-gpus", type=click.IntRange(min=1), default=8, show_default=True,
+    help="GPUs of a node with GPUs.",
+)  # fmt: skip
 @click.option(
     "--train-on", type=click.Choice(["gpu", "cpu"]), default="gpu", show_default=True,
     help="Where proxies and target models are trained.",

@@ -24,18 +24,25 @@ FILE = click.Path(path_type=Path, dir_okay=False)
     help=f"The trainer's format: {', '.join(FORMATS)}; or module:Class of your own.",
 )
 @click.option("--out", type=FOLDER, help="Folder of the export; default: export.path.")
-@click.option("--kind", type=click.Choice(["mixed", "recipe"]), help="Default: the format's.")
-@click.option("--tokenizer", type=click.Path(), help="Folder of a Hugging Face tokenizer.")
-@click.option("--verify", is_flag=True, help="Check the export with the trainer's own loader.")
-@click.option("--samples", type=click.IntRange(min=1), default=20_000, show_default=True)
 @click.option(
-    "--python", default=sys.executable, help="Interpreter that has the trainer's package."
+    "--kind", type=click.Choice(["mixed", "recipe"]),
+    help="mixed: documents in order, repeated as needed; recipe: each once, and weights. "
+    "Default: depends on the format.",
+)  # fmt: skip
+@click.option("--tokenizer", type=click.Path(), help="A tokenizer.json, or a folder with one.")
+@click.option("--verify", is_flag=True, help="Check the export with the trainer's own loader.")
+@click.option(
+    "--samples", type=click.IntRange(min=1), default=20_000, show_default=True,
+    help="Number of samples that --verify reads.",
+)  # fmt: skip
+@click.option(
+    "--python", default=sys.executable, help="Interpreter with the trainer's package, for --verify."
 )
 @click.option("--mixture", type=FILE, help="BEST.csv of `climb recommend`, instead of a search.")
 @click.option(
     "--prior", type=FILE, help="PRIOR.csv; with column documents if the trainer counts documents."
 )
-@click.option("--data", type=FOLDER, help="Folder with one folder of files for each domain.")
+@click.option("--data", type=FOLDER, help="Folder of your files, with a subfolder for each domain.")
 @add_config_options
 def export(
     to: str | None,
@@ -53,8 +60,8 @@ def export(
 ) -> None:
     """Export the mixture in the format of a trainer.
 
-    With --verify alone, an export that exists is checked. With --mixture, --prior and --data the
-    files are your own, and only those that name them and their weights are written.
+    With --verify alone, check an existing export. With --mixture, --prior and --data, the trainer
+    reads files of your own: only the files with their names and weights are written.
     """
     chosen: dict[str, object] = {"kind": kind, "tokenizer": tokenizer, "path": out}
     chosen["format"] = None if to is None else json.dumps(find_format(to))

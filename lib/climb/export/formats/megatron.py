@@ -174,7 +174,7 @@ class StubTokenizer:
 
     @property
     def unique_identifiers(self) -> dict[str, int]:
-        """What tells Megatron's index files of one tokenizer from those of another."""
+        """Keys that distinguish Megatron's index files of different tokenizers."""
         return {"vocab_size": self.vocab_size}
 
 
