@@ -226,7 +226,7 @@ def test_a_folder_in_the_working_directory_is_no_package(tmp_path, monkeypatch):
 def test_options_that_change_nothing_are_refused(own):
     with pytest.raises(ConfigError, match="do not change an existing export"):
         invoke("--verify", "--out", own, "--kind", "mixed")
-    with pytest.raises(ConfigError, match="files of your own are not mixed"):
+    with pytest.raises(ConfigError, match="your files are not mixed"):
         invoke("--to", "jsonl", "--kind", "mixed", "--out", own / "out", *options(own))
-    with pytest.raises(ConfigError, match="stores text, whose tokens the trainer makes"):
+    with pytest.raises(ConfigError, match="stores text, which the trainer tokenizes"):
         invoke("--to", "jsonl", "--tokenizer", own, "--out", own / "out", *options(own))

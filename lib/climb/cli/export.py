@@ -75,7 +75,7 @@ def export(
         weights, tokens, files = given
         click.echo(export_own(weights, tokens, files, cfg))
     elif given:
-        raise ConfigError(f"{', '.join(own)} are used together; one of them is missing")
+        raise ConfigError(f"{', '.join(own)} must be used together; at least one is missing")
     elif to is not None or not verify:
         run_jobs(import_jobs(["export"]), conf, settings)
     elif kind is not None or tokenizer is not None:

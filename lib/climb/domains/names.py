@@ -62,7 +62,7 @@ def _to_ascii(word: str) -> str:
 
 
 def _is_form(word: str, other: str) -> bool:
-    """Whether a word begins with the other one, or with all but its last letter (5 or more)."""
+    """Whether the longer word begins with the shorter; the last of 5 or more letters may differ."""
     short, long = sorted((word, other), key=len)
     return long.startswith(short) or (len(short) >= 5 and long.startswith(short[:-1]))
 

@@ -42,8 +42,8 @@ class Export:
         folder = Path(self.contents.folder)
         if not is_complete(folder):
             raise InputError(
-                f"{folder}: a file is missing or has another size than complete.json says; start "
-                "the export again"
+                f"{folder}: a file is missing, or its size differs from complete.json; run "
+                "`climb export` again"
             )
         if self.contents.own_files and self.contents.tokenization is None:
             raise InputError(

@@ -100,4 +100,4 @@ def _read_commit_info(path: Path) -> dict[str, Any]:
                     return dict(action["commitInfo"])
     except (OSError, ValueError, TypeError) as error:
         raise TableError(f"commit {path} cannot be read: {error}") from error
-    raise TableError(f"commit {path} does not say which operation it is")
+    raise TableError(f"commit {path} does not record its operation")
