@@ -116,7 +116,7 @@ def test_domains_that_differ_are_named(own):
 
 
 def test_options_for_files_of_a_user_are_used_together(own):
-    with pytest.raises(ConfigError, match="one of them is missing"):
+    with pytest.raises(ConfigError, match="at least one is missing"):
         invoke("--to", "megatron", *options(own, "mixture", "prior"))
 
 
