@@ -95,7 +95,7 @@ def test_the_clusters_and_assignments_are_equal_and_only_the_sample_is_stored(
     assert "in the other 59 documents: the fit is about" in out
 
     versions = read_versions(store)
-    assert "no document embedded, the clusters are fitted" in embed.run(store, cfg)
+    assert "no document embedded: the clusters are fitted" in embed.run(store, cfg)
     assert "0 documents assigned, 79 already assigned, 11 without" in cluster.run(store, cfg)
     assert read_versions(store) == versions
 
