@@ -24,7 +24,7 @@ LAYERS = (
     ("", "files"),
     ("mixture",),
     ("config", "domains", "dataset"),
-    ("predictor", "ingest", "embed", "quality", "proxy", "export"),
+    ("predictor", "ingest", "embed", "quality", "proxy", "fidelity", "export"),
     ("search",),
     ("report", "testing", "runs", "estimate"),
     ("spark",),

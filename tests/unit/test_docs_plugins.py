@@ -10,10 +10,12 @@ import pytest
 
 from climb.config import build, load
 from climb.export import Format
+from climb.fidelity import Fidelity
 from climb.predictor import Predictor
 from climb.search import Problem, Searcher, SearchState, propose, recommend
 from climb.testing.contracts import check_predictor, check_searcher
 from climb.testing.contracts_export import check_format
+from climb.testing.contracts_fidelity import check_fidelity
 from climb.testing.world import PlantedWorld
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,9 +63,9 @@ def run_search(world, cfg):
     return problem, recommend(SearchState.from_trials(world.make_trials(rows), problem))
 
 
-def test_the_page_has_three_plug_ins_each_as_a_short_file_and_one_line():
-    assert list(FILES) == ["near.py", "ablate.py", "table.py"]
-    assert len(SECTIONS) == 3
+def test_the_page_has_four_plug_ins_each_as_a_short_file_and_one_line():
+    assert list(FILES) == ["near.py", "ablate.py", "unigram.py", "table.py"]
+    assert len(SECTIONS) == 4
     for text in FILES.values():
         assert len(text.splitlines()) <= 80
     uses = [re.findall(r'use: "(\w+):(\w+)"', section) for section in SECTIONS]
@@ -87,8 +89,15 @@ def test_the_searcher_of_the_page_keeps_the_contract_with_configured_fields(fold
     check_searcher(searcher)
 
 
+def test_the_fidelity_of_the_page_keeps_the_contract(folder, tmp_path):
+    [spec] = load_section(SECTIONS[2], folder).fidelities
+    fidelity = build(spec, Fidelity)
+    assert fidelity.max_tokens == 500_000
+    check_fidelity(fidelity, tmp_path / "check")
+
+
 def test_the_format_of_the_page_keeps_the_contract(folder, tmp_path):
-    spec = load_config(SECTIONS[2], folder).export.format
+    spec = load_config(SECTIONS[3], folder).export.format
     check_format(build(spec, Format), tmp_path / "check")
 
 

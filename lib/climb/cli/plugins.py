@@ -48,6 +48,7 @@ def list_plugins(cfg: Config) -> Iterator[ConfiguredPlugin]:
     """List all plug-ins of a configuration."""
     from climb.embed import Embedder, offer_batch_tokens
     from climb.export import Format
+    from climb.fidelity import Fidelity
     from climb.predictor import Predictor
     from climb.proxy import Proxy
     from climb.quality import Scorer
@@ -71,6 +72,8 @@ def list_plugins(cfg: Config) -> Iterator[ConfiguredPlugin]:
     yield new("proxy.model", cfg.proxy.model, Proxy, ("base", "search"), in_tasks=True)
     yield new("search.predictor", cfg.search.predictor, Predictor, ("search",))
     yield new("search.searcher", cfg.search.searcher, Searcher, ("search",))
+    for index, fidelity in enumerate(cfg.search.fidelities):
+        yield new(f"search.fidelities.{index}", fidelity, Fidelity, ("search",), in_tasks=True)
     yield new("train.model", cfg.train.model, Proxy, ("target_base", "train"), in_tasks=True)
     yield new("export.format", cfg.export.format, Format, ("export",), in_tasks=True)
 

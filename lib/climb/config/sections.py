@@ -125,6 +125,10 @@ class SearchConfig(Section):
     searcher: PluginSpec
     """Chooses the mixtures of every round, and the recommendation."""
 
+    fidelities: tuple[PluginSpec, ...]
+    """Cheap estimates of the metrics (`climb.fidelity`). They help the predictor, and select the
+    draws of the first round."""
+
     candidates: PositiveInt
     """Random mixtures that the predictor ranks in every round after the first, and for the
     recommendation. A searcher may add others."""

@@ -5,6 +5,7 @@ Axes: T trials, K domains, Q metrics, M mixtures.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, runtime_checkable
@@ -12,13 +13,24 @@ from typing import Any, Protocol, Self, runtime_checkable
 import numpy as np
 
 from climb.errors import ComponentError
-from climb.predictor import Array, ExportablePredict, JointPredict, Predict, Predictor
+from climb.predictor import (
+    Array,
+    ExportablePredict,
+    ExtraFeatures,
+    JointPredict,
+    Predict,
+    Predictor,
+)
+from climb.predictor.informative import select_informative
 
 WIDENED = 1.0
 """The range of predictions is that of the trials' values, wider by this many ranges per side."""
 
 DomainGroups = Sequence[Sequence[int]]
 """Groups of domains whose total weight is a feature of a mixture: columns of `weights_MK`."""
+
+ExtrasByMetric = Sequence[ExtraFeatures | None]
+"""Estimates of each metric, which are extra features of its fit; None: there are none."""
 
 
 class MetricsPredict(Protocol):
@@ -86,24 +98,42 @@ def fit_metrics(
     values_TQ: Array,
     noise_TQ: Array,
     domain_groups: DomainGroups = (),
+    extras_Q: ExtrasByMetric = (),
 ) -> BoundedPredicts:
-    """Fit all metrics, together if the predictor can, and bound the predictions."""
+    """Fit all metrics, together if the predictor can, and bound the predictions.
+
+    Metrics with extra features are fitted one by one.
+    """
     fitted: MetricsPredict
-    if isinstance(predictor, MetricsPredictor):
+    if any(extras_Q) and takes_extra(predictor):
+        fitted = fit_separately(predictor, weights_TK, values_TQ, noise_TQ, extras_Q)
+    elif isinstance(predictor, MetricsPredictor):
         fitted = predictor.fit_metrics(weights_TK, values_TQ, noise_TQ, domain_groups)
     else:
         fitted = fit_separately(predictor, weights_TK, values_TQ, noise_TQ)
     return BoundedPredicts.build(fitted, values_TQ)
 
 
+def takes_extra(predictor: Predictor) -> bool:
+    """Whether a predictor can use extra features."""
+    return "extra" in inspect.signature(predictor.fit).parameters
+
+
 def fit_separately(
-    predictor: Predictor, weights_TK: Array, values_TQ: Array, noise_TQ: Array
+    predictor: Predictor,
+    weights_TK: Array,
+    values_TQ: Array,
+    noise_TQ: Array,
+    extras_Q: ExtrasByMetric = (),
 ) -> SeparatePredicts:
-    """Fit one predictor per metric."""
-    columns = zip(values_TQ.T, noise_TQ.T, strict=True)
-    return SeparatePredicts(
-        tuple(predictor.fit(weights_TK, values_T, noise_T) for values_T, noise_T in columns)
-    )
+    """Fit one predictor per metric, with those of its extra features that are informative."""
+    predicts = []
+    for q, (values_T, noise_T) in enumerate(zip(values_TQ.T, noise_TQ.T, strict=True)):
+        trials = (weights_TK, values_T, noise_T)
+        extra = extras_Q[q] if extras_Q else None
+        extra = select_informative(extra, trials) if extra is not None else None
+        predicts.append(predictor.fit(*trials) if extra is None else predictor.fit(*trials, extra))
+    return SeparatePredicts(tuple(predicts))
 
 
 @dataclass(frozen=True, eq=False)

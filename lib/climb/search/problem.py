@@ -19,6 +19,7 @@ from climb.objective import Objective
 from climb.predictor import Predictor
 from climb.search.acquisition import PenalizedScore
 from climb.search.baselines import DEFAULT_BASELINES, Baseline, build_baselines
+from climb.search.fidelities import Fidelities
 from climb.search.repetition import Repetition
 from climb.search.surrogate import Surrogate
 from climb.search.trials import Trials
@@ -34,8 +35,9 @@ this. So the share of domains with weight stays the same. Strengths of 0.1 to 5 
 17 to 21 domains."""
 
 STAGE_PROPOSE, STAGE_RECOMMEND, STAGE_FURTHER, STAGE_PARETO, STAGE_CHANGE = 1, 2, 3, 4, 5
-"""Separate the random numbers of proposals, recommendation, further rounds, Pareto fronts and
-smallest changes."""
+STAGE_FIDELITY = 6
+"""Separate the random numbers of proposals, recommendation, further rounds, Pareto fronts, smallest
+changes and fidelities."""
 
 
 @runtime_checkable
@@ -70,6 +72,9 @@ class Problem:
     decay: float | None = None
     """Decay of `climb.search.repetition`; None: repeated text helps as much as new text."""
 
+    fidelities: Fidelities | None = None
+    """Cheap estimates of the metrics; None: there are none."""
+
     @classmethod
     def from_config(
         cls, space: FeasibleSet, objective: Objective | None, cfg: SearchConfig
@@ -101,7 +106,8 @@ class Problem:
         Raises:
             SearchError: fewer than 4 distinct mixtures.
         """
-        return Surrogate.fit(trials, self.required_objective, self.predictor, self.repetition)
+        plugged = (self.required_objective, self.predictor, self.repetition, self.fidelities)
+        return Surrogate.fit(trials, *plugged)
 
     def with_objective(self, objective: Objective) -> Problem:
         """Return the same problem with another objective."""

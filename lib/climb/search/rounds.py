@@ -20,6 +20,10 @@ _DRAWS_PER_TRIAL = 16
 """Draws per trial of the first round. With more draws, the selection would contain only corners of
 the space."""
 
+_DRAWS_PER_CANDIDATE = 4
+"""With fidelities, this many times as many draws are made, and those of the highest estimated score
+are kept: half of them... """
+
 
 def propose(trials: Trials, round_: int, problem: Problem) -> Array:
     """Choose the mixtures of a round.
@@ -90,13 +94,23 @@ def sample_first_round(n: int, problem: Problem, existing_TK: Array | None = Non
     Raises:
         SearchError: the set holds too few distinct mixtures.
     """
-    drawn_NK = problem.sample(problem.random(STAGE_PROPOSE, 0), n * _DRAWS_PER_TRIAL)
+    drawn_NK = _draw_candidates(n * _DRAWS_PER_TRIAL, problem)
     existing_MK = problem.make_baselines()
     if existing_TK is not None:
         existing_MK = np.vstack([existing_MK, existing_TK])
     selected = select_distant(drawn_NK, existing_MK, n)
     require_count(selected, n, problem.space)
     return drawn_NK[selected]
+
+
+def _draw_candidates(n: int, problem: Problem) -> Array:
+    """Draw n mixtures; with fidelities, the n draws of the highest estimated score of more."""
+    random = problem.random(STAGE_PROPOSE, 0)
+    if problem.fidelities is None:
+        return problem.sample(random, n)
+    drawn_NK = problem.sample(random, _DRAWS_PER_CANDIDATE * n)
+    score_N = problem.fidelities.rank(drawn_NK, problem.space.domains)
+    return drawn_NK[np.argsort(-score_N, kind="stable")[:n]]
 
 
 def require_count(selected: NDArray[np.int64], n: int, space: FeasibleSet) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -17,7 +18,13 @@ from climb.errors import SearchError
 from climb.mixture import SAME_DECIMALS
 from climb.objective import Objective
 from climb.predictor import Predictor
-from climb.predictor.metrics import BoundedPredicts, MetricsPredictor, fit_metrics
+from climb.predictor.metrics import (
+    BoundedPredicts,
+    ExtrasByMetric,
+    MetricsPredictor,
+    fit_metrics,
+)
+from climb.search.fidelities import Fidelities
 from climb.search.parallel import map_fits
 from climb.search.repetition import Repetition
 from climb.search.trials import Replicates, Trials
@@ -53,6 +60,9 @@ class Surrogate:
     repetition: Repetition | None = None
     """Effective weights of mixtures that repeat text; None: all text counts as new."""
 
+    extras_Q: ExtrasByMetric = ()
+    """Cheap estimates of every metric; empty without fidelities."""
+
     @classmethod
     def fit(
         cls,
@@ -60,6 +70,7 @@ class Surrogate:
         objective: Objective,
         predictor: Predictor,
         repetition: Repetition | None = None,
+        fidelities: Fidelities | None = None,
     ) -> Self:
         """Fit one predictor per metric that the objective weights.
 
@@ -68,6 +79,7 @@ class Surrogate:
             objective: has the metrics, and their weights in the score.
             predictor: of each metric.
             repetition: the cost of repeated text, with the domains in the order of the trials.
+            fidelities: cheap estimates of the metrics; None: there are none.
 
         Raises:
             SearchError: fewer than 4 distinct mixtures.
@@ -89,10 +101,12 @@ class Surrogate:
             len(trials.domains),
         )
         inputs_DK = _list_inputs(replicates, repetition)
-        [predicts] = map_fits(
-            lambda rows: _fit(replicates, inputs_DK, rows, predictor, groups), [every], False
-        )
-        return cls(objective, replicates, predicts, groups, weights_Q, repetition)
+        extras_Q: ExtrasByMetric = ()
+        if fidelities is not None:
+            extras_Q = fidelities.list_features(objective.weighted_names, trials.domains)
+        fit = partial(_fit, predictor, groups, extras_Q, replicates, inputs_DK)
+        [predicts] = map_fits(fit, [every], False)
+        return cls(objective, replicates, predicts, groups, weights_Q, repetition, extras_Q)
 
     @property
     def validation_D(self) -> NDArray[np.bool_]:
@@ -169,9 +183,10 @@ class Surrogate:
         folds_D = _assign_folds(self.replicates.weights_DK, seed)
         in_fold_FD = folds_D == np.arange(int(folds_D.max()) + 1)[:, None]
 
+        plugged = (predictor, self.domain_groups, self.extras_Q)
+
         def predict_fold(out_D: NDArray[np.bool_]) -> tuple[Array, Array]:
-            rows = np.flatnonzero(~out_D)
-            predicts = _fit(self.replicates, inputs_DK, rows, predictor, self.domain_groups)
+            predicts = _fit(*plugged, self.replicates, inputs_DK, np.flatnonzero(~out_D))
             return predicts.predict(inputs_DK[out_D])
 
         is_safe = isinstance(predictor, MetricsPredictor)
@@ -233,11 +248,12 @@ def _assign_folds(weights_DK: Array, seed: int) -> NDArray[np.int64]:
 
 
 def _fit(
+    predictor: Predictor,
+    domain_groups: Sequence[Sequence[int]],
+    extras_Q: ExtrasByMetric,
     replicates: Replicates,
     inputs_DK: Array,
     rows: NDArray[np.int64],
-    predictor: Predictor,
-    domain_groups: Sequence[Sequence[int]],
 ) -> BoundedPredicts:
     values_DQ, noise_DQ = replicates.means_DQ[rows], replicates.noise_DQ[rows]
-    return fit_metrics(predictor, inputs_DK[rows], values_DQ, noise_DQ, domain_groups)
+    return fit_metrics(predictor, inputs_DK[rows], values_DQ, noise_DQ, domain_groups, extras_Q)

@@ -43,7 +43,7 @@ def check_proxy(proxy: Proxy, folder: Path, device: str = "cpu", n_tokens: int =
         AssertionError: the proxy breaks a rule, which the message states.
     """
     assert isinstance(proxy, Proxy), "a proxy must have a method train(run, device)"
-    _check_recipe(proxy, "proxy")
+    check_recipe(proxy, "proxy")
     base = build_tiny_run(folder, n_tokens)
     _check_metrics(proxy.train(base, device), base)
     assert base.save is not None
@@ -69,7 +69,7 @@ def check_predictor(predictor: Predictor) -> None:
     """
     required = "a predictor must have a method fit(weights_TK, values_T, noise_T)"
     assert isinstance(predictor, Predictor), required
-    _check_recipe(predictor, "predictor")
+    check_recipe(predictor, "predictor")
     random = np.random.default_rng(0)
     weights_TK = random.dirichlet(np.full(5, 0.5), size=24)
     values_T = 1.0 + weights_TK[:, 0] - weights_TK[:, 1] ** 2 + 0.01 * random.normal(size=24)
@@ -92,7 +92,7 @@ def check_searcher(searcher: Searcher, predictor: Predictor | None = None) -> No
     """
     required = "a searcher must have methods propose(state, round_, n) and recommend(state)"
     assert isinstance(searcher, Searcher), required
-    _check_recipe(searcher, "searcher")
+    check_recipe(searcher, "searcher")
     world = PlantedWorld.build(5, 2, noise=0.1, seed=0)
     cfg = load(settings=["search.trials_per_round=[8, 5, 3]", "search.candidates=200"]).search
     problem = Problem(world.space, None, predictor or GPPredictor(), searcher, cfg)
@@ -153,7 +153,7 @@ def _reverse(trials: Trials) -> Trials:
     )
 
 
-def _check_recipe(plugin: Any, kind: str) -> None:
+def check_recipe(plugin: Any, kind: str) -> None:
     """Check that the plug-in is an immutable recipe that can be pickled."""
     frozen = getattr(getattr(plugin, "__dataclass_params__", None), "frozen", False)
     assert frozen, f"a {kind} must be a frozen dataclass: its fields are its recipe"

@@ -26,6 +26,7 @@ from climb.search.trials import PROPOSAL, RECOMMENDED
 from climb.spark.delta.history import Inputs
 from climb.spark.delta.store import Store
 from climb.spark.slots import plan_slots
+from climb.spark.training.fidelities import add_fidelities
 from climb.spark.training.setup import TrainingSetup, ensure_base_checkpoint
 from climb.spark.training.study import PlannedTrial, Study
 from climb.spark.training.trials import Outcome, train_runs
@@ -147,7 +148,7 @@ def search(study: Study, on_round: Callable[[], object]) -> tuple[SearchResult, 
     Returns:
         The result, and how many trials were trained now.
     """
-    cfg = study.cfg.search
+    cfg, study = study.cfg.search, add_fidelities(study)
     plan, n_rounds, n_trained = train_rounds(study, on_round)
     log("search", "fitting the recommendation")
     trials = study.read_trials(plan)

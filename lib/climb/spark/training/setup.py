@@ -86,19 +86,19 @@ class TrainingSetup:
         """Name of the model, its training and its targets."""
         measured = [[t.name, t.kind, t.limit, hash_content(resolve(t.path))] for t in self.targets]
         model = recipe_of(self.proxy)
-        return f"{model}-{_digest([model, self.base_tokens, self.n_tokens, measured])}"
+        return f"{model}-{digest_values([model, self.base_tokens, self.n_tokens, measured])}"
 
     @cached_property
     def base_folder(self) -> Path:
         """Folder of the base checkpoint."""
         natural = sorted((name, round(weight, 12)) for name, weight in self.natural.items())
         made_with = [recipe_of(self.proxy), self.base_digest, self.base_tokens, natural]
-        return self.files / "proxies" / f"base-{_digest(made_with)}"
+        return self.files / "proxies" / f"base-{digest_values(made_with)}"
 
     def name_run(self, weights: Mapping[str, float], seed: int) -> str:
         """Return the id of the run that trains on this mixture with this seed."""
         mixture = sorted((name, round(weight, 12)) for name, weight in weights.items())
-        return _digest([mixture, seed, self.recipe, self.corpus_digest])
+        return digest_values([mixture, seed, self.recipe, self.corpus_digest])
 
     def build_run(self, weights: Mapping[str, float], seed: int) -> ProxyRun:
         """Build the run of this mixture: it continues the base checkpoint and saves no model."""
@@ -165,7 +165,7 @@ def build_target_setup(store: Store, cfg: Config) -> TrainingSetup:
 def digest_corpus(shards: Sequence[Mapping[str, Any]], kinds: Sequence[str] = TRIAL_KINDS) -> str:
     """Return the corpus digest: a hash of the token ids in the shards of these kinds."""
     chosen = [[row["kind"], row["domain"], row["sha256"]] for row in shards if row["kind"] in kinds]
-    return _digest(sorted(chosen))
+    return digest_values(sorted(chosen))
 
 
 def ensure_base_checkpoint(store: Store, setup: TrainingSetup, slots: Slots) -> bool:
@@ -217,7 +217,7 @@ def _build_setup(
         shards={row["domain"]: row["path"] for row in run_rows},
         base_shards={row["domain"]: row["path"] for row in base_rows},
         corpus_digest=digest_corpus(rows, kinds),
-        base_digest=_digest([[row["domain"], row["sha256"]] for row in base_rows]),
+        base_digest=digest_values([[row["domain"], row["sha256"]] for row in base_rows]),
         tokenizer=_write_tokenizer(store, cfg),
         base_tokens=sizes[0],
         n_tokens=sizes[1],
@@ -240,5 +240,6 @@ def _write_tokenizer(store: Store, cfg: Config) -> TokenizerFile:
     return TokenizerFile(str(path), find_end_of_text(tokenizer, cfg.count.end_of_text))
 
 
-def _digest(value: Any) -> str:
+def digest_values(value: Any) -> str:
+    """Hash a JSON value, for names of files and runs."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

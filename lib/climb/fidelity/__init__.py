@@ -1,0 +1,80 @@
+"""Fidelities: cheap estimates of what a proxy would measure on a mixture.
+
+Axes: K domains, M mixtures, Q metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climb.proxy import ProxyRun
+
+Array = NDArray[np.float64]
+
+MeasureMixtures = Callable[[Array], Array]
+"""weights_MK -> metrics_MQ, finite, each row a function of its own mixture alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FidelityInputs:
+    """What a fidelity estimates from: the data and the targets of the trials."""
+
+    domains: tuple[str, ...]
+    """Names of the domains, in the order of `weights_MK`."""
+
+    run: ProxyRun
+    """A trial of the natural mixture. It names shards, tokenizer, targets and base checkpoint."""
+
+    base_tokens: int
+    """Tokens of the base checkpoint."""
+
+    components: Mapping[str, str]
+    """Domain -> folder of its component; empty if the fidelity has no components."""
+
+
+@runtime_checkable
+class Fidelity(Protocol):
+    """A recipe of a cheap estimate: a frozen dataclass.
+
+    The search measures `mixtures` mixtures with it once, and interpolates between them. So a
+    measurement may take a second, but not the time of a trial.
+    """
+
+    @property
+    def mixtures(self) -> int:
+        """Number of mixtures that are measured; at least 4."""
+
+    @property
+    def component_tokens(self) -> int:
+        """Tokens of a component: a trial of one domain alone, which is trained first and kept.
+        0: the fidelity needs no components."""
+
+    def list_metrics(self, run: ProxyRun) -> tuple[str, ...]:
+        """List the estimated metrics, some of those that a proxy measures on the run's targets."""
+
+    def load(self, inputs: FidelityInputs, device: str) -> MeasureMixtures:
+        """Read what is needed, and return the function that measures mixtures.
+
+        A task calls it, on the device that a trial would use. Columns of the metrics are in the
+        order of `list_metrics`. Equal inputs give equal metrics.
+        """
+
+
+def limit_items(run: ProxyRun, items: int | None) -> ProxyRun:
+    """Return the run with at most this many items of each target."""
+    if items is None:
+        return run
+    limits = [items if t.limit is None else min(t.limit, items) for t in run.targets]
+    targets = [replace(t, limit=n) for t, n in zip(run.targets, limits, strict=True)]
+    return replace(run, targets=tuple(targets))
+
+
+def locate_components(folder: Path, domains: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+    """Return domain -> folder of its component, named by the id of its run."""
+    return {d: str(folder / name) for d, name in zip(domains, names, strict=True)}

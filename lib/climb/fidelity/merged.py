@@ -1,0 +1,127 @@
+"""Merged proxies: a mixture is imitated by adding weighted differences to the base checkpoint.
+
+Axes: K domains, M mixtures, Q metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+
+from climb.errors import ConfigError
+from climb.fidelity import Array, FidelityInputs, MeasureMixtures, limit_items
+from climb.proxy import ProxyRun
+from climb.proxy.evaluate import METRICS, measure
+from climb.proxy.language_model import convert_errors, make_reproducible, open_model
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergedFidelity:
+    """Metrics of the base checkpoint plus the weighted differences of one component per domain.
+
+    A component continues the base checkpoint on one domain alone, with the recipe and the schedule
+    of a trial. No training is needed for a further mixture: its model is base + sum of
+    weight * (component - base).
+
+    Source:
+        DeMix (arXiv 2602.00747) merges component models to imitate mixtures. Components of 51,200
+        tokens rank as well as those of 200,000 (docs/decisions/proxies.md).
+    """
+
+    component_tokens: int = 51_200
+    """Tokens of each component."""
+
+    sequence: int = 128
+    """Sequence length that the models are measured with; use that of the proxy."""
+
+    items: int | None = None
+    """Maximum items of each target; null: those of a trial."""
+
+    mixtures: int = 128
+    """Number of mixtures that are measured."""
+
+    needs: ClassVar[tuple[str, ...]] = ("torch", "transformers", "tokenizers")
+    """Packages that `load` imports."""
+
+    def __post_init__(self) -> None:
+        if self.component_tokens < 1 or self.sequence < 2:
+            raise ConfigError(
+                f"{self}: component_tokens must be at least 1, and sequence at least 2"
+            )
+
+    def list_metrics(self, run: ProxyRun) -> tuple[str, ...]:
+        """List all metrics of the targets."""
+        return tuple(f"{t.name}.{metric}" for t in run.targets for metric in METRICS[t.kind])
+
+    def load(self, inputs: FidelityInputs, device: str) -> MeasureMixtures:
+        """Open the base checkpoint and the components.
+
+        Raises:
+            ConfigError: a folder has no causal language model, or the models differ in shape.
+        """
+        run = limit_items(inputs.run, self.items)
+        names = self.list_metrics(run)
+        assert run.start is not None, "trials continue the base checkpoint"
+        n_ids = 1 + max(run.tokenizer.open().get_vocab().values())
+        base = open_model(run.start, n_ids)
+        parts = [open_model(inputs.components[name], n_ids) for name in inputs.domains]
+        merger = ModelMerger.build(base, parts, device)
+
+        def measure_mixture(weights_K: Array) -> list[float]:
+            merger.merge(weights_K)
+            found = measure(merger.model, run.targets, run.tokenizer, self.sequence)
+            return [found[name] for name in names]
+
+        def measure_mixtures(weights_MK: Array) -> Array:
+            where = f"MergedFidelity on {device}"
+            with make_reproducible(device, 0, "auto"), convert_errors(where):
+                rows = [measure_mixture(weights_K) for weights_K in weights_MK]
+            return np.array(rows).reshape(-1, len(names))
+
+        return measure_mixtures
+
+
+@dataclass(frozen=True, eq=False)
+class ModelMerger:
+    """Merges components on the CPU, which holds all of them."""
+
+    model: Any
+    """The base checkpoint on the device; its parameters are replaced."""
+
+    base: Mapping[str, Tensor]
+    """Parameters of the base checkpoint."""
+
+    differences: Sequence[Mapping[str, Tensor]]
+    """Component minus base, of each domain."""
+
+    @classmethod
+    def build(cls, base: Any, components: Sequence[Any], device: str) -> Self:
+        """Subtract the base checkpoint from each component.
+
+        Raises:
+            ConfigError: a component has other parameters than the base checkpoint.
+        """
+        start = {name: tensor.detach().clone() for name, tensor in base.named_parameters()}
+        shapes = {name: tensor.shape for name, tensor in start.items()}
+        differences = []
+        for component in components:
+            own = {name: tensor.detach() for name, tensor in component.named_parameters()}
+            if {name: tensor.shape for name, tensor in own.items()} != shapes:
+                raise ConfigError("a component has other parameters than the base checkpoint")
+            differences.append({name: own[name] - start[name] for name in start})
+        return cls(base.to(device), start, differences)
+
+    def merge(self, weights_K: Array) -> None:
+        """Replace the parameters of the model with those of a mixture."""
+        for name, parameter in self.model.named_parameters():
+            merged = self.base[name].clone()
+            for weight, difference in zip(weights_K, self.differences, strict=True):
+                if weight:
+                    merged.add_(difference[name], alpha=float(weight))
+            parameter.data.copy_(merged)

@@ -1,0 +1,85 @@
+"""Contract check of fidelities.
+
+def test_my_fidelity_keeps_the_contract(tmp_path):
+    check_fidelity(MyFidelity(), tmp_path)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from climb.fidelity import Array, Fidelity, FidelityInputs
+from climb.proxy import Proxy, ProxyRun
+from climb.proxy.evaluate import list_metrics
+from climb.proxy.llama import LlamaProxy
+from climb.testing.contracts import build_tiny_run, check_recipe
+
+_PROXY = LlamaProxy(hidden=8, layers=1, heads=2, sequence=32, batch=4, learning_rate=1e-2)
+_ROUNDING = 1e-6
+"""Largest relative difference between measurements of one mixture in different batches."""
+
+
+def check_fidelity(fidelity: Fidelity, folder: Path, proxy: Proxy = _PROXY) -> None:
+    """Measure mixtures of two small generated domains.
+
+    Args:
+        fidelity: the recipe.
+        folder: an empty folder for files.
+        proxy: trains the base checkpoint and the components that the fidelity needs.
+
+    Raises:
+        AssertionError: the fidelity breaks a rule, which the message states.
+    """
+    required = "a fidelity must have mixtures, component_tokens, list_metrics(run) and load(...)"
+    assert isinstance(fidelity, Fidelity), required
+    check_recipe(fidelity, "fidelity")
+    assert fidelity.mixtures >= 4, f"mixtures must be at least 4; found {fidelity.mixtures}"
+    inputs = build_tiny_inputs(fidelity, folder, proxy)
+    names = fidelity.list_metrics(inputs.run)
+    unknown = sorted(set(names) - set(list_metrics(inputs.run.targets)))
+    assert names, "list_metrics must list at least one metric"
+    assert not unknown, f"list_metrics must list metrics of a proxy; unknown: {', '.join(unknown)}"
+
+    weights_MK = np.array([[1.0, 0.0], [0.5, 0.5], [0.1, 0.9]])
+    before_MK = weights_MK.copy()
+    metrics_MQ = _measure(fidelity, inputs, weights_MK)
+    shape = (len(weights_MK), len(names))
+    assert metrics_MQ.shape == shape, f"metrics must have shape {shape}; found {metrics_MQ.shape}"
+    assert np.isfinite(metrics_MQ).all(), "metrics must be finite"
+    assert np.array_equal(weights_MK, before_MK), "measuring must not change the weights"
+    assert (np.ptp(metrics_MQ, axis=0) > 0.0).any(), "another mixture must give other metrics"
+    again_MQ = _measure(pickle.loads(pickle.dumps(fidelity)), inputs, weights_MK)
+    assert np.array_equal(metrics_MQ, again_MQ), "equal inputs must give equal metrics"
+    alone_MQ = np.vstack([_measure(fidelity, inputs, row[None]) for row in weights_MK[::-1]])[::-1]
+    close = np.allclose(metrics_MQ, alone_MQ, rtol=_ROUNDING, atol=0.0)
+    assert close, "the metrics of a mixture must not depend on the other mixtures"
+
+
+def build_tiny_inputs(fidelity: Fidelity, folder: Path, proxy: Proxy = _PROXY) -> FidelityInputs:
+    """Write two domains with targets, and train the components that the fidelity needs."""
+    base = build_tiny_run(folder, 2_048)
+    run = dataclasses.replace(base, start=base.save, save=None)
+    components: Mapping[str, str] = {}
+    if fidelity.component_tokens:
+        proxy.train(dataclasses.replace(base, targets=()), "cpu")
+        components = {name: _train_component(proxy, run, name, folder) for name in run.weights}
+    return FidelityInputs(
+        domains=tuple(run.weights), run=run, base_tokens=base.n_tokens, components=components
+    )
+
+
+def _train_component(proxy: Proxy, run: ProxyRun, domain: str, folder: Path) -> str:
+    saved = str(folder / f"component-{domain}")
+    weights = {name: float(name == domain) for name in run.weights}
+    alone = dataclasses.replace(run, weights=weights, save=saved, targets=())
+    proxy.train(alone, "cpu")
+    return saved
+
+
+def _measure(fidelity: Fidelity, inputs: FidelityInputs, weights_MK: Array) -> Array:
+    return np.asarray(fidelity.load(inputs, "cpu")(weights_MK))
