@@ -1,16 +1,16 @@
 """Cheap fidelities on real text: their ranks of trained mixtures, and the trials that they save.
 
     python benchmarks/bench.py fidelities
-    python benchmarks/fidelities.py --minutes 5    # train for five minutes, then stop; run it again
+    python benchmarks/fidelities.py --minutes 5    # train for five minutes, then stop
 
 Every corpus file of shared/data is a domain, and five tasks of its items are the targets. A pool of
 random mixtures is trained with the demo's proxy. Nothing is trained twice: the folder keeps shards,
 checkpoints and a line per run, so an interrupted benchmark continues.
 
-A replay draws n trials of the pool, fits the default predictor to them, and chooses the mixture with
+A replay draws n trials of the pool, fits the default predictor to them, and chooses the mixture of
 the best prediction among the others. Its regret is the measured score of the best of these minus
-that of the chosen one. The predictor with fidelities gets n/2 of the n trials: the first ones, or
-the half that the fidelities rank highest. The recommendations of the search itself are trained too.
+that of the chosen one. With fidelities, the predictor gets n/2 of the n trials: the first ones, or
+the half that the fidelities rank highest. Recommendations of the search itself are trained too.
 
 Axes: M mixtures, T trials, K domains.
 """
@@ -20,7 +20,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import multiprocessing
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -49,8 +51,9 @@ from climb.spark.training.setup import TrainingSetup
 
 Array = NDArray[np.float64]
 
-POOL, COUNTS, SEEDS, SPLITS = 48, (8, 16, 32), 3, 8
-"""Mixtures of the pool; n of a replay; seeds, and splits of each seed."""
+DRAWN, POOL, COUNTS, SEEDS, SPLITS = 48, 40, (8, 16, 24), 3, 8
+"""Mixtures that are drawn; the first of them, which are trained; n of a replay; seeds, and splits
+of each seed."""
 
 RECOMMENDED_TRIALS = 16
 """n of the searches whose recommendations are trained."""
@@ -229,8 +232,8 @@ def replay_split(
 
 def draw_pool(world: World, quick: bool) -> Array:
     """Draw the mixtures of the pool."""
-    n = QUICK_POOL if quick else POOL
-    return world.problem.sample(np.random.default_rng(0), n)
+    drawn_MK = world.problem.sample(np.random.default_rng(0), DRAWN)
+    return drawn_MK[: QUICK_POOL if quick else POOL]
 
 
 def draw_design(world: World) -> dict[str, Array]:
@@ -240,3 +243,207 @@ def draw_design(world: World) -> dict[str, Array]:
         name: sample(np.random.default_rng([0, 6]), one.mixtures)
         for name, one in world.fidelities.items()
     }
+
+
+def plan_recommendations(world: World, quick: bool) -> dict[str, Array]:
+    """Recommend mixtures from n trials without fidelities, and from n/2 with each of them.
+
+    Returns:
+        Variant -> recommended mixtures, one per seed, shape (SEEDS, K).
+    """
+    trials = world.read_trials(world.build_trials(draw_pool(world, quick), (0,)))
+    design_MK = draw_design(world)
+    measured = {n: measure_mixtures(world, n, design_MK[n])[0] for n in world.fidelities}
+    n = QUICK_COUNTS[0] if quick else RECOMMENDED_TRIALS
+    planned = {}
+    with threadpool_limits(limits=1):
+        for variant in (NONE, *measured, ALL):
+            problem = add_fidelities(world, select(measured, variant))
+            rows = [
+                np.random.default_rng([seed, SPLITS]).permutation(len(trials))
+                for seed in range(SEEDS)
+            ]
+            own = [order[: n if variant == NONE else n // 2] for order in rows]
+            planned[variant] = np.stack([_recommend(trials, problem, one) for one in own])
+    return planned
+
+
+def _recommend(trials: Trials, problem: Problem, rows: NDArray[np.int64]) -> Array:
+    chosen = trials.select(np.isin(np.arange(len(trials)), rows))
+    return recommend(SearchState.from_trials(chosen, problem)).weights_K
+
+
+def train(world: World, quick: bool, deadline: float) -> bool:
+    """Train base checkpoint, components and pool; return whether all is there."""
+    ensure_base(world.setup)
+    for fidelity in world.fidelities.values():
+        runs = build_components(world, fidelity)
+        if not world.results.train(world.setup.proxy, runs, deadline):
+            return False
+    pool = world.build_trials(draw_pool(world, quick), (0,))
+    return world.results.train(world.setup.proxy, pool, deadline)
+
+
+def measure(args: argparse.Namespace) -> Section:
+    """Train what is missing, and compare."""
+    deadline = time.monotonic() + 60.0 * args.minutes
+    folder = args.folder or Path(tempfile.gettempdir()) / "climb-fidelities"
+    folder = folder / "quick" if args.quick else folder
+    world = open_world(folder, args.quick)
+    if not train(world, args.quick, deadline):
+        sys.exit("fidelities: the time is over; run it again to train the rest")
+    planned_path = folder / "recommended.json"
+    if not planned_path.is_file():
+        planned = plan_recommendations(world, args.quick)
+        planned_path.write_text(json.dumps({v: w.tolist() for v, w in planned.items()}))
+    planned = {v: np.array(w) for v, w in json.loads(planned_path.read_text()).items()}
+    runs = world.build_trials(np.vstack(list(planned.values())), range(REPLICATES))
+    if not world.results.train(world.setup.proxy, runs, deadline):
+        sys.exit("fidelities: the time is over; run it again to train the rest")
+    replayed = replay_all(folder, args.quick)
+    return describe(world, args.quick, planned, replayed)
+
+
+def replay_all(folder: Path, quick: bool) -> list[Replayed]:
+    """Replay every seed in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(PROCESSES, mp_context=context) as pool:
+        parts = pool.map(replay_seed, [folder] * SEEDS, [quick] * SEEDS, range(SEEDS))
+        return [one for part in parts for one in part]
+
+
+def describe(
+    world: World, quick: bool, planned: Mapping[str, Array], replayed: Sequence[Replayed]
+) -> Section:
+    """Make the section."""
+    counts = QUICK_COUNTS if quick else COUNTS
+    recommended, ratio = describe_recommended(world, quick, planned)
+    replay_ratio, table = describe_replays(counts, replayed)
+    n = QUICK_COUNTS[0] if quick else RECOMMENDED_TRIALS
+    merged = "merged proxies"
+    return Section(
+        "fidelities",
+        "Cheap fidelities: merged proxies and n-gram counts on real text",
+        f"{len(world.problem.space.domains)} corpora as domains, {len(world.names)} tasks, mean "
+        f"bits per byte of the right choice. Trials of {world.setup.n_tokens:,} tokens continue a "
+        f"base checkpoint of {world.setup.base_tokens:,}. Pool of "
+        f"{QUICK_POOL if quick else POOL} random mixtures, one seed each; {SEEDS} seeds of "
+        f"{SPLITS} splits. Regret in bits per byte.",
+        tables=(describe_ranks(world, quick), table, recommended),
+        bars=(
+            Bar(
+                f"merged proxies: regret of the recommendation from {n // 2} trials with them / "
+                f"from {n} without, {SEEDS} seeds",
+                ratio[merged],
+                at_most=1.0,
+                form=".2f",
+            ),
+            Bar(
+                "merged proxies: regret of the choice of replays from n/2 trials with them / from "
+                f"n without, n = {', '.join(map(str, counts))}",
+                replay_ratio[merged],
+                at_most=1.0,
+                form=".2f",
+            ),
+        ),
+        notes=(describe_cost(world),),
+    )
+
+
+def describe_ranks(world: World, quick: bool) -> Table:
+    """Correlate each fidelity with the trained pool."""
+    pool_MK = draw_pool(world, quick)
+    trials = world.read_trials(world.build_trials(pool_MK, (0,)))
+    rows = []
+    for name in world.fidelities:
+        measured, seconds = measure_mixtures(world, name, trials.weights_TK)
+        columns = [measured.metric_names.index(metric) for metric in world.names]
+        own_TQ = measured.metrics_DQ[:, columns]
+        ranks = [
+            float(spearmanr(a, b).statistic)
+            for a, b in zip(own_TQ.T, trials.metrics_TQ.T, strict=True)
+        ]
+        mean = float(spearmanr(own_TQ.mean(axis=1), trials.metrics_TQ.mean(axis=1)).statistic)
+        rows.append((name, *(f"{r:.2f}" for r in (mean, *ranks)), f"{seconds:.3f}"))
+    tasks = [name.removesuffix(".bpb") for name in world.names]
+    columns = ("fidelity", "mean of the tasks", *tasks, "seconds a mixture")
+    return Table(columns, tuple(rows), "Spearman correlation with the trained pool")
+
+
+def describe_replays(
+    counts: Sequence[int], replayed: Sequence[Replayed]
+) -> tuple[dict[str, float], Table]:
+    """Average the replays; return the ratio of regrets by fidelity, and the table."""
+
+    def average(n: int, variant: str, choice: str, field: str) -> float:
+        own = [r for r in replayed if (r.n, r.variant, r.choice) == (n, variant, choice)]
+        return float(np.nanmean([getattr(r, field) for r in own]))
+
+    pairs = sorted({(r.variant, r.choice) for r in replayed}, key=lambda p: (p[0] != NONE, p))
+    rows = [
+        (
+            *pair,
+            *(
+                f"{average(n, *pair, 'regret'):.4f} / {average(n, *pair, 'rank'):.2f}"
+                for n in counts
+            ),
+        )
+        for pair in pairs
+    ]
+    ratios = {
+        variant: sum(average(n, variant, "n/2", "regret") for n in counts)
+        / sum(average(n, NONE, "n", "regret") for n in counts)
+        for variant, _ in pairs
+    }
+    columns = ("fidelity", "trials", *(f"n = {n}" for n in counts))
+    return ratios, Table(columns, tuple(rows), "Regret / rank correlation on the unseen mixtures")
+
+
+def describe_recommended(
+    world: World, quick: bool, planned: Mapping[str, Array]
+) -> tuple[Table, dict[str, float]]:
+    """Compare the trained recommendations; return the table and the ratio of regrets."""
+    pool = world.read_trials(world.build_trials(draw_pool(world, quick), (0,)))
+    scores = {}
+    for variant, weights_MK in planned.items():
+        found = []
+        for weights_K in weights_MK:
+            own = world.read_trials(world.build_trials(weights_K[None], range(REPLICATES)))
+            found.append(float(world.objective.score(own.metrics_TQ).mean()))
+        scores[variant] = np.array(found)
+    best = max(float(world.objective.score(pool.metrics_TQ).max()), *map(np.max, scores.values()))
+    regret = {variant: float(best - own.mean()) for variant, own in scores.items()}
+    n = QUICK_COUNTS[0] if quick else RECOMMENDED_TRIALS
+    rows = [
+        (
+            variant,
+            str(n if variant == NONE else n // 2),
+            ", ".join(f"{-score:.4f}" for score in own),
+            f"{regret[variant]:.4f}",
+        )
+        for variant, own in scores.items()
+    ]
+    columns = ("fidelity", "trials", "bits per byte, by seed", "regret")
+    title = f"Trained recommendations, {REPLICATES} seeds each; best trained mixture {-best:.4f}"
+    none = max(regret[NONE], 1e-12)
+    return Table(columns, tuple(rows), title), {v: r / none for v, r in regret.items()}
+
+
+def describe_cost(world: World) -> str:
+    """State what the components cost."""
+    merged = world.fidelities["merged proxies"]
+    share = len(world.problem.space.domains) * merged.component_tokens / world.setup.n_tokens
+    rows = world.results.read()
+    seconds = sum(rows[name]["seconds"] for name in build_components(world, merged))
+    return (
+        f"The components of the merged proxies have {merged.component_tokens:,} tokens each: as "
+        f"many as {share:.1f} trials together; their training took {seconds:.0f} s. The regrets "
+        "do not count them as trials."
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--folder", type=Path, help="for shards, checkpoints and runs")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop training after this")
+    run_section(measure, parser)

@@ -1,6 +1,7 @@
 """Fidelities in a search: they help where they agree with the trials, and do little harm."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from climb.search.fidelities import Fidelities, MeasuredFidelity
 from climb.testing.predictors import BowlPredictor
 from climb.testing.world import PlantedWorld
 
-K, TRIALS, MEASURED = 12, 10, 80
+K, TRIALS, MEASURED = 8, 8, 60
 CFG = load(settings=["search.trials_per_round=[12, 4]", "search.candidates=300"]).search
 
 
@@ -38,6 +39,7 @@ def measure_noise(world, weights_MK):
     return np.sin(4.0 * np.sqrt(weights_MK) @ directions_KQ)
 
 
+@functools.cache
 def fit_fidelities(world, *functions):
     weights_DK = draw(world, MEASURED, 1)
     objective = dict.fromkeys(world.metric_names, -0.5)
@@ -62,26 +64,29 @@ def compute_error(world, surrogate):
     return float(np.sqrt(np.square(errors_M).mean()) / score_M.std())
 
 
+def compare_errors(worlds, function):
+    """Mean errors of fits without the fidelity and with it."""
+    return np.mean(
+        [
+            [compute_error(w, fit_surrogate(w, f)) for f in (None, fit_fidelities(w, function))]
+            for w in worlds
+        ],
+        axis=0,
+    )
+
+
 @pytest.fixture(scope="module")
 def worlds():
     return [PlantedWorld.build(K, 2, noise=0.1, seed=seed) for seed in range(6)]
 
 
 def test_a_fidelity_that_agrees_with_the_trials_improves_the_predictions(worlds):
-    errors = [
-        [compute_error(w, fit_surrogate(w, f)) for f in (None, fit_fidelities(w, measure_well))]
-        for w in worlds
-    ]
-    without, with_fidelity = np.mean(errors, axis=0)
-    assert with_fidelity < 0.9 * without
+    without, with_fidelity = compare_errors(worlds, measure_well)
+    assert with_fidelity < 0.8 * without
 
 
 def test_a_fidelity_of_noise_raises_the_error_by_a_tenth_at_most(worlds):
-    errors = [
-        [compute_error(w, fit_surrogate(w, f)) for f in (None, fit_fidelities(w, measure_noise))]
-        for w in worlds
-    ]
-    without, with_noise = np.mean(errors, axis=0)
+    without, with_noise = compare_errors(worlds, measure_noise)
     assert with_noise < 1.1 * without
 
 
@@ -110,12 +115,12 @@ def test_only_informative_features_are_selected_in_their_order():
     assert select_informative(extra, (weights_TK, constant_T, 0 * values_T)) is None
 
 
-def test_chance_selects_one_unrelated_feature_in_twelve():
+def test_chance_selects_one_unrelated_feature_in_27():
     random = np.random.default_rng(0)
     weights_TK, values_T = random.dirichlet(np.ones(3), size=12), random.normal(size=12)
     features_TF = random.normal(size=(12, 4_000))
     selected = select_informative(lambda w: features_TF, (weights_TK, values_T, np.zeros(12)))
-    assert selected(weights_TK).shape[1] / 4_000 == pytest.approx(1 / 12, abs=0.02)
+    assert selected(weights_TK).shape[1] / 4_000 == pytest.approx(1 / 27, abs=0.01)
 
 
 def test_noisy_trials_count_less_when_features_are_selected():
@@ -165,8 +170,6 @@ def test_the_first_round_keeps_the_half_that_fidelities_rank_highest(worlds):
         scores.append([world.compute_scores(mixtures_MK).mean() for mixtures_MK in both])
     plain, with_fidelity = np.mean(scores, axis=0)
     assert with_fidelity > plain
-    spread = np.std([world.compute_scores(draw(world, 300, 3)).std() for world in worlds])
-    assert spread > 0.0
 
 
 def test_a_search_with_a_fidelity_needs_fewer_trials(worlds):

@@ -39,12 +39,17 @@ def compute_plain_bpb(inputs, target, weights, fidelity):
         for name, weight in weights.items()
     }
 
+    found = {
+        (name, n): Counter(zip(*(ids[i:] for i in range(n)), strict=False))
+        for name, ids in shards.items()
+        for n in range(1, fidelity.order + 1)
+    }
+
     def count(ngram):
-        total = 0.0
-        for name, ids in shards.items():
-            found = Counter(zip(*(ids[i:] for i in range(len(ngram))), strict=False))
-            total += tokens[name] / len(ids) * (found[ngram] if ngram else len(ids))
-        return total
+        if not ngram:
+            return sum(tokens.values())
+        n = len(ngram)
+        return sum(tokens[name] / len(ids) * found[name, n][ngram] for name, ids in shards.items())
 
     def predict(token, history):
         size = run.tokenizer.open().get_vocab_size()
@@ -64,9 +69,10 @@ def compute_plain_bpb(inputs, target, weights, fidelity):
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])
-def test_ngram_metrics_equal_those_of_plain_counting(ngram_inputs, order):
+@pytest.mark.parametrize("kind", ["text", "choices"])
+def test_ngram_metrics_equal_those_of_plain_counting(ngram_inputs, order, kind):
     fidelity = dataclasses.replace(NGRAM, order=order)
-    target = dataclasses.replace(ngram_inputs.run.targets[1], limit=2)
+    [target] = [target for target in ngram_inputs.run.targets if target.kind == kind]
     inputs = dataclasses.replace(
         ngram_inputs, run=dataclasses.replace(ngram_inputs.run, targets=(target,))
     )

@@ -20,9 +20,9 @@ _DRAWS_PER_TRIAL = 16
 """Draws per trial of the first round. With more draws, the selection would contain only corners of
 the space."""
 
-_DRAWS_PER_CANDIDATE = 4
-"""With fidelities, this many times as many draws are made, and those of the highest estimated score
-are kept: half of them... """
+_DRAWS_PER_ESTIMATE = 2
+"""With fidelities, this many times as many mixtures are drawn, and those of the highest estimated
+score are kept. The kept half still fills the set, which the predictor needs."""
 
 
 def propose(trials: Trials, round_: int, problem: Problem) -> Array:
@@ -108,7 +108,7 @@ def _draw_candidates(n: int, problem: Problem) -> Array:
     random = problem.random(STAGE_PROPOSE, 0)
     if problem.fidelities is None:
         return problem.sample(random, n)
-    drawn_NK = problem.sample(random, _DRAWS_PER_CANDIDATE * n)
+    drawn_NK = problem.sample(random, _DRAWS_PER_ESTIMATE * n)
     score_N = problem.fidelities.rank(drawn_NK, problem.space.domains)
     return drawn_NK[np.argsort(-score_N, kind="stable")[:n]]
 
