@@ -19,20 +19,20 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import math
-import multiprocessing
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from real_text import PROCESSES, Results, Size, ensure_base, prepare_setup
+from real_text import Results, Size, ensure_base, prepare_setup
 from scipy.stats import spearmanr
 from section import Bar, Section, Table, run_section
 from threadpoolctl import threadpool_limits
@@ -51,23 +51,23 @@ from climb.spark.training.setup import TrainingSetup
 
 Array = NDArray[np.float64]
 
-DRAWN, POOL, COUNTS, SEEDS, SPLITS = 48, 40, (8, 16, 24), 3, 8
+DRAWN, POOL, COUNTS, SEEDS, SPLITS = 48, 32, (8, 12, 16), 3, 6
 """Mixtures that are drawn; the first of them, which are trained; n of a replay; seeds, and splits
 of each seed."""
 
 RECOMMENDED_TRIALS = 16
 """n of the searches whose recommendations are trained."""
 
-REPLICATES = 2
+REPLICATES = 1
 """Seeds that a recommendation is trained with."""
 
-SIZE = Size(chars=2_000_000, base_tokens=3_000_000, trial_tokens=204_800, items=200)
-QUICK_SIZE = Size(chars=40_000, base_tokens=8_192, trial_tokens=4_096, items=4)
-QUICK_POOL, QUICK_COUNTS, QUICK_DOMAINS = 12, (8,), 3
+SIZE = Size(domains=12, chars=1_500_000, base_tokens=1_500_000, trial_tokens=204_800, items=150)
+QUICK_SIZE = Size(domains=3, chars=40_000, base_tokens=8_192, trial_tokens=4_096, items=4)
+QUICK_POOL, QUICK_COUNTS = 12, (8,)
 
 FIDELITIES: Mapping[str, Fidelity] = {
-    "n-gram counts": NGramFidelity(),
-    "merged proxies": MergedFidelity(items=100),
+    "n-gram counts": NGramFidelity(mixtures=96),
+    "merged proxies": MergedFidelity(mixtures=96),
 }
 NONE, ALL = "none", "both"
 
@@ -110,7 +110,7 @@ class World:
 
 def open_world(folder: Path, quick: bool) -> World:
     size = QUICK_SIZE if quick else SIZE
-    setup = prepare_setup(folder, size, QUICK_DOMAINS if quick else None)
+    setup = prepare_setup(folder, size)
     names = tuple(sorted(setup.natural))
     tokens = json.loads((folder / "domains.json").read_text())
     cfg = load(settings=["search.target_tokens=5_000_000", "search.candidates=2_000"]).search
@@ -141,7 +141,8 @@ def measure_mixtures(world: World, name: str, weights_MK: Array) -> tuple[Measur
         The measurement, and the seconds of one mixture.
     """
     fidelity, setup = world.fidelities[name], world.setup
-    path = setup.files / f"{type(fidelity).__name__}-{len(weights_MK)}.json"
+    digest = hashlib.sha256(weights_MK.round(12).tobytes()).hexdigest()[:12]
+    path = setup.files / f"{type(fidelity).__name__}-{digest}.json"
     run = setup.build_run(setup.natural, 0)
     if not path.is_file():
         runs = build_components(world, fidelity).values()
@@ -191,20 +192,29 @@ class Replayed:
     rank: float
 
 
-def replay_seed(folder: Path, quick: bool, seed: int) -> list[Replayed]:
-    """Replay all splits of one seed; the body of a process."""
-    world = open_world(folder, quick)
-    pool_MK, design_MK = draw_pool(world, quick), draw_design(world)
-    trials = world.read_trials(world.build_trials(pool_MK, (0,)))
-    measured = {n: measure_mixtures(world, n, design_MK[n])[0] for n in world.fidelities}
-    problems = {v: add_fidelities(world, select(measured, v)) for v in (NONE, *measured, ALL)}
+def replay_seed(world: World, quick: bool, seed: int) -> list[dict[str, Any]]:
+    """Replay all splits of one seed; return the fields of each `Replayed`."""
+    trials, problems = read_pool(world, quick), build_problems(world)
+    counts = QUICK_COUNTS if quick else COUNTS
     replayed = []
     with threadpool_limits(limits=1):
         for split in range(SPLITS):
             order_T = np.random.default_rng([seed, split]).permutation(len(trials))
-            for n in QUICK_COUNTS if quick else COUNTS:
+            for n in counts:
                 replayed += replay_split(world, trials, problems, (order_T[:n], order_T[n:]))
-    return replayed
+    return [dataclasses.asdict(one) for one in replayed]
+
+
+def read_pool(world: World, quick: bool) -> Trials:
+    """Read the trials of the pool."""
+    return world.read_trials(world.build_trials(draw_pool(world, quick), (0,)))
+
+
+def build_problems(world: World) -> dict[str, Problem]:
+    """Build the problem without fidelities, with each alone, and with all of them."""
+    design_MK = draw_design(world)
+    measured = {n: measure_mixtures(world, n, design_MK[n])[0] for n in world.fidelities}
+    return {v: add_fidelities(world, select(measured, v)) for v in (NONE, *measured, ALL)}
 
 
 def replay_split(
@@ -245,32 +255,25 @@ def draw_design(world: World) -> dict[str, Array]:
     }
 
 
-def plan_recommendations(world: World, quick: bool) -> dict[str, Array]:
+def plan_recommendations(world: World, quick: bool) -> dict[str, list[list[float]]]:
     """Recommend mixtures from n trials without fidelities, and from n/2 with each of them.
 
     Returns:
-        Variant -> recommended mixtures, one per seed, shape (SEEDS, K).
+        Variant -> recommended mixtures, one per seed.
     """
-    trials = world.read_trials(world.build_trials(draw_pool(world, quick), (0,)))
-    design_MK = draw_design(world)
-    measured = {n: measure_mixtures(world, n, design_MK[n])[0] for n in world.fidelities}
+    trials = read_pool(world, quick)
     n = QUICK_COUNTS[0] if quick else RECOMMENDED_TRIALS
-    planned = {}
+    planned: dict[str, list[list[float]]] = {}
     with threadpool_limits(limits=1):
-        for variant in (NONE, *measured, ALL):
-            problem = add_fidelities(world, select(measured, variant))
-            rows = [
-                np.random.default_rng([seed, SPLITS]).permutation(len(trials))
-                for seed in range(SEEDS)
-            ]
-            own = [order[: n if variant == NONE else n // 2] for order in rows]
-            planned[variant] = np.stack([_recommend(trials, problem, one) for one in own])
+        for variant, problem in build_problems(world).items():
+            planned[variant] = []
+            for seed in range(SEEDS):
+                order_T = np.random.default_rng([seed, 0]).permutation(len(trials))
+                rows = order_T[: n if variant == NONE else n // 2]
+                own = trials.select(np.isin(np.arange(len(trials)), rows))
+                found = recommend(SearchState.from_trials(own, problem))
+                planned[variant].append(found.weights_K.tolist())
     return planned
-
-
-def _recommend(trials: Trials, problem: Problem, rows: NDArray[np.int64]) -> Array:
-    chosen = trials.select(np.isin(np.arange(len(trials)), rows))
-    return recommend(SearchState.from_trials(chosen, problem)).weights_K
 
 
 def train(world: World, quick: bool, deadline: float) -> bool:
@@ -285,31 +288,43 @@ def train(world: World, quick: bool, deadline: float) -> bool:
 
 
 def measure(args: argparse.Namespace) -> Section:
-    """Train what is missing, and compare."""
+    """Compute what is missing, step by step, and compare.
+
+    Every step keeps its result in the folder. After `--minutes`, no further step starts.
+    """
     deadline = time.monotonic() + 60.0 * args.minutes
     folder = args.folder or Path(tempfile.gettempdir()) / "climb-fidelities"
     folder = folder / "quick" if args.quick else folder
     world = open_world(folder, args.quick)
-    if not train(world, args.quick, deadline):
-        sys.exit("fidelities: the time is over; run it again to train the rest")
-    planned_path = folder / "recommended.json"
-    if not planned_path.is_file():
-        planned = plan_recommendations(world, args.quick)
-        planned_path.write_text(json.dumps({v: w.tolist() for v, w in planned.items()}))
-    planned = {v: np.array(w) for v, w in json.loads(planned_path.read_text()).items()}
-    runs = world.build_trials(np.vstack(list(planned.values())), range(REPLICATES))
-    if not world.results.train(world.setup.proxy, runs, deadline):
-        sys.exit("fidelities: the time is over; run it again to train the rest")
-    replayed = replay_all(folder, args.quick)
-    return describe(world, args.quick, planned, replayed)
+
+    def stop_if_late(is_complete: bool = True) -> None:
+        if not is_complete or time.monotonic() > deadline:
+            sys.exit("fidelities: the time is over; run it again to continue")
+
+    stop_if_late(train(world, args.quick, deadline))
+    pool_MK, design_MK = read_pool(world, args.quick).weights_TK, draw_design(world)
+    for name in world.fidelities:
+        for weights_MK in (pool_MK, design_MK[name]):
+            measure_mixtures(world, name, weights_MK)
+            stop_if_late()
+    replayed: list[Replayed] = []
+    for seed in range(SEEDS):
+        path = folder / f"replay-{seed}.json"
+        rows = keep(path, lambda seed=seed: replay_seed(world, args.quick, seed))
+        replayed += [Replayed(**row) for row in rows]
+        stop_if_late()
+    planned = keep(folder / "recommended.json", lambda: plan_recommendations(world, args.quick))
+    mixtures = {variant: np.array(weights) for variant, weights in planned.items()}
+    runs = world.build_trials(np.vstack(list(mixtures.values())), range(REPLICATES))
+    stop_if_late(world.results.train(world.setup.proxy, runs, deadline))
+    return describe(world, args.quick, mixtures, replayed)
 
 
-def replay_all(folder: Path, quick: bool) -> list[Replayed]:
-    """Replay every seed in a process of its own."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(PROCESSES, mp_context=context) as pool:
-        parts = pool.map(replay_seed, [folder] * SEEDS, [quick] * SEEDS, range(SEEDS))
-        return [one for part in parts for one in part]
+def keep(path: Path, compute: Callable[[], Any]) -> Any:
+    """Return the JSON value of a file, which is computed and written if it is missing."""
+    if not path.is_file():
+        path.write_text(json.dumps(compute()))
+    return json.loads(path.read_text())
 
 
 def describe(
@@ -352,9 +367,7 @@ def describe(
 
 def describe_ranks(world: World, quick: bool) -> Table:
     """Correlate each fidelity with the trained pool."""
-    pool_MK = draw_pool(world, quick)
-    trials = world.read_trials(world.build_trials(pool_MK, (0,)))
-    rows = []
+    trials, rows = read_pool(world, quick), []
     for name in world.fidelities:
         measured, seconds = measure_mixtures(world, name, trials.weights_TK)
         columns = [measured.metric_names.index(metric) for metric in world.names]
@@ -390,9 +403,9 @@ def describe_replays(
         )
         for pair in pairs
     ]
+    without = sum(average(n, NONE, "n", "regret") for n in counts)
     ratios = {
-        variant: sum(average(n, variant, "n/2", "regret") for n in counts)
-        / sum(average(n, NONE, "n", "regret") for n in counts)
+        variant: sum(average(n, variant, "n/2", "regret") for n in counts) / max(without, 1e-12)
         for variant, _ in pairs
     }
     columns = ("fidelity", "trials", *(f"n = {n}" for n in counts))
@@ -403,8 +416,7 @@ def describe_recommended(
     world: World, quick: bool, planned: Mapping[str, Array]
 ) -> tuple[Table, dict[str, float]]:
     """Compare the trained recommendations; return the table and the ratio of regrets."""
-    pool = world.read_trials(world.build_trials(draw_pool(world, quick), (0,)))
-    scores = {}
+    pool, scores = read_pool(world, quick), {}
     for variant, weights_MK in planned.items():
         found = []
         for weights_K in weights_MK:

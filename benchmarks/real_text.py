@@ -26,7 +26,16 @@ from climb.spark.training.trials import train_one
 from climb.tokenizer import TokenizerFile, open_tokenizer, train_json
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-TASKS = ("arc_challenge", "arc_easy", "hellaswag", "piqa", "siqa")
+DOMAINS = (
+    *("children_stories", "code_python", "community_qa", "fiction_books", "law_statutes"),
+    *("math_latex", "medicine_qa", "news", "recipes", "science_abstracts", "textbooks_science"),
+    "wikipedia",
+)
+"""Files of the corpus that are domains, as many as the demo has."""
+
+TASKS = ("arc_challenge", "arc_easy", "piqa")
+"""The targets of the demo."""
+
 PROXY = LlamaProxy(hidden=96, layers=2, heads=2, sequence=128, batch=16, learning_rate=8e-3)
 """The demo's proxy, 0.4 M parameters."""
 
@@ -41,6 +50,9 @@ PROCESSES = 2
 class Size:
     """How much text is read and trained on."""
 
+    domains: int
+    """Number of domains, the first of `DOMAINS`."""
+
     chars: int
     """Characters of each domain."""
 
@@ -50,15 +62,14 @@ class Size:
     """Items of each task."""
 
 
-def prepare_setup(folder: Path, size: Size, domains: int | None = None) -> TrainingSetup:
+def prepare_setup(folder: Path, size: Size) -> TrainingSetup:
     """Tokenize the corpus into a folder, unless it is there, and return the setup of trials.
 
     Args:
         folder: for shards, checkpoints and results.
         size: of the text and of the runs.
-        domains: number of domains, the first in order of name; None: all.
     """
-    files = sorted((DATA / "corpus").glob("*.parquet"))[:domains]
+    files = [DATA / "corpus" / f"{name}.parquet" for name in DOMAINS[: size.domains]]
     meta = folder / "domains.json"
     if not meta.is_file():
         folder.mkdir(parents=True, exist_ok=True)
