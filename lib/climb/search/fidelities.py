@@ -1,8 +1,8 @@
 """What cheap fidelities say about any mixture: their measurements, interpolated.
 
-A fidelity measures some mixtures exactly. Between them, a Gaussian process without noise
-interpolates each metric, so that an estimate costs microseconds. The estimates are extra features
-of the predictor, and they select the draws of the first round.
+A fidelity measures some mixtures. Between them, a Gaussian process interpolates each metric, so an
+estimate costs microseconds. The estimates are extra features of the predictor, and they select the
+draws of the first round.
 
 Axes: D measured mixtures, K domains, Q metrics, M mixtures.
 """

@@ -94,16 +94,11 @@ class Surrogate:
         weights_Q = objective.weights_Q[list(objective.weighted_columns)]
         groups = group_by_prefix(trials.domains)
         every = np.arange(len(replicates.counts_D))
-        logger.info(
-            "fitting %d metrics to %d mixtures of %d domains",
-            len(weights_Q),
-            len(replicates.counts_D),
-            len(trials.domains),
-        )
+        sizes = (len(weights_Q), len(every), len(trials.domains))
+        logger.info("fitting %d metrics to %d mixtures of %d domains", *sizes)
         inputs_DK = _list_inputs(replicates, repetition)
-        extras_Q: ExtrasByMetric = ()
-        if fidelities is not None:
-            extras_Q = fidelities.list_features(objective.weighted_names, trials.domains)
+        names = objective.weighted_names
+        extras_Q = fidelities.list_features(names, trials.domains) if fidelities else ()
         fit = partial(_fit, predictor, groups, extras_Q, replicates, inputs_DK)
         [predicts] = map_fits(fit, [every], False)
         return cls(objective, replicates, predicts, groups, weights_Q, repetition, extras_Q)
