@@ -215,7 +215,7 @@ def _list_metrics(cfg: Config) -> list[str]:
     """List the metrics of the proxies; none if only the first run of a plug-in shows them."""
     from climb.config import build
     from climb.proxy import Proxy, Target
-    from climb.proxy.evaluate import list_metrics
+    from climb.proxy.metrics import list_metrics
     from climb.proxy.training import TrainingRecipe
 
     try:

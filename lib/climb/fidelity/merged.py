@@ -14,8 +14,9 @@ import numpy as np
 from climb.errors import ConfigError
 from climb.fidelity import Array, FidelityInputs, MeasureMixtures, limit_items
 from climb.proxy import ProxyRun
-from climb.proxy.evaluate import METRICS, measure
+from climb.proxy.evaluate import measure
 from climb.proxy.language_model import convert_errors, make_reproducible, open_model
+from climb.proxy.metrics import METRICS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,6 +49,9 @@ class MergedFidelity:
 
     needs: ClassVar[tuple[str, ...]] = ("torch", "transformers", "tokenizers")
     """Packages that `load` imports."""
+
+    extra: ClassVar[str] = "proxy"
+    """Extra of climb-mixture that installs them."""
 
     def __post_init__(self) -> None:
         if self.component_tokens < 1 or self.sequence < 2:

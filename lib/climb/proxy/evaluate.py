@@ -16,17 +16,12 @@ from numpy.typing import NDArray
 from climb.errors import TrialError
 from climb.proxy import Target
 from climb.proxy.language_model import compute_hidden_states, compute_token_losses
+from climb.proxy.metrics import METRICS
 from climb.proxy.targets import Item, Passage, load_items
 from climb.tokenizer import TokenizerFile
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-METRICS = {"choices": ("bpb", "prob", "accuracy", "accuracy_norm"), "text": ("bpb",)}
-"""Kind of a target -> its metrics."""
-
-TRAIN_LOSS = "train.loss"
-"""Metric of every run, beside those of its targets."""
 
 Array = NDArray[np.float64]
 
@@ -93,12 +88,6 @@ def measure(
     for target in targets:
         metrics |= score_items(model, target, tokenizer, sequence).compute_metrics(target)
     return metrics
-
-
-def list_metrics(targets: Sequence[Target]) -> list[str]:
-    """List the metrics of a run that is measured on these targets."""
-    names = [f"{t.name}.{metric}" for t in targets for metric in METRICS[t.kind]]
-    return sorted([*names, TRAIN_LOSS])
 
 
 def score_items(model: Any, target: Target, tokenizer: TokenizerFile, sequence: int) -> ItemScores:

@@ -14,7 +14,7 @@ from climb.files import resolve
 from climb.proxy import ProxyRun
 from climb.proxy.checkpoint import Checkpoints, compute_run_digest
 from climb.proxy.data import Stream, plan_stream
-from climb.proxy.evaluate import TRAIN_LOSS, measure
+from climb.proxy.evaluate import measure
 from climb.proxy.language_model import (
     convert_errors,
     make_reproducible,
@@ -22,6 +22,7 @@ from climb.proxy.language_model import (
     save_model,
 )
 from climb.proxy.loop import TrainingLoop
+from climb.proxy.metrics import TRAIN_LOSS
 from climb.proxy.recipe import Recipe
 from climb.tokenizer import TokenizerFile
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from climb.fidelity import Array, Fidelity, FidelityInputs
 from climb.proxy import Proxy, ProxyRun
-from climb.proxy.evaluate import list_metrics
 from climb.proxy.llama import LlamaProxy
+from climb.proxy.metrics import list_metrics
 from climb.testing.contracts import build_tiny_run, check_recipe
 
 _PROXY = LlamaProxy(hidden=8, layers=1, heads=2, sequence=32, batch=4, learning_rate=1e-2)

@@ -30,7 +30,7 @@ from climb.objective import Objective
 from climb.progress import log, show_progress
 from climb.proxy import ProxyRun
 from climb.proxy.data import hold_local_shards
-from climb.proxy.evaluate import list_metrics
+from climb.proxy.metrics import list_metrics
 from climb.search.fidelities import Fidelities, MeasuredFidelity
 from climb.search.problem import STAGE_FIDELITY
 from climb.spark.device import get_task_device, release_gpu_memory, shares_local_gpu
