@@ -86,7 +86,7 @@ def test_what_is_complete_is_neither_trained_nor_measured_again(prepared, monkey
 
 def test_only_a_component_that_is_missing_is_trained_again(prepared):
     store, cfg, _ = prepared
-    names = {row["trial_id"]: row["finished"] for row in read_components(store)}
+    names = [row["trial_id"] for row in read_components(store)]
     folder = store.locate_file("models") / "components"
     lost, *kept = sorted(names)
     stamps = {name: (folder / name / "complete.json").stat().st_mtime_ns for name in kept}
@@ -95,6 +95,7 @@ def test_only_a_component_that_is_missing_is_trained_again(prepared):
     assert (folder / lost / "complete.json").is_file()
     found = {name: (folder / name / "complete.json").stat().st_mtime_ns for name in kept}
     assert found == stamps
+    assert sorted(row["trial_id"] for row in read_components(store)) == sorted(names)
 
 
 def test_other_data_or_another_number_of_tokens_gets_components_of_its_own(prepared):

@@ -5,9 +5,8 @@ Axes: K domains, M mixtures, Q metrics.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -73,8 +72,3 @@ def limit_items(run: ProxyRun, items: int | None) -> ProxyRun:
     limits = [items if t.limit is None else min(t.limit, items) for t in run.targets]
     targets = [replace(t, limit=n) for t, n in zip(run.targets, limits, strict=True)]
     return replace(run, targets=tuple(targets))
-
-
-def locate_components(folder: Path, domains: Sequence[str], names: Sequence[str]) -> dict[str, str]:
-    """Return domain -> folder of its component, named by the id of its run."""
-    return {d: str(folder / name) for d, name in zip(domains, names, strict=True)}

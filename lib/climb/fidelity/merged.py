@@ -54,9 +54,10 @@ class MergedFidelity:
     """Extra of climb-mixture that installs them."""
 
     def __post_init__(self) -> None:
-        if self.component_tokens < 1 or self.sequence < 2:
+        if self.component_tokens < 1 or self.sequence < 2 or self.mixtures < 4:
             raise ConfigError(
-                f"{self}: component_tokens must be at least 1, and sequence at least 2"
+                f"{self}: component_tokens must be at least 1, sequence at least 2, and mixtures "
+                "at least 4"
             )
 
     def list_metrics(self, run: ProxyRun) -> tuple[str, ...]:

@@ -66,10 +66,11 @@ class NGramFidelity:
     component_tokens: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
-        if min(self.order, self.max_tokens) < 1 or min(self.strength, self.trial_factor) <= 0.0:
+        counts, factors = (self.order, self.max_tokens), (self.strength, self.trial_factor)
+        if min(counts) < 1 or min(factors) <= 0.0 or self.mixtures < 4:
             raise ConfigError(
                 f"{self}: order and max_tokens must be at least 1, strength and trial_factor "
-                "positive"
+                "positive, and mixtures at least 4"
             )
 
     def list_metrics(self, run: ProxyRun) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -84,18 +84,23 @@ def _train_components(study: Study, fidelity: Fidelity) -> dict[str, str]:
         return {}
     setup = replace(study.setup, n_tokens=fidelity.component_tokens, targets=())
     runs = dict(build_component(setup, domain) for domain in study.space.domains)
-    recorded: set[str] = set()
-    if study.store.exists(tables.TRIALS):
-        rows = study.store.read_rows(tables.TRIALS, proxy=setup.recipe)
-        recorded = {row["trial_id"] for row in rows}
+    recorded = _read_recorded(study, setup)
     todo = {
         name: run
         for name, run in runs.items()
         if name not in recorded or not is_complete(Path(str(run.save)))
     }
     if todo:
-        _train(study, setup, todo)
+        _train(study, setup, todo, recorded)
     return {domain: str(run.save) for run in runs.values() for domain in run.weights}
+
+
+def _read_recorded(study: Study, setup: TrainingSetup) -> set[str]:
+    """Read the names of the components that have a row."""
+    if not study.store.exists(tables.TRIALS):
+        return set()
+    rows = study.store.read_rows(tables.TRIALS, proxy=setup.recipe)
+    return {row["trial_id"] for row in rows}
 
 
 def build_component(setup: TrainingSetup, domain: str) -> tuple[str, ProxyRun]:
@@ -106,8 +111,10 @@ def build_component(setup: TrainingSetup, domain: str) -> tuple[str, ProxyRun]:
     return name, replace(run, save=str(setup.files / "components" / name))
 
 
-def _train(study: Study, setup: TrainingSetup, todo: Mapping[str, ProxyRun]) -> None:
-    """Train components, and commit the row of each when it ends.
+def _train(
+    study: Study, setup: TrainingSetup, todo: Mapping[str, ProxyRun], recorded: Collection[str]
+) -> None:
+    """Train components, and commit the row of each when it ends, unless it is recorded.
 
     Raises:
         ClimbError: a component failed or was lost; the next start trains those that are missing.
@@ -121,8 +128,9 @@ def _train(study: Study, setup: TrainingSetup, todo: Mapping[str, ProxyRun]) -> 
     outcomes = train_runs(session, setup.proxy, list(todo.items()), slots)
     for outcome in show_progress(outcomes, len(todo), "search", "component"):
         row = _make_component_row(setup, todo[outcome.name], outcome)
-        frame = study.store.create_frame([row], tables.TRIALS)
-        study.store.append(frame, tables.TRIALS, once=f"{outcome.name}:{start}")
+        if outcome.name not in recorded:  # otherwise only its folder was missing
+            frame = study.store.create_frame([row], tables.TRIALS)
+            study.store.append(frame, tables.TRIALS, once=f"{outcome.name}:{start}")
 
 
 def _make_component_row(setup: TrainingSetup, run: ProxyRun, outcome: Outcome) -> dict[str, Any]:
