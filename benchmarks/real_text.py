@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+from shared import shared_data
 
 from climb.files import is_complete
 from climb.proxy import Proxy, ProxyRun, Target
@@ -25,7 +26,6 @@ from climb.spark.training.setup import TrainingSetup
 from climb.spark.training.trials import train_one
 from climb.tokenizer import TokenizerFile, open_tokenizer, train_json
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 DOMAINS = (
     *("children_stories", "code_python", "community_qa", "fiction_books", "law_statutes"),
     *("math_latex", "medicine_qa", "news", "recipes", "science_abstracts", "textbooks_science"),
@@ -69,7 +69,7 @@ def prepare_setup(folder: Path, size: Size) -> TrainingSetup:
         folder: for shards, checkpoints and results.
         size: of the text and of the runs.
     """
-    files = [DATA / "corpus" / f"{name}.parquet" for name in DOMAINS[: size.domains]]
+    files = [shared_data() / "corpus" / f"{name}.parquet" for name in DOMAINS[: size.domains]]
     meta = folder / "domains.json"
     if not meta.is_file():
         folder.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,7 @@ def prepare_setup(folder: Path, size: Size) -> TrainingSetup:
             Target(
                 name=task,
                 kind="choices",
-                path=str(DATA / "evals" / f"{task}.train.jsonl.gz"),
+                path=str(shared_data() / "evals" / f"{task}.train.jsonl.gz"),
                 limit=size.items,
             )
             for task in TASKS

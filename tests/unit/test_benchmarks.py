@@ -249,3 +249,20 @@ def test_the_benchmark_of_training_runs_in_miniature_on_a_cpu(tmp_path, parts):
         assert row["equal runs"]
         assert row["equal after interruption"]
     assert bool(found["bits"]) == ("bits" in parts)
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_fidelities_runs_in_miniature_and_continues(tmp_path, shared_data):
+    output = tmp_path / "fidelities.json"
+    command = [sys.executable, str(BENCHMARKS / "fidelities.py"), "--quick"]
+    command += ["--folder", str(tmp_path / "runs"), "--output", str(output)]
+    stopped = subprocess.run([*command, "--minutes", "0"], capture_output=True, text=True)
+    assert stopped.returncode == 1
+    assert stopped.stderr == "fidelities: the time is over; run it again to continue\n"
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(output.read_text())
+    assert [len(table["rows"]) for table in found["tables"]] == [2, 11, 4]
+    assert all(0.0 <= bar["found"] for bar in found["bars"])
+    lines = (tmp_path / "runs" / "quick" / "runs.jsonl").read_text().splitlines()
+    assert len({json.loads(line)["name"] for line in lines}) == len(lines)
