@@ -262,7 +262,7 @@ def test_the_benchmark_of_fidelities_runs_in_miniature_and_continues(tmp_path, s
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(output.read_text())
-    assert [len(table["rows"]) for table in found["tables"]] == [2, 11, 4]
+    assert [len(table["rows"]) for table in found["tables"]] == [2, 11, 2]
     assert all(bar["found"] >= 0.0 for bar in found["bars"])
     lines = (tmp_path / "runs" / "quick" / "runs.jsonl").read_text().splitlines()
     assert len({json.loads(line)["name"] for line in lines}) == len(lines)
