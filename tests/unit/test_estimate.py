@@ -60,6 +60,20 @@ def test_the_counted_runs_are_those_of_a_real_search(tmp_path):
     assert count_models(cfg.model_copy(update={"proxy": proxy})) == 0
 
 
+def test_components_of_fidelities_count_as_the_trials_that_have_as_many_tokens():
+    merged = "search.fidelities=[{use: 'climb.fidelity.merged:MergedFidelity'}]"
+    plain, some, unknown = (
+        find(
+            compute_estimate(load(settings=settings), WORKLOAD, Machines(), load_rates()), "search"
+        )
+        for settings in ([], [merged, "prune.domains=10", "prune.merge_height=null"], [merged])
+    )
+    assert plain.stage.work.startswith("121 x 2e+05 tokens")
+    assert some.stage.work.startswith("123.56 x 2e+05 tokens")  # 10 x 51,200 tokens
+    assert unknown.stage.work == plain.stage.work
+    assert unknown.stage.notes[-1].startswith("components of search.fidelities are not counted")
+
+
 def test_a_target_model_like_the_proxies_has_their_base_checkpoint():
     cfg = load(PAPER)
     alike = {"model": cfg.proxy.model, "base_tokens": cfg.proxy.base_tokens}

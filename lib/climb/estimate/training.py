@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from climb.config import Config
+from climb.config import Config, build
 from climb.config.section import PluginSpec
 from climb.estimate.corpus import cite, find_fixed
 from climb.estimate.models import count_parameters, count_vocabulary
 from climb.estimate.rates import Rates
 from climb.estimate.stage import Stage, Workload
+from climb.fidelity import Fidelity
 
 ALL_KEPT = "no cluster is pruned, so this is an upper bound"
 
@@ -33,7 +34,8 @@ def estimate_training(
     Raises:
         ConfigError: a throughput or the size of a model is unknown.
     """
-    n_trials, n_models = count_trials(cfg), count_models(cfg)
+    n_trials = count_trials(cfg) + count_component_tokens(cfg) / cfg.proxy.trial_tokens
+    n_models = count_models(cfg)
     proxy, train = cfg.proxy, cfg.train
     runs = {
         "base": ("proxy.model", proxy.model, 1, proxy.base_tokens),
@@ -66,6 +68,12 @@ def count_trials(cfg: Config) -> int:
     return sum(search.trials_per_round) + baselines + search.replicates
 
 
+def count_component_tokens(cfg: Config) -> float:
+    """Count the tokens of the components of all fidelities; 0 if `prune.domains` is not set."""
+    tokens = sum(build(spec, Fidelity).component_tokens for spec in cfg.search.fidelities)
+    return float(tokens * (cfg.prune.domains or 0))
+
+
 def count_models(cfg: Config) -> int:
     """Count the target models: the recommendation and the baselines, each with every seed."""
     if all(target.report is None for target in cfg.proxy.targets):
@@ -92,7 +100,7 @@ def count_mixed_tokens(cfg: Config) -> float:
 
 def _estimate_runs(
     name: str,
-    run: tuple[str, PluginSpec, int, int],
+    run: tuple[str, PluginSpec, float, int],
     given: tuple[Config, Rates, Mapping[str, float], bool],
 ) -> Stage:
     """Estimate training runs: 6 operations per parameter and token."""
@@ -102,8 +110,10 @@ def _estimate_runs(
         return Stage(name, "nothing: no target has a `report` file")
     size = count_parameters(key, spec, count_vocabulary(cfg), parameters)
     operations = 6.0 * size.parameters * tokens * n
-    work = f"{n} x {tokens:.3g} tokens, {size.parameters:.3g} parameters"
+    work = f"{n:g} x {tokens:.3g} tokens, {size.parameters:.3g} parameters"
     notes = (f"parameters of {key} from {size.source}",)
+    if name == "search" and cfg.search.fidelities and cfg.prune.domains is None:
+        notes += ("components of search.fidelities are not counted: set prune.domains",)
     fixed = find_fixed(name, rates)
     if name in rates.by_name:  # the user's own runs
         rate = rates.by_name[name]
