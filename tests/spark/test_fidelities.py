@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from test_search import BEST, NATURAL, open_store, settings
+from planted_search import BEST, NATURAL, open_store, settings
 
 from climb import tables
 from climb.errors import ComponentError, TrialError

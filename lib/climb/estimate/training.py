@@ -111,7 +111,7 @@ def _estimate_runs(
     size = count_parameters(key, spec, count_vocabulary(cfg), parameters)
     operations = 6.0 * size.parameters * tokens * n
     work = f"{n:g} x {tokens:.3g} tokens, {size.parameters:.3g} parameters"
-    notes = (f"parameters of {key} from {size.source}",)
+    notes: tuple[str, ...] = (f"parameters of {key} from {size.source}",)
     if name == "search" and cfg.search.fidelities and cfg.prune.domains is None:
         notes += ("components of search.fidelities are not counted: set prune.domains",)
     fixed = find_fixed(name, rates)

@@ -205,10 +205,12 @@ def _measure_in_tasks(
 
     tasks = session.sparkContext.parallelize(parts, len(parts)).map(measure)
     results = (tasks if slots.profile is None else tasks.withResources(slots.profile)).collect()
+    measured: list[Array] = []
     for result in results:
         if isinstance(result, Exception):
             raise result
-    return np.concatenate(results)
+        measured.append(result)
+    return np.concatenate(measured)
 
 
 def measure_part(
