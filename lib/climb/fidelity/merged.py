@@ -31,8 +31,8 @@ class MergedFidelity:
     weight * (component - base).
 
     Source:
-        DeMix (arXiv 2602.00747) merges component models to imitate mixtures. Components of 51,200
-        tokens rank as well as those of 200,000 (docs/decisions/proxies.md).
+        DeMix (arXiv 2602.00747) merges component models to imitate mixtures. Number of tokens of a
+        component: docs/decisions/search.md.
     """
 
     component_tokens: int = 51_200
