@@ -46,6 +46,7 @@ from climb.objective import Objective
 from climb.proxy import ProxyRun
 from climb.search import Problem, SearchState, Trials, recommend
 from climb.search.fidelities import Fidelities, MeasuredFidelity
+from climb.search.rounds import sample_measured
 from climb.spark.training.fidelities import build_component
 from climb.spark.training.setup import TrainingSetup
 
@@ -248,10 +249,8 @@ def draw_pool(world: World, quick: bool) -> Array:
 
 def draw_design(world: World) -> dict[str, Array]:
     """Draw the mixtures that each fidelity measures."""
-    sample = world.problem.sample
     return {
-        name: sample(np.random.default_rng([0, 6]), one.mixtures)
-        for name, one in world.fidelities.items()
+        name: sample_measured(one.mixtures, world.problem) for name, one in world.fidelities.items()
     }
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from climb.errors import ComponentError, SearchError
 from climb.mixture import FeasibleSet
 from climb.search.acquisition import select_distant
-from climb.search.problem import STAGE_PROPOSE, Problem, SearchState
+from climb.search.problem import STAGE_FIDELITY, STAGE_PROPOSE, Problem, SearchState
 from climb.search.trials import Trials
 
 Array = NDArray[np.float64]
@@ -19,6 +19,9 @@ Array = NDArray[np.float64]
 _DRAWS_PER_TRIAL = 16
 """Draws per trial of the first round. With more draws, the selection would contain only corners of
 the space."""
+
+_DRAWS_PER_MEASURED = 4
+"""Draws per mixture that a fidelity measures."""
 
 _DRAWS_PER_ESTIMATE = 2
 """With fidelities, this many times as many mixtures are drawn, and those of the highest estimated
@@ -99,6 +102,15 @@ def sample_first_round(n: int, problem: Problem, existing_TK: Array | None = Non
     if existing_TK is not None:
         existing_MK = np.vstack([existing_MK, existing_TK])
     selected = select_distant(drawn_NK, existing_MK, n)
+    require_count(selected, n, problem.space)
+    return drawn_NK[selected]
+
+
+def sample_measured(n: int, problem: Problem) -> Array:
+    """Draw n mixtures that fill the set, corners included, for a fidelity to measure."""
+    random = problem.random(STAGE_FIDELITY)
+    drawn_NK = problem.sample(random, n * _DRAWS_PER_MEASURED)
+    selected = select_distant(drawn_NK, problem.make_baselines(), n)
     require_count(selected, n, problem.space)
     return drawn_NK[selected]
 

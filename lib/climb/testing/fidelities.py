@@ -25,7 +25,7 @@ class PlantedFidelity:
     """Best mixture, domain -> weight."""
 
     bias: float = 0.5
-    mixtures: int = 24
+    mixtures: int = 40
     component_tokens: int = 0
 
     def list_metrics(self, run: ProxyRun) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ from climb.proxy import ProxyRun
 from climb.proxy.data import hold_local_shards
 from climb.proxy.metrics import list_metrics
 from climb.search.fidelities import Fidelities, MeasuredFidelity
-from climb.search.problem import STAGE_FIDELITY
+from climb.search.rounds import sample_measured
 from climb.spark.device import get_task_device, release_gpu_memory, shares_local_gpu
 from climb.spark.failures import classify_failure
 from climb.spark.slots import plan_slots
@@ -165,7 +165,7 @@ def _measure_mixtures(
     """Measure mixtures of the feasible set in tasks, or read the file of an earlier start."""
     problem, setup = study.problem, study.setup
     names = fidelity.list_metrics(setup.build_run(setup.natural, COMPONENT_SEED))
-    weights_DK = problem.sample(problem.random(STAGE_FIDELITY), fidelity.mixtures)
+    weights_DK = sample_measured(fidelity.mixtures, problem)
     made_with = [recipe_of(fidelity), setup.recipe, setup.corpus_digest, setup.base_folder.name]
     key = digest_values([made_with, list(study.space.domains), weights_DK.round(12).tolist()])
     path = setup.files / "fidelities" / f"{type(fidelity).__name__}-{key}.json"
