@@ -90,12 +90,13 @@ def run_training(
         loop = TrainingLoop(recipe, run, stream, n_ids, model)
         checkpoints = Checkpoints(run.checkpoints, compute_run_digest(recipe, run, device))
         loop.run(checkpoints, before_step)
-        loss = loop.compute_final_loss()
+        loss, is_whole = loop.compute_final_loss(), loop.n_steps_here == loop.n_steps
         del loop  # frees the memory of gradients and of the compiled copy
         metrics = measure(model, run.targets, run.tokenizer, recipe.sequence)
         if run.save is not None:
             save_model(model, run.tokenizer.path, Path(run.save))
-    checkpoints.remove()
+    if is_whole:
+        checkpoints.remove()
     return metrics | {TRAIN_LOSS: loss}
 
 
