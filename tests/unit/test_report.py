@@ -44,7 +44,7 @@ def trial(row):
         method=row["method"],
         seed=row["seed"],
         metrics=row["metrics"],
-        finished=row["status"] == "finished",
+        status=row["status"],
         error=row["error"],
         n_tokens=row["n_tokens"],
         seconds=row["seconds"],

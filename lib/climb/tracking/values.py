@@ -62,11 +62,14 @@ def select_trials(
 ) -> list[Mapping[str, Any]]:
     """Select the trials of a search, with the round, method and seed that they have in it.
 
-    Another search may have trained a trial of the plan, with another part in it.
+    Another search may have trained a trial of the plan, with another part in it. Trials that this
+    search stopped early are left out.
     """
     selected: list[Mapping[str, Any]] = []
     for row in rows:
         planned = plan.get(row["trial_id"])
+        if planned is not None and planned.stopped_at is not None:
+            continue  # another search trained it in full
         if planned is not None:
             part = {"round": planned.round, "method": planned.method, "seed": planned.seed}
             selected.append({**row, **part, "search": search})
@@ -146,12 +149,15 @@ def make_parent_run(result: SearchResult, versions: Mapping[str, Any]) -> Parent
 
 
 def _list_quality(result: SearchResult) -> dict[str, float | None]:
-    """List the rank correlation and noise of each metric, and the gain of a further round."""
+    """List rank correlations, noise, what halving saved, and the gain of a further round."""
     spearman = result.quality[-1].spearman if result.quality else {}
     names = sorted((result.noise.keys() | spearman.keys()) - {"score"})
     values = {f"spearman.{name}": spearman.get(name) for name in ("score", *names)}
     values |= {f"noise.{name}": result.noise.get(name) for name in names}
     values |= {f"signal_to_noise.{name}": result.signal_to_noise.get(name) for name in names}
+    if result.halving is not None:
+        values["halving.n_stopped"] = result.halving.n_stopped
+        values["halving.token_share"] = result.halving.token_share
     values["further_round.expected_gain"] = result.further_round.expected_gain
     values["further_round.n_trials"] = result.further_round.n_trials
     return values
