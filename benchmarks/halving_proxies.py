@@ -82,7 +82,7 @@ class Trial:
 class Lab:
     """A folder with shards, a base checkpoint and the curves of finished trials."""
 
-    def __init__(self, folder: Path, size: Size, n_domains: int = len(DOMAINS)) -> None:
+    def __init__(self, folder: Path, size: Size, n_domains: int | None = None) -> None:
         self._folder, self._size = folder, size
         self.domains = DOMAINS[:n_domains]
         self._lines = folder / "runs.jsonl"

@@ -10,6 +10,7 @@ from climb.estimate.corpus import cite, find_fixed
 from climb.estimate.models import count_parameters, count_vocabulary
 from climb.estimate.rates import Rates
 from climb.estimate.stage import Stage, Workload
+from climb.search.halving import count_full_trials
 
 ALL_KEPT = "no cluster is pruned, so this is an upper bound"
 
@@ -33,7 +34,7 @@ def estimate_training(
     proxy, train = cfg.proxy, cfg.train
     runs = {
         "base": ("proxy.model", proxy.model, 1, proxy.base_tokens),
-        "search": ("proxy.model", proxy.model, n_trials, proxy.trial_tokens),
+        "search": ("proxy.model", proxy.model, n_trials, round(count_mean_tokens(cfg))),
         "target_base": ("train.model", train.model, min(1, n_models), train.base_tokens),
         "train": ("train.model", train.model, n_models, train.tokens),
     }
@@ -60,6 +61,14 @@ def count_trials(cfg: Config) -> int:
     search = cfg.search
     baselines = sum(int(spec.get("replicates") or search.replicates) for spec in search.baselines)
     return sum(search.trials_per_round) + baselines + search.replicates
+
+
+def count_mean_tokens(cfg: Config) -> float:
+    """Count the tokens of a trial of the search, as a mean over all; halving stops some early."""
+    rungs = [(rung.share, rung.keep) for rung in cfg.search.halving]
+    proposals = cfg.search.trials_per_round
+    saved = sum(n - count_full_trials(n, rungs) for n in proposals)
+    return cfg.proxy.trial_tokens * (1.0 - saved / count_trials(cfg))
 
 
 def count_models(cfg: Config) -> int:

@@ -1,0 +1,243 @@
+"""Successive halving within a round: regret against tokens spent, with and without.
+
+    python benchmarks/halving.py                  # everything; finished proxies are kept
+    python benchmarks/halving.py --seconds 240    # only train proxies, for so long
+
+Published curves: a round of random mixtures is replayed, and the best predicted mixture of all is
+chosen. Real proxies on the shared corpora: a round of the default search is trained, and the
+recommendations are trained with further seeds. Both take the choices and the predictor of the
+product. Bar: the regret of all trials in full, with at most 60 % of their tokens.
+
+Axes: D draws, P policies, M mixtures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from halving_proxies import SHARES, Lab, Size, Trial
+from halving_replay import Array, Curves, Policy, load_multisize, replay_round
+from section import HERE, Bar, Section, Table, run_section
+
+from climb.config import build
+from climb.objective import Objective
+from climb.predictor import Predictor
+from climb.search import Problem, SearchState, Surrogate, Trials, propose
+from climb.search.rounds import project_proposals
+from climb.search.trials import PROPOSAL
+
+TRIALS, DRAWS, SEEDS, REPLICATES, JUDGES = 32, 40, 3, 3, (1, 2)
+"""JUDGES: seeds with which recommendations are trained; trials have seed 0."""
+
+FULL, HALVED = Policy(TRIALS), Policy(TRIALS, ((0.25, 0.4),))
+EQUAL = Policy(18)
+REAL = (FULL, HALVED, EQUAL)
+REPLAYED = (
+    *(Policy(n) for n in (13, 16, 19, 24, 32)),
+    *(Policy(TRIALS, rungs) for rungs in (((0.2, 0.5),), ((0.3, 0.3),), ((0.1, 0.5), (0.3, 0.5)))),
+)
+CHOSEN, WHOLE = REPLAYED[6], REPLAYED[4]
+MAX_SHARE = 0.6
+QUICK = Size(chars=60_000, base_tokens=4_096, trial_tokens=16_384, items=10)
+CACHE = HERE.parent / ".cache" / "halving"
+
+
+def measure_draw(curves: Curves, policies: Sequence[Policy], draw: int) -> Array:
+    """Return the regrets of one draw in standard deviations of each objective, shape (P, 2).
+
+    The first column is the mean of all losses; the second the mean over single losses.
+    """
+    order = np.random.default_rng(draw).permutation(len(curves.weights_TK)).tolist()
+    predictor: Predictor = build({"use": "climb.predictor.default:DefaultPredictor"}, Predictor)
+    regrets = []
+    for text in ("mean(*):min", *(f"{name}:min" for name in curves.metric_names)):
+        objective = Objective.parse(text, curves.metric_names)
+        true_M = objective.score(curves.metrics_by_share[1.0])
+        found = [
+            Surrogate.fit(replay_round(curves, order, policy, objective), objective, predictor)
+            .predict_mean(curves.weights_TK)
+            .argmax()
+            for policy in policies
+        ]
+        regrets.append((true_M.max() - true_M[found]) / true_M.std())
+    return np.stack([regrets[0], np.mean(regrets[1:], axis=0)], axis=1)
+
+
+def replay(size: str, curves: Curves, draws: int) -> tuple[Table, list[Bar]]:
+    """Measure all policies on the published curves of one size."""
+    with get_context("fork").Pool(2) as pool:
+        task = partial(measure_draw, curves, REPLAYED)
+        regret_DP2 = np.array(pool.map(task, range(draws), chunksize=1))
+    rows, bars = [], []
+    for policy, regret_D2 in zip(REPLAYED, regret_DP2.transpose(1, 0, 2), strict=True):
+        cells = [
+            f"{column.mean():.4f} +- {column.std() / np.sqrt(draws):.4f}" for column in regret_D2.T
+        ]
+        rows.append((str(policy), f"{policy.cost / WHOLE.cost:.0%}", *cells))
+    both_DP = regret_DP2.mean(axis=2)
+    change_D = both_DP[:, REPLAYED.index(CHOSEN)] - both_DP[:, REPLAYED.index(WHOLE)]
+    error = float(change_D.std(ddof=1) / np.sqrt(draws)) if draws > 1 else None
+    title = f"{size}, regret of {CHOSEN}, minus that of {WHOLE}"
+    bars.append(Bar(title, float(change_D.mean()), at_most=0.0, form=".4f", std_error=error))
+    columns = ("round", "tokens", "regret, mean of losses", "regret, single losses")
+    return Table(columns, tuple(rows), f"Replayed curves of {size} parameters"), bars
+
+
+def plan_trials(lab: Lab, seeds: int) -> dict[int, tuple[Problem, list[Trial], list[str]]]:
+    """Plan the trials of each search: its problem, its trials, and their methods."""
+    plans = {}
+    for seed in range(seeds):
+        problem = lab.build_problem([f"search.trials_per_round=[{TRIALS}]"], seed)
+        trials, methods = [], []
+        for baseline, weights_K in zip(problem.baselines, problem.make_baselines(), strict=True):
+            trials += [make_trial(weights_K, replicate) for replicate in range(REPLICATES)]
+            methods += [baseline.name] * REPLICATES
+        nothing = Trials.from_rows([], lab.domains, ())
+        trials += [make_trial(weights_K, 0) for weights_K in propose(nothing, 0, problem)]
+        methods += [PROPOSAL] * TRIALS
+        plans[seed] = (problem, trials, methods)
+    return plans
+
+
+def make_trial(weights_K: Array, seed: int) -> Trial:
+    """Make the trial of a mixture."""
+    return Trial(tuple(np.round(weights_K, 12).tolist()), seed)
+
+
+def recommend_mixtures(
+    lab: Lab, plan: tuple[Problem, list[Trial], list[str]], policies: Sequence[Policy]
+) -> list[Array]:
+    """Return the recommendation of a search with each policy, from the trained curves."""
+    problem, trials, methods = plan
+    known = lab.read_curves()
+    names = tuple(sorted(known[trials[0]][1.0]))
+    curves = Curves(
+        lab.domains,
+        names,
+        np.array([trial.weights for trial in trials]),
+        tuple(methods),
+        np.array([trial.seed for trial in trials]),
+        {s: np.array([[known[t][s][name] for name in names] for t in trials]) for s in SHARES},
+    )
+    objective = Objective.parse(problem.cfg.objective, names)
+    found = []
+    for policy in policies:
+        round_ = replay_round(curves, range(len(trials)), policy, objective)
+        state = SearchState.from_trials(round_, problem.with_objective(objective))
+        best_K = state.problem.searcher.recommend(state)
+        best_K = project_proposals(best_K, (len(lab.domains),), state.problem)
+        found.append(best_K[state.restore_K])
+    return found
+
+
+def train_everything(lab: Lab, seeds: int, seconds: float) -> bool:
+    """Train all trials, then all recommendations; return whether everything is trained."""
+    plans = plan_trials(lab, seeds)
+    trials = [trial for _, trials, _ in plans.values() for trial in trials]
+    if not lab.train(trials, seconds):
+        return False
+    judged = [
+        make_trial(weights_K, seed)
+        for plan in plans.values()
+        for weights_K in recommend_mixtures(lab, plan, REAL)
+        for seed in JUDGES
+    ]
+    return lab.train(judged, seconds)
+
+
+def judge(lab: Lab, seeds: int) -> tuple[Table, Table, list[Bar]]:
+    """Compare the recommendations by the loss of models trained on them."""
+    known, plans = lab.read_curves(), plan_trials(lab, seeds)
+    names = sorted(next(iter(known.values()))[1.0])
+    objective = Objective.parse(plans[0][0].cfg.objective, names)
+
+    def score(weights_K: Array) -> float:
+        found = [known[make_trial(weights_K, seed)][1.0] for seed in JUDGES]
+        return float(np.mean([objective.score_run(metrics) or np.nan for metrics in found]))
+
+    loss_SP = -np.array(
+        [[score(w_K) for w_K in recommend_mixtures(lab, plans[s], REAL)] for s in range(seeds)]
+    )
+    regret_SP = loss_SP - loss_SP.min()
+    rows = [
+        (str(policy), f"{policy.cost / FULL.cost:.0%}", *(f"{x:.4f}" for x in (*r, r.mean())))
+        for policy, r in zip(REAL, regret_SP.T, strict=True)
+    ]
+    columns = ("round", "tokens", *(f"regret, seed {s}" for s in range(seeds)), "mean")
+    change_S = regret_SP[:, 1] - regret_SP[:, 0]
+    error = float(change_S.std(ddof=1) / np.sqrt(seeds)) if seeds > 1 else None
+    bar = Bar(
+        f"real proxies, regret of {HALVED}, minus that of {FULL}",
+        float(change_S.mean()),
+        at_most=0.0,
+        form=".4f",
+        std_error=error,
+    )
+    table = Table(columns, tuple(rows), "Real proxies: bits per byte of the recommendation")
+    return table, rank_rungs(lab, plans, objective), [bar]
+
+
+def rank_rungs(
+    lab: Lab, plans: dict[int, tuple[Problem, list[Trial], list[str]]], objective: Objective
+) -> Table:
+    """Rank correlation of the score at each share of the tokens with the final score."""
+    from scipy.stats import spearmanr
+
+    known, rows = lab.read_curves(), []
+    for share in SHARES[:-1]:
+        ranks = []
+        for _, trials, methods in plans.values():
+            own = [t for t, method in zip(trials, methods, strict=True) if method == PROPOSAL]
+            partial_M, final_M = (
+                [objective.score_run(known[t][s]) for t in own] for s in (share, 1.0)
+            )
+            ranks.append(float(spearmanr(partial_M, final_M)[0]))
+        rows.append((f"{share:.1%}", *(f"{r:.3f}" for r in ranks)))
+    columns = ("share of the tokens", *(f"seed {s}" for s in plans))
+    return Table(columns, tuple(rows), "Real proxies: Spearman of partial and final scores")
+
+
+def measure(args: argparse.Namespace) -> Section:
+    draws, seeds, size, n_domains = DRAWS, SEEDS, Size(), None
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = CACHE
+        if args.quick:
+            draws, seeds, size, n_domains, folder = 1, 1, QUICK, 3, Path(scratch)
+        lab = Lab(folder, size, n_domains)
+        seconds = float("inf") if args.seconds is None else args.seconds
+        is_done = train_everything(lab, seeds, seconds)
+        if args.seconds is not None:
+            print(f"{len(lab.read_curves())} trials are trained; {'all' if is_done else 'not all'}")
+            sys.exit(0)
+        tables, bars = [], []
+        for name, curves in load_multisize().items():
+            table, found = replay(name, curves, draws)
+            tables.append(table)
+            bars += found
+        regrets, ranks, found = judge(lab, seeds)
+    for policy, whole in ((CHOSEN, WHOLE), (HALVED, FULL)):
+        share = policy.cost / whole.cost
+        bars.append(Bar(f"tokens of {policy}", share, at_most=MAX_SHARE, form=".1%"))
+    return Section(
+        "halving",
+        "Search: regret with and without successive halving",
+        f"Replayed: {draws} draws, regrets in standard deviations over mixtures. Real: {seeds} "
+        f"searches with {TRIALS} proposals and {2 * REPLICATES} baselines each, 12 domains; the "
+        f"recommendations are trained with {len(JUDGES)} other seeds, regret to the best of them, "
+        "in bits per byte. Tokens of the proposals, as a share of all in full.",
+        (*tables, regrets, ranks),
+        (*bars, *found),
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seconds", type=float, help="only train proxies, for so many seconds")
+    run_section(measure, parser)
