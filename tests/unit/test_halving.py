@@ -35,7 +35,7 @@ def test_one_trial_always_goes_on_and_nobody_if_nobody_was_measured():
     assert select_survivors({}, 0.5) == frozenset()
 
 
-def test_a_trial_that_failed_never_goes_on_and_takes_nobodys_place():
+def test_a_trial_that_failed_never_goes_on_and_is_not_counted_in_the_share():
     reached = []
 
     def score(rung, active):

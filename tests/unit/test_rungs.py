@@ -53,7 +53,7 @@ def test_only_the_first_rungs_decide_while_a_later_one_is_being_measured():
     assert rungs.find_stopped(BASELINES + FIRST, 1) == {"p02": 25, "p03": 25}
 
 
-def test_a_trial_that_failed_before_the_rung_takes_nobodys_place():
+def test_a_trial_that_failed_before_the_rung_is_not_counted_in_the_share():
     without_best = [row for row in AT_25 if row["trial_id"] != "p00"]
     found = open_rungs(without_best).find_stopped(BASELINES + FIRST, 1)
     assert found == {"p03": 25}  # of three, two go on

@@ -78,11 +78,9 @@ def run_training(
 
     stage = "base" if run.start is None else "continued"
     stream = _plan_stream(recipe, run, stage)
-    name = hashlib.sha256(f"{stage} {run.seed}".encode()).digest()
+    seed = _hash_seed(stage, run.seed)
     with (
-        make_reproducible(
-            device, int.from_bytes(name[:7], "big"), recipe.precision, recipe.deterministic
-        ),
+        make_reproducible(device, seed, recipe.precision, recipe.deterministic),
         convert_errors(f"{type(recipe).__name__} on {device}"),
     ):
         n_ids = _count_token_ids(run.tokenizer)
@@ -90,14 +88,19 @@ def run_training(
         loop = TrainingLoop(recipe, run, stream, n_ids, model)
         checkpoints = Checkpoints(run.checkpoints, compute_run_digest(recipe, run, device))
         loop.run(checkpoints, before_step)
-        loss, is_whole = loop.compute_final_loss(), loop.n_steps_here == loop.n_steps
+        loss = loop.compute_final_loss()
         del loop  # frees the memory of gradients and of the compiled copy
         metrics = measure(model, run.targets, run.tokenizer, recipe.sequence)
         if run.save is not None:
             save_model(model, run.tokenizer.path, Path(run.save))
-    if is_whole:
+    if run.stop_tokens is None:
         checkpoints.remove()
     return metrics | {TRAIN_LOSS: loss}
+
+
+def _hash_seed(stage: str, seed: int) -> int:
+    name = hashlib.sha256(f"{stage} {seed}".encode()).digest()
+    return int.from_bytes(name[:7], "big")
 
 
 def _build_initial_model(recipe: TrainingRecipe, run: ProxyRun, n_ids: int) -> Any:

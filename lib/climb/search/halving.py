@@ -59,7 +59,7 @@ def find_stopped(
         entered: ids of the trials that compete, without replicates of baselines.
         keep: for each rung, the share of its trials that go on.
         score: index of a rung and ids of the trials that reached it -> scores there. A trial that
-            failed before a rung has no score: it never goes on, and takes nobody's place.
+            failed before a rung has no score: it never goes on, and is not counted in the share.
     """
     stopped: dict[str, int] = {}
     active = frozenset(entered)

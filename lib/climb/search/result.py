@@ -122,8 +122,7 @@ class SearchResult(Record):
             "measured_gains": {},
             "n_failed": 0,
             "plan": (),
-            "halving": None,
-            "reuse": None,
+            **dict.fromkeys(("halving", "reuse")),
             "read_versions": {},
         }
         return cls(
