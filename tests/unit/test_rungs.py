@@ -6,7 +6,7 @@ import pytest
 
 from climb.config import load
 from climb.search.trials import PROPOSAL, RECOMMENDED
-from climb.spark.training.halving import Rungs
+from climb.spark.training.halving import Rungs, find_end
 from climb.spark.training.study import PlannedTrial
 
 DOMAINS = ("code", "news")
@@ -89,3 +89,11 @@ def test_a_search_without_rungs_reads_no_rows_and_stops_nothing():
     cfg = load()
     study = SimpleNamespace(cfg=cfg, setup=SimpleNamespace(n_tokens=100), store=None)
     assert Rungs.read(study).find_stopped(BASELINES + FIRST) == {}
+
+
+def test_a_replicate_of_the_recommendation_that_equals_a_stopped_proposal_is_trained_in_full():
+    replicate = PlannedTrial("p02", 1, RECOMMENDED, FIRST[2].weights, 0)
+    stopped = open_rungs(AT_25 + AT_50).find_stopped([*BASELINES, *FIRST, replicate])
+    assert stopped["p02"] == 25
+    assert find_end(FIRST[2], stopped) == 25
+    assert find_end(replicate, stopped) is None

@@ -140,6 +140,19 @@ class Rungs:
         return {name: score for name, score in found.items() if name in ids and score is not None}
 
 
+def find_end(planned: PlannedTrial, stopped: Mapping[str, int]) -> int | None:
+    """Return the tokens after which a planned trial was stopped; None if it was not.
+
+    A replicate of the recommendation may be the same run as a stopped proposal. It is trained in
+    full nevertheless.
+
+    Args:
+        planned: the trial.
+        stopped: what `Rungs.find_stopped` returned.
+    """
+    return stopped.get(planned.trial_id) if planned.method == PROPOSAL else None
+
+
 def _competes(planned: PlannedTrial, round_: int) -> bool:
     """Whether a trial may be stopped in a round: its proposals, and no replicate of a baseline."""
     return planned.round_ == round_ and planned.method == PROPOSAL

@@ -24,7 +24,7 @@ from climb.search.records import HalvingRecord, PlannedRecord
 from climb.search.trials import PROPOSAL, RECOMMENDED
 from climb.spark.delta.history import Inputs
 from climb.spark.delta.store import Store
-from climb.spark.training.halving import Rungs
+from climb.spark.training.halving import Rungs, find_end
 from climb.spark.training.round import train_round
 from climb.spark.training.setup import TrainingSetup
 from climb.spark.training.study import PlannedTrial, Study
@@ -133,7 +133,7 @@ def _describe_search(
     """Collect the fields of a result that only a search over tables has."""
     rungs = Rungs.read(study)
     stopped = rungs.find_stopped(plan)
-    rows = study.read_recorded([p for p in plan if p.trial_id not in stopped])
+    rows = study.read_recorded([p for p in plan if find_end(p, stopped) is None])
     trials = study.to_trials(rows)
     return {
         "search": study.cfg.search.name,
@@ -143,7 +143,7 @@ def _describe_search(
         },
         "n_failed": sum(row["status"] == "failed" for row in rows),
         "plan": tuple(
-            PlannedRecord(**p.part, seed=p.seed, stopped_at=stopped.get(p.trial_id)) for p in plan
+            PlannedRecord(**p.part, seed=p.seed, stopped_at=find_end(p, stopped)) for p in plan
         ),
         "halving": _count_halving(study, rows, stopped) if rungs.n_tokens else None,
         "reuse": study.reusable.summarize(trials),
@@ -155,11 +155,11 @@ def _count_halving(
     study: Study, rows: Sequence[Mapping[str, Any]], stopped: Mapping[str, int]
 ) -> HalvingRecord:
     """Count the stopped trials and the tokens of all trials."""
-    whole = {row["trial_id"]: row["n_tokens"] for row in rows}
+    tokens = {**stopped, **{row["trial_id"]: row["n_tokens"] for row in rows}}
     return HalvingRecord(
         n_stopped=len(stopped),
-        n_tokens=sum(whole.values()) + sum(stopped.values()),
-        n_tokens_in_full=study.setup.n_tokens * (len(whole) + len(stopped)),
+        n_tokens=sum(tokens.values()),
+        n_tokens_in_full=study.setup.n_tokens * len(tokens),
     )
 
 
