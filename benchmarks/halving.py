@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 from halving_proxies import SHARES, Lab, Size, Trial
 from halving_replay import Array, Curves, Policy, load_multisize, replay_round
+from scipy.stats import spearmanr
 from section import HERE, Bar, Section, Table, run_section
 
 from climb.config import build
@@ -33,7 +34,7 @@ from climb.search import Problem, SearchState, Surrogate, Trials, propose
 from climb.search.rounds import project_proposals
 from climb.search.trials import PROPOSAL
 
-TRIALS, DRAWS, SEEDS, REPLICATES, JUDGES = 32, 40, 3, 3, (1, 2)
+TRIALS, DRAWS, SEEDS, REPLICATES, JUDGES = 32, 20, 3, 3, (1, 2)
 """JUDGES: seeds with which recommendations are trained; trials have seed 0."""
 
 FULL, HALVED = Policy(TRIALS), Policy(TRIALS, ((0.25, 0.4),))
@@ -41,53 +42,65 @@ EQUAL = Policy(18)
 REAL = (FULL, HALVED, EQUAL)
 REPLAYED = (
     *(Policy(n) for n in (13, 16, 19, 24, 32)),
-    *(Policy(TRIALS, rungs) for rungs in (((0.2, 0.5),), ((0.3, 0.3),), ((0.1, 0.5), (0.3, 0.5)))),
+    *(Policy(TRIALS, rungs) for rungs in (((0.1, 0.4),), ((0.2, 0.5),), ((0.3, 0.3),))),
 )
-CHOSEN, WHOLE = REPLAYED[6], REPLAYED[4]
+WHOLE = REPLAYED[4]
 MAX_SHARE = 0.6
 QUICK = Size(chars=60_000, base_tokens=4_096, trial_tokens=16_384, items=10)
 CACHE = HERE.parent / ".cache" / "halving"
 
 
 def measure_draw(curves: Curves, policies: Sequence[Policy], draw: int) -> Array:
-    """Return the regrets of one draw in standard deviations of each objective, shape (P, 2).
+    """Return figures of one draw, shape (P, 2).
 
-    The first column is the mean of all losses; the second the mean over single losses.
+    The first column is the regret in standard deviations of the objective over mixtures; the second
+    is the rank correlation of predicted and real scores of the mixtures that no policy trained.
     """
     order = np.random.default_rng(draw).permutation(len(curves.weights_TK)).tolist()
     predictor: Predictor = build({"use": "climb.predictor.default:DefaultPredictor"}, Predictor)
-    regrets = []
-    for text in ("mean(*):min", *(f"{name}:min" for name in curves.metric_names)):
-        objective = Objective.parse(text, curves.metric_names)
-        true_M = objective.score(curves.metrics_by_share[1.0])
-        found = [
-            Surrogate.fit(replay_round(curves, order, policy, objective), objective, predictor)
-            .predict_mean(curves.weights_TK)
-            .argmax()
-            for policy in policies
-        ]
-        regrets.append((true_M.max() - true_M[found]) / true_M.std())
-    return np.stack([regrets[0], np.mean(regrets[1:], axis=0)], axis=1)
+    objective = Objective.parse("mean(*):min", curves.metric_names)
+    true_M = objective.score(curves.metrics_by_share[1.0])
+    figures = []
+    for policy in policies:
+        trials = replay_round(curves, order, policy, objective)
+        surrogate = Surrogate.fit(trials, objective, predictor)
+        predicted_M = surrogate.predict_mean(curves.weights_TK)
+        regret = (true_M.max() - true_M[predicted_M.argmax()]) / true_M.std()
+        unseen = order[max(policy.n_trials for policy in policies) :]
+        figures.append((regret, spearmanr(predicted_M[unseen], true_M[unseen])[0]))
+    return np.array(figures)
 
 
 def replay(size: str, curves: Curves, draws: int) -> tuple[Table, list[Bar]]:
     """Measure all policies on the published curves of one size."""
     with get_context("fork").Pool(2) as pool:
         task = partial(measure_draw, curves, REPLAYED)
-        regret_DP2 = np.array(pool.map(task, range(draws), chunksize=1))
-    rows, bars = [], []
-    for policy, regret_D2 in zip(REPLAYED, regret_DP2.transpose(1, 0, 2), strict=True):
-        cells = [
-            f"{column.mean():.4f} +- {column.std() / np.sqrt(draws):.4f}" for column in regret_D2.T
-        ]
-        rows.append((str(policy), f"{policy.cost / WHOLE.cost:.0%}", *cells))
-    both_DP = regret_DP2.mean(axis=2)
-    change_D = both_DP[:, REPLAYED.index(CHOSEN)] - both_DP[:, REPLAYED.index(WHOLE)]
-    error = float(change_D.std(ddof=1) / np.sqrt(draws)) if draws > 1 else None
-    title = f"{size}, regret of {CHOSEN}, minus that of {WHOLE}"
-    bars.append(Bar(title, float(change_D.mean()), at_most=0.0, form=".4f", std_error=error))
-    columns = ("round", "tokens", "regret, mean of losses", "regret, single losses")
+        figures_DP2 = np.array(pool.map(task, range(draws), chunksize=1))
+    regret_DP, rank_DP = figures_DP2[..., 0], figures_DP2[..., 1]
+    rows = [
+        (
+            str(policy),
+            f"{policy.cost / WHOLE.cost:.0%}",
+            f"{regret_D.mean():.3f} +- {regret_D.std() / np.sqrt(draws):.3f}",
+            f"{rank_D.mean():.3f}",
+        )
+        for policy, regret_D, rank_D in zip(REPLAYED, regret_DP.T, rank_DP.T, strict=True)
+    ]
+    bars = []
+    for policy, regret_D in zip(REPLAYED, regret_DP.T, strict=True):
+        if policy.rungs:
+            change_D = regret_D - regret_DP[:, REPLAYED.index(WHOLE)]
+            bars.append(compare_regret(size, policy, WHOLE, change_D))
+    columns = ("round", "tokens", "regret", "Spearman, unseen mixtures")
     return Table(columns, tuple(rows), f"Replayed curves of {size} parameters"), bars
+
+
+def compare_regret(where: str, policy: Policy, whole: Policy, change_D: Array) -> Bar:
+    """Return the bar of a mean difference of regrets."""
+    n = len(change_D)
+    error = float(change_D.std(ddof=1) / np.sqrt(n)) if n > 1 else None
+    name = f"{where}, regret of {policy}, minus that of {whole}"
+    return Bar(name, float(change_D.mean()), at_most=0.0, form=".4f", std_error=error)
 
 
 def plan_trials(lab: Lab, seeds: int) -> dict[int, tuple[Problem, list[Trial], list[str]]]:
@@ -171,15 +184,7 @@ def judge(lab: Lab, seeds: int) -> tuple[Table, Table, list[Bar]]:
         for policy, r in zip(REAL, regret_SP.T, strict=True)
     ]
     columns = ("round", "tokens", *(f"regret, seed {s}" for s in range(seeds)), "mean")
-    change_S = regret_SP[:, 1] - regret_SP[:, 0]
-    error = float(change_S.std(ddof=1) / np.sqrt(seeds)) if seeds > 1 else None
-    bar = Bar(
-        f"real proxies, regret of {HALVED}, minus that of {FULL}",
-        float(change_S.mean()),
-        at_most=0.0,
-        form=".4f",
-        std_error=error,
-    )
+    bar = compare_regret("real proxies", HALVED, FULL, regret_SP[:, 1] - regret_SP[:, 0])
     table = Table(columns, tuple(rows), "Real proxies: bits per byte of the recommendation")
     return table, rank_rungs(lab, plans, objective), [bar]
 
@@ -188,8 +193,6 @@ def rank_rungs(
     lab: Lab, plans: dict[int, tuple[Problem, list[Trial], list[str]]], objective: Objective
 ) -> Table:
     """Rank correlation of the score at each share of the tokens with the final score."""
-    from scipy.stats import spearmanr
-
     known, rows = lab.read_curves(), []
     for share in SHARES[:-1]:
         ranks = []
@@ -222,9 +225,8 @@ def measure(args: argparse.Namespace) -> Section:
             tables.append(table)
             bars += found
         regrets, ranks, found = judge(lab, seeds)
-    for policy, whole in ((CHOSEN, WHOLE), (HALVED, FULL)):
-        share = policy.cost / whole.cost
-        bars.append(Bar(f"tokens of {policy}", share, at_most=MAX_SHARE, form=".1%"))
+    share = max(p.cost for p in (*REPLAYED, HALVED) if p.rungs) / TRIALS
+    bars.append(Bar("largest share of the tokens with rungs", share, at_most=MAX_SHARE, form=".1%"))
     return Section(
         "halving",
         "Search: regret with and without successive halving",

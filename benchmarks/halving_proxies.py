@@ -37,7 +37,7 @@ DOMAINS = (
     "wikipedia",
 )
 TARGETS = ("arc_easy", "arc_challenge", "piqa")
-SHARES = (0.25, 0.5, 1.0)
+SHARES = (0.25, 1.0)
 """Shares of a trial's tokens at which it is measured."""
 
 PROXY = LlamaProxy(hidden=96, layers=2, heads=2, sequence=128, batch=16, learning_rate=8e-3)
@@ -60,8 +60,8 @@ class Size:
     """Largest text of a domain."""
 
     base_tokens: int = 1_200_000
-    trial_tokens: int = 98_304
-    items: int = 150
+    trial_tokens: int = 49_152
+    items: int = 100
     """Items of each target."""
 
 
