@@ -27,7 +27,7 @@ NAMES = (
     *("embedders", "embedding", "assignment", "nearest", "kmeans", "sample", "packing", "trials"),
     *("domains", "export", "demo", "scale", "accuracy", "swarm", "regret_blend_mean"),
     *("regret_blend_pile", "regret_trees_mean", "regret_trees_pile", "regret_olmix_mean"),
-    *("null", "reuse", "speed"),
+    *("null", "reuse", "halving", "speed"),
 )
 """All sections in the order of the page. A name is, or starts with, the name of its script."""
 

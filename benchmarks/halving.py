@@ -40,6 +40,9 @@ TRIALS, DRAWS, SEEDS, REPLICATES, JUDGES = 32, 20, 3, 3, (1, 2)
 FULL, HALVED = Policy(TRIALS), Policy(TRIALS, ((0.25, 0.4),))
 EQUAL = Policy(18)
 REAL = (FULL, HALVED, EQUAL)
+QUICK_REAL = (Policy(6), Policy(6, ((0.25, 0.4),)), Policy(4))
+"""All trials in full, the same with a rung, and fewer in full with about the same tokens."""
+
 REPLAYED = (
     *(Policy(n) for n in (13, 16, 19, 24, 32)),
     *(Policy(TRIALS, rungs) for rungs in (((0.1, 0.4),), ((0.2, 0.5),), ((0.3, 0.3),))),
@@ -103,18 +106,20 @@ def compare_regret(where: str, policy: Policy, whole: Policy, change_D: Array) -
     return Bar(name, float(change_D.mean()), at_most=0.0, form=".4f", std_error=error)
 
 
-def plan_trials(lab: Lab, seeds: int) -> dict[int, tuple[Problem, list[Trial], list[str]]]:
+def plan_trials(
+    lab: Lab, seeds: int, n_trials: int
+) -> dict[int, tuple[Problem, list[Trial], list[str]]]:
     """Plan the trials of each search: its problem, its trials, and their methods."""
     plans = {}
     for seed in range(seeds):
-        problem = lab.build_problem([f"search.trials_per_round=[{TRIALS}]"], seed)
+        problem = lab.build_problem([f"search.trials_per_round=[{n_trials}]"], seed)
         trials, methods = [], []
         for baseline, weights_K in zip(problem.baselines, problem.make_baselines(), strict=True):
             trials += [make_trial(weights_K, replicate) for replicate in range(REPLICATES)]
             methods += [baseline.name] * REPLICATES
         nothing = Trials.from_rows([], lab.domains, ())
         trials += [make_trial(weights_K, 0) for weights_K in propose(nothing, 0, problem)]
-        methods += [PROPOSAL] * TRIALS
+        methods += [PROPOSAL] * n_trials
         plans[seed] = (problem, trials, methods)
     return plans
 
@@ -150,24 +155,24 @@ def recommend_mixtures(
     return found
 
 
-def train_everything(lab: Lab, seeds: int, seconds: float) -> bool:
+def train_everything(lab: Lab, policies: Sequence[Policy], seeds: int, seconds: float) -> bool:
     """Train all trials, then all recommendations; return whether everything is trained."""
-    plans = plan_trials(lab, seeds)
+    plans = plan_trials(lab, seeds, policies[0].n_trials)
     trials = [trial for _, trials, _ in plans.values() for trial in trials]
     if not lab.train(trials, seconds):
         return False
     judged = [
         make_trial(weights_K, seed)
         for plan in plans.values()
-        for weights_K in recommend_mixtures(lab, plan, REAL)
+        for weights_K in recommend_mixtures(lab, plan, policies)
         for seed in JUDGES
     ]
     return lab.train(judged, seconds)
 
 
-def judge(lab: Lab, seeds: int) -> tuple[Table, Table, list[Bar]]:
+def judge(lab: Lab, policies: Sequence[Policy], seeds: int) -> tuple[Table, Table, list[Bar]]:
     """Compare the recommendations by the loss of models trained on them."""
-    known, plans = lab.read_curves(), plan_trials(lab, seeds)
+    known, plans = lab.read_curves(), plan_trials(lab, seeds, policies[0].n_trials)
     names = sorted(next(iter(known.values()))[1.0])
     objective = Objective.parse(plans[0][0].cfg.objective, names)
 
@@ -176,15 +181,21 @@ def judge(lab: Lab, seeds: int) -> tuple[Table, Table, list[Bar]]:
         return float(np.mean([objective.score_run(metrics) or np.nan for metrics in found]))
 
     loss_SP = -np.array(
-        [[score(w_K) for w_K in recommend_mixtures(lab, plans[s], REAL)] for s in range(seeds)]
+        [[score(w_K) for w_K in recommend_mixtures(lab, plans[s], policies)] for s in range(seeds)]
     )
     regret_SP = loss_SP - loss_SP.min()
     rows = [
-        (str(policy), f"{policy.cost / FULL.cost:.0%}", *(f"{x:.4f}" for x in (*r, r.mean())))
-        for policy, r in zip(REAL, regret_SP.T, strict=True)
+        (
+            str(policy),
+            f"{policy.cost / policies[0].cost:.0%}",
+            *(f"{x:.4f}" for x in (*r, r.mean())),
+        )
+        for policy, r in zip(policies, regret_SP.T, strict=True)
     ]
     columns = ("round", "tokens", *(f"regret, seed {s}" for s in range(seeds)), "mean")
-    bar = compare_regret("real proxies", HALVED, FULL, regret_SP[:, 1] - regret_SP[:, 0])
+    bar = compare_regret(
+        "real proxies", policies[1], policies[0], regret_SP[:, 1] - regret_SP[:, 0]
+    )
     table = Table(columns, tuple(rows), "Real proxies: bits per byte of the recommendation")
     return table, rank_rungs(lab, plans, objective), [bar]
 
@@ -208,14 +219,15 @@ def rank_rungs(
 
 
 def measure(args: argparse.Namespace) -> Section:
-    draws, seeds, size, n_domains = DRAWS, SEEDS, Size(), None
+    draws, seeds, size, n_domains, real = DRAWS, SEEDS, Size(), None, REAL
     with tempfile.TemporaryDirectory() as scratch:
         folder = CACHE
         if args.quick:
-            draws, seeds, size, n_domains, folder = 1, 1, QUICK, 3, Path(scratch)
+            draws, seeds, size, n_domains, real = 1, 1, QUICK, 3, QUICK_REAL
+            folder = Path(scratch)
         lab = Lab(folder, size, n_domains)
         seconds = float("inf") if args.seconds is None else args.seconds
-        is_done = train_everything(lab, seeds, seconds)
+        is_done = train_everything(lab, real, seeds, seconds)
         if args.seconds is not None:
             print(f"{len(lab.read_curves())} trials are trained; {'all' if is_done else 'not all'}")
             sys.exit(0)
@@ -224,7 +236,7 @@ def measure(args: argparse.Namespace) -> Section:
             table, found = replay(name, curves, draws)
             tables.append(table)
             bars += found
-        regrets, ranks, found = judge(lab, seeds)
+        regrets, ranks, found = judge(lab, real, seeds)
     share = max(p.cost for p in (*REPLAYED, HALVED) if p.rungs) / TRIALS
     bars.append(Bar("largest share of the tokens with rungs", share, at_most=MAX_SHARE, form=".1%"))
     return Section(

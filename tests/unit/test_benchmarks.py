@@ -249,3 +249,17 @@ def test_the_benchmark_of_training_runs_in_miniature_on_a_cpu(tmp_path, parts):
         assert row["equal runs"]
         assert row["equal after interruption"]
     assert bool(found["bits"]) == ("bits" in parts)
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_halving_runs_in_miniature(tmp_path):
+    command = [sys.executable, str(BENCHMARKS / "halving.py"), "--quick"]
+    command += ["--output", str(tmp_path / "halving.json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    if "skipped" in done.stdout:
+        pytest.skip("the shared data folder does not exist")
+    found = json.loads((tmp_path / "halving.json").read_text())
+    titles = [table["title"] for table in found["tables"]]
+    assert sum("Replayed" in title for title in titles) == 2
+    assert sum("Real proxies" in title for title in titles) == 2
