@@ -109,7 +109,7 @@ class Rungs:
             )
             columns = objective.weighted_columns
             parts.append(predict_final_metrics(stopped_here, before, after, columns))
-        return trials.concatenate(parts)
+        return trials.concatenate(parts) if parts else trials
 
     def _read_rung(self, parts: Sequence[Row], tokens: int) -> list[dict[str, Any]]:
         """Return the rows of trials at a rung, with their round and method in this search."""
