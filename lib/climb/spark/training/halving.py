@@ -94,6 +94,8 @@ class Rungs:
         stopped = self.find_stopped(plan)
         recorded = self.study.read_recorded([p for p in plan if p.trial_id not in stopped])
         trials = self.study.to_trials(recorded)
+        if not stopped:
+            return trials
         objective = Objective.parse(self.study.cfg.search.objective, trials.metric_names)
         whole = [
             row for row in recorded if row["status"] == "finished" and row["method"] != RECOMMENDED
@@ -109,7 +111,7 @@ class Rungs:
             )
             columns = objective.weighted_columns
             parts.append(predict_final_metrics(stopped_here, before, after, columns))
-        return trials.concatenate(parts) if parts else trials
+        return trials.concatenate(parts)
 
     def _read_rung(self, parts: Sequence[Row], tokens: int) -> list[dict[str, Any]]:
         """Return the rows of trials at a rung, with their round and method in this search."""
