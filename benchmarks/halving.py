@@ -34,7 +34,7 @@ from climb.search import Problem, SearchState, Surrogate, Trials, propose
 from climb.search.rounds import project_proposals
 from climb.search.trials import PROPOSAL
 
-TRIALS, DRAWS, SEEDS, REPLICATES, JUDGES = 32, 20, 3, 3, (1, 2)
+TRIALS, DRAWS, SEEDS, REPLICATES, JUDGES = 32, 12, 3, 3, (1, 2)
 """JUDGES: seeds with which recommendations are trained; trials have seed 0."""
 
 FULL, HALVED = Policy(TRIALS), Policy(TRIALS, ((0.25, 0.4),))
@@ -44,10 +44,10 @@ QUICK_REAL = (Policy(6), Policy(6, ((0.25, 0.4),)), Policy(4))
 """All trials in full, the same with a rung, and fewer in full with about the same tokens."""
 
 REPLAYED = (
-    *(Policy(n) for n in (13, 16, 19, 24, 32)),
+    *(Policy(n) for n in (13, 19, 32)),
     *(Policy(TRIALS, rungs) for rungs in (((0.1, 0.4),), ((0.2, 0.5),), ((0.3, 0.3),))),
 )
-WHOLE = REPLAYED[4]
+WHOLE = REPLAYED[2]
 MAX_SHARE = 0.6
 QUICK = Size(chars=60_000, base_tokens=4_096, trial_tokens=16_384, items=10)
 CACHE = HERE.parent / ".cache" / "halving"
