@@ -107,9 +107,17 @@ def compare_regret(where: str, policy: Policy, whole: Policy, change_D: Array) -
 
 
 def plan_trials(
-    lab: Lab, seeds: int, n_trials: int
+    lab: Lab, n_trials: int, seeds: int
 ) -> dict[int, tuple[Problem, list[Trial], list[str]]]:
-    """Plan the trials of each search: its problem, its trials, and their methods."""
+    """Plan the trials of each search: its problem, its trials, and their methods.
+
+    The searches share a pool of 1.5 times as many proposals: those of a first round, and half of
+    another. Each search has its own draw of `n_trials` of them, in its own order.
+    """
+    nothing, pool = Trials.from_rows([], lab.domains, ()), list[Trial]()
+    for part, n in enumerate((n_trials, n_trials // 2)):
+        problem = lab.build_problem([f"search.trials_per_round=[{n_trials}]"], part)
+        pool += [make_trial(weights_K, 0) for weights_K in propose(nothing, 0, problem)[:n]]
     plans = {}
     for seed in range(seeds):
         problem = lab.build_problem([f"search.trials_per_round=[{n_trials}]"], seed)
@@ -117,8 +125,8 @@ def plan_trials(
         for baseline, weights_K in zip(problem.baselines, problem.make_baselines(), strict=True):
             trials += [make_trial(weights_K, replicate) for replicate in range(REPLICATES)]
             methods += [baseline.name] * REPLICATES
-        nothing = Trials.from_rows([], lab.domains, ())
-        trials += [make_trial(weights_K, 0) for weights_K in propose(nothing, 0, problem)]
+        order = np.random.default_rng(seed).permutation(len(pool))[:n_trials]
+        trials += [pool[i] for i in order]
         methods += [PROPOSAL] * n_trials
         plans[seed] = (problem, trials, methods)
     return plans
@@ -157,7 +165,7 @@ def recommend_mixtures(
 
 def train_everything(lab: Lab, policies: Sequence[Policy], seeds: int, seconds: float) -> bool:
     """Train all trials, then all recommendations; return whether everything is trained."""
-    plans = plan_trials(lab, seeds, policies[0].n_trials)
+    plans = plan_trials(lab, policies[0].n_trials, seeds)
     trials = [trial for _, trials, _ in plans.values() for trial in trials]
     if not lab.train(trials, seconds):
         return False
@@ -172,7 +180,7 @@ def train_everything(lab: Lab, policies: Sequence[Policy], seeds: int, seconds: 
 
 def judge(lab: Lab, policies: Sequence[Policy], seeds: int) -> tuple[Table, Table, list[Bar]]:
     """Compare the recommendations by the loss of models trained on them."""
-    known, plans = lab.read_curves(), plan_trials(lab, seeds, policies[0].n_trials)
+    known, plans = lab.read_curves(), plan_trials(lab, policies[0].n_trials, seeds)
     names = sorted(next(iter(known.values()))[1.0])
     objective = Objective.parse(plans[0][0].cfg.objective, names)
 
@@ -243,9 +251,11 @@ def measure(args: argparse.Namespace) -> Section:
         "halving",
         "Search: regret with and without successive halving",
         f"Replayed: {draws} draws, regrets in standard deviations over mixtures. Real: {seeds} "
-        f"searches with {TRIALS} proposals and {2 * REPLICATES} baselines each, 12 domains; the "
-        f"recommendations are trained with {len(JUDGES)} other seeds, regret to the best of them, "
-        "in bits per byte. Tokens of the proposals, as a share of all in full.",
+        f"searches with {real[0].n_trials} proposals and {2 * REPLICATES} baselines; the proposals "
+        f"are draws of a pool with half as many more. Proxies of 0.4 M parameters, "
+        f"{size.trial_tokens:,} tokens a trial, {len(lab.domains)} domains. Recommendations are "
+        f"trained with {len(JUDGES)} other seeds; their regret, in bits per byte, is measured from "
+        "the best of them. Tokens are those of the proposals.",
         (*tables, regrets, ranks),
         (*bars, *found),
     )
