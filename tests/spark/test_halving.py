@@ -10,6 +10,8 @@ from climb.config.sections import RungConfig
 from climb.spark.results.report import read_report, read_result
 from climb.testing.proxies import PlantedProxy
 
+pytestmark = pytest.mark.slow  # unit/test_rungs.py and test_halving.py test the choices
+
 RUNG = 50_000
 """A quarter of a trial's tokens."""
 
@@ -74,7 +76,6 @@ def test_stopped_trials_inform_the_recommendation_and_are_counted_in_the_report(
     assert "4 trials stopped early" in path.read_text()
 
 
-@pytest.mark.slow
 def test_a_killed_search_with_rungs_ends_with_the_rows_of_an_unbroken_one_at_any_parallelism(
     spark, tmp_path, monkeypatch
 ):
