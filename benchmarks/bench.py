@@ -25,7 +25,7 @@ RESULTS = HERE / "RESULTS.md"
 SECTIONS = HERE / "results"
 NAMES = (
     *("embedders", "embedding", "assignment", "nearest", "kmeans", "sample", "packing", "trials"),
-    *("domains", "export", "demo", "scale", "accuracy", "swarm", "regret_blend_mean"),
+    *("domains", "export", "demo", "scale", "standalone", "accuracy", "swarm", "regret_blend_mean"),
     *("regret_blend_pile", "regret_trees_mean", "regret_trees_pile", "regret_olmix_mean"),
     *("null", "reuse", "halving", "speed"),
 )
