@@ -120,7 +120,9 @@ def _read_trials(store: Store, result: SearchResult) -> tuple[Trial, ...]:
 
     Another search may have trained them, and table `trials` may hold trials of an earlier plan.
     """
-    rows = {(row["trial_id"], None): row for row in _read_rows(store, tables.TRIALS)}
+    rows: dict[tuple[str, int | None], dict[str, Any]] = {
+        (row["trial_id"], None): row for row in _read_rows(store, tables.TRIALS)
+    }
     if result.halving is not None:
         rungs = _read_rows(store, tables.RUNGS)
         rows |= {(row["trial_id"], row["n_tokens"]): row for row in rungs}

@@ -98,7 +98,7 @@ def _train(
         for name, p in planned.items()
     ]
     commit = _Commit(study, rungs, tokens)
-    ended, lost = [], []
+    ended, lost = list[Outcome](), list[Outcome]()
     unit = "trial" if tokens is None else "rung"
     outcomes = train_runs(session, study.setup.proxy, runs, slots)
     for outcome in show_progress(outcomes, len(runs), "search", unit):
