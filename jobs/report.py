@@ -1,6 +1,7 @@
 """Write the report: the recommendation, its evidence and its uncertainty, in one HTML file.
 
-documents, rejected, clusters, domains, trials, mixtures, corpus, evaluations -> report.html
+documents, rejected, clusters, domains, trials, rungs, mixtures, corpus,
+evaluations -> report.html
 
 Rerun it at any time: equal tables give an equal file, and an equal file is not written again.
 """

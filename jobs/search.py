@@ -1,6 +1,7 @@
 """Search the mixture: propose, train proxies, fit, repeat, and recommend with an interval.
 
-domains, shards, lineage, tokenizers, base checkpoint -> trials, mixtures
+domains, shards, lineage, tokenizers, base checkpoint -> trials, rungs,
+mixtures
 
 Rerun it at any time: a recorded trial is never trained again.
 """
@@ -33,8 +34,9 @@ def run(store: Store, cfg: Config) -> str:
     mirror(store, cfg)
     reference = result.baselines[0]
     gain = result.gains[reference]
+    halving = f" ({result.halving})" if result.halving else ""
     return (
-        f"{n_trained} trials trained, {len(result.plan) - n_trained} already recorded; "
+        f"{n_trained} trials trained, {len(result.plan) - n_trained} already recorded{halving}; "
         f"{gain.verdict}: {gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}] over the "
         f"{reference} mixture, 90 % interval, {gain.test}"
     )

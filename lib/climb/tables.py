@@ -135,6 +135,14 @@ TRIALS = Table(
     "corpus_digest STRING, weights MAP<STRING,DOUBLE>, metrics MAP<STRING,DOUBLE>, "
     "status STRING, error STRING, n_tokens BIGINT, seconds DOUBLE, finished TIMESTAMP",
 )
+RUNGS = Table(
+    "rungs",
+    ("trial_id", "n_tokens"),
+    "search",
+    "trial_id STRING, n_tokens BIGINT, search STRING, round INT, method STRING, seed BIGINT, "
+    "proxy STRING, corpus_digest STRING, weights MAP<STRING,DOUBLE>, "
+    "metrics MAP<STRING,DOUBLE>, seconds DOUBLE, finished TIMESTAMP",
+)
 MIXTURES = Table(
     "mixtures",
     ("search", "method"),
@@ -180,6 +188,7 @@ TABLES = (
     SHARDS,
     LINEAGE,
     TRIALS,
+    RUNGS,
     MIXTURES,
     CORPUS,
     EVALUATIONS,

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from climb.jobs import count, maintain, pack, prune, search
+from killed import Killed, drop_times, kill_after
 
 from climb import tables
 from climb.config import load, recipe_of
@@ -155,10 +156,6 @@ def run(store, cfg):
 def read_result(store):
     rows = {row["method"]: row for row in store.read_rows(tables.MIXTURES)}
     return json.loads(rows["recommended"]["result"])
-
-
-def drop_times(rows):
-    return [{k: v for k, v in row.items() if k not in ("seconds", "finished")} for row in rows]
 
 
 @pytest.fixture(scope="module")
@@ -329,24 +326,6 @@ def test_without_the_vacuumed_assignments_no_trial_is_reused_and_a_warning_is_pr
     assert "warning: VACUUM deleted version 0 of table assignments before it was compared" in out
     found = open_study(store, cfg).reusable
     assert str(found) == f"{TRIALS} finished runs of earlier domains, 0 reusable"
-
-
-class Killed(BaseException):
-    """An exception that the code under test does not catch."""
-
-
-def kill_after(monkeypatch, method, table, times):
-    """Raise Killed at the next write to the table after so many writes."""
-    original, left = getattr(Store, method), [times]
-
-    def write_or_die(self, rows, to, *args, **kwargs):
-        if to is table:
-            if not left[0]:
-                raise Killed
-            left[0] -= 1
-        return original(self, rows, to, *args, **kwargs)
-
-    monkeypatch.setattr(Store, method, write_or_die)
 
 
 @pytest.mark.slow

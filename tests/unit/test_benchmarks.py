@@ -266,3 +266,17 @@ def test_the_benchmark_of_fidelities_runs_in_miniature_and_continues(tmp_path, s
     assert all(bar["found"] >= 0.0 for bar in found["bars"])
     lines = (tmp_path / "runs" / "quick" / "runs.jsonl").read_text().splitlines()
     assert len({json.loads(line)["name"] for line in lines}) == len(lines)
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_halving_runs_in_miniature(tmp_path):
+    command = [sys.executable, str(BENCHMARKS / "halving.py"), "--quick"]
+    command += ["--output", str(tmp_path / "halving.json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    if "skipped" in done.stdout:
+        pytest.skip("the shared data folder does not exist")
+    found = json.loads((tmp_path / "halving.json").read_text())
+    titles = [table["title"] for table in found["tables"]]
+    assert sum("Replayed" in title for title in titles) == 2
+    assert sum("Real proxies" in title for title in titles) == 2

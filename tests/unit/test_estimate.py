@@ -20,7 +20,12 @@ from climb.estimate import Machines, Workload, compute_estimate, load_rates
 from climb.estimate.models import count_parameters
 from climb.estimate.rates import KEPT, Efficiency, parse_assignments
 from climb.estimate.text import format_bytes, format_hours
-from climb.estimate.training import count_models, count_packed_tokens, count_trials
+from climb.estimate.training import (
+    count_mean_tokens,
+    count_models,
+    count_packed_tokens,
+    count_trials,
+)
 from climb.proxy.llama import LlamaProxy
 from climb.spark.training.pack import plan_shards
 from climb.tracking.speeds import read_trial_speed
@@ -49,6 +54,21 @@ def test_the_search_of_the_paper_is_118_trials_at_six_operations_per_parameter_a
     assert find(estimate_paper(), "base").gpu_hours == pytest.approx(seconds / 3600 / 118 / 3)
     train = find(estimate_paper(), "train").stage
     assert train.work == "3 x 4e+10 tokens, 1e+09 parameters"
+
+
+def test_rungs_lower_the_tokens_of_the_search_to_those_that_are_trained():
+    plain = load(PAPER)
+    halved = load(PAPER, settings=["search.halving=[{share: 0.25, keep: 0.5}]"])
+    saved = (64 + 32 + 16) / 2 * 0.75
+    whole, part = (count_mean_tokens(cfg) / plain.proxy.trial_tokens for cfg in (plain, halved))
+    assert whole == 1.0
+    assert part == pytest.approx((118 - saved) / 118)
+    machines = (Machines(), load_rates())
+    hours = [
+        find(compute_estimate(cfg, WORKLOAD, *machines), "search").gpu_hours
+        for cfg in (plain, halved)
+    ]
+    assert hours[1] / hours[0] == pytest.approx(part)
 
 
 def test_the_counted_runs_are_those_of_a_real_search(tmp_path):

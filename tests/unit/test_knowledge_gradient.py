@@ -226,7 +226,8 @@ def make_study(min_expected_gain, predictor):
     state = build_state(predictor, cfg=cfg)
     return SimpleNamespace(
         cfg=SimpleNamespace(search=cfg),
-        read_trials=lambda plan: state.trials,
+        read_recorded=lambda plan: [],
+        to_trials=lambda rows: state.trials,
         score_by=lambda trials: state.problem,
     )
 
@@ -246,5 +247,5 @@ def test_a_round_below_min_expected_gain_is_skipped_and_the_reason_is_logged(cap
 
 def test_without_min_expected_gain_every_round_is_trained_without_an_estimate():
     study = make_study(None, Plane(std=1.0, noise=0.1))
-    study.read_trials = None  # reading trials would raise
+    study.read_recorded = None  # reading trials would raise
     assert is_worth_training(study, 1, [])

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -98,6 +99,52 @@ def test_a_resumed_run_equals_an_uninterrupted_one(run, uninterrupted, step):
     assert (metrics, read_weights(run.save)) == uninterrupted
     assert steps[0] == (step - 1) // 3 * 3  # it resumed from the last checkpoint
     assert steps == list(range(steps[0], 10))
+
+
+@pytest.mark.parametrize("checkpoint_steps", [3, 100])
+def test_a_run_that_stops_and_continues_equals_an_uninterrupted_one(
+    run, tmp_path, checkpoint_steps
+):
+    TINY.train(run, "cpu")
+    # Of a continued run, the learning rate of each step depends on the number of all steps.
+    run = dataclasses.replace(
+        run, start=run.save, save=str(tmp_path / "later"), checkpoint_steps=checkpoint_steps
+    )
+    whole, expected = TINY.train(run, "cpu"), read_weights(run.save)
+    shutil.rmtree(run.save)
+    first = dataclasses.replace(run, save=None, stop_tokens=4 * 16 * 8)
+    steps = []
+
+    def record(loop):
+        steps.append(loop.n_steps_done)
+
+    partial = run_training(TINY, first, "cpu", before_step=record)
+    assert run_training(TINY, run, "cpu", before_step=record) == whole
+    assert read_weights(run.save) == expected
+    assert steps == list(range(10))
+    assert partial["letters.bpb"] > whole["letters.bpb"]
+    assert not Path(run.checkpoints).exists()
+    # Without checkpoints, the run begins again.
+    assert TINY.train(first, "cpu") == partial
+
+
+def test_a_run_that_stops_ignores_checkpoints_of_later_steps(run, uninterrupted):
+    first = dataclasses.replace(run, save=None, stop_tokens=2 * 16 * 8)
+    partial = TINY.train(first, "cpu")
+    train_until(run, 10)
+    assert TINY.train(first, "cpu") == partial
+    assert (TINY.train(run, "cpu"), read_weights(run.save)) == uninterrupted
+
+
+def test_a_run_stops_after_whole_steps_within_its_tokens_and_after_one_at_least(run):
+    def count_steps(stop_tokens):
+        steps = []
+        stopped = dataclasses.replace(run, save=None, stop_tokens=stop_tokens)
+        run_training(TINY, stopped, "cpu", before_step=lambda loop: steps.append(1))
+        shutil.rmtree(run.checkpoints, ignore_errors=True)
+        return len(steps)
+
+    assert [count_steps(n) for n in (1, 2 * 128 - 1, 2 * 128, 10**9)] == [1, 1, 2, 10]
 
 
 def test_a_run_whose_process_was_killed_equals_an_uninterrupted_one(run, uninterrupted, tmp_path):

@@ -24,7 +24,7 @@ from climb.report.measured import Run, mean_of, measure, objective_of
 from climb.search.effects import TradeOff
 from climb.search.gains import Gain
 from climb.search.knowledge_gradient import FurtherRound
-from climb.search.records import Effect, EffectsRecord, MixtureRecord, RoundQuality
+from climb.search.records import Effect, EffectsRecord, HalvingRecord, MixtureRecord, RoundQuality
 from climb.search.reuse import ReuseSummary
 from climb.search.trials import RECOMMENDED
 
@@ -44,7 +44,7 @@ def trial(row):
         method=row["method"],
         seed=row["seed"],
         metrics=row["metrics"],
-        finished=row["status"] == "finished",
+        status=row["status"],
         error=row["error"],
         n_tokens=row["n_tokens"],
         seconds=row["seconds"],
@@ -379,6 +379,16 @@ def test_reused_runs_of_earlier_domains_are_described(data):
     assert "3 runs of earlier domains were left out" in page_of(change(data, reuse=none))
     for without in (None, replace(none, n_dropped=0)):
         assert "earlier domains" not in page_of(change(data, reuse=without))
+
+
+def test_trials_that_were_stopped_early_are_counted_and_do_not_count_as_failed(data):
+    halving = HalvingRecord(n_stopped=2, n_tokens=3_000_000, n_tokens_in_full=4_000_000)
+    stopped = [replace(t, status="stopped", n_tokens=50_000) for t in data.trials[-2:]]
+    page = page_of(change(replace(data, trials=(*data.trials[:-2], *stopped)), halving=halving))
+    sentence = "2 trials stopped early, so 3,000,000 of 4,000,000 tokens were trained (75%)"
+    assert f"Successive halving: {sentence}." in page
+    assert f"1 of {len(SEARCH.rows)} trials failed" in page
+    assert "stopped early" not in page_of(data)
 
 
 def test_the_predictor_is_judged_by_round_and_metric_with_noise(data):

@@ -16,13 +16,13 @@ from climb import tables
 from climb.config import load
 from climb.domains.drift import Drift
 from climb.search import Gain, SearchResult
-from climb.search.records import Effect, EffectsRecord, PlannedRecord
+from climb.search.records import Effect, EffectsRecord, HalvingRecord, PlannedRecord
 from climb.tracking import client as tracking
 from climb.tracking.client import mirror
 from climb.tracking.drift import log_drift
 from climb.tracking.limits import limit_mlflow
 from climb.tracking.uri import format_open_command, resolve_tracking_uri
-from climb.tracking.values import make_child_runs
+from climb.tracking.values import make_child_runs, make_parent_run, select_trials
 
 
 class Rows:
@@ -237,6 +237,22 @@ def test_the_parent_has_prediction_quality_noise_and_the_gain_of_a_further_round
     assert logged["further_round.n_trials"] == 5
     assert math.isnan(logged["noise.task1.bpb"])
     assert math.isnan(logged["signal_to_noise.task1.bpb"])
+
+
+def test_the_parent_has_what_halving_saved_and_stopped_trials_are_no_runs():
+    halving = HalvingRecord(n_stopped=1, n_tokens=3_000, n_tokens_in_full=4_000)
+    parts = {f"{i:016x}": {"round": 0, "method": "proposal", "seed": 0} for i in range(2)}
+    plan = {name: PlannedRecord(trial_id=name, **part) for name, part in parts.items()}
+    last = f"{1:016x}"
+    plan[last] = PlannedRecord(trial_id=last, **parts[last], stopped_at=50)
+    result = small_search().result
+    parent = make_parent_run(result.model_copy(update={"halving": halving}), {})
+    assert parent.metrics["halving.n_stopped"] == 1
+    assert parent.metrics["halving.token_share"] == 0.75
+    assert "halving.n_stopped" not in make_parent_run(result, {}).metrics
+    # Another search trained the second trial in full.
+    selected = select_trials([trial(0), trial(1, search="other")], "default", plan)
+    assert [row["trial_id"] for row in selected] == [f"{0:016x}"]
 
 
 def test_with_many_metrics_ten_have_keys_and_a_file_has_all(store, cfg, client):

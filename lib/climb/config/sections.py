@@ -45,6 +45,7 @@ __all__ = [
     "PruneConfig",
     "RemoveConfig",
     "ReportConfig",
+    "RungConfig",
     "ScoreConfig",
     "ScorerTraining",
     "SearchConfig",
@@ -99,6 +100,16 @@ class ProxyConfig(Section):
         return value
 
 
+class RungConfig(Section):
+    """A rung of successive halving; see `climb.search.halving`."""
+
+    share: PositiveFloat = Field(lt=1.0)
+    """Share of `proxy.trial_tokens` after which the trials of a round are measured."""
+
+    keep: PositiveFloat = Field(lt=1.0)
+    """Share of the trials measured at this rung that go on, those with the best scores."""
+
+
 class SearchConfig(Section):
     """How mixtures are proposed, and how the recommendation is chosen."""
 
@@ -111,6 +122,10 @@ class SearchConfig(Section):
 
     trials_per_round: tuple[PositiveInt, ...] = Field(min_length=1)
     """Proxies trained in each round, without baselines. CLIMB: 64, 32, 16."""
+
+    halving: tuple[RungConfig, ...]
+    """Rungs of successive halving in each round, by rising share; empty: all trials are trained in
+    full. Replicates of baselines and of the recommendation are never stopped."""
 
     baselines: tuple[PluginSpec, ...] = Field(min_length=1)
     """Mixtures that are trained for comparison; the first is the reference of the verdict. See
@@ -192,6 +207,14 @@ class SearchConfig(Section):
             raise ValueError(
                 f"the range is {list(value)}; the first value must not exceed the second"
             )
+        return value
+
+    @field_validator("halving")
+    @classmethod
+    def _check_rungs(cls, value: tuple[RungConfig, ...]) -> tuple[RungConfig, ...]:
+        shares = [rung.share for rung in value]
+        if shares != sorted(set(shares)):
+            raise ValueError(f"the shares are {shares}; each must be larger than the one before")
         return value
 
     @model_validator(mode="after")

@@ -11,6 +11,7 @@ from climb.estimate.models import count_parameters, count_vocabulary
 from climb.estimate.rates import Rates
 from climb.estimate.stage import Stage, Workload
 from climb.fidelity import Fidelity
+from climb.search.halving import count_full_trials
 
 ALL_KEPT = "no cluster is pruned, so this is an upper bound"
 
@@ -34,12 +35,12 @@ def estimate_training(
     Raises:
         ConfigError: a throughput or the size of a model is unknown.
     """
-    n_trials = count_trials(cfg) + count_component_tokens(cfg) / cfg.proxy.trial_tokens
-    n_models = count_models(cfg)
+    mean_tokens, n_models = count_mean_tokens(cfg), count_models(cfg)
+    n_trials = count_trials(cfg) + count_component_tokens(cfg) / mean_tokens
     proxy, train = cfg.proxy, cfg.train
     runs = {
         "base": ("proxy.model", proxy.model, 1, proxy.base_tokens),
-        "search": ("proxy.model", proxy.model, n_trials, proxy.trial_tokens),
+        "search": ("proxy.model", proxy.model, n_trials, round(mean_tokens)),
         "target_base": ("train.model", train.model, min(1, n_models), train.base_tokens),
         "train": ("train.model", train.model, n_models, train.tokens),
     }
@@ -72,6 +73,14 @@ def count_component_tokens(cfg: Config) -> float:
     """Count the tokens of the components of all fidelities; 0 if `prune.domains` is not set."""
     tokens = sum(build(spec, Fidelity).component_tokens for spec in cfg.search.fidelities)
     return float(tokens * (cfg.prune.domains or 0))
+
+
+def count_mean_tokens(cfg: Config) -> float:
+    """Count the tokens of a trial of the search, as a mean over all; halving stops some early."""
+    rungs = [(rung.share, rung.keep) for rung in cfg.search.halving]
+    proposals = cfg.search.trials_per_round
+    saved = sum(n - count_full_trials(n, rungs) for n in proposals)
+    return cfg.proxy.trial_tokens * (1.0 - saved / count_trials(cfg))
 
 
 def count_models(cfg: Config) -> int:

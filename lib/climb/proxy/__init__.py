@@ -43,7 +43,7 @@ class ProxyRun:
     tokenizer: TokenizerFile
 
     n_tokens: int
-    """Number of training tokens."""
+    """Number of training tokens of the whole run, which the learning rates depend on."""
 
     seed: int
     start: str | None
@@ -54,12 +54,17 @@ class ProxyRun:
     every mount, and so that a part of it never counts as a model."""
 
     checkpoints: str
-    """Folder for the run's checkpoints; removed after a successful run."""
+    """Folder for the run's checkpoints; removed after a successful whole run."""
 
     checkpoint_steps: int
     """Number of steps between two checkpoints."""
 
     targets: tuple[Target, ...] = field(default=())
+
+    stop_tokens: int | None = None
+    """The run stops after at most this many tokens, is measured there, and keeps its checkpoints. A
+    later run without this limit continues it, and equals a run that never stopped. None: the whole
+    run. It changes no weight of the model up to there."""
 
     local_copies: LocalCopies | None = None
     """Where the shards are copied to before training; None reads them where they are."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,8 +28,8 @@ ARITHMETIC = {"cuda": 2}
 def compute_run_digest(proxy: Proxy, run: ProxyRun, device: str) -> str:
     """Hash everything that determines the trained weights: recipe, data, seed, kind of device.
 
-    Data are identified by their content. Paths, targets and `checkpoint_steps` are left out, since
-    they do not change the weights.
+    Data are identified by their content. Paths, targets, `checkpoint_steps` and `stop_tokens` are
+    left out, since they do not change the weights of a step.
     """
     kind = device.partition(":")[0]
     made_from = {
@@ -74,9 +75,14 @@ class Checkpoints:
         write_file(self._slots[self._next], lambda: [header, payload])
         self._next = 1 - self._next
 
-    def load(self) -> dict[str, Any] | None:
-        """Return the valid state of this run with the most steps; None if there is none."""
-        states = [(state["step"], i, state) for i in range(2) if (state := self._read_slot(i))]
+    def load(self, most_steps: float = math.inf) -> dict[str, Any] | None:
+        """Return the valid state of this run with the most steps; None if there is none.
+
+        Args:
+            most_steps: states with more steps are ignored.
+        """
+        found = [(i, state) for i in range(2) if (state := self._read_slot(i))]
+        states = [(state["step"], i, state) for i, state in found if state["step"] <= most_steps]
         if not states:
             return None
         _, newest, state = max(states, key=lambda item: item[:2])

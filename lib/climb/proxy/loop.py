@@ -25,7 +25,10 @@ class TrainingLoop:
     """A training run between its first and its last step."""
 
     n_steps: int
-    """Number of steps of the run."""
+    """Number of steps of the whole run."""
+
+    n_steps_here: int
+    """Number of steps after which this run ends; fewer than `n_steps` with `stop_tokens`."""
 
     n_steps_done: int
     """Number of completed steps."""
@@ -40,7 +43,10 @@ class TrainingLoop:
         self._recipe, self._run, self._stream, self._model = recipe, run, stream, model
         self._batches = Batches(stream, recipe.batch, n_ids, run.tokenizer.path, model.device)
         self._updater = Updater(recipe, model, run.halve_micro_batch)
-        self.n_steps = len(self._batches)
+        self.n_steps = self.n_steps_here = len(self._batches)
+        if run.stop_tokens is not None:
+            n_stop = run.stop_tokens // (recipe.batch * stream.length)
+            self.n_steps_here = min(max(1, n_stop), self.n_steps)
         self.n_steps_done = 0
         self.losses = []
         self._unread: list[Any] = []
@@ -50,20 +56,20 @@ class TrainingLoop:
         checkpoints: Checkpoints,
         before_step: Callable[[TrainingLoop], None] | None = None,
     ) -> None:
-        """Take all steps from the last checkpoint on, and save checkpoints.
+        """Take the steps of this run from the last checkpoint on, and save checkpoints.
 
         Raises:
             TrialError, ComponentError: as for `take_step`.
         """
-        state = checkpoints.load()
+        state = checkpoints.load(self.n_steps_here)
         if state is not None:
             self.load_state_dict(state)
         try:
-            while self.n_steps_done < self.n_steps:
+            while self.n_steps_done < self.n_steps_here:
                 if before_step is not None:
                     before_step(self)
                 self.take_step()
-                is_last = self.n_steps_done == self.n_steps
+                is_last = self.n_steps_done == self.n_steps_here
                 if is_last or self.n_steps_done % self._run.checkpoint_steps == 0:
                     checkpoints.save(self.state_dict())
         finally:
@@ -106,8 +112,8 @@ class TrainingLoop:
             self.losses.append(loss)
 
     def compute_final_loss(self) -> float:
-        """Average the loss over the last LOSS_SHARE of the steps, in nats."""
-        n_last = max(1, round(LOSS_SHARE * self.n_steps))
+        """Average the loss over the last LOSS_SHARE of this run's steps, in nats."""
+        n_last = max(1, round(LOSS_SHARE * self.n_steps_here))
         return sum(self.losses[-n_last:]) / n_last
 
     def state_dict(self) -> dict[str, Any]:

@@ -79,11 +79,9 @@ def run_training(
 
     stage = "base" if run.start is None else "continued"
     stream = _plan_stream(recipe, run, stage)
-    name = hashlib.sha256(f"{stage} {run.seed}".encode()).digest()
+    seed = _hash_seed(stage, run.seed)
     with (
-        make_reproducible(
-            device, int.from_bytes(name[:7], "big"), recipe.precision, recipe.deterministic
-        ),
+        make_reproducible(device, seed, recipe.precision, recipe.deterministic),
         convert_errors(f"{type(recipe).__name__} on {device}"),
     ):
         n_ids = _count_token_ids(run.tokenizer)
@@ -96,8 +94,14 @@ def run_training(
         metrics = measure(model, run.targets, run.tokenizer, recipe.sequence)
         if run.save is not None:
             save_model(model, run.tokenizer.path, Path(run.save))
-    checkpoints.remove()
+    if run.stop_tokens is None:
+        checkpoints.remove()
     return metrics | {TRAIN_LOSS: loss}
+
+
+def _hash_seed(stage: str, seed: int) -> int:
+    name = hashlib.sha256(f"{stage} {seed}".encode()).digest()
+    return int.from_bytes(name[:7], "big")
 
 
 def _build_initial_model(recipe: TrainingRecipe, run: ProxyRun, n_ids: int) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from climb.dataset.card import DomainCounts
 from climb.search.result import SearchResult
@@ -34,7 +35,9 @@ class Trial:
 
     seed: int
     metrics: Mapping[str, float]
-    finished: bool
+    status: Literal["finished", "failed", "stopped"]
+    """stopped: by successive halving, with the metrics and tokens of its last rung."""
+
     error: str | None
     n_tokens: int
     seconds: float

@@ -70,7 +70,8 @@ class Measured:
 
 def collect_trials(trials: Sequence[Trial], methods: Sequence[str]) -> list[Run]:
     """Collect the finished runs of the compared mixtures."""
-    return [Run(t.method, t.seed, t.metrics) for t in trials if t.finished and t.method in methods]
+    finished = [trial for trial in trials if trial.status == "finished"]
+    return [Run(t.method, t.seed, t.metrics) for t in finished if t.method in methods]
 
 
 def collect_evaluations(evaluations: Sequence[Evaluation]) -> list[Run]:

@@ -56,7 +56,7 @@ def render(data: ReportData) -> str:
         weak_ranking=WEAK_RANKING,
         effects=tabulate_effects(data.result.effects, data.result.metric_weights),
         clusters=_summarize_clusters(data.clusters),
-        failed=[trial for trial in data.trials if not trial.finished],
+        failed=[trial for trial in data.trials if trial.status == "failed"],
         totals=_sum_up(data),
         steps=list_next_steps(data),
     )
@@ -110,7 +110,7 @@ def _score_trials(
     data: ReportData,
 ) -> tuple[list[tuple[int, float]], list[float], dict[str, tuple[float, float]]]:
     """Return (round, score) of proposals, scores of the recommendation, ranges of baselines."""
-    finished = [trial for trial in data.trials if trial.finished]
+    finished = [trial for trial in data.trials if trial.status == "finished"]
     runs = collect_trials(finished, (PROPOSAL, *data.methods))
     objective = objective_of(data.result, runs)
     scores: dict[str, list[tuple[int, float]]] = {}

@@ -130,7 +130,7 @@ def _list_caveats(data: ReportData) -> tuple[str, ...]:
 def list_next_steps(data: ReportData) -> list[str]:
     """List recommended next steps for the user."""
     steps = []
-    failed = [trial for trial in data.trials if not trial.finished]
+    failed = [trial for trial in data.trials if trial.status == "failed"]
     if not data.evaluations:
         steps.append(
             "Run `climb train`: it tests a target model on items that the search never saw."

@@ -110,3 +110,28 @@ class PlannedRecord(Record):
     round: int
     method: str
     seed: int
+    stopped_at: int | None = None
+    """Tokens after which successive halving stopped it; null: it was trained in full, or failed."""
+
+
+class HalvingRecord(Record):
+    """What successive halving saved, over all trials of the search."""
+
+    n_stopped: int
+    n_tokens: int
+    """Tokens of all trials."""
+
+    n_tokens_in_full: int
+    """Tokens of the same trials without halving."""
+
+    @property
+    def token_share(self) -> float:
+        """Tokens as a share of those without halving."""
+        return self.n_tokens / self.n_tokens_in_full
+
+    def __str__(self) -> str:
+        """Return a part of a sentence."""
+        return (
+            f"{self.n_stopped} trials stopped early, so {self.n_tokens:,} of "
+            f"{self.n_tokens_in_full:,} tokens were trained ({self.token_share:.0%})"
+        )

@@ -29,6 +29,7 @@ from climb.search.records import (
     CalibrationRecord,
     Effect,
     EffectsRecord,
+    HalvingRecord,
     Known,
     MixtureRecord,
     PlannedRecord,
@@ -41,7 +42,7 @@ from climb.search.reuse import ReuseSummary
 from climb.search.surrogate import Surrogate
 from climb.search.trials import RECOMMENDED
 
-VERSION: Literal[3] = 3
+VERSION: Literal[4] = 4
 """Increased with every change of a field, so that a reader detects a record of another version."""
 
 WEAK_RANKING = 0.6
@@ -51,7 +52,7 @@ WEAK_RANKING = 0.6
 class SearchResult(Record):
     """The typed record of a finished search. Only the search writes it."""
 
-    version: Literal[3]
+    version: Literal[4]
     search: str
     """Name of the search; empty for runs from CSV files."""
 
@@ -96,6 +97,9 @@ class SearchResult(Record):
     plan: tuple[PlannedRecord, ...]
     """All trials of the search, replicates of the recommendation included."""
 
+    halving: HalvingRecord | None
+    """Null: all trials were trained in full (`search.halving` is empty)."""
+
     reuse: ReuseSummary | None
     read_versions: dict[str, int | None]
     """Table -> version that the search read."""
@@ -110,7 +114,7 @@ class SearchResult(Record):
             state: what the recommendation was computed from.
             recommendation: of this state.
             search_fields: fields that only a search over tables has: search, measured_gains, plan,
-                n_failed, reuse, read_versions.
+                n_failed, halving, reuse, read_versions.
         """
         problem, ratios = state.problem, recommendation.signal_to_noise
         table_fields: dict[str, Any] = {
@@ -118,7 +122,7 @@ class SearchResult(Record):
             "measured_gains": {},
             "n_failed": 0,
             "plan": (),
-            "reuse": None,
+            **dict.fromkeys(("halving", "reuse")),
             "read_versions": {},
         }
         return cls(

@@ -37,7 +37,7 @@ def check_proxy(proxy: Proxy, folder: Path, device: str = "cpu", n_tokens: int =
         proxy: the recipe.
         folder: an empty folder for files.
         device: where to train.
-        n_tokens: of each of the four runs; at least one sequence of the proxy.
+        n_tokens: of each run; at least two steps of the proxy.
 
     Raises:
         AssertionError: the proxy breaks a rule, which the message states.
@@ -55,6 +55,11 @@ def check_proxy(proxy: Proxy, folder: Path, device: str = "cpu", n_tokens: int =
     _check_metrics(first, continued)
     again = proxy.train(continued, device)
     assert first == again, f"equal runs must give equal metrics; found {first} and {again}"
+    partial = proxy.train(dataclasses.replace(continued, stop_tokens=n_tokens // 2), device)
+    _check_metrics(partial, continued)
+    assert partial != first, "a run must be measured after `stop_tokens`"
+    again = proxy.train(continued, device)
+    assert first == again, "a run that stopped and continues must equal one that did not stop"
     other = dataclasses.replace(continued, weights={"letters": 0.0, "numbers": 1.0})
     assert proxy.train(other, device) != first, "another mixture must give other metrics"
 

@@ -24,7 +24,8 @@ class PlantedProxy:
     """A quadratic loss with a known best mixture, plus seed noise.
 
     Each target's bits per byte is `floor + slope * |weights - best|^2` plus normal noise, a
-    function of (seed, weights, target). Shards and items are not read. The proxy keeps the
+    function of (seed, weights, target). A run that stops after the share s of its tokens has
+    `floor + 1 - s`, and s times the rest. Shards and items are not read. The proxy keeps the
     contract: equal runs give equal metrics, and a saved model is a folder.
     """
 
@@ -65,10 +66,12 @@ class PlantedProxy:
                 )
         if run.start is not None and not Path(run.start).is_dir():
             raise ComponentError(f"the checkpoint folder `start` does not exist: {run.start}")
-        bpb = self.predict_bpb(run.weights)
+        share = 1.0 if run.stop_tokens is None else run.stop_tokens / run.n_tokens
+        bpb = self.predict_bpb(run.weights, share)
         metrics = {"train.loss": bpb * math.log(2.0)}
         for target in run.targets:
-            metrics |= _make_metrics(target, bpb + self.noise * _draw_normal(run, target.name))
+            noise = share * self.noise * _draw_normal(run, target.name)
+            metrics |= _make_metrics(target, bpb + noise)
         if run.save is not None:
             Path(run.save).mkdir(parents=True, exist_ok=True)
             (Path(run.save) / "planted.json").write_text(json.dumps(metrics, sort_keys=True))
@@ -86,12 +89,17 @@ class PlantedProxy:
         if self.fault == "bug":
             raise ZeroDivisionError("a programming error in the proxy")
 
-    def predict_bpb(self, weights: Mapping[str, float]) -> float:
-        """Return the bits per byte of a mixture without seed noise, equal for all targets."""
+    def predict_bpb(self, weights: Mapping[str, float], share: float = 1.0) -> float:
+        """Return the bits per byte of a mixture without seed noise, equal for all targets.
+
+        Args:
+            weights: the mixture.
+            share: share of the tokens after which it is measured.
+        """
         best = self.best or draw_best_mixture(tuple(weights))
         domains = sorted({*weights, *best})
         distance = sum((weights.get(d, 0.0) - best.get(d, 0.0)) ** 2 for d in domains)
-        return self.floor + self.slope * distance
+        return self.floor + (1.0 - share) + share * self.slope * distance
 
 
 def draw_best_mixture(domains: tuple[str, ...]) -> dict[str, float]:

@@ -66,11 +66,14 @@ def select_trials(
 ) -> list[Mapping[str, Any]]:
     """Select the trials of a search, with the round, method and seed that they have in it.
 
-    Another search may have trained a trial of the plan, with another part in it.
+    Another search may have trained a trial of the plan, with another part in it. Trials that this
+    search stopped early are left out.
     """
     selected: list[Mapping[str, Any]] = []
     for row in rows:
         planned = plan.get(row["trial_id"])
+        if planned is not None and planned.stopped_at is not None:
+            continue  # another search trained it in full
         if planned is not None:
             part = {"round": planned.round, "method": planned.method, "seed": planned.seed}
             selected.append({**row, **part, "search": search})
@@ -156,7 +159,7 @@ Quality = tuple[float | None, float | None, float | None]
 
 def _list_quality(result: SearchResult) -> dict[str, float | None]:
     """List what the claims rest on: the numbers of trials and metrics, the quality of the metrics
-    that change the score most, and the gain of a further round."""
+    that change the score most, what halving saved, and the gain of a further round."""
     rows = _collect_quality(result)
     ranked = result.effects.rank_metrics(result.metric_weights)
     names = sorted((name for name in rows if name != "score"), key=_make_order(ranked))
@@ -165,6 +168,9 @@ def _list_quality(result: SearchResult) -> dict[str, float | None]:
     for name in names[:MAX_METRICS]:
         keys = (f"spearman.{name}", f"noise.{name}", f"signal_to_noise.{name}")
         values |= dict(zip(keys, rows[name], strict=True))
+    if result.halving is not None:
+        values["halving.n_stopped"] = result.halving.n_stopped
+        values["halving.token_share"] = result.halving.token_share
     values["further_round.expected_gain"] = result.further_round.expected_gain
     values["further_round.n_trials"] = result.further_round.n_trials
     return values

@@ -22,6 +22,7 @@ from climb.report import (
     Trial,
 )
 from climb.search import SearchResult
+from climb.search.records import PlannedRecord
 from climb.search.trials import RECOMMENDED
 from climb.spark.corpus.mix import count_corpus
 from climb.spark.delta.store import Store
@@ -33,6 +34,7 @@ READ = (
     tables.CLUSTERS,
     tables.DOMAINS,
     tables.TRIALS,
+    tables.RUNGS,
     tables.MIXTURES,
     tables.CORPUS,
     tables.EVALUATIONS,
@@ -118,23 +120,27 @@ def _read_trials(store: Store, result: SearchResult) -> tuple[Trial, ...]:
 
     Another search may have trained them, and table `trials` may hold trials of an earlier plan.
     """
-    rows = {row["trial_id"]: row for row in _read_rows(store, tables.TRIALS)}
-    planned = [part for part in result.plan if part.trial_id in rows]
+    rows: dict[tuple[str, int | None], dict[str, Any]] = {
+        (row["trial_id"], None): row for row in _read_rows(store, tables.TRIALS)
+    }
+    if result.halving is not None:
+        rungs = _read_rows(store, tables.RUNGS)
+        rows |= {(row["trial_id"], row["n_tokens"]): row for row in rungs}
+    planned = [part for part in result.plan if (part.trial_id, part.stopped_at) in rows]
     planned.sort(key=lambda part: (part.round, part.method, part.seed, part.trial_id))
-    return tuple(
-        _make_trial(part.round, part.method, part.seed, rows[part.trial_id]) for part in planned
-    )
+    return tuple(_make_trial(part, rows[part.trial_id, part.stopped_at]) for part in planned)
 
 
-def _make_trial(round_: int, method: str, seed: int, row: Mapping[str, Any]) -> Trial:
+def _make_trial(part: PlannedRecord, row: Mapping[str, Any]) -> Trial:
+    is_stopped = part.stopped_at is not None
     return Trial(
         trial_id=row["trial_id"],
-        round_=round_,
-        method=method,
-        seed=seed,
+        round_=part.round,
+        method=part.method,
+        seed=part.seed,
         metrics=row["metrics"] or {},
-        finished=row["status"] == "finished",
-        error=row["error"],
+        status="stopped" if is_stopped else row["status"],
+        error=None if is_stopped else row["error"],
         n_tokens=row["n_tokens"] or 0,
         seconds=row["seconds"] or 0.0,
     )

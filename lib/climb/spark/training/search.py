@@ -10,87 +10,29 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
 
 from climb import tables
 from climb.config import Config
-from climb.errors import ConfigError, InfrastructureError
+from climb.errors import ConfigError
 from climb.objective import Objective
-from climb.progress import log, show_progress
+from climb.progress import log
 from climb.search import SearchResult, SearchState, Trials, compare, propose, recommend
 from climb.search.baselines import count_replicates
 from climb.search.knowledge_gradient import estimate_gain_of_round
-from climb.search.records import PlannedRecord
+from climb.search.records import HalvingRecord, PlannedRecord
 from climb.search.trials import PROPOSAL, RECOMMENDED
 from climb.spark.delta.history import Inputs
 from climb.spark.delta.store import Store
-from climb.spark.slots import plan_slots
 from climb.spark.training.fidelities import add_fidelities
-from climb.spark.training.setup import TrainingSetup, ensure_base_checkpoint
+from climb.spark.training.halving import Rungs, find_end
+from climb.spark.training.round import train_round
+from climb.spark.training.setup import TrainingSetup
 from climb.spark.training.study import PlannedTrial, Study
-from climb.spark.training.trials import Outcome, train_runs
 
 EXTENDING = ("trials_per_round", "replicates", "min_expected_gain")
 """Settings of a search that determine how many trials it trains. They may change without a new
 name."""
-
-
-def train_round(study: Study, plan: Sequence[PlannedTrial]) -> tuple[int, int]:
-    """Train the trials of a plan that are not recorded; each row is committed when its trial ends.
-
-    Returns:
-        How many were trained now, and how many of those failed.
-
-    Raises:
-        InfrastructureError: workers were lost; their trials are not recorded, so the next start
-            trains them again.
-        ClimbError: a trial found a mistake that the user can fix.
-        RuntimeError: a trial raised an unexpected exception; with the worker's traceback.
-    """
-    known = {row["trial_id"] for row in study.read_recorded(plan)}
-    todo = {p.trial_id: p for p in plan if p.trial_id not in known}
-    if not todo:
-        return 0, 0
-    session, cfg = study.store.session, study.cfg.spark
-    slots = plan_slots(session, cfg, cfg.trials_per_gpu)
-    ensure_base_checkpoint(study.store, study.setup, plan_slots(session, cfg))
-    runs = [(name, study.setup.build_run(p.weights, p.seed)) for name, p in todo.items()]
-    outcomes = train_runs(session, study.setup.proxy, runs, slots)
-    # Delta skips a second commit of the same name (`once`). The name contains the table version, so
-    # rows that a user deleted can be written again.
-    start = study.store.history.read_version(tables.TRIALS)
-    failed, lost = 0, []
-    for outcome in show_progress(outcomes, len(runs), "search", "trial"):
-        if outcome.status == "lost":
-            lost.append(outcome)
-            continue
-        row = _make_trial_row(study, todo[outcome.name], outcome)
-        once = f"{outcome.name}:{start}"
-        study.store.append(study.store.create_frame([row], tables.TRIALS), tables.TRIALS, once=once)
-        failed += outcome.status == "failed"
-    if lost:
-        raise InfrastructureError(
-            f"{len(lost)} of {len(runs)} trials are not recorded, because their workers were "
-            f"lost; the first error: {lost[0].error}; run `climb search` again to train them"
-        )
-    return len(runs), failed
-
-
-def _make_trial_row(study: Study, planned: PlannedTrial, outcome: Outcome) -> dict[str, Any]:
-    """Build a row of `trials`."""
-    return {
-        "trial_id": planned.trial_id,
-        "search": study.cfg.search.name,
-        "round": planned.round_,
-        "method": planned.method,
-        "seed": planned.seed,
-        "proxy": study.setup.recipe,
-        "corpus_digest": study.setup.corpus_digest,
-        "weights": planned.weights,
-        "n_tokens": study.setup.n_tokens,
-        "finished": datetime.now(UTC),
-    } | {k: v for k, v in asdict(outcome).items() if k != "name"}
 
 
 def plan_round(study: Study, round_: int, earlier: Sequence[PlannedTrial]) -> list[PlannedTrial]:
@@ -100,7 +42,7 @@ def plan_round(study: Study, round_: int, earlier: Sequence[PlannedTrial]) -> li
         no_trials = Trials.from_rows([], study.space.domains, ())
         weights_MK = propose(no_trials, 0, study.problem)
     else:
-        plan, trials = [], study.read_trials(earlier)
+        plan, trials = [], Rungs.read(study).read_trials(earlier)
         weights_MK = propose(trials, round_, study.score_by(trials))
     return plan + [study.plan_trial(round_, PROPOSAL, weights_K, 0) for weights_K in weights_MK]
 
@@ -120,7 +62,7 @@ def is_worth_training(study: Study, round_: int, earlier: Sequence[PlannedTrial]
     threshold = study.cfg.search.min_expected_gain
     if threshold is None:
         return True
-    trials = study.read_trials(earlier)
+    trials = Rungs.read(study).read_trials(earlier)
     gain = estimate_gain_of_round(trials, round_, study.score_by(trials))
     if gain is None:
         log(
@@ -151,14 +93,14 @@ def search(study: Study, on_round: Callable[[], object]) -> tuple[SearchResult, 
     cfg, study = study.cfg.search, add_fidelities(study)
     plan, n_rounds, n_trained = train_rounds(study, on_round)
     log("search", "fitting the recommendation")
-    trials = study.read_trials(plan)
+    trials = Rungs.read(study).read_trials(plan)
     state = SearchState.from_trials(trials, study.score_by(trials))
     recommendation = recommend(state)
     replicates = [
         study.plan_trial(n_rounds, RECOMMENDED, recommendation.weights_K, seed)
         for seed in range(cfg.replicates)
     ]
-    n_trained += train_round(study, replicates)[0]
+    n_trained += train_round(study, plan + replicates, n_rounds).n_trained
     fields = _describe_search(study, plan + replicates, state.problem.required_objective)
     return SearchResult.build(state, recommendation, **fields), n_trained
 
@@ -178,12 +120,10 @@ def train_rounds(
     for round_ in range(n_rounds):
         if round_ and not is_worth_training(study, round_, plan):
             return plan, round_, n_trained
-        new = plan_round(study, round_, plan)
-        n_new, n_failed = train_round(study, new)
-        n_trained += n_new
-        plan += new
-        failed = f", {n_failed} failed" if n_failed else ""
-        log("search", f"round {round_ + 1} of {n_rounds}: {n_new} trained{failed}")
+        plan += plan_round(study, round_, plan)
+        trained = train_round(study, plan, round_)
+        n_trained += trained.n_trained
+        log("search", f"round {round_ + 1} of {n_rounds}: {trained}")
         on_round()
     return plan, n_rounds, n_trained
 
@@ -192,7 +132,9 @@ def _describe_search(
     study: Study, plan: Sequence[PlannedTrial], objective: Objective
 ) -> dict[str, Any]:
     """Collect the fields of a result that only a search over tables has."""
-    rows = study.read_recorded(plan)
+    rungs = Rungs.read(study)
+    stopped = rungs.find_stopped(plan)
+    rows = study.read_recorded([p for p in plan if find_end(p, stopped) is None])
     trials = study.to_trials(rows)
     return {
         "search": study.cfg.search.name,
@@ -202,12 +144,24 @@ def _describe_search(
         },
         "n_failed": sum(row["status"] == "failed" for row in rows),
         "plan": tuple(
-            PlannedRecord(trial_id=p.trial_id, round=p.round_, method=p.method, seed=p.seed)
-            for p in plan
+            PlannedRecord(**p.part, seed=p.seed, stopped_at=find_end(p, stopped)) for p in plan
         ),
+        "halving": _count_halving(study, rows, stopped) if rungs.n_tokens else None,
         "reuse": study.reusable.summarize(trials),
         "read_versions": study.read_versions,
     }
+
+
+def _count_halving(
+    study: Study, rows: Sequence[Mapping[str, Any]], stopped: Mapping[str, int]
+) -> HalvingRecord:
+    """Count the stopped trials and the tokens of all trials."""
+    tokens = {**stopped, **{row["trial_id"]: row["n_tokens"] for row in rows}}
+    return HalvingRecord(
+        n_stopped=len(stopped),
+        n_tokens=sum(tokens.values()),
+        n_tokens_in_full=study.setup.n_tokens * len(tokens),
+    )
 
 
 def describe_search(store: Store, cfg: Config, setup: TrainingSetup) -> tuple[Inputs, str]:

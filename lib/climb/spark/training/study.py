@@ -18,6 +18,9 @@ from climb.spark.delta.store import Store
 from climb.spark.training.lineage import read_reusable_runs
 from climb.spark.training.setup import TrainingSetup, build_trial_setup
 
+PART = ("round", "method")
+"""Columns of a trial that depend on the search; another search may have recorded the trial."""
+
 
 @dataclass(frozen=True)
 class PlannedTrial:
@@ -28,6 +31,11 @@ class PlannedTrial:
     method: str
     weights: dict[str, float]
     seed: int
+
+    @property
+    def part(self) -> dict[str, Any]:
+        """The trial's id, and its round and method in this search, as in a row of `trials`."""
+        return {"trial_id": self.trial_id, "round": self.round_, "method": self.method}
 
 
 @dataclass(frozen=True)
@@ -61,22 +69,14 @@ class Study:
         if not self.store.exists(tables.TRIALS):
             return []
         rows = {row["trial_id"]: row for row in self.store.read_rows(tables.TRIALS)}
-        return [
-            rows[p.trial_id] | {"round": p.round_, "method": p.method}
-            for p in plan
-            if p.trial_id in rows
-        ]
-
-    def read_trials(self, plan: Sequence[PlannedTrial]) -> Trials:
-        """Read the finished trials of a plan as arrays, together with the reused runs.
-
-        Raises:
-            SearchError: every trial of the plan failed.
-        """
-        return self.to_trials(self.read_recorded(plan))
+        return [rows[p.trial_id] | p.part for p in plan if p.trial_id in rows]
 
     def to_trials(self, rows: Sequence[Mapping[str, Any]]) -> Trials:
-        """Convert recorded rows to arrays, together with the reused runs; see `read_trials`."""
+        """Convert recorded rows to arrays, together with the reused runs.
+
+        Raises:
+            SearchError: every trial failed.
+        """
         finished = [row for row in rows if row["status"] == "finished"]
         if not finished:
             error = next((row["error"] for row in rows), "none was trained")

@@ -1,0 +1,160 @@
+"""Successive halving over tables: metrics at rungs, who goes on, and trials that were stopped.
+
+Table `rungs` has a row for each trial and rung. Like a row of `trials`, it depends on the trial
+alone and not on `search.halving`, so searches with other rungs share rows. Which trials go on is
+computed again from these rows at every start. It depends on the trials of the round and of earlier
+rounds at that rung, and on nothing else that is recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from climb import tables
+from climb.objective import Objective
+from climb.search import Trials
+from climb.search.halving import find_stopped, predict_final_metrics
+from climb.search.signal_to_noise import build_objective
+from climb.search.trials import PROPOSAL, RECOMMENDED
+from climb.spark.training.study import PART, PlannedTrial, Study
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Rungs:
+    """The rungs of a search, and what is recorded of them."""
+
+    study: Study
+    n_tokens: tuple[int, ...]
+    """Tokens of each rung, rising; empty: all trials are trained in full."""
+
+    rows: Mapping[tuple[str, int], Row]
+    """(trial id, tokens) -> row of table `rungs`."""
+
+    @classmethod
+    def read(cls, study: Study) -> Rungs:
+        """Read table `rungs`, if the search has rungs."""
+        n_tokens = tuple(
+            round(rung.share * study.setup.n_tokens) for rung in study.cfg.search.halving
+        )
+        has_rows = n_tokens and study.store.exists(tables.RUNGS)
+        rows = study.store.read_rows(tables.RUNGS) if has_rows else []
+        return cls(study, n_tokens, {(row["trial_id"], row["n_tokens"]): row for row in rows})
+
+    def find_stopped(
+        self, plan: Sequence[PlannedTrial], n_rungs: int | None = None
+    ) -> dict[str, int]:
+        """Find the stopped trials: trial id -> tokens of the rung.
+
+        Args:
+            plan: the trials of all rounds so far.
+            n_rungs: how many rungs decide, the first ones; None: all. At each of them, every trial
+                of the plan that went on has been measured or has failed.
+        """
+        stopped: dict[str, int] = {}
+        keep = [rung.keep for rung in self.study.cfg.search.halving][:n_rungs]
+        for round_ in sorted({p.round_ for p in plan}) if keep else ():
+            stopped |= self._find_stopped_in(round_, plan, stopped, keep)
+        return stopped
+
+    def _find_stopped_in(
+        self,
+        round_: int,
+        plan: Sequence[PlannedTrial],
+        earlier: Mapping[str, int],
+        keep: Sequence[float],
+    ) -> dict[str, int]:
+        """Find the trials that are stopped in one round; `earlier` were stopped before it."""
+        others = [p for p in plan if p.round_ <= round_ and not _competes(p, round_)]
+        settled = {p.trial_id for p in others}
+        here = [p for p in plan if _competes(p, round_) and p.trial_id not in settled]
+
+        def score(rung: int, active: frozenset[str]) -> dict[str, float]:
+            tokens = self.n_tokens[rung]
+            reached = [p for p in others if earlier.get(p.trial_id, tokens) >= tokens]
+            return self._score([p for p in here if p.trial_id in active], reached, tokens)
+
+        found = find_stopped([p.trial_id for p in here], keep, score)
+        return {name: self.n_tokens[rung] for name, rung in found.items()}
+
+    def sum_seconds(self, trial_id: str, tokens: int) -> float:
+        """Return the seconds that a trial was trained before its part that ends at `tokens`."""
+        rows = (row for (name, n), row in self.rows.items() if name == trial_id and n < tokens)
+        return max((row["seconds"] for row in rows), default=0.0)
+
+    def read_trials(self, plan: Sequence[PlannedTrial]) -> Trials:
+        """Read the finished trials of a plan, and the stopped ones as they would have ended.
+
+        Raises:
+            SearchError: every trial failed, or none went on from a rung.
+        """
+        stopped = self.find_stopped(plan)
+        recorded = self.study.read_recorded([p for p in plan if p.trial_id not in stopped])
+        trials = self.study.to_trials(recorded)
+        if not stopped:
+            return trials
+        objective = Objective.parse(self.study.cfg.search.objective, trials.metric_names)
+        whole = [
+            row for row in recorded if row["status"] == "finished" and row["method"] != RECOMMENDED
+        ]
+        parts = []
+        for tokens in sorted(set(stopped.values())):
+            final = [row for row in whole if (row["trial_id"], tokens) in self.rows]
+            here = [p.part for p in plan if stopped.get(p.trial_id) == tokens]
+            at_rung, partial = (self._read_rung(group, tokens) for group in (here, final))
+            stopped_here, before, after = (
+                Trials.from_rows(rows, trials.domains, trials.metric_names)
+                for rows in (at_rung, partial, final)
+            )
+            columns = objective.weighted_columns
+            parts.append(predict_final_metrics(stopped_here, before, after, columns))
+        return trials.concatenate(parts)
+
+    def _read_rung(self, parts: Sequence[Row], tokens: int) -> list[dict[str, Any]]:
+        """Return the rows of trials at a rung, with their round and method in this search."""
+        return [
+            {**self.rows[part["trial_id"], tokens]} | {key: part[key] for key in PART}
+            for part in parts
+            if (part["trial_id"], tokens) in self.rows
+        ]
+
+    def _score(
+        self, here: Sequence[PlannedTrial], others: Sequence[PlannedTrial], tokens: int
+    ) -> dict[str, float]:
+        """Score the trials of `here` that were measured at a rung.
+
+        Args:
+            here: trials that reached the rung in this round and may be stopped.
+            others: all other trials so far; their noise may weight the metrics.
+            tokens: of the rung.
+        """
+        rows = self._read_rung([p.part for p in (*here, *others)], tokens)
+        if not rows:
+            return {}
+        cfg, names = self.study.cfg.search, sorted(rows[0]["metrics"])
+        trials = Trials.from_rows(rows, self.study.space.domains, names)
+        objective = build_objective(cfg.objective, trials, cfg)
+        ids = {p.trial_id for p in here}
+        found = {row["trial_id"]: objective.score_run(row["metrics"]) for row in rows}
+        return {name: score for name, score in found.items() if name in ids and score is not None}
+
+
+def find_end(planned: PlannedTrial, stopped: Mapping[str, int]) -> int | None:
+    """Return the tokens after which a planned trial was stopped; None if it was not.
+
+    A replicate of the recommendation may be the same run as a stopped proposal. It is trained in
+    full nevertheless.
+
+    Args:
+        planned: the trial.
+        stopped: what `Rungs.find_stopped` returned.
+    """
+    return stopped.get(planned.trial_id) if planned.method == PROPOSAL else None
+
+
+def _competes(planned: PlannedTrial, round_: int) -> bool:
+    """Whether a trial may be stopped in a round: its proposals, and no replicate of a baseline."""
+    return planned.round_ == round_ and planned.method == PROPOSAL

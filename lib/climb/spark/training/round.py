@@ -1,0 +1,152 @@
+"""Train the trials of one round, rung by rung. Each row is committed when its run ends."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from climb import tables
+from climb.errors import InfrastructureError
+from climb.progress import log, show_progress
+from climb.search.trials import PROPOSAL
+from climb.spark.slots import plan_slots
+from climb.spark.training.halving import Rungs
+from climb.spark.training.setup import ensure_base_checkpoint
+from climb.spark.training.study import PlannedTrial, Study
+from climb.spark.training.trials import Outcome, train_runs
+
+
+@dataclass(frozen=True)
+class TrainedRound:
+    """What was done for a round now."""
+
+    n_trained: int
+    """Trials that were trained, whole or in part."""
+
+    n_failed: int
+    n_stopped: int
+    """Trials of the round that successive halving stopped, now or earlier."""
+
+    def __str__(self) -> str:
+        """Return the end of a line of the run log."""
+        failed = f", {self.n_failed} failed" if self.n_failed else ""
+        stopped = f", {self.n_stopped} stopped early" if self.n_stopped else ""
+        return f"{self.n_trained} trained{failed}{stopped}"
+
+
+def train_round(study: Study, plan: Sequence[PlannedTrial], round_: int) -> TrainedRound:
+    """Train the trials of a round that are not recorded, and stop those that halving stops.
+
+    All trials reach a rung before any goes on, so the number of parallel trials changes no choice.
+
+    Args:
+        study: the search.
+        plan: the trials of this round and of all earlier ones.
+        round_: the round.
+
+    Raises:
+        InfrastructureError: workers were lost; their trials are not recorded, so the next start
+            trains them again.
+        ClimbError: a trial found a mistake that the user can fix.
+        RuntimeError: a trial raised an unexpected exception; with the worker's traceback.
+    """
+    new = {p.trial_id: p for p in plan if p.round_ == round_}
+    rungs, ended = Rungs.read(study), list[Outcome]()
+    competes = any(p.method == PROPOSAL for p in new.values())
+    for i, tokens in enumerate(rungs.n_tokens if competes else ()):
+        stopped = rungs.find_stopped(plan, i)
+        measured = {name for name, n in rungs.rows if n == tokens}
+        going = [p for name, p in new.items() if name not in stopped.keys() | measured]
+        failed = {
+            row["trial_id"] for row in study.read_recorded(going) if row["status"] == "failed"
+        }
+        ended += _train(study, [p for p in going if p.trial_id not in failed], rungs, tokens)
+        rungs = Rungs.read(study)
+    stopped = rungs.find_stopped(plan) if competes else {}
+    going = [p for name, p in new.items() if name not in stopped]
+    known = {row["trial_id"] for row in study.read_recorded(going)}
+    ended += _train(study, [p for p in going if p.trial_id not in known], rungs, None)
+    for p in new.values():
+        if p.trial_id in stopped:  # another search begins it again
+            shutil.rmtree(study.setup.build_run(p.weights, p.seed).checkpoints, ignore_errors=True)
+    return TrainedRound(
+        n_trained=len({outcome.name for outcome in ended}),
+        n_failed=sum(outcome.status == "failed" for outcome in ended),
+        n_stopped=len(stopped.keys() & new.keys()),
+    )
+
+
+def _train(
+    study: Study, todo: Sequence[PlannedTrial], rungs: Rungs, tokens: int | None
+) -> list[Outcome]:
+    """Train trials up to a rung, or to the end if tokens is None, and commit their rows.
+
+    Raises:
+        InfrastructureError: workers were lost.
+    """
+    if not todo:
+        return []
+    session, cfg = study.store.session, study.cfg.spark
+    slots = plan_slots(session, cfg, cfg.trials_per_gpu)
+    ensure_base_checkpoint(study.store, study.setup, plan_slots(session, cfg))
+    planned = {p.trial_id: p for p in todo}
+    runs = [
+        (name, replace(study.setup.build_run(p.weights, p.seed), stop_tokens=tokens))
+        for name, p in planned.items()
+    ]
+    commit = _Commit(study, rungs, tokens)
+    ended, lost = list[Outcome](), list[Outcome]()
+    unit = "trial" if tokens is None else "rung"
+    outcomes = train_runs(session, study.setup.proxy, runs, slots)
+    for outcome in show_progress(outcomes, len(runs), "search", unit):
+        (lost if outcome.status == "lost" else ended).append(outcome)
+        if outcome.status != "lost":
+            commit.write(planned[outcome.name], outcome)
+    if lost:
+        raise InfrastructureError(
+            f"{len(lost)} of {len(runs)} trials are not recorded, because their workers were "
+            f"lost; the first error: {lost[0].error}; run `climb search` again to train them"
+        )
+    if tokens is not None:
+        log("search", f"{len(ended)} trials measured after {tokens:,} tokens")
+    return ended
+
+
+class _Commit:
+    """Writes the rows of outcomes: of whole and failed trials to `trials`, of others to `rungs`."""
+
+    def __init__(self, study: Study, rungs: Rungs, tokens: int | None) -> None:
+        self._study, self._rungs = study, rungs
+        self._tokens, self._is_whole = tokens or study.setup.n_tokens, tokens is None
+        # Delta skips a second commit of the same name (`once`). The name contains the table
+        # version, so rows that a user deleted can be written again.
+        history = study.store.history
+        self._start = {t.name: history.read_version(t) for t in (tables.TRIALS, tables.RUNGS)}
+
+    def write(self, planned: PlannedTrial, outcome: Outcome) -> None:
+        """Commit the row of one outcome."""
+        is_rung = outcome.status == "finished" and not self._is_whole
+        table = tables.RUNGS if is_rung else tables.TRIALS
+        part = f"{outcome.name}:{self._tokens}" if is_rung else outcome.name
+        frame = self._study.store.create_frame([self._make_row(planned, outcome)], table)
+        self._study.store.append(frame, table, once=f"{part}:{self._start[table.name]}")
+
+    def _make_row(self, planned: PlannedTrial, outcome: Outcome) -> dict[str, Any]:
+        """Build a row; its seconds include those of the earlier rungs."""
+        earlier = self._rungs.sum_seconds(outcome.name, self._tokens)
+        setup = self._study.setup
+        return {
+            **planned.part,
+            "search": self._study.cfg.search.name,
+            "seed": planned.seed,
+            "proxy": setup.recipe,
+            "corpus_digest": setup.corpus_digest,
+            "weights": planned.weights,
+            "n_tokens": self._tokens,
+            "finished": datetime.now(UTC),
+            **{k: v for k, v in asdict(outcome).items() if k != "name"},
+            "seconds": earlier + outcome.seconds,
+        }
