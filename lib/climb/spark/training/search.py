@@ -55,7 +55,7 @@ def train_round(study: Study, plan: Sequence[PlannedTrial]) -> tuple[int, int]:
     slots = plan_slots(session, cfg, cfg.trials_per_gpu)
     ensure_base_checkpoint(study.store, study.setup, plan_slots(session, cfg))
     runs = [(name, study.setup.build_run(p.weights, p.seed)) for name, p in todo.items()]
-    outcomes = train_runs(session, study.setup.proxy, runs, slots)
+    outcomes = train_runs(session, study.setup.proxy, runs, slots, study.watch_trials(todo))
     # Delta skips a second commit of the same name (`once`). The name contains the table version, so
     # rows that a user deleted can be written again.
     start = study.store.history.read_version(tables.TRIALS)
@@ -172,6 +172,9 @@ def train_rounds(
     """
     if study.reusable.n_finished:
         log("search", str(study.reusable))
+    if study.on_progress is not None and not study.store.exists(tables.TRIALS):
+        # MLflow's runs of a store are found by the id of this table.
+        study.store.append(study.store.create_frame([], tables.TRIALS), tables.TRIALS)
     plan: list[PlannedTrial] = []
     n_rounds, n_trained = len(study.cfg.search.trials_per_round), 0
     for round_ in range(n_rounds):
