@@ -87,7 +87,7 @@ def test_a_size_has_its_number_of_parameters(name):
     found = count_parameters(proxy, cfg.count.vocab_size)
     assert found == pytest.approx(SIZES[name], rel=0.02)
     stated = re.search(r"([\d.]+) M parameters", (ROOT / f"conf/proxy/{name}.yaml").read_text())
-    assert float(stated.group(1)) == pytest.approx(found / 1e6, rel=2e-3)
+    assert float(stated.group(1)) == pytest.approx(found / 1e6, rel=5e-3)
     assert proxy.hidden // proxy.heads in range(32, 65, 8)
 
 

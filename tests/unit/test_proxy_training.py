@@ -134,6 +134,14 @@ def test_a_damaged_checkpoint_is_replaced_by_the_previous_one(run, uninterrupted
     assert (TINY.train(run, "cpu"), read_weights(run.save)) == uninterrupted
 
 
+def test_a_run_whose_checkpoints_are_both_damaged_starts_again(run, uninterrupted):
+    train_until(run, 8)
+    for slot in Path(run.checkpoints).glob("slot-*"):
+        slot.write_bytes(slot.read_bytes()[:-1])
+    assert open_checkpoints(run).load() is None
+    assert (TINY.train(run, "cpu"), read_weights(run.save)) == uninterrupted
+
+
 def open_checkpoints(run, proxy=TINY):
     return Checkpoints(run.checkpoints, compute_run_digest(proxy, run, "cpu"))
 
