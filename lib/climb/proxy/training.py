@@ -96,14 +96,20 @@ def run_training(
         loop.run(checkpoints, before_step)
         loss = loop.compute_final_loss()
         del loop  # frees the memory of gradients and of the compiled copy
-        heartbeat, metrics = Heartbeat(run.heartbeat), dict[str, float]()
-        for target in run.targets:
-            heartbeat.beat(run.n_tokens, run.n_tokens, loss)
-            metrics |= measure(model, [target], run.tokenizer, recipe.sequence)
+        metrics = _measure_targets(model, recipe, run)
         if run.save is not None:
             save_model(model, run.tokenizer, Path(run.save))
     checkpoints.remove()
     return metrics | {TRAIN_LOSS: loss}
+
+
+def _measure_targets(model: Any, recipe: TrainingRecipe, run: ProxyRun) -> dict[str, float]:
+    """Measure the model on the targets of the run, with a heartbeat before each."""
+    heartbeat, metrics = Heartbeat(run.heartbeat), dict[str, float]()
+    for target in run.targets:
+        heartbeat.beat(run.n_tokens, run.n_tokens)
+        metrics |= measure(model, [target], run.tokenizer, recipe.sequence)
+    return metrics
 
 
 def _build_initial_model(recipe: TrainingRecipe, run: ProxyRun, n_ids: int) -> Any:

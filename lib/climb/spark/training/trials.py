@@ -80,9 +80,7 @@ def train_runs(
         RuntimeError: a run raised an unexpected exception; with the worker's traceback.
     """
     is_alone = slots.count <= 1 or len(runs) == 1
-    watch = watch or WatchSettings()
-    if not getattr(proxy, "reports_progress", False):
-        watch = replace(watch, hung_minutes=None)
+    watch = _limit_watch(watch or WatchSettings(), proxy)
     runs = [(name, replace(run, heartbeat=f"{run.checkpoints}.progress")) for name, run in runs]
     first = list(runs)
     if not is_alone and not slots.has_own_gpu:
@@ -98,6 +96,12 @@ def train_runs(
         again = [run for run in runs if run[0] in repeated]
         alone = replace(slots, count=1, count_again=None)
         yield from map(_describe_memory, _train_parallel(session, proxy, again, alone, watch))
+
+
+def _limit_watch(watch: WatchSettings, proxy: Proxy) -> WatchSettings:
+    """Leave out the limit for a proxy that does not report progress."""
+    reports = getattr(proxy, "reports_progress", False)
+    return watch if reports else replace(watch, hung_minutes=None)
 
 
 def _describe_memory(outcome: Outcome) -> Outcome:
@@ -119,12 +123,12 @@ def _train_parallel(
     the cores that the commit needs, and the row would wait until another run ends.
     """
     group = f"climb-{uuid.uuid4()}"
-    submit = partial(_submit, session, proxy, group, slots.profile, shares_local_gpu(session))
     # A thread waits for a job. Executors that join later get jobs too, hence one for each run.
     pool = ThreadPoolExecutor(max_workers=max(1, len(runs)))
+    submit = partial(_submit, session, proxy, group, slots.profile, shares_local_gpu(session))
     task = inheritable_thread_target(session)(submit)
-    todo, active = deque(runs), dict[Future[Outcome], NamedRun]()
-    watch, hung = Watch(settings, RunDisplay(settings.stage)), Counter[str]()
+    todo, active, hung = deque(runs), dict[Future[Outcome], NamedRun](), Counter[str]()
+    watch = Watch(settings, RunDisplay(settings.stage))
     try:
         while todo or active:
             count = slots.count_again() if slots.count_again is not None else slots.count
@@ -135,8 +139,7 @@ def _train_parallel(
             done = _wait(session, group, active, watch, hung)
             # Outcomes first: their rows are committed before an error ends the search.
             for future in sorted(done, key=lambda f: f.exception() is not None):
-                named = active.pop(future)
-                watch.stop(named[0])
+                watch.stop((named := active.pop(future))[0])
                 outcome = future.result()
                 if outcome.status == "lost" and 0 < hung[outcome.name] < HUNG_TRIES:
                     todo.append(named)
