@@ -237,14 +237,14 @@ def _check_logits(model: Any, folder: str | Path) -> None:
     with torch.inference_mode():
         logits = model.get_output_embeddings()(compute_hidden_states(model, ids_BT))
         expected = model(input_ids=ids_BT).logits
+    if not torch.allclose(expected[0, 0], expected[1, 0], atol=1e-5, rtol=1e-5):
+        raise ConfigError(
+            f"{name} is not a causal language model: its predictions depend on later tokens"
+        )
     if not torch.allclose(expected, logits, atol=1e-3, rtol=1e-3):
         raise ConfigError(
             f"{name} changes its logits after the output layer, which proxies do not support; use "
             "another architecture"
-        )
-    if not torch.allclose(logits[0, 0], logits[1, 0], atol=1e-3, rtol=1e-3):
-        raise ConfigError(
-            f"{name} is not a causal language model: its predictions depend on later tokens"
         )
 
 
