@@ -125,7 +125,7 @@ class HandwrittenLoop:
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             self.optimizer.step()
-            assert np.isfinite(float(loss))
+            assert np.isfinite(loss.item())
         torch.set_num_threads(threads)
 
 

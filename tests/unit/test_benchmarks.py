@@ -241,7 +241,7 @@ def test_the_model_written_by_hand_has_the_loss_of_the_proxy(modules):
     losses = [proxy(input_ids=ids, labels=ids).loss, by_hand(ids)]
     for loss in losses:
         loss.backward()
-    assert float(losses[0]) == pytest.approx(float(losses[1]), abs=1e-5)
+    assert losses[0].item() == pytest.approx(losses[1].item(), abs=1e-5)
     gradients = dict(proxy.model.named_parameters())
     for name, parameter in by_hand.named_parameters():
         torch.testing.assert_close(parameter.grad, gradients[name].grad, atol=1e-5, rtol=1e-4)

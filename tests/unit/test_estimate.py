@@ -49,7 +49,7 @@ def test_the_search_of_the_paper_is_118_trials_at_six_operations_per_parameter_a
     assert find(estimate_paper(), "search").gpu_hours == pytest.approx(seconds / 3600)
     assert find(estimate_paper(), "base").gpu_hours == pytest.approx(seconds / 3600 / 118 / 3)
     train = find(estimate_paper(), "train").stage
-    assert train.work == "3 x 4e+10 tokens, 1e+09 parameters"
+    assert train.work == "3 x 4e+10 tokens, 9.56e+08 parameters"
 
 
 def test_the_counted_runs_are_those_of_a_real_search(tmp_path):
