@@ -92,7 +92,7 @@ class ProxyConfig(Section):
     checkpoint_steps: PositiveInt
     """Training steps between two checkpoints of a run."""
 
-    hung_minutes: PositiveFloat | None
+    hung_minutes: float | None = Field(ge=1.0)
     """A run that makes no progress for this long is ended, and tried again from its checkpoint, up
     to three times; null: never. Steps, each evaluated target and the start count as progress; a
     plug-in must report it (docs/plugins.md). Target models have the same limit."""
