@@ -23,7 +23,7 @@ from climb.estimate.cost import StageCost
 from climb.estimate.models import count_parameters, count_vocabulary
 from climb.estimate.rates import MEASURED
 from climb.estimate.text import format_bytes, format_hours
-from climb.estimate.training import count_mixed_tokens, count_packed_tokens
+from climb.estimate.training import count_mixed_tokens, count_packed_tokens, count_trials
 
 RECORDED = HERE / "results" / "scale.json"
 PAGE = HERE.parent / "docs" / "scale.md"
@@ -33,7 +33,7 @@ FIXED_UNIT = "seconds, at any number of documents"
 LEAST_SECONDS = 0.1
 """Smallest growth of a stage between two sizes: the seconds of a run have one decimal."""
 
-NAMES = {"embed": "embed.StaticEmbedder", "base": "train.cpu"}
+NAMES = {"embed": "embed.StaticEmbedder", "base": "train.cpu", "search": "trial.cpu"}
 """Stage -> name of its rate, if it has another one."""
 
 PER = {
@@ -130,7 +130,7 @@ def fit_rates(sizes: Sequence[Size], write_conf: WriteConf, cores: int) -> dict[
     rows = _format_rows(found)
     estimated = _estimate(cfg, last, rows)
     for cost in estimated.stages:
-        if cost.stage.name not in work:  # all of it that the rate of `base` does not explain
+        if cost.stage.name not in work:  # all of it that the rates of others do not explain
             rest = last.seconds[cost.stage.name] - cost.stage.core_seconds / cores
             found[f"fixed.{cost.stage.name}"] = (max(0.0, rest), FIXED_UNIT)
     return _format_rows(found)
@@ -215,13 +215,16 @@ def _list_work(size: Size, cfg: Config) -> dict[str, tuple[float, str]]:
     text = (float(size.text_bytes), "bytes of text per core-second")
     documents = (float(size.documents), "documents per core-second")
     model = count_parameters("proxy.model", cfg.proxy.model, count_vocabulary(cfg), {})
-    operations = 6.0 * model.parameters * cfg.proxy.base_tokens
+    per_token = 6.0 * model.parameters
+    trained = count_trials(cfg) * cfg.proxy.trial_tokens
+    operations = "floating-point operations per core-second"
     mixed = count_mixed_tokens(cfg) * size.workload.bytes_per_token
     return {
         **dict.fromkeys(("ingest", "count", "embed", "score"), text),
         **dict.fromkeys(("cluster", "prune"), documents),
         "pack": (count_packed_tokens(cfg, size.workload), "tokens per core-second"),
-        "base": (operations, "floating-point operations per core-second"),
+        "base": (per_token * cfg.proxy.base_tokens, operations),
+        "search": (per_token * trained, operations),
         "mix": (mixed, "bytes of text per core-second"),
     }
 

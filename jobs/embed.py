@@ -37,7 +37,8 @@ def _run_on_sample(store: Store, cfg: Config, recipe: str) -> str:
     """Embed the documents of the fit, unless it is done; job cluster embeds the others."""
     if is_fitted(store, cfg):
         return (
-            f"no document embedded, the clusters are fitted; job cluster embeds others ({recipe})"
+            "no document embedded: the clusters are fitted, and job cluster embeds new documents "
+            f"({recipe})"
         )
     n_new, new = 0, 1
     while new:

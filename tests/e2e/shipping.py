@@ -61,7 +61,7 @@ def find_job(environment, name):
     return path
 
 
-def submit(master, environment, job, *args, options=(), conf=None):
+def submit(master, environment, job, *args, options=(), conf=None, stdout=subprocess.PIPE):
     """Start spark-submit as docs/cluster.md says, in a folder without a checkout."""
     archive = environment.with_name(f"{environment.name}.tar.gz")
     if not archive.exists():
@@ -78,7 +78,7 @@ def submit(master, environment, job, *args, options=(), conf=None):
     command = [SPARK / "bin" / "spark-submit", "--master", master, *ship, *settings, job, *args]
     return subprocess.Popen(
         [str(word) for word in command],
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=subprocess.STDOUT,
         text=True,
         cwd=environment.parent,

@@ -116,7 +116,7 @@ def test_a_rerun_writes_nothing_and_a_flipped_byte_adds_one_document(store, tmp_
     (tmp_path / "in/b.parquet").unlink()
     path.write_text(GOOD[0].replace("long", "song"))
     assert ingest() == (
-        "1 new documents, 0 already ingested; 1 older ones kept; 0 of 1 rows rejected"
+        "1 new documents, 0 already ingested; 1 no longer in the inputs, kept; 0 of 1 rows rejected"
     )
     assert len(read_documents(store)) == 2
 
@@ -217,7 +217,7 @@ def test_of_equal_texts_the_one_with_the_smallest_source_and_metadata_is_kept(
     # A text exists already, whatever its source: a smaller source does not add it again.
     path.write_text(json.dumps(rows[0] | {"site": "A"}))
     assert ingest(*settings).startswith(
-        "0 new documents, 0 already ingested; 1 older ones kept; 1 of 1"
+        "0 new documents, 0 already ingested; 1 no longer in the inputs, kept; 1 of 1"
     )
     assert read_documents(store) == [kept]
 

@@ -167,7 +167,7 @@ def test_after_a_delete_the_rows_stay_until_the_named_command_removes_them(spark
     spark.sql(f"DELETE FROM delta.`{path}` WHERE id < 4")
     line, texts = ingest(path)
     assert len(texts) == 20
-    assert "4 older ones kept" in line
+    assert "4 no longer in the inputs, kept" in line
     assert "changed or removed rows in version 2" in line
     assert "`climb ingest --set ingest.remove_missing=true` removes documents" in line
     line, texts = ingest(path, settings=["ingest.remove_missing=true"])

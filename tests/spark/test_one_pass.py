@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 from climb import tables
 from climb.config import load
 from climb.errors import ConfigError, TableError
+from climb.spark.corpus.prune import measure_clusters
 from climb.spark.delta.store import Store
 
 WORDS = ("law", "court", "judge", "recipe", "flour", "sugar", "river", "enzyme", "cell", "protein")
@@ -94,7 +95,7 @@ def test_the_clusters_and_assignments_are_equal_and_only_the_sample_is_stored(
     assert "in the other 59 documents: the fit is about" in out
 
     versions = read_versions(store)
-    assert "no document embedded, the clusters are fitted" in embed.run(store, cfg)
+    assert "no document embedded: the clusters are fitted" in embed.run(store, cfg)
     assert "0 documents assigned, 79 already assigned, 11 without" in cluster.run(store, cfg)
     assert read_versions(store) == versions
 
@@ -125,6 +126,9 @@ def test_a_killed_pass_goes_on_and_ends_with_the_same_rows(store, cfg, kept, mon
     monkeypatch.undo()
     n_done = store.read(tables.ASSIGNMENTS).count()
     assert SAMPLE <= n_done < 79
+    waiting = rf"assignments has no row for \d+ of {N} documents; .* `climb cluster` first"
+    with pytest.raises(TableError, match=waiting):
+        measure_clusters(store, cfg)
     line = cluster.run(store, cfg)
     assert f"clusters up to date; {79 - n_done} documents assigned, {n_done} already" in line
     assert read_tables(store) == kept[1]

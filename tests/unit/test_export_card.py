@@ -39,7 +39,7 @@ def test_the_card_has_weights_in_tokens_and_in_documents(contents):
     total = sum(weight / means[name] for name, weight in WEIGHTS.items())
     for name, weight in WEIGHTS.items():
         assert shares[name] == pytest.approx((weight, weight / means[name] / total), abs=1e-4)
-    assert "The files of this format count documents" in card
+    assert "Loaders of this format weight documents" in card
     for line in (
         "| a.jsonl | 7 | 300 |",
         "| unknown | 1 | 5 |",
@@ -54,8 +54,8 @@ def test_the_card_has_weights_in_tokens_and_in_documents(contents):
 def test_a_card_of_a_mixed_export_says_that_there_is_nothing_to_weight(tmp_path):
     contents = make_export(JsonLines(), tmp_path, "mixed")
     card = render_card(contents, JsonLines(), FACTS, {}, "x")
-    assert "it needs no weights" in card
-    assert "count documents" not in card
+    assert "no weights are needed" in card
+    assert "Loaders of this format weight" not in card
 
 
 def test_unknown_documents_of_files_of_the_user_are_unknown_in_the_card(contents):

@@ -1,4 +1,4 @@
-"""The check of an export finds weights that did not arrive, and no others."""
+"""The check of an export finds samples without the wanted shares, and no others."""
 
 import dataclasses
 
@@ -95,7 +95,7 @@ def test_weights_that_were_not_converted_are_found_in_few_samples():
     assert not result.arrived
     delivered = {row.domain: row.delivered for row in result.domains}
     assert abs(delivered["code"] - WEIGHTS["code"]) > 0.3
-    assert "did NOT arrive" in format_result(result, "a loader")
+    assert "do NOT match" in format_result(result, "a loader")
 
 
 def test_a_small_shift_of_one_weight_is_found_in_many_samples():
@@ -164,5 +164,5 @@ def test_weights_of_documents_are_weights_of_tokens_by_their_length():
 
 
 def test_a_domain_of_unknown_length_cannot_be_converted():
-    with pytest.raises(MixtureError, match="tokens per document are known of b"):
+    with pytest.raises(MixtureError, match="tokens per document is unknown for b"):
         convert_weights({"a": 0.5, "b": 0.5}, {"a": 10.0})

@@ -69,7 +69,7 @@ def test_the_files_of_a_user_are_checked_where_they_store_tokens(own):
     invoke("--to", "megatron", "--out", own / "out", *options(own),
            "--tokenizer", own / "tokenizer.json")  # fmt: skip
     output = invoke("--verify", "--out", own / "out", "--samples", 4000)
-    assert "the weights arrived" in output
+    assert "the samples match the mixture" in output
     blend = (own / "out" / "blend.json").read_text()
     (own / "out" / "blend.json").write_text(blend.replace("0.125", "0.9"))
     (own / "out" / "blend.txt").write_text(
@@ -116,7 +116,7 @@ def test_domains_that_differ_are_named(own):
 
 
 def test_options_for_files_of_a_user_are_used_together(own):
-    with pytest.raises(ConfigError, match="one of them is missing"):
+    with pytest.raises(ConfigError, match="at least one is missing"):
         invoke("--to", "megatron", *options(own, "mixture", "prior"))
 
 
@@ -125,7 +125,7 @@ def test_an_export_of_text_is_checked_by_rule_and_says_so(tmp_path):
     mark(tmp_path / "out")
     output = invoke("--verify", "--out", tmp_path / "out", "--samples", 5000)
     assert "5,000 samples of the files, read by the rules of the format:" in output
-    assert "the weights arrived" in output
+    assert "the samples match the mixture" in output
 
 
 def test_a_weight_that_was_changed_does_not_arrive(tmp_path):
@@ -206,7 +206,7 @@ def test_an_export_with_relative_paths_may_move(tmp_path):
     mark(tmp_path / "old")
     (tmp_path / "old").rename(tmp_path / "new")
     output = invoke("--verify", "--out", tmp_path / "new", "--samples", 5000)
-    assert "the weights arrived" in output
+    assert "the samples match the mixture" in output
 
 
 def test_sequences_of_a_mixed_export_are_counted_and_not_tested(tmp_path):
@@ -224,9 +224,9 @@ def test_a_folder_in_the_working_directory_is_no_package(tmp_path, monkeypatch):
 
 
 def test_options_that_change_nothing_are_refused(own):
-    with pytest.raises(ConfigError, match="change nothing of an export that exists"):
+    with pytest.raises(ConfigError, match="do not change an existing export"):
         invoke("--verify", "--out", own, "--kind", "mixed")
-    with pytest.raises(ConfigError, match="files of your own are not mixed"):
+    with pytest.raises(ConfigError, match="your files are not mixed"):
         invoke("--to", "jsonl", "--kind", "mixed", "--out", own / "out", *options(own))
-    with pytest.raises(ConfigError, match="stores text, whose tokens the trainer makes"):
+    with pytest.raises(ConfigError, match="stores text, which the trainer tokenizes"):
         invoke("--to", "jsonl", "--tokenizer", own, "--out", own / "out", *options(own))

@@ -80,7 +80,7 @@ def test_white_space_in_the_path_of_files_is_an_error(to, export):
 @pytest.mark.parametrize(("there", "missing"), [("bin", "idx"), ("idx", "bin")])
 def test_a_file_without_the_other_of_its_pair_is_an_error(to, there, missing, export):
     files = ["law/a.bin", "law/a.idx", f"law/b.{there}", "web/a.bin", "web/a.idx"]
-    with pytest.raises(InputError, match=rf"law/b\.{there} needs \S+law/b\.{missing}"):
+    with pytest.raises(InputError, match=rf"b\.{there} exists, but \S+b\.{missing} is missing"):
         export(to, files)
 
 

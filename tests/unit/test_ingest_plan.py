@@ -110,7 +110,10 @@ REASONS = {
         "unsupported_format",
         "no JSON object in its first 100 lines (the first is invalid: Exp",
     ),
-    "array.jsonl": ("unsupported_format", "(the first is list; to convert: jq -c '.[]' FILE"),
+    "array.jsonl": (
+        "unsupported_format",
+        "(the first is a JSON array; to convert: jq -c '.[]' FILE",
+    ),
     "wide.jsonl": ("unsupported_format", "is UTF-16"),
     "garbage.jsonl.gz": ("unreadable_file", "invalid block type"),
     "cut.jsonl.gz": ("truncated_file", "ended before"),

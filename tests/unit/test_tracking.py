@@ -244,6 +244,37 @@ def test_the_parent_has_prediction_quality_noise_and_the_gain_of_a_further_round
     assert math.isnan(logged["signal_to_noise.task1.bpb"])
 
 
+def test_with_many_metrics_ten_have_keys_and_a_file_has_all(store, cfg, client):
+    names = [f"task{i:03d}.bpb" for i in range(110)]
+    means = {name: 0.001 * i for i, name in enumerate(names)}
+    effects = EffectsRecord(
+        step=0.01,
+        domains={"law": {name: Effect(mean=means[name], std=0.1) for name in names}},
+        trade_offs=(),
+    )
+    quality = small_search().result.quality[-1]
+    spearman = {"score": 0.9} | {name: 0.001 * i for i, name in enumerate(names)}
+    fields = {
+        "metric_weights": dict.fromkeys(names, -1 / 110),
+        "noise": dict.fromkeys(names, 0.004),
+        "signal_to_noise": dict.fromkeys(names, 5.0),
+        "quality": (quality.model_copy(update={"spearman": spearman}),),
+    }
+    store.put(tables.MIXTURES, [finished(effects=effects, **fields)])
+    mirror(store, cfg)
+    (parent,) = runs_by_kind(client, "search")
+    logged = parent.data.metrics
+    largest = {f"signal_to_noise.{name}" for name in names[-10:]}
+    assert {key for key in logged if key.startswith("signal_to_noise.")} == largest
+    assert (logged["n_metrics"], logged["spearman.task109.bpb"]) == (110, 0.109)
+    assert logged["n_trials"] == small_search().result.n_trials
+    folder = Path(client.download_artifacts(parent.info.run_id, ""))
+    lines = (folder / "quality.csv").read_text().splitlines()
+    assert lines[:2] == ["metric,spearman,noise,signal_to_noise", "score,0.9,,"]
+    assert lines[-1] == "task109.bpb,0.109,0.004,5.0"
+    assert len(lines) == 112
+
+
 def test_effects_of_domains_are_a_file_and_not_metrics(store, cfg, client):
     names = ("recipes", "law & order")
     effects = EffectsRecord(

@@ -18,19 +18,31 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
 
 @click.command("estimate")
 @click.option("--documents", type=POSITIVE, required=True, help="Documents, for example 2e9.")
-@click.option("--tokens", type=POSITIVE, required=True, help="Tokens of them, for example 8e11.")
-@click.option("--bytes-per-token", type=POSITIVE, help="Default: that of the measured corpus.")
+@click.option(
+    "--tokens", type=POSITIVE, required=True,
+    help="Number of tokens in all documents, for example 8e11.",
+)  # fmt: skip
+@click.option(
+    "--bytes-per-token", type=POSITIVE,
+    help="Bytes of text per token; default: the value of a measured corpus.",
+)  # fmt: skip
 @click.option("--cpu-price", type=POSITIVE, help="Price of an hour of a node without GPUs.")
 @click.option("--gpu-price", type=POSITIVE, help="Price of an hour of a node with GPUs.")
-@click.option("--node-cores", type=click.IntRange(min=1), default=16, show_default=True)
-@click.option("--node-gpus", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option(
+    "--node-cores", type=click.IntRange(min=1), default=16, show_default=True,
+    help="Cores of a node without GPUs.",
+)  # fmt: skip
+@click.option(
+    "--node-gpus", type=click.IntRange(min=1), default=8, show_default=True,
+    help="GPUs of a node with GPUs.",
+)  # fmt: skip
 @click.option(
     "--train-on", type=click.Choice(["gpu", "cpu"]), default="gpu", show_default=True,
     help="Where proxies and target models are trained.",
 )  # fmt: skip
 @click.option(
     "--rate", "given", multiple=True, metavar="NAME=VALUE",
-    help="Another throughput, with a name that the output has; may be repeated.",
+    help="Replace a throughput; the output shows the names. May be repeated.",
 )  # fmt: skip
 @click.option(
     "--parameters", multiple=True, metavar="KEY=N",
@@ -40,7 +52,7 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
     "--own-trials", is_flag=True,
     help="Take the tokens per second of the proxies from the runs of tracking.uri (MLflow).",
 )  # fmt: skip
-@click.option("--json", "out", type=click.Path(path_type=Path), help="Also write it as JSON.")
+@click.option("--json", "out", type=click.Path(path_type=Path), help="JSON file of the estimate.")
 @add_config_options
 def estimate(
     documents: float,

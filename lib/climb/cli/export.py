@@ -1,4 +1,4 @@
-"""`climb export`: hand the mixture to a trainer, and check that its weights arrived."""
+"""`climb export`: write the mixture for a trainer, and check the shares that it reads."""
 
 from __future__ import annotations
 
@@ -24,16 +24,25 @@ FILE = click.Path(path_type=Path, dir_okay=False)
     help=f"The trainer's format: {', '.join(FORMATS)}; or module:Class of your own.",
 )
 @click.option("--out", type=FOLDER, help="Folder of the export; default: export.path.")
-@click.option("--kind", type=click.Choice(["mixed", "recipe"]), help="Default: the format's.")
-@click.option("--tokenizer", type=click.Path(), help="Folder of a Hugging Face tokenizer.")
-@click.option("--verify", is_flag=True, help="Check the export with the trainer's own loader.")
-@click.option("--samples", type=click.IntRange(min=1), default=20_000, show_default=True)
 @click.option(
-    "--python", default=sys.executable, help="Interpreter that has the trainer's package."
+    "--kind", type=click.Choice(["mixed", "recipe"]),
+    help="mixed: documents in order, repeated as needed; recipe: each once, and weights. "
+    "Default: depends on the format.",
+)  # fmt: skip
+@click.option("--tokenizer", type=click.Path(), help="A tokenizer.json, or a folder with one.")
+@click.option("--verify", is_flag=True, help="Check the export with the trainer's own loader.")
+@click.option(
+    "--samples", type=click.IntRange(min=1), default=20_000, show_default=True,
+    help="Number of samples that --verify reads.",
+)  # fmt: skip
+@click.option(
+    "--python", default=sys.executable, help="Interpreter with the trainer's package, for --verify."
 )
 @click.option("--mixture", type=FILE, help="BEST.csv of `climb recommend`, instead of a search.")
-@click.option("--prior", type=FILE, help="PRIOR.csv, with a column documents if weights need it.")
-@click.option("--data", type=FOLDER, help="Folder with one folder of files for each domain.")
+@click.option(
+    "--prior", type=FILE, help="PRIOR.csv; with column documents if the trainer counts documents."
+)
+@click.option("--data", type=FOLDER, help="Folder of your files, with a subfolder for each domain.")
 @add_config_options
 def export(
     to: str | None,
@@ -51,8 +60,8 @@ def export(
 ) -> None:
     """Export the mixture in the format of a trainer.
 
-    With --verify alone, an export that exists is checked. With --mixture, --prior and --data the
-    files are your own, and only those that name them and their weights are written.
+    With --verify alone, check an existing export. With --mixture, --prior and --data, the trainer
+    reads files of your own: only the files with their names and weights are written.
     """
     chosen: dict[str, object] = {"kind": kind, "tokenizer": tokenizer, "path": out}
     chosen["format"] = None if to is None else json.dumps(find_format(to))
@@ -66,12 +75,12 @@ def export(
         weights, tokens, files = given
         click.echo(export_own(weights, tokens, files, cfg))
     elif given:
-        raise ConfigError(f"{', '.join(own)} are used together; one of them is missing")
+        raise ConfigError(f"{', '.join(own)} must be used together; at least one is missing")
     elif to is not None or not verify:
         run_jobs(import_jobs(["export"]), conf, settings)
     elif kind is not None or tokenizer is not None:
         raise ConfigError(
-            "--kind and --tokenizer change nothing of an export that exists; use --to"
+            "--kind and --tokenizer do not change an existing export; add --to to write it again"
         )
     if verify:
         verify_export(cfg.export_folder, samples, python)
@@ -82,7 +91,7 @@ def verify_export(folder: Path, n_samples: int, python: str) -> None:
 
     Raises:
         InputError: the export is incomplete or was moved, or cannot be checked.
-        MixtureError: the weights did not arrive.
+        MixtureError: the loader delivers other shares than the mixture.
     """
     from climb.export.check import compare_shares, format_result, format_written
     from climb.export.index import read_export
@@ -104,7 +113,7 @@ def verify_export(folder: Path, n_samples: int, python: str) -> None:
         raise MixtureError(
             f"{folder}: {worst.domain} should be {worst.wanted:.4f} of the tokens, but the loader "
             f"delivers {worst.delivered:.4f} (p = {result.p_value:.3g}); export it again, and "
-            "report this if it stays"
+            "report this if it happens again"
         )
 
 

@@ -83,7 +83,7 @@ def import_olmix(
 @click.option(
     "--mixtures",
     multiple=True,
-    help="Folder of the scripts n1.sh, ...; with several rounds RESULTS=FOLDER, once per round.",
+    help="Folder of the scripts n1.sh, ...; for several rounds, repeat it as RESULTS=FOLDER.",
 )
 @click.option(
     "--metric", "metrics", multiple=True, help="Name of a further metric column; may be repeated."

@@ -22,7 +22,7 @@ class ConfiguredPlugin:
     spec: Mapping[str, Any]
     protocol: type
     loaded_by: tuple[str, ...]
-    """Jobs that load the model or fit, which needs its packages."""
+    """Jobs that load the model or fit the plug-in, and so need its packages."""
 
     identified_by: tuple[str, ...] = ()
     """Jobs that only compute its recipe, which needs the files of the model, but no package."""

@@ -60,6 +60,6 @@ def remove(
 @click.option("--dry-run", is_flag=True, help="List what would be deleted, and change nothing.")
 @add_config_options
 def maintain(dry_run: bool, conf: tuple[str, ...], settings: tuple[str, ...]) -> None:
-    """Compact the files of all tables, and delete those that no version needs any more."""
+    """Compact the files of all tables, and delete files that no version needs."""
     chosen = ("maintain.dry_run=true",) if dry_run else ()
     run_jobs(import_jobs(["maintain"]), conf, (*settings, *chosen))

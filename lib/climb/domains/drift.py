@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from climb.errors import TableError
 
 FAR_SHARE = 0.01
-"""Share of the documents of the fit that count as far from every centroid, at most."""
+"""Largest share of the documents of the fit that may count as far from every centroid."""
 
 PAYS_FROM = 0.02
 """Growth of the mean squared distance from which clustering again pays."""
 
 BINS = 1024
-"""Bins of the distances from 0 to the largest distance of the fit, or more than half as many."""
+"""Bins of distances, from 0 to the power of two above the largest distance of the fit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +72,8 @@ class Drift:
     """The same share of all documents now."""
 
     far_share_new: float | None
-    """The same share of the documents that were added; None if there are not more than before.
-    Documents of the fit that were removed count as added ones that are missing."""
+    """The same share of the added documents; None if the corpus has not grown. It is computed from
+    differences of counts, so removed documents are subtracted from the added ones."""
 
     domain_shift: float
     """Total variation distance between the domains' shares of documents then and now, 0 to 1."""
@@ -127,7 +127,7 @@ def choose_bin_width(largest: float) -> float:
 
 
 def find_far_distance(counts_B: NDArray[np.int64], width: float) -> float:
-    """Find the distance from which at most FAR_SHARE of the documents of the fit are.
+    """Find the smallest distance that at most FAR_SHARE of the documents of the fit reach.
 
     Args:
         counts_B: documents whose distance is in [b, b + 1) times the width.

@@ -23,8 +23,8 @@ SQUARE = 2.0 ** (2 * QUANTUM_BITS)
 """A squared distance is a multiple of 1 / SQUARE, so it is counted in whole numbers."""
 
 GROWTH = 8
-"""A round of the first draw adds an eighth of the centroids drawn before. One at a time, as in
-k-means++, has the speed of the memory; several at once have that of a matrix product."""
+"""A round of the first draw adds an eighth of the number of centroids drawn before. Drawing one at
+a time, as in k-means++, is limited by memory bandwidth; several at once are a matrix product."""
 
 SHIFT = 0.5
 """A split moves half of a cluster's root mean square distance to either side."""
@@ -32,7 +32,7 @@ SHIFT = 0.5
 
 @dataclass(frozen=True, eq=False)
 class ClusterSums:
-    """What one pass over vectors leaves of them; sums of blocks add up to that of all."""
+    """Sums of one pass over vectors, per cluster; those of several blocks can be added."""
 
     sums_CD: Array
     counts_C: NDArray[np.int64]

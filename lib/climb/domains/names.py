@@ -13,7 +13,7 @@ NAME_WORDS = 3
 """Words in a name."""
 
 NAME_WORD_CHARS = 20
-"""Characters of a word that a name uses: domain names become folder and column names."""
+"""Maximum characters of a word in a name: domain names become folder and column names."""
 
 KEPT_SHARE = 0.5
 """A domain keeps its name if more than this share of its sampled documents stays in it."""
@@ -62,7 +62,7 @@ def _to_ascii(word: str) -> str:
 
 
 def _is_form(word: str, other: str) -> bool:
-    """Whether one word begins with the other; from five letters on, its last one may differ."""
+    """Whether the longer word begins with the shorter; the last of 5 or more letters may differ."""
     short, long = sorted((word, other), key=len)
     return long.startswith(short) or (len(short) >= 5 and long.startswith(short[:-1]))
 

@@ -25,7 +25,7 @@ APOSTROPHES = frozenset("'\u2019")
 """Contractions such as `I'm` name no topic."""
 
 MIN_CHARS = 3
-"""Letters of a word in a term."""
+"""Minimum number of letters of a word in a term."""
 
 BEFORE_NOUN = frozenset(
     (

@@ -20,7 +20,7 @@ CHECK_TEXTS = ("A cell divides.", "The court heard the oral argument on Tuesday,
 """Texts of different length whose vectors decide whether the fast forward pass is used."""
 
 CHECK_TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1, "float16": 0.02}
-"""Distances of a vector from that of the model's own forward pass, up to which they agree."""
+"""Largest distance at which a vector agrees with that of the model's own forward pass."""
 
 MIN_TOKENS = 16
 """Fewest tokens of a batch; the texts of a shorter one are repeated. A CPU multiplies matrices of
@@ -152,7 +152,7 @@ def normalize(vectors_BD: Any) -> Any:
 def wrap_model(
     model: Any, width: int, max_tokens: int, device: str, precision: str
 ) -> TokenModel | WholeModel:
-    """Choose the forward pass: on token ids if its vectors agree with the model's own, else that.
+    """Choose a forward pass: on token ids, or the model's own if the vectors of the two differ.
 
     Args:
         model: the loaded sentence-transformers model.

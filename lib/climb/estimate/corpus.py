@@ -102,7 +102,7 @@ def _encode(
         sources=(cite(device), f"{share:.0%} of it: {efficiency.source}"),
         notes=(
             f"parameters of {key} from {size.source}",
-            "every document has the mean length: long ones are cut, so this is an upper bound",
+            "every document has the mean length; longer ones are cut, so this is an upper bound",
         ),
     )
 

@@ -80,10 +80,10 @@ class Estimate:
         return None if None in prices else sum(price for price in prices if price is not None)
 
     def find_dominating(self) -> tuple[str, str, float]:
-        """Return the stage with the largest share, of what, and the share.
+        """Return the stage with the largest share of the price, the word "price", and the share.
 
-        It is a share of the price; without prices one of the node-hours, where a node with GPUs
-        counts as much as one without.
+        If prices are unknown, it is the share of "node-hours"; a node with GPUs counts as much as
+        one without.
         """
         if self.price:
             of, values = "price", [cost.price or 0.0 for cost in self.stages]

@@ -31,8 +31,8 @@ def count_parameters(
 ) -> ModelSize:
     """Count the parameters of a model.
 
-    They are those that were given, else those of the configured shape, else those of the file
-    config.json of its folder, else the size in the name of the folder.
+    The first of these that exists is used: the given number, the configured shape, the file
+    config.json in the model's folder, the size in the name of this folder.
 
     Args:
         key: of the model in the configuration.

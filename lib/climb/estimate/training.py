@@ -13,6 +13,10 @@ from climb.estimate.stage import Stage, Workload
 
 ALL_KEPT = "no cluster is pruned, so this is an upper bound"
 
+ONE_CORE = ("search", "train")
+"""Stages whose runs train on one core each without GPUs. Small models use several cores poorly, so
+a base checkpoint, which has the whole machine, has another rate."""
+
 
 def estimate_training(
     cfg: Config, workload: Workload, rates: Rates, parameters: Mapping[str, float], on_gpu: bool
@@ -107,7 +111,7 @@ def _estimate_runs(
         cores, gpus = (0.0, seconds) if on_gpu else (seconds, 0.0)
         return Stage(name, work, cores, gpus, fixed, (cite(rate),), notes)
     if not on_gpu:
-        rate = rates.find("train.cpu", f"stage {name}")
+        rate = rates.find("trial.cpu" if name in ONE_CORE else "train.cpu", f"stage {name}")
         return Stage(name, work, operations / rate.value, 0.0, fixed, (cite(rate),), notes)
     efficiency, device = rates.efficiency["train"], rates.find("gpu.h100", f"stage {name}")
     share = efficiency.at(size.parameters)

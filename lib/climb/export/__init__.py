@@ -5,7 +5,7 @@ units                weights in tokens -> weights in documents
 writers              shards of documents: JSON Lines, Parquet, MDS, tokens
 format, formats      what a format is; one file per trainer: shards, index files, its own loader
 groups, documents, token_files, tokenization     what formats share: all, of text, of tokens
-folder               resumed after a kill, and complete or not there
+folder               resumed after a kill; the folder exists only when complete
 card, croissant, render                  the data card for people and for machines
 loader, check        samples of a trainer's loader, and the test of their shares
 """

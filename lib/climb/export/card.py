@@ -87,9 +87,9 @@ def _describe_kind(contents: Contents) -> Iterator[str]:
         return
     if contents.kind == "mixed":
         yield (
-            "This is the mixed corpus: a hash orders all documents, and each is there as often as "
-            "the mixture wants it. Read it from the start to the end; it needs no weights. Shares "
-            "are those of the tokens that job count counted."
+            "This is the mixed corpus: all documents in the order of a hash, each as often as the "
+            "mixture requires. Read it from the start to the end; no weights are needed. Shares "
+            "are shares of tokens as job count counted them."
         )
     else:
         yield (
@@ -102,11 +102,11 @@ def _describe_kind(contents: Contents) -> Iterator[str]:
         "split were chosen by a hash of their ids; none of their copies is in the training split."
     )
     if contents.tokenization is None:
-        yield "Tokens are those of climb's job count, without the ends of documents."
+        yield "Tokens are counted by climb's job count, without end-of-text tokens."
     else:
         yield (
-            f"Tokens are those of the tokenizer `{contents.tokenization.tokenizer}` "
-            "(`tokenizer.json`), with one end of text after every document."
+            f"Tokens are counted with the tokenizer `{contents.tokenization.tokenizer}` "
+            "(`tokenizer.json`), with one end-of-text token after every document."
         )
 
 
@@ -114,10 +114,7 @@ def _render_weights(contents: Contents, format: Format) -> Iterator[str]:
     """Yield the table with both numbers: shares of tokens and shares of documents."""
     shares = list_document_shares(contents)
     if contents.kind == "recipe":
-        yield (
-            f"The files of this format count {format.unit}: they have the column of "
-            f"{'documents' if format.unit == 'documents' else 'tokens'}."
-        )
+        yield f"Loaders of this format weight {format.unit}: use the share of {format.unit}."
         yield ""
     yield "| domain | share of tokens | share of documents | tokens/document | epochs | limit |"
     yield "|---|---|---|---|---|---|"

@@ -1,11 +1,11 @@
-"""Whether the weights arrived: samples of a trainer's loader against the mixture.
+"""Check that the samples of a trainer's loader have the shares of the mixture.
 
 A loader that draws documents delivers the wanted shares of tokens if a document is of a domain with
 a probability proportional to weight / mean tokens. Pearson's chi-square test compares the numbers
 of samples with that. It does not depend on the lengths of documents, whose heavy tails would make a
-test of tokens wrong. A second test compares the tokens of the samples with the mean lengths in the
-export: it finds documents that were cut or joined. A loader that balances its sources instead of
-drawing them at random gives a smaller statistic.
+test of tokens invalid. A second test compares the tokens of the samples with the mean lengths in
+the export: it finds documents that were cut or joined. A loader that balances its sources instead
+of drawing them at random gives a smaller statistic.
 
 Axis: K domains.
 """
@@ -28,7 +28,7 @@ LEAST_EXPECTED = 5.0
 """Domains with fewer expected samples are tested together, as usual for this test."""
 
 REJECTED_BELOW = 1e-4
-"""Smaller p-values reject the hypothesis that the weights arrived."""
+"""Smaller p-values reject the hypothesis that the samples have the shares of the mixture."""
 
 LENGTH_STDS = 6.0
 """Standard deviations by which the mean length of samples may differ from that in the export."""
@@ -45,7 +45,7 @@ class Delivered:
     wanted: float
     delivered: float
     std: float
-    """Standard deviation of the delivered share, if the weights arrived."""
+    """Standard deviation of the delivered share under the hypothesis."""
 
     samples: int
 
@@ -133,8 +133,8 @@ def _sum_samples(contents: Contents, counted: Mapping[str, Counted]) -> tuple[in
     if n_samples < LEAST_SAMPLES:
         raise InputError(
             f"{contents.folder}: the loader returned only {n_samples} samples, and a check needs "
-            f"{LEAST_SAMPLES}; in formats with tokens, shorter sequences (export.sequence_length) "
-            "make more of them"
+            f"{LEAST_SAMPLES}; export more documents or, in formats with tokens, lower "
+            "export.sequence_length"
         )
     return n_samples, n_tokens
 
@@ -180,7 +180,7 @@ def format_result(result: CheckResult, source: str) -> str:
         f"{row.samples:>9,}"
         for row in result.domains
     ]
-    verdict = "the weights arrived" if result.arrived else "the weights did NOT arrive"
+    verdict = "the samples match the mixture" if result.arrived else "the samples do NOT match"
     lines.append(
         f"chi-square {result.statistic:.2f}, {result.degrees} degrees of freedom, "
         f"p = {result.p_value:.3g}: {verdict}"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 Kind = Literal["mixed", "recipe"]
-"""mixed: all documents in one order, each as often as the mixture wants it. recipe: the documents
+"""mixed: all documents in one order, each as often as the mixture requires. recipe: the documents
 of every domain once, and weights beside them."""
 
 Split = Literal["train", "validation"]

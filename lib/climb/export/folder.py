@@ -1,4 +1,4 @@
-"""The folder of an export: resumed after a kill, and complete or not there.
+"""The folder of an export: resumed after a kill; it is either complete or absent.
 
     .OUT.climb-export/plan.json            what the export is made from
     .OUT.climb-export/shards/000000.json   the record of a finished shard
@@ -75,7 +75,7 @@ class Target:
     def is_current(self, plan: Mapping[str, Any]) -> bool:
         """Whether the folder has a complete export of this plan.
 
-        What a process left that was killed after the last rename is deleted.
+        If a process was killed after the last rename, what it left is deleted.
 
         Raises:
             ConfigError: the folder has files that are not an export.

@@ -42,13 +42,13 @@ class Export:
         folder = Path(self.contents.folder)
         if not is_complete(folder):
             raise InputError(
-                f"{folder}: a file is missing or has another size than complete.json says; start "
-                "the export again"
+                f"{folder}: a file is missing, or its size differs from complete.json; run "
+                "`climb export` again"
             )
         if self.contents.own_files and self.contents.tokenization is None:
             raise InputError(
-                f"{folder}: its files of text are your own, and have no column with their tokens; "
-                "only formats that store tokens can be checked"
+                f"{folder}: the text files are your own and have no column with token counts, so "
+                "they cannot be checked; only formats that store tokens can"
             )
         if self.written_to != self.contents.folder:
             for file in sorted(folder.iterdir()):

@@ -31,7 +31,7 @@ spec = importlib.util.spec_from_file_location(
 sys.modules["climb"] = module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 """
-"""Makes the climb of which the folder is the first argument importable, and removes it."""
+"""Makes climb importable from the folder in the first argument, and removes this argument."""
 
 COUNT = """
 sys.path += [path for path in [sys.argv.pop(1)] if path]
@@ -46,7 +46,7 @@ sys.exit(importlib.util.find_spec(sys.argv[1]) is None)
 """
 
 OUTPUT = "climb-counted: "
-"""Before the line with the result; loaders print lines of their own."""
+"""Marks the line with the result, since loaders print lines of their own."""
 
 
 def has_package(python: str, package: str) -> bool:
@@ -95,7 +95,9 @@ def _find_own_modules(use: str) -> str:
 
 
 def run_python(command: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run an interpreter without a GPU and a network; another one without the paths of this one.
+    """Run an interpreter, without a GPU and offline.
+
+    An interpreter other than this one does not get the Python paths of this one.
 
     Args:
         command: the interpreter and its arguments. Some loaders start programs that are installed

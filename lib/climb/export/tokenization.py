@@ -36,8 +36,9 @@ def check_tokenizer(format: Format, path: str | None) -> None:
     """
     if path is not None and not format.stores_tokens:
         raise ConfigError(
-            f"export.tokenizer is {path!r}, but {type(format).__name__} stores text, whose tokens "
-            "the trainer makes: leave it out. Weights are shares of the tokens of job count"
+            f"export.tokenizer is {path!r}, but {type(format).__name__} stores text, which the "
+            "trainer tokenizes: remove this setting. Weights are shares of tokens as job count "
+            "counted them"
         )
 
 

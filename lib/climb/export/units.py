@@ -28,7 +28,7 @@ def convert_weights(
     """
     empty = sorted(name for name in weights if not mean_tokens.get(name, 0.0) > 0.0)
     if empty:
-        raise MixtureError(f"no tokens per document are known of {', '.join(empty)}")
+        raise MixtureError(f"the number of tokens per document is unknown for {', '.join(empty)}")
     documents = {name: weight / mean_tokens[name] for name, weight in weights.items()}
     total = sum(documents.values())
     if not total > 0.0:

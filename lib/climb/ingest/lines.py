@@ -176,5 +176,5 @@ def _parse_object(line: bytes | LongLine) -> dict[str, Any] | str:
             return f"it is one value in several lines; to convert: jq -c {filter_} FILE > NEW.jsonl"
         return f"the first is invalid: {error}"
     if isinstance(value, list):
-        return "the first is list; to convert: jq -c '.[]' FILE > NEW.jsonl"
-    return value if isinstance(value, dict) else f"the first is {type(value).__name__}"
+        return "the first is a JSON array; to convert: jq -c '.[]' FILE > NEW.jsonl"
+    return value if isinstance(value, dict) else f"the first is {value!r:.40}"

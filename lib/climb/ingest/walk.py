@@ -30,7 +30,7 @@ class Entry:
     size: int = 0
     mtime_ns: int = 0
     detail: str = ""
-    """Of a problem: what is wrong."""
+    """What is wrong, for an entry that is a problem."""
 
     table: str = ""
     """The folder of the table that it belongs to."""

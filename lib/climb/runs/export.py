@@ -73,7 +73,7 @@ def _check_format(format: Format, cfg: ExportConfig) -> None:
     name = type(format).__name__
     check_tokenizer(format, cfg.tokenizer)
     if cfg.kind == "mixed":
-        raise ConfigError("export.kind is mixed, but files of your own are not mixed: leave it out")
+        raise ConfigError("export.kind is mixed, but your files are not mixed; remove this setting")
     if not format.endings:
         raise ConfigError(
             f"{name} cannot name files of your own, because its files need an index or are already "
@@ -157,7 +157,7 @@ def _read_column(path: Path, column: str) -> dict[str, float]:
     names = [row[position].strip() for row in sheet.rows]
     found = dict(zip(names, values, strict=True))
     if len(found) < len(names):
-        raise InputError(f"{path}: a domain is there twice")
+        raise InputError(f"{path}: a domain occurs twice")
     negative = [name for name, value in found.items() if value < 0.0]
     if negative:
         raise InputError(f"{path}: column {column} of {negative[0]} is negative")
@@ -204,5 +204,5 @@ def _group_files(
     for name, found in groups.items() if needs_all else ():
         missing = [e for e in endings if not any(file.name.endswith(e) for file in found)]
         if missing:
-            raise InputError(f"--data: {found[0]} needs {name}{missing[0]} beside it")
+            raise InputError(f"--data: {found[0]} exists, but {name}{missing[0]} is missing")
     return groups

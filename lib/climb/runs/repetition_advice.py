@@ -31,7 +31,7 @@ class DiscountedRuns:
 
     @classmethod
     def measure(cls, trials: Trials, problem: Problem) -> DiscountedRuns:
-        """Measure the cost; without one, tokens no longer separate runs of one mixture."""
+        """Measure the cost. If there is none, runs with other tokens are replicates again."""
         cost = measure_repetition(trials, problem)
         if cost is None or cost.decay is None:
             trials = dataclasses.replace(trials, tokens_T=None)

@@ -49,10 +49,11 @@ class Target:
 LARGEST = Target()
 
 _PER_SIZE, _PER_LOG_TOKENS = 1e-3, 0.15
-"""`tv_distance` of a trial per step of model size, and per unit of log tokens. The log tokens are
-the distance of its nearest checkpoint from the target's tokens, less the smallest such distance of
-all trials. The first only separates sizes; the second assumes an error of 0.3 standard deviations
-per unit."""
+"""A trial gets a `tv_distance`, so that other scales than the target's count less. It is the sum of
+two parts. The first constant is multiplied by the number of model sizes between the trial's and the
+target's; it only keeps trials of several sizes apart. The second is multiplied by the distance of
+the trial's nearest checkpoint from the target's tokens, in log tokens beyond the smallest distance
+of all trials. It assumes an error of 0.3 standard deviations per unit of log tokens."""
 
 
 @dataclass(frozen=True)

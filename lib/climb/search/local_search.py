@@ -49,7 +49,7 @@ _ENTRY_WEIGHTS = (1e-3, 1e-2)
 """Weights that are tried for a domain of weight 0, beside the smallest weight allowed."""
 
 _JOINT_CHANGES = (2, 4, 8, 16, 32)
-"""Numbers of changes that are tried together: the best ones that increase the score alone."""
+"""How many of the best single changes are tried together, if each increases the score alone."""
 
 
 def search_locally(start_K: Array, score: PenalizedScore) -> tuple[Array, float]:

@@ -31,8 +31,7 @@ def maximize(
 ) -> Array:
     """Find mixtures of the highest penalized score from the best draws and trials, best first.
 
-    The first one is a local optimum. Of tied optima, the one that was reached first is returned
-    first.
+    The first one is a local optimum. If optima tie, the one that was reached first comes first.
 
     Args:
         score: what to maximize; the result is in its feasible set.

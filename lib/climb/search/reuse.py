@@ -179,8 +179,8 @@ class ReusableTrials:
         """Return these runs with the metrics of `own`, as method `reused` in round -1.
 
         Another corpus has another base checkpoint, so its metrics have another level. They are
-        shifted by the difference between the natural mixtures' metrics. None if `own` or these runs
-        lack a natural mixture, or if these runs lack a metric.
+        shifted by the difference between the natural mixtures' metrics. The result is None if `own`
+        or these runs lack a natural mixture, or if these runs lack a metric.
         """
         here, there = own.with_method(NATURAL), self.trials.with_method(NATURAL)
         if not (len(here) and len(there) and set(own.metric_names) <= {*self.trials.metric_names}):

@@ -196,7 +196,10 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Offsets:
-    """Distance of every model size from the curve, given the effects at the size of most trials."""
+    """Distance of every model size from the curve.
+
+    The effects of the mixtures are fitted at the model size with the most trials.
+    """
 
     offset_NQ: Array
     error_NQ: Array

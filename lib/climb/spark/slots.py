@@ -40,7 +40,7 @@ class Slots:
 
     count: int
     profile: ResourceProfile | None = None
-    """What each of the tasks asks Spark for; None: what the configuration says."""
+    """The resources that each task requests; None: those of the configuration."""
 
     has_own_gpu: bool = False
     """Whether a task has at least one whole GPU, so that tasks share none."""

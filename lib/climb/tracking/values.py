@@ -6,7 +6,7 @@ import csv
 import hashlib
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,9 @@ from climb.search.trials import PROPOSAL
 
 if TYPE_CHECKING:
     from climb.config.sections import SearchConfig
+
+MAX_METRICS = 10
+"""Metrics with keys of their own in the run of a search: those that change the score most."""
 
 COLUMNS = ("round", "seed", "seconds")
 """Columns of a trial that are metrics of its run.
@@ -48,7 +51,8 @@ class ParentRun:
     metrics: Mapping[str, float] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
-    """Name -> text: the result as JSON, and the effects of the domains as CSV."""
+    """Name -> text: the result as JSON; the quality of all metrics and the effects of the domains
+    as CSV."""
 
     plan: Mapping[str, PlannedRecord] = field(default_factory=dict)
     """Trial id -> its round, method and seed in this search; another search may have trained it."""
@@ -138,6 +142,7 @@ def make_parent_run(result: SearchResult, versions: Mapping[str, Any]) -> Parent
         tags=tags,
         files={
             "result.json": result.model_dump_json(indent=2) + "\n",
+            "quality.csv": _format_quality(result),
             "effects.csv": _format_effects(result.effects),
         },
         plan={part.trial_id: part for part in result.plan},
@@ -145,16 +150,49 @@ def make_parent_run(result: SearchResult, versions: Mapping[str, Any]) -> Parent
     )
 
 
+Quality = tuple[float | None, float | None, float | None]
+"""Rank correlation, noise and signal-to-noise ratio of a metric; None where unknown."""
+
+
 def _list_quality(result: SearchResult) -> dict[str, float | None]:
-    """List the rank correlation and noise of each metric, and the gain of a further round."""
-    spearman = result.quality[-1].spearman if result.quality else {}
-    names = sorted((result.noise.keys() | spearman.keys()) - {"score"})
-    values = {f"spearman.{name}": spearman.get(name) for name in ("score", *names)}
-    values |= {f"noise.{name}": result.noise.get(name) for name in names}
-    values |= {f"signal_to_noise.{name}": result.signal_to_noise.get(name) for name in names}
+    """List what the claims rest on: the numbers of trials and metrics, the quality of the metrics
+    that change the score most, and the gain of a further round."""
+    rows = _collect_quality(result)
+    ranked = result.effects.rank_metrics(result.metric_weights)
+    names = sorted((name for name in rows if name != "score"), key=_make_order(ranked))
+    values: dict[str, float | None] = {"n_trials": result.n_trials, "n_metrics": len(names)}
+    values["spearman.score"] = rows["score"][0]
+    for name in names[:MAX_METRICS]:
+        keys = (f"spearman.{name}", f"noise.{name}", f"signal_to_noise.{name}")
+        values |= dict(zip(keys, rows[name], strict=True))
     values["further_round.expected_gain"] = result.further_round.expected_gain
     values["further_round.n_trials"] = result.further_round.n_trials
     return values
+
+
+def _make_order(ranked: Sequence[str]) -> Callable[[str], tuple[int, str]]:
+    """Make a sort key: ranked metrics first, then the others by name."""
+    places = {name: place for place, name in enumerate(ranked)}
+    return lambda name: (places.get(name, len(places)), name)
+
+
+def _collect_quality(result: SearchResult) -> dict[str, Quality]:
+    """Collect the quality of the score and of every metric, the score first."""
+    spearman = result.quality[-1].spearman if result.quality else {}
+    names = sorted((result.noise.keys() | spearman.keys()) - {"score"})
+    return {
+        name: (spearman.get(name), result.noise.get(name), result.signal_to_noise.get(name))
+        for name in ("score", *names)
+    }
+
+
+def _format_quality(result: SearchResult) -> str:
+    """Format a CSV file with a row per metric, the score first; unknown values are empty."""
+    stream = io.StringIO()
+    table = csv.writer(stream, lineterminator="\n")
+    table.writerow(["metric", "spearman", "noise", "signal_to_noise"])
+    table.writerows([name, *row] for name, row in _collect_quality(result).items())
+    return stream.getvalue()
 
 
 def _format_effects(effects: EffectsRecord) -> str:

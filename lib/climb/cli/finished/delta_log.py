@@ -21,7 +21,7 @@ LOG = "_delta_log"
 COMMIT = re.compile(r"\d{20}\.json")
 
 UNPUBLISHED = ("_commits", "_staged_commits")
-"""Folders of a log for commits that a catalog coordinates: the log itself may lack the newest."""
+"""Folders for commits that a catalog coordinates: the newest commits may be there alone."""
 
 
 @dataclass(frozen=True)
@@ -100,4 +100,4 @@ def _read_commit_info(path: Path) -> dict[str, Any]:
                     return dict(action["commitInfo"])
     except (OSError, ValueError, TypeError) as error:
         raise TableError(f"commit {path} cannot be read: {error}") from error
-    raise TableError(f"commit {path} does not say which operation it is")
+    raise TableError(f"commit {path} does not record its operation")

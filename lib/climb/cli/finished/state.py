@@ -64,7 +64,7 @@ class Used:
     """Names of tables that it has read or written."""
 
     folders: Collection[str] = ()
-    """Folders of files that it would miss."""
+    """Folders that it wrote or found complete: if their files change, the job runs again."""
 
 
 def find_obstacle(cfg: Config) -> str | None:

@@ -90,7 +90,7 @@ class Automodel(IndexedDatasets):
             )
             for index in range(len(dataset)):
                 sample = dataset[index]
-                # A blend of one prefix has no dataset of its own above it.
+                # For a single prefix, the loader returns its dataset without a blend around it.
                 source = int(sample.get("dataset_id", 0))
                 yield Sample(names[source], len(sample["input_ids"]))
 

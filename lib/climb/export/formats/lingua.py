@@ -4,9 +4,9 @@
     train/law/law.chunk.00.jsonl            kind mixed: train/mixed/...
     validation/law/law.00.val.jsonl
 
-Lingua gives a chunk to every rank. It leaves out the chunks beyond the number of ranks, and
-otherwise the number of ranks must be a multiple of the chunks of every domain. One chunk, the
-default, fits any number of ranks: each rank reads every n-th line.
+Lingua gives a chunk to every rank. Chunks beyond the number of ranks are never read. If there are
+more ranks than chunks, their number must be a multiple of the number of chunks of every domain. One
+chunk, the default, fits any number of ranks: each rank reads every n-th line.
 
 Source: facebookresearch/lingua, `lingua/data.py`, read 2026-11-27 and executed outside of this
 project: `choose_source` draws a document at a time, so that the weights count documents.

@@ -197,7 +197,7 @@ class ChunkWriter(TokenWriter):
 
 
 def _check_blocks(name: str, shards: list[Shard], block_size: int) -> None:
-    """Check that a domain has a block: LitData would end each pass where its weight draws it.
+    """Check that a domain has a block: drawing one without a block would end LitData's pass.
 
     Raises:
         ConfigError: no chunk has enough tokens.

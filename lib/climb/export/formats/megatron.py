@@ -104,7 +104,7 @@ class Megatron(IndexedDatasets):
             dataset = _build_dataset(blends[0], contents, cache)
             for index in range(len(dataset)):
                 sample = dataset[index]
-                # A blend of one prefix has no dataset of its own above it.
+                # For a single prefix, the loader returns its dataset without a blend around it.
                 source = int(sample.get("dataset_id", 0))
                 yield Sample(names[source], len(sample["tokens"]))
 
@@ -174,7 +174,7 @@ class StubTokenizer:
 
     @property
     def unique_identifiers(self) -> dict[str, int]:
-        """What tells Megatron's index files of one tokenizer from those of another."""
+        """Keys that distinguish Megatron's index files of different tokenizers."""
         return {"vocab_size": self.vocab_size}
 
 

@@ -4,7 +4,7 @@
     shard_00001.parquet
     shard_99999.parquet       validation: the last file by name
 
-The documents are in the order of training, each as often as the mixture wants it: nanochat has no
+The documents are in the order of training, each as often as the mixture requires: nanochat has no
 weights. Set NANOCHAT_BASE_DIR so that the folder is its data folder, or link to it.
 
 Source: karpathy/nanochat, nanochat/dataset.py and dataloader.py, read 2026-11-27. The loader lists

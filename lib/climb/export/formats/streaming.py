@@ -13,7 +13,7 @@
 
 Source: mosaicml-streaming 0.13.0, executed: `proportion` counts samples, which are documents here.
 In an epoch each stream has its proportion of the samples, rounded to whole samples. In a small
-export that matters, so that its `epoch_size` is larger than its number of documents.
+export this rounding matters, so its `epoch_size` is larger than its number of documents.
 """
 
 from __future__ import annotations

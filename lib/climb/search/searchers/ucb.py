@@ -39,8 +39,9 @@ class UCBSearcher:
     """Standard deviations added to the mean when a trial is selected (the kappa of UCB)."""
 
     shortlist: int = 1024
-    """Candidates from which a batch is selected: those of highest mean + std, among four times as
-    many of highest mean. A standard deviation costs more than a mean, so only these get one."""
+    """Number of candidates from which a batch is selected. First, four times as many with the
+    highest mean are taken; of these, the ones with the highest mean + std. A standard deviation
+    costs more than a mean, so only these get one."""
 
     near_ties: float = 0.0
     """The recommendation is the mean of all candidates that tie with the best: those whose score is

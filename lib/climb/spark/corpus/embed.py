@@ -37,7 +37,7 @@ def embed_documents(
     Args:
         documents: the documents.
         embedder: the embedder.
-        profile: what the tasks ask Spark for; None: what the configuration says.
+        profile: the resources that each task requests; None: those of the configuration.
     """
     is_gpu_shared = shares_local_gpu(documents.sparkSession)
 

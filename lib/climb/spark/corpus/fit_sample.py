@@ -1,4 +1,4 @@
-"""The documents to which centroids are fitted, by hash, and what the others cost."""
+"""Select the documents of the fit by hash, and estimate the loss against a fit on all."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class SampleFit:
     def loss(self) -> float:
         """Estimate of the relative loss against a fit on all documents.
 
-        The centroids are too good for the sample by about as much as they are too bad for other
-        documents: with n documents in a cluster, each is 1 / n of its variance. The difference of
-        the two means has both.
+        With n documents in a cluster, the mean of the sample is too low by about 1 / n of the
+        variance, compared with a fit on all documents. The mean of the other documents is too high
+        by as much. So half of the difference is the loss.
         """
         return max(0.0, (self.outside - self.inside) / 2.0 / self.outside)
 

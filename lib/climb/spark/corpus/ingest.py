@@ -78,7 +78,7 @@ class Counts:
         n_rejected = sum(self.rejected.values())
         reasons = ", ".join(f"{reason} {n:,}" for reason, n in self.rejected.items())
         line = f"{self.new:,} new documents, {self.existing:,} already ingested"
-        line += f"; {self.older:,} older ones kept" if self.older else ""
+        line += f"; {self.older:,} no longer in the inputs, kept" if self.older else ""
         line += f"; {self.removed:,} removed" if self.removed else ""
         line += f"; {n_rejected:,} of {self.rows:,} rows rejected"
         line += f" ({reasons})" if reasons else ""

@@ -112,7 +112,7 @@ def _unpack(block: bytes) -> NDArray[np.float32]:
 
 
 def _sum_blocks(blocks: RDD[bytes], centroids_CD: Array) -> ClusterSums:
-    """Add up all vectors per nearest centroid; partial sums meet in a tree, not in the driver."""
+    """Add up all vectors per nearest centroid; partial sums are added in a tree of tasks."""
     shared = blocks.context.broadcast(centroids_CD)
 
     def add(part: Iterable[bytes]) -> Iterator[ClusterSums]:

@@ -24,7 +24,7 @@ def map_texts(
         documents: the documents.
         function: computes the values.
         column: name and type of the column, as in SQL.
-        profile: what the tasks ask Spark for; None: what the configuration says.
+        profile: the resources that each task requests; None: those of the configuration.
     """
     name = column.split()[0]
 

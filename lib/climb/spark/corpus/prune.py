@@ -62,8 +62,8 @@ def measure_clusters(store: Store, cfg: Config) -> ClusterMeasurements:
     """Measure documents, tokens and mean scores of every cluster.
 
     Raises:
-        TableError: the assignments are of other centroids, or documents have no token count or
-            no score.
+        TableError: the assignments are of other centroids or incomplete, or documents have no token
+            count or no score.
     """
     centroids = store.read_rows(tables.CENTROIDS)
     clusterings = {row["clustering"] for row in centroids}
@@ -73,6 +73,7 @@ def measure_clusters(store: Store, cfg: Config) -> ClusterMeasurements:
             "table assignments was computed with other centroids than those in table centroids; "
             "run `climb cluster` again"
         )
+    _check_assigned(store, assigned.count())
     counted = store.read(tables.TOKENS).where(F.col("recipe") == cfg.count.recipe)
     sums = (
         assigned.join(counted.select("doc_id", "n_tokens"), on="doc_id", how="left")
@@ -223,6 +224,29 @@ def _average_scores(
     for name, scored_C in zip(names, scored_CS.T, strict=True):
         _check_complete(f"scores ({name})", "score", scored_C, documents_C)
     return names, means_CS
+
+
+def _check_assigned(store: Store, n_assigned: int) -> None:
+    """Check that no document waits for its assignment: one pass commits them in steps.
+
+    A document without a vector has no assignment, but a row in `embeddings`.
+
+    Raises:
+        TableError: documents have neither.
+    """
+    documents = store.read(tables.DOCUMENTS)
+    n_documents = documents.count()
+    if n_documents == n_assigned:
+        return
+    made_from = store.history.read_inputs(tables.CENTROIDS)
+    recipe = {} if made_from is None else {"recipe": made_from["settings"]["embedder"]}
+    missing = store.select_missing(documents.select("doc_id"), tables.ASSIGNMENTS)
+    n_missing = store.select_missing(missing, tables.EMBEDDINGS, **recipe).count()
+    if n_missing:
+        raise TableError(
+            f"table assignments has no row for {n_missing:,} of {n_documents:,} documents; "
+            "run `climb embed` and `climb cluster` first"
+        )
 
 
 def _check_complete(

@@ -1,4 +1,4 @@
-"""k-means on GPUs as a clusterer: cuML through spark-rapids-ml. cuML is the cluster image's part.
+"""k-means on GPUs as a clusterer: cuML through spark-rapids-ml. The cluster's image must have cuML.
 
 Axes: C centroids, D width.
 """

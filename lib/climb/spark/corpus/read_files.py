@@ -60,5 +60,5 @@ def find_new_files(
 
 
 def _count_others(listing: FileListing) -> list[int]:
-    """Count what is listed beside files that can be read: it has rows in `rejected`."""
+    """Count unreadable and ignored paths, which have rows in `rejected`."""
     return [len(listing.problems), len(listing.ignored)]

@@ -94,7 +94,7 @@ def score_documents(
         documents: the documents.
         scorer: the scorer.
         repeated: for a `CorpusScorer`, see `ensure_repeated_ngrams`.
-        profile: what the tasks ask Spark for; None: what the configuration says.
+        profile: the resources that each task requests; None: those of the configuration.
     """
     is_gpu_shared = shares_local_gpu(documents.sparkSession)
 

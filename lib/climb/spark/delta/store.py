@@ -94,7 +94,7 @@ class Store:
         """Names of the tables that were looked at or written, for the record of a job."""
 
         self.used_folders: set[str] = set()
-        """Folders that the job names, whose files it would miss, for the record of a job."""
+        """Folders that it wrote or found complete: if their files change, the job runs again."""
 
     def locate(self, table: Table) -> str:
         """Return the table's name in Delta's SQL."""

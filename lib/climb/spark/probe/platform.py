@@ -79,7 +79,7 @@ def _probe_sharing(session: SparkSession, folder: Path) -> Row:
             folder.rmdir()
         lacking = sorted({host for host, exists in found if not exists})
         if lacking:
-            raise ValueError(f"not shared: {', '.join(lacking)} did not see a file of the driver")
+            raise ValueError(f"not shared: {', '.join(lacking)} did not see the driver's file")
         return f"seen on {', '.join(sorted({host for host, _ in found}))}"
 
     return ask("files, task", "reads a file of the driver", share)

@@ -144,7 +144,8 @@ def _read_evaluations(store: Store, result: SearchResult) -> tuple[Evaluation, .
     """Read the metrics of the target models that were trained on these mixtures.
 
     The table may also hold models of earlier recommendations, of another target model and of other
-    shards. Of several settings, those of the model that was trained last are shown.
+    shards. If models with several settings match, those with the settings of the last trained model
+    are shown.
     """
     evaluations = _read_rows(store, tables.EVALUATIONS)
     rows = [

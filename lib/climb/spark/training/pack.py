@@ -39,7 +39,7 @@ from climb.tokenizer import find_end_of_text, open_tokenizer
 Kind = Literal["base", "trial", "target-base", "target"]
 
 ROUNDING = 1.0 + 1e-12
-"""The last position that a filter keeps is increased by this factor: more documents may pass it."""
+"""Factor of the last position that a filter keeps: rounding must not drop the last document."""
 
 
 @dataclass(frozen=True)
