@@ -139,12 +139,12 @@ def _train_parallel(
             done = _wait(session, group, active, watch, hung)
             # Outcomes first: their rows are committed before an error ends the search.
             for future in sorted(done, key=lambda f: f.exception() is not None):
-                watch.stop((named := active.pop(future))[0])
+                was_ended = watch.stop((named := active.pop(future))[0])
                 outcome = future.result()
-                if outcome.status == "lost" and 0 < hung[outcome.name] < HUNG_TRIES:
+                if outcome.status == "lost" and was_ended and hung[named[0]] < HUNG_TRIES:
                     todo.append(named)
                 else:
-                    yield _describe_hang(outcome, settings, hung[outcome.name])
+                    yield _describe_hang(outcome, settings, was_ended)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         for name, _ in active.values():
@@ -174,10 +174,10 @@ def _wait(
             session.sparkContext.cancelJobGroup(f"{group} {name}")
 
 
-def _describe_hang(outcome: Outcome, settings: WatchSettings, n_hung: int) -> Outcome:
-    if outcome.status != "lost" or not n_hung:
+def _describe_hang(outcome: Outcome, settings: WatchSettings, was_ended: bool) -> Outcome:
+    if outcome.status != "lost" or not was_ended:
         return outcome
-    reason = f"no progress for {settings.hung_minutes:g} minutes, {n_hung} times"
+    reason = f"no progress for {settings.hung_minutes:g} minutes, {HUNG_TRIES} times"
     return replace(outcome, error=f"{reason} (proxy.hung_minutes)")
 
 

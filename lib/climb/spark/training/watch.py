@@ -50,6 +50,7 @@ class _Watched:
     path: Path
     progress: RunProgress | None = None
     changed: float = 0.0
+    is_hung: bool = False
 
 
 @dataclass
@@ -68,11 +69,13 @@ class Watch:
             path.unlink()
         self._runs[name] = _Watched(path)
 
-    def stop(self, name: str) -> None:
-        """Stop watching a run that has ended, and delete its file."""
+    def stop(self, name: str) -> bool:
+        """Stop watching a run that has ended, and delete its file; return whether it hung."""
+        run = self._runs.pop(name)
         with contextlib.suppress(OSError):
-            self._runs.pop(name).path.unlink()
+            run.path.unlink()
         self.display.remove(name)
+        return run.is_hung
 
     def poll(self) -> list[str]:
         """Read the heartbeats if it is time, and show them; return the names of runs that hang.
@@ -88,8 +91,8 @@ class Watch:
             if progress is not None and progress != run.progress:
                 run.progress, run.changed = progress, began
             elif run.progress is not None and self._is_too_long(began - run.changed):
-                hung.append(name)
-                run.progress = None  # the time of its next attempt starts with its first heartbeat
+                hung += [name] if not run.is_hung else []
+                run.is_hung = True
         running = {n: run.progress for n, run in self._runs.items() if run.progress is not None}
         self.display.update(running)
         if self.settings.observe is not None:
