@@ -31,8 +31,13 @@ def run(store: Store, cfg: Config) -> str:
         return "the recommendation is up to date"
     refuse_other_settings(store.history.read_inputs(tables.MIXTURES, scope), inputs)
     with LiveRuns(store, cfg, study.setup) as live:
+
+        def on_round() -> None:
+            live.finish()
+            mirror(store, cfg)
+
         study = replace(study, on_progress=live.update if cfg.tracking.enabled else None)
-        result, n_trained = search(study, on_round=lambda: (live.finish(), mirror(store, cfg)))
+        result, n_trained = search(study, on_round)
     rows = store.create_frame(make_mixture_rows(result), tables.MIXTURES)
     store.replace(rows, tables.MIXTURES, inputs, scope)
     mirror(store, cfg)

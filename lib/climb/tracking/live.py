@@ -2,7 +2,7 @@
 
     with LiveRuns(store, cfg, setup) as live:
         study = replace(study, on_progress=live.update)
-        search(study, on_round=lambda: (live.finish(), mirror(store, cfg)))
+        search(study, on_round)                 # which calls live.finish() and then mirror(...)
 
 A trial that takes longer than SECONDS_PER_UPDATE gets its run while it is trained, and `mirror`
 completes the run after the round. A thread of its own calls MLflow, so that a slow server delays no
