@@ -69,6 +69,9 @@ class World:
     environment: Path
     cluster: shipping.Standalone
     workers: list[subprocess.Popen[bytes]]
+    commit_documents: int
+    """Documents of a commit, so that a worker can be lost between two commits."""
+
     seconds: dict[tuple[str, str], float] = field(default_factory=dict)
     """(root, step) -> seconds."""
 
@@ -77,8 +80,8 @@ class World:
         values = [
             f"storage.root={self.folder / root}",
             f"cluster.embeddings={'sample' if root == 'one_pass' else 'all'}",
-            *("ingest.source_column=source", "storage.commit_documents=10000"),
-            *("tracking.enabled=false", "spark.driver_memory=4g"),
+            f"storage.commit_documents={self.commit_documents}",
+            *("ingest.source_column=source", "tracking.enabled=false", "spark.driver_memory=4g"),
         ]
         return ["--conf", str(self.conf), *(part for v in values for part in ("--set", v))]
 
@@ -219,7 +222,7 @@ def open_world(n: int) -> Iterator[World]:
         )
         cluster = stack.enter_context(shipping.Standalone(folder))
         workers = [cluster.add_worker(memory="3g") for _ in range(2)]
-        yield World(folder, write_conf(folder, n), environment, cluster, workers)
+        yield World(folder, write_conf(folder, n), environment, cluster, workers, n // 9)
 
 
 def measure(args: argparse.Namespace) -> Section:

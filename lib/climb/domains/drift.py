@@ -112,7 +112,7 @@ class Drift:
         )
         return (
             f"drift since the fit to {self.n_fit:,} documents: {far}, {self.far_share_fit:.1%} at "
-            f"the fit; {self.domain_shift:.1%} of the documents moved between domains; mean "
+            f"the fit; the shares of the domains differ by {self.domain_shift:.1%}; mean "
             f"squared distance {self.distance_growth:+.1%}; {pays}"
         )
 

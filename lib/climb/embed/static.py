@@ -22,7 +22,8 @@ from climb.files import resolve
 from climb.tokenizer import open_tokenizer
 
 CHARS_PER_TOKEN = 8
-"""Characters that are tokenised per token of `max_tokens`; English has about four per token."""
+"""A text is cut to this many characters per token of `max_tokens` before it is tokenised. English
+has about four per token."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ class StaticEmbedder:
     """Packages that `load` imports."""
 
     uses_gpu: ClassVar[bool] = False
-    """Whether `load` uses the GPU of its device; true where it is not set."""
+    """Whether `load` uses the GPU of its device; without this attribute, an embedder does."""
 
     table: ModelPath
     """A safetensors file with one matrix, (V, D)."""

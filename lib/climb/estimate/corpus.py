@@ -102,7 +102,8 @@ def _encode(
         sources=(cite(device), f"{share:.0%} of it: {efficiency.source}"),
         notes=(
             f"parameters of {key} from {size.source}",
-            "every document has the mean length; longer ones are cut, so this is an upper bound",
+            "every document is counted with the mean length; longer ones are cut at max_tokens, so "
+            "this is an upper bound",
         ),
     )
 
@@ -110,7 +111,7 @@ def _encode(
 def _estimate_score(
     cfg: Config, workload: Workload, rates: Rates, parameters: Mapping[str, float]
 ) -> Stage:
-    """Add the scorers, and what Spark adds once."""
+    """Add up the work of all scorers, and Spark's own work, which is counted once."""
     spark = rates.find("score", "stage score")
     cores, gpus, sources = workload.text_bytes / spark.value, 0.0, [cite(spark)]
     notes: list[str] = []

@@ -140,7 +140,7 @@ def require_metric(objective: Objective, metric: str) -> int:
     names = objective.weighted_names
     if metric not in names:
         raise SearchError(
-            f"metric {metric!r} cannot be improved: the objective uses {', '.join(names[:5])}"
+            f"metric {metric!r} is not part of the objective; choose one of {', '.join(names[:5])}"
             f"{' and others' if len(names) > 5 else ''}"
         )
     return names.index(metric)
