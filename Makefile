@@ -2,7 +2,7 @@
 # download everything else: to .venv and .cache here, and Delta's jar to ~/.ivy2.5.2.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup java demo test test-long consumers test-consumers check format lint types unit coverage bench bench-search bench-scale bench-gpu lock clean
+.PHONY: help setup java demo test test-long consumers test-consumers check format lint types unit coverage bench bench-search bench-scale bench-proxy bench-gpu lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -119,6 +119,9 @@ bench-search: setup ## Run only the benchmarks of the search: accuracy, regret, 
 bench-scale: setup ## Measure growth at three sizes, and write the rates of `climb estimate` (ten minutes).
 	@$(BIN)/python benchmarks/bench.py scale; status=$$?; \
 	$(BIN)/python benchmarks/scale.py --publish && exit $$status
+
+bench-proxy: setup ## Measure proxies on CPUs: speed, time around trials, how they rank mixtures (hours).
+	@$(BIN)/python benchmarks/bench.py proxy
 
 bench-gpu: ## Measure on the GPU of this machine; needs torch, no Spark. DOCUMENTS=FILE.parquet: the texts.
 	@for script in benchmarks/gpu_*.py; do \

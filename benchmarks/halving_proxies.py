@@ -18,32 +18,23 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from real_text import DOMAINS, PROCESSES, PROXY
 from shared import hash_id, shared_data
 
 from climb.config import load
 from climb.files import is_complete
 from climb.mixture import FeasibleSet
 from climb.proxy import ProxyRun, Target
-from climb.proxy.llama import LlamaProxy
 from climb.search import Problem
 from climb.spark.training.trials import train_one
 from climb.tokenizer import TokenizerFile, train_json
 
 Array = NDArray[np.float64]
 
-DOMAINS = (
-    *("children_stories", "code_python", "community_qa", "fiction_books", "law_statutes"),
-    *("math_latex", "medicine_qa", "news", "recipes", "science_abstracts", "textbooks_science"),
-    "wikipedia",
-)
 TARGETS = ("arc_easy", "arc_challenge", "piqa")
 SHARES = (0.25, 1.0)
 """Shares of a trial's tokens at which it is measured."""
 
-PROXY = LlamaProxy(hidden=96, layers=2, heads=2, sequence=128, batch=16, learning_rate=8e-3)
-"""The proxy of the demo, 0.42 M parameters."""
-
-PROCESSES = 2
 _VOCABULARY, _SAMPLE_CHARS, _CHECKPOINT_STEPS = 2_048, 4_000_000, 1_000
 _CHARS_PER_TOKEN, _TEXT_PER_TARGET = 3, 6
 """About; the target run reads a sixth of the text, as in the demo."""

@@ -61,6 +61,8 @@ class Size:
     items: int
     """Items of each task."""
 
+    tasks: tuple[str, ...] = TASKS
+
 
 def prepare_setup(folder: Path, size: Size) -> TrainingSetup:
     """Tokenize the corpus into a folder, unless it is there, and return the setup of trials.
@@ -95,7 +97,7 @@ def prepare_setup(folder: Path, size: Size) -> TrainingSetup:
                 path=str(shared_data() / "evals" / f"{task}.train.jsonl.gz"),
                 limit=size.items,
             )
-            for task in TASKS
+            for task in size.tasks
         ),
         files=folder,
     )

@@ -40,10 +40,14 @@ class Shape:
     steps: int
     n_ids: int = 32_000
 
+    @property
+    def feed_forward(self) -> int:
+        """Inner width of SwiGLU, as of LlamaProxy."""
+        return -(-8 * self.hidden // 3 // 8) * 8
+
     def count_parameters(self) -> int:
         """Count the parameters; input and output embeddings are one matrix."""
-        feed_forward = -(-8 * self.hidden // 3 // 8) * 8
-        layer = 4 * self.hidden**2 + 3 * self.hidden * feed_forward + 2 * self.hidden
+        layer = 4 * self.hidden**2 + 3 * self.hidden * self.feed_forward + 2 * self.hidden
         return self.n_ids * self.hidden + self.layers * layer + self.hidden
 
     def build_recipe(self, **fields: Any) -> LlamaProxy:

@@ -18,6 +18,8 @@ from climb.spark.training.pack import pack_shards
 
 def run(store: Store, cfg: Config) -> str:
     """Write the shards of base checkpoints, trials and target runs, and record the lineage."""
+    # Only if it is not the default, so that shards of earlier versions stay up to date.
+    unmatched = {} if cfg.proxy.match_repetition else {"match_repetition": False}
     inputs = store.history.describe_inputs(
         tables.DOCUMENTS,
         tables.TOKENS,
@@ -27,6 +29,7 @@ def run(store: Store, cfg: Config) -> str:
         tokenizer=[cfg.count.recipe, cfg.count.end_of_text],
         base_tokens=[cfg.proxy.base_tokens, cfg.train.base_tokens],
         run_tokens=[cfg.proxy.trial_tokens, cfg.train.tokens, cfg.search.target_tokens],
+        **unmatched,
     )
     if store.history.is_current(tables.SHARDS, inputs):
         rows = store.read_rows(tables.SHARDS)

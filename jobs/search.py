@@ -6,6 +6,8 @@ mixtures
 Rerun it at any time: a recorded trial is never trained again.
 """
 
+from dataclasses import replace
+
 from climb import tables
 from climb.cli.start import main
 from climb.config import Config
@@ -18,6 +20,7 @@ from climb.spark.training.search import (
 )
 from climb.spark.training.study import open_study
 from climb.tracking.client import mirror
+from climb.tracking.live import LiveRuns
 
 
 def run(store: Store, cfg: Config) -> str:
@@ -28,7 +31,14 @@ def run(store: Store, cfg: Config) -> str:
         mirror(store, cfg)
         return "the recommendation is up to date"
     refuse_other_settings(store.history.read_inputs(tables.MIXTURES, scope), inputs)
-    result, n_trained = search(study, on_round=lambda: mirror(store, cfg))
+    with LiveRuns(store, cfg, study.setup) as live:
+
+        def on_round() -> None:
+            live.finish()
+            mirror(store, cfg)
+
+        study = replace(study, on_progress=live.update if cfg.tracking.enabled else None)
+        result, n_trained = search(study, on_round)
     rows = store.create_frame(make_mixture_rows(result), tables.MIXTURES)
     store.replace(rows, tables.MIXTURES, inputs, scope)
     mirror(store, cfg)

@@ -57,10 +57,16 @@ def read_tokenizer(path: str, key: str = "count.path") -> str:
 
     Raises:
         PreflightError: the path does not exist.
-        ConfigError: the file is not a tokenizer of the `tokenizers` library.
+        ConfigError: the folder has no tokenizer.json, or the file is not a tokenizer of the
+            `tokenizers` library.
     """
     resolved = resolve(path)
     file = resolved / "tokenizer.json" if resolved.is_dir() else resolved
+    if resolved.is_dir() and not file.exists():
+        raise ConfigError(
+            f"{key} {path!r} has no tokenizer.json; write it with transformers: "
+            "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
+        )
     try:
         text = file.read_text(encoding="utf-8")
         open_tokenizer(text)

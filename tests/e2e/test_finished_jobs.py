@@ -80,7 +80,7 @@ def test_a_run_with_nothing_to_do_starts_no_spark(finished, monkeypatch, capsys)
     _, conf, settings, _ = finished
     monkeypatch.setattr("climb.cli.start._open_store", None)  # a call would fail
     jobs = [(name, JOBS[name]) for name in UNTIL_MIX]
-    run_jobs(jobs, str(conf), settings, skip=True)
+    run_jobs(jobs, [str(conf)], settings, skip=True)
     out = capsys.readouterr().out
     assert "session on" not in out
     assert [line.split()[0] for line in out.splitlines()] == [*UNTIL_MIX, "trainer"]

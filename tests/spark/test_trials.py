@@ -2,15 +2,18 @@
 
 import dataclasses
 import os
+import sys
 import time
 from pathlib import Path
 
 import pytest
 from cluster_script import run_script
+from pyspark import cloudpickle
 
 from climb.errors import ComponentError, ResourceError
 from climb.spark.slots import Slots
-from climb.spark.training.trials import train_runs
+from climb.spark.training.trials import HUNG_TRIES, train_runs
+from climb.spark.training.watch import WatchSettings
 from climb.testing.contracts import build_tiny_run
 from climb.testing.proxies import PlantedProxy
 
@@ -154,6 +157,100 @@ def test_a_killed_worker_is_lost_and_not_failed(spark, run, tmp_path):
     [outcome] = train_runs(spark, PlantedProxy(fault="exit"), name_runs(started, "a"), Slots(1))
     assert (outcome.status, outcome.kind) == ("lost", "infrastructure")
     assert "exited unexpectedly" in outcome.error
+
+
+@dataclasses.dataclass(frozen=True)
+class HangingProxy:
+    """A proxy whose first tries stop at a step; SIGSTOP stops all threads of the worker."""
+
+    folder: str
+    hangs: int
+    is_real: bool = False
+    """Whether a model is trained."""
+
+    reports_progress = True
+
+    def train(self, run, device):
+        from climb.proxy.llama import LlamaProxy
+        from climb.proxy.training import run_training
+
+        if not self.is_real:
+            self.stop(run)
+            return {"bpb": 1.0}
+
+        def stop_at_a_step(loop):
+            if loop.n_steps_done == 3:
+                self.stop(run)
+
+        tiny = LlamaProxy(hidden=16, layers=1, heads=2, sequence=16, batch=8, learning_rate=1e-2)
+        return run_training(tiny, run, device, before_step=stop_at_a_step)
+
+    def stop(self, run):
+        import os
+        import signal
+        from pathlib import Path
+
+        tries = Path(self.folder) / f"seed-{run.seed}"
+        with tries.open("a") as stream:
+            stream.write(f"{os.getpid()} ")
+        if run.seed == 0 and len(tries.read_text().split()) <= self.hangs:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+
+# Workers receive the class with its code, because they cannot import this file.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+def test_a_run_that_hangs_is_ended_and_tried_again(spark, run, tmp_path, capfd):
+    watch = WatchSettings("search", hung_minutes=0.03, poll_seconds=0.2)
+    runs = [("a", run), ("b", dataclasses.replace(run, seed=1))]
+    outcomes = list(train_runs(spark, HangingProxy(str(tmp_path), 1), runs, Slots(1), watch))
+    assert {(o.name, o.status) for o in outcomes} == {("a", "finished"), ("b", "finished")}
+    first, second = map(int, (tmp_path / "seed-0").read_text().split())
+    assert first != second
+    assert not is_alive(first)
+    assert "a made no progress for 0.03 minutes (proxy.hung_minutes); try 1 of 3 is ended" in (
+        capfd.readouterr().out
+    )
+    assert not list(Path(run.checkpoints).parent.glob("*.progress"))
+
+
+@pytest.mark.slow
+def test_a_training_that_hung_has_the_bits_of_an_uninterrupted_one(spark, run, tmp_path):
+    watch = WatchSettings("search", hung_minutes=0.5, poll_seconds=0.2)
+    run = dataclasses.replace(run, n_tokens=16 * 8 * 6, checkpoint_steps=2)
+    metrics = []
+    for folder, hangs in (("whole", 0), ("hung", 1)):
+        (tmp_path / folder).mkdir()
+        proxy = HangingProxy(str(tmp_path / folder), hangs, is_real=True)
+        [outcome] = train_runs(spark, proxy, name_runs(run, "a"), Slots(1), watch)
+        assert outcome.status == "finished"
+        assert len((tmp_path / folder / "seed-0").read_text().split()) == 1 + hangs
+        metrics.append(outcome.metrics)
+    assert metrics[0] == metrics[1]
+
+
+@pytest.mark.slow
+def test_a_run_that_always_hangs_is_lost_and_never_failed(spark, run, tmp_path):
+    watch = WatchSettings("search", hung_minutes=0.03, poll_seconds=0.2)
+    proxy = HangingProxy(str(tmp_path), 99)
+    runs = [("a", run), ("b", dataclasses.replace(run, seed=1))]
+    outcomes = {o.name: o for o in train_runs(spark, proxy, runs, Slots(1), watch)}
+    assert (outcomes["a"].status, outcomes["a"].kind) == ("lost", "infrastructure")
+    assert outcomes["a"].error == "no progress for 0.03 minutes, 3 times (proxy.hung_minutes)"
+    assert len((tmp_path / "seed-0").read_text().split()) == HUNG_TRIES
+    assert outcomes["b"].status == "finished"  # its slot is free again
+
+
+def is_alive(pid, seconds=10.0):
+    """Whether a process still runs after some seconds; Spark kills workers after two."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        status = Path(f"/proc/{pid}/stat")
+        if not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z":
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def test_a_mistake_of_the_user_stops_all_trials_with_its_own_message(spark, run):

@@ -228,6 +228,57 @@ def test_every_name_that_a_benchmark_imports_from_the_package_exists(path):
                     importlib.import_module(f"{node.module}.{alias.name}")
 
 
+def test_the_model_written_by_hand_has_the_loss_of_the_proxy(modules):
+    import torch
+
+    handwritten, loops = (importlib.import_module(x) for x in ("handwritten", "training_loops"))
+    shape = loops.Shape(32, 2, 2, 4, 16, 1, 100)
+    torch.manual_seed(0)
+    proxy, by_hand = shape.build_recipe().create_model(100), handwritten.Llama(shape)
+    by_hand.load_state_dict(proxy.model.state_dict())
+    assert sum(p.numel() for p in by_hand.parameters()) == shape.count_parameters()
+    ids = torch.from_numpy(handwritten.HandwrittenLoop(shape).ids[0])
+    losses = [proxy(input_ids=ids, labels=ids).loss, by_hand(ids)]
+    for loss in losses:
+        loss.backward()
+    assert losses[0].item() == pytest.approx(losses[1].item(), abs=1e-5)
+    gradients = dict(proxy.model.named_parameters())
+    for name, parameter in by_hand.named_parameters():
+        torch.testing.assert_close(parameter.grad, gradients[name].grad, atol=1e-5, rtol=1e-4)
+
+
+def test_repeats_of_a_benchmark_that_was_stopped_are_not_measured_again(
+    modules, monkeypatch, tmp_path
+):
+    pieces = importlib.import_module("pieces")
+    monkeypatch.setattr(pieces, "CACHE", tmp_path)
+    figures = iter([[1.0], [2.0], [3.0], [4.0]])
+    measured = []
+
+    def measure():
+        measured.append(next(figures))
+        if len(measured) == 2:
+            monkeypatch.setattr(pieces.time, "monotonic", lambda: 11.0)
+        return measured[-1]
+
+    monkeypatch.setattr(pieces.time, "monotonic", lambda: 0.0)
+    with pytest.raises(SystemExit) as stopped:
+        pieces.take_repeats("name", 3, measure, deadline=10.0)
+    assert stopped.value.code == 0
+    assert pieces.take_repeats("name", 3, measure, deadline=20.0) == [[1.0], [2.0], [3.0]]
+    assert pieces.take_repeats("name", 1, measure, deadline=20.0) == [[4.0]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["proxy_speed", "proxy_overhead", "proxy_seeds", "proxy_sizes"])
+def test_the_benchmarks_of_proxies_run_in_miniature(bench, name, tmp_path):
+    command = [*bench.build_command(name, True, tmp_path), "--output", str(tmp_path / "out.json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    if "skipped" not in done.stdout:
+        assert json.loads((tmp_path / "out.json").read_text())["name"] == name
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "parts", [("ceiling", "small", "profile"), ("bits", "medium")], ids="-".join

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from climb.config import build, load
+from climb.estimate.models import _count_llama
+from climb.proxy import Proxy
 from climb.spark.session import DELTA, SMALL_MACHINE
 from climb.spark.slots import (
     EXECUTOR_GPUS,
@@ -19,7 +21,7 @@ from climb.spark.slots import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFS = sorted((ROOT / "conf").glob("*.yaml"))
+CONFS = sorted((ROOT / "conf").glob("**/*.yaml"))
 SPARK_CONFS = sorted((ROOT / "conf" / "spark").glob("*.conf"))
 
 
@@ -63,6 +65,56 @@ def test_the_paper_s_file_has_a_source_for_every_constant_of_the_search():
         if line.startswith("  ") and not line.lstrip().startswith("#") and line[2] != " ":
             key = line.split(":")[0].strip()
             assert "#" in line or key in {"name", "predictor", "searcher"}, key
+
+
+SIZES = {"62m": 62e6, "132m": 132e6, "350m": 350e6, "1b": 950e6, "0.4m": 0.42e6, "3m": 3e6}
+"""File in conf/proxy -> number of parameters that it is named after, or that the paper gives."""
+
+
+def count_parameters(proxy, n_ids):
+    import torch
+
+    with torch.device("meta"):
+        model = proxy.create_model(n_ids)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_a_size_has_its_number_of_parameters(name):
+    cfg = load(ROOT / "conf" / "proxy" / f"{name}.yaml")
+    spec = (cfg.train if name == "1b" else cfg.proxy).model
+    proxy = build(spec, Proxy)
+    found = count_parameters(proxy, cfg.count.vocab_size)
+    assert found == pytest.approx(SIZES[name], rel=0.02)
+    stated = re.search(r"([\d.]+) M parameters", (ROOT / f"conf/proxy/{name}.yaml").read_text())
+    assert float(stated.group(1)) == pytest.approx(found / 1e6, rel=5e-3)
+    assert proxy.hidden // proxy.heads in range(32, 65, 8)
+
+
+@pytest.mark.parametrize("name", ["62m", "132m", "350m", "1b"])
+def test_no_other_hidden_size_comes_nearer_to_the_number_of_the_paper(name):
+    cfg = load(ROOT / "conf" / "proxy" / f"{name}.yaml")
+    spec = (cfg.train if name == "1b" else cfg.proxy).model
+    assert spec["layers"] == 32
+
+    def distance(hidden):
+        shape = spec | {"hidden": hidden}
+        return abs(_count_llama(shape, cfg.count.vocab_size) - SIZES[name])
+
+    others = {heads * size for size in range(32, 65, 8) for heads in range(4, 60)}
+    assert min(others, key=distance) == spec["hidden"]
+
+
+def test_a_size_goes_with_another_file_and_the_paper_has_two_of_them():
+    demo, size = ROOT / "conf" / "demo.yaml", ROOT / "conf" / "proxy" / "62m.yaml"
+    cfg = load([demo, size])
+    assert (cfg.proxy.model["hidden"], cfg.proxy.model["layers"]) == (360, 32)
+    assert [target.name for target in cfg.proxy.targets] == ["arc_easy", "arc_challenge", "piqa"]
+    assert load([size, demo]).proxy.model["hidden"] == 96
+    paper = load(ROOT / "conf" / "climb-paper.yaml")
+    assert paper.proxy.model == load(ROOT / "conf" / "proxy" / "350m.yaml").proxy.model
+    assert paper.train.model == load(ROOT / "conf" / "proxy" / "1b.yaml").train.model
+    assert (paper.proxy.trial_tokens, paper.train.tokens) == (30_000_000_000, 40_000_000_000)
 
 
 def test_the_paper_s_search_has_no_limit_on_epochs():

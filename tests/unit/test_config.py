@@ -92,6 +92,33 @@ def test_an_empty_file_changes_nothing_and_a_missing_one_is_named(tmp_path):
         load(tmp_path / "absent.yaml")
 
 
+def test_later_files_change_the_values_of_earlier_ones(tmp_path):
+    (tmp_path / "one.yaml").write_text("cluster: {k: 5, seed: 7}\nprune: {thresholds: {rules: 1}}")
+    (tmp_path / "two.yaml").write_text("cluster: {k: 6}\nprune: {thresholds: {fineweb: 2}}")
+    cfg = load([tmp_path / "one.yaml", str(tmp_path / "two.yaml")], ["cluster.seed=8"])
+    assert (cfg.cluster.k, cfg.cluster.seed) == (6, 8)
+    assert cfg.prune.thresholds == {"fineweb": 2}
+    assert load([]) == load()
+    (tmp_path / "bad.yaml").write_text("cluster: {k: none}")
+    with pytest.raises(ConfigError, match=r"configuration in .*one\.yaml, .*bad\.yaml: cluster\.k"):
+        load([tmp_path / "one.yaml", tmp_path / "bad.yaml"])
+
+
+def test_a_file_can_extend_others_whose_paths_are_relative_to_it(tmp_path):
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "one.yaml").write_text("extends: [two.yaml]\ncluster: {k: 5}")
+    (tmp_path / "parts" / "two.yaml").write_text("cluster: {k: 6, seed: 7}")
+    (tmp_path / "top.yaml").write_text("extends: [parts/one.yaml]\nprune: {terms: 9}")
+    cfg = load(tmp_path / "top.yaml")
+    assert (cfg.cluster.k, cfg.cluster.seed, cfg.prune.terms) == (5, 7, 9)
+    (tmp_path / "parts" / "two.yaml").write_text("extends: [../top.yaml]")
+    with pytest.raises(ConfigError, match=r"two\.yaml extends .*top\.yaml, which extends it"):
+        load(tmp_path / "top.yaml")
+    (tmp_path / "top.yaml").write_text("extends: parts/one.yaml")
+    with pytest.raises(ConfigError, match=r"extends in .*; it must be a list of YAML files"):
+        load(tmp_path / "top.yaml")
+
+
 @pytest.mark.parametrize("setting", ["search.seed", "seed=1", ".seed=1", "search.seed=[1"])
 def test_a_malformed_setting_is_named(setting):
     with pytest.raises(ConfigError, match="--set"):

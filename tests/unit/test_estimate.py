@@ -48,12 +48,13 @@ def test_the_search_of_the_paper_is_118_trials_at_six_operations_per_parameter_a
     cfg = load(PAPER)
     assert count_trials(cfg) == 64 + 32 + 16 + 2 * 2 + 2
     rates = load_rates()
-    share = rates.efficiency["train"].at(350e6)
-    seconds = 6 * 350e6 * 30e9 * 118 / (share * rates.by_name["gpu.h100"].value)
+    n_parameters = 32_768 * 912 + 32 * (4 * 912**2 + 3 * 912 * 2_432)
+    share = rates.efficiency["train"].at(n_parameters)
+    seconds = 6 * n_parameters * 30e9 * 118 / (share * rates.by_name["gpu.h100"].value)
     assert find(estimate_paper(), "search").gpu_hours == pytest.approx(seconds / 3600)
     assert find(estimate_paper(), "base").gpu_hours == pytest.approx(seconds / 3600 / 118 / 3)
     train = find(estimate_paper(), "train").stage
-    assert train.work == "3 x 4e+10 tokens, 1e+09 parameters"
+    assert train.work == "3 x 4e+10 tokens, 9.56e+08 parameters"
 
 
 def test_rungs_lower_the_tokens_of_the_search_to_those_that_are_trained():
@@ -143,8 +144,8 @@ def test_a_sample_bounds_the_fit_of_the_clusters():
 def test_sizes_of_vectors_and_shards_follow_from_their_types():
     sizes = estimate_paper(**{"size.tokens": 10.0}).sizes
     assert sizes["embeddings"] == 2e9 * (1024 * 4 + 10)
-    # base 10 B, trials 30/40 of the corpus, target base 10 B, target runs all of it; 4 bytes each
-    assert sizes["shards"] == pytest.approx(4 * (10e9 + 0.75 * 8e11 + 10e9 + 8e11))
+    # base 10 B, trials 30/40 of the corpus, target base 10 B, target runs all of it; 2 bytes each
+    assert sizes["shards"] == pytest.approx(2 * (10e9 + 0.75 * 8e11 + 10e9 + 8e11))
 
 
 def test_a_price_is_node_hours_times_price_and_unknown_without_one():
@@ -278,7 +279,7 @@ def test_a_note_says_where_every_figure_comes_from():
     result = estimate_paper()
     for cost in result.stages:
         assert cost.stage.sources or cost.stage.name == "report"
-    assert any("350m" in note for note in find(result, "search").stage.notes)
+    assert any("the shape in proxy.model" in note for note in find(result, "search").stage.notes)
 
 
 def run(*arguments):

@@ -181,6 +181,14 @@ def test_a_damaged_checkpoint_is_replaced_by_the_previous_one(run, uninterrupted
     assert (TINY.train(run, "cpu"), read_weights(run.save)) == uninterrupted
 
 
+def test_a_run_whose_checkpoints_are_both_damaged_starts_again(run, uninterrupted):
+    train_until(run, 8)
+    for slot in Path(run.checkpoints).glob("slot-*"):
+        slot.write_bytes(slot.read_bytes()[:-1])
+    assert open_checkpoints(run).load() is None
+    assert (TINY.train(run, "cpu"), read_weights(run.save)) == uninterrupted
+
+
 def open_checkpoints(run, proxy=TINY):
     return Checkpoints(run.checkpoints, compute_run_digest(proxy, run, "cpu"))
 
@@ -307,14 +315,14 @@ def test_a_base_checkpoint_that_is_not_a_model_is_an_error(run, tmp_path):
 
 
 def test_a_model_with_too_few_token_ids_is_an_error(run, tmp_path):
-    save_model(TINY.create_model(100), run.tokenizer.path, tmp_path / "small")
+    save_model(TINY.create_model(100), run.tokenizer, tmp_path / "small")
     with pytest.raises(ConfigError, match="100 token ids, but the tokenizer has 280"):
         TINY.train(dataclasses.replace(run, start=str(tmp_path / "small")), "cpu")
 
 
 def test_a_base_checkpoint_of_another_size_is_an_error(run, tmp_path):
     other = dataclasses.replace(TINY, hidden=32)
-    save_model(other.create_model(280), run.tokenizer.path, tmp_path / "wide")
+    save_model(other.create_model(280), run.tokenizer, tmp_path / "wide")
     with pytest.raises(ConfigError, match=r"wide has hidden 32, but the proxy .* hidden 16"):
         TINY.train(dataclasses.replace(run, start=str(tmp_path / "wide")), "cpu")
 
@@ -332,7 +340,7 @@ def test_an_architecture_that_changes_its_logits_is_an_error(run, tmp_path):
         head_dim=8,
         final_logit_softcapping=0.01,
     )
-    save_model(Gemma2ForCausalLM(config), run.tokenizer.path, tmp_path / "gemma")
+    save_model(Gemma2ForCausalLM(config), run.tokenizer, tmp_path / "gemma")
     proxy = HuggingFaceProxy(
         model=str(tmp_path / "gemma"), sequence=16, batch=8, learning_rate=1e-2
     )
@@ -342,7 +350,7 @@ def test_an_architecture_that_changes_its_logits_is_an_error(run, tmp_path):
 
 def test_a_model_that_is_not_saved_as_a_whole_is_not_complete(run, tmp_path, monkeypatch):
     model, folder = TINY.create_model(280), tmp_path / "saved"
-    save_model(model, run.tokenizer.path, folder)
+    save_model(model, run.tokenizer, folder)
     assert is_complete(folder)
     before = read_weights(folder)
 
@@ -352,14 +360,14 @@ def test_a_model_that_is_not_saved_as_a_whole_is_not_complete(run, tmp_path, mon
     with monkeypatch.context() as patch:
         patch.setattr(type(model), "save_pretrained", full_disk)
         with pytest.raises(OSError, match="No space left"):
-            save_model(model, run.tokenizer.path, folder)
+            save_model(model, run.tokenizer, folder)
         assert is_complete(folder)  # nothing was copied yet
     monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(OSError, match="No space left"):
-        save_model(model, run.tokenizer.path, folder)
+        save_model(model, run.tokenizer, folder)
     assert not is_complete(folder)
     monkeypatch.undo()
-    save_model(model, run.tokenizer.path, folder)
+    save_model(model, run.tokenizer, folder)
     assert is_complete(folder)
     assert read_weights(folder) == before
 

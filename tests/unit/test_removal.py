@@ -112,7 +112,7 @@ def test_a_removal_needs_a_source(tmp_path):
     assert done.exit_code == 2
     assert "Missing option '--source'" in done.output
     with pytest.raises(PreflightError, match="sources is empty; run `climb remove --source"):
-        start.run_jobs([("remove", None)], None, [f"storage.root={tmp_path}"])
+        start.run_jobs([("remove", None)], (), [f"storage.root={tmp_path}"])
 
 
 @pytest.mark.parametrize("job", ["remove", "maintain"])
@@ -122,5 +122,5 @@ def test_no_other_job_runs_while_tables_of_all_jobs_are_written(job, tmp_path, m
     monkeypatch.setattr(
         start, "_run_all", lambda *args: held.extend(Path(tmp_path, "locks").glob("*.lock"))
     )
-    start.run_jobs([(job, None)], None, [f"storage.root={tmp_path}"])
+    start.run_jobs([(job, None)], (), [f"storage.root={tmp_path}"])
     assert {path.stem for path in held} == {*PIPELINE, "remove", "maintain"}

@@ -6,8 +6,10 @@ import math
 import shutil
 import socket
 import sqlite3
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from small_search import small_search
@@ -15,12 +17,15 @@ from small_search import small_search
 from climb import tables
 from climb.config import load
 from climb.domains.drift import Drift
+from climb.proxy.heartbeat import RunProgress
 from climb.search import Gain, SearchResult
 from climb.search.records import Effect, EffectsRecord, HalvingRecord, PlannedRecord
+from climb.spark.training.study import PlannedTrial
 from climb.tracking import client as tracking
 from climb.tracking.client import mirror
 from climb.tracking.drift import log_drift
 from climb.tracking.limits import limit_mlflow
+from climb.tracking.live import LiveRuns
 from climb.tracking.uri import format_open_command, resolve_tracking_uri
 from climb.tracking.values import make_child_runs, make_parent_run, select_trials
 
@@ -562,3 +567,80 @@ def test_a_server_that_is_down_does_not_stop_the_clustering(store, cfg, monkeypa
     settings = [f"storage.root={store.folder}", "tracking.uri=http://127.0.0.1:9"]
     log_drift(store, load(settings=settings), "first", make_drift())
     assert "warning: http://127.0.0.1:9 was not updated" in capsys.readouterr().out
+
+
+def make_progress(tokens, seconds_left=None):
+    return RunProgress(str(tokens), tokens, 1000, 5.0 - tokens / 1000, seconds_left)
+
+
+def plan_trial(i):
+    row = trial(i)
+    return PlannedTrial(row["trial_id"], row["round"], row["method"], row["weights"], row["seed"])
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr("climb.tracking.live.time.monotonic", lambda: clock.now)
+    return clock
+
+
+SETUP = SimpleNamespace(recipe="LlamaProxy-1", corpus_digest="d1")
+
+
+def test_a_long_trial_has_a_run_while_it_is_trained_and_the_mirror_completes_it(
+    store, cfg, client, clock
+):
+    store.put(tables.TRIALS, [])
+    long, short = plan_trial(0), plan_trial(1)
+    with LiveRuns(store, cfg, SETUP) as live:
+        for i, tokens in enumerate((0, 200, 400, 600)):
+            clock.now = 20.0 * i
+            running = [(long, make_progress(tokens, 60.0 - clock.now if i else None))]
+            live.update([*running, (short, make_progress(i))] if i < 2 else running)
+            live.finish()
+        (run,) = runs_by_kind(client, "trial")
+        assert run.info.status == "RUNNING"
+        assert run.data.tags["climb.trial_id"] == long.trial_id
+        assert run.data.tags["mlflow.runName"] == f"round 1 {long.trial_id[-6:]}"
+        assert run.data.metrics == {
+            "progress.tokens": 400.0, "progress.loss": 4.6, "progress.seconds_left": 20.0,
+        }  # fmt: skip
+        (logged,) = client.get_metric_history(run.info.run_id, "progress.loss")
+        assert logged.step == 400
+        store.put(tables.TRIALS, [trial(0), trial(1)])
+        mirror(store, cfg)
+    children = runs_by_kind(client, "trial")
+    assert [child.info.status for child in children] == ["FINISHED", "FINISHED"]
+    assert children[0].info.run_id == run.info.run_id
+    (parent,) = runs_by_kind(client, "search")
+    assert {child.data.tags["mlflow.parentRunId"] for child in children} == {parent.info.run_id}
+    assert {**children[1].data.tags, **children[0].data.tags}.keys() == children[1].data.tags.keys()
+
+
+def test_a_search_that_starts_again_continues_the_runs_that_were_left_open(
+    store, cfg, client, clock
+):
+    for start in range(2):
+        with LiveRuns(store, cfg, SETUP) as live:
+            for seconds in (0.0, 31.0):
+                clock.now = 1000.0 * start + seconds
+                live.update([(plan_trial(7), make_progress(100 + start))])
+    (run,) = runs_by_kind(client, "trial")
+    assert run.data.metrics["progress.tokens"] == 101.0
+
+
+def test_a_server_that_is_down_delays_no_trial_and_ends_no_search(store, cfg, clock, monkeypatch):
+    slow = threading.Event()
+
+    def open_slowly(*_):
+        slow.wait()
+        raise OSError("connection refused")
+
+    monkeypatch.setattr("climb.tracking.live.open_mirrored", open_slowly)
+    with LiveRuns(store, cfg, SETUP) as live:
+        for seconds in (0.0, 31.0, 62.0, 93.0):  # returns at once while the thread waits
+            clock.now = seconds
+            live.update([(plan_trial(7), make_progress(100))])
+        assert not live._pending.done()
+        slow.set()

@@ -97,7 +97,7 @@ def main() -> None:
 @click.option(
     "--dry-run", is_flag=True, help="Only print which jobs would run and why; nothing is started."
 )
-def run_all(conf: str | None, settings: tuple[str, ...], dry_run: bool) -> None:
+def run_all(conf: tuple[str, ...], settings: tuple[str, ...], dry_run: bool) -> None:
     """Run all jobs in order, in one Spark session. Jobs that have nothing to do are skipped."""
     if dry_run:
         click.echo(describe_plan(PIPELINE, load(conf, settings)))
@@ -107,7 +107,7 @@ def run_all(conf: str | None, settings: tuple[str, ...], dry_run: bool) -> None:
 
 @climb.command("check")
 @add_config_options
-def check(conf: str | None, settings: tuple[str, ...]) -> None:
+def check(conf: tuple[str, ...], settings: tuple[str, ...]) -> None:
     """Check, without Spark, that all jobs have what they need.
 
     Each job checks the Python packages of its own machine when it starts.
@@ -119,7 +119,7 @@ def check(conf: str | None, settings: tuple[str, ...]) -> None:
 def _add_job(name: str) -> None:
     @climb.command(name, help=JOB_HELP[name])
     @add_config_options
-    def job(conf: str | None, settings: tuple[str, ...]) -> None:
+    def job(conf: tuple[str, ...], settings: tuple[str, ...]) -> None:
         run_jobs(import_jobs([name]), conf, settings)
 
 
@@ -130,7 +130,7 @@ for _name in JOB_HELP:
 @climb.command("config")
 @add_config_options
 @click.option("--schema", is_flag=True, help="Print the JSON schema of the configuration instead.")
-def config(conf: str | None, settings: tuple[str, ...], schema: bool) -> None:
+def config(conf: tuple[str, ...], settings: tuple[str, ...], schema: bool) -> None:
     """Print the resolved configuration as YAML."""
     if schema:
         click.echo(json.dumps(Config.model_json_schema(), indent=2))
@@ -168,7 +168,7 @@ def predict(
     mixtures: Path,
     out: Path,
     objective: str,
-    conf: str | None,
+    conf: tuple[str, ...],
     settings: tuple[str, ...],
 ) -> None:
     """Predict the metrics of other mixtures from runs."""
@@ -193,7 +193,7 @@ def propose(
     n: int,
     out: Path,
     objective: str,
-    conf: str | None,
+    conf: tuple[str, ...],
     settings: tuple[str, ...],
 ) -> None:
     """Propose the next mixtures to train."""
@@ -229,7 +229,7 @@ def recommend(
     objective: str,
     pareto: Path | None,
     improve: str | None,
-    conf: str | None,
+    conf: tuple[str, ...],
     settings: tuple[str, ...],
 ) -> None:
     """Recommend the best mixture, with its expected gain."""

@@ -67,7 +67,7 @@ def estimate(
     parameters: tuple[str, ...],
     own_trials: bool,
     out: Path | None,
-    conf: str | None,
+    conf: tuple[str, ...],
     settings: tuple[str, ...],
 ) -> None:
     """Estimate stages, sizes, node-hours and price of a run.

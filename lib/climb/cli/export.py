@@ -55,7 +55,7 @@ def export(
     mixture: Path | None,
     prior: Path | None,
     data: Path | None,
-    conf: str | None,
+    conf: tuple[str, ...],
     settings: tuple[str, ...],
 ) -> None:
     """Export the mixture in the format of a trainer.

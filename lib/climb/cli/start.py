@@ -60,7 +60,7 @@ def run_script(jobs: Sequence[tuple[str, Job]], skip: bool = False) -> None:
 
     @click.command(help=(sys.modules["__main__"].__doc__ or "").strip())
     @add_config_options
-    def command(conf: str | None, settings: tuple[str, ...]) -> None:
+    def command(conf: tuple[str, ...], settings: tuple[str, ...]) -> None:
         run_jobs(jobs, conf, settings, skip)
 
     run_command(command)
@@ -76,7 +76,10 @@ def add_config_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Set one configuration value; may be repeated.",
     )(command)
     return click.option(
-        "--conf", metavar="FILE", help="YAML file whose values override conf/default.yaml."
+        "--conf",
+        multiple=True,
+        metavar="FILE",
+        help="YAML file whose values override conf/default.yaml; may be repeated: later files win.",
     )(command)
 
 
@@ -112,7 +115,7 @@ def _run_job(name: str, store: Store, cfg: Config) -> str:
 
 def run_jobs(
     jobs: Sequence[tuple[str, Job]],
-    conf: str | None,
+    conf: Sequence[str],
     settings: Sequence[str],
     skip: bool = False,
 ) -> None:
@@ -120,7 +123,7 @@ def run_jobs(
 
     Args:
         jobs: names and jobs.
-        conf: file of the option --conf.
+        conf: files of the options --conf.
         settings: values of the options --set.
         skip: whether a job is left out if nothing has changed since it ended
             (`climb.cli.finished`). If all are, Spark does not start.
@@ -140,10 +143,10 @@ def run_jobs(
         print(suggest_export(cfg, conf, settings))
 
 
-def suggest_export(cfg: Config, conf: str | None, settings: Sequence[str]) -> str:
+def suggest_export(cfg: Config, conf: Sequence[str], settings: Sequence[str]) -> str:
     """Return the command that exports the dataset of a run for a trainer."""
     program = Path(sys.executable).with_name("climb")
-    options = [] if conf is None else ["--conf", conf]
+    options = [option for file in conf for option in ("--conf", file)]
     for setting in settings:
         options += ["--set", setting]
     out = cfg.storage.files_folder / SUGGESTED

@@ -19,7 +19,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
     help="Fit the centroids again if the embeddings have changed since their fit.",
 )
 @add_config_options
-def cluster(refit: bool, conf: str | None, settings: tuple[str, ...]) -> None:
+def cluster(refit: bool, conf: tuple[str, ...], settings: tuple[str, ...]) -> None:
     """Cluster the documents by their embeddings."""
     chosen = ("cluster.refit=true",) if refit else ()
     # Where only the vectors of the sample are kept, a new fit needs those of a new sample.
@@ -46,7 +46,7 @@ def remove(
     dry_run: bool,
     undo: bool,
     out: Path | None,
-    conf: str | None,
+    conf: tuple[str, ...],
     settings: tuple[str, ...],
 ) -> None:
     """Remove all documents of a source from every table, and report what changed."""
@@ -59,7 +59,7 @@ def remove(
 @click.command("maintain")
 @click.option("--dry-run", is_flag=True, help="List what would be deleted, and change nothing.")
 @add_config_options
-def maintain(dry_run: bool, conf: str | None, settings: tuple[str, ...]) -> None:
+def maintain(dry_run: bool, conf: tuple[str, ...], settings: tuple[str, ...]) -> None:
     """Compact the files of all tables, and delete files that no version needs."""
     chosen = ("maintain.dry_run=true",) if dry_run else ()
     run_jobs(import_jobs(["maintain"]), conf, (*settings, *chosen))

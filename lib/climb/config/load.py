@@ -1,4 +1,4 @@
-"""Load the configuration: conf/default.yaml, then the file of --conf, then --set section.key=value.
+"""Load the configuration: conf/default.yaml, files of --conf, --set section.key=value.
 
 Later values take precedence. All mistakes are reported at once.
 """
@@ -40,11 +40,14 @@ def find_conf_folder() -> Path:
     return found
 
 
-def load(path: str | Path | None = None, settings: Sequence[str] = ()) -> Config:
+def load(
+    paths: str | Path | Sequence[str | Path] | None = None, settings: Sequence[str] = ()
+) -> Config:
     """Load the configuration.
 
     Args:
-        path: a YAML file that changes some keys of conf/default.yaml; None: no file.
+        paths: YAML files that change some keys of conf/default.yaml, in their order; a single one
+            need not be in a list, and None means no file.
         settings: `section.key=value` strings, applied last. The value is YAML. For a key whose
             value is a string, it is used as it is.
 
@@ -53,8 +56,9 @@ def load(path: str | Path | None = None, settings: Sequence[str] = ()) -> Config
             values are wrong. The message lists all wrong keys and values with the path of each key.
     """
     values = read_yaml(find_conf_folder() / "default.yaml")
-    if path is not None:
-        values = _merge(values, read_yaml(Path(path)), REPLACED)
+    files = [paths] if isinstance(paths, str | Path) else list(paths or ())
+    for path in files:
+        values = _merge(values, _read_extended(Path(path)), REPLACED)
     for setting in settings:
         key = setting.partition("=")[0]
         replaced = REPLACED if key.endswith(REPLACED) else ()
@@ -64,7 +68,7 @@ def load(path: str | Path | None = None, settings: Sequence[str] = ()) -> Config
         return Config.model_validate(values)
     except ValidationError as error:
         lines = [_explain(item, values) for item in error.errors()]
-        where = f" in {path}" if path is not None else ""
+        where = f" in {', '.join(map(str, files))}" if files else ""
         raise ConfigError("; ".join([f"configuration{where}: {lines[0]}", *lines[1:]])) from error
 
 
@@ -108,6 +112,25 @@ def read_yaml(path: Path) -> dict[str, Any]:
             f"configuration file {path} must be a mapping, not a {type(values).__name__}"
         )
     return values
+
+
+def _read_extended(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Read a file on top of the files in its list `extends`, whose paths are relative to it.
+
+    Raises:
+        ConfigError: `extends` is not a list of paths, or a file extends itself.
+    """
+    values = read_yaml(path)
+    names = values.pop("extends", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"extends in {path} is {names!r}; it must be a list of YAML files")
+    above = (*above, path.resolve())
+    merged: dict[str, Any] = {}
+    for file in [path.parent / name for name in names]:
+        if file.resolve() in above:
+            raise ConfigError(f"configuration file {path} extends {file}, which extends it")
+        merged = _merge(merged, _read_extended(file, above), REPLACED)
+    return _merge(merged, values, REPLACED)
 
 
 def _parse_setting(setting: str) -> dict[str, Any]:

@@ -85,8 +85,18 @@ class ProxyConfig(Section):
     trial_tokens: PositiveInt
     """Tokens of each trial after the base checkpoint; equal for all trials."""
 
+    match_repetition: bool
+    """Whether trials repeat scarce text as often as the target run does: a trial with 1/r of its
+    tokens reads 1/r of each domain. false shows what happens otherwise: trials read new text of
+    every domain for as long as there is any. Target models are matched in both cases."""
+
     checkpoint_steps: PositiveInt
     """Training steps between two checkpoints of a run."""
+
+    hung_minutes: float | None = Field(ge=1.0)
+    """A run that makes no progress for this long is ended, and tried again from its checkpoint, up
+    to three times; null: never. Steps, each evaluated target and the start count as progress; a
+    plug-in must report it (docs/plugins.md). Target models have the same limit."""
 
     targets: tuple[TargetTask, ...]
 

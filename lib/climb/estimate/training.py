@@ -95,7 +95,7 @@ def count_packed_tokens(cfg: Config, workload: Workload) -> float:
     target = float(cfg.search.target_tokens)
     shares = [
         cfg.proxy.base_tokens / workload.tokens,
-        cfg.proxy.trial_tokens / target,
+        cfg.proxy.trial_tokens / target if cfg.proxy.match_repetition else 1.0,  # at most
         cfg.train.base_tokens / workload.tokens,
         cfg.train.tokens / target,
     ]

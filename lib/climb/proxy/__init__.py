@@ -66,6 +66,9 @@ class ProxyRun:
     later run without this limit continues it, and equals a run that never stopped. None: the whole
     run. It changes no weight of the model up to there."""
 
+    heartbeat: str | None = None
+    """File for the progress of the run (`climb.proxy.heartbeat`); None: it is not reported."""
+
     local_copies: LocalCopies | None = None
     """Where the shards are copied to before training; None reads them where they are."""
 
@@ -77,7 +80,11 @@ class ProxyRun:
 
 @runtime_checkable
 class Proxy(Protocol):
-    """A model architecture with its training settings."""
+    """A model architecture with its training settings.
+
+    If the class has `reports_progress = True`, `train` writes heartbeats to `run.heartbeat`, and a
+    run without a heartbeat for `proxy.hung_minutes` is ended and repeated.
+    """
 
     def train(self, run: ProxyRun, device: str) -> dict[str, float]:
         """Train, measure and return the metrics by name.

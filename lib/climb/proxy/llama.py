@@ -95,5 +95,17 @@ class HuggingFaceProxy(TrainingRecipe):
     """Folder of a causal language model, written by `save_pretrained`."""
 
     def create_model(self, n_ids: int) -> Any:
-        """Open the checkpoint `model`."""
-        return open_model(resolve(self.model), n_ids)
+        """Open the checkpoint `model`.
+
+        Raises:
+            ConfigError: it is not a causal language model, its vocabulary is smaller than that of
+                the tokenizer, or it was made for shorter sequences.
+        """
+        model = open_model(resolve(self.model), n_ids)
+        longest = getattr(model.config, "max_position_embeddings", None)
+        if longest is not None and self.sequence > longest:
+            raise ConfigError(
+                f"HuggingFaceProxy.sequence is {self.sequence}, but model {self.model} was made "
+                f"for at most {longest} tokens; set sequence to {longest} or less"
+            )
+        return model

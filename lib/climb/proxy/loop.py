@@ -11,6 +11,7 @@ from climb.proxy import ProxyRun
 from climb.proxy.batches import Batches
 from climb.proxy.checkpoint import Checkpoints
 from climb.proxy.data import Stream
+from climb.proxy.heartbeat import Heartbeat
 from climb.proxy.recipe import Recipe
 from climb.proxy.update import Updater
 
@@ -50,6 +51,7 @@ class TrainingLoop:
         self.n_steps_done = 0
         self.losses = []
         self._unread: list[Any] = []
+        self._heartbeat = Heartbeat(run.heartbeat)
 
     def run(
         self,
@@ -69,6 +71,7 @@ class TrainingLoop:
                 if before_step is not None:
                     before_step(self)
                 self.take_step()
+                self._report()
                 is_last = self.n_steps_done == self.n_steps_here
                 if is_last or self.n_steps_done % self._run.checkpoint_steps == 0:
                     checkpoints.save(self.state_dict())
@@ -92,6 +95,12 @@ class TrainingLoop:
         is_last = self.n_steps_done == self.n_steps
         if is_last or len(self._unread) >= STEPS_PER_READING[self._model.device.type]:
             self.read_losses()
+
+    def _report(self) -> None:
+        """Report the progress of the run."""
+        n_tokens = len(self._stream) * self._stream.length
+        tokens = min(self.n_steps_done * self._recipe.batch * self._stream.length, n_tokens)
+        self._heartbeat.beat(tokens, n_tokens, self.losses[-1] if self.losses else None)
 
     def read_losses(self) -> None:
         """Read the losses of the last steps from the device.

@@ -15,6 +15,7 @@ from climb.proxy import ProxyRun
 from climb.proxy.checkpoint import Checkpoints, compute_run_digest
 from climb.proxy.data import Stream, plan_stream
 from climb.proxy.evaluate import measure
+from climb.proxy.heartbeat import Heartbeat
 from climb.proxy.language_model import (
     convert_errors,
     make_reproducible,
@@ -36,6 +37,9 @@ class TrainingRecipe(Recipe, ABC):
 
     extra: ClassVar[str] = "proxy"
     """Extra of climb-mixture that installs them."""
+
+    reports_progress: ClassVar[bool] = True
+    """Whether `train` writes heartbeats."""
 
     @abstractmethod
     def create_model(self, n_ids: int) -> Any:
@@ -91,12 +95,21 @@ def run_training(
         loop.run(checkpoints, before_step)
         loss = loop.compute_final_loss()
         del loop  # frees the memory of gradients and of the compiled copy
-        metrics = measure(model, run.targets, run.tokenizer, recipe.sequence)
+        metrics = _measure_targets(model, recipe, run)
         if run.save is not None:
-            save_model(model, run.tokenizer.path, Path(run.save))
+            save_model(model, run.tokenizer, Path(run.save))
     if run.stop_tokens is None:
         checkpoints.remove()
     return metrics | {TRAIN_LOSS: loss}
+
+
+def _measure_targets(model: Any, recipe: TrainingRecipe, run: ProxyRun) -> dict[str, float]:
+    """Measure the model on the targets of the run, with a heartbeat before each."""
+    heartbeat, metrics = Heartbeat(run.heartbeat), dict[str, float]()
+    for target in run.targets:
+        heartbeat.beat(run.n_tokens, run.n_tokens)
+        metrics |= measure(model, [target], run.tokenizer, recipe.sequence)
+    return metrics
 
 
 def _hash_seed(stage: str, seed: int) -> int:

@@ -25,6 +25,7 @@ from climb.config import load
 from climb.predictor import Array, Predict, Predictor
 from climb.predictor.gp import GPPredictor
 from climb.proxy import Proxy, ProxyRun, Target
+from climb.proxy.heartbeat import read_progress
 from climb.search import Problem, Searcher, SearchState, Trials
 from climb.testing.world import PlantedWorld
 from climb.tokenizer import TokenizerFile, train_json
@@ -44,11 +45,14 @@ def check_proxy(proxy: Proxy, folder: Path, device: str = "cpu", n_tokens: int =
     """
     assert isinstance(proxy, Proxy), "a proxy must have a method train(run, device)"
     check_recipe(proxy, "proxy")
-    base = build_tiny_run(folder, n_tokens)
+    base = dataclasses.replace(build_tiny_run(folder, n_tokens), heartbeat=str(folder / "beat"))
     _check_metrics(proxy.train(base, device), base)
     assert base.save is not None
     assert any(Path(base.save).iterdir()), "the trained model must be in the folder `save`"
     assert not Path(base.checkpoints).exists(), "a finished run must remove its checkpoints"
+
+    if getattr(proxy, "reports_progress", False):
+        assert read_progress(folder / "beat"), "a proxy with reports_progress must write heartbeats"
 
     continued = dataclasses.replace(base, start=base.save, save=None, seed=1)
     first = proxy.train(continued, device)

@@ -101,18 +101,20 @@ def _update(store: Store, cfg: Config, uri: str) -> str | None:
         from mlflow import MlflowClient
 
         client = MlflowClient(tracking_uri=uri)
-        mirrored = _Mirrored(
-            client,
-            ensure_experiment(client, cfg, uri),
-            cfg.search.name,
-            store.history.read_table_id(tables.TRIALS),
-        )
+        mirrored = open_mirrored(client, store, cfg, uri)
         parent = mirrored.ensure_parent()
         logged = mirrored.log_missing_trials(parent, runs)
         files = [report, *_list_figures(store)] if cfg.tracking.artifacts else []
         _update_parent(client, parent, parent_run, files)
     write_if_changed(marker, state.encode())
     return f"MLflow: {logged} runs logged, {len(runs) - logged} already logged"
+
+
+def open_mirrored(client: Any, store: Store, cfg: Config, uri: str) -> MirroredSearch:
+    """Open the runs of the configured search; table `trials` must exist."""
+    experiment = ensure_experiment(client, cfg, uri)
+    owner = store.history.read_table_id(tables.TRIALS)
+    return MirroredSearch(client, experiment, cfg.search.name, owner)
 
 
 def _read_parent(store: Store, cfg: Config) -> ParentRun:
@@ -148,7 +150,7 @@ def ensure_experiment(client: Any, cfg: Config, uri: str) -> str:
 
 
 @dataclass(frozen=True)
-class _Mirrored:
+class MirroredSearch:
     """The runs of one search of one store. Stores that share a server may use the same names."""
 
     client: Any
@@ -185,6 +187,11 @@ class _Mirrored:
         kind = {"climb.kind": "search", "climb.search": self.search, "mlflow.runName": name}
         return self.create_run(kind)
 
+    def create_trial(self, parent: str, tags: Mapping[str, str], **options: Any) -> str:
+        """Create the run of a trial."""
+        kind = {"climb.kind": "trial", "mlflow.parentRunId": parent}
+        return self.create_run({**tags, **kind}, **options)
+
     def log_missing_trials(self, parent: str, runs: list[ChildRun]) -> int:
         """Log the trials without a finished run; a run that a crash left open is completed."""
         ended, left_open = set(), {}
@@ -198,9 +205,8 @@ class _Mirrored:
         for run in missing:
             run_id = left_open.get(run.trial_id)
             if run_id is None:
-                tags = {**run.tags, "climb.kind": "trial", "mlflow.parentRunId": parent}
                 started = run.ended_ms - int(1000 * run.seconds)
-                run_id = self.create_run(tags, start_time=started)
+                run_id = self.create_trial(parent, run.tags, start_time=started)
             _log_values(self.client, run_id, run)
             status = "FINISHED" if run.finished else "FAILED"
             self.client.set_terminated(run_id, status, end_time=run.ended_ms)

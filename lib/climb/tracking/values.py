@@ -100,7 +100,7 @@ def make_child_runs(rows: Sequence[Mapping[str, Any]], cfg: SearchConfig) -> lis
                 trial_id=row["trial_id"],
                 params={_make_key(name): value for name, value in params.items()},
                 metrics=_replace_unknown(values),
-                tags=_make_tags(row),
+                tags=make_tags(row),
                 finished=row["status"] == "finished",
                 ended_ms=int(row["finished"].timestamp() * 1000),
                 seconds=row["seconds"] or 0.0,
@@ -212,7 +212,7 @@ def _format_effects(effects: EffectsRecord) -> str:
     return stream.getvalue()
 
 
-def _make_tags(row: Mapping[str, Any]) -> dict[str, str]:
+def make_tags(row: Mapping[str, Any]) -> dict[str, str]:
     """Make the tags that identify a trial, and those that a person filters by."""
     tags = {
         f"climb.{name}": row[name]

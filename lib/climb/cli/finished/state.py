@@ -31,7 +31,7 @@ SETTINGS: Mapping[str, tuple[str, ...]] = {
     "cluster": ("cluster", "embed"),
     "prune": ("prune", "count", "score"),
     "pack": (
-        *("count", "proxy.base_tokens", "proxy.trial_tokens"),
+        *("count", "proxy.base_tokens", "proxy.trial_tokens", "proxy.match_repetition"),
         *("train.base_tokens", "train.tokens", "search.target_tokens"),
     ),
     "base": TRAINED,

@@ -27,7 +27,7 @@ from climb.progress import log
 from climb.search import Trials
 from climb.search.reuse import Overlap, ReusableRuns, ReusableTrials, TokenTable, regroup
 from climb.spark.delta.store import Store
-from climb.spark.training.pack import compute_domain_share
+from climb.spark.training.pack import compute_trial_share
 from climb.spark.training.setup import TrainingSetup, digest_corpus
 
 Array = NDArray[np.float64]
@@ -49,7 +49,7 @@ def record_lineage(store: Store, cfg: Config, shards: Sequence[Mapping[str, Any]
         made_with = {
             "corpus_digest": digest,
             "tokenizer": cfg.count.recipe,
-            "trial_share": compute_domain_share(cfg.proxy.trial_tokens, cfg),
+            "trial_share": compute_trial_share(cfg),
             "clustering": clustering,
         }
         clusters = [row for row in store.read_rows(tables.CLUSTERS) if row["n_tokens"]]
@@ -123,7 +123,7 @@ def _read_token_tables(
     """
     rows = store.read(tables.LINEAGE).where(F.col("corpus_digest").isin(*corpora)).collect()
     found: dict[str, dict[str, dict[tuple[str | None, int | None], float]]] = {}
-    made_with = (cfg.count.recipe, compute_domain_share(cfg.proxy.trial_tokens, cfg))
+    made_with = (cfg.count.recipe, compute_trial_share(cfg))
     for row in rows:
         if (row["tokenizer"], row["trial_share"]) == made_with:
             by_clustering = found.setdefault(row["corpus_digest"], {})

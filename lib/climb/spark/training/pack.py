@@ -70,6 +70,12 @@ def compute_domain_share(run_tokens: int, cfg: Config) -> float:
     return min(1.0, run_tokens / cfg.search.target_tokens)
 
 
+def compute_trial_share(cfg: Config) -> float:
+    """Return the share of every domain that a trial may read, from 0 to 1."""
+    matched = cfg.proxy.match_repetition
+    return compute_domain_share(cfg.proxy.trial_tokens, cfg) if matched else 1.0
+
+
 def plan_shards(domains: list[dict[str, Any]], cfg: Config) -> list[Shard]:
     """Plan the sizes of the shards of all four kinds.
 
@@ -79,17 +85,21 @@ def plan_shards(domains: list[dict[str, Any]], cfg: Config) -> list[Shard]:
 
     Returns:
         Per domain, shards of trials and of target runs with the share of `compute_domain_share`,
-        and shards of base checkpoints with the domain's part of the base's tokens.
+        and shards of base checkpoints with the domain's part of the base's tokens. If repetition is
+        not matched, the shard of a trial has as many tokens as a trial can read of the domain.
     """
     total = sum(row["n_tokens"] for row in domains)
     shares: dict[Kind, float] = {
         "base": min(1.0, cfg.proxy.base_tokens / total),
-        "trial": compute_domain_share(cfg.proxy.trial_tokens, cfg),
+        "trial": compute_trial_share(cfg),
         "target-base": min(1.0, cfg.train.base_tokens / total),
         "target": compute_domain_share(cfg.train.tokens, cfg),
     }
+    most = {} if cfg.proxy.match_repetition else {"trial": cfg.proxy.trial_tokens}
     return [
-        Shard(kind, row["domain"], max(1, round(row["n_tokens"] * share)))
+        Shard(
+            kind, row["domain"], max(1, min(round(row["n_tokens"] * share), most.get(kind, total)))
+        )
         for kind, share in shares.items()
         for row in domains
     ]

@@ -100,7 +100,8 @@ def _train(
     commit = _Commit(study, rungs, tokens)
     ended, lost = list[Outcome](), list[Outcome]()
     unit = "trial" if tokens is None else "rung"
-    outcomes = train_runs(session, study.setup.proxy, runs, slots)
+    watch = study.watch_trials(planned)
+    outcomes = train_runs(session, study.setup.proxy, runs, slots, watch)
     for outcome in show_progress(outcomes, len(runs), "search", unit):
         (lost if outcome.status == "lost" else ended).append(outcome)
         if outcome.status != "lost":

@@ -115,6 +115,9 @@ def train_rounds(
     """
     if study.reusable.n_finished:
         log("search", str(study.reusable))
+    if study.on_progress is not None and not study.store.exists(tables.TRIALS):
+        # MLflow's runs of a store are found by the id of this table.
+        study.store.append(study.store.create_frame([], tables.TRIALS), tables.TRIALS)
     plan: list[PlannedTrial] = []
     n_rounds, n_trained = len(study.cfg.search.trials_per_round), 0
     for round_ in range(n_rounds):

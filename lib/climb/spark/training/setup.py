@@ -33,6 +33,7 @@ from climb.spark.failures import FailureKind
 from climb.spark.shared import check_shared
 from climb.spark.slots import Slots
 from climb.spark.training.trials import train_runs
+from climb.spark.training.watch import WatchSettings
 from climb.tokenizer import TokenizerFile, find_end_of_text, open_tokenizer
 
 TRIAL_KINDS = ("base", "trial")
@@ -78,6 +79,9 @@ class TrainingSetup:
     targets: tuple[Target, ...]
     files: Path
     """Folder of checkpoints."""
+
+    hung_minutes: float | None = None
+    """Time without progress after which a run hangs; None: no run does."""
 
     local_copies: LocalCopies | None = None
 
@@ -186,7 +190,8 @@ def ensure_base_checkpoint(store: Store, setup: TrainingSetup, slots: Slots) -> 
     if is_complete(setup.base_folder):
         return False
     run = (setup.base_folder.name, setup.build_base_run())
-    for outcome in train_runs(store.session, setup.proxy, [run], slots):
+    watch = WatchSettings("base", setup.hung_minutes)
+    for outcome in train_runs(store.session, setup.proxy, [run], slots, watch):
         if outcome.status != "finished":
             error = BASE_ERRORS[outcome.kind]
             raise error(f"the base checkpoint was not trained ({outcome.status}): {outcome.error}")
@@ -224,6 +229,7 @@ def _build_setup(
         checkpoint_steps=cfg.proxy.checkpoint_steps,
         targets=targets,
         files=store.locate_file("models"),
+        hung_minutes=cfg.proxy.hung_minutes,
         local_copies=cfg.storage.local_copies,
     )
 

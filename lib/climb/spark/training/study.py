@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +11,14 @@ from climb.config import Config
 from climb.errors import ConfigError, SearchError
 from climb.mixture import FeasibleSet, weights_to_dict
 from climb.predictor import Array
+from climb.proxy.heartbeat import RunProgress
 from climb.search import Problem, Trials
 from climb.search.reuse import ReusableRuns
 from climb.search.signal_to_noise import build_objective
 from climb.spark.delta.store import Store
 from climb.spark.training.lineage import read_reusable_runs
 from climb.spark.training.setup import TrainingSetup, build_trial_setup
+from climb.spark.training.watch import WatchSettings
 
 PART = ("round", "method")
 """Columns of a trial that depend on the search; another search may have recorded the trial."""
@@ -38,6 +40,9 @@ class PlannedTrial:
         return {"trial_id": self.trial_id, "round": self.round_, "method": self.method}
 
 
+OnProgress = Callable[[Sequence[tuple[PlannedTrial, RunProgress]]], None]
+
+
 @dataclass(frozen=True)
 class Study:
     """One search: its tables, configuration, training setup, problem and reusable runs."""
@@ -53,6 +58,20 @@ class Study:
 
     read_versions: Mapping[str, int | None]
     """Table -> version, from before it was read."""
+
+    on_progress: OnProgress | None = None
+    """Gets the progress of the active trials; the MLflow mirror is connected here."""
+
+    def watch_trials(self, plan: Mapping[str, PlannedTrial]) -> WatchSettings:
+        """Return how the trials of a plan, by id, are watched while they are trained."""
+        on_progress = self.on_progress
+        if on_progress is None:
+            return WatchSettings("search", self.setup.hung_minutes)
+
+        def observe(running: Mapping[str, RunProgress]) -> None:
+            on_progress([(plan[name], progress) for name, progress in running.items()])
+
+        return WatchSettings("search", self.setup.hung_minutes, observe)
 
     @property
     def space(self) -> FeasibleSet:

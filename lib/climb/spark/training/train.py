@@ -14,6 +14,7 @@ from climb.spark.delta.store import Store
 from climb.spark.slots import plan_slots
 from climb.spark.training.setup import TrainingSetup, ensure_base_checkpoint
 from climb.spark.training.trials import Outcome, train_runs
+from climb.spark.training.watch import WatchSettings
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ def _train_models(
     slots = plan_slots(store.session, cfg.spark)
     ensure_base_checkpoint(store, setup, slots)
     runs = [(name, model.run) for name, model in todo.items()]
-    outcomes = train_runs(store.session, setup.proxy, runs, slots)
+    watch = WatchSettings("train", setup.hung_minutes)
+    outcomes = train_runs(store.session, setup.proxy, runs, slots, watch)
     # With the version in the commit's name, models whose rows a user deleted are written again.
     start = store.history.read_version(tables.EVALUATIONS)
     for outcome in show_progress(outcomes, len(runs), "train", "model"):

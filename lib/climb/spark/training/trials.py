@@ -11,8 +11,8 @@ from __future__ import annotations
 import time
 import traceback
 import uuid
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -28,12 +28,17 @@ from climb.files import is_complete, mark_complete
 from climb.progress import log
 from climb.proxy import Proxy, ProxyRun
 from climb.proxy.data import hold_local_shards
+from climb.proxy.heartbeat import Heartbeat
 from climb.spark.device import get_task_device, release_gpu_memory, shares_local_gpu
 from climb.spark.failures import FailureKind, classify_failure, find_reason, is_worker_lost
 from climb.spark.slots import Slots
 from climb.spark.threads import limit_threads
+from climb.spark.training.watch import RunDisplay, Watch, WatchSettings
 
 NamedRun = tuple[str, ProxyRun]
+
+HUNG_TRIES = 3
+"""Times that a run which hangs is tried at one start, before it counts as lost."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +57,20 @@ class Outcome:
 
 
 def train_runs(
-    session: SparkSession, proxy: Proxy, runs: Sequence[NamedRun], slots: Slots
+    session: SparkSession,
+    proxy: Proxy,
+    runs: Sequence[NamedRun],
+    slots: Slots,
+    watch: WatchSettings | None = None,
 ) -> Iterator[Outcome]:
     """Train the named runs, as many at a time as there are slots, and yield each outcome.
 
     A run that is alone on its device halves its micro-batch when memory runs out. If runs share a
     device, the rounding of one would then depend on the others. So runs that ran out of memory are
     repeated at the end, one at a time, and may halve their micro-batch then.
+
+    A run that makes no progress for `watch.hung_minutes` is ended and tried again, from its last
+    checkpoint. After HUNG_TRIES it is lost.
 
     If the caller stops, or an error ends the search, active runs are cancelled. Their checkpoints
     stay, and the next start continues them.
@@ -68,11 +80,13 @@ def train_runs(
         RuntimeError: a run raised an unexpected exception; with the worker's traceback.
     """
     is_alone = slots.count <= 1 or len(runs) == 1
+    watch = _limit_watch(watch or WatchSettings(), proxy)
+    runs = [(name, replace(run, heartbeat=f"{run.checkpoints}.progress")) for name, run in runs]
     first = list(runs)
     if not is_alone and not slots.has_own_gpu:
         first = [(name, replace(run, halve_micro_batch=False)) for name, run in runs]
     repeated = set()
-    for outcome in _train_parallel(session, proxy, first, slots):
+    for outcome in _train_parallel(session, proxy, first, slots, watch):
         if outcome.kind == "resource" and not is_alone:
             repeated.add(outcome.name)
         else:
@@ -81,7 +95,13 @@ def train_runs(
         log("trials", f"{len(repeated)} runs ran out of memory; repeating them one at a time")
         again = [run for run in runs if run[0] in repeated]
         alone = replace(slots, count=1, count_again=None)
-        yield from map(_describe_memory, _train_parallel(session, proxy, again, alone))
+        yield from map(_describe_memory, _train_parallel(session, proxy, again, alone, watch))
+
+
+def _limit_watch(watch: WatchSettings, proxy: Proxy) -> WatchSettings:
+    """Leave out the limit for a proxy that does not report progress."""
+    reports = getattr(proxy, "reports_progress", False)
+    return watch if reports else replace(watch, hung_minutes=None)
 
 
 def _describe_memory(outcome: Outcome) -> Outcome:
@@ -91,7 +111,11 @@ def _describe_memory(outcome: Outcome) -> Outcome:
 
 
 def _train_parallel(
-    session: SparkSession, proxy: Proxy, runs: Sequence[NamedRun], slots: Slots
+    session: SparkSession,
+    proxy: Proxy,
+    runs: Sequence[NamedRun],
+    slots: Slots,
+    settings: WatchSettings,
 ) -> Iterator[Outcome]:
     """Train the runs, one per slot; cancel the active ones when the caller stops.
 
@@ -99,24 +123,62 @@ def _train_parallel(
     the cores that the commit needs, and the row would wait until another run ends.
     """
     group = f"climb-{uuid.uuid4()}"
-    submit = partial(_submit, session, proxy, group, slots.profile, shares_local_gpu(session))
     # A thread waits for a job. Executors that join later get jobs too, hence one for each run.
     pool = ThreadPoolExecutor(max_workers=max(1, len(runs)))
+    submit = partial(_submit, session, proxy, group, slots.profile, shares_local_gpu(session))
     task = inheritable_thread_target(session)(submit)
-    todo, active = deque(runs), set[Future[Outcome]]()
+    todo, active, hung = deque(runs), dict[Future[Outcome], NamedRun](), Counter[str]()
+    watch = Watch(settings, RunDisplay(settings.stage))
     try:
         while todo or active:
             count = slots.count_again() if slots.count_again is not None else slots.count
             while todo and len(active) < max(1, count):
-                active.add(pool.submit(task, todo.popleft()))
-            done, active = wait(active, return_when=FIRST_COMPLETED)
+                named = todo.popleft()
+                watch.start(named[0], Path(named[1].heartbeat or ""))
+                active[pool.submit(task, named)] = named
+            done = _wait(session, group, active, watch, hung)
             # Outcomes first: their rows are committed before an error ends the search.
             for future in sorted(done, key=lambda f: f.exception() is not None):
-                yield future.result()
+                was_ended = watch.stop((named := active.pop(future))[0])
+                outcome = future.result()
+                if outcome.status == "lost" and was_ended and hung[named[0]] < HUNG_TRIES:
+                    todo.append(named)
+                else:
+                    yield _describe_hang(outcome, settings, was_ended)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-        if active:
-            session.sparkContext.cancelJobGroup(group)
+        for name, _ in active.values():
+            session.sparkContext.cancelJobGroup(f"{group} {name}")
+            watch.stop(name)
+
+
+def _wait(
+    session: SparkSession,
+    group: str,
+    active: Mapping[Future[Outcome], NamedRun],
+    watch: Watch,
+    hung: Counter[str],
+) -> set[Future[Outcome]]:
+    """Wait until a run ends; meanwhile show the progress of all, and end those that hang."""
+    while True:
+        done, _ = wait(active, timeout=watch.settings.poll_seconds, return_when=FIRST_COMPLETED)
+        if done:
+            return done
+        for name in watch.poll():
+            hung[name] += 1
+            log(
+                watch.settings.stage,
+                f"{name} made no progress for {watch.settings.hung_minutes:g} minutes "
+                f"(proxy.hung_minutes); try {hung[name]} of {HUNG_TRIES} is ended",
+            )
+            session.sparkContext.cancelJobGroup(f"{group} {name}")
+
+
+def _describe_hang(outcome: Outcome, settings: WatchSettings, was_ended: bool) -> Outcome:
+    if outcome.status != "lost" or not was_ended:
+        return outcome
+    reason = f"no progress for {settings.hung_minutes:g} minutes, {HUNG_TRIES} times"
+    return replace(outcome, error=f"{reason} (proxy.hung_minutes)")
 
 
 def _submit(
@@ -129,7 +191,7 @@ def _submit(
 ) -> Outcome:
     """Run one Spark job of one task. If Spark gives up, this run is lost and the search goes on."""
     context, (name, run) = session.sparkContext, named
-    context.setJobGroup(group, f"train {name}", interruptOnCancel=True)
+    context.setJobGroup(f"{group} {name}", f"train {name}", interruptOnCancel=True)
     began = time.monotonic()
 
     def train(_: int) -> Outcome | Exception:
@@ -169,6 +231,7 @@ def train_one(
     """
     began = time.monotonic()
     try:
+        Heartbeat(run.heartbeat).beat()
         limit_threads()
         with hold_local_shards(run) as local:
             metrics = proxy.train(local, get_task_device(is_gpu_shared))
