@@ -11,6 +11,6 @@ setup(
     package_dir={"": "lib", "climb.jobs": "jobs", "climb.conf": "conf"},
     package_data={
         "climb": ["py.typed", "**/*.jinja", "estimate/*.yaml", "estimate/*.json"],
-        "climb.conf": ["*.yaml", "spark/*.conf", "spark/*.sh"],
+        "climb.conf": ["*.yaml", "targets/*.yaml", "spark/*.conf", "spark/*.sh"],
     },
 )
