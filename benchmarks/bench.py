@@ -25,7 +25,8 @@ RESULTS = HERE / "RESULTS.md"
 SECTIONS = HERE / "results"
 NAMES = (
     *("embedders", "embedding", "assignment", "nearest", "kmeans", "sample", "packing", "trials"),
-    *("domains", "export", "demo", "scale", "standalone", "accuracy", "swarm", "regret_blend_mean"),
+    *("domains", "contamination", "export", "demo", "scale", "standalone", "harness"),
+    *("accuracy", "swarm", "regret_blend_mean"),
     *("regret_blend_pile", "regret_trees_mean", "regret_trees_pile", "regret_olmix_mean"),
     *("null", "reuse", "speed"),
 )

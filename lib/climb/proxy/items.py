@@ -85,8 +85,9 @@ def identify(values: dict[str, Any], kind: str) -> str:
     Bits per byte are measured on these. Case, punctuation and white space do not count, nor do the
     other choices.
     """
-    parts = [values["text"]]
-    if kind == "choices":
+    if kind == "text":
+        parts = [values["text"]]
+    else:
         parts = [values["context"], values["choices"][values["label"]]]
     words = [split_words(part) or part.split() for part in parts]
     return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:ID_DIGITS]
