@@ -29,7 +29,7 @@ from shared import shared_data
 from climb import tables
 from climb.config import Config, load
 from climb.proxy.items import read_records
-from climb.proxy.overlap_index import N_WORDS, PROMPT, list_groups
+from climb.proxy.overlap_index import MIN_WORDS, N_WORDS, PROMPT, list_groups
 from climb.quality.ngrams import split_words
 from climb.spark.delta.store import Store
 from climb.spark.session import start_session
@@ -58,6 +58,8 @@ def draw_passages(cfg: Config, n: int) -> list[tuple[str, str, str]]:
             values = records[index].values
             text = f"{PROMPT.sub(' ', values['context'])} {values['choices'][values['label']]}"
             words = split_words(text)
+            if len(words) < MIN_WORDS:
+                continue
             start = int(rng.integers(0, max(1, len(words) - N_WORDS + 1)))
             name = values.get("id", str(records[index].line))
             passage = " -- ".join(words[start : start + N_WORDS]).upper()

@@ -48,19 +48,20 @@ def expect_overlaps(store, cfg):
     }
 
 
-def test_documents_with_items_are_found_dropped_and_kept_out(spark, tmp_path, monkeypatch):
+CLEAN = [{"text": f"Document {i} is about nothing in particular.", "source": "a"} for i in range(6)]
+QUOTING = [
+    {"text": f"Quiz of the week. {QUESTION}? Send us a postcard.", "source": "a"},
+    {"text": "Children ask: what is blue? The sky. And what is green?", "source": "b"},
+    {"text": "Children ask: what is blue? The sky. And what is green?", "source": "c"},
+]
+LATER = {"text": f"As asked: {QUESTION}", "source": "d"}
+
+
+@pytest.fixture
+def settings(tmp_path):
     write_rows(tmp_path / "items" / "search.jsonl", [SEARCHED])
     write_rows(tmp_path / "items" / "report.jsonl", [REPORTED])
-    clean = [
-        {"text": f"Document {i} is about nothing in particular.", "source": "a"} for i in range(6)
-    ]
-    quoting = [
-        {"text": f"Quiz of the week. {QUESTION}? Send us a postcard.", "source": "a"},
-        {"text": "Children ask: what is blue? The sky. And what is green?", "source": "b"},
-        {"text": "Children ask: what is blue? The sky. And what is green?", "source": "c"},
-    ]
-    write_rows(tmp_path / "text" / "1.jsonl", clean + quoting)
-    settings = [
+    return [
         f"storage.root={tmp_path}/out",
         "storage.commit_documents=3",
         f"ingest.inputs=[{tmp_path}/text]",
@@ -69,10 +70,19 @@ def test_documents_with_items_are_found_dropped_and_kept_out(spark, tmp_path, mo
         "proxy.targets=[{name: quiz, kind: choices, search: search.jsonl, report: report.jsonl, "
         "limit: null}]",
     ]
+
+
+def append_documents(store, rows):
+    """Write documents without an ingest, which would take most of the time."""
+    fixed = {"n_bytes": 1, "repairs": [], "metadata": {}}
+    named = [fixed | row | {"doc_id": f"{row['source']}:{row['text']}"} for row in rows]
+    store.append(store.create_frame(named, tables.DOCUMENTS), tables.DOCUMENTS)
+
+
+def test_a_killed_check_continues_and_finds_what_the_function_finds(spark, settings, monkeypatch):
     cfg = load(settings=settings)
     store = Store(spark, cfg.storage)
-    run("ingest", store, cfg)
-
+    append_documents(store, CLEAN + QUOTING[:2])
     append, n_commits = Store.append, 0
 
     def append_once(self, *arguments, **options):
@@ -88,20 +98,26 @@ def test_documents_with_items_are_found_dropped_and_kept_out(spark, tmp_path, mo
     monkeypatch.undo()
     n_before = store.read(tables.CONTAMINATION).count()
     assert 0 < n_before < 8
+    append_documents(store, [LATER])
     first, *lines = run("contamination", store, cfg).splitlines()
-    assert first.startswith(f"{8 - n_before} documents checked, {n_before} already checked (13-w")
-    assert first.endswith("; 2 contain items of targets")
+    assert first.startswith(f"{9 - n_before} documents checked, {n_before} already checked (13-w")
+    assert first.endswith("; 3 contain items of targets")
     assert [line.split() for line in lines] == [
-        ["1", "documents", "of", "'a'", "contain", "1", "items", "of", "quiz", "(search)"],
-        ["1", "documents", "of", "'b'", "contain", "1", "items", "of", "quiz", "(report)"],
+        ["1", "documents", "of", f"'{source}'", "contain", "1", "items", "of", "quiz", f"({split})"]
+        for source, split in (("a", "search"), ("b", "report"), ("d", "search"))
     ]
     assert read_overlaps(store) == expect_overlaps(store, cfg)
 
-    write_rows(tmp_path / "text" / "2.jsonl", [{"text": f"As asked: {QUESTION}", "source": "d"}])
+
+@pytest.mark.slow
+def test_dropped_documents_leave_every_table_and_stay_out_until_undo(spark, tmp_path, settings):
+    write_rows(tmp_path / "text" / "1.jsonl", [*CLEAN, *QUOTING, LATER])
+    cfg = load(settings=settings)
+    store = Store(spark, cfg.storage)
     run("ingest", store, cfg)
     dropping = load(settings=[*settings, "contamination.drop=report"])
     line = run("contamination", store, dropping).splitlines()[0]
-    assert line.startswith("1 documents checked, 8 already checked")
+    assert line.startswith("9 documents checked, 0 already checked")
     assert line.endswith("3 contain items of targets; 1 dropped")
     assert {row["source"] for row in store.read_rows(tables.DOCUMENTS)} == {"a", "d"}
     assert read_overlaps(store) == expect_overlaps(store, cfg)
@@ -113,16 +129,17 @@ def test_documents_with_items_are_found_dropped_and_kept_out(spark, tmp_path, mo
     (rejected,) = store.read_rows(tables.REJECTED)
     assert rejected["detail"] == "contains words of item r1 of quiz"
     assert run("ingest", store, cfg).startswith("inputs unchanged")
-    assert (
-        run("contamination", store, dropping)
-        .splitlines()[0]
-        .endswith("2 contain items of targets; 0 dropped")
-    )
+    line = run("contamination", store, dropping).splitlines()[0]
+    assert line.endswith("2 contain items of targets; 0 dropped")
+    everything = load(settings=[*settings, "contamination.drop=all"])
+    line = run("contamination", store, everything).splitlines()[0]
+    assert line.endswith("2 contain items of targets; 2 dropped")
+    assert store.read(tables.DROPPED).count() == 3
 
     undo = load(settings=[*settings, "contamination.drop=undo"])
-    assert (
-        run("contamination", store, undo)
-        == "the next `climb ingest` reads 1 dropped documents again"
-    )
-    assert run("ingest", store, cfg).startswith("1 new documents, 8 already ingested")
-    assert run("contamination", store, cfg).startswith("1 documents checked, 8 already checked")
+    line = run("contamination", store, undo)
+    assert line == "the next `climb ingest` reads 3 dropped documents again"
+    assert run("ingest", store, cfg).startswith("3 new documents, 6 already ingested")
+    line = run("contamination", store, cfg).splitlines()[0]
+    assert line.startswith("3 documents checked, 6 already checked")
+    assert read_overlaps(store) == expect_overlaps(store, cfg)

@@ -15,6 +15,7 @@ from climb.proxy.llama import LlamaProxy
 from climb.tokenizer import TokenizerFile, train_json
 
 pytest.importorskip("lm_eval", reason="needs lm_eval: make bench installs requirements/bench.txt")
+pytestmark = pytest.mark.slow
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 SEQUENCE, VOCABULARY, N_ITEMS = 128, 320, 40

@@ -66,9 +66,9 @@ def _find_in_batch(
         for position in _find_positions(hash_G, document_W, size, index):
             document = int(document_W[position])
             start = position - int(first_N[document])
-            words = " ".join(batch[document][start : start + size])
+            ngram = " ".join(batch[document][start : start + size])
             for item in index.ngrams[size].list_items(hash_G[position]):
-                if index.contains(item, words):
+                if index.contains(item, ngram):
                     hits.setdefault(document, {}).setdefault(item, []).append((start, size))
     for document, (text, words) in enumerate(zip(texts, batch, strict=True)):
         found = hits.get(document)

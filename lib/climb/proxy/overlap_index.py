@@ -24,6 +24,9 @@ from climb.quality.ngrams import WordHashes, hash_ngrams, split_words
 N_WORDS = 13
 """Words of an n-gram: GPT-3 (arXiv 2005.14165, appendix C) removes documents by this overlap."""
 
+MIN_WORDS = 5
+"""Words of the shortest item that is looked up. Shorter ones ("4 3 7") match by chance."""
+
 RULES_VERSION = 1
 """Counts up when the rules here change, so that documents are checked again."""
 
@@ -66,7 +69,8 @@ class Ngrams:
         passed = np.flatnonzero(self.filter[bit_G >> 3] >> (bit_G & 7).astype(np.uint8) & 1)
         own_G = hash_G[passed]
         index_G = np.minimum(np.searchsorted(self.hash_G, own_G), len(self.hash_G) - 1)
-        return passed[self.hash_G[index_G] == own_G]
+        found: NDArray[np.int64] = passed[self.hash_G[index_G] == own_G]
+        return found
 
     def list_items(self, value: np.uint64) -> list[int]:
         """List the items with an n-gram of this hash."""
@@ -102,6 +106,9 @@ class OverlapIndex:
     end_I: NDArray[np.int64]
     """End of each item in `texts`."""
 
+    n_short: int
+    """Items that are too short to be looked up."""
+
     def contains(self, item: int, words: str) -> bool:
         """Whether an item contains these words, separated by spaces, in their order."""
         return any(f" {words} " in text for text in self._read(item))
@@ -119,8 +126,8 @@ def build_index(groups: Sequence[tuple[str, Target]]) -> OverlapIndex:
     """Index all items of targets, each with its split.
 
     An n-gram has 13 words of a question, or of the question followed by one of its choices. If the
-    question with its right choice has fewer words, all of them are one n-gram. A text is like a
-    question without choices.
+    question with its right choice has fewer words, but at least 5, all of them are one n-gram. A
+    text is like a question without choices.
 
     Raises:
         InputError: a file cannot be read, a line is not a valid item, or there is no item.
@@ -143,6 +150,7 @@ class _Builder:
         self._names: list[str] = []
         self._texts: list[bytes] = []
         self._fragments: list[tuple[list[int], int, bool]] = []
+        self._n_short = 0
         self._found: dict[int, list[tuple[Hashes, NDArray[np.int32]]]] = {}
 
     def add(self, values: dict[str, Any], group: int, name: str) -> None:
@@ -161,8 +169,10 @@ class _Builder:
             if len(question) + len(words) >= N_WORDS:
                 ends = codes[-(N_WORDS - 1) :] + self._code_of.hash(words)
                 self._fragments.append((ends, item, False))
-            elif number == right and (question or words):
+            elif number == right and len(question) + len(words) >= MIN_WORDS:
                 self._fragments.append((codes + self._code_of.hash(words), item, True))
+            elif number == right:
+                self._n_short += 1
         if item % CHUNK_ITEMS == CHUNK_ITEMS - 1:
             self._hash_fragments()
 
@@ -180,6 +190,7 @@ class _Builder:
             ngrams,
             b"".join(self._texts),
             np.cumsum([len(text) for text in self._texts], dtype=np.int64),
+            self._n_short,
         )
 
     def _hash_fragments(self) -> None:

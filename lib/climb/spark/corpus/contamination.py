@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterable, Iterator
+from typing import cast
 
 import pyarrow as pa
 from pyarrow import RecordBatch
@@ -16,8 +17,15 @@ from pyspark.sql.types import StructType
 
 from climb import tables
 from climb.config import Config
+from climb.progress import log
 from climb.proxy.contamination import find_overlaps
-from climb.proxy.overlap_index import OverlapIndex, build_index, list_groups, name_recipe
+from climb.proxy.overlap_index import (
+    MIN_WORDS,
+    OverlapIndex,
+    build_index,
+    list_groups,
+    name_recipe,
+)
 from climb.spark.corpus.append import append_missing
 from climb.spark.corpus.ingest import add_digests
 from climb.spark.corpus.remove import delete_documents
@@ -42,7 +50,11 @@ def check_documents(store: Store, cfg: Config) -> tuple[str, int, int]:
 
     @functools.cache  # built once, and only if there are documents to check
     def share_index() -> Broadcast[OverlapIndex]:
-        return store.session.sparkContext.broadcast(build_index(groups))
+        index = build_index(groups)
+        if index.n_short:
+            n = f"{index.n_short:,} of {len(index.names):,}"
+            log("items", f"{n} have fewer than {MIN_WORDS} words, and are not looked up")
+        return store.session.sparkContext.broadcast(index)
 
     new, existing = append_missing(
         store,
@@ -57,7 +69,7 @@ def check_documents(store: Store, cfg: Config) -> tuple[str, int, int]:
 
 def map_overlaps(documents: DataFrame, index: Broadcast[OverlapIndex], recipe: str) -> DataFrame:
     """Look up documents(doc_id, source, text) -> rows of `contamination`."""
-    schema = StructType.fromDDL(tables.CONTAMINATION.columns)
+    schema = cast(StructType, StructType.fromDDL(tables.CONTAMINATION.columns))
     arrow = to_arrow_schema(schema)
 
     def check(batches: Iterable[RecordBatch]) -> Iterator[RecordBatch]:
@@ -143,5 +155,16 @@ def _write_dropped(store: Store, rows: DataFrame) -> None:
 
 
 def _read_contaminated(store: Store, recipe: str) -> DataFrame:
-    rows = store.read(tables.CONTAMINATION).where(F.col("recipe") == recipe)
-    return rows.where(F.size("overlaps") > 0)
+    """Read the rows with overlaps. The version is fixed, because their deletion is a commit too.
+
+    Delta's commit drops what Spark has cached, so the rows are read again after it.
+
+    Raises:
+        TableError: job contamination has not run.
+    """
+    version = store.history.read_version(tables.CONTAMINATION)
+    if version is None:
+        rows = store.read(tables.CONTAMINATION)
+    else:
+        rows = store.read_at(tables.CONTAMINATION, version)
+    return rows.where((F.col("recipe") == recipe) & (F.size("overlaps") > 0))
