@@ -84,12 +84,20 @@ def test_a_short_item_is_found_as_a_whole_with_its_right_choice(index):
     assert (overlap.words, overlap.n_words, overlap.start) == ("what is blue the sky", 5, 7)
 
 
+def test_an_item_in_the_form_of_a_prompt_is_found(index):
+    asked = f"Question: {' '.join(QUESTION.split()[:12])}"
+    ended = f"{' '.join(QUESTION.split()[-11:])}?\nAnswer: the"
+    found = find(index, "Question: What is blue?\nAnswer: the sky\n", asked, ended, ended[:-4])
+    long = [("animals", "search", "long")]
+    assert names(found) == [[("animals", "search", "2")], long, long, []]
+
+
 def test_an_item_of_fewer_than_five_words_is_counted_and_not_looked_up(tmp_path):
-    sum_ = {"context": "Question: 4 + 3 =\nAnswer:", "choices": [" 7", " 8"], "label": 0}
+    sum_ = {"context": "4 + 3 =", "choices": [" 7", " 8"], "label": 0}
     path = write_items(tmp_path / "c.jsonl", [sum_, SHORT])
     index = build_index([("search", Target(name="sums", kind="choices", path=path))])
     assert find(index, "4 + 3 = 7") == [[]]
-    assert (index.n_short, list(index.ngrams)) == (1, [5])
+    assert (index.n_short, list(index.ngrams)) == (1, [5, 7])
 
 
 def test_an_overlap_has_the_start_and_the_words_of_its_longest_run(index):

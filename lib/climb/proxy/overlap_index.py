@@ -31,7 +31,8 @@ RULES_VERSION = 1
 """Counts up when the rules here change, so that documents are checked again."""
 
 PROMPT = re.compile(r"\A\s*Question:|\bAnswer:\s*\Z")
-"""Words that a prompt adds to a question. A document that quotes the question lacks them."""
+"""Words that a prompt adds to a question. A document may quote the question with them or without,
+so both are looked up."""
 
 CHUNK_ITEMS = 2_000
 FILTER_BITS_PER_NGRAM = 16
@@ -114,12 +115,13 @@ class OverlapIndex:
         return any(f" {words} " in text for text in self._read(item))
 
     def _read(self, item: int) -> Iterator[str]:
-        """Yield the question of an item with each of its choices."""
+        """Yield the question of an item with each of its choices, also in the form of a prompt."""
         start = int(self.end_I[item - 1]) if item else 0
         text = self.texts[start : int(self.end_I[item])].decode("utf-8", "surrogatepass")
         question, *choices = text.split("\n")
         for choice in choices:
             yield f" {question} {choice} ".replace("  ", " ")
+            yield f" question {question} answer {choice} ".replace("  ", " ")
 
 
 def build_index(groups: Sequence[tuple[str, Target]]) -> OverlapIndex:
@@ -127,7 +129,7 @@ def build_index(groups: Sequence[tuple[str, Target]]) -> OverlapIndex:
 
     An n-gram has 13 words of a question, or of the question followed by one of its choices. If the
     question with its right choice has fewer words, but at least 5, all of them are one n-gram. A
-    text is like a question without choices.
+    question is indexed with and without the words of its prompt. A text has no choices.
 
     Raises:
         InputError: a file cannot be read, a line is not a valid item, or there is no item.
@@ -155,26 +157,34 @@ class _Builder:
 
     def add(self, values: dict[str, Any], group: int, name: str) -> None:
         """Add one item."""
-        question = split_words(PROMPT.sub(" ", values.get("text", values.get("context", ""))))
+        context = values.get("text", values.get("context", ""))
+        question, prompt = split_words(PROMPT.sub(" ", context)), split_words(context)
         choices = [split_words(choice) for choice in values.get("choices", [""])]
-        right = values.get("label", 0)
-        item = len(self._names)
+        right, item = values.get("label", 0), len(self._names)
         self._groups.append(group)
         self._names.append(name)
         lines = [" ".join(words) for words in (question, *choices)]
         self._texts.append("\n".join(lines).encode("utf-8", "surrogatepass"))
+        self._n_short += len(prompt) + len(choices[right]) < MIN_WORDS
+        self._add_fragments(question, choices, right, item)
+        if prompt != question:
+            self._add_fragments(prompt, choices, right, item)
+        if item % CHUNK_ITEMS == CHUNK_ITEMS - 1:
+            self._hash_fragments()
+
+    def _add_fragments(
+        self, question: list[str], choices: list[list[str]], right: int, item: int
+    ) -> None:
+        """Add the question, and its end with each choice."""
         codes = self._code_of.hash(question)
         self._fragments.append((codes, item, False))
         for number, words in enumerate(choices):
-            if len(question) + len(words) >= N_WORDS:
+            n_words = len(question) + len(words)
+            if n_words >= N_WORDS:
                 ends = codes[-(N_WORDS - 1) :] + self._code_of.hash(words)
                 self._fragments.append((ends, item, False))
-            elif number == right and len(question) + len(words) >= MIN_WORDS:
+            elif number == right and n_words >= MIN_WORDS:
                 self._fragments.append((codes + self._code_of.hash(words), item, True))
-            elif number == right:
-                self._n_short += 1
-        if item % CHUNK_ITEMS == CHUNK_ITEMS - 1:
-            self._hash_fragments()
 
     def finish(self, groups: tuple[tuple[str, str], ...]) -> OverlapIndex:
         """Return the index of all added items."""
