@@ -33,7 +33,7 @@ from climb.tokenizer import END_OF_TEXT, TokenizerFile, train_json
 Item = dict[str, Any]
 
 ITEMS, QUICK_ITEMS = {"arc_easy": ("test", 500), "piqa": ("validation", 500)}, 8
-REPEATS, QUICK_REPEATS = 5, 1
+REPEATS, QUICK_REPEATS = 3, 1
 SEQUENCE = 512
 BATCHES = (1, 16, 64)
 """Batch sizes of lm_eval; the fastest counts."""
