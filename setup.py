@@ -11,6 +11,8 @@ setup(
     package_dir={"": "lib", "climb.jobs": "jobs", "climb.conf": "conf"},
     package_data={
         "climb": ["py.typed", "**/*.jinja", "estimate/*.yaml", "estimate/*.json"],
-        "climb.conf": ["*.yaml", "proxy/*.yaml", "spark/*.conf", "spark/*.sh"],
+        "climb.conf": [
+            *("*.yaml", "proxy/*.yaml", "targets/*.yaml", "spark/*.conf", "spark/*.sh"),
+        ],
     },
 )

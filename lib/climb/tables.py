@@ -3,7 +3,8 @@
 ingest -> count -> embed -> score -> cluster -> prune -> pack -> base -> search -> mix
 -> target_base -> train -> report
 
-`exclusions` is written by job `remove`, which is no step of the pipeline.
+`exclusions` is written by job `remove`, `contamination` and `dropped` by job `contamination`. Both
+are no steps of the pipeline.
 """
 
 from __future__ import annotations
@@ -57,6 +58,19 @@ READ_FILES = Table(
 )
 EXCLUSIONS = Table(
     "exclusions", ("source",), "remove", "source STRING, report STRING", long=("report",)
+)
+CONTAMINATION = Table(
+    "contamination",
+    ("doc_id", "recipe"),
+    "contamination",
+    "doc_id STRING, recipe STRING, source STRING, overlaps ARRAY<STRUCT<target:STRING,split:STRING,"
+    "item:STRING,start:INT,n_words:INT,words:STRING>>",
+)
+DROPPED = Table(
+    "dropped",
+    ("digest",),
+    "contamination",
+    "digest STRING, doc_id STRING, source STRING, detail STRING",
 )
 TOKENIZERS = Table(
     "tokenizers", ("recipe",), "count", "recipe STRING, tokenizer STRING", long=("tokenizer",)
@@ -175,6 +189,8 @@ TABLES = (
     REJECTED,
     READ_FILES,
     EXCLUSIONS,
+    CONTAMINATION,
+    DROPPED,
     TOKENIZERS,
     TOKENS,
     EMBEDDINGS,

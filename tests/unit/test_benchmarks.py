@@ -281,6 +281,23 @@ def test_the_benchmarks_of_proxies_run_in_miniature(bench, name, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
+    ("name", "figure"),
+    [
+        ("contamination", "planted overlaps found | at least 1.000 | 1.000 | met"),
+        ("harness", "items with equal acc and acc_norm | at least 1.000 | 1.000 | met"),
+    ],
+)
+def test_the_benchmark_of_items_runs_in_miniature(shared_data, name, figure):
+    if name == "harness":
+        pytest.importorskip("lm_eval", reason="needs lm_eval: see requirements/bench.txt")
+    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert figure in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
     "parts", [("ceiling", "small", "profile"), ("bits", "medium")], ids="-".join
 )
 def test_the_benchmark_of_training_runs_in_miniature_on_a_cpu(tmp_path, parts):

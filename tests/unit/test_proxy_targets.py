@@ -57,6 +57,32 @@ def test_bytes_are_counted_as_utf8(tmp_path, tokenizer):
     assert item.n_bytes == (3, 7)
 
 
+def test_characters_of_a_choice_are_counted_without_the_space_before_it(tmp_path, tokenizer):
+    row = {"context": "a", "choices": [" é", " 日本 "], "label": 0}
+    (item,) = load_items(write_target(tmp_path / "t.jsonl", [row]), tokenizer, 64)
+    assert item.n_characters == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("context", "choice"),
+    [("the sky is", " blue"), ("the sky is", "!"), ("the sky is", "\nblue"), ("the gr", "ass is")],
+)
+def test_a_choice_has_the_tokens_that_follow_those_of_its_context(
+    tmp_path, tokenizer, context, choice
+):
+    row = {"context": context, "choices": [choice, " x"], "label": 0}
+    (item,) = load_items(write_target(tmp_path / "t.jsonl", [row]), tokenizer, 64)
+    before, whole = (tokenizer.open().encode(text).ids for text in (context, context + choice))
+    assert item.passages[0].continuations[0] == tuple(whole[len(before) :])
+
+
+def test_a_choice_that_the_tokenizer_joins_with_its_context_has_its_own_tokens(tmp_path, tokenizer):
+    row = {"context": "the sk", "choices": ["y", " x"], "label": 0}
+    (item,) = load_items(write_target(tmp_path / "t.jsonl", [row]), tokenizer, 64)
+    assert len(tokenizer.open().encode("the sky").ids) <= len(tokenizer.open().encode("the sk").ids)
+    assert decode(tokenizer, item.passages[0].continuations[0]) == "y"
+
+
 def test_a_long_context_loses_its_beginning(tmp_path, tokenizer):
     row = {"context": "z" * 500 + " the sky is", "choices": [" blue", " green"], "label": 0}
     (item,) = load_items(write_target(tmp_path / "t.jsonl", [row]), tokenizer, 16)

@@ -115,7 +115,7 @@ def test_a_removal_needs_a_source(tmp_path):
         start.run_jobs([("remove", None)], (), [f"storage.root={tmp_path}"])
 
 
-@pytest.mark.parametrize("job", ["remove", "maintain"])
+@pytest.mark.parametrize("job", ["remove", "maintain", "contamination"])
 def test_no_other_job_runs_while_tables_of_all_jobs_are_written(job, tmp_path, monkeypatch):
     held = []
     monkeypatch.setattr(start, "run_preflight", lambda *args: None)
@@ -123,4 +123,4 @@ def test_no_other_job_runs_while_tables_of_all_jobs_are_written(job, tmp_path, m
         start, "_run_all", lambda *args: held.extend(Path(tmp_path, "locks").glob("*.lock"))
     )
     start.run_jobs([(job, None)], (), [f"storage.root={tmp_path}"])
-    assert {path.stem for path in held} == {*PIPELINE, "remove", "maintain"}
+    assert {path.stem for path in held} == {*PIPELINE, "remove", "maintain", "contamination"}

@@ -39,6 +39,7 @@ JOB_HELP = {
     "train": "Train a larger model to test the recommended mixture.",
     "report": "Write the HTML report.",
     "train_scorer": "Train a quality scorer from labelled texts.",
+    "contamination": "Find documents that contain evaluation items; drop them on request.",
     "probe": "Ask the platform what it supports: files, tables, GPUs, packages.",
 }
 

@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from climb.cli.doctor import FREE_GB, check_java
 from climb.cli.environment import check_environment
@@ -23,7 +23,6 @@ from climb.files import is_uri, probe_folder
 
 if TYPE_CHECKING:
     from climb.config import Config
-    from climb.config.sections import TargetTask
 
 TRAINING = ("base", "search", "target_base", "train")
 """Jobs that train models."""
@@ -58,11 +57,10 @@ def run_preflight(cfg: Config, jobs: Collection[str] | None = None, packages: bo
         problems += _check_thresholds(cfg)
     if will_run("search"):
         problems += _check_search(cfg)
-    for target in cfg.proxy.targets:
-        if will_run("search"):
-            problems += _check_items(target, "search", target.search)
-        if will_run("train") and target.report is not None:
-            problems += _check_items(target, "report", target.report)
+    if will_run("search", "contamination"):
+        problems += _check_items(cfg, "search")
+    if will_run("search", "train", "contamination"):
+        problems += _check_items(cfg, "report")
     problems += _check_folders(cfg)
     if problems:
         raise PreflightError(_join_problems(problems))
@@ -72,7 +70,7 @@ def _find_empty(cfg: Config, jobs: Collection[str]) -> Iterator[str]:
     """Find the lists without a default that these jobs need."""
     if "ingest" in jobs and not cfg.ingest.inputs:
         yield "ingest.inputs is empty; set it to files, folders or globs of documents"
-    if "search" in jobs and not cfg.proxy.targets:
+    if not {"search", "contamination"}.isdisjoint(jobs) and not cfg.proxy.targets:
         yield "proxy.targets is empty; set at least one file of evaluation items"
     if "remove" in jobs and not cfg.remove.sources:
         yield "remove.sources is empty; run `climb remove --source NAME`"
@@ -127,19 +125,18 @@ def _check_file(key: str, path: str) -> Iterator[str]:
         yield f"{key}: {path!r} does not exist (looked at {looked_at}); correct the path"
 
 
-def _check_items(target: TargetTask, split: str, path: str) -> Iterator[str]:
-    """Check that a file of items exists, and that its first items are valid."""
-    from climb.proxy import Target
-    from climb.proxy.targets import check_first_items
+def _check_items(cfg: Config, split: Literal["search", "report"]) -> Iterator[str]:
+    """Check that the files of items exist, and that their first items are valid."""
+    from climb.proxy.items import check_first_items, list_targets
 
-    missing = list(_check_file(f"proxy.targets {target.name!r}: {split}", path))
-    yield from missing
-    if missing:
-        return
-    try:
-        check_first_items(Target(name=target.name, kind=target.kind, path=path))
-    except InputError as error:
-        yield str(error)
+    for target in list_targets(cfg.proxy, split):
+        missing = list(_check_file(f"proxy.targets {target.name!r}: {split}", target.path))
+        yield from missing
+        if not missing:
+            try:
+                check_first_items(target)
+            except InputError as error:
+                yield str(error)
 
 
 def _check_tokenizer(path: str, end_of_text: str | None) -> Iterator[str]:
@@ -214,7 +211,8 @@ def _check_search(cfg: Config) -> Iterator[str]:
 def _list_metrics(cfg: Config) -> list[str]:
     """List the metrics of the proxies; none if only the first run of a plug-in shows them."""
     from climb.config import build
-    from climb.proxy import Proxy, Target
+    from climb.proxy import Proxy
+    from climb.proxy.items import list_targets
     from climb.proxy.metrics import list_metrics
     from climb.proxy.training import TrainingRecipe
 
@@ -224,9 +222,7 @@ def _list_metrics(cfg: Config) -> list[str]:
         return []
     if not isinstance(model, TrainingRecipe) or not cfg.proxy.targets:
         return []
-    return list_metrics(
-        [Target(name=t.name, kind=t.kind, path=t.search) for t in cfg.proxy.targets]
-    )
+    return list_metrics(list_targets(cfg.proxy, "search"))
 
 
 def _check_tracking(cfg: Config) -> Iterator[str]:

@@ -41,7 +41,7 @@ PIPELINE = (
 )
 """The jobs of `climb run`, in their order."""
 
-EXCLUSIVE = ("remove", "maintain")
+EXCLUSIVE = ("remove", "maintain", "contamination")
 """Jobs that write the tables of all others, so none of these may run at the same time."""
 
 

@@ -28,12 +28,13 @@ from climb.config.dataset import ExportConfig, MixConfig
 from climb.config.results import ReportConfig, TrainConfig
 from climb.config.section import PluginSpec, Section
 from climb.config.storage import SparkConfig, StorageConfig, TrackingConfig
-from climb.config.upkeep import MaintainConfig, RemoveConfig
+from climb.config.upkeep import ContaminationConfig, MaintainConfig, RemoveConfig
 from climb.mixture import Constraint, Constraints
 
 __all__ = [
     "ClusterConfig",
     "Config",
+    "ContaminationConfig",
     "CountConfig",
     "EmbedConfig",
     "ExportConfig",
@@ -74,6 +75,10 @@ class TargetTask(Section):
     limit: PositiveInt | None
     """Number of items used of each file, those with the lowest hashes; null: all."""
 
+    where: dict[str, tuple[str, ...]] = Field(default={})
+    """Fields of an item, such as `meta.subject`, with the values that are accepted. Items of other
+    values are left out. May be left out itself: then all items are used."""
+
 
 class ProxyConfig(Section):
     """The small model that is trained once per mixture, and its target tasks."""
@@ -98,7 +103,25 @@ class ProxyConfig(Section):
     to three times; null: never. Steps, each evaluated target and the start count as progress; a
     plug-in must report it (docs/plugins.md). Target models have the same limit."""
 
+    target_folder: str | None
+    """Folder of the files of `targets`; null: the folder in which climb is started."""
+
     targets: tuple[TargetTask, ...]
+
+    @property
+    def located_targets(self) -> tuple[TargetTask, ...]:
+        """The targets with the paths of their files."""
+        return tuple(
+            t.model_copy(
+                update={"search": self._locate(t.search), "report": self._locate(t.report)}
+            )
+            for t in self.targets
+        )
+
+    def _locate(self, path: str | None) -> str | None:
+        if path is None or self.target_folder is None:
+            return path
+        return str(Path(self.target_folder) / path)
 
     @field_validator("targets")
     @classmethod
@@ -265,6 +288,7 @@ class Config(Section):
     report: ReportConfig
     remove: RemoveConfig
     maintain: MaintainConfig
+    contamination: ContaminationConfig
 
     @property
     def export_folder(self) -> Path:

@@ -1,6 +1,8 @@
-"""Sections of the jobs remove and maintain. Their values are in conf/default.yaml."""
+"""Sections of the jobs remove, maintain and contamination; values are in conf/default.yaml."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from climb.config.section import Section
 
@@ -26,3 +28,12 @@ class MaintainConfig(Section):
 
     dry_run: bool
     """Whether only the files are listed that VACUUM would delete; no table changes."""
+
+
+class ContaminationConfig(Section):
+    """What job contamination does with documents that contain evaluation items."""
+
+    drop: Literal["none", "report", "all", "undo"]
+    """Which documents are removed, and rejected by later ingests: none more; those that share 13
+    words with an item of a `report` file; those that share them with any item. undo: the next
+    ingest reads the dropped documents again."""

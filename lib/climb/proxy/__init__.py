@@ -24,6 +24,13 @@ class Target:
     limit: int | None = None
     """Maximum number of items, lowest SHA-256 of the line first; None means all."""
 
+    where: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Fields of an item, such as `meta.subject`, with the accepted values; others are left out."""
+
+    excluded: tuple[str, ...] = ()
+    """Identities of items that are left out, since they are report items; see
+    `climb.proxy.items`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ProxyRun:

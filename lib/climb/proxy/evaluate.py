@@ -51,7 +51,7 @@ class ItemScores:
     """1 if the right choice has the highest likelihood, else 0."""
 
     correct_norm_N: Array
-    """1 if the right choice has the highest likelihood per byte, else 0."""
+    """1 if the right choice has the highest log-likelihood per character, else 0."""
 
     def compute_metrics(self, target: Target) -> dict[str, float]:
         """Average the scores; return the metrics by `<task>.<metric>`.
@@ -94,7 +94,8 @@ def score_items(model: Any, target: Target, tokenizer: TokenizerFile, sequence: 
     """Score each item of a target, in order of the items' hashes; arguments as for `measure`.
 
     `prob` is a softmax of the choices' log-likelihoods per byte. With whole likelihoods, the
-    shortest choice would get almost all of the probability.
+    shortest choice would get almost all of the probability. `accuracy` and `accuracy_norm` are
+    `acc` and `acc_norm` of lm-evaluation-harness; a test compares every item.
 
     Source:
         Probability of the right choice among the choices, length-normalized: DataDecide
@@ -127,7 +128,7 @@ def _score_item(item: Item, bits_C: Array) -> tuple[float, float, float, float, 
         item.n_bytes[item.label],
         float(odds_C[item.label] / odds_C.sum()),
         float(bits_C.argmin() == item.label),
-        float(per_byte_C.argmin() == item.label),
+        float((bits_C / np.array(item.n_characters)).argmin() == item.label),
     )
 
 

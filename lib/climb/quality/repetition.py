@@ -7,8 +7,6 @@ Axes: N texts, G n-grams.
 
 from __future__ import annotations
 
-import re
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -18,9 +16,7 @@ from numpy.typing import NDArray
 
 from climb.errors import ConfigError
 from climb.quality import Score
-
-WORD = re.compile(r"\w+")
-PRIME = np.uint64(1_099_511_628_211)
+from climb.quality.ngrams import hash_ngrams, hash_words, split_words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +57,10 @@ class RepetitionScorer:
         If no n-gram of the text is sampled, the smallest hash is returned. So copies of a short
         text have a hash in common.
         """
-        words = WORD.findall(text.lower())
+        words = split_words(text)
         if len(words) < self.n:
             return np.empty(0, dtype=np.uint64)
-        codes = np.array([zlib.crc32(word.encode()) for word in words], dtype=np.uint64)
-        hash_G = np.zeros(len(words) - self.n + 1, dtype=np.uint64)
-        for i in range(self.n):
-            hash_G = hash_G * PRIME + codes[i : len(words) - self.n + 1 + i]
+        (hash_G,) = hash_ngrams(hash_words(words), [self.n])
         hash_G = _mix(hash_G)
         sampled: NDArray[np.uint64] = hash_G[hash_G % np.uint64(self.sample) == 0]
         return sampled if len(sampled) else hash_G.min(keepdims=True)

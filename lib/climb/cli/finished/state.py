@@ -146,7 +146,7 @@ def _identify_models(name: str, cfg: Config) -> dict[str, str]:
         files["count.path"] = cfg.count.path
     if name == "prune":
         files["prune.names"] = cfg.prune.names
-    for target in cfg.proxy.targets if "proxy" in SETTINGS[name] else ():
+    for target in cfg.proxy.located_targets if "proxy" in SETTINGS[name] else ():
         files[f"proxy.targets {target.name} search"] = target.search
         files[f"proxy.targets {target.name} report"] = target.report
     return {key: _stamp(resolve(path)) for key, path in files.items() if path is not None}

@@ -1,4 +1,4 @@
-"""Sources that were removed: table `exclusions` keeps the next ingest from reading them again."""
+"""Removed sources and dropped documents: the next ingest rejects their rows."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from climb.spark.delta.store import Store
 
 REASON = "removed_source"
 """Reason in table `rejected`; one row counts all rows of a source."""
+
+CONTAMINATED = "contaminated"
+"""Reason in table `rejected` for texts that job contamination has dropped."""
 
 
 def read_exclusions(store: Store) -> dict[str, Removal]:
@@ -65,4 +68,18 @@ def reject_excluded(rows: DataFrame, excluded: Sequence[str]) -> DataFrame:
         rows.withColumn("digest", F.when(hit, key).otherwise(F.col("digest")))
         .withColumn("detail", F.when(hit, detail).otherwise(F.col("detail")))
         .withColumn("reason", F.when(hit, F.lit(REASON)).otherwise(F.col("reason")))
+    )
+
+
+def reject_dropped(rows: DataFrame, store: Store) -> DataFrame:
+    """Reject the staged rows whose text job contamination has dropped, whatever their source."""
+    if not store.exists(tables.DROPPED):
+        return rows
+    dropped = store.read(tables.DROPPED).select("digest", F.col("detail").alias("dropped"))
+    joined = rows.join(F.broadcast(dropped), "digest", "left")  # a shuffle would move the texts
+    hit = F.col("reason").isNull() & F.col("dropped").isNotNull()
+    return (
+        joined.withColumn("detail", F.when(hit, F.col("dropped")).otherwise(F.col("detail")))
+        .withColumn("reason", F.when(hit, F.lit(CONTAMINATED)).otherwise(F.col("reason")))
+        .select(*rows.columns)
     )

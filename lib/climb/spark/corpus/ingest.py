@@ -16,7 +16,7 @@ from climb.config.sections import IngestConfig
 from climb.errors import InputError
 from climb.ingest import Unit
 from climb.ingest.rows import ID_DIGITS
-from climb.spark.corpus.exclusions import reject_excluded
+from climb.spark.corpus.exclusions import reject_dropped, reject_excluded
 from climb.spark.corpus.remove import remove_missing_documents
 from climb.spark.corpus.stage import SourceRows, stage_rows
 from climb.spark.delta.history import Inputs
@@ -106,6 +106,7 @@ def ingest_rows(store: Store, batch: Batch, cfg: IngestConfig, inputs: Inputs) -
     """
     with stage_rows(store, batch.units, batch.sources, cfg) as staged:
         rows = reject_excluded(staged, inputs["settings"].get("excluded", ()))
+        rows = reject_dropped(rows, store)
         texts = group_texts(rows, store, batch.is_unread).cache()
         try:
             n = count_texts(texts)
@@ -198,11 +199,18 @@ def _read_existing_texts(store: Store) -> DataFrame:
     if version is None:
         return store.session.createDataFrame([], "digest STRING, existing_id STRING")
     documents = store.read_at(tables.DOCUMENTS, version)
-    plain = documents.where("source = ''").select(F.col("doc_id").alias("digest"), "doc_id")
+    return add_digests(documents).select("digest", F.col("doc_id").alias("existing_id"))
+
+
+def add_digests(documents: DataFrame) -> DataFrame:
+    """Return (digest, doc_id, source) of documents; the text is read only if there is a source."""
+    plain = documents.where("source = ''").select(
+        F.col("doc_id").alias("digest"), "doc_id", "source"
+    )
     content = F.concat(F.lit(b"\0"), F.col("text").cast("binary"))
     digest = F.substring(F.sha2(content, 256), 1, ID_DIGITS).alias("digest")
-    sourced = documents.where("source <> ''").select(digest, "doc_id")
-    return plain.unionByName(sourced).withColumnRenamed("doc_id", "existing_id")
+    sourced = documents.where("source <> ''").select(digest, "doc_id", "source")
+    return plain.unionByName(sourced)
 
 
 def select_new_documents(rows: DataFrame, texts: DataFrame, n: TextCounts) -> DataFrame:

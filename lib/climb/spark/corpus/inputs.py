@@ -29,7 +29,7 @@ from climb.spark.delta.source import (
 )
 from climb.spark.delta.store import Store
 
-KEYS = ("files", "rules", "settings", "excluded", "exclusions")
+KEYS = ("files", "rules", "settings", "excluded", "exclusions", "dropped")
 """Inputs of an ingest beside the tables."""
 
 REMOVE = "`climb ingest --set ingest.remove_missing=true`"
@@ -95,15 +95,18 @@ def find_inputs(store: Store, cfg: IngestConfig) -> FoundInputs:
 
 
 def _describe_exclusions(store: Store) -> dict[str, Any]:
-    """Describe the removed sources, and the version of their table.
+    """Describe the removed sources, and the versions of their table and of the dropped documents.
 
     A removal that is undone before an ingest has deleted documents too, so the version counts.
     Without a removal there is nothing: ingests of earlier versions of climb stay up to date.
     """
-    if not store.exists(tables.EXCLUSIONS):
-        return {}
-    version = store.history.read_version(tables.EXCLUSIONS)
-    return {"excluded": list_excluded(store), "exclusions": version}
+    described: dict[str, Any] = {}
+    if store.exists(tables.EXCLUSIONS):
+        version = store.history.read_version(tables.EXCLUSIONS)
+        described = {"excluded": list_excluded(store), "exclusions": version}
+    if store.exists(tables.DROPPED):
+        described["dropped"] = store.history.read_version(tables.DROPPED)
+    return described
 
 
 def read_batch(store: Store, found: FoundInputs, cfg: IngestConfig) -> Batch:

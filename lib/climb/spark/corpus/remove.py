@@ -7,7 +7,10 @@ from pyspark.sql import DataFrame
 from climb import tables
 from climb.spark.delta.store import Store
 
-DEPENDENT = (tables.TOKENS, tables.EMBEDDINGS, tables.SCORES, tables.ASSIGNMENTS, tables.CORPUS)
+DEPENDENT = (
+    *(tables.CONTAMINATION, tables.TOKENS, tables.EMBEDDINGS, tables.SCORES, tables.ASSIGNMENTS),
+    tables.CORPUS,
+)
 """Tables with rows of documents. `documents` comes last: if the removal is interrupted, the next
 one finds the same documents again."""
 

@@ -27,6 +27,7 @@ from climb.errors import (
 from climb.files import LocalCopies, hash_content, is_complete, resolve, write_if_changed
 from climb.progress import log
 from climb.proxy import Proxy, ProxyRun, Target
+from climb.proxy.items import exclude_reported, list_targets
 from climb.spark.corpus.count import read_tokenizer_json
 from climb.spark.delta.store import Store
 from climb.spark.failures import FailureKind
@@ -88,7 +89,7 @@ class TrainingSetup:
     @cached_property
     def recipe(self) -> str:
         """Name of the model, its training and its targets."""
-        measured = [[t.name, t.kind, t.limit, hash_content(resolve(t.path))] for t in self.targets]
+        measured = [_describe_target(target) for target in self.targets]
         model = recipe_of(self.proxy)
         return f"{model}-{digest_values([model, self.base_tokens, self.n_tokens, measured])}"
 
@@ -140,12 +141,16 @@ class TrainingSetup:
 def build_trial_setup(store: Store, cfg: Config) -> TrainingSetup:
     """Build the setup of the search: the proxy, measured on the targets' `search` items.
 
+    Items that a target reports on are left out.
+
     Raises:
         TableError: the shards are missing, or of other domains.
+        InputError: a file of items cannot be read, or all its items are report items too.
     """
-    targets = tuple(
-        Target(name=t.name, kind=t.kind, path=t.search, limit=t.limit) for t in cfg.proxy.targets
-    )
+    report = list_targets(cfg.proxy, "report")
+    targets, n_dropped = exclude_reported(list_targets(cfg.proxy, "search"), report)
+    for name, n in n_dropped.items():
+        log("targets", f"{name}: {n:,} search items are report items too, and are left out")
     sizes = (cfg.proxy.base_tokens, cfg.proxy.trial_tokens)
     return _build_setup(store, cfg, build(cfg.proxy.model, Proxy), TRIAL_KINDS, sizes, targets)
 
@@ -156,11 +161,7 @@ def build_target_setup(store: Store, cfg: Config) -> TrainingSetup:
     Raises:
         TableError: the shards are missing, or of other domains.
     """
-    targets = tuple(
-        Target(name=t.name, kind=t.kind, path=t.report, limit=t.limit)
-        for t in cfg.proxy.targets
-        if t.report is not None
-    )
+    targets = list_targets(cfg.proxy, "report")
     sizes = (cfg.train.base_tokens, cfg.train.tokens)
     kinds = ("target-base", "target")
     return _build_setup(store, cfg, build(cfg.train.model, Proxy), kinds, sizes, targets)
@@ -244,6 +245,12 @@ def _write_tokenizer(store: Store, cfg: Config) -> TokenizerFile:
     path = store.locate_file("shards") / name
     write_if_changed(path, text)
     return TokenizerFile(str(path), find_end_of_text(tokenizer, cfg.count.end_of_text))
+
+
+def _describe_target(target: Target) -> list[Any]:
+    """Describe a target; a field at its default is left out, so that earlier recipes stay."""
+    described = [target.name, target.kind, target.limit, hash_content(resolve(target.path))]
+    return [*described, *(field for field in (target.where, target.excluded) if field)]
 
 
 def digest_values(value: Any) -> str:

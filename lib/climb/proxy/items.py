@@ -1,0 +1,194 @@
+"""Read the evaluation items of a target, check them, and find items that two files share."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from climb.config.sections import ProxyConfig
+from climb.errors import InputError
+from climb.proxy import Target
+from climb.quality.ngrams import split_words
+
+CHECKED_ITEMS = 100
+"""Items at the start of a file that are checked before a run."""
+
+ID_DIGITS = 16
+"""Hexadecimal digits of the identity of an item."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line of a file of items."""
+
+    values: dict[str, Any] = field(hash=False)
+    digest: bytes
+    """SHA-256 of the line, which orders the items."""
+
+    line: int
+    """Number of the line in the file, from 1."""
+
+
+def list_targets(cfg: ProxyConfig, split: Literal["search", "report"]) -> tuple[Target, ...]:
+    """List the configured targets that have a file for this split."""
+    paths = {task.name: getattr(task, split) for task in cfg.located_targets}
+    return tuple(
+        Target(
+            name=task.name,
+            kind=task.kind,
+            path=paths[task.name],
+            limit=task.limit,
+            where=tuple(sorted(task.where.items())),
+        )
+        for task in cfg.targets
+        if paths[task.name] is not None
+    )
+
+
+def read_records(target: Target) -> Iterator[Record]:
+    """Read the items that `target.where` selects, without those that `target.excluded` names.
+
+    Raises:
+        InputError: the file cannot be read, a line is not a valid item, or there is no item.
+    """
+    n = 0
+    for record in _read_lines(target):
+        if all(_look_up(record.values, key) in accepted for key, accepted in target.where):
+            n += 1
+            if not target.excluded or identify(record.values, target.kind) not in target.excluded:
+                yield record
+    if not n:
+        raise InputError(_describe_absence(target))
+
+
+def check_first_items(target: Target) -> None:
+    """Check the first items of a target, before anything is trained.
+
+    Raises:
+        InputError: the file cannot be read, one of these lines is not a valid item, or there is
+            no item.
+    """
+    if not any(True for _ in itertools.islice(_read_lines(target), CHECKED_ITEMS)):
+        raise InputError(_describe_absence(target))
+    if target.where:
+        next(read_records(target))
+
+
+def identify(values: dict[str, Any], kind: str) -> str:
+    """Identify an item by its words: the text, or the context and the right choice.
+
+    Bits per byte are measured on these. Case, punctuation and white space do not count, nor do the
+    other choices.
+    """
+    if kind == "text":
+        parts = [values["text"]]
+    else:
+        parts = [values["context"], values["choices"][values["label"]]]
+    words = [split_words(part) or part.split() for part in parts]
+    return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:ID_DIGITS]
+
+
+def exclude_reported(
+    search: Sequence[Target], report: Iterable[Target]
+) -> tuple[tuple[Target, ...], dict[str, int]]:
+    """Leave out of the search's items what any target reports on, so that the sets are disjoint.
+
+    The report items stay as they are published. A target without a shared item stays unchanged.
+
+    Args:
+        search: the targets with the files that the search uses.
+        report: the targets with the files that only the final comparison uses.
+
+    Returns:
+        The targets of the search, and for each that loses items their number.
+
+    Raises:
+        InputError: a file cannot be read, a line is not a valid item, or all items of the search
+            are report items.
+    """
+    reported = {
+        identify(record.values, target.kind) for target in report for record in read_records(target)
+    }
+    targets, n_dropped = [], {}
+    for target in search if reported else ():
+        found = [identify(record.values, target.kind) for record in read_records(target)]
+        shared = reported.intersection(found)
+        if shared.issuperset(found):
+            raise InputError(
+                f"target {target.name!r}: all {len(found):,} items of {target.path} are report "
+                "items too; use different files for search and report"
+            )
+        if shared:
+            n_dropped[target.name] = sum(identity in shared for identity in found)
+        targets.append(replace(target, excluded=tuple(sorted(shared))))
+    return tuple(targets or search), n_dropped
+
+
+def _describe_absence(target: Target) -> str:
+    selected = "".join(f" with {key} in {list(values)}" for key, values in target.where)
+    return f"target {target.name!r}: {target.path} contains no items{selected}"
+
+
+def _look_up(values: dict[str, Any], key: str) -> Any:
+    """Return the value at a path such as `meta.subject`; None if there is none."""
+    found: Any = values
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
+
+
+def _read_lines(target: Target) -> Iterator[Record]:
+    """Read and check the lines that are not blank."""
+    opener = gzip.open if target.path.endswith(".gz") else open
+    try:
+        with opener(target.path, "rb") as stream:
+            for number, line in enumerate(stream, start=1):
+                if text := line.strip():
+                    where = f"target {target.name!r}: {target.path} line {number}"
+                    values = _parse_line(text, target.kind, where)
+                    yield Record(values, hashlib.sha256(text).digest(), number)
+    except (OSError, EOFError) as error:  # gzip: bad magic, bad checksum, truncated
+        raise InputError(
+            f"target {target.name!r}: {target.path} cannot be read: {error}"
+        ) from error
+
+
+def _parse_line(line: bytes, kind: str, where: str) -> dict[str, Any]:
+    """Parse one line, and check every field that is used.
+
+    Raises:
+        InputError: the line is not JSON, or a field is wrong.
+    """
+    try:
+        record = json.loads(line)
+    except ValueError as error:  # also bytes that are not UTF-8
+        raise InputError(f"{where} is not JSON: {error}") from error
+    mistake = _find_mistake(record, kind)
+    if mistake:
+        raise InputError(f"{where}: {mistake}")
+    return dict(record)
+
+
+def _find_mistake(record: Any, kind: str) -> str | None:
+    """Describe the first mistake of a record; None if it is valid."""
+    if not isinstance(record, dict):
+        return f"is a JSON {type(record).__name__}; it must be an object"
+    text_key = "text" if kind == "text" else "context"
+    text = record.get(text_key)
+    if not isinstance(text, str):
+        return f"{text_key!r} is {text!r}; it must be a string"
+    if kind == "text":
+        return None if text else "'text' is empty"
+    choices, label = record.get("choices"), record.get("label")
+    if not isinstance(choices, list) or len(choices) < 2:
+        return f"'choices' is {choices!r}; it must be a list of at least two strings"
+    if not all(isinstance(choice, str) and choice.strip() for choice in choices):
+        return f"'choices' is {choices!r}; every choice must be a string that is not blank"
+    if not isinstance(label, int) or isinstance(label, bool) or not 0 <= label < len(choices):
+        return f"'label' is {label!r}; it must be an index into {len(choices)} choices"
+    return None

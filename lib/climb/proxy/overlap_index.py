@@ -1,0 +1,240 @@
+"""The word n-grams of all evaluation items, in which documents are looked up.
+
+Axes: F fragments of items, W words of all fragments, G n-grams, I items.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climb.config.sections import ProxyConfig
+from climb.files import hash_content, resolve
+from climb.proxy import Target
+from climb.proxy.items import list_targets, read_records
+from climb.quality.ngrams import WordHashes, hash_ngrams, split_words
+
+N_WORDS = 13
+"""Words of an n-gram: GPT-3 (arXiv 2005.14165, appendix C) removes documents by this overlap."""
+
+MIN_WORDS = 5
+"""Words of the shortest item that is looked up. Shorter ones ("4 3 7") match by chance."""
+
+RULES_VERSION = 1
+"""Counts up when the rules here change, so that documents are checked again."""
+
+PROMPT = re.compile(r"\A\s*Question:|\bAnswer:\s*\Z")
+"""Words that a prompt adds to a question. A document may quote the question with them or without,
+so both are looked up."""
+
+CHUNK_ITEMS = 2_000
+FILTER_BITS_PER_NGRAM = 16
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+"""2^64 divided by the golden ratio: the multiplier of Fibonacci hashing."""
+
+Hashes = NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class Ngrams:
+    """The n-grams of one size: hash and item of each, ordered by hash."""
+
+    hash_G: Hashes
+    item_G: NDArray[np.int32]
+    filter: NDArray[np.uint8]
+    """Bits of a Bloom filter with one hash, which most n-grams of documents do not pass."""
+
+    @classmethod
+    def build(cls, hash_G: Hashes, item_G: NDArray[np.int32]) -> Ngrams:
+        """Order the n-grams, and leave out repetitions within an item."""
+        order = np.lexsort((item_G, hash_G))
+        hash_G, item_G = hash_G[order], item_G[order]
+        is_new = np.ones(len(hash_G), dtype=bool)
+        is_new[1:] = (hash_G[1:] != hash_G[:-1]) | (item_G[1:] != item_G[:-1])
+        hash_G, item_G = hash_G[is_new], item_G[is_new]
+        n_bits = 1 << max(6, int(FILTER_BITS_PER_NGRAM * len(hash_G)).bit_length())
+        bits = np.zeros(n_bits, dtype=bool)
+        bits[_find_bits(hash_G, n_bits)] = True
+        return cls(hash_G, item_G, np.packbits(bits, bitorder="little"))
+
+    def find(self, hash_G: Hashes) -> NDArray[np.int64]:
+        """Return the positions of the hashes that an item has too."""
+        bit_G = _find_bits(hash_G, 8 * len(self.filter))
+        passed = np.flatnonzero(self.filter[bit_G >> 3] >> (bit_G & 7).astype(np.uint8) & 1)
+        own_G = hash_G[passed]
+        index_G = np.minimum(np.searchsorted(self.hash_G, own_G), len(self.hash_G) - 1)
+        found: NDArray[np.int64] = passed[self.hash_G[index_G] == own_G]
+        return found
+
+    def list_items(self, value: np.uint64) -> list[int]:
+        """List the items with an n-gram of this hash."""
+        first, stop = (
+            np.searchsorted(self.hash_G, value),
+            np.searchsorted(self.hash_G, value, side="right"),
+        )
+        return [int(item) for item in self.item_G[first:stop]]
+
+
+def _find_bits(hash_G: Hashes, n_bits: int) -> NDArray[np.int64]:
+    shift = np.uint64(64 - (n_bits.bit_length() - 1))
+    return (hash_G * GOLDEN >> shift).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class OverlapIndex:
+    """The n-grams of the items of several targets, and the items' words, which confirm a match."""
+
+    groups: tuple[tuple[str, str], ...]
+    """Name of the target and split (`search` or `report`) of each group of items."""
+
+    group_I: NDArray[np.int16]
+    names: tuple[str, ...]
+    """Field `id` of each item, or the number of its line."""
+
+    ngrams: Mapping[int, Ngrams]
+    """Words of an n-gram -> the n-grams, ascending by words."""
+
+    texts: bytes
+    """Words of the items: the question and each choice is a line."""
+
+    end_I: NDArray[np.int64]
+    """End of each item in `texts`."""
+
+    n_short: int
+    """Items that are too short to be looked up."""
+
+    def contains(self, item: int, words: str) -> bool:
+        """Whether an item contains these words, separated by spaces, in their order."""
+        return any(f" {words} " in text for text in self._read(item))
+
+    def _read(self, item: int) -> Iterator[str]:
+        """Yield the question of an item with each of its choices, also in the form of a prompt."""
+        start = int(self.end_I[item - 1]) if item else 0
+        text = self.texts[start : int(self.end_I[item])].decode("utf-8", "surrogatepass")
+        question, *choices = text.split("\n")
+        for choice in choices:
+            yield f" {question} {choice} ".replace("  ", " ")
+            yield f" question {question} answer {choice} ".replace("  ", " ")
+
+
+def build_index(groups: Sequence[tuple[str, Target]]) -> OverlapIndex:
+    """Index all items of targets, each with its split.
+
+    An n-gram has 13 words of a question, or of the question followed by one of its choices. If the
+    question with its right choice has fewer words, but at least 5, all of them are one n-gram. A
+    question is indexed with and without the words of its prompt. A text has no choices.
+
+    Raises:
+        InputError: a file cannot be read, a line is not a valid item, or there is no item.
+    """
+    builder = _Builder()
+    for number, (_, target) in enumerate(groups):
+        for record in read_records(target):
+            name = record.values.get("id")
+            builder.add(record.values, number, name if isinstance(name, str) else str(record.line))
+    labels = tuple((target.name, split) for split, target in groups)
+    return builder.finish(labels)
+
+
+class _Builder:
+    """Collects items, and hashes them in chunks."""
+
+    def __init__(self) -> None:
+        self._code_of = WordHashes()
+        self._groups: list[int] = []
+        self._names: list[str] = []
+        self._texts: list[bytes] = []
+        self._fragments: list[tuple[list[int], int, bool]] = []
+        self._n_short = 0
+        self._found: dict[int, list[tuple[Hashes, NDArray[np.int32]]]] = {}
+
+    def add(self, values: dict[str, Any], group: int, name: str) -> None:
+        """Add one item."""
+        context = values.get("text", values.get("context", ""))
+        question, prompt = split_words(PROMPT.sub(" ", context)), split_words(context)
+        choices = [split_words(choice) for choice in values.get("choices", [""])]
+        right, item = values.get("label", 0), len(self._names)
+        self._groups.append(group)
+        self._names.append(name)
+        lines = [" ".join(words) for words in (question, *choices)]
+        self._texts.append("\n".join(lines).encode("utf-8", "surrogatepass"))
+        self._n_short += len(prompt) + len(choices[right]) < MIN_WORDS
+        self._add_fragments(question, choices, right, item)
+        if prompt != question:
+            self._add_fragments(prompt, choices, right, item)
+        if item % CHUNK_ITEMS == CHUNK_ITEMS - 1:
+            self._hash_fragments()
+
+    def _add_fragments(
+        self, question: list[str], choices: list[list[str]], right: int, item: int
+    ) -> None:
+        """Add the question, and its end with each choice."""
+        codes = self._code_of.hash(question)
+        self._fragments.append((codes, item, False))
+        for number, words in enumerate(choices):
+            n_words = len(question) + len(words)
+            if n_words >= N_WORDS:
+                ends = codes[-(N_WORDS - 1) :] + self._code_of.hash(words)
+                self._fragments.append((ends, item, False))
+            elif number == right and n_words >= MIN_WORDS:
+                self._fragments.append((codes + self._code_of.hash(words), item, True))
+
+    def finish(self, groups: tuple[tuple[str, str], ...]) -> OverlapIndex:
+        """Return the index of all added items."""
+        self._hash_fragments()
+        ngrams = {}
+        for size, found in sorted(self._found.items()):
+            hashes, items = zip(*found, strict=True)
+            ngrams[size] = Ngrams.build(np.concatenate(hashes), np.concatenate(items))
+        return OverlapIndex(
+            groups,
+            np.array(self._groups, dtype=np.int16),
+            tuple(self._names),
+            ngrams,
+            b"".join(self._texts),
+            np.cumsum([len(text) for text in self._texts], dtype=np.int64),
+            self._n_short,
+        )
+
+    def _hash_fragments(self) -> None:
+        """Hash the n-grams of the fragments of a chunk, all in one array."""
+        fragments, self._fragments = self._fragments, []
+        if not fragments:
+            return
+        size_F = np.array([len(codes) for codes, _, _ in fragments])
+        item_F = np.array([item for _, item, _ in fragments], dtype=np.int32)
+        whole_F = np.array([whole for _, _, whole in fragments])
+        code_W = np.array([code for codes, _, _ in fragments for code in codes], dtype=np.uint64)
+        fragment_W = np.repeat(np.arange(len(fragments)), size_F)
+        sizes = sorted({*size_F[whole_F].tolist(), N_WORDS})
+        for size, hash_G in zip(sizes, hash_ngrams(code_W, sizes), strict=True):
+            first_G = fragment_W[: len(hash_G)]
+            inside_G = first_G == fragment_W[size - 1 :] if len(hash_G) else np.zeros(0, dtype=bool)
+            wanted_F = ~whole_F if size == N_WORDS else whole_F & (size_F == size)
+            chosen = np.flatnonzero(inside_G & wanted_F[first_G])
+            if len(chosen):
+                pair = (hash_G[chosen], item_F[first_G[chosen]])
+                self._found.setdefault(size, []).append(pair)
+
+
+def list_groups(cfg: ProxyConfig) -> list[tuple[str, Target]]:
+    """List all configured files of items, each with its split."""
+    splits: tuple[Literal["search", "report"], ...] = ("search", "report")
+    return [(split, target) for split in splits for target in list_targets(cfg, split)]
+
+
+def name_recipe(groups: Sequence[tuple[str, Target]]) -> str:
+    """Name what documents are checked for: a hash of the rules and of the files of items."""
+    described = [
+        [split, target.name, target.kind, target.where, hash_content(resolve(target.path))]
+        for split, target in groups
+    ]
+    text = json.dumps([RULES_VERSION, described])
+    return f"{N_WORDS}-words-{hashlib.sha256(text.encode()).hexdigest()[:12]}"

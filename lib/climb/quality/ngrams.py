@@ -1,0 +1,57 @@
+"""Words of texts, and hashes of their n-grams.
+
+Axes: W words, G n-grams.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+WORD = re.compile(r"\w+")
+PRIME = np.uint64(1_099_511_628_211)
+
+
+def split_words(text: str) -> list[str]:
+    """Split a text into lower-case words: runs of letters, digits and underscores."""
+    return WORD.findall(text.lower())
+
+
+def hash_words(words: Iterable[str]) -> NDArray[np.uint64]:
+    """Hash words, shape (W,)."""
+    return np.array([zlib.crc32(word.encode()) for word in words], dtype=np.uint64)
+
+
+def hash_ngrams(codes_W: NDArray[np.uint64], sizes: Sequence[int]) -> Iterator[NDArray[np.uint64]]:
+    """Yield for each size n the hashes of all n-grams, shape (W - n + 1,), in order of the words.
+
+    Args:
+        codes_W: hashes of the words.
+        sizes: words of an n-gram, ascending. The hashes of one size are the start of the next.
+    """
+    hash_G, n = np.zeros(len(codes_W) + 1, dtype=np.uint64), 0
+    for size in sizes:
+        while n < size and len(hash_G):
+            hash_G = hash_G[:-1] * PRIME + codes_W[n:]
+            n += 1
+        yield hash_G
+
+
+class WordHashes(dict[str, int]):
+    """The hashes of words, kept between texts, because most words recur."""
+
+    MAX_WORDS = 1_000_000
+
+    def hash(self, words: Sequence[str]) -> list[int]:
+        """Hash words as `hash_words` does."""
+        if len(self) > self.MAX_WORDS:
+            self.clear()
+        return list(map(self.__getitem__, words))
+
+    def __missing__(self, word: str) -> int:
+        value = self[word] = zlib.crc32(word.encode("utf-8", "surrogatepass"))
+        return value
