@@ -15,7 +15,7 @@ from climb.spark.failures import (
 )
 from climb.spark.training.trials import train_one
 
-RUN = SimpleNamespace(local_copies=None, save=None)
+RUN = SimpleNamespace(local_copies=None, save=None, heartbeat=None)
 
 
 def wrap(error, cause):

@@ -25,7 +25,7 @@ from climb.ingest.plan import bundle_units, plan_units
 from climb.ingest.rows import encode_bundle, read_bundles
 from climb.objective import Objective
 from climb.proxy import Target
-from climb.proxy.targets import check_first_items
+from climb.proxy.items import check_first_items
 from climb.runs.prior import read_prior
 from climb.runs.table import read_runs
 
