@@ -34,6 +34,6 @@ class ContaminationConfig(Section):
     """What job contamination does with documents that contain evaluation items."""
 
     drop: Literal["none", "report", "all", "undo"]
-    """Which documents are removed, and rejected by later ingests: none more; those that share 13
-    words with an item of a `report` file; those that share them with any item. undo: the next
+    """Which documents are removed, and rejected by later ingests: none more; those that share
+    words with an item of a `report` file (docs/targets.md has the rule); with any item. undo: the next
     ingest reads the dropped documents again."""

@@ -34,7 +34,8 @@ class SentenceEmbedder:
     On a GPU, the other texts of a batch change the last bits of a vector: by about 1e-6 in float32,
     and in the third digit in half precision. So with another partitioning of a table, a text near
     the border of two clusters may get the other cluster. Decisions about whole clusters do not
-    change. On a CPU, only texts of equal length share a batch, and its vectors do not depend on it.
+    change. On a CPU, only texts of equal length share a batch, and a vector does not depend on the
+    others (exceptions: docs/decisions/embedding.md).
     """
 
     needs: ClassVar[tuple[str, ...]] = ("torch", "sentence_transformers")

@@ -28,7 +28,7 @@ has about four per token."""
 
 @dataclass(frozen=True, kw_only=True)
 class StaticEmbedder:
-    """Mean of token vectors, scaled to norm 1. A text without tokens of the table is all zero.
+    """Mean of token vectors, scaled to norm 1; all zero for a text without tokens of the table.
 
     The vector ignores word order and keeps the topic; clustering needs nothing else. On corpora
     with known sources, clusters of these vectors agree better with the sources than those of a

@@ -115,10 +115,13 @@ class ModelMerger:
         start = {name: tensor.detach().clone() for name, tensor in base.named_parameters()}
         shapes = {name: tensor.shape for name, tensor in start.items()}
         differences = []
-        for component in components:
+        for number, component in enumerate(components):
             own = {name: tensor.detach() for name, tensor in component.named_parameters()}
             if {name: tensor.shape for name, tensor in own.items()} != shapes:
-                raise ConfigError("a component has other parameters than the base checkpoint")
+                raise ConfigError(
+                    f"component {number} has other parameters than the base checkpoint; delete the "
+                    "folder `components` in storage.files, and run `climb search` again"
+                )
             differences.append({name: own[name] - start[name] for name in start})
         return cls(base.to(device), start, differences)
 

@@ -21,11 +21,12 @@ JITTER = 1e-6
 """Variance added to the diagonal, so that the covariance of replicates is invertible."""
 
 LOG_LENGTH_STD = float(np.sqrt(3.0))
-"""Standard deviation of the log-normal prior on length scales. Source: Hvarfner et al., arXiv
-2402.02229."""
+"""Standard deviation of the normal prior on the logarithm of length scales. Source: Hvarfner et
+al., arXiv 2402.02229."""
 
 LOG_NOISE_MEAN = -4.0
-"""Mean of the log-normal prior on the noise variance. Source: BoTorch's SingleTaskGP."""
+"""Mean of the normal prior on the logarithm of the noise variance. Source: BoTorch's
+SingleTaskGP."""
 
 MAX_FIT_TRIALS = 200
 """Maximum number of trials that parameters are fitted to."""
@@ -172,7 +173,8 @@ class SharedKernel:
 
 
 def start_lengths(n_features: int) -> float:
-    """Return the log length scale from which fits start: the mode of its prior, at least 0.5."""
+    """Return the log length scale from which fits start: at the mode of the length scale's prior,
+    or at 0.5 if that is larger."""
     mode = np.sqrt(2.0) + 0.5 * np.log(n_features) - LOG_LENGTH_STD**2
     return float(max(mode, np.log(0.5)))
 
@@ -218,7 +220,8 @@ def _negative_log_posterior(
 
 
 def differentiate_by_lengths(scaled_TF: Array, by_distance_TT: Array) -> Array:
-    """Return the sum over pairs of `by_distance_TT` times half the squared distance, by feature."""
+    """For each feature, return the sum over pairs of trials of `by_distance_TT` times half the
+    squared difference of that feature."""
     by_length_F = np.square(scaled_TF).T @ by_distance_TT.sum(axis=1)
     return np.asarray(by_length_F - (scaled_TF * (by_distance_TT @ scaled_TF)).sum(axis=0))
 

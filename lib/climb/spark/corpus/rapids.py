@@ -86,8 +86,8 @@ class RapidsKMeans:
         """Build spark-rapids-ml's estimator; needs a Spark session, but no GPU."""
         from spark_rapids_ml.clustering import KMeans
 
-        # n_init=1 as in MLlib: every further start multiplies the time. Its settings in Spark's
-        # configuration apply only to arguments that are not passed.
+        # n_init=1 as in MLlib: every further start multiplies the time. Settings of
+        # spark-rapids-ml in Spark's configuration apply only to arguments that are not passed.
         return KMeans(
             k=k,
             featuresCol="embedding",
@@ -102,7 +102,7 @@ class RapidsKMeans:
         )
 
     def _explain(self, error: Exception) -> Exception:
-        """Return an error of one line for what configuration or image cause; else the error."""
+        """Return a one-line error if the configuration or the image is to blame; else the error."""
         text = str(error)
         for module in ("cupy", "cuml"):
             if f"No module named '{module}" in text:
