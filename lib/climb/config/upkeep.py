@@ -35,5 +35,5 @@ class ContaminationConfig(Section):
 
     drop: Literal["none", "report", "all", "undo"]
     """Which documents are removed, and rejected by later ingests: none more; those that share
-    words with an item of a `report` file (docs/targets.md has the rule); with any item. undo: the next
-    ingest reads the dropped documents again."""
+    words with an item of a `report` file (docs/targets.md has the rule); with any item. undo: the
+    next ingest reads the dropped documents again."""
