@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from climb.config.sections import ProxyConfig
@@ -26,7 +26,7 @@ ID_DIGITS = 16
 class Record:
     """One line of a file of items."""
 
-    values: dict[str, Any] = field(hash=False)
+    values: dict[str, Any]
     digest: bytes
     """SHA-256 of the line, which orders the items."""
 
@@ -56,11 +56,11 @@ def read_records(target: Target) -> Iterator[Record]:
     Raises:
         InputError: the file cannot be read, a line is not a valid item, or there is no item.
     """
-    n = 0
+    n, excluded = 0, frozenset(target.excluded)
     for record in _read_lines(target):
         if all(_look_up(record.values, key) in accepted for key, accepted in target.where):
             n += 1
-            if not target.excluded or identify(record.values, target.kind) not in target.excluded:
+            if not excluded or identify(record.values, target.kind) not in excluded:
                 yield record
     if not n:
         raise InputError(_describe_absence(target))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,9 @@ def split_words(text: str) -> list[str]:
     return WORD.findall(text.lower())
 
 
-def hash_words(words: Iterable[str]) -> NDArray[np.uint64]:
-    """Hash words, shape (W,)."""
-    return np.array([zlib.crc32(word.encode()) for word in words], dtype=np.uint64)
+def hash_word(word: str) -> int:
+    """Hash a word."""
+    return zlib.crc32(word.encode("utf-8", "surrogatepass"))
 
 
 def hash_ngrams(codes_W: NDArray[np.uint64], sizes: Sequence[int]) -> Iterator[NDArray[np.uint64]]:
@@ -47,11 +47,11 @@ class WordHashes(dict[str, int]):
     MAX_WORDS = 1_000_000
 
     def hash(self, words: Sequence[str]) -> list[int]:
-        """Hash words as `hash_words` does."""
+        """Hash words, each as `hash_word` does."""
         if len(self) > self.MAX_WORDS:
             self.clear()
         return list(map(self.__getitem__, words))
 
     def __missing__(self, word: str) -> int:
-        value = self[word] = zlib.crc32(word.encode("utf-8", "surrogatepass"))
+        value = self[word] = hash_word(word)
         return value

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from climb.errors import ConfigError
 from climb.quality import Score
-from climb.quality.ngrams import hash_ngrams, hash_words, split_words
+from climb.quality.ngrams import hash_ngrams, hash_word, split_words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,8 @@ class RepetitionScorer:
         words = split_words(text)
         if len(words) < self.n:
             return np.empty(0, dtype=np.uint64)
-        (hash_G,) = hash_ngrams(hash_words(words), [self.n])
+        codes_W = np.array([hash_word(word) for word in words], dtype=np.uint64)
+        (hash_G,) = hash_ngrams(codes_W, [self.n])
         hash_G = _mix(hash_G)
         sampled: NDArray[np.uint64] = hash_G[hash_G % np.uint64(self.sample) == 0]
         return sampled if len(sampled) else hash_G.min(keepdims=True)

@@ -6,7 +6,7 @@ import csv
 import hashlib
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -194,21 +194,25 @@ def _collect_quality(result: SearchResult) -> dict[str, Quality]:
 
 def _format_quality(result: SearchResult) -> str:
     """Format a CSV file with a row per metric, the score first; unknown values are empty."""
-    stream = io.StringIO()
-    table = csv.writer(stream, lineterminator="\n")
-    table.writerow(["metric", "spearman", "noise", "signal_to_noise"])
-    table.writerows([name, *row] for name, row in _collect_quality(result).items())
-    return stream.getvalue()
+    rows = ([name, *row] for name, row in _collect_quality(result).items())
+    return _format_csv(["metric", "spearman", "noise", "signal_to_noise"], rows)
 
 
 def _format_effects(effects: EffectsRecord) -> str:
     """Format a CSV file with a row per domain and metric, the score first."""
+    rows = (
+        [domain, name, effect.mean, effect.std]
+        for domain, own in sorted(effects.domains.items())
+        for name, effect in sorted(own.items(), key=lambda item: (item[0] != "score", item[0]))
+    )
+    return _format_csv(["domain", "metric", "mean", "std"], rows)
+
+
+def _format_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     stream = io.StringIO()
     table = csv.writer(stream, lineterminator="\n")
-    table.writerow(["domain", "metric", "mean", "std"])
-    for domain, own in sorted(effects.domains.items()):
-        rows = sorted(own.items(), key=lambda item: (item[0] != "score", item[0]))
-        table.writerows([domain, name, effect.mean, effect.std] for name, effect in rows)
+    table.writerow(header)
+    table.writerows(rows)
     return stream.getvalue()
 
 
