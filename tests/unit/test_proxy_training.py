@@ -17,8 +17,9 @@ import torch
 from climb.config import build
 from climb.errors import ComponentError, ConfigError, ResourceError, TrialError
 from climb.files import is_complete
-from climb.proxy import Proxy
+from climb.proxy import Proxy, heartbeat
 from climb.proxy.checkpoint import Checkpoints, compute_run_digest
+from climb.proxy.heartbeat import read_progress
 from climb.proxy.language_model import save_model
 from climb.proxy.llama import HuggingFaceProxy, LlamaProxy
 from climb.proxy.training import run_training
@@ -145,6 +146,15 @@ def test_a_run_stops_after_whole_steps_within_its_tokens_and_after_one_at_least(
         return len(steps)
 
     assert [count_steps(n) for n in (1, 2 * 128 - 1, 2 * 128, 10**9)] == [1, 1, 2, 10]
+
+
+def test_the_progress_of_a_run_that_stops_is_that_of_its_own_steps(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(heartbeat, "SECONDS_PER_BEAT", 0.0)
+    path, shares = tmp_path / "progress", []
+    stopped = dataclasses.replace(run, save=None, stop_tokens=4 * 128, heartbeat=str(path))
+    run_training(TINY, stopped, "cpu", lambda loop: shares.append(read_progress(path)))
+    assert [p and p.share for p in shares] == [None, 0.25, 0.5, 0.75]
+    assert read_progress(path).share == 1.0
 
 
 def test_a_run_whose_process_was_killed_equals_an_uninterrupted_one(run, uninterrupted, tmp_path):

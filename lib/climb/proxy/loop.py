@@ -97,10 +97,13 @@ class TrainingLoop:
             self.read_losses()
 
     def _report(self) -> None:
-        """Report the progress of the run."""
-        n_tokens = len(self._stream) * self._stream.length
-        tokens = min(self.n_steps_done * self._recipe.batch * self._stream.length, n_tokens)
-        self._heartbeat.beat(tokens, n_tokens, self.losses[-1] if self.losses else None)
+        """Report the progress towards the last step of this run."""
+        length = self._stream.length
+        tokens, total = (
+            min(n_steps * self._recipe.batch, len(self._stream)) * length
+            for n_steps in (self.n_steps_done, self.n_steps_here)
+        )
+        self._heartbeat.beat(tokens, total, self.losses[-1] if self.losses else None)
 
     def read_losses(self) -> None:
         """Read the losses of the last steps from the device.

@@ -106,8 +106,9 @@ def run_training(
 def _measure_targets(model: Any, recipe: TrainingRecipe, run: ProxyRun) -> dict[str, float]:
     """Measure the model on the targets of the run, with a heartbeat before each."""
     heartbeat, metrics = Heartbeat(run.heartbeat), dict[str, float]()
+    n_tokens = run.stop_tokens or run.n_tokens
     for target in run.targets:
-        heartbeat.beat(run.n_tokens, run.n_tokens)
+        heartbeat.beat(n_tokens, n_tokens)
         metrics |= measure(model, [target], run.tokenizer, recipe.sequence)
     return metrics
 
