@@ -128,7 +128,8 @@ def test_merging_adds_weighted_differences_to_the_base_checkpoint(merged_inputs)
         + 0.75 * (dict(parts[1].named_parameters())[name] - p)
         for name, p in base.named_parameters()
     }  # fmt: skip
-    merger = ModelMerger.build(open_model(merged_inputs.run.start, 280), parts, "cpu")
+    components = dict(zip(("first", "second"), parts, strict=True))
+    merger = ModelMerger.build(open_model(merged_inputs.run.start, 280), components, "cpu")
     for weights in ([1.0, 0.0], [0.25, 0.75]):  # a merge does not build on the one before
         merger.merge(np.array(weights))
     for name, parameter in merger.model.named_parameters():
@@ -141,8 +142,8 @@ def test_components_of_another_shape_are_refused(merged_inputs):
     name = next(iter(other))
     part = open_model(merged_inputs.run.start, 280)
     part.get_parameter(name).data = part.get_parameter(name).data[:1]
-    with pytest.raises(ConfigError, match="other parameters than the base checkpoint"):
-        ModelMerger.build(base, [part], "cpu")
+    with pytest.raises(ConfigError, match="component odd has other parameters than the base"):
+        ModelMerger.build(base, {"odd": part}, "cpu")
 
 
 @pytest.mark.parametrize("fidelity", [NGRAM, MERGED])

@@ -75,7 +75,8 @@ class MergedFidelity:
         assert run.start is not None, "trials continue the base checkpoint"
         n_ids = 1 + max(run.tokenizer.open().get_vocab().values())
         base = open_model(run.start, n_ids)
-        parts = [open_model(inputs.components[name], n_ids) for name in inputs.domains]
+        folders = [inputs.components[name] for name in inputs.domains]
+        parts = {folder: open_model(folder, n_ids) for folder in folders}
         merger = ModelMerger.build(base, parts, device)
 
         def measure_mixture(weights_K: Array) -> list[float]:
@@ -106,8 +107,13 @@ class ModelMerger:
     """Component minus base, of each domain."""
 
     @classmethod
-    def build(cls, base: Any, components: Sequence[Any], device: str) -> Self:
+    def build(cls, base: Any, components: Mapping[str, Any], device: str) -> Self:
         """Subtract the base checkpoint from each component.
+
+        Args:
+            base: the base checkpoint.
+            components: folder -> model, in the order of the domains.
+            device: for the merged model.
 
         Raises:
             ConfigError: a component has other parameters than the base checkpoint.
@@ -115,12 +121,12 @@ class ModelMerger:
         start = {name: tensor.detach().clone() for name, tensor in base.named_parameters()}
         shapes = {name: tensor.shape for name, tensor in start.items()}
         differences = []
-        for number, component in enumerate(components):
+        for folder, component in components.items():
             own = {name: tensor.detach() for name, tensor in component.named_parameters()}
             if {name: tensor.shape for name, tensor in own.items()} != shapes:
                 raise ConfigError(
-                    f"component {number} has other parameters than the base checkpoint; delete the "
-                    "folder `components` in storage.files, and run `climb search` again"
+                    f"component {folder} has other parameters than the base checkpoint; delete "
+                    "this folder, and run `climb search` again"
                 )
             differences.append({name: own[name] - start[name] for name in start})
         return cls(base.to(device), start, differences)
