@@ -18,7 +18,7 @@ from climb import tables
 from climb.config import load
 from climb.spark.delta.store import Store
 from climb.spark.session import start_session
-from climb.tokenizer import train_json
+from climb.testing.search_inputs import VOCABULARY, make_search_inputs
 
 SHAPES = {
     "0.3 M": Shape(80, 2, 2, 16, 128, 120, 2_048),
@@ -119,7 +119,7 @@ def _configure(folder: Path, seconds: float, rounds: list[int]) -> Any:
     return load(
         settings=[
             f"storage.root={folder}/out",
-            "count.vocab_size=300",
+            f"count.vocab_size={VOCABULARY}",
             f"proxy.model={json.dumps(model)}",
             f"proxy.targets={json.dumps([target])}",
             f"search.trials_per_round={json.dumps(rounds)}",
@@ -135,23 +135,6 @@ def _fill_store(store: Store, folder: Path) -> Store:
     (folder / "search.jsonl").write_text(json.dumps(item) + "\n")
     total = DOMAINS * (DOMAINS + 1) // 2
     shares = {f"domain-{i:02}": (i + 1) / total for i in range(DOMAINS)}
-    empty = {"n_documents": 10, "terms": [], "examples": [], "sample": [], "generated_name": ""}
-    domains = [
-        {"domain": name, "clusters": [i], "n_tokens": int(1e6 * share), "token_share": share}
-        | empty
-        for i, (name, share) in enumerate(shares.items())
-    ]
-    shards = [
-        {"kind": kind, "domain": name, "path": f"{kind}-{name}.npy", "n_tokens": 1}
-        | {"sha256": f"{kind} {name}"}
-        for kind in ("base", "trial")
-        for name in shares
-    ]
-    tokenizer = {"recipe": "bpe-300-5000", "tokenizer": train_json(["a few words"] * 9, 300)}
-    for table, rows in (
-        (tables.DOMAINS, domains),
-        (tables.SHARDS, shards),
-        (tables.TOKENIZERS, [tokenizer]),
-    ):
+    for table, rows in make_search_inputs(shares).items():
         store.append(store.create_frame(rows, table), table)
     return store

@@ -5,7 +5,7 @@ import json
 from climb import tables
 from climb.config import load
 from climb.spark.delta.store import Store
-from climb.tokenizer import train_json
+from climb.testing.search_inputs import VOCABULARY, make_search_inputs
 
 NATURAL = {"code": 0.5, "law": 0.3, "news": 0.15, "recipes": 0.05}
 BEST = {"code": 0.1, "law": 0.2, "news": 0.4, "recipes": 0.3}
@@ -20,7 +20,7 @@ def settings(root, **proxy):
         settings=[
             f"storage.root={root}/out",
             "tracking.enabled=false",
-            "count.vocab_size=300",
+            f"count.vocab_size={VOCABULARY}",
             f"proxy.model={json.dumps(model)}",
             f"train.model={json.dumps(model)}",
             f"proxy.targets={json.dumps([target])}",
@@ -41,30 +41,7 @@ def open_store(spark, root, cfg):
         item = {"context": part, "choices": [" yes", " no"], "label": 0}
         (root / f"{part}.jsonl").write_text(json.dumps(item) + "\n")
     store = Store(spark, cfg.storage)
-    domains = [
-        {"domain": name, "n_tokens": int(1e6 * share), "token_share": share}
-        | {
-            "clusters": [i],
-            "n_documents": 10,
-            "terms": [],
-            "examples": [],
-            "sample": [],
-            "generated_name": "",
-        }
-        for i, (name, share) in enumerate(NATURAL.items())
-    ]
-    shards = [
-        {"kind": kind, "domain": name, "path": f"{kind}-{name}.npy"}
-        | {"n_tokens": 1, "sha256": f"{kind} {name}"}
-        for kind in ("base", "trial", "target-base", "target")
-        for name in NATURAL
-    ]
-    tokenizer = {"recipe": "bpe-300-5000", "tokenizer": train_json(["a few words"] * 9, 300)}
-    for table, rows in (
-        (tables.DOMAINS, domains),
-        (tables.SHARDS, shards),
-        (tables.TOKENIZERS, [tokenizer]),
-    ):
+    for table, rows in make_search_inputs(NATURAL).items():
         store.append(store.create_frame(rows, table), table)
     return store
 
