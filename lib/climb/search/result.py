@@ -45,6 +45,17 @@ from climb.search.trials import RECOMMENDED
 VERSION: Literal[4] = 4
 """Increased with every change of a field, so that a reader detects a record of another version."""
 
+WITHOUT_TABLES: Mapping[str, Any] = {
+    "search": "",
+    "measured_gains": {},
+    "n_failed": 0,
+    "plan": (),
+    "halving": None,
+    "reuse": None,
+    "read_versions": {},
+}
+"""Fields of the result of a search without tables."""
+
 WEAK_RANKING = 0.6
 """Spearman correlation below which the order of predicted mixtures is weak evidence."""
 
@@ -117,14 +128,6 @@ class SearchResult(Record):
                 n_failed, halving, reuse, read_versions.
         """
         problem, ratios = state.problem, recommendation.signal_to_noise
-        table_fields: dict[str, Any] = {
-            "search": "",
-            "measured_gains": {},
-            "n_failed": 0,
-            "plan": (),
-            **dict.fromkeys(("halving", "reuse")),
-            "read_versions": {},
-        }
         return cls(
             version=VERSION,
             objective=problem.required_objective.text,
@@ -143,7 +146,7 @@ class SearchResult(Record):
             repetition=_build_repetition(problem),
             n_trials=recommendation.n_trials,
             n_mixtures=recommendation.n_mixtures,
-            **table_fields | search_fields,
+            **{**WITHOUT_TABLES, **search_fields},
         )
 
     @classmethod
