@@ -199,7 +199,7 @@ def build_tables(measured: Sequence[Measured]) -> tuple[Table, ...]:
     names = sorted({name for m in measured for name in m.tables})
     others += [(f"bytes of {n}", *(f"{m.tables.get(n, 0):,}" for m in measured)) for n in names]
     return (
-        Table(("stage, seconds", *sizes, *slopes), tuple(rows), "Seconds"),
+        Table(("seconds, by documents", *sizes, *slopes), tuple(rows), "Seconds"),
         Table(("documents", *sizes), tuple(others), "Memory and sizes"),
     )
 

@@ -127,8 +127,9 @@ def _sum_samples(contents: Contents, counted: Mapping[str, Counted]) -> tuple[in
     unknown = sorted(set(counted) - {domain.name for domain in contents.domains})
     n_tokens = sum(own.tokens for own in counted.values())
     if unknown or n_tokens == 0:
-        found = f"domains {', '.join(unknown)}" if unknown else "no samples"
-        raise InputError(f"{contents.folder}: the loader returned {found}; export it again")
+        names = ", ".join(unknown)
+        found = f"domains that the export does not have: {names}" if unknown else "no samples"
+        raise InputError(f"{contents.folder}: the loader returned {found}; export again")
     n_samples = sum(own.samples for own in counted.values())
     if n_samples < LEAST_SAMPLES:
         raise InputError(

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class MergedFidelity:
-    """Metrics of the base checkpoint plus the weighted differences of one component per domain.
+    """Metrics of a merged model: the base plus weighted differences of one component per domain.
+
 
     A component continues the base checkpoint on one domain alone, with the recipe and the schedule
     of a trial. No training is needed for a further mixture: its model is base + sum of
@@ -116,7 +117,7 @@ class ModelMerger:
             device: for the merged model.
 
         Raises:
-            ConfigError: a component has other parameters than the base checkpoint.
+            ConfigError: parameters of a component have other names or shapes than the base's.
         """
         start = {name: tensor.detach().clone() for name, tensor in base.named_parameters()}
         shapes = {name: tensor.shape for name, tensor in start.items()}
@@ -125,8 +126,8 @@ class ModelMerger:
             own = {name: tensor.detach() for name, tensor in component.named_parameters()}
             if {name: tensor.shape for name, tensor in own.items()} != shapes:
                 raise ConfigError(
-                    f"component {folder} has other parameters than the base checkpoint; delete "
-                    "this folder, and run `climb search` again"
+                    f"parameters of component {folder} have other names or shapes than those of "
+                    "the base checkpoint; delete this folder, and run `climb search` again"
                 )
             differences.append({name: own[name] - start[name] for name in start})
         return cls(base.to(device), start, differences)

@@ -45,7 +45,8 @@ def write_file(path: Path, content: Content) -> None:
         content: may be called twice.
 
     Raises:
-        OSError: the file cannot be written. The older file stays where renames work.
+        OSError: the file cannot be written. If the file system supports renames, the
+            older file is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     device = path.parent.stat().st_dev
@@ -168,6 +169,6 @@ def _rename(source: Path, target: Path) -> bool:
 
 
 def _unlink(path: Path) -> None:
-    """Delete a file if it exists; the next attempt to create it shows that it could not be."""
+    """Delete a file if it exists; errors are ignored."""
     with contextlib.suppress(OSError):
         path.unlink()

@@ -55,8 +55,8 @@ class PooledPredictor:
     """Exponent of the features of the process."""
 
     share_std: float = 0.15
-    """Standard deviation of two normal priors. That of the common share is around 0, because the
-    law is better far from the trials. That of a metric's share is around the common one."""
+    """Standard deviation of two normal priors. The mean of the common share's prior is 0, because
+    the law is better far from the trials. The mean of a metric's share is the common share."""
 
     slope_std: float = 1.0
     """Standard deviation of the normal prior, around 1, of the total share of process and law."""

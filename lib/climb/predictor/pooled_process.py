@@ -179,8 +179,8 @@ class PooledProcesses:
 
 
 _QUIET_VAR, _MIN_QUIET = 0.05, 40
-"""Length scales are fitted to the quiet trials: those whose noise variance is at most the first, as
-a share of the metric's. If these are fewer than the second, the least noisy trials are added."""
+"""Length scales are fitted to trials with a noise variance of at most `_QUIET_VAR`, as a share of
+the metric's variance over trials. If these are too few, to the `_MIN_QUIET` least noisy trials."""
 
 
 def _select_quiet(noise_var_T: Array) -> Array:

@@ -2,12 +2,12 @@
 
 A rung is a share of a trial's tokens. At a rung, all trials of a round are measured, and those with
 the best scores go on; the others stop. A rung is a prefix of the same run, with the learning rates
-of the whole run. So a trial that goes on to the end equals one that was never measured before.
+of the whole run. So a trial that goes on to the end equals one that was measured only there.
 
 A stopped trial has a partial metric, whose level and range over mixtures differ from those of whole
-runs. The trials with both show the straight line from partial to final metrics. It converts the
-metrics of stopped trials, and the residuals show how far these are from whole runs. Trials go on
-because of their partial metrics alone, so the choice does not bias the line.
+runs. Trials that went on have partial and final metrics. A straight line that is fitted to them
+converts the metrics of stopped trials, and its residuals give the error of the converted metrics.
+The choice depends on the partial scores alone. With one metric, it does not bias the line.
 
 Source:
     Successive halving: Karnin, Koren and Somekh (2013); Jamieson and Talwalkar (arXiv 1502.07943).
@@ -30,10 +30,10 @@ from climb.search.trials import STD_PER_TV_DISTANCE, Trials
 Array = NDArray[np.float64]
 
 MIN_PAIRS = 4
-"""Trials with both metrics from which a slope is fitted; with fewer, only the level is shifted."""
+"""Smallest number of trials with both metrics for which a slope is fitted, not only a shift."""
 
 _ROUNDING = 1e-9
-"""A share of trials that is a whole number by less than this is that number."""
+"""A product of share and trials that exceeds a whole number by at most this is that number."""
 
 
 def select_survivors(score_by_trial: Mapping[str, float], keep: float) -> frozenset[str]:
@@ -71,7 +71,7 @@ def find_stopped(
 
 
 def count_full_trials(n_trials: int, rungs: Sequence[tuple[float, float]]) -> float:
-    """Count the tokens of a round in which no trial fails, in those of whole trials.
+    """Return the tokens of a round, in units of a whole trial, if no trial fails.
 
     Args:
         n_trials: trials that compete.
@@ -93,8 +93,8 @@ def predict_final_metrics(
         stopped: trials that were stopped at one rung, with their metrics there.
         partial: trials that went on, with their metrics at the same rung.
         final: the same trials in the same order, with their metrics at the end.
-        columns: metrics of the objective; their errors set `tv_distance_T`, so that a predictor
-            gives a stopped trial less weight.
+        columns: metrics of the objective; their conversion errors are stored in `tv_distance_T`, so
+            that a predictor gives a stopped trial less weight.
 
     Raises:
         SearchError: no trial has both metrics.

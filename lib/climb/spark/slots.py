@@ -124,7 +124,7 @@ def divide_executor(gpus: int, cores: int, tasks_per_gpu: int) -> GpuShare:
     if n_tasks > cores:
         raise ConfigError(
             f"spark.trials_per_gpu is {tasks_per_gpu}, which needs a core for each of {n_tasks} "
-            f"tasks on the {gpus} GPUs of an executor, and it has {cores}; raise "
+            f"tasks on the {gpus} GPUs of an executor, but an executor has {cores} cores; raise "
             f"spark.executor.cores or set spark.trials_per_gpu to at most {max(1, cores // gpus)}"
         )
     return GpuShare(1.0 / tasks_per_gpu, cores // n_tasks, n_tasks)

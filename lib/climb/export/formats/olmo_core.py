@@ -184,7 +184,10 @@ def _count_instances(source: dict[str, Any], contents: Contents) -> int:
     sizes = [Path(path).stat().st_size // dtype.itemsize for path in source["paths"]]
     needed = int(contents.target_tokens * source["target_ratio"])
     if needed > int(sum(sizes) * source["max_repetition_ratio"]):
-        raise ValueError(f"source {source['source_name']} has {sum(sizes)} tokens, too few")
+        raise ValueError(
+            f"source {source['source_name']} has {sum(sizes)} tokens; the run needs {needed}, more "
+            f"than max_repetition_ratio ({source['max_repetition_ratio']}) allows"
+        )
     whole, rest = divmod(needed / sum(sizes), 1.0)
     whole_instances = sum(size // contents.sequence_length for size in sizes)
     rest_instances = sum(math.ceil(rest * size) // contents.sequence_length for size in sizes)

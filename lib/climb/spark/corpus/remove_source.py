@@ -76,8 +76,8 @@ def readmit_sources(store: Store, cfg: Config) -> None:
     unknown = sorted(set(cfg.remove.sources) - removals.keys())
     if unknown:
         raise ConfigError(
-            f"remove.sources: {', '.join(map(repr, unknown))} was not removed; the removed "
-            f"sources are {', '.join(map(repr, sorted(removals))) or 'none'}"
+            f"remove.undo: {', '.join(map(repr, unknown))} was not removed before, so there is "
+            f"nothing to undo; removed sources: {', '.join(map(repr, sorted(removals))) or 'none'}"
         )
     if not cfg.remove.dry_run:
         left = {name: r for name, r in removals.items() if name not in cfg.remove.sources}
@@ -105,8 +105,8 @@ def _check_sources(store: Store, names: list[str], n_documents: int) -> None:
         )
     if n_documents == store.read(tables.DOCUMENTS).count():
         raise TableError(
-            f"all {n_documents:,} documents are of {', '.join(map(repr, names))}; delete the "
-            "tables, or use another storage.root"
+            f"removing {', '.join(map(repr, names))} would leave none of {n_documents:,} "
+            "documents; to start again, delete the tables, or use another storage.root"
         )
 
 
