@@ -135,7 +135,7 @@ class ClusterConfig(Section):
         if self.embeddings == "sample" and self.sample_per_cluster is None:
             raise ValueError(
                 "embeddings is sample, but sample_per_cluster is null, which fits the centroids to "
-                "all documents: set sample_per_cluster to a number, such as 256"
+                "all documents: set sample_per_cluster to a number, such as 512"
             )
         return self
 
