@@ -90,7 +90,7 @@ def test_weights_of_documents_need_the_documents_of_every_domain(own):
     ("change", "error", "message"),
     [
         (["--to=megatron"], ConfigError, "stores tokens: name the tokenizer"),
-        (["--to=nanochat"], ConfigError, "cannot name files of your own"),
+        (["--to=nanochat"], ConfigError, "cannot be used with --mixture and --data"),
         (["--to=olmo-core", "--tokenizer=TOKENIZER"], InputError, "no file that ends in .npy"),
     ],
 )

@@ -62,7 +62,7 @@ def _lock(stack: contextlib.ExitStack, folder: Path, job: str) -> None:
                 f"cannot write {error.filename or path}: {error.strerror}; let all users of this "
                 "storage.root write there"
             ) from error
-        # Some mounts of object stores have no locks. Delta then refuses the second commit.
+        # Some mounts of object stores have no locks.
         log(job, f"warning: {folder} has no file locks ({error.strerror}); start one driver only")
 
 

@@ -76,9 +76,9 @@ def _check_format(format: Format, cfg: ExportConfig) -> None:
         raise ConfigError("export.kind is mixed, but your files are not mixed; remove this setting")
     if not format.endings:
         raise ConfigError(
-            f"{name} cannot name files of your own, because its files need an index or are already "
-            f"mixed; formats that can: {', '.join(list_for_own_files())}. Or run `climb mix`, and "
-            "`climb export` without --mixture"
+            f"format {name} cannot be used with --mixture and --data, because its files need an "
+            f"index or are already mixed; formats that can: {', '.join(list_for_own_files())}. "
+            "Or run `climb mix`, and `climb export` without --mixture"
         )
     if format.stores_tokens and cfg.tokenizer is None:
         raise ConfigError(

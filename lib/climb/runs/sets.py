@@ -50,10 +50,10 @@ LARGEST = Target()
 
 _PER_SIZE, _PER_LOG_TOKENS = 1e-3, 0.15
 """A trial gets a `tv_distance`, so that other scales than the target's count less. It is the sum of
-two parts. The first constant is multiplied by the number of model sizes between the trial's and the
-target's; it only keeps trials of several sizes apart. The second is multiplied by the distance of
-the trial's nearest checkpoint from the target's tokens, in log tokens beyond the smallest distance
-of all trials. It assumes an error of 0.3 standard deviations per unit of log tokens."""
+two parts. `_PER_SIZE` is multiplied by the difference in rank of the trial's model size and of the
+size nearest to the target; it only keeps trials of several sizes apart. `_PER_LOG_TOKENS` is
+multiplied by d - min(d), where d is the distance of a trial's nearest checkpoint from the target's
+tokens, in log tokens. Times `STD_PER_TV_DISTANCE`, it is an error of 0.3 standard deviations."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ class ScaleSummary:
     """Each model size with its number of trials."""
 
     level_stds: dict[str, float | None]
-    """Standard deviation of the level that all mixtures share, by metric, and of the score under
-    `score`; None: unknown."""
+    """Metric, or `score` for the objective -> standard deviation of the level that all mixtures
+    share; None: unknown."""
 
     dependence: tuple[Dependence, ...]
 
