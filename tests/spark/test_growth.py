@@ -394,7 +394,7 @@ def test_an_undone_removal_brings_the_same_documents_back_with_the_next_ingest(c
     assert run(copied, cfg, "ingest")["ingest"].startswith(f"{n} new documents")
     assert copied.read_rows(tables.DOCUMENTS) == before
     assert run(copied, cfg, "ingest")["ingest"].startswith("inputs unchanged")
-    with pytest.raises(ConfigError, match="was not removed before.*removed sources: none"):
+    with pytest.raises(ConfigError, match=r"was not removed before.*removed sources: none"):
         run(copied, undo, "remove")
 
 
@@ -403,7 +403,7 @@ def test_an_unknown_source_and_the_removal_of_everything_are_errors_of_one_line(
     with pytest.raises(ConfigError, match=r"has the source 'blok'; the largest .* 'blog' \(123\)"):
         run(world.store, cfg, "remove")
     every = json.dumps([REMOVED, *WORDS])
-    with pytest.raises(TableError, match="removing 'blog', 'cooking'.* none of 256 documents"):
+    with pytest.raises(TableError, match=r"removing 'blog', 'cooking'.* none of 256 documents"):
         run(world.store, config(world.root, f"remove.sources={every}"), "remove")
     assert not world.store.exists(tables.EXCLUSIONS)
 

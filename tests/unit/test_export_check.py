@@ -134,7 +134,7 @@ def test_samples_of_one_length_are_tested_as_by_pearson():
 
 def test_samples_of_a_domain_that_the_mixture_lacks_are_an_error():
     counted = count_samples([Sample("code", 3), Sample("spam", 2)] * 50)
-    with pytest.raises(InputError, match="returned domains spam"):
+    with pytest.raises(InputError, match="returned domains that the export does not have: spam"):
         compare_shares(make_contents(), counted, False)
 
 

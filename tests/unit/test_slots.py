@@ -33,7 +33,7 @@ def test_the_gpu_tasks_of_an_executor_share_its_gpus_and_its_cores(
 
 
 def test_more_trials_per_gpu_than_cores_are_refused_with_the_largest_number_that_fits():
-    message = r"needs a core for each of 8 tasks on the 2 GPUs .* it has 6; .* to at most 3$"
+    message = r"needs a core for each of 8 tasks on the 2 GPUs .* has 6 cores; .* to at most 3$"
     with pytest.raises(ConfigError, match=message):
         divide_executor(2, 6, 4)
 

@@ -29,17 +29,15 @@ def merge(
 ) -> NDArray[np.int64]:
     """Merge similar clusters by Ward linkage of their centroids.
 
-    The dendrogram is cut at `height`, or where `n_domains` groups have at least `min_documents`
-    documents. In both cases, smaller groups then join the group with the nearest centroid, the
-    smallest first.
+    The dendrogram is cut at `height` or into `n_domains`. Groups that are smaller than
+    `min_documents` then join the group with the nearest centroid, the smallest first.
 
     Args:
         centroids_CD: centroids of the kept clusters.
         sizes_C: documents of each, at least 1.
         height: cut the dendrogram at this Ward height. Without weights, the height of two
             single clusters is their Euclidean distance; for groups, it also grows with their size.
-        n_domains: number of domains, instead of a height. If fewer groups can have
-            `min_documents`: as many as possible.
+        n_domains: groups with at least `min_documents`, instead of a height; or all there can be.
         weighted: weight a cluster by its documents, relative to the mean cluster, instead of by 1.
         min_documents: minimum number of documents of a domain.
 
