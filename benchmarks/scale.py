@@ -83,19 +83,21 @@ def write_corpus(folder: Path, n: int) -> int:
     return sum(len(text.encode()) for text in chosen["text"].to_pylist())
 
 
-def write_items(path: Path) -> None:
-    """Write items that a tiny model can be measured on."""
-    lines = [
-        {"context": f"The sum of {i} and {i} is", "choices": [f" {2 * i}", f" {3 * i}"], "label": 0}
-        for i in range(1, TARGET_ITEMS + 1)
-    ]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+def write_items(folder: Path) -> None:
+    """Write items that a tiny model can be measured on: for the search, and others to report."""
+    for split, first in (("search", 1), ("report", TARGET_ITEMS + 1)):
+        lines = [
+            {"context": f"{i} and {i} are", "choices": [f" {2 * i}", f" {3 * i}"], "label": 0}
+            for i in range(first, first + TARGET_ITEMS)
+        ]
+        path = folder / f"items.{split}.jsonl"
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def write_conf(folder: Path, n: int) -> Path:
     """Write the configuration of one size: shards and trained tokens grow with it."""
     target = {"name": "sums", "kind": "choices", "limit": None}
-    target |= dict.fromkeys(("search", "report"), str(folder / "items.jsonl"))
+    target |= {split: str(folder / f"items.{split}.jsonl") for split in ("search", "report")}
     model = MODEL | {"learning_rate": 8.0e-3}
     conf = {
         "storage": {"root": str(folder / "out")},
@@ -133,7 +135,7 @@ def measure_size(n: int) -> Measured:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         text_bytes = write_corpus(folder / "text", n)
-        write_items(folder / "items.jsonl")
+        write_items(folder)
         conf = write_conf(folder, n)
         output, peak_gb, _ = run_pipeline(conf)
         matches = [match for line in output.splitlines() if (match := STAGE.match(line))]

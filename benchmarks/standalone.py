@@ -215,7 +215,7 @@ def open_world(n: int) -> Iterator[World]:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         write_corpus(folder / "text", n)
-        write_items(folder / "items.jsonl")
+        write_items(folder)
         (folder / "shipped").mkdir()
         environment = shipping.make_environment(
             folder / "shipped" / "env", shipping.build_wheel(folder / "shipped")

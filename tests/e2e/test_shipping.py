@@ -114,8 +114,14 @@ def test_a_cluster_without_room_for_an_executor_says_so(environment, tmp_path):
 
 @pytest.mark.slow
 def test_a_lost_worker_and_a_new_one_do_not_change_a_row(environment, spark, tmp_path):
-    """The undisturbed run is local; the other one loses a worker and gets one during its trials."""
+    """The undisturbed run is local; the other one loses a worker and gets one during its trials.
+
+    Its items have paths relative to the driver's folder, which is not that of the executors.
+    """
     conf = world.write_world(tmp_path)
+    relative = conf.with_name("relative.yaml")
+    items = os.path.relpath(tmp_path / "targets", environment.parent)
+    relative.write_text(conf.read_text().replace(str(tmp_path / "targets"), items))
     root, expected = tmp_path / "cluster", tmp_path / "local"
     local = [environment / "bin" / "climb", "run", "--conf", conf, *UNTRACKED]
     done = subprocess.run(
@@ -131,7 +137,7 @@ def test_a_lost_worker_and_a_new_one_do_not_change_a_row(environment, spark, tmp
     with shipping.Standalone(tmp_path) as cluster:
         first, _ = cluster.add_worker(), cluster.add_worker()
         job = shipping.find_job(environment, "pipeline")
-        settings = ["--conf", conf, "--set", f"storage.root={root}", *UNTRACKED]
+        settings = ["--conf", relative, "--set", f"storage.root={root}", *UNTRACKED]
         process = shipping.submit(cluster.url, environment, job, *settings)
         end = time.monotonic() + 600
         while count_commits(root, tables.TRIALS) < 3:  # one commit makes the table

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import importlib.util
 import re
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -41,7 +42,10 @@ def resolve(path: str) -> Path:
     else:
         found = Path(path)
     if not found.exists():
-        raise PreflightError(f"model path {path!r} does not exist (file {found})")
+        raise PreflightError(
+            f"model path {path!r} does not exist (looked at {found.absolute()} on "
+            f"{socket.gethostname()}); use a path that every machine has"
+        )
     return found
 
 

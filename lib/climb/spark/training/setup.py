@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -228,7 +228,10 @@ def _build_setup(
         base_tokens=sizes[0],
         n_tokens=sizes[1],
         checkpoint_steps=cfg.proxy.checkpoint_steps,
-        targets=targets,
+        # A task of an executor has another working folder than the driver.
+        targets=tuple(
+            replace(target, path=str(Path(target.path).absolute())) for target in targets
+        ),
         files=store.locate_file("models"),
         hung_minutes=cfg.proxy.hung_minutes,
         local_copies=cfg.storage.local_copies,
