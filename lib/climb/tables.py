@@ -3,8 +3,9 @@
 ingest -> count -> embed -> score -> cluster -> prune -> pack -> base -> search -> mix
 -> target_base -> train -> report
 
-`exclusions` is written by job `remove`, `contamination` and `dropped` by job `contamination`. Both
-are no steps of the pipeline.
+`exclusions` is written by job `remove`, `contamination` and `dropped` by job `contamination`, and
+`doremi` by job `doremi`, or before a search that has DoReMi as a baseline. These jobs are no steps
+of the pipeline.
 """
 
 from __future__ import annotations
@@ -167,6 +168,15 @@ MIXTURES = Table(
     "verdict STRING, result STRING",
     long=("result",),
 )
+DOREMI = Table(
+    "doremi",
+    ("run", "step"),
+    "doremi",
+    "run STRING, step BIGINT, weights MAP<STRING,DOUBLE>, averaged MAP<STRING,DOUBLE>, "
+    "excess MAP<STRING,DOUBLE>, proxy STRING, corpus_digest STRING, step_size DOUBLE, "
+    "smoothing DOUBLE, seed BIGINT, reference_tokens BIGINT, proxy_tokens BIGINT, "
+    "n_trials DOUBLE, seconds DOUBLE, finished TIMESTAMP",
+)
 CORPUS = Table(
     "corpus",
     ("doc_id", "copy"),
@@ -206,6 +216,7 @@ TABLES = (
     TRIALS,
     RUNGS,
     MIXTURES,
+    DOREMI,
     CORPUS,
     EVALUATIONS,
 )

@@ -12,11 +12,13 @@ from climb.mixture import Constraints, FeasibleSet
 from climb.search import Problem, SearchResult, SearchState, Trials, compare, recommend
 from climb.search.baselines import (
     DEFAULT_BASELINES,
+    DoremiMixture,
     FixedMixture,
     NaturalMixture,
     UniformMixture,
     build_baselines,
     count_replicates,
+    needs_doremi,
 )
 from climb.search.rounds import sample_first_round
 from climb.search.searchers.ucb import UCBSearcher
@@ -243,3 +245,23 @@ def test_a_list_without_baselines_is_refused():
 def test_invalid_weights_of_a_fixed_mixture_are_refused_with_its_name(weights, message):
     with pytest.raises(MixtureError, match=f"search.baselines 'ours': .*{message}"):
         FixedMixture(name="ours", weights=weights).make_mixture(TIGHT)
+
+
+DOREMI = {"use": "climb.search.baselines:DoremiMixture", "name": "doremi", "replicates": 4}
+
+
+def test_doremi_becomes_a_fixed_mixture_once_its_models_are_trained():
+    [_, doremi] = build_baselines([NATURAL, DOREMI])
+    fixed = doremi.fix({"a": 0.1, "b": 0.2, "c": 0.3, "d": 0.4})
+    assert (fixed.name, fixed.replicates) == ("doremi", 4)
+    np.testing.assert_allclose(fixed.make_mixture(TIGHT), [0.1, 0.2, 0.3, 0.4], rtol=1e-9)
+
+
+def test_without_trained_models_doremi_has_no_mixture_and_says_what_to_do():
+    with pytest.raises(MixtureError, match=r"'doremi': .* only `climb search` .* FixedMixture"):
+        DoremiMixture(name="doremi").make_mixture(TIGHT)
+
+
+def test_only_a_list_with_doremi_needs_its_models():
+    assert needs_doremi([NATURAL, DOREMI])
+    assert not needs_doremi(DEFAULT_SPECS)

@@ -34,6 +34,7 @@ JOB_HELP = {
     "pack": "Pack tokens of every domain into shards for training.",
     "base": "Train the checkpoint that all proxies continue.",
     "search": "Search for the best mixture by training small proxy models.",
+    "doremi": "Compute the mixture of DoReMi, a baseline, with a reference model and a proxy.",
     "mix": "Write the dataset of the recommended mixture.",
     "target_base": "Train the checkpoint that all target models continue.",
     "train": "Train a larger model to test the recommended mixture.",

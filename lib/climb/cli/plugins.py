@@ -69,7 +69,7 @@ def list_plugins(cfg: Config) -> Iterator[ConfiguredPlugin]:
     yield new("score.training.trainer", trainer, ScorerTrainer, ("train_scorer",))
     # The protocol of clusterers imports pyspark, which may be missing.
     yield new("cluster.clusterer", cfg.cluster.clusterer, object, ("cluster",))
-    yield new("proxy.model", cfg.proxy.model, Proxy, ("base", "search"), in_tasks=True)
+    yield new("proxy.model", cfg.proxy.model, Proxy, ("base", "search", "doremi"), in_tasks=True)
     yield new("search.predictor", cfg.search.predictor, Predictor, ("search",))
     yield new("search.searcher", cfg.search.searcher, Searcher, ("search",))
     for index, fidelity in enumerate(cfg.search.fidelities):

@@ -24,7 +24,7 @@ from climb.files import is_uri, probe_folder
 if TYPE_CHECKING:
     from climb.config import Config
 
-TRAINING = ("base", "search", "target_base", "train")
+TRAINING = ("base", "search", "doremi", "target_base", "train")
 """Jobs that train models."""
 
 

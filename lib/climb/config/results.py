@@ -1,8 +1,8 @@
-"""Sections of the jobs train and report. Their values are in conf/default.yaml."""
+"""Sections of the jobs train, doremi and report. Their values are in conf/default.yaml."""
 
 from __future__ import annotations
 
-from pydantic import PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from climb.config.section import PluginSpec, Section
 
@@ -19,6 +19,23 @@ class TrainConfig(Section):
 
     seeds: PositiveInt
     """Runs per mixture; an interval needs at least 2."""
+
+
+class DoremiConfig(Section):
+    """DoReMi (arXiv 2305.10429): a mixture from two models, without targets. It is computed by job
+    doremi, and by job search if `search.baselines` has `climb.search.baselines:DoremiMixture`."""
+
+    trials: PositiveInt | None
+    """Budget: the reference model and the proxy together have the tokens of this many trials, half
+    each. null: as many as `search.trials_per_round` has together."""
+
+    step_size: PositiveFloat
+    """Factor of the excess loss, in nats, in the exponent of the weights. The paper: 1."""
+
+    smoothing: PositiveFloat = Field(lt=1.0)
+    """Share of the uniform mixture in the weights of each step. The paper: 1e-3."""
+
+    seed: NonNegativeInt
 
 
 class ReportConfig(Section):

@@ -25,7 +25,7 @@ from climb.config.corpus import (
     ScorerTraining,
 )
 from climb.config.dataset import ExportConfig, MixConfig
-from climb.config.results import ReportConfig, TrainConfig
+from climb.config.results import DoremiConfig, ReportConfig, TrainConfig
 from climb.config.section import PluginSpec, Section
 from climb.config.storage import SparkConfig, StorageConfig, TrackingConfig
 from climb.config.upkeep import ContaminationConfig, MaintainConfig, RemoveConfig
@@ -36,6 +36,7 @@ __all__ = [
     "Config",
     "ContaminationConfig",
     "CountConfig",
+    "DoremiConfig",
     "EmbedConfig",
     "ExportConfig",
     "IngestConfig",
@@ -282,6 +283,7 @@ class Config(Section):
     prune: PruneConfig
     proxy: ProxyConfig
     search: SearchConfig
+    doremi: DoremiConfig
     mix: MixConfig
     export: ExportConfig
     train: TrainConfig

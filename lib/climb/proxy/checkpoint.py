@@ -25,11 +25,19 @@ ARITHMETIC = {"cuda": 2}
 """Version of what `auto` means in a recipe's arithmetic, by kind of device; 1 if not listed."""
 
 
-def compute_run_digest(proxy: Proxy, run: ProxyRun, device: str) -> str:
+def compute_run_digest(
+    proxy: Proxy, run: ProxyRun, device: str, further: Mapping[str, Any] | None = None
+) -> str:
     """Hash everything that determines the trained weights: recipe, data, seed, kind of device.
 
     Data are identified by their content. Paths, targets, `checkpoint_steps` and `stop_tokens` are
     left out, since they do not change the weights of a step.
+
+    Args:
+        proxy: recipe of the model.
+        run: data, number of tokens, seed.
+        device: `cpu`, `cuda:0`, ...
+        further: JSON values that determine the weights too.
     """
     kind = device.partition(":")[0]
     made_from = {
@@ -48,6 +56,7 @@ def compute_run_digest(proxy: Proxy, run: ProxyRun, device: str) -> str:
     }
     if kind in ARITHMETIC:
         made_from["arithmetic"] = ARITHMETIC[kind]
+    made_from |= further or {}
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
 
 

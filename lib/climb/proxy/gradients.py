@@ -105,12 +105,16 @@ class GradientModel:
         for parameter in self._copies if self._has_weights else self._parameters:
             parameter.grad = None
 
-    def accumulate(self, ids_BT: Tensor, n_predicted: int) -> Tensor:
+    def accumulate(
+        self, ids_BT: Tensor, n_predicted: int, weights_B: Tensor | None = None
+    ) -> Tensor:
         """Add the gradients of a micro-batch to those of the model's parameters.
 
         Args:
             ids_BT: token ids, shape (B, T), on the model's device.
             n_predicted: predicted tokens of the whole batch, of all micro-batches.
+            weights_B: factor of the losses of each sequence; None: 1. Weighted losses are never
+                compiled.
 
         Returns:
             The sum of the next-token losses divided by n_predicted, in nats, on the device.
@@ -118,12 +122,12 @@ class GradientModel:
         import torch
 
         if not self._is_compiled:
-            loss = accumulate_gradients(self._copy, ids_BT, n_predicted)
-        elif tuple(ids_BT.shape) == self._shape:
+            loss = accumulate_gradients(self._copy, ids_BT, n_predicted, weights_B)
+        elif tuple(ids_BT.shape) == self._shape and weights_B is None:
             loss = self._accumulate_compiled(ids_BT, n_predicted)
         else:
             with torch.compiler.set_stance("force_eager"):
-                loss = accumulate_gradients(self._copy, ids_BT, n_predicted)
+                loss = accumulate_gradients(self._copy, ids_BT, n_predicted, weights_B)
         if self._has_weights:
             self._move_gradients()
         return loss

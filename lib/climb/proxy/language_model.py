@@ -56,7 +56,16 @@ def compute_token_losses(model: Any, hidden_PD: Tensor, ids_P: Tensor) -> Tensor
     return torch.cat(nats)
 
 
-def accumulate_gradients(model: Any, ids_BT: Tensor, n_predicted: int | None = None) -> Tensor:
+def compute_next_token_losses(model: Any, ids_BT: Tensor) -> Tensor:
+    """Compute -log likelihood of each token but the first in nats, shape (B, T - 1)."""
+    hidden_PD = compute_hidden_states(model, ids_BT)[:, :-1].flatten(0, 1)
+    nats_P = compute_token_losses(model, hidden_PD, ids_BT[:, 1:].flatten())
+    return nats_P.view(len(ids_BT), -1)
+
+
+def accumulate_gradients(
+    model: Any, ids_BT: Tensor, n_predicted: int | None = None, weights_B: Tensor | None = None
+) -> Tensor:
     """Add the gradients of the next-token loss to the parameters; return the loss in nats.
 
     Args:
@@ -64,6 +73,7 @@ def accumulate_gradients(model: Any, ids_BT: Tensor, n_predicted: int | None = N
         ids_BT: token ids, shape (B, T).
         n_predicted: the sum of the losses is divided by this; None: by the number of predicted
             tokens of ids_BT, so that the loss is a mean.
+        weights_B: factor of the losses of each row, shape (B,); None: 1.
     """
     import torch
     from torch.nn.functional import cross_entropy
@@ -74,8 +84,15 @@ def accumulate_gradients(model: Any, ids_BT: Tensor, n_predicted: int | None = N
     n_predicted = n_predicted or len(ids_P)
     detached_PD = hidden_PD.detach().requires_grad_()
     total = torch.zeros((), device=ids_BT.device)
-    for hidden, ids in zip(detached_PD.split(size), ids_P.split(size), strict=True):
-        loss = cross_entropy(head(hidden).float(), ids, reduction="sum") / n_predicted
+    if weights_B is not None:
+        weights_P = weights_B.repeat_interleave(ids_BT.shape[1] - 1)
+    for i, (hidden, ids) in enumerate(zip(detached_PD.split(size), ids_P.split(size), strict=True)):
+        if weights_B is None:
+            loss = cross_entropy(head(hidden).float(), ids, reduction="sum")
+        else:
+            nats = cross_entropy(head(hidden).float(), ids, reduction="none")
+            loss = (nats * weights_P[i * size : i * size + len(ids)]).sum()
+        loss = loss / n_predicted
         loss.backward()
         total = total + loss.detach()
     hidden_PD.backward(detached_PD.grad)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from climb.errors import TrialError
 from climb.proxy import ProxyRun
@@ -14,6 +14,9 @@ from climb.proxy.data import Stream
 from climb.proxy.heartbeat import Heartbeat
 from climb.proxy.recipe import Recipe
 from climb.proxy.update import Updater
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LOSS_SHARE = 0.1
 """`train.loss` is the mean loss over this last share of the steps."""
@@ -37,6 +40,9 @@ class TrainingLoop:
     losses: list[float]
     """Loss of each completed step in nats; without those that were not read from the GPU yet."""
 
+    made_with: Mapping[str, Any]
+    """JSON values that determine the trained weights, besides recipe, run and device."""
+
     def __init__(
         self, recipe: Recipe, run: ProxyRun, stream: Stream, n_ids: int, model: Any
     ) -> None:
@@ -50,6 +56,7 @@ class TrainingLoop:
             self.n_steps_here = min(max(1, n_stop), self.n_steps)
         self.n_steps_done = 0
         self.losses = []
+        self.made_with = {}
         self._unread: list[Any] = []
         self._heartbeat = Heartbeat(run.heartbeat)
 
@@ -90,11 +97,15 @@ class TrainingLoop:
         step = self.n_steps_done
         ids_BL = self._batches.read(step)
         rate = self._recipe.compute_rate(step, self.n_steps, self._run.start is not None)
-        self._unread.append(self._updater.take(ids_BL, rate))
+        self._unread.append(self._updater.take(ids_BL, rate, self._weigh_sequences(ids_BL)))
         self.n_steps_done += 1
         is_last = self.n_steps_done == self.n_steps
         if is_last or len(self._unread) >= STEPS_PER_READING[self._model.device.type]:
             self.read_losses()
+
+    def _weigh_sequences(self, ids_BL: Tensor) -> Tensor | None:
+        """Return the factor of the loss of each sequence of the next step, (B,); None: 1."""
+        return None
 
     def _report(self) -> None:
         """Report the progress towards the last step of this run."""

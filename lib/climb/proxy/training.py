@@ -27,6 +27,8 @@ from climb.proxy.metrics import TRAIN_LOSS
 from climb.proxy.recipe import Recipe
 from climb.tokenizer import TokenizerFile
 
+MakeLoop = Callable[["TrainingRecipe", ProxyRun, Stream, int, Any], TrainingLoop]
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRecipe(Recipe, ABC):
@@ -67,6 +69,7 @@ def run_training(
     run: ProxyRun,
     device: str,
     before_step: Callable[[TrainingLoop], None] | None = None,
+    make_loop: MakeLoop = TrainingLoop,
 ) -> dict[str, float]:
     """Train from the last checkpoint, measure the model and save it.
 
@@ -75,6 +78,7 @@ def run_training(
         run: data, number of tokens, seed and folders.
         device: `cpu`, `cuda:0`, ...
         before_step: called with the loop before each step; an exception from it ends the run.
+        make_loop: makes the loop from recipe, run, stream, number of token ids, and model.
 
     Raises:
         ClimbError: as for `TrainingRecipe.train`.
@@ -90,8 +94,9 @@ def run_training(
     ):
         n_ids = _count_token_ids(run.tokenizer)
         model = _build_initial_model(recipe, run, n_ids).to(torch.device(device))
-        loop = TrainingLoop(recipe, run, stream, n_ids, model)
-        checkpoints = Checkpoints(run.checkpoints, compute_run_digest(recipe, run, device))
+        loop = make_loop(recipe, run, stream, n_ids, model)
+        digest = compute_run_digest(recipe, run, device, loop.made_with)
+        checkpoints = Checkpoints(run.checkpoints, digest)
         loop.run(checkpoints, before_step)
         loss = loop.compute_final_loss()
         del loop  # frees the memory of gradients and of the compiled copy

@@ -79,12 +79,13 @@ class Updater:
         self._captured = CapturedStep(self._take, ids_BL, state)
         self._gradients.refresh()
 
-    def take(self, ids_BL: Tensor, rate: float) -> Tensor:
+    def take(self, ids_BL: Tensor, rate: float, weights_B: Tensor | None = None) -> Tensor:
         """Take a step.
 
         Args:
             ids_BL: token ids of the batch, shape (B, L), on the model's device.
             rate: learning rate.
+            weights_B: factor of the loss of each sequence, shape (B,); None: 1.
 
         Returns:
             The mean next-token loss before the step in nats, on the device.
@@ -94,9 +95,10 @@ class Updater:
         else:
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-        if self._captured is not None and len(ids_BL) == self._recipe.batch:
+        is_whole = len(ids_BL) == self._recipe.batch
+        if self._captured is not None and is_whole and weights_B is None:
             return self._captured.replay(ids_BL)
-        return self._take(ids_BL)
+        return self._take(ids_BL, weights_B)
 
     @property
     def is_halved(self) -> bool:
@@ -125,20 +127,20 @@ class Updater:
             for group in self.optimizer.param_groups:
                 group["lr"] = self._rate
 
-    def _take(self, ids_BL: Tensor) -> Tensor:
+    def _take(self, ids_BL: Tensor, weights_B: Tensor | None = None) -> Tensor:
         import torch
 
-        loss = self._compute_gradients(ids_BL)
+        loss = self._compute_gradients(ids_BL, weights_B)
         torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._recipe.max_gradient_norm)
         self.optimizer.step()
         self._gradients.refresh()
         return loss
 
-    def _compute_gradients(self, ids_BL: Tensor) -> Tensor:
+    def _compute_gradients(self, ids_BL: Tensor, weights_B: Tensor | None = None) -> Tensor:
         """Compute the gradients of the batch; halve the micro-batch while memory runs out."""
         while True:
             try:
-                return self._accumulate(ids_BL)
+                return self._accumulate(ids_BL, weights_B)
             except (RuntimeError, MemoryError) as error:
                 n_sequences = min(self.micro_batch, len(ids_BL))
                 if not (self._may_halve and n_sequences > 1 and is_memory_error(error)):
@@ -146,14 +148,16 @@ class Updater:
             # After the except clause, which keeps the tensors of the failed pass alive.
             self._halve(n_sequences, ids_BL.shape[1])
 
-    def _accumulate(self, ids_BL: Tensor) -> Tensor:
+    def _accumulate(self, ids_BL: Tensor, weights_B: Tensor | None) -> Tensor:
         import torch
 
         self._gradients.clear()
         n_predicted = ids_BL.shape[0] * (ids_BL.shape[1] - 1)
         total = torch.zeros((), device=ids_BL.device)
-        for ids in ids_BL.split(self.micro_batch):
-            total = total + self._gradients.accumulate(ids, n_predicted)
+        for first in range(0, len(ids_BL), self.micro_batch):
+            rows = slice(first, first + self.micro_batch)
+            weights = None if weights_B is None else weights_B[rows]
+            total = total + self._gradients.accumulate(ids_BL[rows], n_predicted, weights)
         return total
 
     def _halve(self, n_sequences: int, length: int) -> None:

@@ -90,6 +90,33 @@ class FixedMixture:
             raise MixtureError(f"search.baselines {self.name!r}: {error}") from error
 
 
+@dataclass(frozen=True, kw_only=True)
+class DoremiMixture:
+    """The mixture of DoReMi, projected into the feasible set; section `doremi` has its settings.
+
+    Job search trains DoReMi's models first, and then replaces this baseline by their weights.
+    """
+
+    name: str
+    replicates: int | None = None
+
+    def make_mixture(self, space: FeasibleSet) -> Array:
+        """Raise an error: the weights come from training, not from the feasible set.
+
+        Raises:
+            MixtureError: always.
+        """
+        raise MixtureError(
+            f"search.baselines {self.name!r}: DoReMi's weights come from trained models, so only "
+            "`climb search` has this baseline; leave it out here, or use a FixedMixture with the "
+            "weights that `climb doremi` prints"
+        )
+
+    def fix(self, weights: Mapping[str, float]) -> FixedMixture:
+        """Return this baseline with the weights of the trained models."""
+        return FixedMixture(name=self.name, weights=weights, replicates=self.replicates)
+
+
 DEFAULT_BASELINES = (
     NaturalMixture(name=NATURAL),
     UniformMixture(name="uniform"),
@@ -129,3 +156,12 @@ def build_baselines(specs: Sequence[Mapping[str, Any]]) -> tuple[Baseline, ...]:
 def count_replicates(baseline: Baseline, default: int) -> int:
     """Return the number of seeds that a baseline is trained with."""
     return default if baseline.replicates is None else baseline.replicates
+
+
+def needs_doremi(specs: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether `search.baselines` has the mixture of DoReMi.
+
+    Raises:
+        ConfigError: as for `build_baselines`.
+    """
+    return any(isinstance(baseline, DoremiMixture) for baseline in build_baselines(specs))

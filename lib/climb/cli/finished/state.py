@@ -22,7 +22,7 @@ from climb.ingest.files import find_files
 State = dict[str, Any]
 """JSON values by part: code, storage, settings, models, inputs, tables, files."""
 
-TRAINED = ("proxy", "count", "search")
+TRAINED = ("proxy", "count", "search", "doremi")
 SETTINGS: Mapping[str, tuple[str, ...]] = {
     "ingest": ("ingest",),
     "count": ("count",),

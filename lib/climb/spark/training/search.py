@@ -18,12 +18,13 @@ from climb.errors import ConfigError
 from climb.objective import Objective
 from climb.progress import log
 from climb.search import SearchResult, SearchState, Trials, compare, propose, recommend
-from climb.search.baselines import count_replicates
+from climb.search.baselines import count_replicates, needs_doremi
 from climb.search.knowledge_gradient import estimate_gain_of_round
 from climb.search.records import HalvingRecord, PlannedRecord
 from climb.search.trials import PROPOSAL, RECOMMENDED
 from climb.spark.delta.history import Inputs
 from climb.spark.delta.store import Store
+from climb.spark.training.doremi import add_doremi
 from climb.spark.training.fidelities import add_fidelities
 from climb.spark.training.halving import Rungs, find_end
 from climb.spark.training.round import train_round
@@ -90,7 +91,7 @@ def search(study: Study, on_round: Callable[[], object]) -> tuple[SearchResult, 
     Returns:
         The result, and how many trials were trained now.
     """
-    cfg, study = study.cfg.search, add_fidelities(study)
+    cfg, study = study.cfg.search, add_fidelities(add_doremi(study))
     plan, n_rounds, n_trained = train_rounds(study, on_round)
     log("search", "fitting the recommendation")
     trials = Rungs.read(study).read_trials(plan)
@@ -169,9 +170,10 @@ def _count_halving(
 
 def describe_search(store: Store, cfg: Config, setup: TrainingSetup) -> tuple[Inputs, str]:
     """Return what a search is made from, and the condition of its rows in table `mixtures`."""
-    inputs = store.history.describe_inputs(
-        tables.DOMAINS, tables.SHARDS, search=cfg.search, proxy=setup.recipe
-    )
+    settings = {"search": cfg.search, "proxy": setup.recipe}
+    if needs_doremi(cfg.search.baselines):
+        settings["doremi"] = cfg.doremi
+    inputs = store.history.describe_inputs(tables.DOMAINS, tables.SHARDS, **settings)
     return inputs, f"search = '{cfg.search.name}'"
 
 

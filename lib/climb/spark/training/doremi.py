@@ -1,0 +1,207 @@
+"""DoReMi over tables: train a reference model and a proxy, once, and record the proxy's weights.
+
+Both continue the base checkpoint of the trials, on the shards of the trials. The reference model is
+trained on the natural mixture. Each of the two runs is one task, with the retries and checkpoints
+of a trial. Their files are named by everything that they depend on, and count once they are
+complete; the rows of table `doremi` are one commit. So an interrupted start is continued, and a
+second one finds the result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from climb import tables
+from climb.config import Config, recipe_of
+from climb.errors import ConfigError
+from climb.files import is_complete
+from climb.progress import log
+from climb.proxy import Proxy, ProxyRun
+from climb.proxy.doremi import DoremiProxy, read_curve
+from climb.proxy.training import TrainingRecipe
+from climb.search.baselines import DoremiMixture
+from climb.spark.delta.store import Store
+from climb.spark.slots import plan_slots
+from climb.spark.training.setup import (
+    BASE_ERRORS,
+    TrainingSetup,
+    digest_values,
+    ensure_base_checkpoint,
+)
+from climb.spark.training.study import Study
+from climb.spark.training.trials import train_runs
+from climb.spark.training.watch import WatchSettings
+
+
+@dataclass(frozen=True)
+class DoremiResult:
+    """The mixture of DoReMi, and what it cost."""
+
+    weights: dict[str, float]
+    """Domain -> mean weight over the steps of the proxy. Constraints are not applied to it."""
+
+    n_tokens: int
+    """Tokens of the reference model and of the proxy together, without the base checkpoint."""
+
+    n_trials: float
+    """`n_tokens` divided by the tokens of a trial."""
+
+    was_trained: bool
+    """Whether this start trained a model or wrote the rows; otherwise they were there."""
+
+
+@dataclass(frozen=True)
+class DoremiPlan:
+    """The two runs of DoReMi."""
+
+    name: str
+    """Identifies the result: recipe, data, budget, settings and seed."""
+
+    reference: ProxyRun
+    proxy: DoremiProxy
+    run: ProxyRun
+    """The run of the proxy: equally many sequences of each domain."""
+
+    trial_tokens: int
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of both runs."""
+        return self.reference.n_tokens + self.run.n_tokens
+
+
+def train_doremi(
+    store: Store, cfg: Config, setup: TrainingSetup, n_trials: int | None = None
+) -> DoremiResult:
+    """Train the reference model and the proxy, unless their result is recorded.
+
+    Args:
+        store: the tables.
+        cfg: sections `doremi` and `spark` are used.
+        setup: of the trials.
+        n_trials: budget in trials, instead of `doremi.trials`.
+
+    Raises:
+        ConfigError: the proxy is a plug-in with a training loop of its own.
+        ClimbError: a model was not trained; the next start continues.
+    """
+    trials = n_trials or cfg.doremi.trials or sum(cfg.search.trials_per_round)
+    plan = plan_doremi(cfg, setup, trials)
+    rows = _read_recorded(store, plan)
+    if was_trained := not rows:
+        log("doremi", f"reference and proxy have as many tokens as {trials} trials")
+        rows = _train(store, cfg, setup, plan)
+        frame = store.create_frame(rows, tables.DOREMI)
+        version = store.history.read_version(tables.DOREMI)
+        store.append(frame, tables.DOREMI, once=f"{plan.name}:{version}")
+    last = max(rows, key=lambda row: int(row["step"]))
+    return DoremiResult(last["averaged"], plan.n_tokens, last["n_trials"], was_trained)
+
+
+def add_doremi(study: Study) -> Study:
+    """Return the study with the trained weights of DoReMi, if this is one of its baselines.
+
+    Raises:
+        ClimbError: as for `train_doremi`.
+    """
+    problem = study.problem
+    if not any(isinstance(baseline, DoremiMixture) for baseline in problem.baselines):
+        return study
+    weights = train_doremi(study.store, study.cfg, study.setup).weights
+    baselines = tuple(
+        baseline.fix(weights) if isinstance(baseline, DoremiMixture) else baseline
+        for baseline in problem.baselines
+    )
+    return replace(study, problem=replace(problem, baselines=baselines))
+
+
+def plan_doremi(cfg: Config, setup: TrainingSetup, n_trials: int) -> DoremiPlan:
+    """Plan both runs: each has half of the tokens of `n_trials` trials.
+
+    Raises:
+        ConfigError: the proxy is a plug-in with a training loop of its own.
+    """
+    if not isinstance(setup.proxy, TrainingRecipe):
+        raise ConfigError(
+            f"proxy.model is a {type(setup.proxy).__name__}, whose training DoReMi cannot change; "
+            "use climb.proxy.llama:LlamaProxy or HuggingFaceProxy, or leave DoReMi out"
+        )
+    doremi, folder = cfg.doremi, setup.files / "doremi"
+    total = n_trials * setup.n_tokens
+    first = replace(setup, n_tokens=total // 2, targets=())
+    second = replace(setup, n_tokens=total - total // 2, targets=())
+    uniform = dict.fromkeys(setup.natural, 1.0 / len(setup.natural))
+    reference = folder / f"reference-{first.name_run(setup.natural, doremi.seed)}"
+    made_with = [reference.name, second.name_run(uniform, doremi.seed)]
+    name = digest_values([*made_with, doremi.step_size, doremi.smoothing])
+    proxy = DoremiProxy(
+        training=setup.proxy,
+        reference=str(reference),
+        curve=str(folder / f"curve-{name}.json"),
+        step_size=doremi.step_size,
+        smoothing=doremi.smoothing,
+    )
+    return DoremiPlan(
+        name,
+        replace(first.build_run(setup.natural, doremi.seed), save=str(reference)),
+        proxy,
+        # Not the folder of a trial of the uniform mixture, which may have as many tokens.
+        replace(
+            second.build_run(uniform, doremi.seed),
+            checkpoints=str(setup.files / "checkpoints" / f"doremi-{name}"),
+        ),
+        setup.n_tokens,
+    )
+
+
+def _read_recorded(store: Store, plan: DoremiPlan) -> list[dict[str, Any]]:
+    if not store.exists(tables.DOREMI):
+        return []
+    return store.read_rows(tables.DOREMI, run=plan.name)
+
+
+def _train(
+    store: Store, cfg: Config, setup: TrainingSetup, plan: DoremiPlan
+) -> list[dict[str, Any]]:
+    """Train what is not complete yet, and build the rows of the proxy's curve."""
+    ensure_base_checkpoint(store, setup, plan_slots(store.session, cfg.spark))
+    seconds = 0.0
+    if not is_complete(Path(plan.proxy.reference)):
+        seconds += _train_one(store, cfg, setup.proxy, ("reference model", plan.reference))
+    if not is_complete(Path(plan.proxy.curve)):
+        seconds += _train_one(store, cfg, plan.proxy, ("proxy", plan.run))
+    columns = {
+        "run": plan.name,
+        "proxy": recipe_of(setup.proxy),
+        "corpus_digest": setup.corpus_digest,
+        "step_size": plan.proxy.step_size,
+        "smoothing": plan.proxy.smoothing,
+        "seed": plan.run.seed,
+        "reference_tokens": plan.reference.n_tokens,
+        "proxy_tokens": plan.run.n_tokens,
+        "n_trials": plan.n_tokens / plan.trial_tokens,
+        "seconds": seconds,
+        "finished": datetime.now(UTC),
+    }
+    points = read_curve(Path(plan.proxy.curve))
+    return [{**columns, **vars(point)} for point in points]
+
+
+def _train_one(store: Store, cfg: Config, proxy: Proxy, named: tuple[str, ProxyRun]) -> float:
+    """Train one of the two models in a task, on a whole GPU if there is one; return the seconds.
+
+    Raises:
+        ClimbError: it was not trained.
+    """
+    slots = plan_slots(store.session, cfg.spark)
+    watch = WatchSettings("doremi", cfg.proxy.hung_minutes)
+    [outcome] = train_runs(store.session, proxy, [named], slots, watch)
+    if outcome.status != "finished":
+        raise BASE_ERRORS[outcome.kind](
+            f"the {outcome.name} of DoReMi was not trained ({outcome.status}): {outcome.error}"
+        )
+    log("doremi", f"{outcome.name}: {named[1].n_tokens:,} tokens  ({outcome.seconds:.1f} s)")
+    return outcome.seconds
