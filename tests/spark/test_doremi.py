@@ -33,11 +33,9 @@ BASELINES = (
 
 def configure(root):
     cfg = settings(root)
-    target = root / "search.jsonl"
-    target.write_text('{"context": "search", "choices": [" yes", " no"], "label": 0}\n')
-    (root / "report.jsonl").write_text(
-        '{"context": "other", "choices": [" a", " b"], "label": 0}\n'
-    )
+    for part in ("search", "report"):
+        item = {"context": part, "choices": [" yes", " no"], "label": 0}
+        (root / f"{part}.jsonl").write_text(json.dumps(item) + "\n")
     sizes = {"base_tokens": TRIAL_TOKENS, "trial_tokens": TRIAL_TOKENS, "model": MODEL}
     return cfg.model_copy(
         update={

@@ -28,7 +28,7 @@ from climb.testing.proxies import PlantedProxy
 from climb.tokenizer import TokenizerFile
 
 PROXY = LlamaProxy(hidden=32, layers=1, heads=2, sequence=32, batch=12, learning_rate=1e-2)
-DOMAINS = ("easy", "hard", "noise")
+NATURAL = {"easy": 0.5, "hard": 0.25, "noise": 0.25}
 N_IDS = 256
 STEPS = 150
 STEP_TOKENS = PROXY.batch * PROXY.sequence
@@ -164,7 +164,7 @@ def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
     run = dataclasses.replace(
         build_tiny_run(folder / "tiny", 64),
-        weights={"easy": 0.5, "hard": 0.25, "noise": 0.25},
+        weights=NATURAL,
         shards=write_world(folder),
         n_tokens=STEPS * STEP_TOKENS,
         save=str(folder / "reference"),
@@ -174,7 +174,7 @@ def world(tmp_path_factory):
     )
     PROXY.train(run, "cpu")
     proxy = DoremiProxy(training=PROXY, reference=run.save, curve="", step_size=1.0, smoothing=1e-3)
-    uniform = dict.fromkeys(DOMAINS, 1.0 / 3.0)
+    uniform = dict.fromkeys(NATURAL, 1.0 / 3.0)
     run = dataclasses.replace(run, weights=uniform, save=None, checkpoint_steps=3)
     return World(folder, proxy, run)
 
@@ -184,8 +184,9 @@ def test_the_hard_domain_gains_weight_and_the_noise_does_not(world):
     world.train("whole", checkpoint_steps=1_000)
     curve = world.read("whole")
     mixture = curve[-1].averaged
+    # Three other seeds give the hard domain 0.XX to 0.XX and the noise 0.XX to 0.XX.
     assert mixture["hard"] > 0.5
-    assert mixture["noise"] < 1.0 / 3.0
+    assert mixture["noise"] < NATURAL["noise"]
     assert sum(mixture.values()) == pytest.approx(1.0, abs=1e-12)
     assert [point.step for point in curve][-1] == STEPS
     assert len(curve) == CURVE_POINTS

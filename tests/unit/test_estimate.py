@@ -81,6 +81,17 @@ def test_the_counted_runs_are_those_of_a_real_search(tmp_path):
     assert count_models(cfg.model_copy(update={"proxy": proxy})) == 0
 
 
+def test_the_models_of_doremi_count_as_trials_with_a_third_more_work():
+    baselines = "[{use: 'climb.search.baselines:NaturalMixture', name: natural}, "
+    baselines += "{use: 'climb.search.baselines:DoremiMixture', name: doremi}]"
+    settings = [f"search.baselines={baselines}", "doremi.trials=30"]
+    cfg = load(settings=settings)
+    stage = find(compute_estimate(cfg, WORKLOAD, Machines(), load_rates()), "search").stage
+    assert count_trials(cfg) == 121  # two baselines, as by default
+    assert stage.work.startswith("161 x 2e+05 tokens")
+    assert "DoReMi" in stage.notes[-1]
+
+
 def test_components_of_fidelities_count_as_the_trials_that_have_as_many_tokens():
     merged = "search.fidelities=[{use: 'climb.fidelity.merged:MergedFidelity'}]"
     plain, some, unknown = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from climb.config.section import PluginSpec, Section
@@ -36,6 +38,10 @@ class DoremiConfig(Section):
     """Share of the uniform mixture in the weights of each step. The paper: 1e-3."""
 
     seed: NonNegativeInt
+
+    def count_trials(self, trials_per_round: Sequence[int]) -> int:
+        """Return the budget in trials, for a search with these rounds."""
+        return self.trials or sum(trials_per_round)
 
 
 class ReportConfig(Section):

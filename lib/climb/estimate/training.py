@@ -11,6 +11,7 @@ from climb.estimate.models import count_parameters, count_vocabulary
 from climb.estimate.rates import Rates
 from climb.estimate.stage import Stage, Workload
 from climb.fidelity import Fidelity
+from climb.search.baselines import needs_doremi
 from climb.search.halving import count_full_trials
 
 ALL_KEPT = "no cluster is pruned, so this is an upper bound"
@@ -18,6 +19,10 @@ ALL_KEPT = "no cluster is pruned, so this is an upper bound"
 ONE_CORE = ("search", "train")
 """Stages whose runs train on one core each without GPUs. Small models use several cores poorly, so
 a base checkpoint, which has the whole machine, has another rate."""
+
+DOREMI_WORK = 4 / 3
+"""Work of DoReMi divided by that of trials with equally many tokens. Its proxy, which has half of
+the tokens, needs two more forward passes (its own, the reference model's): 5/3 of the work."""
 
 
 def estimate_training(
@@ -36,7 +41,7 @@ def estimate_training(
         ConfigError: a throughput or the size of a model is unknown.
     """
     mean_tokens, n_models = count_mean_tokens(cfg), count_models(cfg)
-    n_trials = count_trials(cfg) + count_component_tokens(cfg) / mean_tokens
+    n_trials = count_trials(cfg) + count_extra_tokens(cfg) / mean_tokens
     proxy, train = cfg.proxy, cfg.train
     runs = {
         "base": ("proxy.model", proxy.model, 1, proxy.base_tokens),
@@ -69,10 +74,22 @@ def count_trials(cfg: Config) -> int:
     return sum(search.trials_per_round) + baselines + search.replicates
 
 
+def count_extra_tokens(cfg: Config) -> float:
+    """Count the tokens that the search trains on besides trials, in units of a trial's work."""
+    return count_component_tokens(cfg) + DOREMI_WORK * count_doremi_tokens(cfg)
+
+
 def count_component_tokens(cfg: Config) -> float:
     """Count the tokens of the components of all fidelities; 0 if `prune.domains` is not set."""
     tokens = sum(build(spec, Fidelity).component_tokens for spec in cfg.search.fidelities)
     return float(tokens * (cfg.prune.domains or 0))
+
+
+def count_doremi_tokens(cfg: Config) -> int:
+    """Count the tokens of DoReMi's models; 0 if it is no baseline of the search."""
+    if not needs_doremi(cfg.search.baselines):
+        return 0
+    return cfg.doremi.count_trials(cfg.search.trials_per_round) * cfg.proxy.trial_tokens
 
 
 def count_mean_tokens(cfg: Config) -> float:
@@ -123,6 +140,8 @@ def _estimate_runs(
     notes: tuple[str, ...] = (f"parameters of {key} from {size.source}",)
     if name == "search" and cfg.search.fidelities and cfg.prune.domains is None:
         notes += ("components of search.fidelities are not counted: set prune.domains",)
+    if name == "search" and needs_doremi(cfg.search.baselines):
+        notes += ("the two models of DoReMi are trained one after the other, on one device each",)
     fixed = find_fixed(name, rates)
     if name in rates.by_name:  # the user's own runs
         rate = rates.by_name[name]

@@ -27,6 +27,7 @@ from climb.spark.delta.store import Store
 from climb.spark.slots import plan_slots
 from climb.spark.training.setup import (
     BASE_ERRORS,
+    TRIAL_KINDS,
     TrainingSetup,
     digest_values,
     ensure_base_checkpoint,
@@ -34,6 +35,9 @@ from climb.spark.training.setup import (
 from climb.spark.training.study import Study
 from climb.spark.training.trials import train_runs
 from climb.spark.training.watch import WatchSettings
+
+RUN_KIND = TRIAL_KINDS[1]
+"""Kind of the shards that both runs read."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +92,12 @@ def train_doremi(
         ConfigError: the proxy is a plug-in with a training loop of its own.
         ClimbError: a model was not trained; the next start continues.
     """
-    trials = n_trials or cfg.doremi.trials or sum(cfg.search.trials_per_round)
+    trials = n_trials or cfg.doremi.count_trials(cfg.search.trials_per_round)
     plan = plan_doremi(cfg, setup, trials)
     rows = _read_recorded(store, plan)
     if was_trained := not rows:
         log("doremi", f"reference and proxy have as many tokens as {trials} trials")
+        log("doremi", _describe_repetition(store, plan))
         rows = _train(store, cfg, setup, plan)
         frame = store.create_frame(rows, tables.DOREMI)
         version = store.history.read_version(tables.DOREMI)
@@ -161,6 +166,17 @@ def _read_recorded(store: Store, plan: DoremiPlan) -> list[dict[str, Any]]:
     if not store.exists(tables.DOREMI):
         return []
     return store.read_rows(tables.DOREMI, run=plan.name)
+
+
+def _describe_repetition(store: Store, plan: DoremiPlan) -> str:
+    """Describe how often the proxy reads the shard that it repeats most."""
+    rows = store.read_rows(tables.SHARDS, kind=RUN_KIND)
+    smallest = min(rows, key=lambda row: (row["n_tokens"], row["domain"]))
+    epochs = plan.run.n_tokens / len(rows) / smallest["n_tokens"]
+    return (
+        f"the proxy reads equally much of each domain, and the shard of {smallest['domain']} "
+        f"({smallest['n_tokens']:,} tokens) {epochs:.1f} times"
+    )
 
 
 def _train(
