@@ -10,6 +10,7 @@ import torch
 
 from climb.config import load
 from climb.errors import ConfigError, TrialError
+from climb.proxy.data import plan_stream
 from climb.proxy.doremi import CURVE_POINTS, DoremiProxy, read_curve
 from climb.proxy.gradients import GradientModel
 from climb.proxy.group_dro import (
@@ -190,6 +191,38 @@ def test_the_hard_domain_gains_weight_and_the_noise_does_not(world):
     assert sum(mixture.values()) == pytest.approx(1.0, abs=1e-12)
     assert [point.step for point in curve][-1] == STEPS
     assert len(curve) == CURVE_POINTS
+
+
+def test_the_first_step_follows_from_the_losses_of_base_checkpoint_and_reference(world):
+    """Excess losses are clipped per token, and the new weights weigh the loss of the same step."""
+    base = dataclasses.replace(world.run, n_tokens=STEP_TOKENS, save=str(world.folder / "base"))
+    PROXY.train(base, "cpu")
+    n_tokens, losses = 8 * STEP_TOKENS, []
+    world.train(
+        "first",
+        lambda loop: losses.append(list(loop.losses)),
+        None,
+        start=base.save,
+        n_tokens=n_tokens,
+    )
+    stream = plan_stream(
+        world.run.weights, world.run.shards, 8 * PROXY.batch, PROXY.sequence, 0, "continued"
+    )
+    domain_B = stream.domain_S[: PROXY.batch]
+    ids_BL = torch.from_numpy(stream.read_batch(0, PROXY.batch))
+    with torch.no_grad():
+        nats_BT, reference_BT = (
+            compute_next_token_losses(PROXY.open_start(folder, N_IDS), ids_BL).double().numpy()
+            for folder in (base.save, world.proxy.reference)
+        )
+    clipped_B = np.maximum(nats_BT - reference_BT, 0.0).mean(axis=1)
+    excess_K = np.array([clipped_B[domain_B == k].mean() for k in range(3)])
+    weights_K = update_weights(np.full(3, 1.0 / 3.0), excess_K, 1.0, 1e-3)
+    first = world.read("first")[0]
+    np.testing.assert_allclose(list(first.excess.values()), excess_K, rtol=1e-4)
+    np.testing.assert_allclose(list(first.weights.values()), weights_K, rtol=1e-4)
+    weighted = weigh_sequences(weights_K, domain_B) @ nats_BT.mean(axis=1) / PROXY.batch
+    assert losses[1][0] == pytest.approx(weighted, rel=1e-4)
 
 
 class KilledError(Exception):

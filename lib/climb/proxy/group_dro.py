@@ -5,7 +5,7 @@
     weights.averaged_K                                 # the mixture, after the last step
 
 The proxy minimizes its loss, weighted by domain. The weights grow where its loss exceeds that of
-the reference model most. A domain that nobody can learn has no excess, and so it gains no weight.
+the reference model most. If a domain is noise, neither model learns it, so its excess stays small.
 
 Source:
     DoReMi (arXiv 2305.10429), algorithm 1; group DRO: Sagawa et al. (arXiv 1911.08731).
@@ -39,7 +39,8 @@ def average_by_domain(excess_B: Array, domain_B: Ints, earlier_K: Array) -> Arra
     """
     n_K = np.bincount(domain_B, minlength=len(earlier_K))
     total_K = np.bincount(domain_B, weights=excess_B, minlength=len(earlier_K))
-    return np.where(n_K > 0, total_K / np.maximum(n_K, 1), earlier_K)
+    excess_K: Array = np.where(n_K > 0, total_K / np.maximum(n_K, 1), earlier_K)
+    return excess_K
 
 
 def update_weights(weights_K: Array, excess_K: Array, step_size: float, smoothing: float) -> Array:
@@ -54,7 +55,7 @@ def update_weights(weights_K: Array, excess_K: Array, step_size: float, smoothin
     Returns:
         New weights, shape (K,). They sum to 1, and none is below smoothing / K.
     """
-    grown_K = weights_K * np.exp(step_size * (excess_K - excess_K.max()))
+    grown_K: Array = weights_K * np.exp(step_size * (excess_K - excess_K.max()))
     return (1.0 - smoothing) * grown_K / grown_K.sum() + smoothing / len(weights_K)
 
 

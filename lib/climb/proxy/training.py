@@ -83,8 +83,6 @@ def run_training(
     Raises:
         ClimbError: as for `TrainingRecipe.train`.
     """
-    import torch
-
     stage = "base" if run.start is None else "continued"
     stream = _plan_stream(recipe, run, stage)
     seed = _hash_seed(stage, run.seed)
@@ -93,7 +91,7 @@ def run_training(
         convert_errors(f"{type(recipe).__name__} on {device}"),
     ):
         n_ids = _count_token_ids(run.tokenizer)
-        model = _build_initial_model(recipe, run, n_ids).to(torch.device(device))
+        model = _build_initial_model(recipe, run, n_ids).to(device)
         loop = make_loop(recipe, run, stream, n_ids, model)
         digest = compute_run_digest(recipe, run, device, loop.made_with)
         checkpoints = Checkpoints(run.checkpoints, digest)
