@@ -28,6 +28,9 @@ class Table:
     """Columns by which `climb maintain` orders the rows, so that a reader of one cluster or domain
     skips the files of the others."""
 
+    also_written_by: tuple[str, ...] = ()
+    """Jobs that write the rows of `writer`, with the same function, where they need them first."""
+
     @property
     def column_names(self) -> tuple[str, ...]:
         """Column names in order. Commas inside <> belong to a type and do not separate columns."""
@@ -176,6 +179,7 @@ DOREMI = Table(
     "excess MAP<STRING,DOUBLE>, proxy STRING, corpus_digest STRING, step_size DOUBLE, "
     "smoothing DOUBLE, seed BIGINT, reference_tokens BIGINT, proxy_tokens BIGINT, "
     "n_trials DOUBLE, seconds DOUBLE, finished TIMESTAMP",
+    also_written_by=("search",),
 )
 CORPUS = Table(
     "corpus",

@@ -125,17 +125,21 @@ def test_the_gradient_is_that_of_the_sum_of_weight_times_mean_loss_over_domains(
 
 
 def write_world(folder, n_tokens=20_000):
-    """Shards of a domain that is learned at once, one that is learned slowly, and noise."""
+    """Shards of a domain that is learned at once, one that is learned slowly, and noise.
+
+    They have different token ids, as sources of text have different words.
+    """
     random = np.random.default_rng(0)
-    successor = random.permutation(N_IDS)
-    chain = [0]
+    hard = np.arange(8, 136)
+    successor = dict(zip(hard.tolist(), random.permutation(hard).tolist(), strict=True))
+    chain = [8]
     for _ in range(n_tokens - 1):
         follows = random.random() < 0.9
-        chain.append(int(successor[chain[-1]]) if follows else int(random.integers(N_IDS)))
+        chain.append(successor[chain[-1]] if follows else int(random.choice(hard)))
     ids = {
         "easy": np.tile(np.arange(8), n_tokens // 8),
         "hard": np.array(chain),
-        "noise": random.integers(N_IDS, size=n_tokens),
+        "noise": random.integers(136, N_IDS, size=n_tokens),
     }
     for domain, ids_N in ids.items():
         np.save(folder / f"{domain}.npy", ids_N.astype(np.uint16))
@@ -157,6 +161,20 @@ class World:
 
     def read(self, name):
         return read_curve(self.folder / f"{name}.json")
+
+    def start_from_checkpoint(self, n_steps):
+        """The same world with a base checkpoint, and a reference model that continues it."""
+        folder = self.folder / "continued"
+        base = dataclasses.replace(
+            self.run, weights=NATURAL, n_tokens=n_steps * STEP_TOKENS, save=str(folder / "base")
+        )
+        run = dataclasses.replace(
+            base, start=base.save, n_tokens=self.run.n_tokens, save=str(folder / "reference")
+        )
+        for part in (base, run):
+            PROXY.train(part, "cpu")
+        proxy = dataclasses.replace(self.proxy, reference=run.save)
+        return World(folder, proxy, dataclasses.replace(self.run, start=base.save))
 
 
 @pytest.fixture(scope="module")
@@ -180,16 +198,18 @@ def world(tmp_path_factory):
     return World(folder, proxy, run)
 
 
-def test_the_hard_domain_gains_weight_and_the_noise_does_not(world):
+@pytest.mark.parametrize("base_steps", [0, 30], ids=["from random weights", "from a checkpoint"])
+def test_the_hard_domain_gains_weight_and_the_noise_does_not(world, base_steps):
     """Nothing can be learned of the noise: its loss is the highest, but not its excess loss."""
-    world.train("whole", checkpoint_steps=1_000)
-    curve = world.read("whole")
+    started = world if base_steps == 0 else world.start_from_checkpoint(base_steps)
+    started.train("whole", checkpoint_steps=1_000)
+    curve = started.read("whole")
     mixture = curve[-1].averaged
-    # Three other seeds give the hard domain 0.XX to 0.XX and the noise 0.XX to 0.XX.
-    assert mixture["hard"] > 0.5
-    assert mixture["noise"] < NATURAL["noise"]
+    # With three seeds, the hard domain has 0.88 to 0.96 and the noise 0.003 to 0.06.
+    assert mixture["hard"] > 0.75
+    assert mixture["noise"] < 0.15
     assert sum(mixture.values()) == pytest.approx(1.0, abs=1e-12)
-    assert [point.step for point in curve][-1] == STEPS
+    assert curve[-1].step == STEPS
     assert len(curve) == CURVE_POINTS
 
 

@@ -83,6 +83,17 @@ def test_after_a_whole_run_every_job_is_done_and_keeps_its_summary(world):
     assert verdict.summary == "summary of pack"
 
 
+def test_a_search_that_has_written_the_mixture_of_doremi_is_done(world):
+    path, settings = world
+    cfg = load(settings=settings)
+    with record_job("search", cfg) as job:
+        job.used = Used(("doremi", "trials"))
+        commit(path / "out" / "tables" / "doremi", 2)
+    assert check_job("search", cfg).is_done
+    commit(path / "out" / "tables" / "doremi", 3)
+    assert "table doremi has changed" in check_job("search", cfg).reason
+
+
 def test_without_a_record_no_job_is_done(world):
     _, settings = world
     assert find_done(settings) == set()
