@@ -55,8 +55,9 @@ def update_weights(weights_K: Array, excess_K: Array, step_size: float, smoothin
     Returns:
         New weights, shape (K,). They sum to 1, and none is below smoothing / K.
     """
-    grown_K: Array = weights_K * np.exp(step_size * (excess_K - excess_K.max()))
-    return (1.0 - smoothing) * grown_K / grown_K.sum() + smoothing / len(weights_K)
+    grown_K = weights_K * np.exp(step_size * (excess_K - excess_K.max()))
+    new_K: Array = (1.0 - smoothing) * grown_K / grown_K.sum() + smoothing / len(weights_K)
+    return new_K
 
 
 def weigh_sequences(weights_K: Array, domain_B: Ints) -> Array:
@@ -67,7 +68,8 @@ def weigh_sequences(weights_K: Array, domain_B: Ints) -> Array:
     sequences it equals the paper's sum of weight times mean loss over domains.
     """
     weight_B = weights_K[domain_B]
-    return weight_B / weight_B.mean()
+    factor_B: Array = weight_B / weight_B.mean()
+    return factor_B
 
 
 class DomainWeights:
