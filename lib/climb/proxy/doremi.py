@@ -97,15 +97,15 @@ class DoremiProxy:
         """Make the loop, with the reference model on the device of the model."""
         reference = recipe.open_start(self.reference, n_ids).to(model.device)
         loop = DoremiLoop(recipe, run, stream, n_ids, model)
-        loop.play_against(reference.eval().requires_grad_(False), self)
+        loop.set_reference(reference.eval().requires_grad_(False), self)
         return loop
 
 
 class DoremiLoop(TrainingLoop):
     """A training run between its first and its last step, with its domain weights."""
 
-    def play_against(self, reference: Any, proxy: DoremiProxy) -> None:
-        """Start the domain weights; to be called before the first step.
+    def set_reference(self, reference: Any, proxy: DoremiProxy) -> None:
+        """Set the reference model and start the domain weights; to be called before the first step.
 
         Args:
             reference: the reference model, on the same device.
