@@ -11,11 +11,12 @@ import torch
 from climb.config import load
 from climb.errors import ConfigError, TrialError
 from climb.proxy.data import plan_stream
-from climb.proxy.doremi import CURVE_POINTS, DoremiProxy, read_curve
+from climb.proxy.doremi import CURVE_POINTS, DoremiProxy
 from climb.proxy.gradients import GradientModel
 from climb.proxy.group_dro import (
     DomainWeights,
     average_by_domain,
+    read_curve,
     update_weights,
     weigh_sequences,
 )

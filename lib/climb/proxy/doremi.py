@@ -9,7 +9,7 @@ Axes: B sequences of a batch, L tokens of a sequence, K domains.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -21,7 +21,7 @@ from climb.files import read_digest, resolve, write_complete
 from climb.proxy import ProxyRun
 from climb.proxy.checkpoint import Checkpoints
 from climb.proxy.data import Stream
-from climb.proxy.group_dro import Array, DomainWeights, weigh_sequences
+from climb.proxy.group_dro import Array, CurvePoint, DomainWeights, weigh_sequences
 from climb.proxy.language_model import compute_next_token_losses
 from climb.proxy.loop import TrainingLoop
 from climb.proxy.training import TrainingRecipe, run_training
@@ -31,26 +31,6 @@ if TYPE_CHECKING:
 
 CURVE_POINTS = 50
 """The weights of about this many steps are kept, evenly over the run; the last step is one."""
-
-
-@dataclass(frozen=True)
-class CurvePoint:
-    """The domain weights after a step."""
-
-    step: int
-    """Number of completed steps."""
-
-    weights: Mapping[str, float]
-    averaged: Mapping[str, float]
-    """Mean weights over the steps so far; of the last step: the mixture of DoReMi."""
-
-    excess: Mapping[str, float]
-    """Excess loss over the reference model in nats, of the last batch with the domain."""
-
-
-def read_curve(path: Path) -> list[CurvePoint]:
-    """Read the file that a `DoremiProxy` has written, in order of the steps."""
-    return [CurvePoint(**point) for point in json.loads(path.read_bytes())]
 
 
 @dataclass(frozen=True, kw_only=True)

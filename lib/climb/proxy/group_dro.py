@@ -15,6 +15,10 @@ Axes: B sequences of a batch, T predicted tokens of a sequence, K domains.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +26,26 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """The domain weights after a step."""
+
+    step: int
+    """Number of completed steps."""
+
+    weights: Mapping[str, float]
+    averaged: Mapping[str, float]
+    """Mean weights over the steps so far; of the last step: the mixture of DoReMi."""
+
+    excess: Mapping[str, float]
+    """Excess loss over the reference model in nats, of the last batch with the domain."""
+
+
+def read_curve(path: Path) -> list[CurvePoint]:
+    """Read the file that a `DoremiProxy` has written, in order of the steps."""
+    return [CurvePoint(**point) for point in json.loads(path.read_bytes())]
 
 
 def average_by_domain(excess_B: Array, domain_B: Ints, earlier_K: Array) -> Array:

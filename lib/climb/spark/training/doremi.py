@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from climb import tables
-from climb.config import Config, recipe_of
+from climb.config import Config, build, recipe_of
 from climb.errors import ConfigError
 from climb.files import is_complete
 from climb.progress import log
 from climb.proxy import Proxy, ProxyRun
-from climb.proxy.doremi import DoremiProxy, read_curve
-from climb.proxy.training import TrainingRecipe
+from climb.proxy.group_dro import read_curve
+from climb.proxy.recipe import Recipe
 from climb.search.baselines import DoremiMixture
 from climb.spark.delta.store import Store
 from climb.spark.slots import plan_slots
@@ -65,9 +65,14 @@ class DoremiPlan:
     """Identifies the result: recipe, data, budget, settings and seed."""
 
     reference: ProxyRun
-    proxy: DoremiProxy
+    proxy: Proxy
+    """A `climb.proxy.doremi.DoremiProxy`."""
+
     run: ProxyRun
     """The run of the proxy: equally many sequences of each domain."""
+
+    curve: Path
+    """File of the proxy's weights."""
 
     trial_tokens: int
 
@@ -129,7 +134,7 @@ def plan_doremi(cfg: Config, setup: TrainingSetup, n_trials: int) -> DoremiPlan:
     Raises:
         ConfigError: the proxy is a plug-in with a training loop of its own.
     """
-    if not isinstance(setup.proxy, TrainingRecipe):
+    if not isinstance(setup.proxy, Recipe):
         raise ConfigError(
             f"proxy.model is a {type(setup.proxy).__name__}, whose training DoReMi cannot change; "
             "use climb.proxy.llama:LlamaProxy or HuggingFaceProxy, or leave DoReMi out"
@@ -142,13 +147,11 @@ def plan_doremi(cfg: Config, setup: TrainingSetup, n_trials: int) -> DoremiPlan:
     reference = folder / f"reference-{first.name_run(setup.natural, doremi.seed)}"
     made_with = [reference.name, second.name_run(uniform, doremi.seed)]
     name = digest_values([*made_with, doremi.step_size, doremi.smoothing])
-    proxy = DoremiProxy(
-        training=setup.proxy,
-        reference=str(reference),
-        curve=str(folder / f"curve-{name}.json"),
-        step_size=doremi.step_size,
-        smoothing=doremi.smoothing,
-    )
+    curve = folder / f"curve-{name}.json"
+    settings = {"training": setup.proxy, "reference": str(reference), "curve": str(curve)}
+    settings |= {"step_size": doremi.step_size, "smoothing": doremi.smoothing}
+    # By name, as plug-ins: the jobs import no deep learning.
+    proxy = build({"use": "climb.proxy.doremi:DoremiProxy", **settings}, Proxy)
     return DoremiPlan(
         name,
         replace(first.build_run(setup.natural, doremi.seed), save=str(reference)),
@@ -158,6 +161,7 @@ def plan_doremi(cfg: Config, setup: TrainingSetup, n_trials: int) -> DoremiPlan:
             second.build_run(uniform, doremi.seed),
             checkpoints=str(setup.files / "checkpoints" / f"doremi-{name}"),
         ),
+        curve,
         setup.n_tokens,
     )
 
@@ -185,16 +189,16 @@ def _train(
     """Train what is not complete yet, and build the rows of the proxy's curve."""
     ensure_base_checkpoint(store, setup, plan_slots(store.session, cfg.spark))
     seconds = 0.0
-    if not is_complete(Path(plan.proxy.reference)):
+    if not is_complete(Path(str(plan.reference.save))):
         seconds += _train_one(store, cfg, setup.proxy, ("reference model", plan.reference))
-    if not is_complete(Path(plan.proxy.curve)):
+    if not is_complete(plan.curve):
         seconds += _train_one(store, cfg, plan.proxy, ("proxy", plan.run))
     columns = {
         "run": plan.name,
         "proxy": recipe_of(setup.proxy),
         "corpus_digest": setup.corpus_digest,
-        "step_size": plan.proxy.step_size,
-        "smoothing": plan.proxy.smoothing,
+        "step_size": cfg.doremi.step_size,
+        "smoothing": cfg.doremi.smoothing,
         "seed": plan.run.seed,
         "reference_tokens": plan.reference.n_tokens,
         "proxy_tokens": plan.run.n_tokens,
@@ -202,7 +206,7 @@ def _train(
         "seconds": seconds,
         "finished": datetime.now(UTC),
     }
-    points = read_curve(Path(plan.proxy.curve))
+    points = read_curve(plan.curve)
     return [{**columns, **vars(point)} for point in points]
 
 
