@@ -175,6 +175,13 @@ CORPUS = Table(
     long=("text",),
     ordered_by=("domain",),
 )
+LEARNING_CURVES = Table(
+    "learning_curves",
+    ("model", "step"),
+    "train",
+    "model STRING, method STRING, seed BIGINT, step BIGINT, n_tokens BIGINT, loss DOUBLE, "
+    "learning_rate DOUBLE, metrics MAP<STRING,DOUBLE>",
+)
 EVALUATIONS = Table(
     "evaluations",
     ("model", "metric"),
@@ -207,6 +214,7 @@ TABLES = (
     RUNGS,
     MIXTURES,
     CORPUS,
+    LEARNING_CURVES,
     EVALUATIONS,
 )
 

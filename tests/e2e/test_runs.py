@@ -225,6 +225,50 @@ def _raw_trials(spark, root):
     return store.read_rows(tables.TRIALS) if store.exists(tables.TRIALS) else []
 
 
+def test_every_target_model_has_a_learning_curve_and_a_folder_with_a_card(unbroken, spark):
+    """Eight steps: points at every third and at the last, evaluations after the fourth and last."""
+    conf, _ = unbroken
+    root = Path(load(conf).storage.root)
+    models = {row["model"]: row for row in read_rows(spark, conf, tables.EVALUATIONS)}
+    curves = read_rows(spark, conf, tables.LEARNING_CURVES)
+    assert {row["model"] for row in curves} == set(models)
+    assert len({(row["method"], row["seed"]) for row in curves}) == len(models) == 6
+    own = [row for row in curves if row["model"] == min(models)]
+    assert [(row["step"], row["n_tokens"]) for row in own] == [
+        (3, 768), (4, 1024), (6, 1536), (8, 2048),
+    ]  # fmt: skip
+    assert all(2.0 < row["loss"] < 7.0 and row["learning_rate"] > 0.0 for row in own)
+    assert [sorted(row["metrics"]) != [] for row in own] == [False, True, False, True]
+    evaluations = read_rows(spark, conf, tables.EVALUATIONS)
+    last = {r["metric"]: r["value"] for r in evaluations if r["model"] == own[0]["model"]}
+    assert own[-1]["metrics"].items() <= last.items()
+    assert {path.name for path in (root / "models" / "targets").iterdir()} == set(models)
+    assert not list((root / "models" / "checkpoints").glob("*.curve"))
+
+
+def test_the_folder_of_a_target_model_opens_with_transformers_and_names_its_mixture(
+    unbroken, spark
+):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    conf, _ = unbroken
+    rows = read_rows(spark, conf, tables.EVALUATIONS)
+    row = next(row for row in rows if row["method"] == "recommended")
+    folder = Path(load(conf).storage.root) / "models" / "targets" / row["model"]
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
+    ids = tokenizer("the court and the judge", return_tensors="pt").input_ids
+    assert model(input_ids=ids).logits.shape == (1, ids.shape[1], model.config.vocab_size)
+    assert tokenizer.decode(ids[0]) == "the court and the judge"
+    card = (folder / "README.md").read_text()
+    for domain, weight in row["weights"].items():
+        assert f"| {domain} | {weight:.5f} |" in card
+    assert f"`{row['corpus_digest']}`" in card
+    assert f"| {row['metric']} | {row['value']:.5f} |" in card
+    for text in ("documents 0", "shards 0", "mixtures 0", "2,048", row["recipe"], "base-"):
+        assert text in card, text
+
+
 def test_the_manifest_has_the_counts_of_the_dataset(unbroken, spark):
     conf, _ = unbroken
     root = Path(load(conf).storage.root)

@@ -16,7 +16,8 @@ from climb.proxy import ProxyRun
 from climb.proxy.heartbeat import Heartbeat
 from climb.spark.slots import Slots
 from climb.spark.training import trials
-from climb.spark.training.trials import HUNG_TRIES, Outcome, train_runs
+from climb.spark.training.task import Outcome
+from climb.spark.training.trials import HUNG_TRIES, train_runs
 from climb.spark.training.watch import WatchSettings
 from climb.tokenizer import TokenizerFile
 
