@@ -55,7 +55,7 @@ def train_distributed(proxy: Proxy, name: str, run: ProxyRun, use_gpu: bool) -> 
     distributor.logger.setLevel(logging.WARNING)
     backend: Backend = "nccl" if use_gpu else "gloo"
     try:
-        result: Outcome | Exception = distributor.run(train_process, proxy, name, run, backend)
+        result = distributor.run(train_process, proxy, name, run, backend)
     except Exception:
         failure = read_failure(run)
         if failure is None:
@@ -63,6 +63,7 @@ def train_distributed(proxy: Proxy, name: str, run: ProxyRun, use_gpu: bool) -> 
         return failure
     finally:
         _delete_failures(run)
+    assert isinstance(result, Outcome | Exception), result
     return result
 
 
