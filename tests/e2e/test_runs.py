@@ -126,10 +126,10 @@ def _count_commits(root, table):
     return len(list((root / "tables" / table.name / "_delta_log").glob("*.json")))
 
 
-def _kill_when(command, conf, root, reached, timeout=300):
+def _kill_when(command, conf, root, reached, *options, timeout=300):
     """Start a command below `root`; kill it and its processes once `reached(root, start)`."""
     start = time.time()
-    settings = ["--set", f"storage.root={root}", *UNTRACKED]
+    settings = ["--set", f"storage.root={root}", *(options or UNTRACKED)]
     process = subprocess.Popen(
         [str(BIN / "climb"), command, "--conf", str(conf), *settings],
         stdout=subprocess.PIPE,
@@ -218,6 +218,36 @@ def test_a_run_that_is_killed_four_times_ends_with_the_rows_of_an_unbroken_run(
     assert done.returncode == 0, done.stdout + done.stderr
     results = (tables.MIXTURES, tables.CORPUS, tables.EVALUATIONS)
     _check_trials_and_results(spark, conf, root, finished, results)
+
+
+@pytest.mark.slow
+def test_target_models_of_two_processes_survive_a_killed_driver(unbroken, spark, tmp_path):
+    conf, _ = unbroken
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    settings = ["--set", "train.processes=2", "--set", "train.seeds=1", *UNTRACKED]
+    for root in (whole, broken):
+        shutil.copytree(Path(load(conf).storage.root), root)
+        for table in (tables.EVALUATIONS, tables.LEARNING_CURVES):
+            shutil.rmtree(root / "tables" / table.name)
+        shutil.rmtree(root / "models")
+    _kill_when("train", conf, broken, _has_checkpoint, *settings)
+    assert not (broken / "tables" / "evaluations").exists()
+    for root in (whole, broken):
+        done = climb("train", "--conf", conf, "--set", f"storage.root={root}", *settings)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "3 models trained and measured, 0 already recorded" in done.stdout
+    for table in (tables.EVALUATIONS, tables.LEARNING_CURVES):
+        rows = [read_rows(spark, conf, table, f"storage.root={r}") for r in (whole, broken)]
+        assert rows[0] == rows[1], table.name
+    models = {
+        path.relative_to(whole): path.read_bytes()
+        for path in (whole / "models" / "targets").glob("*/model.safetensors")
+    }
+    assert len(models) == 3
+    assert all((broken / name).read_bytes() == content for name, content in models.items())
+    # One process trains models of other names, which differ in their last digits.
+    alone = {row["model"] for row in read_rows(spark, conf, tables.EVALUATIONS)}
+    assert alone.isdisjoint(name.parts[-2] for name in models)
 
 
 def _raw_trials(spark, root):

@@ -1,5 +1,6 @@
 """Several processes train one model: the steps of one process up to rounding, also after a kill."""
 
+import copy
 import dataclasses
 import os
 import signal
@@ -9,11 +10,13 @@ import pytest
 import torch
 from processes import call_together, train_together
 from safetensors.torch import load_file
+from torch.nn.parallel import DistributedDataParallel
 
 from climb.errors import InfrastructureError, TrialError
 from climb.proxy import processes as module
 from climb.proxy.checkpoint import Checkpoints, compute_run_digest
 from climb.proxy.curve import read_curve
+from climb.proxy.language_model import accumulate_gradients
 from climb.proxy.llama import LlamaProxy
 from climb.proxy.processes import Processes
 from climb.proxy.training import run_training
@@ -165,3 +168,28 @@ def test_gradients_are_summed_in_buckets_of_a_limited_size(monkeypatch):
     assert [[len(t) for t in bucket] for bucket in module._fill_buckets(tensors)] == [
         [1, 3], [7], [2, 2, 1],
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("bucket", [100, 2**24])
+def test_summed_gradients_are_those_of_torchs_distributed_data_parallel(monkeypatch, bucket):
+    """Which averages the means of equal parts."""
+    monkeypatch.setattr(module, "BUCKET_ELEMENTS", bucket)
+
+    def compare(rank):
+        torch.manual_seed(0)
+        model = TINY.create_model(100)
+        twin = DistributedDataParallel(copy.deepcopy(model))
+        ids_BL = torch.randint(100, (8, 16))
+        processes = Processes(rank, 2)
+        first, stop = processes.split(0, 8)
+        part_BL = ids_BL[first:stop]
+        loss = accumulate_gradients(model, part_BL, n_predicted=8 * 15)
+        total = processes.sum_gradients(model.parameters(), loss)
+        twin(input_ids=part_BL, labels=part_BL).loss.backward()
+        whole = model(input_ids=ids_BL, labels=ids_BL).loss
+        pairs = zip(model.parameters(), twin.parameters(), strict=True)
+        worst = max((one.grad - two.grad).abs().max().item() for one, two in pairs)
+        return worst, abs(total.item() - whole.item())
+
+    results = call_together(compare, 2)
+    assert max(max(pair) for pair in results) < 1e-5

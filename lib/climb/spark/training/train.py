@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,11 +22,14 @@ from climb.spark.training.task import Outcome
 from climb.spark.training.trials import train_runs
 from climb.spark.training.watch import WatchSettings
 
+SECONDS_PER_COMMIT = 60.0
+"""Shortest time between two commits of learning curves, except for the last one."""
+
 
 def train_mixtures(store: Store, cfg: Config, setup: TrainingSetup) -> tuple[int, int, int]:
     """Train every mixture of the search with every seed, unless it is recorded already.
 
-    A model's card is written before its rows in `evaluations`, and its learning curve at the end.
+    A model's card is written before its rows in `evaluations`, and its learning curve after them.
 
     Returns:
         How many models were trained now, how many failed or were lost, and how many were recorded
@@ -88,6 +92,7 @@ def _train_models(
     # With the version in the commit's name, models whose rows a user deleted are written again.
     start = store.history.read_version(tables.EVALUATIONS)
     versions = read_data_versions(store)
+    done, due = dict[str, PlannedModel](), time.monotonic() + SECONDS_PER_COMMIT
     for outcome in show_progress(outcomes, len(runs), "train", "model"):
         model = todo[outcome.name]
         if outcome.status != "finished":
@@ -98,6 +103,10 @@ def _train_models(
         rows = _build_evaluation_rows(outcome, model, setup)
         frame = store.create_frame(rows, tables.EVALUATIONS)
         store.append(frame, tables.EVALUATIONS, once=f"{outcome.name}:{start}")
+        done[outcome.name] = model
+        if time.monotonic() > due:
+            commit_curves(store, done)
+            due = time.monotonic() + SECONDS_PER_COMMIT
     return n_failed
 
 
