@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from climb.errors import InfrastructureError, one_line
@@ -140,7 +143,7 @@ def join_processes(backend: Backend) -> Iterator[int]:
     """
     import torch.distributed as dist
 
-    with _convert_lost_process():
+    with _convert_lost_process(), _hide_output():
         dist.init_process_group(backend, timeout=TIMEOUT)
     try:
         yield dist.get_rank()
@@ -159,6 +162,20 @@ def _fill_buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
         bucket.append(tensor)
         size += tensor.numel()
     yield bucket
+
+
+@contextlib.contextmanager
+def _hide_output() -> Iterator[None]:
+    """Hide two lines that gloo writes to the standard output, which is the run log of the driver."""
+    sys.stdout.flush()
+    stdout = os.dup(1)
+    try:
+        with Path(os.devnull).open("wb") as null:
+            os.dup2(null.fileno(), 1)
+        yield
+    finally:
+        os.dup2(stdout, 1)
+        os.close(stdout)
 
 
 @contextlib.contextmanager
