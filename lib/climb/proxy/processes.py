@@ -166,7 +166,7 @@ def _fill_buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
 
 @contextlib.contextmanager
 def _hide_output() -> Iterator[None]:
-    """Hide two lines that gloo writes to the standard output, which is the run log of the driver."""
+    """Hide what gloo writes to the standard output, which is the run log of the driver."""
     sys.stdout.flush()
     stdout = os.dup(1)
     try:
