@@ -15,6 +15,8 @@ import logging
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 from pyspark.ml.torch.distributor import TorchDistributor
 
 from climb import errors
@@ -22,6 +24,7 @@ from climb.errors import ConfigError, InfrastructureError
 from climb.files import write_file
 from climb.proxy import Proxy, ProxyRun
 from climb.proxy.processes import Backend, join_processes
+from climb.spark.failures import find_reason
 from climb.spark.training.task import Outcome, train_one
 
 
@@ -49,6 +52,9 @@ def train_distributed(proxy: Proxy, name: str, run: ProxyRun, use_gpu: bool) -> 
 
     Returns:
         The outcome, or the exception that stops the search, as `train_one`.
+
+    Raises:
+        InfrastructureError: a process was lost, and Spark's repetitions failed too.
     """
     _delete_failures(run)
     distributor = TorchDistributor(run.processes, local_mode=False, use_gpu=use_gpu)
@@ -56,11 +62,13 @@ def train_distributed(proxy: Proxy, name: str, run: ProxyRun, use_gpu: bool) -> 
     backend: Backend = "nccl" if use_gpu else "gloo"
     try:
         result = distributor.run(train_process, proxy, name, run, backend)
-    except Exception:
-        failure = read_failure(run)
-        if failure is None:
+    except Exception as error:
+        if (failure := read_failure(run)) is not None:
+            return failure
+        if not isinstance(error, PySparkException | Py4JError):  # TorchDistributor's own
             raise
-        return failure
+        reason = find_reason(str(error))
+        raise InfrastructureError(f"a process of the run was lost: {reason}") from error
     finally:
         _delete_failures(run)
     assert isinstance(result, Outcome | Exception), result

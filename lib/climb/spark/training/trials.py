@@ -20,6 +20,7 @@ from pathlib import Path
 from pyspark import inheritable_thread_target
 from pyspark.sql import SparkSession
 
+from climb.errors import InfrastructureError
 from climb.progress import log
 from climb.proxy import Proxy, ProxyRun
 from climb.spark.device import shares_local_gpu
@@ -181,7 +182,8 @@ def _submit(
             result = _train_in_task(session, proxy, slots, named)
     except Exception as error:
         # The session may have ended instead of the worker.
-        if context._jsc.sc().isStopped() or not is_worker_lost(str(error)):
+        is_lost = isinstance(error, InfrastructureError) or is_worker_lost(str(error))
+        if context._jsc.sc().isStopped() or not is_lost:
             raise
         seconds, reason = time.monotonic() - began, find_reason(str(error))
         return Outcome(name, "lost", seconds, error=reason, kind="infrastructure")
