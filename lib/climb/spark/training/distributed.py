@@ -15,7 +15,6 @@ import logging
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.ml.torch.distributor import TorchDistributor
 
@@ -65,8 +64,8 @@ def train_distributed(proxy: Proxy, name: str, run: ProxyRun, use_gpu: bool) -> 
     except Exception as error:
         if (failure := read_failure(run)) is not None:
             return failure
-        if not isinstance(error, PySparkException | Py4JError):  # TorchDistributor's own
-            raise
+        if not isinstance(error, PySparkException) and "org.apache.spark" not in str(error):
+            raise  # TorchDistributor's own
         reason = find_reason(str(error))
         raise InfrastructureError(f"a process of the run was lost: {reason}") from error
     finally:
