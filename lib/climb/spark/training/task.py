@@ -65,16 +65,21 @@ def train_one(
         if run.save is not None and not is_complete(Path(run.save)):  # a plug-in saved it
             mark_complete(Path(run.save))
     except Exception as error:
-        kind = classify_failure(error)
-        if kind is None:
-            return error
-        if kind == "infrastructure":
-            reason = f"{type(error).__name__}: {one_line(error)}"
-            raise InfrastructureError(reason) from error
-        if kind == "bug":
-            lines = traceback.format_exc()
-            return RuntimeError(f"run {name} raised an unexpected exception in a worker:\n{lines}")
-        return Outcome(name, "failed", time.monotonic() - began, error=str(error), kind=kind)
+        return _describe_failure(error, name, time.monotonic() - began)
     finally:
         release_gpu_memory()
     return Outcome(name, "finished", time.monotonic() - began, metrics)
+
+
+def _describe_failure(error: Exception, name: str, seconds: float) -> Outcome | Exception:
+    """Return what `train_one` returns for an exception, or raise an InfrastructureError."""
+    kind = classify_failure(error)
+    if kind is None:
+        return error
+    if kind == "infrastructure":
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise InfrastructureError(reason) from error
+    if kind == "bug":
+        lines = "".join(traceback.format_exception(error))
+        return RuntimeError(f"run {name} raised an unexpected exception in a worker:\n{lines}")
+    return Outcome(name, "failed", seconds, error=str(error), kind=kind)

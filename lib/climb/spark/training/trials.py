@@ -65,13 +65,10 @@ def train_runs(
     is_alone = slots.count <= 1 or len(runs) == 1
     watch = _limit_watch(watch or WatchSettings(), proxy)
     runs = [(name, replace(run, heartbeat=f"{run.checkpoints}.progress")) for name, run in runs]
-    first = list(runs)
     if slots.processes > 1:
         # A process that halves it alone would round unlike the others after an interruption.
-        runs = [(name, replace(run, halve_micro_batch=False)) for name, run in runs]
-        first = list(runs)
-    elif not is_alone and not slots.has_own_gpu:
-        first = [(name, replace(run, halve_micro_batch=False)) for name, run in runs]
+        runs = _forbid_halving(runs)
+    first = runs if is_alone or slots.has_own_gpu else _forbid_halving(runs)
     repeated = set()
     for outcome in _train_parallel(session, proxy, first, slots, watch):
         if outcome.kind == "resource" and not is_alone:
@@ -83,6 +80,10 @@ def train_runs(
         again = [run for run in runs if run[0] in repeated]
         alone = replace(slots, count=1, count_again=None)
         yield from map(_describe_memory, _train_parallel(session, proxy, again, alone, watch))
+
+
+def _forbid_halving(runs: Sequence[NamedRun]) -> list[NamedRun]:
+    return [(name, replace(run, halve_micro_batch=False)) for name, run in runs]
 
 
 def _limit_watch(watch: WatchSettings, proxy: Proxy) -> WatchSettings:
