@@ -45,6 +45,8 @@ def train_runs(
 ) -> Iterator[Outcome]:
     """Train the named runs, as many at a time as there are slots, and yield each outcome.
 
+    A run takes `slots.processes` tasks, which train one model together.
+
     A run that is alone on its device halves its micro-batch when memory runs out. If runs share a
     device, the rounding of one would then depend on the others. So runs that ran out of memory are
     repeated at the end, one at a time, and may halve their micro-batch then.
@@ -55,8 +57,6 @@ def train_runs(
     If the caller stops, or an error ends the search, active runs are cancelled. Their checkpoints
     stay, and the next start continues them.
 
-    Each run takes `slots.processes` tasks, which train one model together.
-
     Raises:
         ClimbError: a run found a mistake that the user can fix, such as a missing shard.
         RuntimeError: a run raised an unexpected exception; with the worker's traceback.
@@ -65,8 +65,7 @@ def train_runs(
     is_alone = slots.count <= 1 or len(runs) == 1
     watch = _limit_watch(watch or WatchSettings(), proxy)
     runs = [(name, replace(run, heartbeat=f"{run.checkpoints}.progress")) for name, run in runs]
-    if slots.processes > 1:
-        # A process that halves it alone would round unlike the others after an interruption.
+    if slots.processes > 1:  # where each would halve its own
         runs = _forbid_halving(runs)
     first = runs if is_alone or slots.has_own_gpu else _forbid_halving(runs)
     repeated = set()
@@ -75,9 +74,8 @@ def train_runs(
             repeated.add(outcome.name)
         else:
             yield _describe_memory(outcome)
-    if repeated:
-        log("trials", f"{len(repeated)} runs ran out of memory; repeating them one at a time")
-        again = [run for run in runs if run[0] in repeated]
+    if again := [run for run in runs if run[0] in repeated]:
+        log("trials", f"{len(again)} runs ran out of memory; repeating them one at a time")
         alone = replace(slots, count=1, count_again=None)
         yield from map(_describe_memory, _train_parallel(session, proxy, again, alone, watch))
 
