@@ -45,8 +45,6 @@ def train_runs(
 ) -> Iterator[Outcome]:
     """Train the named runs, as many at a time as there are slots, and yield each outcome.
 
-    A run takes `slots.processes` tasks, which train one model together.
-
     A run that is alone on its device halves its micro-batch when memory runs out. If runs share a
     device, the rounding of one would then depend on the others. So runs that ran out of memory are
     repeated at the end, one at a time, and may halve their micro-batch then.
