@@ -1,6 +1,7 @@
 """Two processes that train one model (DDP) against one process, on two cores with equal tokens.
 
     python benchmarks/bench.py ddp
+    python benchmarks/ddp.py --minutes 5    # train for five minutes, then stop; it continues later
 
 Every run is a Spark job, as in job `train`: `train_runs` with one process, or TorchDistributor with
 two. Steps are timed inside of the run. So the ratio leaves out the start of processes, which the
@@ -11,7 +12,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -21,7 +24,7 @@ from typing import Any
 import torch
 from pyspark.sql import SparkSession
 from real_text import Size, prepare_setup
-from section import Bar, Section, Table, run_section
+from section import Bar, Section, Table, describe_commit, run_section
 
 from climb.config import load
 from climb.proxy import ProxyRun
@@ -40,13 +43,14 @@ SIZE = Size(
     domains=6,
     chars=1_000_000,
     base_tokens=1,
-    trial_tokens=50 * 2_048,
+    trial_tokens=30 * 2_048,
     items=100,
     tasks=("arc_easy",),
 )
 QUICK_SIZE = Size(
     domains=2, chars=40_000, base_tokens=1, trial_tokens=4 * 2_048, items=4, tasks=("arc_easy",)
 )
+CACHE = Path(__file__).resolve().parents[1] / ".cache" / "ddp"
 SEEDS, QUICK_SEEDS = 3, 2
 WARM_UP = 2
 """Steps of a run that are not timed."""
@@ -111,15 +115,37 @@ class Trained:
 
 
 def measure(args: argparse.Namespace) -> Section:
-    """Train with every way and seed, interleaved."""
+    """Train with every way and seed, interleaved; without the runs of an earlier start."""
+    if not args.quick:
+        return measure_in(CACHE / describe_commit().replace(" ", "-"), args)
     with tempfile.TemporaryDirectory() as folder:
-        setup = prepare_setup(Path(folder), QUICK_SIZE if args.quick else SIZE)
-        session = start_session(load().spark)
-        found: dict[Way, list[Trained]] = {way: [] for way in WAYS}
-        for seed in range(QUICK_SEEDS if args.quick else SEEDS):
-            for way in WAYS:
-                found[way].append(train(session, setup, way, seed))
-        session.stop()
+        return measure_in(Path(folder), args)
+
+
+def measure_in(folder: Path, args: argparse.Namespace) -> Section:
+    """Measure with the runs that a folder has as lines of a file; exit when the time is over."""
+    deadline = time.monotonic() + 60.0 * args.minutes
+    setup = prepare_setup(folder, QUICK_SIZE if args.quick else SIZE)
+    file = folder / "runs.jsonl"
+    lines = file.read_text().splitlines() if file.is_file() else []
+    runs = {(row[0], row[1]): Trained(*row[2:]) for row in map(json.loads, lines)}
+    session = start_session(load().spark)
+    for seed in range(QUICK_SEEDS if args.quick else SEEDS):
+        for number, way in enumerate(WAYS):
+            if (number, seed) in runs:
+                continue
+            if time.monotonic() > deadline:
+                print(f"stopped after {len(runs)} runs; start it again to continue")
+                sys.exit(0)
+            trained = runs[number, seed] = train(session, setup, way, seed)
+            row = [number, seed, trained.step, trained.total, dict(trained.metrics)]
+            with file.open("a") as stream:
+                stream.write(json.dumps(row) + "\n")
+    session.stop()
+    found = {
+        way: [runs[key] for key in sorted(runs) if key[0] == number]
+        for number, way in enumerate(WAYS)
+    }
     return describe(setup, found)
 
 
@@ -198,4 +224,8 @@ def compare_losses(found: Mapping[Way, Sequence[Trained]]) -> tuple[list[float],
 
 
 if __name__ == "__main__":
-    run_section(measure)
+    parser = argparse.ArgumentParser()
+    parser.add_argument(
+        "--minutes", type=float, default=float("inf"), help="stop after this time; it continues"
+    )
+    run_section(measure, parser)

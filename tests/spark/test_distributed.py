@@ -189,7 +189,6 @@ session = (
     .config("spark.executor.memory", "512m")
     .config("spark.driver.host", "127.0.0.1")
     .config("spark.ui.enabled", "false")
-    .config("spark.network.timeout", "60s")
     .config("spark.excludeOnFailure.enabled", "false")
     .getOrCreate()
 )
