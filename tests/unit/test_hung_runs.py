@@ -37,7 +37,7 @@ class Cluster:
     def __init__(self):
         self.processes, self.sparkContext = {}, self
 
-    def submit(self, session, proxy, group, profile, is_gpu_shared, named):
+    def submit(self, session, proxy, group, slots, named):
         name, run = named
         process = multiprocessing.get_context("fork").Process(target=work, args=(proxy, run))
         self.processes[f"{group} {name}"] = process

@@ -33,7 +33,8 @@ from climb.spark.training.watch import RunDisplay, Watch, WatchSettings
 NamedRun = tuple[str, ProxyRun]
 
 HUNG_TRIES = 3
-"""Times that a run which hangs is tried at one start, before it counts as lost."""
+"""Times that a run which hangs, or lost one of several processes, is tried at one start, before it
+counts as lost."""
 
 
 def train_runs(
@@ -111,7 +112,7 @@ def _train_parallel(
     pool = ThreadPoolExecutor(max_workers=max(1, len(runs)))
     submit = partial(_submit, session, proxy, group, slots)
     task = inheritable_thread_target(session)(submit)
-    todo, active, hung = deque(runs), dict[Future[Outcome], NamedRun](), Counter[str]()
+    todo, active, tries = deque(runs), dict[Future[Outcome], NamedRun](), Counter[str]()
     watch = Watch(settings, RunDisplay(settings.stage))
     try:
         while todo or active:
@@ -120,12 +121,12 @@ def _train_parallel(
                 named = todo.popleft()
                 watch.start(named[0], Path(named[1].heartbeat or ""))
                 active[pool.submit(task, named)] = named
-            done = _wait(session, group, active, watch, hung)
+            done = _wait(session, group, active, watch, tries)
             # Outcomes first: their rows are committed before an error ends the search.
             for future in sorted(done, key=lambda f: f.exception() is not None):
                 was_ended = watch.stop((named := active.pop(future))[0])
                 outcome = future.result()
-                if outcome.status == "lost" and was_ended and hung[named[0]] < HUNG_TRIES:
+                if _may_repeat(outcome, was_ended, slots, settings.stage, tries):
                     todo.append(named)
                 else:
                     yield _describe_hang(outcome, settings, was_ended)
@@ -156,6 +157,22 @@ def _wait(
                 f"(proxy.hung_minutes); try {hung[name]} of {HUNG_TRIES} is ended",
             )
             session.sparkContext.cancelJobGroup(f"{group} {name}")
+
+
+def _may_repeat(
+    outcome: Outcome, was_ended: bool, slots: Slots, stage: str, tries: Counter[str]
+) -> bool:
+    """Whether a lost run is tried again: it hung, or it has lost one of several processes.
+
+    Spark repeats a single task by itself, but gives up a barrier stage in local mode.
+    """
+    name = outcome.name
+    if outcome.status != "lost" or not (was_ended or slots.processes > 1):
+        return False
+    if not was_ended:
+        tries[name] += 1
+        log(stage, f"{name}: {outcome.error} (try {tries[name]} of {HUNG_TRIES})")
+    return tries[name] < HUNG_TRIES
 
 
 def _describe_hang(outcome: Outcome, settings: WatchSettings, was_ended: bool) -> Outcome:
