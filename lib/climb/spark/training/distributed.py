@@ -3,8 +3,8 @@
 Each task of the stage starts torchrun, and torchrun starts the process that trains. The result of
 the first process reaches the driver. A process that fails for good writes a record beside the
 checkpoints, before it leaves the others: they only see that it is gone. The driver reads it, and a
-repetition of the stage ends at once. A lost process leaves no record, and Spark repeats the stage
-where it repeats tasks.
+repetition of the stage ends at once. A lost process leaves no record, and the driver tries the run
+again.
 """
 
 from __future__ import annotations
