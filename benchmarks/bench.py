@@ -25,7 +25,7 @@ RESULTS = HERE / "RESULTS.md"
 SECTIONS = HERE / "results"
 NAMES = (
     *("embedders", "embedding", "assignment", "nearest", "kmeans", "sample", "packing", "trials"),
-    *("proxy_speed", "proxy_overhead", "proxy_seeds", "proxy_sizes", "harness"),
+    *("proxy_speed", "proxy_overhead", "proxy_seeds", "proxy_sizes", "ddp", "harness"),
     *("domains", "contamination", "export", "demo", "scale", "standalone", "fidelities"),
     *("accuracy", "swarm", "regret_blend_mean"),
     *("regret_blend_pile", "regret_trees_mean", "regret_trees_pile", "regret_olmix_mean"),
@@ -38,7 +38,9 @@ SEARCH = NAMES[NAMES.index("accuracy") :]
 
 GROUPS = {
     "search": SEARCH,
-    "proxy": tuple(name for name in NAMES if name == "trials" or name.startswith("proxy_")),
+    "proxy": tuple(
+        name for name in NAMES if name in ("trials", "ddp") or name.startswith("proxy_")
+    ),
     "regret": tuple(name for name in NAMES if name.startswith("regret_")),
 }
 

@@ -26,7 +26,7 @@ from climb.files import is_complete
 from climb.mixture import FeasibleSet
 from climb.proxy import ProxyRun, Target
 from climb.search import Problem
-from climb.spark.training.trials import train_one
+from climb.spark.training.task import train_one
 from climb.tokenizer import TokenizerFile, train_json
 
 Array = NDArray[np.float64]

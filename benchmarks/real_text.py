@@ -23,7 +23,7 @@ from climb.files import is_complete
 from climb.proxy import Proxy, ProxyRun, Target
 from climb.proxy.llama import LlamaProxy
 from climb.spark.training.setup import TrainingSetup
-from climb.spark.training.trials import train_one
+from climb.spark.training.task import train_one
 from climb.tokenizer import TokenizerFile, open_tokenizer, train_json
 
 DOMAINS = (

@@ -29,7 +29,8 @@ from climb.proxy.llama import LlamaProxy
 from climb.spark.delta.store import Store
 from climb.spark.session import start_session
 from climb.spark.slots import Slots
-from climb.spark.training.trials import train_one, train_runs
+from climb.spark.training.task import train_one
+from climb.spark.training.trials import train_runs
 from climb.tokenizer import TokenizerFile, train_json
 
 SLOTS, BAR = 2, 0.95

@@ -16,6 +16,7 @@ from climb.spark.delta.store import Store
 from climb.spark.results.report import read_report
 from climb.spark.results.summary import summarize
 from climb.tracking.client import mirror
+from climb.tracking.models import mirror_models
 from climb.tracking.uri import format_open_command
 
 
@@ -28,6 +29,7 @@ def run(store: Store, cfg: Config) -> str:
     for name, figure in draw_figures(data).items():
         write_if_changed(store.locate_file("figures") / f"{name}.svg", figure.encode())
     tracked = mirror(store, cfg)
+    mirror_models(store, cfg)
     done = f"{path} {f'written, {len(page) // 1024} kB' if written else 'is up to date'}"
     locations = {
         "tables": store.cfg.catalog or store.locate_folder("tables"),

@@ -1,4 +1,4 @@
-"""Train the base checkpoint that every target model continues, on one device.
+"""Train the base checkpoint that every target model continues.
 
 domains, shards, tokenizers -> target base checkpoint
 
@@ -8,7 +8,7 @@ Rerun it at any time: an existing checkpoint stays, and an interrupted training 
 from climb.cli.start import main
 from climb.config import Config
 from climb.spark.delta.store import Store
-from climb.spark.slots import plan_slots
+from climb.spark.slots import plan_process_slots
 from climb.spark.training.setup import build_target_setup, ensure_base_checkpoint
 from climb.spark.training.train import has_all_models
 
@@ -20,7 +20,8 @@ def run(store: Store, cfg: Config) -> str:
         return "no target has a `report` file, so no target model is trained"
     if has_all_models(store, cfg, setup):
         return "not needed, all target models are recorded"
-    trained = ensure_base_checkpoint(store, setup, plan_slots(store.session, cfg.spark))
+    slots = plan_process_slots(store.session, cfg.spark, setup.processes)
+    trained = ensure_base_checkpoint(store, setup, slots)
     state = "trained" if trained else "up to date"
     return f"checkpoint of the target models {state}: {setup.base_folder}"
 

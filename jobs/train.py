@@ -1,6 +1,7 @@
 """Test the recommended mixture with a larger model, on items that the search did not use.
 
-domains, shards, tokenizers, mixtures, target base checkpoint -> evaluations
+domains, shards, tokenizers, mixtures, target base checkpoint -> evaluations,
+learning_curves
 
 Rerun it at any time: a recorded model is never trained again.
 """
@@ -10,6 +11,7 @@ from climb.config import Config
 from climb.spark.delta.store import Store
 from climb.spark.training.setup import build_target_setup
 from climb.spark.training.train import train_mixtures
+from climb.tracking.models import mirror_models
 
 
 def run(store: Store, cfg: Config) -> str:
@@ -18,6 +20,7 @@ def run(store: Store, cfg: Config) -> str:
     if not setup.targets:
         return "no target has a `report` file, so there are no items that the search did not use"
     n_trained, n_failed, n_recorded = train_mixtures(store, cfg, setup)
+    mirror_models(store, cfg)
     failed = f", {n_failed} failed" if n_failed else ""
     line = f"{n_trained} models trained and measured{failed}, {n_recorded} already recorded"
     return Unfinished(line) if n_failed else line

@@ -189,6 +189,13 @@ CORPUS = Table(
     long=("text",),
     ordered_by=("domain",),
 )
+LEARNING_CURVES = Table(
+    "learning_curves",
+    ("model", "step"),
+    "train",
+    "model STRING, method STRING, seed BIGINT, step BIGINT, n_tokens BIGINT, loss DOUBLE, "
+    "learning_rate DOUBLE, metrics MAP<STRING,DOUBLE>",
+)
 EVALUATIONS = Table(
     "evaluations",
     ("model", "metric"),
@@ -222,6 +229,7 @@ TABLES = (
     MIXTURES,
     DOREMI,
     CORPUS,
+    LEARNING_CURVES,
     EVALUATIONS,
 )
 

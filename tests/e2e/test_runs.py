@@ -126,10 +126,10 @@ def _count_commits(root, table):
     return len(list((root / "tables" / table.name / "_delta_log").glob("*.json")))
 
 
-def _kill_when(command, conf, root, reached, timeout=300):
+def _kill_when(command, conf, root, reached, *options, timeout=300):
     """Start a command below `root`; kill it and its processes once `reached(root, start)`."""
     start = time.time()
-    settings = ["--set", f"storage.root={root}", *UNTRACKED]
+    settings = ["--set", f"storage.root={root}", *(options or UNTRACKED)]
     process = subprocess.Popen(
         [str(BIN / "climb"), command, "--conf", str(conf), *settings],
         stdout=subprocess.PIPE,
@@ -220,9 +220,83 @@ def test_a_run_that_is_killed_four_times_ends_with_the_rows_of_an_unbroken_run(
     _check_trials_and_results(spark, conf, root, finished, results)
 
 
+@pytest.mark.slow
+def test_target_models_of_two_processes_survive_a_killed_driver(unbroken, spark, tmp_path):
+    conf, _ = unbroken
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    settings = ["--set", "train.processes=2", "--set", "train.seeds=1", *UNTRACKED]
+    for root in (whole, broken):
+        shutil.copytree(Path(load(conf).storage.root), root)
+        for table in (tables.EVALUATIONS, tables.LEARNING_CURVES):
+            shutil.rmtree(root / "tables" / table.name)
+        shutil.rmtree(root / "models")
+    _kill_when("train", conf, broken, _has_checkpoint, *settings)
+    assert not (broken / "tables" / "evaluations").exists()
+    for root in (whole, broken):
+        done = climb("train", "--conf", conf, "--set", f"storage.root={root}", *settings)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "3 models trained and measured, 0 already recorded" in done.stdout
+    for table in (tables.EVALUATIONS, tables.LEARNING_CURVES):
+        rows = [read_rows(spark, conf, table, f"storage.root={r}") for r in (whole, broken)]
+        assert rows[0] == rows[1], table.name
+    models = {
+        path.relative_to(whole): path.read_bytes()
+        for path in (whole / "models" / "targets").glob("*/model.safetensors")
+    }
+    assert len(models) == 3
+    assert all((broken / name).read_bytes() == content for name, content in models.items())
+    # One process trains models of other names, which differ in their last digits.
+    alone = {row["model"] for row in read_rows(spark, conf, tables.EVALUATIONS)}
+    assert alone.isdisjoint(name.parts[-2] for name in models)
+
+
 def _raw_trials(spark, root):
     store = Store(spark, load(settings=[f"storage.root={root}"]).storage)
     return store.read_rows(tables.TRIALS) if store.exists(tables.TRIALS) else []
+
+
+def test_every_target_model_has_a_learning_curve_and_a_folder_with_a_card(unbroken, spark):
+    """Eight steps: points at every third and at the last, evaluations after the fourth and last."""
+    conf, _ = unbroken
+    root = Path(load(conf).storage.root)
+    models = {row["model"]: row for row in read_rows(spark, conf, tables.EVALUATIONS)}
+    curves = read_rows(spark, conf, tables.LEARNING_CURVES)
+    assert {row["model"] for row in curves} == set(models)
+    assert len({(row["method"], row["seed"]) for row in curves}) == len(models) == 6
+    own = [row for row in curves if row["model"] == min(models)]
+    assert [(row["step"], row["n_tokens"]) for row in own] == [
+        (3, 768), (4, 1024), (6, 1536), (8, 2048),
+    ]  # fmt: skip
+    assert all(2.0 < row["loss"] < 7.0 and row["learning_rate"] > 0.0 for row in own)
+    assert [sorted(row["metrics"]) != [] for row in own] == [False, True, False, True]
+    evaluations = read_rows(spark, conf, tables.EVALUATIONS)
+    last = {r["metric"]: r["value"] for r in evaluations if r["model"] == own[0]["model"]}
+    assert own[-1]["metrics"].items() <= last.items()
+    assert {path.name for path in (root / "models" / "targets").iterdir()} == set(models)
+    assert not list((root / "models" / "checkpoints").glob("*.curve"))
+
+
+def test_the_folder_of_a_target_model_opens_with_transformers_and_names_its_mixture(
+    unbroken, spark
+):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    conf, _ = unbroken
+    rows = read_rows(spark, conf, tables.EVALUATIONS)
+    row = next(row for row in rows if row["method"] == "recommended")
+    folder = Path(load(conf).storage.root) / "models" / "targets" / row["model"]
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
+    ids = tokenizer("the court and the judge", return_tensors="pt").input_ids
+    assert model(input_ids=ids).logits.shape == (1, ids.shape[1], model.config.vocab_size)
+    assert tokenizer.decode(ids[0]) == "the court and the judge"
+    card = (folder / "README.md").read_text()
+    for domain, weight in row["weights"].items():
+        assert f"| {domain} | {weight:.5f} |" in card
+    assert f"`{row['corpus_digest']}`" in card
+    assert f"| {row['metric']} | {row['value']:.5f} |" in card
+    for text in ("documents 0", "shards 0", "mixtures 0", "2,048", row["recipe"], "base-"):
+        assert text in card, text
 
 
 def test_the_manifest_has_the_counts_of_the_dataset(unbroken, spark):

@@ -111,7 +111,14 @@ def write_conf(folder, corpus, root):
             "target_tokens": 20_000,
             "max_share_ratio": None,
         },
-        "train": {"model": model, "base_tokens": 4_096, "tokens": 2_048, "seeds": 2},
+        "train": {
+            "model": model,
+            "base_tokens": 4_096,
+            "tokens": 2_048,
+            "seeds": 2,
+            "curve_steps": 3,
+            "evaluate_steps": 4,
+        },
     }
     path = folder / "conf.yaml"
     path.write_text(yaml.safe_dump(conf))

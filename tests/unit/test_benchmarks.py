@@ -270,7 +270,9 @@ def test_repeats_of_a_benchmark_that_was_stopped_are_not_measured_again(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["proxy_speed", "proxy_overhead", "proxy_seeds", "proxy_sizes"])
+@pytest.mark.parametrize(
+    "name", ["proxy_speed", "proxy_overhead", "proxy_seeds", "proxy_sizes", "ddp"]
+)
 def test_the_benchmarks_of_proxies_run_in_miniature(bench, name, tmp_path):
     command = [*bench.build_command(name, True, tmp_path), "--output", str(tmp_path / "out.json")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

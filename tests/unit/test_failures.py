@@ -13,7 +13,7 @@ from climb.spark.failures import (
     is_worker_lost,
     reraise_task_errors,
 )
-from climb.spark.training.trials import train_one
+from climb.spark.training.task import train_one
 
 RUN = SimpleNamespace(local_copies=None, save=None, heartbeat=None)
 

@@ -306,6 +306,11 @@ def test_runs_that_mlflow_lacks_concern_the_report(world):
     state = mirrored.digest_state(cfg, uri, {"trials": 1, "mixtures": 1})
     (folder / "out" / "mlflow.mirrored").write_text(state)
     finish(tracked, ["report"])
+    assert set(PIPELINE) - find_done(tracked) == {"report"}  # the target models are missing
+    models = dict.fromkeys(("mixtures", "evaluations", "learning_curves"), 1)
+    state = mirrored.digest_models(cfg, uri, models)
+    (folder / "out" / "mlflow.models").write_text(state)
+    finish(tracked, ["report"])
     assert find_done(tracked) == set(PIPELINE)
 
 

@@ -16,7 +16,8 @@ from climb.proxy import ProxyRun
 from climb.proxy.heartbeat import Heartbeat
 from climb.spark.slots import Slots
 from climb.spark.training import trials
-from climb.spark.training.trials import HUNG_TRIES, Outcome, train_runs
+from climb.spark.training.task import Outcome
+from climb.spark.training.trials import HUNG_TRIES, train_runs
 from climb.spark.training.watch import WatchSettings
 from climb.tokenizer import TokenizerFile
 
@@ -36,7 +37,7 @@ class Cluster:
     def __init__(self):
         self.processes, self.sparkContext = {}, self
 
-    def submit(self, session, proxy, group, profile, is_gpu_shared, named):
+    def submit(self, session, proxy, group, slots, named):
         name, run = named
         process = multiprocessing.get_context("fork").Process(target=work, args=(proxy, run))
         self.processes[f"{group} {name}"] = process

@@ -23,7 +23,7 @@ from climb.files import (
 from climb.proxy.checkpoint import compute_run_digest
 from climb.proxy.data import hold_local_shards
 from climb.proxy.llama import LlamaProxy
-from climb.spark.training.trials import train_one
+from climb.spark.training.task import train_one
 from climb.testing.contracts import build_tiny_run
 
 KB = 1e-6  # in GB

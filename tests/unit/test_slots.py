@@ -6,6 +6,7 @@ from climb.config import load
 from climb.errors import ConfigError
 from climb.spark.slots import (
     GpuShare,
+    check_barrier,
     divide_executor,
     plan_slots,
     read_configured_share,
@@ -178,3 +179,38 @@ def test_profiles_are_off_on_databricks_unless_the_configuration_turns_them_on(m
     monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "17.3")
     assert not uses_profiles(session, load().spark)
     assert uses_profiles(session, load(settings=["spark.resource_profiles=true"]).spark)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"spark.executor.cores": "4"},
+        GPU | {AMOUNT: "1", "spark.task.cpus": "8"},
+        GPU
+        | {
+            "spark.executor.resource.gpu.amount": "4",
+            AMOUNT: "1",
+            "spark.python.worker.reuse": "false",
+        },
+    ],
+)
+def test_processes_start_on_cores_or_on_whole_gpus(settings):
+    check_barrier(settings, 2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "fix"),
+    [
+        ({"spark.dynamicAllocation.enabled": "true"}, r"dynamicAllocation.enabled to false$"),
+        (GPU, r"amount is 0, and TorchDistributor knows no resource profiles; set .* to 1 and"),
+        (GPU | {AMOUNT: "0.25"}, r"amount is 0\.25, .* target_base and train$"),
+        (
+            GPU | {"spark.executor.resource.gpu.amount": "4", AMOUNT: "1"},
+            r"an executor has 4 GPUs: .* set spark\.python\.worker\.reuse to false$",
+        ),
+    ],
+)
+def test_settings_with_which_processes_would_fail_or_share_a_gpu_are_refused(settings, fix):
+    with pytest.raises(ConfigError, match=rf"^train\.processes is 2, .*{fix}"):
+        check_barrier(settings, 2)

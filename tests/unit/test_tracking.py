@@ -26,6 +26,7 @@ from climb.tracking.client import mirror
 from climb.tracking.drift import log_drift
 from climb.tracking.limits import limit_mlflow
 from climb.tracking.live import LiveRuns
+from climb.tracking.models import mirror_models
 from climb.tracking.uri import format_open_command, resolve_tracking_uri
 from climb.tracking.values import make_child_runs, make_parent_run, select_trials
 
@@ -644,3 +645,30 @@ def test_a_server_that_is_down_delays_no_trial_and_ends_no_search(store, cfg, cl
             live.update([(plan_trial(7), make_progress(100))])
         assert not live._pending.done()
         slow.set()
+
+
+def test_target_models_are_logged_once_and_a_new_one_is_added(store, cfg, client):
+    mixture = {"recipes": 0.25, "law & order": 0.75}
+    row = {"method": "natural", "seed": 0, "recipe": "r", "corpus_digest": "d", "weights": mixture}
+    row |= {"metric": "piqa.bpb", "value": 1.5, "n_tokens": 1_000, "seconds": 2.0}
+    row |= {"finished": datetime(2026, 1, 2, tzinfo=UTC)}
+    rows = [row | {"model": "m1"}, row | {"model": "m1", "metric": "arc.bpb"}]
+    store.put(tables.EVALUATIONS, rows)
+    curve = {"model": "m1", "step": 10, "loss": 4.0, "learning_rate": 0.1, "metrics": {}}
+    store.put(tables.LEARNING_CURVES, [curve, curve | {"step": 20, "loss": 3.0}])
+    assert mirror_models(store, cfg) is None  # the search has no mixtures yet
+    mixtures = [{"search": "default", "method": "recommended", "weights": mixture}]
+    store.put(tables.MIXTURES, mixtures)
+    assert mirror_models(store, cfg) == "MLflow: 1 target models logged, 0 already logged"
+    reads = store.reads
+    assert mirror_models(store, cfg) == "MLflow has all target models"
+    assert store.reads == reads
+    store.put(tables.EVALUATIONS, [*rows, row | {"model": "m2", "seed": 1}])
+    assert mirror_models(store, cfg) == "MLflow: 1 target models logged, 1 already logged"
+    runs = {run.data.tags["climb.model"]: run for run in runs_by_kind(client, "model")}
+    assert set(runs) == {"m1", "m2"}
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    history = client.get_metric_history(runs["m1"].info.run_id, "curve.loss")
+    assert [(m.step, m.value) for m in history] == [(10, 4.0), (20, 3.0)]
+    (parent,) = runs_by_kind(client, "search")
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {parent.info.run_id}

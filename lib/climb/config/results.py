@@ -22,6 +22,22 @@ class TrainConfig(Section):
     seeds: PositiveInt
     """Runs per mixture; an interval needs at least 2."""
 
+    processes: PositiveInt
+    """Processes that train one model together, and its base checkpoint: one for each GPU, or for
+    each core. Each computes a part of every batch. Models of another number have other names, since
+    it changes the rounding of gradients."""
+
+    curve_steps: PositiveInt
+    """Training steps between two rows of table `learning_curves`."""
+
+    evaluate_steps: PositiveInt | None
+    """Training steps between two evaluations on the report items, for the learning curves; null:
+    each model is evaluated at its end only."""
+
+    keep_models: bool
+    """Whether trained models are kept: a Hugging Face folder with a model card for each, in
+    models/targets below storage.files."""
+
 
 class DoremiConfig(Section):
     """DoReMi (arXiv 2305.10429): a mixture from two models, without targets. It is computed by job

@@ -84,13 +84,28 @@ class ProxyRun:
     backward pass, down to one. The batch stays the same, but the rounding of its gradients changes.
     So a run that shares the memory of a device with others has false, and fails instead."""
 
+    processes: int = 1
+    """Number of processes that train the model together; it changes the rounding of gradients. Each
+    process calls `train` after it has joined the others (`climb.proxy.processes`)."""
+
+    curve: str | None = None
+    """File for the learning curve (`climb.proxy.curve`), written at the end; None: none."""
+
+    curve_steps: int = 1
+    """Steps between two points of the learning curve."""
+
+    evaluate_steps: int | None = None
+    """Steps between two evaluations on the targets during training, for the learning curve; None:
+    the model is measured at the end only. It changes no weight."""
+
 
 @runtime_checkable
 class Proxy(Protocol):
     """A model architecture with its training settings.
 
-    If the class has `reports_progress = True`, `train` writes heartbeats to `run.heartbeat`, and a
-    run without a heartbeat for `proxy.hung_minutes` is ended and repeated.
+    If the class has `supports_processes = True`, `train` may be called in `run.processes` processes
+    at once. If it has `reports_progress = True`, `train` writes heartbeats to `run.heartbeat`, and
+    a run without a heartbeat for `proxy.hung_minutes` is ended and repeated.
     """
 
     def train(self, run: ProxyRun, device: str) -> dict[str, float]:

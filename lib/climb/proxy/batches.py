@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from climb.errors import ComponentError
 from climb.proxy.data import Stream
+from climb.proxy.processes import ALONE, Processes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,7 +19,15 @@ AHEAD = 3
 class Batches:
     """The batches of a stream, by step."""
 
-    def __init__(self, stream: Stream, batch: int, n_ids: int, tokenizer: str, device: Any) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        batch: int,
+        n_ids: int,
+        tokenizer: str,
+        device: Any,
+        processes: Processes = ALONE,
+    ) -> None:
         """Prepare reading; no thread runs before the first `read` for a GPU.
 
         Args:
@@ -27,9 +36,10 @@ class Batches:
             n_ids: number of token ids of the tokenizer.
             tokenizer: its path, for the message of an error.
             device: torch device that the batches are for.
+            processes: among which the sequences of a step are divided.
         """
         self._stream, self._batch, self._n_ids = stream, batch, n_ids
-        self._tokenizer, self._device = tokenizer, device
+        self._tokenizer, self._device, self._processes = tokenizer, device, processes
         self._pool: ThreadPoolExecutor | None = None
         self._waiting: dict[int, Future[Tensor]] = {}
 
@@ -37,7 +47,9 @@ class Batches:
         return -(-len(self._stream) // self._batch)
 
     def read(self, step: int) -> Tensor:
-        """Return the token ids of a step, counted from 0, on its device; shape (B, L), int64.
+        """Return the token ids of this process in a step, counted from 0, on its device.
+
+        Their shape is (B, L), int64; B may be 0 if there are several processes.
 
         Raises:
             ComponentError: a shard contains a token id that the tokenizer does not have.
@@ -52,6 +64,11 @@ class Batches:
         ids_BL = self._waiting.pop(step).result()
         return ids_BL.to(self._device, non_blocking=True)
 
+    def count_sequences(self, step: int) -> int:
+        """Count the sequences of a step, of all processes."""
+        first, stop = self._find_bounds(step)
+        return stop - first
+
     def close(self) -> None:
         """End the thread."""
         if self._pool is not None:
@@ -62,10 +79,8 @@ class Batches:
         """Read and check a batch; in pinned memory for a GPU."""
         import torch
 
-        first = step * self._batch
-        stop = min(first + self._batch, len(self._stream))
-        ids_BL = self._stream.read_batch(first, stop)
-        if ids_BL.max() >= self._n_ids:
+        ids_BL = self._stream.read_batch(*self._processes.split(*self._find_bounds(step)))
+        if ids_BL.max(initial=0) >= self._n_ids:
             raise ComponentError(
                 f"step {step + 1}: a shard contains token id {ids_BL.max()}, but the largest id "
                 f"of {self._tokenizer} is {self._n_ids - 1}; run `climb pack` again"
@@ -75,3 +90,7 @@ class Batches:
             return ids
         with torch.cuda.device(self._device):
             return ids.pin_memory()
+
+    def _find_bounds(self, step: int) -> tuple[int, int]:
+        first = step * self._batch
+        return first, min(first + self._batch, len(self._stream))

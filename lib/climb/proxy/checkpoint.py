@@ -28,7 +28,8 @@ ARITHMETIC = {"cuda": 2}
 def compute_run_digest(
     proxy: Proxy, run: ProxyRun, device: str, further: Mapping[str, Any] | None = None
 ) -> str:
-    """Hash everything that determines the trained weights: recipe, data, seed, kind of device.
+    """Hash everything that determines the trained weights: recipe, data, seed, kind of device,
+    number of processes.
 
     Data are identified by their content. Paths, targets, `checkpoint_steps` and `stop_tokens` are
     left out, since they do not change the weights of a step.
@@ -56,6 +57,8 @@ def compute_run_digest(
     }
     if kind in ARITHMETIC:
         made_from["arithmetic"] = ARITHMETIC[kind]
+    if run.processes > 1:
+        made_from["processes"] = run.processes
     made_from |= further or {}
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
 

@@ -6,12 +6,14 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from climb.errors import TrialError
+from climb.errors import InfrastructureError, TrialError
 from climb.proxy import ProxyRun
 from climb.proxy.batches import Batches
 from climb.proxy.checkpoint import Checkpoints
+from climb.proxy.curve import CurvePoint, build_curve
 from climb.proxy.data import Stream
 from climb.proxy.heartbeat import Heartbeat
+from climb.proxy.processes import find_processes
 from climb.proxy.recipe import Recipe
 from climb.proxy.update import Updater
 
@@ -43,19 +45,25 @@ class TrainingLoop:
     made_with: Mapping[str, Any]
     """JSON values that determine the trained weights, besides recipe, run and device."""
 
+    evaluations: dict[int, dict[str, float]]
+    """Number of steps -> metrics of the model that was evaluated after them, during training."""
+
     def __init__(
         self, recipe: Recipe, run: ProxyRun, stream: Stream, n_ids: int, model: Any
     ) -> None:
         model.train()
         self._recipe, self._run, self._stream, self._model = recipe, run, stream, model
-        self._batches = Batches(stream, recipe.batch, n_ids, run.tokenizer.path, model.device)
-        self._updater = Updater(recipe, model, run.halve_micro_batch)
+        self._processes = find_processes(run)
+        self._batches = Batches(
+            stream, recipe.batch, n_ids, run.tokenizer.path, model.device, self._processes
+        )
+        self._updater = Updater(recipe, model, run.halve_micro_batch, self._processes)
         self.n_steps = self.n_steps_here = len(self._batches)
         if run.stop_tokens is not None:
             n_stop = run.stop_tokens // (recipe.batch * stream.length)
             self.n_steps_here = min(max(1, n_stop), self.n_steps)
         self.n_steps_done = 0
-        self.losses = []
+        self.losses, self.evaluations = [], {}
         self.made_with = {}
         self._unread: list[Any] = []
         self._heartbeat = Heartbeat(run.heartbeat)
@@ -68,11 +76,10 @@ class TrainingLoop:
         """Take the steps of this run from the last checkpoint on, and save checkpoints.
 
         Raises:
-            TrialError, ComponentError: as for `take_step`.
+            TrialError, ComponentError, InfrastructureError: as for `take_step`.
+            InfrastructureError: two processes see different checkpoints.
         """
-        state = checkpoints.load(self.n_steps_here)
-        if state is not None:
-            self.load_state_dict(state)
+        self._load(checkpoints)
         try:
             while self.n_steps_done < self.n_steps_here:
                 if before_step is not None:
@@ -81,9 +88,27 @@ class TrainingLoop:
                 self._report()
                 is_last = self.n_steps_done == self.n_steps_here
                 if is_last or self.n_steps_done % self._run.checkpoint_steps == 0:
-                    checkpoints.save(self.state_dict())
+                    self.read_losses()  # in every process: all raise the same error
+                    if self._processes.is_first:
+                        checkpoints.save(self.state_dict())
         finally:
             self._batches.close()
+
+    def _load(self, checkpoints: Checkpoints) -> None:
+        """Load the checkpoint that the first process finds, in every process."""
+        state = checkpoints.load(self.n_steps_here)
+        step = self._processes.share(0 if state is None else state["step"], self._model.device)
+        if state is not None and state["step"] != step:
+            state = checkpoints.load(step)
+        found = 0 if state is None else state["step"]
+        if found != step:
+            raise InfrastructureError(
+                f"process {self._processes.rank} of the run finds a checkpoint of step {found} in "
+                f"{self._run.checkpoints}, but the first process one of step {step}; every node "
+                "must see the same files"
+            )
+        if state is not None:
+            self.load_state_dict(state)
 
     def take_step(self) -> None:
         """Train on the next batch.
@@ -92,12 +117,15 @@ class TrainingLoop:
             TrialError: the loss is NaN or infinite. On a GPU, up to STEPS_PER_READING - 1 later
                 steps may have been taken; the message names the step of the loss.
             ComponentError: a shard contains a token id that the tokenizer does not have.
+            InfrastructureError: another process was lost.
         """
         self._updater.prepare(self._stream.length)
         step = self.n_steps_done
-        ids_BL = self._batches.read(step)
-        rate = self._recipe.compute_rate(step, self.n_steps, self._run.start is not None)
-        self._unread.append(self._updater.take(ids_BL, rate, self._weigh_sequences(ids_BL)))
+        self._processes.seed_step(self._run.seed, step)
+        ids_BL, n_sequences = self._batches.read(step), self._batches.count_sequences(step)
+        weights_B = self._weigh_sequences(ids_BL)
+        loss = self._updater.take(ids_BL, self._compute_rate(step), n_sequences, weights_B)
+        self._unread.append(loss)
         self.n_steps_done += 1
         is_last = self.n_steps_done == self.n_steps
         if is_last or len(self._unread) >= STEPS_PER_READING[self._model.device.type]:
@@ -107,13 +135,16 @@ class TrainingLoop:
         """Return the factor of the loss of each sequence of the next step, (B,); None: 1."""
         return None
 
+    def _compute_rate(self, step: int) -> float:
+        return self._recipe.compute_rate(step, self.n_steps, self._run.start is not None)
+
+    def count_tokens(self, n_steps: int) -> int:
+        """Count the tokens of the first n_steps steps."""
+        return min(n_steps * self._recipe.batch, len(self._stream)) * self._stream.length
+
     def _report(self) -> None:
         """Report the progress towards the last step of this run."""
-        length = self._stream.length
-        tokens, total = (
-            min(n_steps * self._recipe.batch, len(self._stream)) * length
-            for n_steps in (self.n_steps_done, self.n_steps_here)
-        )
+        tokens, total = (self.count_tokens(n) for n in (self.n_steps_done, self.n_steps_here))
         self._heartbeat.beat(tokens, total, self.losses[-1] if self.losses else None)
 
     def read_losses(self) -> None:
@@ -139,6 +170,14 @@ class TrainingLoop:
         n_last = max(1, round(LOSS_SHARE * self.n_steps_here))
         return sum(self.losses[-n_last:]) / n_last
 
+    def build_curve(self) -> list[CurvePoint]:
+        """Build the learning curve so far."""
+
+        def describe(n_steps: int) -> tuple[int, float]:
+            return self.count_tokens(n_steps), self._compute_rate(n_steps - 1)
+
+        return build_curve(self.losses, self.evaluations, self._run.curve_steps, describe)
+
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the next step depends on, and the losses so far.
 
@@ -159,6 +198,8 @@ class TrainingLoop:
         }
         if self._updater.is_halved:
             state["micro_batch"] = self._updater.micro_batch
+        if self.evaluations:
+            state["evaluations"] = self.evaluations
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -166,6 +207,7 @@ class TrainingLoop:
         import torch
 
         self.n_steps_done, self.losses = state["step"], state["losses"]
+        self.evaluations = state.get("evaluations", {})
         self._updater.load(state["model"], state["optimizer"], state.get("micro_batch"))
         torch.set_rng_state(state["random"])
         if state["cuda_random"] is not None:

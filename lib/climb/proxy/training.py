@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,6 +13,7 @@ from climb.errors import ConfigError
 from climb.files import resolve
 from climb.proxy import ProxyRun
 from climb.proxy.checkpoint import Checkpoints, compute_run_digest
+from climb.proxy.curve import CurvePoint, write_curve
 from climb.proxy.data import Stream, plan_stream
 from climb.proxy.evaluate import measure
 from climb.proxy.heartbeat import Heartbeat
@@ -24,6 +25,7 @@ from climb.proxy.language_model import (
 )
 from climb.proxy.loop import TrainingLoop
 from climb.proxy.metrics import TRAIN_LOSS
+from climb.proxy.processes import find_processes
 from climb.proxy.recipe import Recipe
 from climb.tokenizer import TokenizerFile
 
@@ -42,6 +44,9 @@ class TrainingRecipe(Recipe, ABC):
 
     reports_progress: ClassVar[bool] = True
     """Whether `train` writes heartbeats."""
+
+    supports_processes: ClassVar[bool] = True
+    """Whether several processes can train one model."""
 
     @abstractmethod
     def create_model(self, n_ids: int) -> Any:
@@ -81,13 +86,14 @@ def run_training(
         make_loop: makes the loop from recipe, run, stream, number of token ids, and model.
 
     Raises:
-        ClimbError: as for `TrainingRecipe.train`.
+        ClimbError: as for `TrainingRecipe.train`; in several processes also InfrastructureError.
     """
     stage = "base" if run.start is None else "continued"
     stream = _plan_stream(recipe, run, stage)
-    seed = _hash_seed(stage, run.seed)
     with (
-        make_reproducible(device, seed, recipe.precision, recipe.deterministic),
+        make_reproducible(
+            device, _hash_seed(stage, run.seed), recipe.precision, recipe.deterministic
+        ),
         convert_errors(f"{type(recipe).__name__} on {device}"),
     ):
         n_ids = _count_token_ids(run.tokenizer)
@@ -95,25 +101,57 @@ def run_training(
         loop = make_loop(recipe, run, stream, n_ids, model)
         digest = compute_run_digest(recipe, run, device, loop.made_with)
         checkpoints = Checkpoints(run.checkpoints, digest)
-        loop.run(checkpoints, before_step)
-        loss = loop.compute_final_loss()
+        loop.run(checkpoints, _evaluate_before_step(recipe, run, model, before_step))
+        loss, points = loop.compute_final_loss(), loop.build_curve()
         del loop  # frees the memory of gradients and of the compiled copy
-        metrics = _measure_targets(model, recipe, run)
+        metrics = _measure_targets(recipe, run, model)
+        _write_curve(run, points, metrics)
         if run.save is not None:
             save_model(model, run.tokenizer, Path(run.save))
-    if run.stop_tokens is None:
+    if run.stop_tokens is None and find_processes(run).is_first:
         checkpoints.remove()
     return metrics | {TRAIN_LOSS: loss}
 
 
-def _measure_targets(model: Any, recipe: TrainingRecipe, run: ProxyRun) -> dict[str, float]:
+def _measure_targets(
+    recipe: TrainingRecipe, run: ProxyRun, model: Any, n_tokens: int | None = None
+) -> dict[str, float]:
     """Measure the model on the targets of the run, with a heartbeat before each."""
     heartbeat, metrics = Heartbeat(run.heartbeat), dict[str, float]()
-    n_tokens = run.stop_tokens or run.n_tokens
+    total = run.stop_tokens or run.n_tokens
     for target in run.targets:
-        heartbeat.beat(n_tokens, n_tokens)
+        heartbeat.beat(total if n_tokens is None else n_tokens, total)
         metrics |= measure(model, [target], run.tokenizer, recipe.sequence)
     return metrics
+
+
+def _evaluate_before_step(
+    recipe: TrainingRecipe,
+    run: ProxyRun,
+    model: Any,
+    before_step: Callable[[TrainingLoop], None] | None,
+) -> Callable[[TrainingLoop], None] | None:
+    """Extend `before_step` by the evaluations during training, for the learning curve."""
+    every = run.evaluate_steps
+    if every is None:
+        return before_step
+
+    def evaluate(loop: TrainingLoop) -> None:
+        n_steps = loop.n_steps_done
+        if n_steps and n_steps % every == 0 and n_steps not in loop.evaluations:
+            n_tokens = loop.count_tokens(n_steps)
+            loop.evaluations[n_steps] = _measure_targets(recipe, run, model, n_tokens)
+            model.train()
+        if before_step is not None:
+            before_step(loop)
+
+    return evaluate
+
+
+def _write_curve(run: ProxyRun, points: list[CurvePoint], metrics: dict[str, float]) -> None:
+    """Write the learning curve of a run, with the final metrics at its last point."""
+    if run.curve is not None:
+        write_curve(run.curve, [*points[:-1], replace(points[-1], metrics=metrics)])
 
 
 def _hash_seed(stage: str, seed: int) -> int:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from climb.proxy.captured import CapturedStep
 from climb.proxy.gradients import GradientModel
 from climb.proxy.language_model import is_memory_error
+from climb.proxy.processes import ALONE, Processes
 from climb.proxy.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -26,7 +28,9 @@ class Updater:
     micro_batch: int
     """Sequences of a forward and backward pass."""
 
-    def __init__(self, recipe: Recipe, model: Any, may_halve: bool) -> None:
+    def __init__(
+        self, recipe: Recipe, model: Any, may_halve: bool, processes: Processes = ALONE
+    ) -> None:
         """Create the optimizer.
 
         Args:
@@ -34,12 +38,14 @@ class Updater:
             model: a transformers causal language model in float32, on its device.
             may_halve: whether a batch for which memory runs out is computed in smaller
                 micro-batches; otherwise the error is raised.
+            processes: whose gradients are added up.
         """
         import torch
 
         self._recipe, self._model, self._may_halve = recipe, model, may_halve
-        self._is_cuda = model.device.type == "cuda"
-        self._planned = min(recipe.micro_batch or recipe.batch, recipe.batch)
+        self._is_cuda, self._processes = model.device.type == "cuda", processes
+        n_rows = -(-recipe.batch // processes.count)
+        self._planned = min(recipe.micro_batch or n_rows, n_rows)
         self.micro_batch = self._planned
         parameters = list(model.parameters())
         groups = [
@@ -47,6 +53,9 @@ class Updater:
             {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
         ]
         self._numerics = recipe.resolve_numerics(model)
+        if processes.count > 1 and self._numerics.compile == "step":
+            # The graph would contain sums over processes, which wait for each other.
+            self._numerics = replace(self._numerics, compile="layers")
         is_captured = self._numerics.compile == "step"
         self.optimizer = torch.optim.AdamW(
             groups, betas=(0.9, recipe.beta2), fused=True, capturable=is_captured
@@ -73,18 +82,26 @@ class Updater:
         ids_BL = torch.zeros(
             (self._recipe.batch, length), dtype=torch.int64, device=self._model.device
         )
-        self._compute_gradients(ids_BL)  # if memory runs out here, the micro-batch is halved
+        # If memory runs out here, the micro-batch is halved.
+        self._compute_gradients(ids_BL, len(ids_BL))
         self._create_optimizer_state()
         state = [*self._model.parameters(), *self._list_optimizer_tensors()]
         self._captured = CapturedStep(self._take, ids_BL, state)
         self._gradients.refresh()
 
-    def take(self, ids_BL: Tensor, rate: float, weights_B: Tensor | None = None) -> Tensor:
+    def take(
+        self,
+        ids_BL: Tensor,
+        rate: float,
+        n_sequences: int | None = None,
+        weights_B: Tensor | None = None,
+    ) -> Tensor:
         """Take a step.
 
         Args:
-            ids_BL: token ids of the batch, shape (B, L), on the model's device.
+            ids_BL: token ids of this process, shape (B, L), on the model's device.
             rate: learning rate.
+            n_sequences: sequences of the batch, of all processes; None: B.
             weights_B: factor of the loss of each sequence, shape (B,); None: 1.
 
         Returns:
@@ -98,7 +115,7 @@ class Updater:
         is_whole = len(ids_BL) == self._recipe.batch
         if self._captured is not None and is_whole and weights_B is None:
             return self._captured.replay(ids_BL)
-        return self._take(ids_BL, weights_B)
+        return self._take(ids_BL, n_sequences, weights_B)
 
     @property
     def is_halved(self) -> bool:
@@ -127,20 +144,25 @@ class Updater:
             for group in self.optimizer.param_groups:
                 group["lr"] = self._rate
 
-    def _take(self, ids_BL: Tensor, weights_B: Tensor | None = None) -> Tensor:
+    def _take(
+        self, ids_BL: Tensor, n_sequences: int | None = None, weights_B: Tensor | None = None
+    ) -> Tensor:
         import torch
 
-        loss = self._compute_gradients(ids_BL, weights_B)
+        loss = self._compute_gradients(ids_BL, n_sequences or len(ids_BL), weights_B)
+        loss = self._processes.sum_gradients(self._model.parameters(), loss)
         torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._recipe.max_gradient_norm)
         self.optimizer.step()
         self._gradients.refresh()
         return loss
 
-    def _compute_gradients(self, ids_BL: Tensor, weights_B: Tensor | None = None) -> Tensor:
-        """Compute the gradients of the batch; halve the micro-batch while memory runs out."""
+    def _compute_gradients(
+        self, ids_BL: Tensor, n_batch: int, weights_B: Tensor | None = None
+    ) -> Tensor:
+        """Compute the gradients of the sequences; halve the micro-batch while memory runs out."""
         while True:
             try:
-                return self._accumulate(ids_BL, weights_B)
+                return self._accumulate(ids_BL, n_batch, weights_B)
             except (RuntimeError, MemoryError) as error:
                 n_sequences = min(self.micro_batch, len(ids_BL))
                 if not (self._may_halve and n_sequences > 1 and is_memory_error(error)):
@@ -148,11 +170,11 @@ class Updater:
             # After the except clause, which keeps the tensors of the failed pass alive.
             self._halve(n_sequences, ids_BL.shape[1])
 
-    def _accumulate(self, ids_BL: Tensor, weights_B: Tensor | None) -> Tensor:
+    def _accumulate(self, ids_BL: Tensor, n_batch: int, weights_B: Tensor | None) -> Tensor:
         import torch
 
         self._gradients.clear()
-        n_predicted = ids_BL.shape[0] * (ids_BL.shape[1] - 1)
+        n_predicted = n_batch * (ids_BL.shape[1] - 1)
         total = torch.zeros((), device=ids_BL.device)
         for first in range(0, len(ids_BL), self.micro_batch):
             rows = slice(first, first + self.micro_batch)

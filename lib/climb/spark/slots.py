@@ -48,6 +48,9 @@ class Slots:
     count_again: Callable[[], int] | None = None
     """Counts the slots now: executors come and go."""
 
+    processes: int = 1
+    """Tasks of each slot: the processes that train one model together."""
+
 
 def plan_slots(session: SparkSession, cfg: SparkConfig, tasks_per_gpu: int = 1) -> Slots:
     """Plan the tasks that use a GPU where there is one, and a core elsewhere.
@@ -70,6 +73,72 @@ def plan_slots(session: SparkSession, cfg: SparkConfig, tasks_per_gpu: int = 1) 
         profile = _build_profile(share)
     owns = share is not None and share.gpus >= 1.0
     return Slots(count(), profile, owns, count)
+
+
+def plan_process_slots(session: SparkSession, cfg: SparkConfig, processes: int) -> Slots:
+    """Plan runs of several processes, which are the tasks of one barrier stage.
+
+    Args:
+        session: of the cluster.
+        cfg: section spark; `parallel_trials` limits the runs at the same time.
+        processes: train.processes; 1 means the slots of `plan_slots`.
+
+    Raises:
+        ConfigError: Spark cannot start such a stage here, or has fewer slots than processes.
+    """
+    if processes == 1:
+        return plan_slots(session, cfg)
+    conf = dict(session.sparkContext.getConf().getAll())
+    if shares_local_gpu(session):
+        raise ConfigError(
+            f"train.processes is {processes}, but local mode schedules no GPUs; start a standalone "
+            "cluster on this machine (docs/cluster.md), or set train.processes to 1"
+        )
+    check_barrier(conf, processes)
+    share = None
+    if not is_local(str(session.sparkContext.master)) and float(conf.get(TASK_GPUS, "0") or 0):
+        share = read_configured_share(conf)
+
+    def count() -> int:
+        n_runs = _count_slots(session, share, 1) // processes
+        return min(n_runs, cfg.parallel_trials or n_runs)
+
+    n_slots = _count_slots(session, share, 1)
+    if n_slots < processes:
+        raise ConfigError(
+            f"train.processes is {processes}, but the cluster runs only {n_slots} such tasks at "
+            "the same time, and all processes of a model must run at once; add executors, or "
+            f"set train.processes to at most {n_slots}"
+        )
+    return Slots(count(), None, share is not None, count, processes)
+
+
+def check_barrier(conf: Mapping[str, str], processes: int) -> None:
+    """Check that TorchDistributor can start processes with these settings of Spark.
+
+    Raises:
+        ConfigError: it would fail, wait indefinitely, or give two processes the same GPU.
+    """
+    start = f"train.processes is {processes}, "
+    if conf.get("spark.dynamicAllocation.enabled", "false") == "true":
+        raise ConfigError(
+            f"{start}but Spark has no barrier stages with dynamic allocation; set "
+            "spark.dynamicAllocation.enabled to false"
+        )
+    gpus = float(conf.get(EXECUTOR_GPUS, "0") or 0)
+    amount = conf.get(TASK_GPUS, "0")
+    if gpus and amount != "1":
+        raise ConfigError(
+            f"{start}but {TASK_GPUS} is {amount}, and TorchDistributor knows no resource profiles; "
+            f"set {TASK_GPUS} to 1 and spark.task.cpus to the cores for each GPU, for jobs "
+            "target_base and train"
+        )
+    if gpus > 1 and conf.get("spark.python.worker.reuse", "true") != "false":
+        raise ConfigError(
+            f"{start}and an executor has {gpus:g} GPUs: a Python worker that Spark uses again "
+            "keeps its earlier GPU, which another process may have now; set "
+            "spark.python.worker.reuse to false"
+        )
 
 
 def plan_profile(session: SparkSession, cfg: SparkConfig, plugin: object) -> ResourceProfile | None:

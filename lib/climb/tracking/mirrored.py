@@ -15,16 +15,20 @@ from climb.tracking.uri import resolve_tracking_uri
 
 
 def is_mirrored(cfg: Config, versions: Mapping[str, int | None]) -> bool:
-    """Whether `mirror` would log nothing.
+    """Whether `mirror` and `mirror_models` would log nothing.
 
     Args:
         cfg: the configuration.
-        versions: table -> version, with `trials` and `mixtures`.
+        versions: table -> version, with `trials`, `mixtures`, `evaluations` and `learning_curves`.
     """
     uri = resolve_tracking_uri(cfg)
     if uri is None or versions["trials"] is None:
         return True
-    return is_up_to_date(locate_marker(cfg), digest_state(cfg, uri, versions), uri)
+    if not is_up_to_date(locate_marker(cfg), digest_state(cfg, uri, versions), uri):
+        return False
+    if versions["mixtures"] is None or versions["evaluations"] is None:
+        return True
+    return is_up_to_date(locate_models_marker(cfg), digest_models(cfg, uri, versions), uri)
 
 
 def locate_report(cfg: Config) -> Path:
@@ -35,6 +39,18 @@ def locate_report(cfg: Config) -> Path:
 def locate_marker(cfg: Config) -> Path:
     """Return the file with the state that MLflow has."""
     return cfg.storage.files_folder / "mlflow.mirrored"
+
+
+def locate_models_marker(cfg: Config) -> Path:
+    """Return the file with the state of the target models that MLflow has."""
+    return cfg.storage.files_folder / "mlflow.models"
+
+
+def digest_models(cfg: Config, uri: str, versions: Mapping[str, int | None]) -> str:
+    """Hash everything that determines what is logged of target models."""
+    names = ("mixtures", "evaluations", "learning_curves")
+    state = [uri, cfg.tracking.experiment, cfg.search.name, *(versions[name] for name in names)]
+    return hashlib.sha256(json.dumps(state).encode()).hexdigest()
 
 
 def digest_state(cfg: Config, uri: str, versions: Mapping[str, int | None]) -> str:

@@ -187,7 +187,8 @@ def _find_unlogged(name: str, cfg: Config) -> Iterator[str]:
     """Whether MLflow lacks runs; job `report` logs them."""
     if name != "report":
         return
-    changes = read_changes(cfg, ("trials", "mixtures"))
+    names = ("trials", "mixtures", "evaluations", "learning_curves")
+    changes = read_changes(cfg, names)
     versions = {table: change[0] if change else None for table, change in changes.items()}
     if not is_mirrored(cfg, versions):
         yield "MLflow does not have all runs"

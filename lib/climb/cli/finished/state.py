@@ -50,7 +50,7 @@ SETTINGS: Mapping[str, tuple[str, ...]] = {
 OUTPUTS: Mapping[str, tuple[str, ...]] = {
     "base": ("models/proxies/**/*",),
     "target_base": ("models/proxies/**/*",),
-    "report": ("report.html", "figures/*.svg", "mlflow.mirrored"),
+    "report": ("report.html", "figures/*.svg", "mlflow.mirrored", "mlflow.models"),
 }
 """Job -> patterns of the files that it leaves below storage.files. The folder of `mix` has a key,
 and `pack` names its folders itself."""

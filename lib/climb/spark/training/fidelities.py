@@ -44,7 +44,8 @@ from climb.spark.training.setup import (
     ensure_base_checkpoint,
 )
 from climb.spark.training.study import Study
-from climb.spark.training.trials import Outcome, train_runs
+from climb.spark.training.task import Outcome
+from climb.spark.training.trials import train_runs
 
 Array = NDArray[np.float64]
 

@@ -16,7 +16,8 @@ from climb.spark.slots import plan_slots
 from climb.spark.training.halving import Rungs
 from climb.spark.training.setup import ensure_base_checkpoint
 from climb.spark.training.study import PlannedTrial, Study
-from climb.spark.training.trials import Outcome, train_runs
+from climb.spark.training.task import Outcome
+from climb.spark.training.trials import train_runs
 
 
 @dataclass(frozen=True)

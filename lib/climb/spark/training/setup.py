@@ -85,28 +85,51 @@ class TrainingSetup:
     """Time without progress after which a run hangs; None: no run does."""
 
     local_copies: LocalCopies | None = None
+    processes: int = 1
+    """Processes that train one model together."""
+
+    curve_steps: int | None = None
+    """Steps between two points of learning curves; None: there are no curves."""
+
+    evaluate_steps: int | None = None
+    """Steps between two evaluations during training; None: there are none."""
+
+    kept_models: Path | None = None
+    """Folder of the trained models; None: they are not kept."""
 
     @cached_property
     def recipe(self) -> str:
         """Name of the model, its training and its targets."""
         measured = [_describe_target(target) for target in self.targets]
         model = recipe_of(self.proxy)
-        return f"{model}-{digest_values([model, self.base_tokens, self.n_tokens, measured])}"
+        trained = [model, self.base_tokens, self.n_tokens, measured, *self._describe_processes()]
+        return f"{model}-{digest_values(trained)}"
+
+    def _describe_processes(self) -> list[Any]:
+        """Describe the number of processes; empty for one, so that earlier names stay."""
+        return [] if self.processes == 1 else [f"{self.processes} processes"]
 
     @cached_property
     def base_folder(self) -> Path:
         """Folder of the base checkpoint."""
         natural = sorted((name, round(weight, 12)) for name, weight in self.natural.items())
         made_with = [recipe_of(self.proxy), self.base_digest, self.base_tokens, natural]
-        return self.files / "proxies" / f"base-{digest_values(made_with)}"
+        name = digest_values([*made_with, *self._describe_processes()])
+        return self.files / "proxies" / f"base-{name}"
 
     def name_run(self, weights: Mapping[str, float], seed: int) -> str:
         """Return the id of the run that trains on this mixture with this seed."""
         mixture = sorted((name, round(weight, 12)) for name, weight in weights.items())
         return digest_values([mixture, seed, self.recipe, self.corpus_digest])
 
+    def locate_model(self, name: str) -> Path | None:
+        """Return the folder of the trained model of a run; None if it is not kept."""
+        return None if self.kept_models is None else self.kept_models / name
+
     def build_run(self, weights: Mapping[str, float], seed: int) -> ProxyRun:
-        """Build the run of this mixture: it continues the base checkpoint and saves no model."""
+        """Build the run of this mixture, which continues the base checkpoint."""
+        name = self.name_run(weights, seed)
+        checkpoints, folder = str(self.files / "checkpoints" / name), self.locate_model(name)
         return ProxyRun(
             weights=dict(weights),
             shards=dict(self.shards),
@@ -114,11 +137,15 @@ class TrainingSetup:
             n_tokens=self.n_tokens,
             seed=seed,
             start=str(self.base_folder),
-            save=None,
-            checkpoints=str(self.files / "checkpoints" / self.name_run(weights, seed)),
+            save=None if folder is None else str(folder),
+            checkpoints=checkpoints,
             checkpoint_steps=self.checkpoint_steps,
             local_copies=self.local_copies,
             targets=self.targets,
+            processes=self.processes,
+            curve=None if self.curve_steps is None else f"{checkpoints}.curve",
+            curve_steps=self.curve_steps or 1,
+            evaluate_steps=self.evaluate_steps,
         )
 
     def build_base_run(self) -> ProxyRun:
@@ -135,6 +162,7 @@ class TrainingSetup:
             checkpoint_steps=self.checkpoint_steps,
             local_copies=self.local_copies,
             targets=(),
+            processes=self.processes,
         )
 
 
@@ -164,7 +192,14 @@ def build_target_setup(store: Store, cfg: Config) -> TrainingSetup:
     targets = list_targets(cfg.proxy, "report")
     sizes = (cfg.train.base_tokens, cfg.train.tokens)
     kinds = ("target-base", "target")
-    return _build_setup(store, cfg, build(cfg.train.model, Proxy), kinds, sizes, targets)
+    setup = _build_setup(store, cfg, build(cfg.train.model, Proxy), kinds, sizes, targets)
+    return replace(
+        setup,
+        processes=cfg.train.processes,
+        curve_steps=cfg.train.curve_steps,
+        evaluate_steps=cfg.train.evaluate_steps,
+        kept_models=setup.files / "targets" if cfg.train.keep_models else None,
+    )
 
 
 def digest_corpus(shards: Sequence[Mapping[str, Any]], kinds: Sequence[str] = TRIAL_KINDS) -> str:
@@ -179,7 +214,7 @@ def ensure_base_checkpoint(store: Store, setup: TrainingSetup, slots: Slots) -> 
     Args:
         store: has the session.
         setup: what is trained.
-        slots: of tasks with whole GPUs; the checkpoint takes one of them.
+        slots: of runs with whole GPUs; the checkpoint takes one of them.
 
     Raises:
         TrialError: its loss became NaN.

@@ -2,45 +2,50 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
 from datetime import UTC, datetime
 from typing import Any
 
 from climb import tables
 from climb.config import Config
 from climb.progress import log, show_progress
-from climb.proxy import ProxyRun
 from climb.spark.delta.store import Store
-from climb.spark.slots import plan_slots
+from climb.spark.slots import plan_process_slots
+from climb.spark.training.results import (
+    PlannedModel,
+    commit_curves,
+    read_data_versions,
+    write_model_card,
+)
 from climb.spark.training.setup import TrainingSetup, ensure_base_checkpoint
-from climb.spark.training.trials import Outcome, train_runs
+from climb.spark.training.task import Outcome
+from climb.spark.training.trials import train_runs
 from climb.spark.training.watch import WatchSettings
 
-
-@dataclass(frozen=True)
-class PlannedModel:
-    """One model of table `evaluations`."""
-
-    method: str
-    seed: int
-    run: ProxyRun
+SECONDS_PER_COMMIT = 60.0
+"""Shortest time between two commits of learning curves, except for the last one."""
 
 
 def train_mixtures(store: Store, cfg: Config, setup: TrainingSetup) -> tuple[int, int, int]:
     """Train every mixture of the search with every seed, unless it is recorded already.
+
+    A model's card is written before its rows in `evaluations`, and its learning curve after them.
 
     Returns:
         How many models were trained now, how many failed or were lost, and how many were recorded
         already. A model without a row is trained again at the next start.
 
     Raises:
-        ClimbError: training the base checkpoint failed, or a run found a mistake of the user.
+        ClimbError: training the base checkpoint failed, a run found a mistake of the user, or the
+            cluster cannot run the configured processes.
         RuntimeError: a run raised an unexpected exception; with the worker's traceback.
     """
     planned = _plan_models(store, cfg, setup)
     recorded = _read_recorded(store)
     todo = {name: model for name, model in planned.items() if name not in recorded}
     n_failed = _train_models(store, cfg, setup, todo) if todo else 0
+    recorded = _read_recorded(store) if todo else recorded
+    commit_curves(store, {name: planned[name] for name in planned.keys() & recorded})
     return len(todo) - n_failed, n_failed, len(planned) - len(todo)
 
 
@@ -79,22 +84,29 @@ def _train_models(
 ) -> int:
     """Train these models and append their rows; return how many failed or were lost."""
     n_failed = 0
-    slots = plan_slots(store.session, cfg.spark)
+    slots = plan_process_slots(store.session, cfg.spark, setup.processes)
     ensure_base_checkpoint(store, setup, slots)
     runs = [(name, model.run) for name, model in todo.items()]
     watch = WatchSettings("train", setup.hung_minutes)
     outcomes = train_runs(store.session, setup.proxy, runs, slots, watch)
     # With the version in the commit's name, models whose rows a user deleted are written again.
     start = store.history.read_version(tables.EVALUATIONS)
+    versions = read_data_versions(store)
+    done, due = dict[str, PlannedModel](), time.monotonic() + SECONDS_PER_COMMIT
     for outcome in show_progress(outcomes, len(runs), "train", "model"):
         model = todo[outcome.name]
         if outcome.status != "finished":
             n_failed += 1
             log("train", f"{model.method} seed {model.seed} {outcome.status}: {outcome.error}")
             continue
+        write_model_card(setup, cfg.search.name, model, outcome.metrics, versions)
         rows = _build_evaluation_rows(outcome, model, setup)
         frame = store.create_frame(rows, tables.EVALUATIONS)
         store.append(frame, tables.EVALUATIONS, once=f"{outcome.name}:{start}")
+        done[outcome.name] = model
+        if time.monotonic() > due:
+            commit_curves(store, done)
+            due = time.monotonic() + SECONDS_PER_COMMIT
     return n_failed
 
 

@@ -9,51 +9,32 @@ kinds of failure and what happens after each.
 from __future__ import annotations
 
 import time
-import traceback
 import uuid
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from pyspark import inheritable_thread_target
-from pyspark.resource import ResourceProfile
 from pyspark.sql import SparkSession
 
-from climb.errors import InfrastructureError, one_line
-from climb.files import is_complete, mark_complete
+from climb.errors import InfrastructureError
 from climb.progress import log
 from climb.proxy import Proxy, ProxyRun
-from climb.proxy.data import hold_local_shards
-from climb.proxy.heartbeat import Heartbeat
-from climb.spark.device import get_task_device, release_gpu_memory, shares_local_gpu
-from climb.spark.failures import FailureKind, classify_failure, find_reason, is_worker_lost
+from climb.spark.device import shares_local_gpu
+from climb.spark.failures import find_reason, is_worker_lost
 from climb.spark.slots import Slots
-from climb.spark.threads import limit_threads
+from climb.spark.training.distributed import check_processes, train_distributed
+from climb.spark.training.task import Outcome, train_one
 from climb.spark.training.watch import RunDisplay, Watch, WatchSettings
 
 NamedRun = tuple[str, ProxyRun]
 
 HUNG_TRIES = 3
-"""Times that a run which hangs is tried at one start, before it counts as lost."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The result of one run."""
-
-    name: str
-    status: Literal["finished", "failed", "lost"]
-    """failed: a retry would fail too. lost: the worker died, and Spark's retries failed too."""
-
-    seconds: float
-    metrics: dict[str, float] = field(default_factory=dict)
-    error: str | None = None
-    kind: FailureKind | None = None
-    """deterministic or resource if the run failed, infrastructure if it was lost."""
+"""Times that a run which hangs, or lost one of several processes, is tried at one start, before it
+counts as lost."""
 
 
 def train_runs(
@@ -79,23 +60,27 @@ def train_runs(
         ClimbError: a run found a mistake that the user can fix, such as a missing shard.
         RuntimeError: a run raised an unexpected exception; with the worker's traceback.
     """
+    check_processes(proxy, slots.processes)
     is_alone = slots.count <= 1 or len(runs) == 1
     watch = _limit_watch(watch or WatchSettings(), proxy)
     runs = [(name, replace(run, heartbeat=f"{run.checkpoints}.progress")) for name, run in runs]
-    first = list(runs)
-    if not is_alone and not slots.has_own_gpu:
-        first = [(name, replace(run, halve_micro_batch=False)) for name, run in runs]
+    if slots.processes > 1:  # where each would halve its own
+        runs = _forbid_halving(runs)
+    first = runs if is_alone or slots.has_own_gpu else _forbid_halving(runs)
     repeated = set()
     for outcome in _train_parallel(session, proxy, first, slots, watch):
         if outcome.kind == "resource" and not is_alone:
             repeated.add(outcome.name)
         else:
             yield _describe_memory(outcome)
-    if repeated:
-        log("trials", f"{len(repeated)} runs ran out of memory; repeating them one at a time")
-        again = [run for run in runs if run[0] in repeated]
+    if again := [run for run in runs if run[0] in repeated]:
+        log("trials", f"{len(again)} runs ran out of memory; repeating them one at a time")
         alone = replace(slots, count=1, count_again=None)
         yield from map(_describe_memory, _train_parallel(session, proxy, again, alone, watch))
+
+
+def _forbid_halving(runs: Sequence[NamedRun]) -> list[NamedRun]:
+    return [(name, replace(run, halve_micro_batch=False)) for name, run in runs]
 
 
 def _limit_watch(watch: WatchSettings, proxy: Proxy) -> WatchSettings:
@@ -125,9 +110,9 @@ def _train_parallel(
     group = f"climb-{uuid.uuid4()}"
     # A thread waits for a job. Executors that join later get jobs too, hence one for each run.
     pool = ThreadPoolExecutor(max_workers=max(1, len(runs)))
-    submit = partial(_submit, session, proxy, group, slots.profile, shares_local_gpu(session))
+    submit = partial(_submit, session, proxy, group, slots)
     task = inheritable_thread_target(session)(submit)
-    todo, active, hung = deque(runs), dict[Future[Outcome], NamedRun](), Counter[str]()
+    todo, active, tries = deque(runs), dict[Future[Outcome], NamedRun](), Counter[str]()
     watch = Watch(settings, RunDisplay(settings.stage))
     try:
         while todo or active:
@@ -136,12 +121,12 @@ def _train_parallel(
                 named = todo.popleft()
                 watch.start(named[0], Path(named[1].heartbeat or ""))
                 active[pool.submit(task, named)] = named
-            done = _wait(session, group, active, watch, hung)
+            done = _wait(session, group, active, watch, tries)
             # Outcomes first: their rows are committed before an error ends the search.
             for future in sorted(done, key=lambda f: f.exception() is not None):
                 was_ended = watch.stop((named := active.pop(future))[0])
                 outcome = future.result()
-                if outcome.status == "lost" and was_ended and hung[named[0]] < HUNG_TRIES:
+                if _may_repeat(outcome, was_ended, slots, settings.stage, tries):
                     todo.append(named)
                 else:
                     yield _describe_hang(outcome, settings, was_ended)
@@ -174,6 +159,22 @@ def _wait(
             session.sparkContext.cancelJobGroup(f"{group} {name}")
 
 
+def _may_repeat(
+    outcome: Outcome, was_ended: bool, slots: Slots, stage: str, tries: Counter[str]
+) -> bool:
+    """Whether a lost run is tried again: it hung, or it has lost one of several processes.
+
+    Spark repeats a single task by itself, but gives up a barrier stage in local mode.
+    """
+    name = outcome.name
+    if outcome.status != "lost" or not (was_ended or slots.processes > 1):
+        return False
+    if not was_ended:
+        tries[name] += 1
+        log(stage, f"{name}: {outcome.error} (try {tries[name]} of {HUNG_TRIES})")
+    return tries[name] < HUNG_TRIES
+
+
 def _describe_hang(outcome: Outcome, settings: WatchSettings, was_ended: bool) -> Outcome:
     if outcome.status != "lost" or not was_ended:
         return outcome
@@ -182,27 +183,21 @@ def _describe_hang(outcome: Outcome, settings: WatchSettings, was_ended: bool) -
 
 
 def _submit(
-    session: SparkSession,
-    proxy: Proxy,
-    group: str,
-    profile: ResourceProfile | None,
-    is_gpu_shared: bool,
-    named: NamedRun,
+    session: SparkSession, proxy: Proxy, group: str, slots: Slots, named: NamedRun
 ) -> Outcome:
-    """Run one Spark job of one task. If Spark gives up, this run is lost and the search goes on."""
+    """Run one Spark job. If Spark gives up, this run is lost and the search goes on."""
     context, (name, run) = session.sparkContext, named
     context.setJobGroup(f"{group} {name}", f"train {name}", interruptOnCancel=True)
     began = time.monotonic()
-
-    def train(_: int) -> Outcome | Exception:
-        return train_one(proxy, name, run, is_gpu_shared)
-
     try:
-        task = context.parallelize([0], 1).map(train)
-        [result] = (task if profile is None else task.withResources(profile)).collect()
+        if slots.processes > 1:
+            result = train_distributed(proxy, name, run, slots.has_own_gpu)
+        else:
+            result = _train_in_task(session, proxy, slots, named)
     except Exception as error:
         # The session may have ended instead of the worker.
-        if context._jsc.sc().isStopped() or not is_worker_lost(str(error)):
+        is_lost = isinstance(error, InfrastructureError) or is_worker_lost(str(error))
+        if context._jsc.sc().isStopped() or not is_lost:
             raise
         seconds, reason = time.monotonic() - began, find_reason(str(error))
         return Outcome(name, "lost", seconds, error=reason, kind="infrastructure")
@@ -211,43 +206,17 @@ def _submit(
     return result
 
 
-def train_one(
-    proxy: Proxy, name: str, run: ProxyRun, is_gpu_shared: bool = False
+def _train_in_task(
+    session: SparkSession, proxy: Proxy, slots: Slots, named: NamedRun
 ) -> Outcome | Exception:
-    """Train one run: the body of the task.
+    """Train a run in a job of one task."""
+    name, run = named
+    is_gpu_shared = shares_local_gpu(session)
 
-    Args:
-        proxy: the model.
-        name: of the run.
-        run: what it trains on.
-        is_gpu_shared: see `get_task_device`.
+    def train(_: int) -> Outcome | Exception:
+        return train_one(proxy, name, run, is_gpu_shared)
 
-    Returns:
-        The outcome, or the exception that stops the search. The task returns it instead of raising
-        it, since Spark repeats a task that raises, and every repetition would end in the same way.
-
-    Raises:
-        InfrastructureError: Spark repeats the task, in another process or on another machine.
-    """
-    began = time.monotonic()
-    try:
-        Heartbeat(run.heartbeat).beat()
-        limit_threads()
-        with hold_local_shards(run) as local:
-            metrics = proxy.train(local, get_task_device(is_gpu_shared))
-        if run.save is not None and not is_complete(Path(run.save)):  # a plug-in saved it
-            mark_complete(Path(run.save))
-    except Exception as error:
-        kind = classify_failure(error)
-        if kind is None:
-            return error
-        if kind == "infrastructure":
-            reason = f"{type(error).__name__}: {one_line(error)}"
-            raise InfrastructureError(reason) from error
-        if kind == "bug":
-            lines = traceback.format_exc()
-            return RuntimeError(f"run {name} raised an unexpected exception in a worker:\n{lines}")
-        return Outcome(name, "failed", time.monotonic() - began, error=str(error), kind=kind)
-    finally:
-        release_gpu_memory()
-    return Outcome(name, "finished", time.monotonic() - began, metrics)
+    task = session.sparkContext.parallelize([0], 1).map(train)
+    profile = slots.profile
+    [result] = (task if profile is None else task.withResources(profile)).collect()
+    return result

@@ -1,0 +1,85 @@
+"""Train one run: the body of a Spark task, or of one of the processes that train a model."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from climb.errors import InfrastructureError, one_line
+from climb.files import is_complete, mark_complete
+from climb.proxy import Proxy, ProxyRun
+from climb.proxy.data import hold_local_shards
+from climb.proxy.heartbeat import Heartbeat
+from climb.spark.device import get_task_device, release_gpu_memory
+from climb.spark.failures import FailureKind, classify_failure
+from climb.spark.threads import limit_threads
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of one run."""
+
+    name: str
+    status: Literal["finished", "failed", "lost"]
+    """failed: a retry would fail too. lost: the worker died, and Spark's retries failed too."""
+
+    seconds: float
+    metrics: dict[str, float] = field(default_factory=dict)
+    error: str | None = None
+    kind: FailureKind | None = None
+    """deterministic or resource if the run failed, infrastructure if it was lost."""
+
+
+def train_one(
+    proxy: Proxy,
+    name: str,
+    run: ProxyRun,
+    is_gpu_shared: bool = False,
+    device: str | None = None,
+) -> Outcome | Exception:
+    """Train one run.
+
+    Args:
+        proxy: the model.
+        name: of the run.
+        run: what it trains on.
+        is_gpu_shared: see `get_task_device`.
+        device: `cpu`, `cuda:0`, ...; None: that of the Spark task.
+
+    Returns:
+        The outcome, or the exception that stops the search. The task returns it instead of raising
+        it, since Spark repeats a task that raises, and every repetition would end in the same way.
+
+    Raises:
+        InfrastructureError: Spark repeats the task, in another process or on another machine.
+    """
+    began = time.monotonic()
+    try:
+        Heartbeat(run.heartbeat).beat()
+        limit_threads()
+        with hold_local_shards(run) as local:
+            metrics = proxy.train(local, device or get_task_device(is_gpu_shared))
+        if run.save is not None and not is_complete(Path(run.save)):  # a plug-in saved it
+            mark_complete(Path(run.save))
+    except Exception as error:
+        return _describe_failure(error, name, time.monotonic() - began)
+    finally:
+        release_gpu_memory()
+    return Outcome(name, "finished", time.monotonic() - began, metrics)
+
+
+def _describe_failure(error: Exception, name: str, seconds: float) -> Outcome | Exception:
+    """Return what `train_one` returns for an exception, or raise an InfrastructureError."""
+    kind = classify_failure(error)
+    if kind is None:
+        return error
+    if kind == "infrastructure":
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise InfrastructureError(reason) from error
+    if kind == "bug":
+        lines = "".join(traceback.format_exception(error))
+        return RuntimeError(f"run {name} raised an unexpected exception in a worker:\n{lines}")
+    return Outcome(name, "failed", seconds, error=str(error), kind=kind)
