@@ -90,15 +90,12 @@ def run_training(
     """
     stage = "base" if run.start is None else "continued"
     stream = _plan_stream(recipe, run, stage)
+    seed = _hash_seed(stage, run.seed)
     with (
-        make_reproducible(
-            device, _hash_seed(stage, run.seed), recipe.precision, recipe.deterministic
-        ),
+        make_reproducible(device, seed, recipe.precision, recipe.deterministic),
         convert_errors(f"{type(recipe).__name__} on {device}"),
     ):
-        n_ids = _count_token_ids(run.tokenizer)
-        model = _build_initial_model(recipe, run, n_ids).to(device)
-        loop = make_loop(recipe, run, stream, n_ids, model)
+        model, loop = _start(recipe, run, device, stream, make_loop)
         digest = compute_run_digest(recipe, run, device, loop.made_with)
         checkpoints = Checkpoints(run.checkpoints, digest)
         loop.run(checkpoints, _evaluate_before_step(recipe, run, model, before_step))
@@ -111,6 +108,15 @@ def run_training(
     if run.stop_tokens is None and find_processes(run).is_first:
         checkpoints.remove()
     return metrics | {TRAIN_LOSS: loss}
+
+
+def _start(
+    recipe: TrainingRecipe, run: ProxyRun, device: str, stream: Stream, make_loop: MakeLoop
+) -> tuple[Any, TrainingLoop]:
+    """Build the initial model on the device, and the loop that trains it."""
+    n_ids = _count_token_ids(run.tokenizer)
+    model = _build_initial_model(recipe, run, n_ids).to(device)
+    return model, make_loop(recipe, run, stream, n_ids, model)
 
 
 def _measure_targets(
