@@ -28,7 +28,11 @@ class Proxy:
     exit_code: int = 0
     """Of the tries that do not hang."""
 
+    deaths: int = 0
+    """Number of tries of the first run that are killed."""
+
     reports_progress: bool = True
+    supports_processes: bool = True
 
 
 class Cluster:
@@ -58,6 +62,8 @@ def work(proxy, run):
         stream.write("x")
     if run.seed == 0 and tries.stat().st_size <= proxy.hangs:
         os.kill(os.getpid(), signal.SIGSTOP)
+    if run.seed == 0 and tries.stat().st_size <= proxy.deaths:
+        os.kill(os.getpid(), signal.SIGKILL)
     os._exit(proxy.exit_code)  # without the end of pytest in a copied process
 
 
@@ -70,7 +76,7 @@ def train(tmp_path, monkeypatch):
     monkeypatch.setattr(trials, "inheritable_thread_target", lambda _: lambda function: function)
     watch = WatchSettings("search", hung_minutes=0.005, poll_seconds=0.02)
 
-    def train(proxy, slots):
+    def train(proxy, slots, processes=1):
         runs = [
             (name, ProxyRun(
                 weights={}, shards={}, tokenizer=TokenizerFile(""), n_tokens=1, seed=seed,
@@ -78,7 +84,8 @@ def train(tmp_path, monkeypatch):
             ))
             for seed, name in enumerate("ab")
         ]  # fmt: skip
-        outcomes = {o.name: o for o in train_runs(cluster, proxy, runs, Slots(slots), watch)}
+        planned = Slots(slots, processes=processes)
+        outcomes = {o.name: o for o in train_runs(cluster, proxy, runs, planned, watch)}
         tries = {name: (tmp_path / f"{name}.tries").stat().st_size for name in "ab"}
         return SimpleNamespace(
             outcomes=outcomes, tries=tries, left=sorted(path.name for path in tmp_path.iterdir())
@@ -114,3 +121,18 @@ def test_a_run_that_hung_and_then_dies_for_another_reason_is_not_tried_again(tra
     assert done.outcomes["a"].status == "lost"
     assert done.outcomes["a"].error == "Job cancelled"
     assert done.tries == {"a": 2, "b": 1}
+
+
+@pytest.mark.parametrize(
+    ("processes", "deaths", "status", "tries"),
+    [(1, 1, "lost", 1), (2, 1, "finished", 2), (2, 2, "finished", 3), (2, 99, "lost", HUNG_TRIES)],
+)
+def test_a_run_that_lost_one_of_several_processes_is_tried_again(
+    train, capsys, processes, deaths, status, tries
+):
+    """Spark repeats a single task by itself."""
+    done = train(Proxy(hangs=0, deaths=deaths), 1, processes)
+    assert done.outcomes["a"].status == status
+    assert done.outcomes["b"].status == "finished"
+    assert done.tries == {"a": tries, "b": 1}
+    assert ("a: Job cancelled (try 1 of 3)" in capsys.readouterr().out) == (processes > 1)
