@@ -3,13 +3,13 @@
 ingest -> count -> embed -> score -> cluster -> prune -> pack -> base -> search -> mix
 -> target_base -> train -> report
 
-`exclusions` is written by job `remove`, `contamination` and `dropped` by job `contamination`. Both
-are no steps of the pipeline.
+`exclusions` is written by job `remove`, `contamination` and `dropped` by job `contamination`,
+`comparisons` by `compare`, and `ablations` by `ablate`. These are no steps of the pipeline.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -183,6 +183,16 @@ EVALUATIONS = Table(
     "weights MAP<STRING,DOUBLE>, metric STRING, value DOUBLE, n_tokens BIGINT, seconds DOUBLE, "
     "finished TIMESTAMP",
 )
+COMPARISONS = Table(
+    "comparisons",
+    ("name", "method", "metric"),
+    "compare",
+    "name STRING, method STRING, label STRING, place INT, metric STRING, higher_is_better BOOLEAN, "
+    "mean DOUBLE, low DOUBLE, high DOUBLE, by_seed MAP<BIGINT,DOUBLE>, "
+    "gains MAP<STRING,STRUCT<mean:DOUBLE,low:DOUBLE,high:DOUBLE,p_better:DOUBLE,n_pairs:BIGINT>>, "
+    "n_trials DOUBLE, n_tokens DOUBLE",
+)
+ABLATIONS = replace(COMPARISONS, name="ablations", writer="ablate")
 
 TABLES = (
     DOCUMENTS,
@@ -208,6 +218,8 @@ TABLES = (
     MIXTURES,
     CORPUS,
     EVALUATIONS,
+    COMPARISONS,
+    ABLATIONS,
 )
 
 CHANGING = (

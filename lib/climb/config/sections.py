@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from climb.config.compare import AblateConfig, CompareConfig
 from climb.config.corpus import (
     ClusterConfig,
     CountConfig,
@@ -26,7 +27,7 @@ from climb.config.corpus import (
 )
 from climb.config.dataset import ExportConfig, MixConfig
 from climb.config.results import ReportConfig, TrainConfig
-from climb.config.section import PluginSpec, Section
+from climb.config.section import PluginSpec, Replicates, Section
 from climb.config.storage import SparkConfig, StorageConfig, TrackingConfig
 from climb.config.upkeep import ContaminationConfig, MaintainConfig, RemoveConfig
 from climb.mixture import Constraint, Constraints
@@ -164,9 +165,9 @@ class SearchConfig(Section):
     """Mixtures that are trained for comparison; the first is the reference of the verdict. See
     `climb.search.baselines`."""
 
-    replicates: int = Field(ge=2)
+    replicates: Replicates
     """Number of seeds for each baseline, and for the recommendation at the end. At least 2, because
-    one seed shows no observation noise."""
+    one seed shows no observation noise; 0: these mixtures are predicted, and not trained."""
 
     predictor: PluginSpec
 
@@ -289,6 +290,8 @@ class Config(Section):
     remove: RemoveConfig
     maintain: MaintainConfig
     contamination: ContaminationConfig
+    compare: CompareConfig
+    ablate: AblateConfig
 
     @property
     def export_folder(self) -> Path:

@@ -98,7 +98,7 @@ def make_child_runs(rows: Sequence[Mapping[str, Any]], cfg: SearchConfig) -> lis
         runs.append(
             ChildRun(
                 trial_id=row["trial_id"],
-                params={_make_key(name): value for name, value in params.items()},
+                params={make_key(name): value for name, value in params.items()},
                 metrics=_replace_unknown(values),
                 tags=make_tags(row),
                 finished=row["status"] == "finished",
@@ -230,10 +230,10 @@ def make_tags(row: Mapping[str, Any]) -> dict[str, str]:
 
 def _replace_unknown(values: Mapping[str, float | None]) -> dict[str, float]:
     """Replace unknown values by NaN, and names by keys that MLflow accepts."""
-    return {_make_key(k): float("nan") if v is None else float(v) for k, v in values.items()}
+    return {make_key(k): float("nan") if v is None else float(v) for k, v in values.items()}
 
 
-def _make_key(name: str) -> str:
+def make_key(name: str) -> str:
     """Return a name that MLflow accepts: domains may have any name."""
     if re.fullmatch(r"[\w.\- /]{1,200}", name, re.ASCII):
         return name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -29,6 +30,16 @@ class PlannedModel:
 def train_mixtures(store: Store, cfg: Config, setup: TrainingSetup) -> tuple[int, int, int]:
     """Train every mixture of the search with every seed, unless it is recorded already.
 
+    See `train_planned`.
+    """
+    return train_planned(store, cfg, setup, _plan_models(store, cfg, setup))
+
+
+def train_planned(
+    store: Store, cfg: Config, setup: TrainingSetup, planned: Mapping[str, PlannedModel]
+) -> tuple[int, int, int]:
+    """Train the planned models, by name of the run, unless they are recorded already.
+
     Returns:
         How many models were trained now, how many failed or were lost, and how many were recorded
         already. A model without a row is trained again at the next start.
@@ -37,7 +48,6 @@ def train_mixtures(store: Store, cfg: Config, setup: TrainingSetup) -> tuple[int
         ClimbError: training the base checkpoint failed, or a run found a mistake of the user.
         RuntimeError: a run raised an unexpected exception; with the worker's traceback.
     """
-    planned = _plan_models(store, cfg, setup)
     recorded = _read_recorded(store)
     todo = {name: model for name, model in planned.items() if name not in recorded}
     n_failed = _train_models(store, cfg, setup, todo) if todo else 0
