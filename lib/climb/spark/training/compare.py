@@ -104,7 +104,12 @@ class Trainer:
             log(self.stage, f"{where}: its search is up to date")
             return
         log(self.stage, f"{where}: search with {method.n_trials} trials")
-        log("search", self.jobs["search"](store, cfg))
+        try:
+            log("search", self.jobs["search"](store, cfg))
+        except ConfigError as error:
+            raise ConfigError(
+                f"method {method.label}: {error} (search.name starts with {self.stage}.name)"
+            ) from error
 
     def _read_searched(self, seed: int) -> None:
         for method in self.methods:
