@@ -22,8 +22,8 @@ def run(store: Store, cfg: Config) -> str:
     jobs = dict(import_jobs((*UP_TO_PACK, "search")))
     trainer = Trainer("ablate", store, cfg, methods, cfg.ablate.seeds, jobs)
     done = run_comparison(trainer, tables.ABLATIONS, name)
-    log_comparison(store, cfg, done)
-    return Unfinished(done.text) if done.n_failed else done.text
+    is_complete = log_comparison(store, cfg, done) and not done.n_failed
+    return done.text if is_complete else Unfinished(done.text)
 
 
 if __name__ == "__main__":

@@ -24,8 +24,8 @@ def run(store: Store, cfg: Config) -> str:
     jobs = dict(import_jobs(("search",)))
     trainer = Trainer("compare", store, cfg, methods, cfg.compare.seeds, jobs)
     done = run_comparison(trainer, tables.COMPARISONS, name)
-    log_comparison(store, cfg, done)
-    return Unfinished(done.text) if done.n_failed else done.text
+    is_complete = log_comparison(store, cfg, done) and not done.n_failed
+    return done.text if is_complete else Unfinished(done.text)
 
 
 if __name__ == "__main__":

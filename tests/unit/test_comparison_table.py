@@ -8,7 +8,7 @@ from scipy import stats
 
 from climb.config import load
 from climb.errors import ConfigError
-from climb.report.comparison import MethodRuns, format_csv, make_rows, tabulate
+from climb.report.comparison import MethodRuns, format_csv, make_rows, parse_rows, tabulate
 from climb.report.comparison_page import describe_leader, format_text, render_comparison
 from climb.tables import ABLATIONS, COMPARISONS
 from climb.tracking.comparison import make_metrics
@@ -105,6 +105,7 @@ def test_the_rows_have_the_columns_of_both_tables():
     assert len(set(keys)) == len(rows) == 2 * 7
     assert rows[1]["place"] == 1
     assert rows[0]["gains"]["ours"]["n_pairs"] == 3
+    assert parse_rows(rows) == tabulate(METHODS, OBJECTIVE)
 
 
 def test_the_page_escapes_names_and_states_what_is_clear():

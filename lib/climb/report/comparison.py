@@ -155,6 +155,21 @@ def make_rows(
     return rows
 
 
+def parse_rows(rows: Sequence[Mapping[str, Any]]) -> list[Cell]:
+    """Read the cells from rows of table `comparisons`."""
+    return [
+        Cell(
+            method=row["method"],
+            metric=row["metric"],
+            higher_is_better=row["higher_is_better"],
+            values=row["by_seed"],
+            mean=Mean(row["mean"], row["low"], row["high"], len(row["by_seed"])),
+            gains={other: Gain(**gain) for other, gain in row["gains"].items()},
+        )
+        for row in rows
+    ]
+
+
 def format_csv(methods: Sequence[MethodRuns], cells: Sequence[Cell]) -> str:
     """Format a CSV file with a row per method; unknown values are empty.
 

@@ -59,7 +59,7 @@ def plan_comparison(cfg: Config) -> list[Method]:
         if method is None:
             continue
         where = f"compare.methods.{name}"
-        # The budget must not depend on trials of earlier domains, which nobody pays for.
+        # Trials of earlier domains would be free: no budget pays for them.
         own = change(cfg, {"search": {**method.search, "reuse_min_kept": None}}, where)
         if method.mixture is None:
             own = _scale_rounds(own, section.budget, where)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from climb import tables
 from climb.config import Config
 from climb.tracking.client import attempt, ensure_experiment
 from climb.tracking.limits import limit_mlflow
-from climb.tracking.uri import check_database
+from climb.tracking.uri import check_database, resolve_tracking_uri
 from climb.tracking.values import make_key
 
 if TYPE_CHECKING:
@@ -17,16 +19,21 @@ if TYPE_CHECKING:
     from climb.spark.results.comparison import Done
 
 KIND = "comparison"
+PER_BATCH = 1000
+"""Maximum number of metrics in one MLflow call."""
 
 
-def log_comparison(store: Store, cfg: Config, done: Done) -> str | None:
-    """Log a comparison that has changed; a failure becomes a warning."""
-    if not done.cells:
-        return None
-    return attempt(cfg, lambda uri: _log(store, cfg, done, uri))
+def log_comparison(store: Store, cfg: Config, done: Done) -> bool:
+    """Log a comparison, unless a run has this table already; a failure becomes a warning.
+
+    Returns:
+        Whether nothing is left to log.
+    """
+    logged = attempt(cfg, lambda uri: _log(store, cfg, done, uri))
+    return logged is not None or resolve_tracking_uri(cfg) is None
 
 
-def make_metrics(cells: list[Cell]) -> dict[str, float]:
+def make_metrics(cells: Sequence[Cell]) -> dict[str, float]:
     """Make the metrics of the run: means with the ends of their intervals, and gains."""
     values: dict[str, float] = {}
     for cell in cells:
@@ -42,6 +49,15 @@ def make_metrics(cells: list[Cell]) -> dict[str, float]:
 
 
 def _log(store: Store, cfg: Config, done: Done, uri: str) -> str:
+    # Fixed mixtures need no trials, whose table otherwise identifies the store.
+    owner = tables.TRIALS if store.exists(tables.TRIALS) else tables.EVALUATIONS
+    title = done.files[0].stem
+    tags = {
+        "climb.kind": KIND,
+        "climb.store": store.history.read_table_id(owner),
+        "climb.comparison": title,
+        "climb.table": hashlib.sha256(done.files[1].read_bytes()).hexdigest()[:16],
+    }
     check_database(uri)
     with limit_mlflow():
         from mlflow import MlflowClient
@@ -49,20 +65,15 @@ def _log(store: Store, cfg: Config, done: Done, uri: str) -> str:
 
         client = MlflowClient(tracking_uri=uri)
         experiment = ensure_experiment(client, cfg, uri)
-        has_trials = store.exists(tables.TRIALS)  # fixed mixtures need none
-        owner = tables.TRIALS if has_trials else tables.EVALUATIONS
-        tags = {
-            "climb.kind": KIND,
-            "climb.store": store.history.read_table_id(owner),
-            "climb.comparison": done.files[0].stem,
-            "mlflow.runName": f"{KIND} {done.files[0].stem}",
-        }
-        run = client.create_run(experiment, tags=tags)
+        where = " and ".join(f"tags.\"{key}\" = '{value}'" for key, value in tags.items())
+        if client.search_runs([experiment], f"{where} and attributes.status = 'FINISHED'"):
+            return "MLflow is up to date"
+        run = client.create_run(experiment, tags={**tags, "mlflow.runName": f"{KIND} {title}"})
         run_id, now = run.info.run_id, run.info.start_time
-        metrics = [Metric(k, v, now, 0) for k, v in make_metrics(list(done.cells)).items()]
-        for start in range(0, len(metrics), 1000):
-            client.log_batch(run_id, metrics=metrics[start : start + 1000])
+        metrics = [Metric(k, v, now, 0) for k, v in make_metrics(done.cells).items()]
+        for start in range(0, len(metrics), PER_BATCH):
+            client.log_batch(run_id, metrics=metrics[start : start + PER_BATCH])
         for path in done.files if cfg.tracking.artifacts else ():
             client.log_artifact(run_id, str(path))
         client.set_terminated(run_id)
-    return f"MLflow: comparison {done.name} logged"
+    return f"MLflow: {KIND} {done.name} logged"

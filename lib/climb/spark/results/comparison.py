@@ -8,7 +8,7 @@ from pathlib import Path
 
 from climb.files import write_if_changed
 from climb.progress import log
-from climb.report.comparison import Cell, MethodRuns, format_csv, make_rows, tabulate
+from climb.report.comparison import Cell, MethodRuns, format_csv, make_rows, parse_rows, tabulate
 from climb.report.comparison_page import format_text, render_comparison
 from climb.spark.delta.history import Inputs
 from climb.spark.delta.store import Store
@@ -25,10 +25,7 @@ class Done:
     """The text of the job."""
 
     files: tuple[Path, ...]
-    runs: Sequence[MethodRuns] = ()
-    cells: Sequence[Cell] = ()
-    """Empty if nothing has changed."""
-
+    cells: Sequence[Cell]
     n_failed: int = 0
 
 
@@ -48,7 +45,8 @@ def run_comparison(trainer: Trainer, table: Table, name: str) -> Done:
     if store.history.is_current(table, _describe(trainer), scope) and all(
         path.exists() for path in files
     ):
-        return Done(name, f"{name} is up to date: {files[0]}", files)
+        cells = parse_rows(store.read_rows(table, name=name))
+        return Done(name, f"{name} is up to date: {files[0]}", files, cells)
     progress, cells = None, list[Cell]()
     for progress in trainer.train():
         cells = tabulate(progress.runs, trainer.cfg.search.objective)
@@ -62,7 +60,7 @@ def run_comparison(trainer: Trainer, table: Table, name: str) -> Done:
     trained = f"{progress.n_paid:g} trials paid for, {progress.n_shared} of them shared"
     failed = f"; {progress.n_failed} target models failed" if progress.n_failed else ""
     lines = [f"{name}: {trained}{failed}; {files[0]}", "", format_text(progress.runs, cells)]
-    return Done(name, "\n".join(lines), files, progress.runs, cells, progress.n_failed)
+    return Done(name, "\n".join(lines), files, cells, progress.n_failed)
 
 
 def locate_files(store: Store, stage: str, name: str) -> tuple[Path, Path]:
