@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from climb.config import Config, build
 from climb.errors import ConfigError
-from climb.estimate.rates import Rates, load_rates
+from climb.estimate.rates import load_rates
 from climb.estimate.stage import Stage
 from climb.estimate.training import count_mean_tokens, estimate_runs
 from climb.search.comparison import Method, plan_ablation, plan_comparison
@@ -26,38 +28,39 @@ def describe_comparison(name: str, cfg: Config, cores: int | None) -> str:
     is_ablation = name == "ablate"
     methods = plan_ablation(cfg) if is_ablation else plan_comparison(cfg)
     seeds = cfg.ablate.seeds if is_ablation else cfg.compare.seeds
-    rates, on_gpu = load_rates(), cores is None
-    trials = {method.name: count_paid(method) for method in methods}
+    n_trials = seeds * sum(count_paid(method) for method in methods)
+    most = (
+        f"{seeds} seeds: {n_trials:g} trials and {seeds * len(methods)} target models at most; "
+        "those that methods share are trained once"
+    )
+    stages = _estimate_stages(cfg, methods, seeds, cores is None)
+    return "\n".join([*_list_methods(methods), "", most, "", *_list_stages(stages, cores)])
+
+
+def _list_methods(methods: Sequence[Method]) -> list[str]:
+    """Format a line per method: its trials, and how they are divided."""
     width = max(len(method.label) for method in methods)
     lines = [f"{'method':<{width}}  trials  rounds"]
     for method in methods:
+        paid = count_paid(method)
         rounds = method.cfg.search.trials_per_round if method.mixture is None else ()
         shown = " + ".join(map(str, rounds)) or "-"
-        replicates = trials[method.name] - sum(rounds)
-        if rounds and replicates:
-            shown += f", and {replicates:g} of baselines and replicates"
-        lines.append(f"{method.label:<{width}}  {trials[method.name]:6g}  {shown}")
-    n_models = seeds * len(methods)
-    lines += [
-        "",
-        f"{seeds} seeds: {seeds * sum(trials.values()):g} trials and {n_models} target models at "
-        "most; those that methods share are trained once",
-        "",
+        if rounds and paid > sum(rounds):
+            shown += f", and {paid - sum(rounds):g} of baselines and replicates"
+        lines.append(f"{method.label:<{width}}  {paid:6g}  {shown}")
+    return lines
+
+
+def _list_stages(stages: Sequence[Stage], cores: int | None) -> list[str]:
+    """Format a line per stage, and their sum."""
+    unit = "GPU-hours" if cores is None else "core-hours"
+    hours = [(s.gpu_seconds if cores is None else s.core_seconds) / HOUR for s in stages]
+    lines = [
+        f"{stage.name:<12} {n:10.3g} {unit}  {stage.work}"
+        for stage, n in zip(stages, hours, strict=True)
     ]
-    stages = _estimate_stages(cfg, methods, seeds, rates, on_gpu)
-    for stage in stages:
-        seconds = stage.gpu_seconds if on_gpu else stage.core_seconds
-        unit = "GPU-hours" if on_gpu else "core-hours"
-        lines.append(f"{stage.name:<12} {seconds / HOUR:10.3g} {unit}  {stage.work}")
-    seconds = sum(s.gpu_seconds if on_gpu else s.core_seconds for s in stages)
-    if cores is None:
-        lines.append(f"{'all':<12} {seconds / HOUR:10.3g} GPU-hours (H100)")
-    else:
-        hours = seconds / cores / HOUR
-        lines.append(
-            f"{'all':<12} {seconds / HOUR:10.3g} core-hours, {hours:.3g} h on {cores} cores"
-        )
-    return "\n".join(lines)
+    end = " (H100)" if cores is None else f", {sum(hours) / cores:.3g} h on {cores} cores"
+    return [*lines, f"{'all':<12} {sum(hours):10.3g} {unit}{end}"]
 
 
 def count_paid(method: Method) -> float:
@@ -70,14 +73,14 @@ def count_paid(method: Method) -> float:
 
 
 def _estimate_stages(
-    cfg: Config, methods: list[Method], seeds: int, rates: Rates, on_gpu: bool
+    cfg: Config, methods: Sequence[Method], seeds: int, on_gpu: bool
 ) -> list[Stage]:
     """Estimate base checkpoints, searches and target models."""
-    given = (cfg, rates, {}, on_gpu)
+    rates = load_rates()
+    given = (cfg, rates, dict[str, float](), on_gpu)
     if all(target.report is None for target in cfg.proxy.targets):
         raise ConfigError("no target has a `report` file; set proxy.targets")
-    runs = [("base", "proxy.model", cfg.proxy.model, 1.0, cfg.proxy.base_tokens)]
-    stages = [estimate_runs("base", run[1:], given) for run in runs]
+    base = ("proxy.model", cfg.proxy.model, 1.0, cfg.proxy.base_tokens)
     searches = [
         estimate_runs(
             "search",
@@ -88,22 +91,21 @@ def _estimate_stages(
         if count_paid(m)
     ]
     tokens = sum(seeds * count_paid(m) * _tokens(m) for m in methods)
-    stages.append(
-        Stage(
-            "search",
-            f"{tokens:.3g} tokens of trials",
-            sum(s.core_seconds for s in searches),
-            sum(s.gpu_seconds for s in searches),
-        )
+    search = Stage(
+        "search",
+        f"{tokens:.3g} tokens of trials",
+        sum(stage.core_seconds for stage in searches),
+        sum(stage.gpu_seconds for stage in searches),
     )
-    n_models = float(seeds * len(methods))
-    train = cfg.train
+    n_models, train = float(seeds * len(methods)), cfg.train
     target_base = ("train.model", train.model, 1.0, train.base_tokens)
-    stages.append(estimate_runs("target_base", target_base, given))
-    stages.append(
-        estimate_runs("train", ("train.model", train.model, n_models, train.tokens), given)
-    )
-    return stages
+    models = ("train.model", train.model, n_models, train.tokens)
+    return [
+        estimate_runs("base", base, given),
+        search,
+        estimate_runs("target_base", target_base, given),
+        estimate_runs("train", models, given),
+    ]
 
 
 def _tokens(method: Method) -> int:
