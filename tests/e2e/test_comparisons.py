@@ -6,21 +6,20 @@ import json
 import pytest
 import test_runs
 import world
+from climb.jobs import ablate, compare
 from test_runs import climb
 
 from climb import tables
 from climb.config import load
 from climb.spark.delta.store import Store
+from climb.spark.training.compare import UP_TO_PACK
 
 pytestmark = pytest.mark.slow
 
 LEFT_OUT = ("natural", "regmix", "climb-published", "nvidia")
-FEWER = ["search.replicates=0", "search.predictor={use: 'climb.predictor.ridge:RidgePredictor'}"]
+FEWER = ["search.replicates=0", "tracking.enabled=false"]
+FEWER.append("search.predictor={use: 'climb.predictor.ridge:RidgePredictor'}")
 """For ablations: few trials, and a fit that takes no time."""
-
-
-def as_options(settings):
-    return [part for setting in settings for part in ("--set", setting)]
 
 
 def write_conf(folder):
@@ -105,11 +104,10 @@ def test_mlflow_has_a_run_with_the_table(compared):
 def test_predictors_are_put_side_by_side_without_a_new_trial(compared, spark):
     conf, root, _ = compared
     before = read_tables(spark, root)
-    name = as_options(["search.name=small.climb.0"])
-    done = climb("compare", "--conf", conf, "--vary", "search.predictor", *name)
-    assert done.returncode == 0, done.stdout + done.stderr
+    cfg = load(conf, ["search.name=small.climb.0", "compare.vary=search.predictor"])
+    text = compare.run(Store(spark, cfg.storage), cfg)
     for fit in ("default", "stack", "xgboost", "lightgbm", "gp"):
-        assert f"| {fit} | " in done.stdout
+        assert f"| {fit} | " in text
     assert read_tables(spark, root) == before
     with (root / "comparisons" / "vary-search.predictor-small.climb.0.csv").open() as stream:
         assert len(list(csv.DictReader(stream))) == 6
@@ -119,30 +117,28 @@ def test_an_ablation_of_the_schedule_uses_the_tables_of_the_run(compared, spark)
     conf, root, _ = compared
     values = "{6-1: [[6, 1]], 4-2-1: [[4, 2, 1]]}"
     own = [f"ablate.values={values}", "ablate.name=schedule", "ablate.budget=8", "ablate.seeds=2"]
-    done = climb("ablate", "--conf", conf, *as_options([*own, *FEWER]))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "| 6-1 | 8 | 2 |" in done.stdout
+    cfg = load(conf, [*own, *FEWER])
+    text = ablate.run(Store(spark, cfg.storage), cfg)
+    assert "| 6-1 | 8 | 2 |" in text
     assert not (root / "variants").exists()
 
 
 def test_an_ablation_of_clusters_has_tables_of_its_own_and_leaves_those_of_the_run(compared, spark):
     conf, root, _ = compared
-    store = Store(spark, load(conf).storage)
-    versions = {t.name: store.history.read_version(t) for t in (tables.DOMAINS, tables.CENTROIDS)}
     own = [
         *("ablate.keys=[cluster.k, prune.domains]", "ablate.values={6-3: [6, 3], 8-2: [8, 2]}"),
         *("ablate.name=clusters", "search.trials_per_round=[6]", "ablate.seeds=1"),
     ]
-    options = as_options([*own, *FEWER])
-    done = climb("ablate", "--conf", conf, *options)
-    assert done.returncode == 0, done.stdout + done.stderr
+    cfg = load(conf, [*own, *FEWER])
+    store = Store(spark, cfg.storage)
+    corpus = [t for t in tables.TABLES if t.writer in UP_TO_PACK]
+    versions = [store.history.read_version(table) for table in corpus]
+    ablate.run(store, cfg)
+    assert [store.history.read_version(table) for table in corpus] == versions
     rows = [r for r in store.read_rows(tables.ABLATIONS) if r["name"] == "clusters"]
     assert {row["method"] for row in rows} == {"6-3", "8-2"}
-    assert {t: store.history.read_version(getattr(tables, t.upper())) for t in versions} == versions
     trials = {r["search"]: r for r in store.read_rows(tables.TRIALS)}
     assert len(trials["clusters.6-3.0"]["weights"]) == 3
     assert len(trials["clusters.8-2.0"]["weights"]) == 2
     assert (root / "variants" / "clusters.6-3" / "domains").is_dir()
-    again = climb("ablate", "--conf", conf, *options)
-    assert "session on" not in again.stdout
-    assert again.returncode == 0
+    assert ablate.run(store, cfg).startswith("clusters is up to date: ")
