@@ -17,8 +17,11 @@ from climb.spark.training.compare import UP_TO_PACK
 pytestmark = pytest.mark.slow
 
 LEFT_OUT = ("natural", "regmix", "climb-published", "nvidia")
-FEWER = ["search.replicates=0", "tracking.enabled=false"]
-FEWER.append("search.predictor={use: 'climb.predictor.ridge:RidgePredictor'}")
+FEWER = (
+    "search.replicates=0",
+    "tracking.enabled=false",
+    "search.predictor={use: 'climb.predictor.ridge:RidgePredictor'}",
+)
 """For ablations: few trials, and a fit that takes no time."""
 
 
