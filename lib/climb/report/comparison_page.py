@@ -44,7 +44,7 @@ def render_comparison(
         cell=by_key,
         leader=labels[first[0]] if first else None,
         verdict=describe_leader(methods, scores),
-        is_clear=len(gains) == len(methods) - 1 and all(gain.low > 0.0 for _, gain in gains),
+        is_clear=len(gains) == len(methods) - 1 > 0 and all(gain.low > 0.0 for _, gain in gains),
         tables=list_tables(cells, cfg.search.objective),
         chart=charts.gain_chart(gains) if gains else "",
         score=SCORE,
