@@ -8,8 +8,9 @@ from climb.cli.start import PIPELINE, add_config_options, import_jobs, run_jobs
 from climb.config import load
 from climb.estimate.comparison import describe_comparison
 
-UP_TO_BASE = PIPELINE[: PIPELINE.index("base") + 1]
-"""Jobs before a comparison; those that have nothing to do are skipped."""
+UP_TO_PACK = PIPELINE[: PIPELINE.index("pack") + 1]
+"""Jobs before a comparison; those that have nothing to do are skipped. The searches train the base
+checkpoint."""
 
 DRY_RUN = click.option(
     "--dry-run", is_flag=True, help="Only print the methods, their trials, and the hours."
@@ -62,4 +63,4 @@ def _start(
     if dry_run:
         click.echo(describe_comparison(name, load(conf, settings), cores))
     else:
-        run_jobs(import_jobs([*UP_TO_BASE, name]), conf, settings, skip=True)
+        run_jobs(import_jobs([*UP_TO_PACK, name]), conf, settings, skip=True)
