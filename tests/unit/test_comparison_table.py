@@ -105,7 +105,14 @@ def test_the_rows_have_the_columns_of_both_tables():
     assert len(set(keys)) == len(rows) == 2 * 7
     assert rows[1]["place"] == 1
     assert rows[0]["gains"]["ours"]["n_pairs"] == 3
-    assert parse_rows(rows) == tabulate(METHODS, OBJECTIVE)
+
+
+def test_the_rows_have_all_that_the_text_needs():
+    cells = tabulate(METHODS, OBJECTIVE)
+    runs, read = parse_rows(make_rows("t", METHODS, cells)[::-1])
+    assert {(c.method, c.metric): c for c in read} == {(c.method, c.metric): c for c in cells}
+    parsed = format_text(runs, sorted(read, key=lambda c: c.metric)).splitlines()
+    assert parsed == format_text(METHODS, sorted(cells, key=lambda c: c.metric)).splitlines()
 
 
 def test_the_page_escapes_names_and_states_what_is_clear():

@@ -13,7 +13,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -155,19 +155,29 @@ def make_rows(
     return rows
 
 
-def parse_rows(rows: Sequence[Mapping[str, Any]]) -> list[Cell]:
-    """Read the cells from rows of table `comparisons`."""
-    return [
-        Cell(
-            method=row["method"],
-            metric=row["metric"],
-            higher_is_better=row["higher_is_better"],
-            values=row["by_seed"],
-            mean=Mean(row["mean"], row["low"], row["high"], len(row["by_seed"])),
-            gains={other: Gain(**gain) for other, gain in row["gains"].items()},
+def parse_rows(rows: Sequence[Mapping[str, Any]]) -> tuple[list[MethodRuns], list[Cell]]:
+    """Read methods and cells from the rows of one comparison."""
+    methods: dict[str, MethodRuns] = {}
+    cells = []
+    for row in sorted(rows, key=lambda row: int(row["place"])):
+        name, values = row["method"], row["by_seed"]
+        new = MethodRuns(name, row["label"], row["n_trials"], row["n_tokens"], {})
+        runs = methods.setdefault(name, new)
+        metrics = dict(runs.metrics)
+        for seed, value in values.items():
+            metrics[seed] = {**metrics.get(seed, {}), row["metric"]: value}
+        methods[name] = replace(runs, metrics=metrics)
+        cells.append(
+            Cell(
+                method=name,
+                metric=row["metric"],
+                higher_is_better=row["higher_is_better"],
+                values=values,
+                mean=Mean(row["mean"], row["low"], row["high"], len(values)),
+                gains={other: Gain(**gain) for other, gain in row["gains"].items()},
+            )
         )
-        for row in rows
-    ]
+    return list(methods.values()), cells
 
 
 def format_csv(methods: Sequence[MethodRuns], cells: Sequence[Cell]) -> str:

@@ -45,9 +45,10 @@ def run_comparison(trainer: Trainer, table: Table, name: str) -> Done:
     if store.history.is_current(table, _describe(trainer), scope) and all(
         path.exists() for path in files
     ):
-        cells = parse_rows(store.read_rows(table, name=name))
-        return Done(name, f"{name} is up to date: {files[0]}", files, cells)
-    progress, cells = None, list[Cell]()
+        runs, cells = parse_rows(store.read_rows(table, name=name))
+        text = f"{name} is up to date: {files[0]}\n\n{format_text(runs, cells)}"
+        return Done(name, text, files, cells)
+    progress, cells = None, []
     for progress in trainer.train():
         cells = tabulate(progress.runs, trainer.cfg.search.objective)
         write_files(files, name, trainer, progress, cells)
