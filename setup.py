@@ -12,7 +12,8 @@ setup(
     package_data={
         "climb": ["py.typed", "**/*.jinja", "estimate/*.yaml", "estimate/*.json"],
         "climb.conf": [
-            *("*.yaml", "proxy/*.yaml", "targets/*.yaml", "spark/*.conf", "spark/*.sh"),
+            *("*.yaml", "proxy/*.yaml", "targets/*.yaml", "ablations/*.yaml"),
+            *("experiments/*.yaml", "spark/*.conf", "spark/*.sh"),
         ],
     },
 )

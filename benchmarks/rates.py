@@ -23,7 +23,8 @@ from climb.estimate.cost import StageCost
 from climb.estimate.models import count_parameters, count_vocabulary
 from climb.estimate.rates import MEASURED
 from climb.estimate.text import format_bytes, format_hours
-from climb.estimate.training import count_mixed_tokens, count_packed_tokens, count_trials
+from climb.estimate.training import count_mixed_tokens, count_packed_tokens
+from climb.search.comparison import count_trials
 
 RECORDED = HERE / "results" / "scale.json"
 PAGE = HERE.parent / "docs" / "scale.md"
@@ -216,7 +217,7 @@ def _list_work(size: Size, cfg: Config) -> dict[str, tuple[float, str]]:
     documents = (float(size.documents), "documents per core-second")
     model = count_parameters("proxy.model", cfg.proxy.model, count_vocabulary(cfg), {})
     per_token = 6.0 * model.parameters
-    trained = count_trials(cfg) * cfg.proxy.trial_tokens
+    trained = count_trials(cfg.search) * cfg.proxy.trial_tokens
     operations = "floating-point operations per core-second"
     mixed = count_mixed_tokens(cfg) * size.workload.bytes_per_token
     return {

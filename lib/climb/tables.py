@@ -3,14 +3,14 @@
 ingest -> count -> embed -> score -> cluster -> prune -> pack -> base -> search -> mix
 -> target_base -> train -> report
 
-`exclusions` is written by job `remove`, `contamination` and `dropped` by job `contamination`, and
-`doremi` by job `doremi`, or before a search that has DoReMi as a baseline. These jobs are no steps
-of the pipeline.
+`exclusions` is written by job `remove`, `contamination` and `dropped` by job `contamination`,
+`comparisons` by `compare`, and `ablations` by `ablate`. `doremi` is written by job `doremi`, or
+before a search that has DoReMi as a baseline. These are no steps of the pipeline.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -204,6 +204,16 @@ EVALUATIONS = Table(
     "weights MAP<STRING,DOUBLE>, metric STRING, value DOUBLE, n_tokens BIGINT, seconds DOUBLE, "
     "finished TIMESTAMP",
 )
+COMPARISONS = Table(
+    "comparisons",
+    ("name", "method", "metric"),
+    "compare",
+    "name STRING, method STRING, label STRING, place INT, metric STRING, higher_is_better BOOLEAN, "
+    "mean DOUBLE, low DOUBLE, high DOUBLE, by_seed MAP<BIGINT,DOUBLE>, "
+    "gains MAP<STRING,STRUCT<mean:DOUBLE,low:DOUBLE,high:DOUBLE,p_better:DOUBLE,n_pairs:BIGINT>>, "
+    "n_trials DOUBLE, n_tokens DOUBLE",
+)
+ABLATIONS = replace(COMPARISONS, name="ablations", writer="ablate")
 
 TABLES = (
     DOCUMENTS,
@@ -231,6 +241,8 @@ TABLES = (
     CORPUS,
     LEARNING_CURVES,
     EVALUATIONS,
+    COMPARISONS,
+    ABLATIONS,
 )
 
 CHANGING = (

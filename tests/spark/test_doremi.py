@@ -14,6 +14,7 @@ from climb.files import is_complete
 from climb.spark.delta.store import Store
 from climb.spark.training import doremi as module
 from climb.spark.training.doremi import add_doremi, train_doremi
+from climb.spark.training.methods import DoremiMethod
 from climb.spark.training.search import describe_search, plan_baselines
 from climb.spark.training.setup import build_trial_setup
 from climb.spark.training.study import open_study
@@ -142,6 +143,29 @@ def test_the_search_has_the_trained_mixture_as_a_baseline(trained, monkeypatch):
     averaged = store.read_rows(tables.DOREMI)[-1]["averaged"]
     assert planned["doremi"] == pytest.approx(averaged)  # no constraint is active here
     assert planned["natural"] == pytest.approx(NATURAL)
+
+
+def test_a_comparison_pays_for_both_models_of_each_seed(trained, monkeypatch):
+    store, cfg, _ = trained
+    compare = cfg.compare.model_copy(update={"budget": 4})
+    cfg, method = cfg.model_copy(update={"compare": compare}), DoremiMethod()
+    assert method.count_trials(cfg) == 4.0
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "train_runs", None)  # the seed of the recorded result
+        found = method.find_mixture(store, cfg)
+    assert (found.n_trials, found.n_tokens) == (4.0, 4 * TRIAL_TOKENS)
+    assert found.weights == pytest.approx(store.read_rows(tables.DOREMI)[-1]["averaged"])
+    other = cfg.model_copy(update={"search": cfg.search.model_copy(update={"seed": 1})})
+    planned = []
+
+    def stop(session, proxy, runs, slots, watch):
+        planned.extend(run.seed for _, run in runs)
+        raise Killed
+
+    monkeypatch.setattr(module, "train_runs", stop)
+    with pytest.raises(Killed):
+        method.find_mixture(store, other)
+    assert planned == [1]
 
 
 def test_the_settings_of_doremi_are_inputs_of_a_search_that_has_it_as_a_baseline(trained):

@@ -56,6 +56,7 @@ HEAVY = {
 }  # fmt: skip
 # Jobs that are no step of the pipeline.
 EXTRA_JOBS = {"train_scorer", "probe", "export", "remove", "maintain", "contamination", "doremi"}
+EXTRA_JOBS |= {"compare", "ablate"}
 VAGUE = {"utils", "util", "common", "core", "base", "manager", "helpers", "misc"}
 
 
@@ -236,4 +237,9 @@ def test_a_table_has_one_writer_and_the_writers_come_in_order():
     assert order == sorted(order)
     extra = {t.name: t.writer for t in TABLES if t.writer in EXTRA_JOBS}
     assert (extra.pop("exclusions"), extra.pop("doremi")) == ("remove", "doremi")
-    assert extra == {"contamination": "contamination", "dropped": "contamination"}
+    assert extra == {
+        "contamination": "contamination",
+        "dropped": "contamination",
+        "comparisons": "compare",
+        "ablations": "ablate",
+    }

@@ -24,9 +24,9 @@ from climb.estimate.training import (
     count_mean_tokens,
     count_models,
     count_packed_tokens,
-    count_trials,
 )
 from climb.proxy.llama import LlamaProxy
+from climb.search.comparison import count_trials
 from climb.spark.training.pack import plan_shards
 from climb.tracking.speeds import read_trial_speed
 
@@ -46,7 +46,7 @@ def estimate_paper(machines=None, workload=WORKLOAD, **rates):
 
 def test_the_search_of_the_paper_is_118_trials_at_six_operations_per_parameter_and_token():
     cfg = load(PAPER)
-    assert count_trials(cfg) == 64 + 32 + 16 + 2 * 2 + 2
+    assert count_trials(cfg.search) == 64 + 32 + 16 + 2 * 2 + 2
     rates = load_rates()
     n_parameters = 32_768 * 912 + 32 * (4 * 912**2 + 3 * 912 * 2_432)
     share = rates.efficiency["train"].at(n_parameters)
@@ -75,7 +75,7 @@ def test_rungs_lower_the_tokens_of_the_search_to_those_that_are_trained():
 def test_the_counted_runs_are_those_of_a_real_search(tmp_path):
     """A run of this configuration trains 13 trials and 6 models (tests/e2e/test_runs.py)."""
     cfg = load(world.write_world(tmp_path))
-    assert (count_trials(cfg), count_models(cfg)) == (13, 6)
+    assert (count_trials(cfg.search), count_models(cfg)) == (13, 6)
     targets = [target.model_copy(update={"report": None}) for target in cfg.proxy.targets]
     proxy = cfg.proxy.model_copy(update={"targets": tuple(targets)})
     assert count_models(cfg.model_copy(update={"proxy": proxy})) == 0

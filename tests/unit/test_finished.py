@@ -70,8 +70,20 @@ def find_done(settings):
     return {name for name in PIPELINE if check_job(name, cfg).is_done}
 
 
-def test_every_job_of_the_pipeline_has_a_state():
-    assert SETTINGS.keys() == set(PIPELINE)
+def test_every_job_of_the_pipeline_and_both_comparisons_have_a_state():
+    assert SETTINGS.keys() == {*PIPELINE, "compare", "ablate"}
+
+
+def test_tables_that_a_comparison_writes_with_other_jobs_do_not_make_it_run_again(world):
+    """It trains trials and target models itself, after its record has begun."""
+    folder, settings = world
+    cfg = load(settings=settings)
+    with record_job("compare", cfg) as job:
+        commit(folder / "out" / "tables" / "trials", 7)
+        job.text, job.used = "compared", Used(["trials", "domains"])
+    assert check_job("compare", cfg).is_done
+    commit(folder / "out" / "tables" / "trials", 8)
+    assert "table trials has changed" in check_job("compare", cfg).reason
 
 
 def test_after_a_whole_run_every_job_is_done_and_keeps_its_summary(world):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from climb.cli.compare import ablate, compare
 from climb.cli.estimate import estimate
 from climb.cli.export import export
 from climb.cli.finished.plan import describe_plan
@@ -257,5 +258,5 @@ def _parse_improvement(text: str) -> tuple[str, float]:
     return metric, value
 
 
-for _command in (import_, estimate, export, cluster, remove, maintain):
+for _command in (import_, estimate, export, cluster, remove, maintain, compare, ablate):
     climb.add_command(_command)

@@ -76,6 +76,24 @@ def list_plugins(cfg: Config) -> Iterator[ConfiguredPlugin]:
         yield new(f"search.fidelities.{index}", fidelity, Fidelity, ("search",), in_tasks=True)
     yield new("train.model", cfg.train.model, Proxy, ("target_base", "train"), in_tasks=True)
     yield new("export.format", cfg.export.format, Format, ("export",), in_tasks=True)
+    yield from _list_method_plugins(cfg)
+
+
+def _list_method_plugins(cfg: Config) -> Iterator[ConfiguredPlugin]:
+    """List the plug-ins that the methods of a comparison have instead of the configured ones."""
+    from climb.predictor import Predictor
+    from climb.search.problem import Searcher
+
+    for name, method in cfg.compare.methods.items():
+        key = f"compare.methods.{name}"
+        if method is not None and method.mixture is not None:
+            yield ConfiguredPlugin(
+                f"{key}.mixture", method.mixture, object, ("compare",), offered={"name": name}
+            )
+        for part, protocol in (("predictor", Predictor), ("searcher", Searcher)):
+            spec = method.search.get(part, {}) if method is not None else {}
+            if "use" in spec:  # else it changes fields of the configured one
+                yield ConfiguredPlugin(f"{key}.search.{part}", spec, protocol, ("compare",))
 
 
 def list_task_packages(cfg: Config, jobs: Collection[str]) -> dict[str, str]:

@@ -61,7 +61,7 @@ def run_preflight(cfg: Config, jobs: Collection[str] | None = None, packages: bo
         problems += _check_items(cfg, "search")
     if will_run("search", "train", "contamination"):
         problems += _check_items(cfg, "report")
-    problems += _check_folders(cfg)
+    problems += [*_check_comparisons(cfg, jobs or ()), *_check_folders(cfg)]
     if problems:
         raise PreflightError(_join_problems(problems))
 
@@ -206,6 +206,18 @@ def _check_search(cfg: Config) -> Iterator[str]:
         build_baselines(cfg.search.baselines)
     except ConfigError as error:
         yield str(error)
+
+
+def _check_comparisons(cfg: Config, jobs: Collection[str]) -> Iterator[str]:
+    """Check that methods and budget of a comparison, or rows of an ablation, are valid."""
+    from climb.search.comparison import plan_ablation, plan_comparison
+
+    for job, plan in (("compare", plan_comparison), ("ablate", plan_ablation)):
+        try:
+            if job in jobs:
+                plan(cfg)
+        except ConfigError as error:
+            yield str(error)
 
 
 def _list_metrics(cfg: Config) -> list[str]:

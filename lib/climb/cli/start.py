@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from climb.cli.finished.records import check_job, record_job
-from climb.cli.finished.state import Used
+from climb.cli.finished.state import STARTS, Used
 from climb.cli.lock import hold_locks
 from climb.cli.plugins import list_task_packages
 from climb.cli.preflight import run_preflight
@@ -130,17 +130,23 @@ def run_jobs(
     """
     signal.signal(signal.SIGTERM, _terminate)
     cfg = load(conf, settings)
-    run_preflight(cfg, [name for name, _ in jobs])
+    names = [name for name, _ in jobs]
+    run_preflight(cfg, add_started(names))
     # Tokenizer threads in the driver would slow down the tasks on a machine with few cores.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-    names = [name for name, _ in jobs]
     others = () if set(names).isdisjoint(EXCLUSIVE) else (*PIPELINE, *EXCLUSIVE)
-    locked = list(dict.fromkeys([*names, *others]))
+    locked = list(dict.fromkeys([*add_started(names), *others]))
     with hold_locks(cfg.storage.files_folder / "locks", locked):
         _run_all(jobs, cfg, skip)
     if "mix" in names:
         print(suggest_export(cfg, conf, settings))
+
+
+def add_started(names: Sequence[str]) -> list[str]:
+    """List the jobs with those that they start."""
+    started = [inner for name in names for inner in STARTS.get(name, ())]
+    return list(dict.fromkeys([*names, *started]))
 
 
 def suggest_export(cfg: Config, conf: Sequence[str], settings: Sequence[str]) -> str:
@@ -180,7 +186,7 @@ def _open_store(cfg: Config, names: Sequence[str]) -> Store:
     started = time.monotonic()
     session = start_session(cfg.spark, cfg.storage.files_folder)
     if names != ["probe"]:  # which reports what executors lack, and goes on
-        check_executors(session, list_task_packages(cfg, names))
+        check_executors(session, list_task_packages(cfg, add_started(names)))
     sql = ", Spark SQL on GPUs (RAPIDS)" if uses_sql_plugin(session) else ""
     master = session.sparkContext.master
     log("spark", f"session on {master}{sql}  ({time.monotonic() - started:.1f} s)")

@@ -18,7 +18,7 @@ from climb.config.sections import Config
 from climb.config.uris import refuse_credentials
 from climb.errors import ConfigError, one_line
 
-REPLACED = ("thresholds",)
+REPLACED = ("thresholds", "values")
 """Keys of mappings that a file or `--set prune.thresholds={...}` replaces as a whole.
 `--set prune.thresholds.rules=2` changes one entry."""
 
@@ -64,12 +64,33 @@ def load(
         replaced = REPLACED if key.endswith(REPLACED) else ()
         values = _merge(values, _parse_setting(setting), replaced)
     refuse_credentials(values)
+    where = f" in {', '.join(map(str, files))}" if files else ""
+    return _validate(values, f"configuration{where}")
+
+
+def change(cfg: Config, values: Mapping[str, Any], where: str) -> Config:
+    """Return a configuration with other values, merged as those of a file.
+
+    A plug-in spec with `use` replaces the whole spec, whatever its class was.
+
+    Args:
+        cfg: the configuration.
+        values: by section and key.
+        where: they come from; for the error.
+
+    Raises:
+        ConfigError: keys or values are wrong.
+    """
+    merged = _merge(cfg.model_dump(mode="json"), values, REPLACED, keeps_fields=False)
+    return _validate(merged, where)
+
+
+def _validate(values: Mapping[str, Any], where: str) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
         lines = [_explain(item, values) for item in error.errors()]
-        where = f" in {', '.join(map(str, files))}" if files else ""
-        raise ConfigError("; ".join([f"configuration{where}: {lines[0]}", *lines[1:]])) from error
+        raise ConfigError("; ".join([f"{where}: {lines[0]}", *lines[1:]])) from error
 
 
 def dump_yaml(cfg: Config) -> str:
@@ -175,12 +196,15 @@ def _find_annotation(parts: Sequence[str]) -> Any:
 
 
 def _merge(
-    below: Mapping[str, Any], above: Mapping[str, Any], replaced: Sequence[str]
+    below: Mapping[str, Any],
+    above: Mapping[str, Any],
+    replaced: Sequence[str],
+    keeps_fields: bool = True,
 ) -> dict[str, Any]:
     """Merge two nested mappings; values of `above` take precedence.
 
-    A plug-in spec with another class replaces the whole spec. A mapping under a key in `replaced`
-    replaces the whole mapping.
+    A plug-in spec with another class replaces the whole spec; one with the same class does unless
+    `keeps_fields`. A mapping under a key in `replaced` replaces the whole mapping.
     """
     merged = dict(below)
     for key, value in above.items():
@@ -188,10 +212,11 @@ def _merge(
         other_class = (
             isinstance(value, Mapping)
             and isinstance(old, Mapping)
-            and ("use" in value and value["use"] != old.get("use"))
+            and ("use" in value and (not keeps_fields or value["use"] != old.get("use")))
         )
         if isinstance(value, Mapping) and isinstance(old, Mapping) and not other_class:
-            merged[key] = dict(value) if key in replaced else _merge(old, value, replaced)
+            whole = key in replaced
+            merged[key] = dict(value) if whole else _merge(old, value, replaced, keeps_fields)
         else:
             merged[key] = value
     return merged

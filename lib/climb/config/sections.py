@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from climb.config.compare import AblateConfig, CompareConfig
 from climb.config.corpus import (
     ClusterConfig,
     CountConfig,
@@ -25,14 +26,17 @@ from climb.config.corpus import (
     ScorerTraining,
 )
 from climb.config.dataset import ExportConfig, MixConfig
+from climb.config.proxy import ProxyConfig, TargetTask
 from climb.config.results import DoremiConfig, ReportConfig, TrainConfig
-from climb.config.section import PluginSpec, Section
+from climb.config.section import PluginSpec, Replicates, Section
 from climb.config.storage import SparkConfig, StorageConfig, TrackingConfig
 from climb.config.upkeep import ContaminationConfig, MaintainConfig, RemoveConfig
 from climb.mixture import Constraint, Constraints
 
 __all__ = [
+    "AblateConfig",
     "ClusterConfig",
+    "CompareConfig",
     "Config",
     "ContaminationConfig",
     "CountConfig",
@@ -58,80 +62,6 @@ __all__ = [
     "TrackingConfig",
     "TrainConfig",
 ]
-
-
-class TargetTask(Section):
-    """A target task, on which proxies and target models are evaluated."""
-
-    name: str
-    kind: Literal["choices", "text"]
-    """choices: JSON Lines of {context, choices, label}; text: JSON Lines of {text}."""
-
-    search: str
-    """File (.jsonl, .jsonl.gz) of the items that the search uses: training or validation items."""
-
-    report: str | None
-    """File of the items that only job train uses: test items."""
-
-    limit: PositiveInt | None
-    """Number of items used of each file, those with the lowest hashes; null: all."""
-
-    where: dict[str, tuple[str, ...]] = Field(default={})
-    """Fields of an item, such as `meta.subject`, with the values that are accepted. Items of other
-    values are left out. May be left out itself: then all items are used."""
-
-
-class ProxyConfig(Section):
-    """The small model that is trained once per mixture, and its target tasks."""
-
-    model: PluginSpec
-    base_tokens: PositiveInt
-    """Tokens of the base checkpoint, trained once on the natural mixture; trials continue it."""
-
-    trial_tokens: PositiveInt
-    """Tokens of each trial after the base checkpoint; equal for all trials."""
-
-    match_repetition: bool
-    """Whether trials repeat scarce text as often as the target run does: a trial with 1/r of its
-    tokens reads 1/r of each domain. false shows what happens otherwise: trials read new text of
-    every domain for as long as there is any. Target models are matched in both cases."""
-
-    checkpoint_steps: PositiveInt
-    """Training steps between two checkpoints of a run."""
-
-    hung_minutes: float | None = Field(ge=1.0)
-    """A run that makes no progress for this long is ended, and tried again from its checkpoint, up
-    to three times; null: never. Steps, each evaluated target and the start count as progress; a
-    plug-in must report it (docs/plugins.md). Target models have the same limit."""
-
-    target_folder: str | None
-    """Folder of the files of `targets`; null: the folder in which climb is started."""
-
-    targets: tuple[TargetTask, ...]
-
-    @property
-    def located_targets(self) -> tuple[TargetTask, ...]:
-        """The targets with the paths of their files."""
-        return tuple(
-            t.model_copy(
-                update={"search": self._locate(t.search), "report": self._locate(t.report)}
-            )
-            for t in self.targets
-        )
-
-    def _locate(self, path: str | None) -> str | None:
-        if path is None or self.target_folder is None:
-            return path
-        return str(Path(self.target_folder) / path)
-
-    @field_validator("targets")
-    @classmethod
-    def _check_names(cls, value: tuple[TargetTask, ...]) -> tuple[TargetTask, ...]:
-        for i, target in enumerate(value):
-            for j, other in enumerate(value[:i]):
-                if other.name == target.name:
-                    raise ValueError(f"items {j} and {i} are both named {target.name!r}")
-        return value
 
 
 class RungConfig(Section):
@@ -165,9 +95,9 @@ class SearchConfig(Section):
     """Mixtures that are trained for comparison; the first is the reference of the verdict. See
     `climb.search.baselines`."""
 
-    replicates: int = Field(ge=2)
+    replicates: Replicates
     """Number of seeds for each baseline, and for the recommendation at the end. At least 2, because
-    one seed shows no observation noise."""
+    one seed shows no observation noise; 0: these mixtures are predicted, and not trained."""
 
     predictor: PluginSpec
 
@@ -291,6 +221,8 @@ class Config(Section):
     remove: RemoveConfig
     maintain: MaintainConfig
     contamination: ContaminationConfig
+    compare: CompareConfig
+    ablate: AblateConfig
 
     @property
     def export_folder(self) -> Path:

@@ -12,6 +12,7 @@ from climb.estimate.rates import Rates
 from climb.estimate.stage import Stage, Workload
 from climb.fidelity import Fidelity
 from climb.search.baselines import needs_doremi
+from climb.search.comparison import count_trials
 from climb.search.halving import count_full_trials
 
 ALL_KEPT = "no cluster is pruned, so this is an upper bound"
@@ -41,7 +42,7 @@ def estimate_training(
         ConfigError: a throughput or the size of a model is unknown.
     """
     mean_tokens, n_models = count_mean_tokens(cfg), count_models(cfg)
-    n_trials = count_trials(cfg) + count_extra_tokens(cfg) / mean_tokens
+    n_trials = count_trials(cfg.search) + count_extra_tokens(cfg) / mean_tokens
     proxy, train = cfg.proxy, cfg.train
     runs = {
         "base": ("proxy.model", proxy.model, 1, proxy.base_tokens),
@@ -50,7 +51,7 @@ def estimate_training(
         "train": ("train.model", train.model, n_models, train.tokens),
     }
     given = (cfg, rates, parameters, on_gpu)
-    trained = {name: _estimate_runs(name, run, given) for name, run in runs.items()}
+    trained = {name: estimate_runs(name, run, given) for name, run in runs.items()}
     if (proxy.model, proxy.base_tokens) == (train.model, train.base_tokens):
         fixed = find_fixed("target_base", rates)
         trained["target_base"] = Stage(
@@ -65,13 +66,6 @@ def estimate_training(
         trained["train"],
         Stage("report", "small tables", fixed_seconds=find_fixed("report", rates)),
     ]
-
-
-def count_trials(cfg: Config) -> int:
-    """Count the trials of a search: proposals, baselines and replicates of the recommendation."""
-    search = cfg.search
-    baselines = sum(int(spec.get("replicates") or search.replicates) for spec in search.baselines)
-    return sum(search.trials_per_round) + baselines + search.replicates
 
 
 def count_extra_tokens(cfg: Config) -> float:
@@ -97,7 +91,7 @@ def count_mean_tokens(cfg: Config) -> float:
     rungs = [(rung.share, rung.keep) for rung in cfg.search.halving]
     proposals = cfg.search.trials_per_round
     saved = sum(n - count_full_trials(n, rungs) for n in proposals)
-    return cfg.proxy.trial_tokens * (1.0 - saved / count_trials(cfg))
+    return cfg.proxy.trial_tokens * (1.0 - saved / count_trials(cfg.search))
 
 
 def count_models(cfg: Config) -> int:
@@ -124,7 +118,7 @@ def count_mixed_tokens(cfg: Config) -> float:
     return float(cfg.mix.tokens or cfg.search.target_tokens)
 
 
-def _estimate_runs(
+def estimate_runs(
     name: str,
     run: tuple[str, PluginSpec, float, int],
     given: tuple[Config, Rates, Mapping[str, float], bool],

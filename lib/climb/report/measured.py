@@ -106,7 +106,7 @@ def measure(runs: Sequence[Run], result: SearchResult) -> Measured:
     for name in sorted(names, key=lambda n: (weights.get(n, 0.0) == 0.0, n)):
         values = [(run.method, run.seed, run.metrics.get(name)) for run in runs]
         weight = weights.get(name, 0.0)
-        higher = weight > 0.0 if weight else _is_higher_better(name)
+        higher = weight > 0.0 if weight else is_higher_better(name)
         metrics.append(_measure(name, values, result, higher, weight != 0.0))
     if objective is None:
         return Measured(None, tuple(metrics))
@@ -114,7 +114,7 @@ def measure(runs: Sequence[Run], result: SearchResult) -> Measured:
     return Measured(_measure("score", scored, result, True, True), tuple(metrics))
 
 
-def _is_higher_better(name: str) -> bool:
+def is_higher_better(name: str) -> bool:
     """Guess the direction of a metric that is not in the objective; accuracy and prob: higher."""
     metric = name.rsplit(".", 1)[-1]
     return metric.startswith(("accuracy", "prob"))

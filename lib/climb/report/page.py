@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from climb.dataset.card import DomainCounts
-from climb.report import charts, formats
+from climb.report import charts
 from climb.report.data import Cluster, Domain, ReportData
 from climb.report.effects import tabulate_effects
 from climb.report.measured import (
@@ -17,6 +16,7 @@ from climb.report.measured import (
     measure,
     objective_of,
 )
+from climb.report.template import render_template
 from climb.report.verdict import Verdict, conclude, list_next_steps
 from climb.search.result import WEAK_RANKING, SearchResult
 from climb.search.trials import PROPOSAL, RECOMMENDED
@@ -31,19 +31,9 @@ def render(data: ReportData) -> str:
     All text of documents, tables and the configuration is escaped: the template escapes by default,
     and the charts escape their text. The page also forbids scripts.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    env = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    for name in ("number", "signed", "share", "count", "tokens", "seconds", "printable"):
-        env.filters[name] = getattr(formats, name)
     held_out, proxies = _measure(data)
-    return env.get_template("page.html.jinja").render(
+    return render_template(
+        "page.html.jinja",
         data=data,
         result=data.result,
         reference=data.result.baselines[0],

@@ -16,6 +16,7 @@ from typing import Any
 
 from climb.cli.finished.state import (
     SETTINGS,
+    STARTS,
     State,
     Used,
     describe_state,
@@ -90,7 +91,8 @@ def record_job(name: str, cfg: Config) -> Iterator[RunningJob]:
     after = _describe(name, cfg, job.used) if job.is_complete else None
     if before is None or after is None:
         return
-    own = {table.name for table in TABLES if name in (table.writer, *table.also_written_by)}
+    writers = {name, *STARTS.get(name, ())}
+    own = {table.name for table in TABLES if writers & {table.writer, *table.also_written_by}}
     for table in after["tables"].keys() - own:
         after["tables"][table] = before["tables"][table]
     state = before | {"tables": after["tables"], "files": after["files"]}

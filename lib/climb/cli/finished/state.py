@@ -43,11 +43,21 @@ SETTINGS: Mapping[str, tuple[str, ...]] = {
         *("ingest", "count", "embed", "score", "cluster", "prune", "proxy", "search", "mix"),
         *("export", "train", "report", "tracking", "spark", "storage"),  # it shows all of them
     ),
+    "compare": (*TRAINED, "train", "compare"),
+    "ablate": (*TRAINED, "train", "ablate", "cluster", "prune", "embed", "score"),
 }
 """Job -> the sections or keys that it reads. Section `storage` is part of every state; `spark` and
 `tracking` change no table. A test compares this with the keys that the jobs read."""
 
+STARTS: Mapping[str, tuple[str, ...]] = {
+    "compare": ("base", "search", "target_base", "train"),
+    "ablate": ("base", "search", "target_base", "train"),
+}
+"""Job -> the jobs that it runs itself, or whose tables it writes too."""
+
 OUTPUTS: Mapping[str, tuple[str, ...]] = {
+    "compare": ("comparisons/compare-*",),
+    "ablate": ("comparisons/ablate-*",),
     "base": ("models/proxies/**/*",),
     "target_base": ("models/proxies/**/*",),
     "report": ("report.html", "figures/*.svg", "mlflow.mirrored", "mlflow.models"),

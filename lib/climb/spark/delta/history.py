@@ -25,8 +25,9 @@ from climb.tables import CHANGING, Table
 RECENT_COMMITS = 20
 """The first query reads at least this many commits; if they have too few changes, all are read."""
 
-SCOPED_COMMITS = 100
-"""Newest changes in which the last commit of a scope is searched for."""
+SCOPED_COMMITS = 1000
+"""Newest changes in which the last commit of a scope is searched for. A comparison writes one per
+method and seed."""
 
 
 class Inputs(TypedDict):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -83,12 +85,28 @@ def _parse_schema(table: Table) -> StructType:
     return cast(StructType, StructType.fromDDL(table.columns))
 
 
+@dataclass(frozen=True)
+class Variant:
+    """Tables of another clustering, or of other domains, beside those of the run."""
+
+    name: str
+    tables: frozenset[str]
+    """Names of the tables that it has for itself; all others are those of the run."""
+
+    def has(self, table: Table) -> bool:
+        """Whether it has this table for itself."""
+        return table.name in self.tables
+
+
 class Store:
     """Delta tables below a folder or URI, or by name in a catalog."""
 
-    def __init__(self, session: SparkSession, cfg: StorageConfig) -> None:
+    def __init__(
+        self, session: SparkSession, cfg: StorageConfig, variant: Variant | None = None
+    ) -> None:
         self.session = session
         self.cfg = cfg
+        self.variant = variant
         self.history = TableHistory(session, self.locate, self.exists)
         self.used: set[str] = set()
         """Names of the tables that were looked at or written, for the record of a job."""
@@ -99,10 +117,15 @@ class Store:
     def locate(self, table: Table) -> str:
         """Return the table's name in Delta's SQL."""
         if self.cfg.catalog is not None:
-            return f"{self.cfg.catalog}.{table.name}"
+            name = f"{self.cfg.catalog}.{table.name}"
+            if self.variant is not None and self.variant.has(table):
+                name += "__" + re.sub(r"\W", "_", self.variant.name)
+            return name
         return quote_path(self._locate_path(table))
 
     def _locate_path(self, table: Table) -> str:
+        if self.variant is not None and self.variant.has(table):
+            return f"{self.locate_folder('variants')}/{self.variant.name}/{table.name}"
         return f"{self.locate_folder('tables')}/{table.name}"
 
     def locate_folder(self, name: str) -> str:
@@ -112,6 +135,8 @@ class Store:
 
     def locate_file(self, name: str) -> Path:
         """Return the path of a file or folder that every node opens as a plain path."""
+        if self.variant is not None and name == "shards":  # named by versions of its own tables
+            return self.cfg.files_folder / "variants" / self.variant.name / name
         return self.cfg.files_folder / name
 
     def exists(self, table: Table) -> bool:

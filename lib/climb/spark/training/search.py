@@ -140,11 +140,13 @@ def _describe_search(
     stopped = rungs.find_stopped(plan)
     rows = study.read_recorded([p for p in plan if find_end(p, stopped) is None])
     trials = study.to_trials(rows)
+    # Without replicates, the recommendation is not trained, and its gains are predictions.
+    compared = study.problem.baselines if study.cfg.search.replicates else ()
     return {
         "search": study.cfg.search.name,
         "measured_gains": {
             baseline.name: compare(trials, objective, RECOMMENDED, baseline.name)
-            for baseline in study.problem.baselines
+            for baseline in compared
         },
         "n_failed": sum(row["status"] == "failed" for row in rows),
         "plan": tuple(

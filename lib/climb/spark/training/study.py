@@ -122,11 +122,20 @@ def open_study(store: Store, cfg: Config) -> Study:
         )
     inputs = (tables.DOMAINS, tables.SHARDS)
     read_versions = {table.name: store.history.read_version(table) for table in inputs}
-    tokens = {row["domain"]: row["n_tokens"] for row in store.read_rows(tables.DOMAINS)}
-    names = tuple(sorted(tokens))
-    space = FeasibleSet.from_constraints(
-        names, [tokens[name] for name in names], cfg.search.mixture_constraints
-    )
+    space = read_space(store, cfg)
     setup, problem = build_trial_setup(store, cfg), Problem.from_config(space, None, cfg.search)
     reusable = read_reusable_runs(store, cfg, setup)
     return Study(store, cfg, setup, problem, reusable, read_versions)
+
+
+def read_space(store: Store, cfg: Config) -> FeasibleSet:
+    """Read the domains, and build the feasible set of their mixtures.
+
+    Raises:
+        MixtureError: no mixture satisfies the constraints, or they name an unknown domain.
+    """
+    tokens = {row["domain"]: row["n_tokens"] for row in store.read_rows(tables.DOMAINS)}
+    names = tuple(sorted(tokens))
+    return FeasibleSet.from_constraints(
+        names, [tokens[name] for name in names], cfg.search.mixture_constraints
+    )

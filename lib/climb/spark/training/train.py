@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,6 +30,16 @@ SECONDS_PER_COMMIT = 60.0
 def train_mixtures(store: Store, cfg: Config, setup: TrainingSetup) -> tuple[int, int, int]:
     """Train every mixture of the search with every seed, unless it is recorded already.
 
+    See `train_planned`.
+    """
+    return train_planned(store, cfg, setup, _plan_models(store, cfg, setup))
+
+
+def train_planned(
+    store: Store, cfg: Config, setup: TrainingSetup, planned: Mapping[str, PlannedModel]
+) -> tuple[int, int, int]:
+    """Train the planned models, by name of the run, unless they are recorded already.
+
     A model's card is written before its rows in `evaluations`, and its learning curve after them.
 
     Returns:
@@ -40,7 +51,6 @@ def train_mixtures(store: Store, cfg: Config, setup: TrainingSetup) -> tuple[int
             cluster cannot run the configured processes.
         RuntimeError: a run raised an unexpected exception; with the worker's traceback.
     """
-    planned = _plan_models(store, cfg, setup)
     recorded = _read_recorded(store)
     todo = {name: model for name, model in planned.items() if name not in recorded}
     n_failed = _train_models(store, cfg, setup, todo) if todo else 0

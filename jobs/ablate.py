@@ -1,0 +1,30 @@
+"""Ablate one key: the whole method with several values of it, in one table with intervals.
+
+documents, embeddings, scores, domains, shards, tokenizers -> ablations, trials, rungs, mixtures,
+evaluations
+
+Rerun it at any time: recorded searches and models stay, and the rest is trained.
+"""
+
+from climb import tables
+from climb.cli.start import Unfinished, import_jobs, main
+from climb.config import Config
+from climb.search.comparison import plan_ablation
+from climb.spark.delta.store import Store
+from climb.spark.results.comparison import run_comparison
+from climb.spark.training.compare import UP_TO_PACK, Trainer
+from climb.tracking.comparison import log_comparison
+
+
+def run(store: Store, cfg: Config) -> str:
+    """Search and train target models with every value and every seed, and write the table."""
+    methods, name = plan_ablation(cfg), cfg.ablate.name
+    jobs = dict(import_jobs((*UP_TO_PACK, "search")))
+    trainer = Trainer("ablate", store, cfg, methods, cfg.ablate.seeds, jobs)
+    done = run_comparison(trainer, tables.ABLATIONS, name)
+    is_complete = log_comparison(store, cfg, done) and not done.n_failed
+    return done.text if is_complete else Unfinished(done.text)
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,66 @@
+"""The commands that compare methods, and values of a key."""
+
+from __future__ import annotations
+
+import click
+
+from climb.cli.start import PIPELINE, add_config_options, import_jobs, run_jobs
+from climb.config import load
+from climb.estimate.comparison import describe_comparison
+
+UP_TO_PACK = PIPELINE[: PIPELINE.index("pack") + 1]
+"""Jobs before a comparison; those that have nothing to do are skipped. The searches train the base
+checkpoint."""
+
+DRY_RUN = click.option(
+    "--dry-run", is_flag=True, help="Only print the methods, their trials, and the hours."
+)
+CORES = click.option(
+    "--cores",
+    type=click.IntRange(min=1),
+    help="Cores of the machine, for the hours of --dry-run; default: hours of H100 GPUs.",
+)
+
+
+@click.command("compare")
+@click.option(
+    "--vary",
+    metavar="KEY",
+    help="Fit the values of a key of section search to the trials of the search, for example "
+    "search.predictor; nothing is trained.",
+)
+@DRY_RUN
+@CORES
+@add_config_options
+def compare(
+    vary: str | None,
+    dry_run: bool,
+    cores: int | None,
+    conf: tuple[str, ...],
+    settings: tuple[str, ...],
+) -> None:
+    """Compare methods: equal trials, target models, several seeds, and one table."""
+    if vary is not None:
+        run_jobs(import_jobs(["compare"]), conf, (*settings, f"compare.vary={vary}"))
+    else:
+        _start("compare", conf, settings, cores, dry_run)
+
+
+@click.command("ablate")
+@DRY_RUN
+@CORES
+@add_config_options
+def ablate(
+    dry_run: bool, cores: int | None, conf: tuple[str, ...], settings: tuple[str, ...]
+) -> None:
+    """Compare several values of one key, with the whole method for each."""
+    _start("ablate", conf, settings, cores, dry_run)
+
+
+def _start(
+    name: str, conf: tuple[str, ...], settings: tuple[str, ...], cores: int | None, dry_run: bool
+) -> None:
+    if dry_run:
+        click.echo(describe_comparison(name, load(conf, settings), cores))
+    else:
+        run_jobs(import_jobs([*UP_TO_PACK, name]), conf, settings, skip=True)

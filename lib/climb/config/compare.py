@@ -1,0 +1,120 @@
+"""Sections of the jobs compare and ablate. Their values are in conf/default.yaml."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Self
+
+from pydantic import Field, PositiveInt, field_validator, model_validator
+
+from climb.config.section import PluginSpec, Section
+
+NAME = r"^[\w.-]+$"
+"""Names that are part of the name of a search."""
+
+FIXED = ("name", "seed", "objective", "target_tokens")
+"""Keys of section `search` that all methods have in common."""
+
+
+class MethodConfig(Section):
+    """A method of a comparison: a search with other settings, or a plug-in for its mixture."""
+
+    label: str | None = None
+    """Its name in tables for readers; null: its key. May be left out."""
+
+    search: dict[str, Any] = Field(default={})
+    """Keys of section `search` that differ. Its `trials_per_round` is the ratio of the rounds,
+    which are scaled to `compare.budget`. May be left out."""
+
+    mixture: PluginSpec | None = None
+    """A baseline (`climb.search.baselines`), or a `MixtureMethod`
+    (`climb.spark.training.methods`); null: the mixture is searched. May be left out."""
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> Self:
+        if self.mixture is not None and self.search:
+            raise ValueError("a method has either `mixture` or `search`, not both")
+        fixed = [key for key in FIXED if key in self.search]
+        if fixed:
+            raise ValueError(f"search.{fixed[0]} is the same for all methods; set it in `search`")
+        return self
+
+
+class CompareConfig(Section):
+    """A comparison of methods: the same trials, the same target models, several seeds."""
+
+    name: str = Field(pattern=NAME)
+    """Key in table `comparisons`, and first part of the names of its searches."""
+
+    methods: dict[str, MethodConfig | None]
+    """Rows of the table, in this order; null leaves a method out."""
+
+    budget: PositiveInt
+    """Trials of each method, replicates included."""
+
+    seeds: PositiveInt
+    """Repetitions. Each has its own seed of the search and of the target model; an interval needs
+    at least 2."""
+
+    vary: str | None
+    """Key of section `search`, for example `search.predictor`: the values in `values` are fitted to
+    the trials of the search `search.name`, and nothing is trained. null: methods are compared."""
+
+    values: dict[str, dict[str, Any]]
+    """Key -> name -> value, for `vary`."""
+
+    @field_validator("methods")
+    @classmethod
+    def _check_names(cls, value: dict[str, MethodConfig | None]) -> dict[str, MethodConfig | None]:
+        _check_names(value)
+        return value
+
+    @model_validator(mode="after")
+    def _check_vary(self) -> Self:
+        if self.vary is not None and self.vary not in self.values:
+            raise ValueError(f"vary is {self.vary!r}, but values has only {sorted(self.values)}")
+        return self
+
+
+class AblateConfig(Section):
+    """An ablation: the whole method with several values of one key, or of a few together."""
+
+    name: str = Field(pattern=NAME)
+    """Key in table `ablations`, and first part of the names of its searches."""
+
+    keys: tuple[str, ...]
+    """What varies, for example [search.trials_per_round]. Keys of the sections cluster, prune,
+    proxy and search."""
+
+    values: dict[str, tuple[Any, ...]]
+    """Name of a row -> a value per key. A mapping changes single fields of a plug-in."""
+
+    budget: PositiveInt | None
+    """Trials of every row: `search.trials_per_round` is scaled to them as in section `compare`;
+    null: trials as configured."""
+
+    seeds: PositiveInt
+    """As `compare.seeds`."""
+
+    @model_validator(mode="after")
+    def _check_values(self) -> Self:
+        _check_names(self.values)
+        for key in self.keys:
+            section, _, rest = key.partition(".")
+            if section not in ("cluster", "prune", "proxy", "search") or not rest:
+                raise ValueError(
+                    f"keys has {key!r}; an ablation varies keys of cluster, prune, proxy or search"
+                )
+            if key in (f"search.{fixed}" for fixed in FIXED):
+                raise ValueError(f"keys has {key!r}, which is the same for all rows")
+        for name, row in self.values.items():
+            if len(row) != len(self.keys):
+                raise ValueError(f"values.{name} has {len(row)} values for {len(self.keys)} keys")
+        return self
+
+
+def _check_names(named: Mapping[str, object]) -> None:
+    for name in named:
+        if not re.fullmatch(NAME, name):
+            raise ValueError(f"the name {name!r} has other characters than letters, digits and _.-")

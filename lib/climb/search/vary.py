@@ -1,0 +1,146 @@
+"""Values of one key of section `search`, for example predictors, side by side on the same trials.
+
+Every value is fitted to all trials, judged on held-out ones, and asked for its recommendation.
+
+Axes: F fits, K domains, D mixtures of the cross-validation.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climb.config import Config, build, change
+from climb.errors import ConfigError
+from climb.predictor import Predictor
+from climb.search.gains import Gain
+from climb.search.problem import Problem, Searcher, SearchState
+from climb.search.recommendation import Recommendation, recommend
+from climb.search.trials import Trials
+
+Array = NDArray[np.float64]
+logger = logging.getLogger("climb.search.vary")
+
+
+@dataclass(frozen=True)
+class VariedFit:
+    """One value of the key."""
+
+    name: str
+    spearman: Mapping[str, float]
+    """Rank correlation on held-out trials by metric, and of the score under `score`."""
+
+    error: float
+    """Root mean squared error of the score on held-out trials, divided by the standard deviation of
+    the measured scores; 1 is as good as their mean."""
+
+    weights: Mapping[str, float]
+    """The recommendation."""
+
+    gain: Gain
+    """Its predicted gain over the reference baseline, by this value itself."""
+
+    judged: float
+    """Mean of the gains that the other values predict for this recommendation; NaN: no others."""
+
+
+def vary_fits(trials: Trials, problem: Problem, cfg: Config, key: str) -> list[VariedFit]:
+    """Fit every value of `compare.values` for a key to the same trials.
+
+    Args:
+        trials: finished ones.
+        problem: with its objective.
+        cfg: the configuration.
+        key: `search.NAME`.
+
+    Raises:
+        ConfigError: the key is no key of section `search`, or a value is wrong.
+        SearchError: fewer than 4 distinct mixtures.
+    """
+    section, _, name = key.partition(".")
+    if section != "search" or not name:
+        raise ConfigError(f"compare.vary is {key!r}; only keys of section search can be varied")
+    states, found = dict[str, SearchState](), dict[str, Recommendation]()
+    for label, value in cfg.compare.values[key].items():
+        own = change(cfg, {"search": {name: value}}, f"compare.values {key} {label}")
+        logger.info("fitting %s", label)
+        states[label] = SearchState.from_trials(trials, _change_problem(problem, own))
+        found[label] = recommend(states[label])
+    return [_describe(label, states, found) for label in found]
+
+
+def _change_problem(problem: Problem, cfg: Config) -> Problem:
+    search = cfg.search
+    return dataclasses.replace(
+        problem,
+        predictor=build(search.predictor, Predictor),
+        searcher=build(search.searcher, Searcher),
+        cfg=search,
+    )
+
+
+def _describe(
+    label: str, states: Mapping[str, SearchState], found: Mapping[str, Recommendation]
+) -> VariedFit:
+    own = found[label]
+    score = own.validation.score
+    std = float(score.measured_D.std())
+    error = float(np.sqrt(np.square(score.predicted_D - score.measured_D).mean()))
+    judged = [_predict_gain(state, own) for other, state in states.items() if other != label]
+    return VariedFit(
+        name=label,
+        spearman=own.quality,
+        error=error / std if std else float("nan"),
+        weights=dict(zip(own.domains, own.weights_K.tolist(), strict=True)),
+        gain=own.gain,
+        judged=float(np.mean(judged)) if judged else float("nan"),
+    )
+
+
+def _predict_gain(state: SearchState, recommendation: Recommendation) -> float:
+    """Predict the gain of a recommendation over the reference, with the surrogate of a state."""
+    sorted_K = np.argsort(state.restore_K)
+    mixtures_MK = np.stack([recommendation.weights_K, recommendation.baselines[0].weights_K])
+    means_M, _ = state.penalized.surrogate.predict_score(mixtures_MK[:, sorted_K])
+    return float(means_M[0] - means_M[1])
+
+
+def format_fits(fits: Sequence[VariedFit]) -> str:
+    """Format the fits as a Markdown table."""
+    lines = [
+        "| fit | Spearman | error | predicted gain | by the others | largest domains |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for fit in fits:
+        top = sorted(fit.weights.items(), key=lambda item: (-item[1], item[0]))[:3]
+        shown = ", ".join(f"{name} {weight:.0%}" for name, weight in top)
+        gain = fit.gain
+        lines.append(
+            f"| {fit.name} | {fit.spearman['score']:.3f} | {fit.error:.3f} | {gain.mean:+.4f} "
+            f"[{gain.low:+.4f}, {gain.high:+.4f}] | {fit.judged:+.4f} | {shown} |"
+        )
+    return "\n".join(lines)
+
+
+def format_fits_csv(fits: Sequence[VariedFit]) -> str:
+    """Format a CSV file with a row per fit: qualities, gains and the whole recommendation."""
+    metrics = sorted({name for fit in fits for name in fit.spearman})
+    domains = sorted({name for fit in fits for name in fit.weights})
+    stream = io.StringIO()
+    table = csv.writer(stream, lineterminator="\n")
+    columns = ["fit", "error", "gain.mean", "gain.low", "gain.high", "gain.by_others"]
+    columns += [f"spearman.{name}" for name in metrics] + [f"weight.{name}" for name in domains]
+    table.writerow(columns)
+    for fit in fits:
+        gain = fit.gain
+        row = [fit.name, fit.error, gain.mean, gain.low, gain.high, fit.judged]
+        row += [fit.spearman.get(name) for name in metrics]
+        table.writerow([*row, *(fit.weights.get(name) for name in domains)])
+    return stream.getvalue()

@@ -1,0 +1,195 @@
+"""Train a comparison: the searches of all methods, then target models of their mixtures.
+
+Each search is a search of its own name over the tables of the run, so trials that several methods
+ask for are trained once. Models are trained seed by seed, so an interrupted comparison has complete
+columns. Everything that is trained is recorded when it ends; the next start goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from climb import tables
+from climb.config import Config
+from climb.errors import ConfigError
+from climb.progress import log
+from climb.report.comparison import MethodRuns
+from climb.search.comparison import Method
+from climb.spark.delta.store import Store, Variant
+from climb.spark.training.methods import FoundMixture, build_plugin, make_mixture, read_searched
+from climb.spark.training.results import PlannedModel
+from climb.spark.training.search import describe_search
+from climb.spark.training.setup import TrainingSetup, build_target_setup, build_trial_setup
+from climb.spark.training.train import train_planned
+
+Job = Callable[[Store, Config], str]
+"""A job of the pipeline; it returns its line."""
+
+UP_TO_PACK = ("cluster", "prune", "pack")
+"""Jobs whose tables a method may have for itself."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is known after a number of seeds."""
+
+    runs: tuple[MethodRuns, ...]
+    n_failed: int
+    """Target models that failed or were lost; the next start tries them again."""
+
+    n_paid: float
+    """Trials that the methods pay for, as a sum."""
+
+    n_shared: int
+    """Of these, the trials of searches that were not trained for them: another method or seed, or
+    the same search, asks for them too."""
+
+
+@dataclass
+class Trainer:
+    """Trains the methods of a comparison, one seed after the other."""
+
+    stage: str
+    """Name of the job, for the run log."""
+
+    store: Store
+    cfg: Config
+    methods: Sequence[Method]
+    seeds: int
+    jobs: Mapping[str, Job]
+    """`search`, and those of UP_TO_PACK that a method needs, by name."""
+
+    found: dict[tuple[str, int], FoundMixture] = field(default_factory=dict)
+    """(method, seed) -> its mixture."""
+
+    _models: dict[tuple[str, int], str] = field(default_factory=dict)
+    _stores: dict[str, Store] = field(default_factory=dict)
+    _setups: dict[tuple[str | None, str], TrainingSetup] = field(default_factory=dict)
+
+    def train(self) -> Iterator[Progress]:
+        """Train all seeds; yield what is known after each.
+
+        Raises:
+            ConfigError: no target has items to report on, or a plug-in is wrong.
+            ClimbError: a search or the training of a model stopped.
+        """
+        if all(target.report is None for target in self.cfg.proxy.targets):
+            raise ConfigError(
+                "no target has a `report` file, so target models cannot be compared; set "
+                "proxy.targets"
+            )
+        for method in self.methods:
+            if method.mixture is not None:
+                build_plugin(method)  # mistakes show before anything is trained
+        n_failed = 0
+        for seed in range(self.seeds):
+            for place, method in enumerate(self.methods, start=1):
+                where = f"seed {seed + 1} of {self.seeds}, method {place} of {len(self.methods)}"
+                self._find(method, seed, f"{where}, {method.label}")
+            self._read_searched(seed)
+            n_failed += self._train_targets(seed)
+            yield self._collect(seed, n_failed)
+
+    def _find(self, method: Method, seed: int, where: str) -> None:
+        """Run the search of a method, unless its result is current."""
+        store = self._open_store(method)
+        if method.mixture is not None:
+            self.found[method.name, seed] = found = make_mixture(store, method, seed)
+            log(self.stage, f"{where}: mixture of {found.n_trials:g} trials")
+            return
+        cfg = method.configure(seed)
+        setup = self._open_setup(method, cfg, build_trial_setup, cfg.proxy.model_dump_json())
+        if store.history.is_current(tables.MIXTURES, *describe_search(store, cfg, setup)):
+            log(self.stage, f"{where}: its search is up to date")
+            return
+        log(self.stage, f"{where}: search with {method.n_trials} trials")
+        try:
+            log("search", self.jobs["search"](store, cfg))
+        except ConfigError as error:
+            raise ConfigError(
+                f"method {method.label}: {error} (search.name starts with {self.stage}.name)"
+            ) from error
+
+    def _read_searched(self, seed: int) -> None:
+        for method in self.methods:
+            if method.mixture is None:
+                store = self._open_store(method)
+                self.found[method.name, seed] = read_searched(store, method.configure(seed))
+
+    def _train_targets(self, seed: int) -> int:
+        """Train the models of one seed; equal mixtures share a model. Return how many failed."""
+        n_failed, planned = 0, dict[str | None, dict[str, PlannedModel]]()
+        for method in self.methods:
+            setup = self._open_setup(method, self.cfg, build_target_setup, "target")
+            weights = self.found[method.name, seed].weights
+            name = setup.name_run(weights, seed)
+            model = PlannedModel(method.name, seed, setup.build_run(weights, seed))
+            planned.setdefault(_own_tables(method), {}).setdefault(name, model)
+            self._models[method.name, seed] = name
+        for own, models in planned.items():
+            store, setup = self._stores.get(own or "", self.store), self._setups[own, "target"]
+            n_new, failed, n_old = train_planned(store, self.cfg, setup, models)
+            n_failed += failed
+            state = f"{n_new} target models trained, {n_old} already recorded"
+            failures = f", {failed} failed" if failed else ""
+            log(self.stage, f"seed {seed + 1} of {self.seeds}: {state}{failures}")
+        return n_failed
+
+    def _collect(self, last: int, n_failed: int) -> Progress:
+        """Read the metrics of the models of all seeds up to the last one."""
+        metrics: dict[str, dict[str, float]] = {}
+        for row in self.store.read_rows(tables.EVALUATIONS):
+            metrics.setdefault(row["model"], {})[row["metric"]] = row["value"]
+        runs = []
+        for method in self.methods:
+            found = [self.found[method.name, seed] for seed in range(last + 1)]
+            names = {seed: self._models[method.name, seed] for seed in range(last + 1)}
+            runs.append(
+                MethodRuns(
+                    name=method.name,
+                    label=method.label,
+                    n_trials=sum(f.n_trials for f in found) / len(found),
+                    n_tokens=sum(f.n_tokens for f in found) / len(found),
+                    metrics={s: metrics[name] for s, name in names.items() if name in metrics},
+                )
+            )
+        ids = [trial for found in self.found.values() for trial in found.trial_ids]
+        n_paid = sum(found.n_trials for found in self.found.values())
+        return Progress(tuple(runs), n_failed, n_paid, len(ids) - len(set(ids)))
+
+    def _open_store(self, method: Method) -> Store:
+        """Open the tables of a method; the first call makes those that it has for itself."""
+        if method.first_job is None:
+            return self.store
+        if method.name not in self._stores:
+            jobs = UP_TO_PACK[UP_TO_PACK.index(method.first_job) :]
+            own = frozenset(table.name for table in tables.TABLES if table.writer in jobs)
+            variant = Variant(f"{method.comparison}.{method.name}", own)
+            store = Store(self.store.session, self.store.cfg, variant)
+            for job in jobs:
+                log(job, f"{method.label}: {self.jobs[job](store, method.cfg)}")
+            self._stores[method.name] = store
+        return self._stores[method.name]
+
+    def _open_setup(
+        self, method: Method, cfg: Config, build: Callable[[Store, Config], TrainingSetup], key: str
+    ) -> TrainingSetup:
+        """Build a setup once; it reads tables and hashes the files of the targets."""
+        names = (_own_tables(method), key)
+        if names not in self._setups:
+            self._setups[names] = build(self._open_store(method), cfg)
+        return self._setups[names]
+
+
+def _own_tables(method: Method) -> str | None:
+    """Name the tables that a method has for itself; None: it reads those of the run."""
+    return method.name if method.first_job is not None else None
+
+
+def describe_recipes(trainer: Trainer) -> Mapping[str, Any]:
+    """Describe the training of a comparison, for the inputs of its table."""
+    store, cfg = trainer.store, trainer.cfg
+    setups = build_trial_setup(store, cfg), build_target_setup(store, cfg)
+    return {"proxy": setups[0].recipe, "target": setups[1].recipe}

@@ -1,0 +1,220 @@
+"""What a comparison plans: methods as data, equal budgets, and which tables a row needs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from climb.cli.finished.state import STARTS
+from climb.cli.preflight import run_preflight
+from climb.cli.start import add_started
+from climb.config import change, load
+from climb.errors import ConfigError, PreflightError
+from climb.estimate.comparison import count_paid, describe_comparison
+from climb.search.comparison import (
+    count_trials,
+    find_first_job,
+    plan_ablation,
+    plan_comparison,
+    split_budget,
+)
+from climb.spark.training.methods import FoundMixture, build_plugin, make_mixture
+
+ROOT = Path(__file__).resolve().parents[2]
+ABLATIONS = sorted((ROOT / "conf" / "ablations").glob("*.yaml"))
+REPORTED = "proxy.targets=[{name: a, kind: choices, search: a.jsonl, report: b.jsonl, limit: null}]"
+
+
+def plan(*settings):
+    return {method.name: method for method in plan_comparison(load(settings=settings))}
+
+
+@pytest.mark.parametrize("budget", [16, 28, 64, 112])
+def test_every_searched_method_has_the_whole_budget_and_no_more(budget):
+    methods = plan(f"compare.budget={budget}")
+    searched = {name: m.n_trials for name, m in methods.items() if m.mixture is None}
+    assert searched.keys() >= {"best-of-random", "regmix", "climb-published", "nvidia", "climb"}
+    assert set(searched.values()) == {budget}
+
+
+def test_replicates_of_the_default_are_paid_from_its_budget():
+    search = plan("compare.budget=64")["climb"].cfg.search
+    assert sum(search.trials_per_round) == 64 - 2 * 3 - 3
+    assert search.trials_per_round == (47, 8)
+    assert count_trials(search) == 64
+
+
+@pytest.mark.parametrize(
+    ("budget", "ratio", "rounds"),
+    [
+        (112, (4, 2, 1), (64, 32, 16)),
+        (64, (64, 32, 16), (37, 18, 9)),
+        (28, (2, 2, 1, 1), (9, 9, 5, 5)),
+        (3, (100, 1, 1), (1, 1, 1)),
+        (5, (1,), (5,)),
+    ],
+)
+def test_a_budget_is_divided_in_the_ratio_and_no_round_is_empty(budget, ratio, rounds):
+    assert split_budget(budget, ratio) == rounds
+    assert sum(rounds) == budget
+
+
+def test_a_budget_that_replicates_use_up_is_an_error_that_names_the_method():
+    with pytest.raises(ConfigError, match=r"compare\.methods\.climb: .* take 9; 1 trials are too"):
+        plan("compare.budget=10")
+
+
+def test_a_null_leaves_a_method_out_and_a_file_adds_one():
+    methods = plan(
+        "compare.methods.nvidia=null",
+        "compare.methods.ours={mixture: {use: 'climb.search.baselines:FixedMixture', "
+        "weights: {web: 1}}}",
+    )
+    assert "nvidia" not in methods
+    assert list(methods)[-1] == "ours"
+    assert methods["ours"].n_trials == 0
+
+
+def test_the_plug_in_of_a_method_replaces_the_configured_one_with_all_its_fields():
+    """The paper's configuration has the same class with another patience."""
+    cfg = load(ROOT / "conf" / "climb-paper.yaml")
+    nvidia = {m.name: m for m in plan_comparison(cfg)}["nvidia"]
+    assert nvidia.cfg.search.predictor == {
+        "use": "climb.predictor.lightgbm:LightGBMPredictor", "members": 2,
+    }  # fmt: skip
+
+
+def test_a_repetition_has_its_own_seed_and_search_and_reuses_no_earlier_runs():
+    method = plan("search.seed=5", "compare.name=t")["regmix"]
+    first, second = (method.configure(seed).search for seed in (0, 1))
+    assert (first.name, second.name) == ("t.regmix.0", "t.regmix.1")
+    assert (first.seed, second.seed) == (5, 6)
+    assert first.reuse_min_kept is None
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("compare.methods.x={search: {seed: 3}}", "search.seed is the same for all methods"),
+        ("compare.methods.x={search: {objektive: a}}", "objektive"),
+        ("compare.methods.x={mixture: {use: a}, search: {candidates: 3}}", "either `mixture` or"),
+        ("compare.methods.a b={}", "'a b' has other characters"),
+        ("compare.vary=search.searcher", "values has only"),
+        ("ablate.keys=[train.tokens]", "an ablation varies keys of cluster, prune, proxy or"),
+        ("ablate.values={a: [1, 2]}", "values.a has 2 values for 1 keys"),
+    ],
+)
+def test_a_wrong_setting_is_an_error_that_names_it(setting, message):
+    with pytest.raises(ConfigError, match=message):
+        plan(setting)
+
+
+@pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
+def test_the_rows_of_an_ablation_differ_in_its_keys_alone(path):
+    cfg = load(path)
+    rows = plan_ablation(cfg)
+    assert len(rows) == len(cfg.ablate.values)
+    values = [
+        {key: row.cfg.model_dump(mode="json")[key.split(".")[0]] for key in cfg.ablate.keys}
+        for row in rows
+    ]
+    assert all(values[0] != other for other in values[1:])
+    if cfg.ablate.budget is not None:
+        assert {row.n_trials for row in rows} == {cfg.ablate.budget}
+    assert f"{len(rows) * 3} target models" in describe_comparison("ablate", cfg, None)
+
+
+def test_the_paper_s_five_ablations_are_there():
+    assert {path.stem for path in ABLATIONS} - {"demo-schedule"} == {
+        "schedule", "budget", "proxy-size", "clusters", "first-draw",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("keys", "job"),
+    [
+        (["search.trials_per_round"], None),
+        (["proxy.model"], None),
+        (["proxy.trial_tokens"], "pack"),
+        (["prune.domains", "search.predictor"], "prune"),
+        (["cluster.k", "prune.domains"], "cluster"),
+    ],
+)
+def test_a_row_has_its_own_tables_from_the_first_job_that_its_keys_change(keys, job):
+    assert find_first_job(keys) == job
+
+
+def test_an_estimate_counts_the_trials_of_all_seeds_and_the_target_models():
+    text = describe_comparison("compare", load(settings=[REPORTED]), 2)
+    assert "3 seeds: 960 trials and 21 target models at most" in text
+    assert "core-hours" in text.splitlines()[-1]
+    with pytest.raises(ConfigError, match="no target has a `report` file"):
+        describe_comparison("compare", load(), 2)
+
+
+def test_the_experiment_s_two_tables_share_all_that_is_trained_before_the_objective_counts():
+    general, stem = (
+        load(ROOT / "conf" / "experiments" / f"{name}.yaml") for name in ("general", "mmlu-stem")
+    )
+    for section in ("storage", "ingest", "cluster", "prune", "proxy", "train"):
+        assert getattr(general, section) == getattr(stem, section)
+    assert general.train.tokens >= 10 * general.proxy.trial_tokens
+    assert (general.compare.budget, general.compare.seeds) == (64, 3)
+    assert general.compare.name != stem.compare.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costly:
+    """A method that trains other models than trials."""
+
+    trials: float
+
+    def count_trials(self, cfg):
+        return self.trials
+
+    def find_mixture(self, store, cfg):
+        return FoundMixture({"web": 1.0}, self.trials, 7e6)
+
+
+def plan_plugin(spec):
+    return plan(f"compare.methods.new={{mixture: {spec}}}")["new"]
+
+
+def test_a_plug_in_counts_its_own_trials_up_to_the_budget():
+    method = plan_plugin(f"{{use: '{__name__}:Costly', trials: 64}}")
+    assert count_paid(method) == 64
+    assert make_mixture(None, method, 0).n_tokens == 7e6
+    with pytest.raises(ConfigError, match=r"methods\.new needs 64.5 trials; compare.budget is 64"):
+        build_plugin(plan_plugin(f"{{use: '{__name__}:Costly', trials: 64.5}}"))
+
+
+def test_a_plug_in_that_makes_no_mixture_is_an_error():
+    with pytest.raises(ConfigError, match="has neither make_mixture"):
+        build_plugin(plan_plugin("{use: 'climb.predictor.gp:GPPredictor'}"))
+
+
+def test_replicates_are_none_or_at_least_two():
+    assert load(settings=["search.replicates=0"]).search.replicates == 0
+    with pytest.raises(ConfigError, match="one seed shows no observation noise"):
+        load(settings=["search.replicates=1"])
+
+
+def test_a_comparison_holds_the_locks_and_needs_the_inputs_of_the_jobs_that_it_starts():
+    assert add_started(["compare"]) == ["compare", *STARTS["compare"]]
+    with pytest.raises(PreflightError, match=r"proxy\.targets is empty"):
+        run_preflight(load(), add_started(["compare"]))
+
+
+def test_a_comparison_checks_the_plug_ins_of_its_methods_before_spark_starts():
+    wrong = "compare.methods.regmix.search.searcher={use: 'climb.search:Nothing'}"
+    with pytest.raises(PreflightError, match=r"compare\.methods\.regmix\.search\.searcher"):
+        run_preflight(load(settings=[wrong, REPORTED]), ["compare"])
+
+
+def test_a_change_merges_as_a_file_does_but_replaces_plug_ins():
+    cfg = change(load(), {"proxy": {"model": {"hidden": 64}}}, "x")
+    assert (cfg.proxy.model["hidden"], cfg.proxy.model["layers"]) == (64, 2)
+    spec = {"use": "climb.proxy.llama:LlamaProxy", "hidden": 64}
+    assert change(load(), {"proxy": {"model": spec}}, "x").proxy.model == spec
+    with pytest.raises(ConfigError, match=r"^here: unknown key proxy\.modell"):
+        change(load(), {"proxy": {"modell": 1}}, "here")

@@ -1,0 +1,148 @@
+"""The table of a comparison: means over seeds, intervals, paired gains, CSV file and page."""
+
+import csv
+import io
+
+import pytest
+from scipy import stats
+
+from climb.config import load
+from climb.errors import ConfigError
+from climb.report.comparison import MethodRuns, format_csv, make_rows, parse_rows, tabulate
+from climb.report.comparison_page import describe_leader, format_text, render_comparison
+from climb.tables import ABLATIONS, COMPARISONS
+from climb.tracking.comparison import make_metrics
+
+OBJECTIVE = "mean(*.bpb):min"
+SEEDS = {0: 0.0, 1: 0.3, 2: -0.3}
+"""Shift of both metrics by seed: it is the same for all methods, and cancels in a pair."""
+
+
+def method(name, bpb, seeds=(0, 1, 2), **fields):
+    """A method whose models have this mean bits per byte, and half the accuracy above 0."""
+    metrics = {
+        seed: {
+            "arc.bpb": bpb + SEEDS[seed] + 0.1,
+            "piqa.bpb": bpb + SEEDS[seed] - 0.1,
+            "arc.accuracy": 1.0 - bpb / 4 + 0.001 * seed,
+            "piqa.accuracy": 0.5,
+            "train.loss": 7.0,
+        }
+        for seed in seeds
+    }
+    return MethodRuns(name, fields.get("label", name), fields.get("trials", 64.0), 6.4e6, metrics)
+
+
+METHODS = (method("natural", 2.0), method("ours", 1.8, label="our <b>method</b>"))
+
+
+def by_key(methods=METHODS, objective=OBJECTIVE):
+    return {(cell.method, cell.metric): cell for cell in tabulate(methods, objective)}
+
+
+def test_a_mean_has_the_interval_of_students_t_over_seeds():
+    cell = by_key()["ours", "score"]
+    half = stats.t.ppf(0.95, 2) * 0.3 / 3**0.5
+    assert cell.mean.mean == pytest.approx(-1.8)
+    assert (cell.mean.low, cell.mean.high) == pytest.approx((-1.8 - half, -1.8 + half))
+    assert cell.mean.n == 3
+
+
+def test_a_gain_is_paired_by_seed_so_what_seeds_have_in_common_cancels():
+    cells = by_key()
+    gain = cells["ours", "score"].gains["natural"]
+    assert (gain.mean, gain.low, gain.high) == pytest.approx((0.2, 0.2, 0.2))
+    assert gain.n_pairs == 3
+    assert cells["natural", "score"].gains["ours"].mean == pytest.approx(-0.2)
+    assert cells["ours", "arc.bpb"].gains["natural"].mean == pytest.approx(0.2)  # lower is better
+    assert cells["ours", "arc.accuracy"].gains["natural"].mean == pytest.approx(0.05)
+
+
+def test_a_measure_of_several_tasks_has_its_mean_and_the_training_loss_is_left_out():
+    metrics = list(dict.fromkeys(cell.metric for cell in tabulate(METHODS, OBJECTIVE)))
+    assert metrics == [
+        "score", "mean.accuracy", "mean.bpb", "arc.accuracy", "arc.bpb", "piqa.accuracy",
+        "piqa.bpb",
+    ]  # fmt: skip
+    assert by_key()["natural", "mean.bpb"].mean.mean == pytest.approx(2.0)
+
+
+def test_one_seed_has_no_interval_and_no_gain():
+    cells = by_key((method("a", 2.0, [0]), method("b", 1.0, [0, 1])))
+    assert cells["a", "score"].mean.low is None
+    assert cells["a", "score"].gains == {}
+    assert cells["b", "score"].mean.low is not None
+
+
+def test_a_method_without_a_model_has_no_cells_and_an_empty_row():
+    methods = (*METHODS, method("failed", 1.0, []))
+    cells = tabulate(methods, OBJECTIVE)
+    assert {cell.method for cell in cells} == {"natural", "ours"}
+    rows = list(csv.DictReader(io.StringIO(format_csv(methods, cells))))
+    assert rows[2]["score"] == ""
+    assert rows[2]["seeds"] == "0"
+
+
+def test_models_without_a_common_metric_are_an_error():
+    other = MethodRuns("b", "b", 0, 0, {0: {"piqa.prob": 1.0}})
+    with pytest.raises(ConfigError, match="no metric was measured on all target models"):
+        tabulate((METHODS[0], other), OBJECTIVE)
+
+
+def test_the_csv_file_has_a_row_per_method_with_prices_intervals_and_gains():
+    rows = list(csv.DictReader(io.StringIO(format_csv(METHODS, tabulate(METHODS, OBJECTIVE)))))
+    assert [row["method"] for row in rows] == ["natural", "our <b>method</b>"]
+    assert float(rows[1]["trials"]) == 64
+    assert float(rows[1]["gain.natural.low"]) == pytest.approx(0.2)
+    assert rows[1]["gain.ours"] == ""
+    assert float(rows[0]["arc.bpb.high"]) > float(rows[0]["arc.bpb"]) == pytest.approx(2.1)
+
+
+def test_the_rows_have_the_columns_of_both_tables():
+    rows = make_rows("t", METHODS, tabulate(METHODS, OBJECTIVE))
+    assert COMPARISONS.column_names == ABLATIONS.column_names == tuple(rows[0])
+    keys = [tuple(row[name] for name in COMPARISONS.key) for row in rows]
+    assert len(set(keys)) == len(rows) == 2 * 7
+    assert rows[1]["place"] == 1
+    assert rows[0]["gains"]["ours"]["n_pairs"] == 3
+
+
+def test_the_rows_have_all_that_the_text_needs():
+    cells = tabulate(METHODS, OBJECTIVE)
+    runs, read = parse_rows(make_rows("t", METHODS, cells)[::-1])
+    assert {(c.method, c.metric): c for c in read} == {(c.method, c.metric): c for c in cells}
+    parsed = format_text(runs, sorted(read, key=lambda c: c.metric)).splitlines()
+    assert parsed == format_text(METHODS, sorted(cells, key=lambda c: c.metric)).splitlines()
+
+
+def test_the_page_escapes_names_and_states_what_is_clear():
+    cells = tabulate(METHODS, OBJECTIVE)
+    page = render_comparison("t", load(), METHODS, cells)
+    assert "our &lt;b&gt;method&lt;/b&gt; has the highest score" in page
+    assert "<b>method" not in page
+    assert page == render_comparison("t", load(), METHODS, cells)
+    assert "http" not in page.split("</style>")[1].split("<pre>")[0].replace("http://www.w3", "")
+
+
+def test_an_unclear_gain_is_not_called_clear():
+    close = (method("a", 2.0), MethodRuns("b", "b", 0, 0, {
+        0: {"arc.bpb": 2.0}, 1: {"arc.bpb": 2.6}, 2: {"arc.bpb": 1.5},
+    }))  # fmt: skip
+    cells = by_key(close, "arc.bpb:min")
+    scores = {name: cells[name, "score"] for name in ("a", "b")}
+    text = describe_leader(close, scores)
+    assert text.startswith("b has the highest mean score.")
+    assert "It is not above 0 over a." in text
+
+
+def test_the_text_is_a_markdown_table_with_the_gain_over_the_first_method():
+    lines = format_text(METHODS, tabulate(METHODS, OBJECTIVE)).splitlines()
+    assert lines[0].startswith("| method | trials | seeds | score | gain over natural |")
+    assert lines[3].startswith("| our <b>method</b> | 64 | 3 |")
+    assert "+0.2000 [+0.2000, +0.2000]" in lines[3]
+
+
+def test_the_metrics_of_mlflow_name_the_measure_the_method_and_the_other_method():
+    metrics = make_metrics(tabulate(METHODS, OBJECTIVE))
+    assert metrics["score/ours"] == pytest.approx(-1.8)
+    assert metrics["gain/ours/natural.low"] == pytest.approx(0.2)

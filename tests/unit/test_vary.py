@@ -1,0 +1,73 @@
+"""Predictors side by side: the same trials, held-out errors, and their recommendations."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+from small_search import small_search
+
+from climb.config import load
+from climb.errors import ConfigError
+from climb.search import Problem
+from climb.search.vary import format_fits, format_fits_csv, vary_fits
+
+KEY = "search.predictor"
+SETTINGS = (
+    "search.candidates=200",
+    "search.target_tokens=200_000_000",
+    "search.trials_per_round=[10, 5]",
+    'compare.values={search.predictor: {law: {use: "climb.predictor.powerlaw:PowerLawPredictor"}, '
+    'ridge: {use: "climb.predictor.ridge:RidgePredictor"}}}',
+)
+
+
+@pytest.fixture(scope="module")
+def fits():
+    search, cfg = small_search(), load(settings=SETTINGS)
+    trials = search.world.make_trials([r for r in search.rows if r["status"] == "finished"])
+    problem = Problem.from_config(search.world.space, search.world.objective, cfg.search)
+    return vary_fits(trials, problem, cfg, KEY), search
+
+
+def test_every_value_is_fitted_to_the_same_trials_and_recommends_a_mixture(fits):
+    found, search = fits
+    assert [fit.name for fit in found] == ["law", "ridge"]
+    for fit in found:
+        assert set(fit.weights) == set(search.world.space.domains)
+        assert sum(fit.weights.values()) == pytest.approx(1.0)
+        assert -1.0 <= fit.spearman["score"] <= 1.0
+    assert found[0].weights != found[1].weights
+
+
+def test_held_out_errors_are_a_share_of_the_standard_deviation_of_the_scores(fits):
+    """A fit that knows nothing has 1; both know the planted losses, but not exactly."""
+    for fit in fits[0]:
+        assert 0.05 < fit.error < 0.5
+        assert fit.spearman["score"] > 0.9
+
+
+def test_a_recommendation_is_judged_by_the_other_values(fits):
+    """In the planted world, the law's own mixture is better than natural for the line too."""
+    law, ridge = fits[0]
+    assert np.isfinite([law.judged, ridge.judged]).all()
+    assert law.judged > 0.0
+
+
+def test_the_table_and_the_csv_file_have_a_row_per_value(fits):
+    found, search = fits
+    assert len(format_fits(found).splitlines()) == 2 + 2
+    rows = list(csv.DictReader(io.StringIO(format_fits_csv(found))))
+    assert [row["fit"] for row in rows] == ["law", "ridge"]
+    domain = search.world.space.domains[0]
+    assert float(rows[0][f"weight.{domain}"]) == pytest.approx(found[0].weights[domain])
+
+
+def test_the_default_lists_the_family_of_the_paper_beside_the_others():
+    values = load().compare.values[KEY]
+    assert list(values)[:4] == ["default", "stack", "xgboost", "lightgbm"]
+
+
+def test_only_keys_of_section_search_are_varied():
+    with pytest.raises(ConfigError, match="only keys of section search"):
+        vary_fits(None, None, load(), "proxy.model")
