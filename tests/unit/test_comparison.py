@@ -146,7 +146,7 @@ def test_a_row_has_its_own_tables_from_the_first_job_that_its_keys_change(keys, 
 
 def test_an_estimate_counts_the_trials_of_all_seeds_and_the_target_models():
     text = describe_comparison("compare", load(settings=[REPORTED]), 2)
-    assert "3 seeds: 960 trials and 21 target models at most" in text
+    assert "3 seeds: 1152 trials and 24 target models at most" in text
     assert "core-hours" in text.splitlines()[-1]
     with pytest.raises(ConfigError, match="no target has a `report` file"):
         describe_comparison("compare", load(), 2)

@@ -153,7 +153,7 @@ from climb.cli.plugins import check_plugin, list_plugins
 from climb.config import load
 for plugin in list_plugins(load({str(ROOT / "conf" / "databricks.yaml")!r})):
     problems = [p for p in check_plugin(plugin, packages=False) if "does not exist" not in p]
-    if plugin.key not in ("embed.embedder", "cluster.clusterer"):
+    if plugin.key not in ("embed.embedder", "cluster.clusterer", "compare.methods.doremi.mixture"):
         assert not problems, problems
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -87,7 +87,7 @@ def test_the_models_of_doremi_count_as_trials_with_a_third_more_work():
     settings = [f"search.baselines={baselines}", "doremi.trials=30"]
     cfg = load(settings=settings)
     stage = find(compute_estimate(cfg, WORKLOAD, Machines(), load_rates()), "search").stage
-    assert count_trials(cfg) == 121  # two baselines, as by default
+    assert count_trials(cfg.search) == 121  # two baselines, as by default
     assert stage.work.startswith("161 x 2e+05 tokens")
     assert "DoReMi" in stage.notes[-1]
 

@@ -50,7 +50,7 @@ SETTINGS: Mapping[str, tuple[str, ...]] = {
 `tracking` change no table. A test compares this with the keys that the jobs read."""
 
 STARTS: Mapping[str, tuple[str, ...]] = {
-    "compare": ("base", "search", "target_base", "train"),
+    "compare": ("base", "search", "doremi", "target_base", "train"),
     "ablate": ("base", "search", "target_base", "train"),
 }
 """Job -> the jobs that it runs itself, or whose tables it writes too."""
