@@ -22,7 +22,8 @@ from climb.proxy import Proxy, ProxyRun
 FORMAT = "climb-checkpoint-1"
 
 ARITHMETIC = {"cuda": 2}
-"""Version of what `auto` means in a recipe's arithmetic, by kind of device; 1 if not listed."""
+"""Version of the meaning of `auto` in `precision` and `compile`, by kind of device. Another version
+changes the digest of a run, so older checkpoints are ignored. 1 if not listed, and not hashed."""
 
 
 def compute_run_digest(
@@ -32,7 +33,7 @@ def compute_run_digest(
     number of processes.
 
     Data are identified by their content. Paths, targets, `checkpoint_steps` and `stop_tokens` are
-    left out, since they do not change the weights of a step.
+    left out, since they do not change the model's parameters after a step.
 
     Args:
         proxy: recipe of the model.

@@ -40,8 +40,8 @@ COMMIT_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 catalogs `saveAsTable` ignores it (delta-io/delta#2037)."""
 
 SKIP_EMPTY_COMMITS = "spark.databricks.delta.skipRecordingEmptyCommits"
-"""Setting with which Delta skips a commit that changes no file: an empty table that is replaced by
-no rows would keep the inputs of its earlier version."""
+"""Whether Delta skips a commit that changes no file. `replace` sets it to false: otherwise an empty
+table that is replaced by no rows would keep the inputs of its earlier version."""
 
 LOG_RETENTION = "interval 3650 days"
 """How long Delta keeps the commits of a table, which have the inputs of its rows; its default of 30
@@ -49,7 +49,7 @@ days would make jobs run again a month later."""
 
 
 STATISTICS = "delta.dataSkippingStatsColumns"
-"""Table property: the columns of which each file has the smallest and largest value."""
+"""Table property: the columns whose minimum and maximum Delta records for each file."""
 
 HASHED = ("doc_id",)
 """Columns of hashes. Every file has values of their whole range, so statistics skip no file."""
@@ -237,7 +237,7 @@ class Store:
             PreflightError: the file system refuses the write.
             TableError: the commit lost its inputs.
         """
-        # The name of the commit shows that its metadata are not those of an earlier one.
+        # The random field `commit` makes these metadata differ from those of every earlier commit.
         record = {"inputs": inputs, "scope": scope, "commit": uuid.uuid4().hex}
         metadata = json.dumps(record, sort_keys=True)
         writer = self._create_writer(rows, table).option("userMetadata", metadata)

@@ -71,7 +71,7 @@ def train_round(study: Study, plan: Sequence[PlannedTrial], round_: int) -> Trai
     known = {row["trial_id"] for row in study.read_recorded(going)}
     ended += _train(study, [p for p in going if p.trial_id not in known], rungs, None)
     for p in new.values():
-        if p.trial_id in stopped:  # another search begins it again
+        if p.trial_id in stopped:  # no search continues it
             shutil.rmtree(study.setup.build_run(p.weights, p.seed).checkpoints, ignore_errors=True)
     return TrainedRound(
         n_trained=len({outcome.name for outcome in ended}),
