@@ -139,11 +139,11 @@ def limit_memory(monkeypatch, n_sequences):
     """Let memory run out for more sequences than these; return the sizes that were tried."""
     accumulate, tried = gradients.GradientModel.accumulate, []
 
-    def accumulate_or_fail(self, ids_BT, n_predicted):
+    def accumulate_or_fail(self, ids_BT, n_predicted, weights_B=None):
         tried.append(len(ids_BT))
         if len(ids_BT) > n_sequences:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return accumulate(self, ids_BT, n_predicted)
+        return accumulate(self, ids_BT, n_predicted, weights_B)
 
     monkeypatch.setattr(gradients.GradientModel, "accumulate", accumulate_or_fail)
     return tried
@@ -167,11 +167,11 @@ def test_memory_that_runs_out_in_the_middle_of_a_batch_keeps_the_gradient(run, d
     expected = compute_gradients(recipe, device)
     accumulate, calls = gradients.GradientModel.accumulate, []
 
-    def fail_at_the_second_call(self, ids_BT, n_predicted):
+    def fail_at_the_second_call(self, ids_BT, n_predicted, weights_B=None):
         calls.append(len(ids_BT))
         if len(calls) == 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return accumulate(self, ids_BT, n_predicted)
+        return accumulate(self, ids_BT, n_predicted, weights_B)
 
     monkeypatch.setattr(gradients.GradientModel, "accumulate", fail_at_the_second_call)
     for one, other in zip(expected, compute_gradients(recipe, device), strict=True):
