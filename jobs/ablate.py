@@ -12,14 +12,14 @@ from climb.config import Config
 from climb.search.comparison import plan_ablation
 from climb.spark.delta.store import Store
 from climb.spark.results.comparison import run_comparison
-from climb.spark.training.compare import UP_TO_PACK, Trainer
+from climb.spark.training.compare import OWN_JOBS, Trainer
 from climb.tracking.comparison import log_comparison
 
 
 def run(store: Store, cfg: Config) -> str:
     """Search and train target models with every value and every seed, and write the table."""
     methods, name = plan_ablation(cfg), cfg.ablate.name
-    jobs = dict(import_jobs((*UP_TO_PACK, "search")))
+    jobs = dict(import_jobs((*OWN_JOBS, "search")))
     trainer = Trainer("ablate", store, cfg, methods, cfg.ablate.seeds, jobs)
     done = run_comparison(trainer, tables.ABLATIONS, name)
     is_complete = log_comparison(store, cfg, done) and not done.n_failed

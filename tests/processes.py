@@ -5,7 +5,9 @@ import os
 import socket
 import traceback
 from dataclasses import replace
+from pathlib import Path
 
+from climb.proxy.curve import read_curve
 from climb.proxy.processes import join_processes
 from climb.proxy.training import run_training
 
@@ -41,6 +43,21 @@ def call_together(body, count):
         rank, result = results.get()
         found[rank] = result
     return [found.get(rank) for rank in range(count)]
+
+
+def in_folder(run, folder, **changes):
+    """The same run with its results in a folder, and other fields."""
+    return replace(
+        run,
+        save=str(folder / "model"),
+        checkpoints=str(folder / "checkpoints"),
+        curve=str(folder / "curve.json"),
+        **changes,
+    )
+
+
+def read_results(run):
+    return (Path(run.save) / "model.safetensors").read_bytes(), read_curve(run.curve)
 
 
 def train_together(recipe, run, count, before_step=None):

@@ -12,7 +12,7 @@ from test_runs import climb
 from climb import tables
 from climb.config import load
 from climb.spark.delta.store import Store
-from climb.spark.training.compare import UP_TO_PACK
+from climb.spark.training.compare import OWN_JOBS
 
 pytestmark = pytest.mark.slow
 
@@ -134,7 +134,7 @@ def test_an_ablation_of_clusters_has_tables_of_its_own_and_leaves_those_of_the_r
     ]
     cfg = load(conf, [*own, *FEWER])
     store = Store(spark, cfg.storage)
-    corpus = [t for t in tables.TABLES if t.writer in UP_TO_PACK]
+    corpus = [t for t in tables.TABLES if t.writer in OWN_JOBS]
     versions = [store.history.read_version(table) for table in corpus]
     ablate.run(store, cfg)
     assert [store.history.read_version(table) for table in corpus] == versions

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 from cluster_script import run_script
-from processes import train_together
+from processes import in_folder, read_results, train_together
 from pyspark import cloudpickle
 
 from climb.config import load
 from climb.errors import ComponentError, ConfigError, ResourceError, TrialError
-from climb.proxy.curve import read_curve
 from climb.proxy.llama import LlamaProxy
 from climb.proxy.processes import find_processes
 from climb.proxy.training import run_training
@@ -57,24 +56,13 @@ class FailingProxy:
 
 @pytest.fixture
 def run(tmp_path):
-    return in_folder(build_tiny_run(tmp_path / "data", 16 * 8 * 10), tmp_path / "run")
+    return place(build_tiny_run(tmp_path / "data", 16 * 8 * 10), tmp_path / "run")
 
 
-def in_folder(run, folder):
+def place(run, folder):
     """The same run of two processes with its results in a folder."""
     (folder / "tries").mkdir(parents=True)
-    return dataclasses.replace(
-        run,
-        save=str(folder / "model"),
-        checkpoints=str(folder / "checkpoints"),
-        checkpoint_steps=2,
-        curve=str(folder / "curve.json"),
-        processes=2,
-    )
-
-
-def read_results(run):
-    return (Path(run.save) / "model.safetensors").read_bytes(), read_curve(run.curve)
+    return in_folder(run, folder, checkpoint_steps=2, processes=2)
 
 
 def train(spark, proxy, run):
@@ -100,7 +88,7 @@ def test_a_proxy_that_knows_no_processes_is_refused(spark, run):
 
 @pytest.mark.slow
 def test_two_tasks_of_spark_train_the_model_of_two_processes_without_spark(spark, run, tmp_path):
-    other = in_folder(run, tmp_path / "other")
+    other = place(run, tmp_path / "other")
     metrics = train_together(TINY, other, 2)
     outcome = train(spark, TINY, run)
     assert (outcome.status, outcome.metrics) == ("finished", metrics)
@@ -139,7 +127,7 @@ def test_a_mistake_of_the_user_and_a_bug_in_one_process_stop_the_job(spark, run)
 def test_a_run_whose_process_was_killed_is_repeated_and_has_the_bytes_of_an_unbroken_one(
     spark, run, tmp_path, capfd
 ):
-    other = in_folder(run, tmp_path / "other")
+    other = place(run, tmp_path / "other")
     metrics = train_together(TINY, other, 2)
     tries = Path(run.checkpoints).parent / "tries"
     (tries / "0").touch()
@@ -197,7 +185,7 @@ session.stop()
 
 @pytest.mark.slow
 def test_a_run_of_a_cluster_survives_the_loss_of_an_executor_and_of_a_process(run, tmp_path):
-    other = in_folder(run, tmp_path / "other")
+    other = place(run, tmp_path / "other")
     (tmp_path / "metrics.pickle").write_bytes(pickle.dumps(train_together(TINY, other, 2)))
     tries = Path(run.checkpoints).parent / "tries"
     for name in ("executor", "process"):

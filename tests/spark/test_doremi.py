@@ -12,7 +12,7 @@ from climb import tables
 from climb.errors import TrialError
 from climb.files import is_complete
 from climb.spark.delta.store import Store
-from climb.spark.training import doremi as module
+from climb.spark.training import trials as module
 from climb.spark.training.doremi import add_doremi, train_doremi
 from climb.spark.training.methods import DoremiMethod
 from climb.spark.training.search import describe_search, plan_baselines

@@ -16,7 +16,7 @@ from climb.proxy.gradients import GradientModel
 from climb.proxy.group_dro import (
     DomainWeights,
     average_by_domain,
-    read_curve,
+    read_weights,
     update_weights,
     weigh_sequences,
 )
@@ -161,7 +161,7 @@ class World:
         return Path(proxy.curve).read_bytes()
 
     def read(self, name):
-        return read_curve(self.folder / f"{name}.json")
+        return read_weights(self.folder / f"{name}.json")
 
     def start_from_checkpoint(self, n_steps):
         """The same world with a base checkpoint, and a reference model that continues it."""

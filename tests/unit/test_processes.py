@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import call_together, train_together
+from processes import call_together, in_folder, read_results, train_together
 from safetensors.torch import load_file
 from torch.nn.parallel import DistributedDataParallel
 
@@ -28,23 +28,11 @@ N_TOKENS = 16 * (8 * 10 + 1)  # ten steps, and a last one with one sequence
 
 @pytest.fixture
 def run(tmp_path):
-    return in_folder(build_tiny_run(tmp_path / "data", N_TOKENS), tmp_path / "run")
+    return place(build_tiny_run(tmp_path / "data", N_TOKENS), tmp_path / "run")
 
 
-def in_folder(run, folder):
-    """The same run with its results in a folder."""
-    return dataclasses.replace(
-        run,
-        save=str(folder / "model"),
-        checkpoints=str(folder / "checkpoints"),
-        checkpoint_steps=3,
-        curve=str(folder / "curve.json"),
-        curve_steps=4,
-    )
-
-
-def read_results(run):
-    return (Path(run.save) / "model.safetensors").read_bytes(), read_curve(run.curve)
+def place(run, folder):
+    return in_folder(run, folder, checkpoint_steps=3, curve_steps=4)
 
 
 def open_checkpoints(run, count=2):
@@ -67,7 +55,7 @@ def test_several_processes_take_the_steps_of_one_process_up_to_rounding(
 ):
     """Three processes divide batches of eight unevenly; two of them get none of the last step."""
     alone = run_training(TINY, run, "cpu")
-    other = in_folder(run, tmp_path / "together")
+    other = place(run, tmp_path / "together")
     recipe = dataclasses.replace(TINY, micro_batch=micro_batch)
     assert train_together(recipe, other, count) == pytest.approx(alone, rel=1e-4)
     expected, found = (load_file(f"{each.save}/model.safetensors") for each in (run, other))
@@ -84,7 +72,7 @@ def test_several_processes_take_the_steps_of_one_process_up_to_rounding(
 
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_run_that_lost_a_process_ends_with_the_bytes_of_an_unbroken_run(run, tmp_path, killed):
-    whole = in_folder(run, tmp_path / "whole")
+    whole = place(run, tmp_path / "whole")
     metrics = train_together(TINY, whole, 2)
 
     def kill(loop, rank):

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 from climb.config import Config, build
 from climb.errors import ConfigError
+from climb.estimate.cost import HOUR
 from climb.estimate.rates import load_rates
 from climb.estimate.stage import Stage
 from climb.estimate.training import count_mean_tokens, estimate_runs
 from climb.search.comparison import Method, plan_ablation, plan_comparison
-
-HOUR = 3600.0
 
 
 def describe_comparison(name: str, cfg: Config, cores: int | None) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from climb.export.contents import Contents
 from climb.export.format import Format
 from climb.export.units import convert_weights
+from climb.files import escape_cell
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def _render_weights(contents: Contents, format: Format) -> Iterator[str]:
     yield "|---|---|---|---|---|---|"
     for domain in sorted(contents.domains, key=lambda d: (-d.weight, d.name)):
         cells = (
-            _cell(domain.name),
+            escape_cell(domain.name),
             f"{domain.weight:.5f}",
             _format(shares.get(domain.name), ".5f"),
             _format(domain.mean_tokens or None, ",.1f"),
@@ -128,11 +129,6 @@ def _render_weights(contents: Contents, format: Format) -> Iterator[str]:
             _format(domain.max_epochs, "g", "none"),
         )
         yield f"| {' | '.join(cells)} |"
-
-
-def _cell(text: str) -> str:
-    """Return text as a cell of a table."""
-    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _format(value: float | None, form: str, missing: str = "unknown") -> str:
@@ -148,7 +144,7 @@ def _render_contents(contents: Contents) -> Iterator[str]:
         for i, n in enumerate((shard.documents, shard.tokens, len(shard.files))):
             sums[i] += n
     for (split, domain), (documents, tokens, files) in groups.items():
-        yield f"| {split} | {_cell(domain)} | {documents:,} | {tokens:,} | {files:,} |"
+        yield f"| {split} | {escape_cell(domain)} | {documents:,} | {tokens:,} | {files:,} |"
 
 
 def _render_origins(title: str, origins: Sequence[Origin], contents: Contents) -> list[str]:
@@ -162,7 +158,7 @@ def _render_origins(title: str, origins: Sequence[Origin], contents: Contents) -
             return [*lines, "No metadata column of the documents names a licence."]
     lines += ["| name | documents | tokens |", "|---|---|---|"]
     return lines + [
-        f"| {_cell(o.name or 'unknown')} | {o.documents:,} | {o.tokens:,} |" for o in origins
+        f"| {escape_cell(o.name or 'unknown')} | {o.documents:,} | {o.tokens:,} |" for o in origins
     ]
 
 
@@ -174,7 +170,7 @@ def _render_quality(quality: Mapping[str, Mapping[str, float]]) -> list[str]:
     lines += [f"| domain | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     for domain, scores in quality.items():
         values = [f"{scores[name]:.3f}" if name in scores else "" for name in names]
-        lines.append(f"| {_cell(domain)} | {' | '.join(values)} |")
+        lines.append(f"| {escape_cell(domain)} | {' | '.join(values)} |")
     return lines
 
 
@@ -184,7 +180,7 @@ def _render_dropped(dropped: Sequence[Dropped]) -> list[str]:
     lines = ["## Dropped", "", "| reason | documents | tokens |", "|---|---|---|"]
     for item in dropped:
         tokens = "not counted" if item.tokens is None else f"{item.tokens:,}"
-        lines.append(f"| {_cell(item.reason)} | {item.documents:,} | {tokens} |")
+        lines.append(f"| {escape_cell(item.reason)} | {item.documents:,} | {tokens} |")
     return lines
 
 

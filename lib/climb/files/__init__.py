@@ -4,6 +4,7 @@ paths     URIs and local paths, model paths, digests
 write     files on disks and on mounts that refuse fsync, rename, append, seek, truncate, chmod
 complete  files and folders that count as existing only when everything is written
 local     copies of shards on the local disk of a node
+text_tables   CSV, and cells of Markdown tables
 """
 
 from climb.files.complete import (
@@ -19,6 +20,7 @@ from climb.files.complete import (
 )
 from climb.files.local import LocalCopies
 from climb.files.paths import MAX_CELL_CHARS, hash_content, is_uri, resolve
+from climb.files.text_tables import escape_cell, format_csv
 from climb.files.write import (
     can_rename,
     is_refused,
@@ -34,6 +36,8 @@ __all__ = [
     "FileDigest",
     "LocalCopies",
     "can_rename",
+    "escape_cell",
+    "format_csv",
     "hash_content",
     "is_complete",
     "is_refused",

@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from climb.files import escape_cell
+
 ABOUT = (
     "A language model that job `train` of climb trained to test a mixture of training data. It "
     "continued a base checkpoint that was trained on the natural mixture. The mixture's domains "
@@ -75,7 +77,7 @@ def _render_mixture(facts: ModelFacts) -> Iterator[str]:
     yield "| domain | weight | natural mixture |"
     yield "|---|---|---|"
     for domain, weight in sorted(facts.weights.items(), key=lambda item: (-item[1], item[0])):
-        yield f"| {_cell(domain)} | {weight:.5f} | {facts.natural.get(domain, 0.0):.5f} |"
+        yield f"| {escape_cell(domain)} | {weight:.5f} | {facts.natural.get(domain, 0.0):.5f} |"
 
 
 def _render_training(facts: ModelFacts) -> Iterator[str]:
@@ -90,7 +92,7 @@ def _render_training(facts: ModelFacts) -> Iterator[str]:
     yield "| | |"
     yield "|---|---|"
     for name, value in values.items():
-        yield f"| {name} | {_cell(str(value))} |"
+        yield f"| {name} | {escape_cell(str(value))} |"
     yield ""
     yield "```json"
     yield json.dumps(facts.settings, indent=1, default=str)
@@ -110,9 +112,4 @@ def _render_metrics(metrics: Mapping[str, float]) -> Iterator[str]:
     yield "| metric | value |"
     yield "|---|---|"
     for name, value in sorted(metrics.items()):
-        yield f"| {_cell(name)} | {value:.5f} |"
-
-
-def _cell(text: str) -> str:
-    """Return text as a cell of a table."""
-    return " ".join(text.split()).replace("|", "\\|")
+        yield f"| {escape_cell(name)} | {value:.5f} |"

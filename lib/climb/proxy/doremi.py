@@ -21,7 +21,7 @@ from climb.files import read_digest, resolve, write_complete
 from climb.proxy import ProxyRun
 from climb.proxy.checkpoint import Checkpoints
 from climb.proxy.data import Stream
-from climb.proxy.group_dro import Array, CurvePoint, DomainWeights, weigh_sequences
+from climb.proxy.group_dro import Array, DomainWeights, WeightsPoint, weigh_sequences
 from climb.proxy.language_model import compute_next_token_losses
 from climb.proxy.loop import TrainingLoop
 from climb.proxy.training import TrainingRecipe, run_training
@@ -92,7 +92,7 @@ class DoremiLoop(TrainingLoop):
             proxy: settings of the weights, and the file of their curve.
         """
         self._reference, self._curve_path = reference, Path(proxy.curve)
-        self._curve: list[CurvePoint] = []
+        self._curve: list[WeightsPoint] = []
         settings = {"step_size": proxy.step_size, "smoothing": proxy.smoothing}
         self._weights = DomainWeights(len(self._stream.domains), **settings)
         digest = read_digest(resolve(proxy.reference))
@@ -121,7 +121,7 @@ class DoremiLoop(TrainingLoop):
         """Continue from a state of `state_dict`."""
         super().load_state_dict(state)
         self._weights.load_state_dict(state["domains"])
-        self._curve = [CurvePoint(**point) for point in state["curve"]]
+        self._curve = [WeightsPoint(**point) for point in state["curve"]]
 
     def _weigh_sequences(self, ids_BL: Tensor) -> Tensor:
         """Update the domain weights, and return the factors of the losses.
@@ -170,4 +170,4 @@ class DoremiLoop(TrainingLoop):
             return dict(zip(self._stream.domains, values_K.tolist(), strict=True))
 
         arrays = weights.weights_K, weights.averaged_K, weights.excess_K
-        self._curve.append(CurvePoint(step, *map(name, arrays)))
+        self._curve.append(WeightsPoint(step, *map(name, arrays)))

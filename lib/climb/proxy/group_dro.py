@@ -29,7 +29,7 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class CurvePoint:
+class WeightsPoint:
     """The domain weights after a step."""
 
     step: int
@@ -43,9 +43,9 @@ class CurvePoint:
     """Excess loss over the reference model in nats, of the last batch with the domain."""
 
 
-def read_curve(path: Path) -> list[CurvePoint]:
+def read_weights(path: Path) -> list[WeightsPoint]:
     """Read the file that a `DoremiProxy` has written, in order of the steps."""
-    return [CurvePoint(**point) for point in json.loads(path.read_bytes())]
+    return [WeightsPoint(**point) for point in json.loads(path.read_bytes())]
 
 
 def average_by_domain(excess_B: Array, domain_B: Ints, earlier_K: Array) -> Array:

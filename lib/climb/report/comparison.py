@@ -9,8 +9,6 @@ several tasks have), and the metrics of the tasks.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from climb.errors import ConfigError
+from climb.files import format_csv as format_rows
 from climb.objective import Objective
 from climb.proxy.metrics import TRAIN_LOSS
 from climb.report.measured import Mean, is_higher_better, mean_of
@@ -192,9 +191,7 @@ def format_csv(methods: Sequence[MethodRuns], cells: Sequence[Cell]) -> str:
     header = ["method", "trials", "tokens", "seeds"]
     header += [f"{metric}{part}" for metric in metrics for part in parts]
     header += [f"gain.{m.name}{part}" for m in methods for part in parts]
-    stream = io.StringIO()
-    table = csv.writer(stream, lineterminator="\n")
-    table.writerow(header)
+    rows = []
     for method in methods:
         row: list[Any] = [method.label, method.n_trials, method.n_tokens, len(method.metrics)]
         for metric in metrics:
@@ -204,5 +201,5 @@ def format_csv(methods: Sequence[MethodRuns], cells: Sequence[Cell]) -> str:
         for other in methods:
             gain = score.gains.get(other.name) if score else None
             row += [gain.mean, gain.low, gain.high] if gain else [None] * 3
-        table.writerow(row)
-    return stream.getvalue()
+        rows.append(row)
+    return format_rows(header, rows)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from climb.errors import InputError
-from climb.files import write_file
+from climb.files import format_csv, write_file
 from climb.runs.sheet import Array
 
 
@@ -49,11 +47,7 @@ def write_rows(path: Path, header: Sequence[str], rows: Sequence[Sequence[object
     Raises:
         InputError: the file cannot be written.
     """
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
+    write_text(path, format_csv(header, rows))
 
 
 def write_text(path: Path, text: str) -> None:

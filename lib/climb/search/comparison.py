@@ -18,9 +18,6 @@ from climb.config import Config, change
 from climb.config.sections import SearchConfig
 from climb.errors import ConfigError
 
-PACKED_BY: Mapping[str, str] = {"cluster": "cluster", "prune": "prune"}
-"""Section -> the first job of the pipeline whose tables depend on it, up to `pack`."""
-
 
 @dataclass(frozen=True)
 class Method:
@@ -96,9 +93,10 @@ def plan_ablation(cfg: Config) -> list[Method]:
 
 def find_first_job(keys: Sequence[str]) -> str | None:
     """Return the first job up to `pack` that depends on these keys; None if none does."""
-    found = {PACKED_BY.get(key.partition(".")[0]) for key in keys}
-    if found & {"cluster", "prune"}:
-        return "cluster" if "cluster" in found else "prune"
+    sections = {key.partition(".")[0] for key in keys}
+    for job in ("cluster", "prune"):  # named as their sections
+        if job in sections:
+            return job
     tokens = {"proxy.base_tokens", "proxy.trial_tokens", "proxy.match_repetition"}
     return "pack" if tokens & set(keys) else None
 

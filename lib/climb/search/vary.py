@@ -7,9 +7,7 @@ Axes: F fits, K domains, D mixtures of the cross-validation.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 
 from climb.config import Config, build, change
 from climb.errors import ConfigError
+from climb.files import format_csv
 from climb.predictor import Predictor
 from climb.search.gains import Gain
 from climb.search.problem import Problem, Searcher, SearchState
@@ -133,14 +132,12 @@ def format_fits_csv(fits: Sequence[VariedFit]) -> str:
     """Format a CSV file with a row per fit: qualities, gains and the whole recommendation."""
     metrics = sorted({name for fit in fits for name in fit.spearman})
     domains = sorted({name for fit in fits for name in fit.weights})
-    stream = io.StringIO()
-    table = csv.writer(stream, lineterminator="\n")
+    rows = []
     columns = ["fit", "error", "gain.mean", "gain.low", "gain.high", "gain.by_others"]
     columns += [f"spearman.{name}" for name in metrics] + [f"weight.{name}" for name in domains]
-    table.writerow(columns)
     for fit in fits:
         gain = fit.gain
         row = [fit.name, fit.error, gain.mean, gain.low, gain.high, fit.judged]
         row += [fit.spearman.get(name) for name in metrics]
-        table.writerow([*row, *(fit.weights.get(name) for name in domains)])
-    return stream.getvalue()
+        rows.append([*row, *(fit.weights.get(name) for name in domains)])
+    return format_csv(columns, rows)

@@ -1,4 +1,4 @@
-"""The only module that writes to MLflow: it mirrors the tables, and a failure stops no job.
+"""The runs of a search in MLflow, which mirror the tables; a failure stops no job.
 
     mirror(store, cfg)       # after every round, at the end of the search, and with the report
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,8 +41,8 @@ from climb.tracking.values import (
 if TYPE_CHECKING:
     from climb.spark.delta.store import Store
 
-PER_BATCH = 100
-"""Maximum number of params and tags in one MLflow call."""
+PARAMS_PER_BATCH, METRICS_PER_BATCH = 100, 1000
+"""Maximum numbers in one MLflow call."""
 
 RETRY_AFTER = 600.0
 """Seconds that this process waits after a failure before it tries again."""
@@ -207,21 +207,36 @@ class MirroredSearch:
             if run_id is None:
                 started = run.ended_ms - int(1000 * run.seconds)
                 run_id = self.create_trial(parent, run.tags, start_time=started)
-            _log_values(self.client, run_id, run)
+            metrics = [(key, value, 0) for key, value in run.metrics.items()]
+            log_values(self.client, run_id, run.params, metrics, run.ended_ms)
             status = "FINISHED" if run.finished else "FAILED"
             self.client.set_terminated(run_id, status, end_time=run.ended_ms)
         return len(missing)
 
 
-def _log_values(client: Any, run_id: str, run: ChildRun) -> None:
-    """Log params and metrics in as few calls as MLflow allows."""
+def log_values(
+    client: Any,
+    run_id: str,
+    params: Mapping[str, str],
+    metrics: Iterable[tuple[str, float, int]],
+    time_ms: int,
+) -> None:
+    """Log params and metrics in as few calls as MLflow allows.
+
+    Args:
+        client: MlflowClient.
+        run_id: of the run.
+        params: by key.
+        metrics: key, value and step of each.
+        time_ms: of the metrics.
+    """
     from mlflow.entities import Metric, Param
 
-    params = [Param(key, value) for key, value in run.params.items()]
-    metrics = [Metric(key, value, run.ended_ms, 0) for key, value in run.metrics.items()]
-    client.log_batch(run_id, metrics=metrics, params=params[:PER_BATCH])
-    for start in range(PER_BATCH, len(params), PER_BATCH):
-        client.log_batch(run_id, params=params[start : start + PER_BATCH])
+    left = [Param(key, value) for key, value in params.items()]
+    values = [Metric(key, value, time_ms, step) for key, value, step in metrics]
+    while left or values:
+        client.log_batch(run_id, metrics=values[:METRICS_PER_BATCH], params=left[:PARAMS_PER_BATCH])
+        left, values = left[PARAMS_PER_BATCH:], values[METRICS_PER_BATCH:]
 
 
 def _list_figures(store: Store) -> list[Path]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from climb import tables
 from climb.config import Config
-from climb.tracking.client import attempt, ensure_experiment
+from climb.tracking.client import attempt, ensure_experiment, log_values
 from climb.tracking.limits import limit_mlflow
 from climb.tracking.uri import check_database, resolve_tracking_uri
 from climb.tracking.values import make_key
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from climb.spark.results.comparison import Done
 
 KIND = "comparison"
-PER_BATCH = 1000
-"""Maximum number of metrics in one MLflow call."""
 
 
 def log_comparison(store: Store, cfg: Config, done: Done) -> bool:
@@ -61,7 +59,6 @@ def _log(store: Store, cfg: Config, done: Done, uri: str) -> str:
     check_database(uri)
     with limit_mlflow():
         from mlflow import MlflowClient
-        from mlflow.entities import Metric
 
         client = MlflowClient(tracking_uri=uri)
         experiment = ensure_experiment(client, cfg, uri)
@@ -70,9 +67,8 @@ def _log(store: Store, cfg: Config, done: Done, uri: str) -> str:
             return "MLflow is up to date"
         run = client.create_run(experiment, tags={**tags, "mlflow.runName": f"{KIND} {title}"})
         run_id, now = run.info.run_id, run.info.start_time
-        metrics = [Metric(k, v, now, 0) for k, v in make_metrics(done.cells).items()]
-        for start in range(0, len(metrics), PER_BATCH):
-            client.log_batch(run_id, metrics=metrics[start : start + PER_BATCH])
+        metrics = [(key, value, 0) for key, value in make_metrics(done.cells).items()]
+        log_values(client, run_id, {}, metrics, now)
         for path in done.files if cfg.tracking.artifacts else ():
             client.log_artifact(run_id, str(path))
         client.set_terminated(run_id)

@@ -16,7 +16,7 @@ from climb import tables
 from climb.config import Config
 from climb.files import write_if_changed
 from climb.mixture.weights import is_same_mixture
-from climb.tracking.client import MirroredSearch, attempt, open_mirrored
+from climb.tracking.client import MirroredSearch, attempt, log_values, open_mirrored
 from climb.tracking.limits import limit_mlflow
 from climb.tracking.mirrored import digest_models, is_up_to_date, locate_models_marker
 from climb.tracking.uri import check_database
@@ -24,12 +24,6 @@ from climb.tracking.values import make_key
 
 if TYPE_CHECKING:
     from climb.spark.delta.store import Store
-
-PER_BATCH = 1_000
-"""Largest number of metrics in one MLflow call."""
-
-PARAMS_PER_BATCH = 100
-"""Largest number of params in one MLflow call."""
 
 
 @dataclass(frozen=True)
@@ -165,17 +159,6 @@ def log_missing_models(mirrored: MirroredSearch, parent: str, runs: Sequence[Mod
             tags = {**run.tags, **kind, "mlflow.parentRunId": parent}
             started = run.ended_ms - int(1000 * run.seconds)
             run_id = mirrored.create_run(tags, start_time=started)
-        _log_values(mirrored.client, run_id, run)
+        log_values(mirrored.client, run_id, run.params, run.metrics, run.ended_ms)
         mirrored.client.set_terminated(run_id, "FINISHED", end_time=run.ended_ms)
     return len(missing)
-
-
-def _log_values(client: Any, run_id: str, run: ModelRun) -> None:
-    from mlflow.entities import Metric, Param
-
-    params = [Param(key, value) for key, value in run.params.items()]
-    metrics = [Metric(key, value, run.ended_ms, step) for key, value, step in run.metrics]
-    for start in range(0, len(params), PARAMS_PER_BATCH):
-        client.log_batch(run_id, params=params[start : start + PARAMS_PER_BATCH])
-    for start in range(0, len(metrics), PER_BATCH):
-        client.log_batch(run_id, metrics=metrics[start : start + PER_BATCH])

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from climb.errors import ConfigError, SearchError
+from climb.files import format_csv
 from climb.objective import Objective
 from climb.search import SearchResult, Trials
 from climb.search.records import EffectsRecord, PlannedRecord
@@ -195,7 +194,7 @@ def _collect_quality(result: SearchResult) -> dict[str, Quality]:
 def _format_quality(result: SearchResult) -> str:
     """Format a CSV file with a row per metric, the score first; unknown values are empty."""
     rows = ([name, *row] for name, row in _collect_quality(result).items())
-    return _format_csv(["metric", "spearman", "noise", "signal_to_noise"], rows)
+    return format_csv(["metric", "spearman", "noise", "signal_to_noise"], rows)
 
 
 def _format_effects(effects: EffectsRecord) -> str:
@@ -205,15 +204,7 @@ def _format_effects(effects: EffectsRecord) -> str:
         for domain, own in sorted(effects.domains.items())
         for name, effect in sorted(own.items(), key=lambda item: (item[0] != "score", item[0]))
     )
-    return _format_csv(["domain", "metric", "mean", "std"], rows)
-
-
-def _format_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    stream = io.StringIO()
-    table = csv.writer(stream, lineterminator="\n")
-    table.writerow(header)
-    table.writerows(rows)
-    return stream.getvalue()
+    return format_csv(["domain", "metric", "mean", "std"], rows)
 
 
 def make_tags(row: Mapping[str, Any]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from climb.report.comparison import Cell, MethodRuns, format_csv, make_rows, par
 from climb.report.comparison_page import format_text, render_comparison
 from climb.spark.delta.history import Inputs
 from climb.spark.delta.store import Store
-from climb.spark.training.compare import Progress, Trainer, describe_recipes
+from climb.spark.training.compare import Progress, Trainer
 from climb.tables import DOMAINS, EVALUATIONS, MIXTURES, SHARDS, Table
 
 
@@ -96,5 +96,5 @@ def _describe(trainer: Trainer) -> Inputs:
         EVALUATIONS,
         search=cfg.search,
         section=getattr(cfg, trainer.stage),
-        **describe_recipes(trainer),
+        **trainer.recipes,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
 
 from climb import tables
 from climb.config import Config
@@ -27,7 +27,7 @@ from climb.spark.training.train import train_planned
 Job = Callable[[Store, Config], str]
 """A job of the pipeline; it returns its line."""
 
-UP_TO_PACK = ("cluster", "prune", "pack")
+OWN_JOBS = ("cluster", "prune", "pack")
 """Jobs whose tables a method may have for itself."""
 
 
@@ -59,7 +59,7 @@ class Trainer:
     methods: Sequence[Method]
     seeds: int
     jobs: Mapping[str, Job]
-    """`search`, and those of UP_TO_PACK that a method needs, by name."""
+    """`search`, and those of OWN_JOBS that a method needs, by name."""
 
     found: dict[tuple[str, int], FoundMixture] = field(default_factory=dict)
     """(method, seed) -> its mixture."""
@@ -129,7 +129,8 @@ class Trainer:
             planned.setdefault(_own_tables(method), {}).setdefault(name, model)
             self._models[method.name, seed] = name
         for own, models in planned.items():
-            store, setup = self._stores.get(own or "", self.store), self._setups[own, "target"]
+            store = self.store if own is None else self._stores[own]
+            setup = self._setups[own, "target"]
             n_new, failed, n_old = train_planned(store, self.cfg, setup, models)
             n_failed += failed
             state = f"{n_new} target models trained, {n_old} already recorded"
@@ -159,12 +160,18 @@ class Trainer:
         n_paid = sum(found.n_trials for found in self.found.values())
         return Progress(tuple(runs), n_failed, n_paid, len(ids) - len(set(ids)))
 
+    @cached_property
+    def recipes(self) -> dict[str, str]:
+        """The names of the recipes of proxies and target models, for the inputs of the table."""
+        setups = {"proxy": build_trial_setup, "target": build_target_setup}
+        return {name: build(self.store, self.cfg).recipe for name, build in setups.items()}
+
     def _open_store(self, method: Method) -> Store:
         """Open the tables of a method; the first call makes those that it has for itself."""
         if method.first_job is None:
             return self.store
         if method.name not in self._stores:
-            jobs = UP_TO_PACK[UP_TO_PACK.index(method.first_job) :]
+            jobs = OWN_JOBS[OWN_JOBS.index(method.first_job) :]
             own = frozenset(table.name for table in tables.TABLES if table.writer in jobs)
             variant = Variant(f"{method.comparison}.{method.name}", own)
             store = Store(self.store.session, self.store.cfg, variant)
@@ -186,10 +193,3 @@ class Trainer:
 def _own_tables(method: Method) -> str | None:
     """Name the tables that a method has for itself; None: it reads those of the run."""
     return method.name if method.first_job is not None else None
-
-
-def describe_recipes(trainer: Trainer) -> Mapping[str, Any]:
-    """Describe the training of a comparison, for the inputs of its table."""
-    store, cfg = trainer.store, trainer.cfg
-    setups = build_trial_setup(store, cfg), build_target_setup(store, cfg)
-    return {"proxy": setups[0].recipe, "target": setups[1].recipe}

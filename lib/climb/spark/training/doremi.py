@@ -20,20 +20,19 @@ from climb.errors import ConfigError
 from climb.files import is_complete
 from climb.progress import log
 from climb.proxy import Proxy, ProxyRun
-from climb.proxy.group_dro import read_curve
+from climb.proxy.group_dro import read_weights
 from climb.proxy.recipe import Recipe
 from climb.search.baselines import DoremiMixture
 from climb.spark.delta.store import Store
 from climb.spark.slots import plan_slots
 from climb.spark.training.setup import (
-    BASE_ERRORS,
     TRIAL_KINDS,
     TrainingSetup,
     digest_values,
     ensure_base_checkpoint,
 )
 from climb.spark.training.study import Study
-from climb.spark.training.trials import train_runs
+from climb.spark.training.trials import train_required
 from climb.spark.training.watch import WatchSettings
 
 RUN_KIND = TRIAL_KINDS[1]
@@ -206,7 +205,7 @@ def _train(
         "seconds": seconds,
         "finished": datetime.now(UTC),
     }
-    points = read_curve(plan.curve)
+    points = read_weights(plan.curve)
     return [{**columns, **vars(point)} for point in points]
 
 
@@ -216,12 +215,10 @@ def _train_one(store: Store, cfg: Config, proxy: Proxy, named: tuple[str, ProxyR
     Raises:
         ClimbError: it was not trained.
     """
+    name, run = named
     slots = plan_slots(store.session, cfg.spark)
     watch = WatchSettings("doremi", cfg.proxy.hung_minutes)
-    [outcome] = train_runs(store.session, proxy, [named], slots, watch)
-    if outcome.status != "finished":
-        raise BASE_ERRORS[outcome.kind](
-            f"the {outcome.name} of DoReMi was not trained ({outcome.status}): {outcome.error}"
-        )
-    log("doremi", f"{outcome.name}: {named[1].n_tokens:,} tokens  ({outcome.seconds:.1f} s)")
-    return outcome.seconds
+    what = f"the {name} of DoReMi"
+    seconds = train_required(store.session, proxy, named, slots, watch, what)
+    log("doremi", f"{name}: {run.n_tokens:,} tokens  ({seconds:.1f} s)")
+    return seconds

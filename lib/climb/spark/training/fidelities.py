@@ -38,14 +38,13 @@ from climb.spark.failures import classify_failure
 from climb.spark.slots import plan_slots
 from climb.spark.threads import limit_threads
 from climb.spark.training.setup import (
-    BASE_ERRORS,
     TrainingSetup,
     digest_values,
     ensure_base_checkpoint,
 )
 from climb.spark.training.study import Study
 from climb.spark.training.task import Outcome
-from climb.spark.training.trials import train_runs
+from climb.spark.training.trials import BASE_ERRORS, train_runs
 
 Array = NDArray[np.float64]
 

@@ -18,11 +18,7 @@ from typing import Any
 from climb import tables
 from climb.config import Config, build, recipe_of
 from climb.errors import (
-    ClimbError,
-    InfrastructureError,
-    ResourceError,
     TableError,
-    TrialError,
 )
 from climb.files import LocalCopies, hash_content, is_complete, resolve, write_if_changed
 from climb.progress import log
@@ -30,10 +26,9 @@ from climb.proxy import Proxy, ProxyRun, Target
 from climb.proxy.items import exclude_reported, list_targets
 from climb.spark.corpus.count import read_tokenizer_json
 from climb.spark.delta.store import Store
-from climb.spark.failures import FailureKind
 from climb.spark.shared import check_shared
 from climb.spark.slots import Slots
-from climb.spark.training.trials import train_runs
+from climb.spark.training.trials import train_required
 from climb.spark.training.watch import WatchSettings
 from climb.tokenizer import TokenizerFile, find_end_of_text, open_tokenizer
 
@@ -42,12 +37,6 @@ TRIAL_KINDS = ("base", "trial")
 
 BASE_SEED = 0
 """The base checkpoint is shared, so it has one seed; the seeds of trials differ."""
-
-BASE_ERRORS: dict[FailureKind | None, type[ClimbError]] = {
-    "deterministic": TrialError,
-    "resource": ResourceError,
-    "infrastructure": InfrastructureError,
-}
 
 
 @dataclass(frozen=True)
@@ -227,11 +216,8 @@ def ensure_base_checkpoint(store: Store, setup: TrainingSetup, slots: Slots) -> 
         return False
     run = (setup.base_folder.name, setup.build_base_run())
     watch = WatchSettings("base", setup.hung_minutes)
-    for outcome in train_runs(store.session, setup.proxy, [run], slots, watch):
-        if outcome.status != "finished":
-            error = BASE_ERRORS[outcome.kind]
-            raise error(f"the base checkpoint was not trained ({outcome.status}): {outcome.error}")
-        log("base", f"{setup.base_tokens:,} tokens  ({outcome.seconds:.1f} s)")
+    seconds = train_required(store.session, setup.proxy, run, slots, watch, "the base checkpoint")
+    log("base", f"{setup.base_tokens:,} tokens  ({seconds:.1f} s)")
     return True
 
 

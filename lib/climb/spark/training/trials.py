@@ -20,17 +20,25 @@ from pathlib import Path
 from pyspark import inheritable_thread_target
 from pyspark.sql import SparkSession
 
-from climb.errors import InfrastructureError
+from climb.errors import ClimbError, InfrastructureError, ResourceError, TrialError
 from climb.progress import log
 from climb.proxy import Proxy, ProxyRun
 from climb.spark.device import shares_local_gpu
-from climb.spark.failures import find_reason, is_worker_lost
+from climb.spark.failures import FailureKind, find_reason, is_worker_lost
 from climb.spark.slots import Slots
 from climb.spark.training.distributed import check_processes, train_distributed
 from climb.spark.training.task import Outcome, train_one
 from climb.spark.training.watch import RunDisplay, Watch, WatchSettings
 
 NamedRun = tuple[str, ProxyRun]
+
+BASE_ERRORS: dict[FailureKind | None, type[ClimbError]] = {
+    "deterministic": TrialError,
+    "resource": ResourceError,
+    "infrastructure": InfrastructureError,
+}
+"""Error that a required model raises if it was not trained, by kind of failure."""
+
 
 HUNG_TRIES = 3
 """Times that a run which hangs, or lost one of several processes, is tried at one start, before it
@@ -77,6 +85,34 @@ def train_runs(
         log("trials", f"{len(again)} runs ran out of memory; repeating them one at a time")
         alone = replace(slots, count=1, count_again=None)
         yield from map(_describe_memory, _train_parallel(session, proxy, again, alone, watch))
+
+
+def train_required(
+    session: SparkSession,
+    proxy: Proxy,
+    run: NamedRun,
+    slots: Slots,
+    watch: WatchSettings,
+    what: str,
+) -> float:
+    """Train one model that all later work needs, and return the seconds.
+
+    Args:
+        session: of the cluster.
+        proxy: the model.
+        run: its name and what it trains on.
+        slots: of runs with whole GPUs; the model takes one of them.
+        watch: as for `train_runs`.
+        what: the model, for the message of an error.
+
+    Raises:
+        ClimbError: it was not trained.
+    """
+    [outcome] = train_runs(session, proxy, [run], slots, watch)
+    if outcome.status != "finished":
+        error = BASE_ERRORS[outcome.kind]
+        raise error(f"{what} was not trained ({outcome.status}): {outcome.error}")
+    return outcome.seconds
 
 
 def _forbid_halving(runs: Sequence[NamedRun]) -> list[NamedRun]:
