@@ -1,11 +1,14 @@
 """The search over tables: what is trained, what is recorded, and what a failure costs."""
 
+import json
+
 import numpy as np
 import pytest
 from climb.jobs import search, train
 from planted_search import BEST, NATURAL, open_store, read_mixtures, settings
 
 from climb import tables
+from climb.config.sections import TargetTask
 from climb.errors import ClimbError, ConfigError, InfrastructureError, SearchError, TableError
 from climb.files import is_complete
 from climb.spark.results.report import read_result
@@ -57,6 +60,20 @@ def test_every_trial_is_a_row_and_continues_the_one_base(searched):
     setup = build_trial_setup(store, cfg)
     for run in (setup.build_base_run(), setup.build_run(NATURAL, 0)):
         assert run.local_copies == cfg.storage.local_copies
+
+
+def test_paths_of_items_become_absolute_since_executors_have_other_folders(
+    searched, tmp_path, monkeypatch
+):
+    store, cfg, _ = searched
+    item = {"context": "a", "choices": [" yes", " no"], "label": 0}
+    (tmp_path / "items.jsonl").write_text(json.dumps(item) + "\n")
+    monkeypatch.chdir(tmp_path)
+    fields = {"name": "quiz", "kind": "choices", "search": "items.jsonl"}
+    target = TargetTask(**fields, report=None, limit=None)
+    proxy = cfg.proxy.model_copy(update={"targets": (target,)})
+    setup = build_trial_setup(store, cfg.model_copy(update={"proxy": proxy}))
+    assert [target.path for target in setup.targets] == [str(tmp_path / "items.jsonl")]
 
 
 def test_a_search_whose_result_was_lost_trains_nothing_again(searched):
