@@ -83,15 +83,16 @@ class OurLoop:
 
     def __init__(self, shape: Shape, device: str, **fields: Any) -> None:
         self.recipe, self.device = shape.build_recipe(**fields), device
-        with self._settings():
+        with self.settings():
             self.loop = prepare_loop(shape, self.recipe, device)
 
-    def _settings(self) -> contextlib.AbstractContextManager[None]:
+    def settings(self) -> contextlib.AbstractContextManager[None]:
+        """The settings of torch with which the loop trains."""
         return make_reproducible(self.device, 0, self.recipe.precision, self.recipe.deterministic)
 
     def take_steps(self, n: int) -> None:
         """Take n steps, and read their losses."""
-        with self._settings():
+        with self.settings():
             for _ in range(n):
                 self.loop.take_step()
             self.loop.read_losses()
@@ -172,10 +173,14 @@ class Remote:
                 return json.loads(line.removeprefix("RESULT "))
         raise RuntimeError(f"a process of the benchmark ended with {self._process.wait()}")
 
-    def take_timing(self) -> float:
-        """Let the process take a timing."""
+    def begin_timing(self) -> None:
+        """Let the process take a timing; `read` returns it."""
         assert self._process.stdin is not None
         print("go", file=self._process.stdin, flush=True)
+
+    def take_timing(self) -> float:
+        """Let the process take a timing, and return it."""
+        self.begin_timing()
         return float(self.read())
 
     def close(self) -> None:

@@ -1,0 +1,153 @@
+"""Small proxies on one GPU at the same time: each in its own process, or all in one process.
+
+    python benchmarks/gpu_sharing.py --output sharing.json    # about 60 s on an H100
+    python benchmarks/gpu_sharing.py --device cpu --quick     # tiny
+
+With `spark.trials_per_gpu: 8`, Spark runs eight trials on a GPU, each in its own process; the part
+`processes` does this without Spark. In the part `streams`, one thread takes a step of each proxy in
+turn, each on its own CUDA stream. The proxy has 3.3 M parameters and 16 x 128 random tokens a step.
+
+Bar: eight proxies together train on at least 6 times the tokens/s of one loop without compilation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gpu_training import QUICK, SHAPES  # first: it sets variables that torch reads
+
+# isort: split
+import torch
+from training_loops import OurLoop, Remote, Shape, send, start, synchronize, time_steps
+
+from climb.proxy import gradients
+
+COUNTS, QUICK_COUNTS = (1, 2, 4, 8, 16), (1, 2)
+REPEATS, SECONDS, BAR = 3, 100.0, 6.0
+
+
+def serve(args: argparse.Namespace, shape: Shape) -> None:
+    """Run as one of several processes: train whenever a line arrives."""
+    loop, facts = start(lambda: OurLoop(shape, args.device), args.device)
+    send(facts)
+    for _ in sys.stdin:
+        send(time_steps(loop, shape, args.device))
+
+
+def time_processes(args: argparse.Namespace, shape: Shape, count: int) -> list[float]:
+    """Tokens/s of `count` processes together, from the first start to the last end."""
+    remotes = [Remote(args, "shared") for _ in range(count)]
+    n_tokens = count * shape.steps * shape.batch * shape.length
+    try:
+        for remote in remotes:
+            remote.read()
+
+        def train() -> None:
+            for remote in remotes:
+                remote.begin_timing()
+            for remote in remotes:
+                remote.read()
+
+        return [time_rate(train, n_tokens) for _ in range(REPEATS)]
+    finally:
+        for remote in remotes:
+            remote.close()
+
+
+def time_streams(args: argparse.Namespace, shape: Shape, count: int) -> list[float]:
+    """Tokens/s of `count` loops in this thread, each on its own stream."""
+    is_gpu = args.device != "cpu"
+    loops = []
+    for _ in range(count):
+        stream: Any = torch.cuda.Stream() if is_gpu else None
+        place = torch.cuda.stream(stream) if is_gpu else contextlib.nullcontext()
+        with place:
+            loop, _ = start(lambda: OurLoop(shape, args.device), args.device)
+        loops.append((loop, stream))
+
+    def train() -> None:
+        with loops[0][0].settings():
+            for _ in range(shape.steps):
+                for loop, stream in loops:
+                    with torch.cuda.stream(stream) if is_gpu else contextlib.nullcontext():
+                        loop.loop.take_step()
+        synchronize(args.device)
+
+    return [
+        time_rate(train, count * shape.steps * shape.batch * shape.length) for _ in range(REPEATS)
+    ]
+
+
+def time_rate(work: Callable[[], None], n_tokens: int) -> float:
+    """Tokens per second."""
+    began = time.monotonic()
+    work()
+    return n_tokens / (time.monotonic() - began)
+
+
+def time_eager(args: argparse.Namespace, shape: Shape) -> list[float]:
+    """Tokens/s of one loop without compilation."""
+    loop, _ = start(lambda: OurLoop(shape, args.device, compile="eager"), args.device)
+    return [time_steps(loop, shape, args.device) for _ in range(REPEATS)]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--device", default="cuda:0", help="cuda:0, or cpu with --quick")
+    parser.add_argument("--quick", action="store_true", help="a tiny shape, which measures nothing")
+    parser.add_argument("--output", type=Path, help="file for the figures, as JSON")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="no part starts after this")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    shape = (QUICK if args.quick else SHAPES)["small"]
+    if args.quick:
+        gradients.BACKEND = "aot_eager"
+    if args.worker:
+        serve(args, shape)
+        return 0
+    began, rows, errors = time.monotonic(), [], {}
+    eager = statistics.median(time_eager(args, shape))
+    print(f"one loop without compilation: {eager:,.0f} tokens/s", flush=True)
+    for count in QUICK_COUNTS if args.quick else COUNTS:
+        for way, measure in (("processes", time_processes), ("streams", time_streams)):
+            if time.monotonic() - began > args.seconds:
+                errors[f"{way}, {count}"] = "no time left"
+                continue
+            try:
+                found = measure(args, shape, count)
+            except Exception as error:
+                errors[f"{way}, {count}"] = f"{type(error).__name__}: {error}"[:300]
+                continue
+            rows.append({"way": way, "proxies": count, "tokens_per_second": found})
+            print(
+                f"{way:10}{count:>3} proxies {statistics.median(found):>12,.0f} tokens/s "
+                f"({min(found):,.0f} to {max(found):,.0f})",
+                flush=True,
+            )
+    most = QUICK_COUNTS[-1] if args.quick else 8
+    ratios = [
+        statistics.median(row["tokens_per_second"]) / eager
+        for row in rows
+        if row["way"] == "processes" and row["proxies"] == most
+    ]
+    for ratio in ratios:
+        word = "met   " if ratio >= BAR else "MISSED"
+        print(f"{word} {most} processes / one eager loop: {ratio:.1f}, wanted >= {BAR}")
+    if args.output is not None:
+        found_all = {"eager": eager, "rows": rows, "ratio": ratios, "errors": errors}
+        args.output.write_text(json.dumps(found_all, indent=1))
+    print(f"errors: {errors or 'none'}; total {time.monotonic() - began:.0f} s")
+    is_met = bool(ratios) and ratios[0] >= BAR
+    return int(bool(errors) or not (is_met or args.quick))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
