@@ -26,7 +26,7 @@ SECTIONS = HERE / "results"
 NAMES = (
     *("embedders", "embedding", "assignment", "nearest", "kmeans", "sample", "packing", "trials"),
     *("proxy_speed", "proxy_overhead", "proxy_seeds", "proxy_sizes", "ddp", "harness"),
-    *("domains", "contamination", "export", "demo", "scale", "standalone", "fidelities"),
+    *("domains", "contamination", "mix", "export", "demo", "scale", "standalone", "fidelities"),
     *("accuracy", "swarm", "regret_blend_mean"),
     *("regret_blend_pile", "regret_trees_mean", "regret_trees_pile", "regret_olmix_mean"),
     *("null", "reuse", "halving", "speed"),

@@ -123,6 +123,7 @@ def _configure(folder: Path, seconds: float, rounds: list[int]) -> Any:
             f"proxy.model={json.dumps(model)}",
             f"proxy.targets={json.dumps([target])}",
             f"search.trials_per_round={json.dumps(rounds)}",
+            "search.halving=[]",
             "search.target_tokens=1_000_000",
             f"spark.parallel_trials={SLOTS}",
         ]

@@ -112,7 +112,7 @@ def write_conf(folder: Path, n: int) -> Path:
             "targets": [target],
         },
         "search": {
-            **{"trials_per_round": [4, 2], "replicates": 2, "candidates": 200},
+            **{"trials_per_round": [4, 2], "halving": [], "replicates": 2, "candidates": 200},
             **{"target_tokens": 20 * n, "max_epochs": None, "kl_penalty": NEAR_NATURAL},
         },
         "mix": {"tokens": 200 * n},

@@ -25,6 +25,7 @@ def settings(root, **proxy):
             f"train.model={json.dumps(model)}",
             f"proxy.targets={json.dumps([target])}",
             "search.trials_per_round=[6, 4]",
+            "search.halving=[]",
             "search.replicates=2",
             "search.candidates=300",
             "search.target_tokens=1_000_000",

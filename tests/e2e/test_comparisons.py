@@ -64,12 +64,13 @@ def compared(tmp_path_factory):
 def test_a_killed_comparison_goes_on_and_prints_the_table(compared):
     _, root, out = compared
     assert "its search is up to date" in out or "already recorded" in out
-    assert "compare  seed 2 of 2, method 3 of 3, climb (default): search with 12 trials" in out
+    assert "compare  seed 2 of 2, method 4 of 4, climb (default): search with 12 trials" in out
     assert "| climb (default) | 12 | 2 |" in out
     with (root / "comparisons" / "compare-small.csv").open() as stream:
         rows = list(csv.DictReader(stream))
-    assert [row["method"] for row in rows] == ["uniform", "best of random", "climb (default)"]
-    assert [float(row["trials"]) for row in rows] == [0, 12, 12]
+    methods = ["uniform", "best of random", "DoReMi", "climb (default)"]
+    assert [row["method"] for row in rows] == methods
+    assert [float(row["trials"]) for row in rows] == [0, 12, 12, 12]
     assert {"kitchen.bpb", "heavens.accuracy", "mean.bpb", "gain.uniform.low"} <= rows[0].keys()
     assert "has the highest score" in (root / "comparisons" / "compare-small.html").read_text()
 

@@ -106,6 +106,7 @@ def write_conf(folder, corpus, root):
         },
         "search": {
             "trials_per_round": [5, 2],
+            "halving": [],
             "replicates": 2,
             "candidates": 200,
             "target_tokens": 20_000,

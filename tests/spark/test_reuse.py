@@ -53,6 +53,7 @@ def config(root, prune_settings, best):
             "train.base_tokens=2000",
             "train.tokens=1000",
             "search.trials_per_round=[6, 3]",
+            "search.halving=[]",
             "search.replicates=2",
             "search.candidates=300",
             "search.target_tokens=2000",

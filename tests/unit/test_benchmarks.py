@@ -283,15 +283,16 @@ def test_the_benchmarks_of_proxies_run_in_miniature(bench, name, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "figure"),
+    ("name", "package", "figure"),
     [
-        ("contamination", "planted overlaps found | at least 1.000 | 1.000 | met"),
-        ("harness", "items with equal acc and acc_norm | at least 1.000 | 1.000 | met"),
+        ("contamination", None, "planted overlaps found | at least 1.000 | 1.000 | met"),
+        ("harness", "lm_eval", "items with equal acc and acc_norm | at least 1.000 | 1.000 | met"),
+        ("mix", "deltalake", "| climb | "),
     ],
 )
-def test_the_benchmark_of_items_runs_in_miniature(shared_data, name, figure):
-    if name == "harness":
-        pytest.importorskip("lm_eval", reason="needs lm_eval: see requirements/bench.txt")
+def test_the_benchmark_of_shared_data_runs_in_miniature(shared_data, name, package, figure):
+    if package is not None:
+        pytest.importorskip(package, reason=f"needs {package}: see requirements/bench.txt")
     command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--quick"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
