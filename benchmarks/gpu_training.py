@@ -32,6 +32,7 @@ os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", tempfile.mkdtemp())  # an empty
 import torch
 import transformers
 from equal_bits import CASES, compare_bits, describe_bits
+from training_bars import PEER, list_bars, print_bars
 from training_loops import OurLoop, PlainLoop, Remote, Shape, send, start, time_steps
 
 from climb.proxy import gradients
@@ -58,16 +59,6 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
 }
 """Changed fields of the recipe by part and loop, most important first; `ours` changes none."""
 
-PEER = "plain, compiled"
-
-BARS = (
-    ("small", "ours", "ours, eager", 4.0),
-    ("medium", "ours", PEER, 1.2),
-    ("large", "ours", PEER, 1.2),
-)
-"""Part, loop, other loop, and the smallest accepted ratio of their tokens per second."""
-
-MAX_COMPILE_SECONDS, MIN_LARGE_MFU, MAX_COST_OF_BITS = 30.0, 0.38, 0.10
 SECONDS_OF_A_LOOP = 15.0
 """Seconds that must be left when another loop starts."""
 
@@ -231,28 +222,6 @@ class Benchmark:
         order = "self_cpu_time_total" if self.args.device == "cpu" else "self_device_time_total"
         print(profiler.key_averages().table(sort_by=order, row_limit=25, max_name_column_width=60))
 
-    def add_bars(self) -> None:
-        """Compare the figures with their limits."""
-        rows = {(row["part"], row["loop"]): row for row in self.found["rows"]}
-        bars = self.found["bars"]
-        for part, one, other, limit in BARS:
-            if (part, one) in rows and (part, other) in rows:
-                pair = [rows[part, name]["tokens_per_second"] for name in (one, other)]
-                bars.append((f"{part}: {one} / {other}", pair[0] / pair[1], ">=", limit))
-        if (medium := rows.get(("medium", "ours"))) is not None:
-            found = medium["first_step_seconds"]
-            bars.append(("medium: seconds to compile", found, "<=", MAX_COMPILE_SECONDS))
-            if (free := rows.get(("medium", "ours, not deterministic"))) is not None:
-                cost = 1 - medium["tokens_per_second"] / free["tokens_per_second"]
-                bars.append(("medium: cost of equal bits", cost, "<=", MAX_COST_OF_BITS))
-        if (large := rows.get(("large", "ours"))) is not None and large["mfu"]:
-            bars.append(("large: MFU", large["mfu"], ">=", MIN_LARGE_MFU))
-        for row in self.found["bits"]:
-            kinds = ("equal runs", "equal after interruption")
-            if "not deterministic" not in row["case"] and "warnings" not in row["case"]:
-                equal = float(all(row.get(kind, False) for kind in kinds))
-                bars.append((f"equal bits: {row['case']}", equal, ">=", 1.0))
-
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -289,15 +258,11 @@ def main() -> int:
             if part != "ceiling" and not benchmark.remotes:
                 benchmark.start_remotes(parts)
             benchmark.run(part)
-        benchmark.add_bars()
+        benchmark.found["bars"] = list_bars(benchmark.found)
     finally:
         for remote in benchmark.remotes.values():
             remote.close()
-    missed = 0
-    for bar, found, sign, limit in benchmark.found["bars"]:
-        is_met = found >= limit if sign == ">=" else found <= limit
-        missed += not is_met
-        print(f"{'met   ' if is_met else 'MISSED'} {bar}: {found:.3f}, wanted {sign} {limit}")
+    missed = print_bars(benchmark.found["bars"])
     if args.output is not None:
         args.output.write_text(json.dumps(versions | benchmark.found, indent=1))
     print(f"errors: {benchmark.found['errors'] or 'none'}")

@@ -32,7 +32,6 @@ from shared import shared_data
 from climb import tables
 from climb.config import Config, load
 from climb.dataset.selection import DomainQuota
-from climb.spark.corpus.domain_documents import read_domain_documents
 from climb.spark.corpus.mix import plan_quotas, select_documents
 from climb.spark.delta.store import Store
 from climb.spark.session import start_session
@@ -72,9 +71,16 @@ def write_tables(store: Store, cfg: Config, copies: int, pattern: str) -> list[s
     return [source for source, _, _ in found]
 
 
-def sample_domains(store: Store, cfg: Config, quotas: Sequence[DomainQuota]) -> DataFrame:
+def sample_domains(store: Store, quotas: Sequence[DomainQuota]) -> DataFrame:
     """Sample each domain at its rate and unite the samples, as a job without hashes would."""
-    documents = read_domain_documents(store, cfg)
+    kept = store.read(tables.CLUSTERS).where("kept").select("cluster", "domain")
+    documents = (
+        store.read(tables.DOCUMENTS)
+        .join(store.read(tables.ASSIGNMENTS), on="doc_id")
+        .join(kept, on="cluster")
+        .join(store.read(tables.TOKENS), on="doc_id")
+        .select("doc_id", "domain", "n_tokens", "text")
+    )
 
     def sample(quota: DomainQuota) -> DataFrame:
         own = documents.where(F.col("domain") == quota.domain)
@@ -113,7 +119,7 @@ def compare(folder: Path, copies: int, pattern: str, repeats: int) -> tuple[pa.T
         write_deltalake(f"{folder}/delta-rs", rows, mode="overwrite")
 
     def write_union() -> None:
-        sampled = sample_domains(store, cfg, quotas)
+        sampled = sample_domains(store, quotas)
         sampled.write.format("delta").mode("overwrite").save(f"{folder}/union")
 
     seconds = np.empty((repeats, 3))

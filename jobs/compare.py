@@ -1,4 +1,4 @@
-"""Compare methods: the same trials and target models for each, in one table with intervals.
+"""Compare methods: equal budgets and the same target models, in one table with intervals.
 
 domains, shards, tokenizers -> comparisons, trials, rungs, mixtures, evaluations
 

@@ -132,7 +132,7 @@ def test_an_unclear_gain_is_not_called_clear():
     scores = {name: cells[name, "score"] for name in ("a", "b")}
     text = describe_leader(close, scores)
     assert text.startswith("b has the highest mean score.")
-    assert "It is not above 0 over a." in text
+    assert "No 90 % interval shows a gain over a." in text
 
 
 def test_the_text_is_a_markdown_table_with_the_gain_over_the_first_method():

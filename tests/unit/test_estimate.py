@@ -84,7 +84,7 @@ def test_the_counted_runs_are_those_of_a_real_search(tmp_path):
 def test_the_models_of_doremi_count_as_trials_with_a_third_more_work():
     baselines = "[{use: 'climb.search.baselines:NaturalMixture', name: natural}, "
     baselines += "{use: 'climb.search.baselines:DoremiMixture', name: doremi}]"
-    settings = [f"search.baselines={baselines}", "doremi.trials=30"]
+    settings = [f"search.baselines={baselines}", "doremi.trials=30", "search.halving=[]"]
     cfg = load(settings=settings)
     stage = find(compute_estimate(cfg, WORKLOAD, Machines(), load_rates()), "search").stage
     assert count_trials(cfg.search) == 121  # two baselines, as by default
@@ -96,7 +96,10 @@ def test_components_of_fidelities_count_as_the_trials_that_have_as_many_tokens()
     merged = "search.fidelities=[{use: 'climb.fidelity.merged:MergedFidelity'}]"
     plain, some, unknown = (
         find(
-            compute_estimate(load(settings=settings), WORKLOAD, Machines(), load_rates()), "search"
+            compute_estimate(
+                load(settings=["search.halving=[]", *settings]), WORKLOAD, Machines(), load_rates()
+            ),
+            "search",
         )
         for settings in ([], [merged, "prune.domains=10", "prune.merge_height=null"], [merged])
     )

@@ -119,7 +119,7 @@ def test_a_shard_has_all_ids_in_their_order(fmt, tmp_path, rng, vocab_size):
 
 @every_format
 def test_a_format_with_tokens_needs_a_tokenizer(fmt, tmp_path):
-    with pytest.raises(ConfigError, match=r"set export.tokenizer"):
+    with pytest.raises(ConfigError, match=r"export\.tokenizer is empty, but the format stores"):
         fmt.open_shard(tmp_path / "part", None)
 
 

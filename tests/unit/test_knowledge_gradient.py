@@ -28,7 +28,9 @@ SPACE = FeasibleSet.from_constraints(
     DOMAINS, np.ones(3), Constraints(target_tokens=1.0, max_epochs=3.0)
 )
 OBJECTIVE = Objective.parse("x:max", ("x",))
-CFG = load(settings=["search.trials_per_round=[10, 6, 4]", "search.candidates=400"]).search
+CFG = load(
+    settings=["search.trials_per_round=[10, 6, 4]", "search.halving=[]", "search.candidates=400"]
+).search
 EXACT = Calibration(
     center=0.0, slope=1.0, slope_std=0.0, inflation=Inflation(level=1.0), spearman=1.0
 )

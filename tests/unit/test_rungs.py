@@ -86,7 +86,7 @@ def test_the_seconds_of_a_trial_include_those_before_the_last_rung():
 
 
 def test_a_search_without_rungs_reads_no_rows_and_stops_nothing():
-    cfg = load()
+    cfg = load(settings=["search.halving=[]"])
     study = SimpleNamespace(cfg=cfg, setup=SimpleNamespace(n_tokens=100), store=None)
     assert Rungs.read(study).find_stopped(BASELINES + FIRST) == {}
 

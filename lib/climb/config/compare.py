@@ -14,7 +14,7 @@ NAME = r"^[\w.-]+$"
 """Names that are part of the name of a search."""
 
 FIXED = ("name", "seed", "objective", "target_tokens")
-"""Keys of section `search` that all methods have in common."""
+"""Keys of section `search` that a method cannot set; names are made from `compare.name`."""
 
 
 class MethodConfig(Section):
@@ -37,12 +37,15 @@ class MethodConfig(Section):
             raise ValueError("a method has either `mixture` or `search`, not both")
         fixed = [key for key in FIXED if key in self.search]
         if fixed:
-            raise ValueError(f"search.{fixed[0]} is the same for all methods; set it in `search`")
+            raise ValueError(
+                f"a method cannot set search.{fixed[0]}; remove it here, and see the section "
+                "`search` beside `compare`"
+            )
         return self
 
 
 class CompareConfig(Section):
-    """A comparison of methods: the same trials, the same target models, several seeds."""
+    """A comparison of methods: equal budgets, the same target models, several seeds."""
 
     name: str = Field(pattern=NAME)
     """Key in table `comparisons`, and first part of the names of its searches."""

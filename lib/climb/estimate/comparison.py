@@ -22,7 +22,8 @@ def describe_comparison(name: str, cfg: Config, cores: int | None) -> str:
         cores: of the machine; None: models are trained on H100 GPUs.
 
     Raises:
-        ConfigError: the section is wrong, or the size of a model is unknown.
+        ConfigError: the section is wrong, the size of a model is unknown, or no target has a
+            `report` file.
     """
     is_ablation = name == "ablate"
     methods = plan_ablation(cfg) if is_ablation else plan_comparison(cfg)
@@ -78,7 +79,7 @@ def _estimate_stages(
     rates = load_rates()
     given = (cfg, rates, dict[str, float](), on_gpu)
     if all(target.report is None for target in cfg.proxy.targets):
-        raise ConfigError("no target has a `report` file; set proxy.targets")
+        raise ConfigError("no target has a `report` file; set `report` in proxy.targets")
     base = ("proxy.model", cfg.proxy.model, 1.0, cfg.proxy.base_tokens)
     searches = [
         estimate_runs(
@@ -108,5 +109,7 @@ def _estimate_stages(
 
 
 def _tokens(method: Method) -> int:
-    """Return the tokens of a trial of a method, as a mean."""
+    """Return the tokens of a trial of a method, as a mean; a plug-in trains all of them in full."""
+    if method.mixture is not None:
+        return method.cfg.proxy.trial_tokens
     return round(count_mean_tokens(method.cfg))

@@ -55,8 +55,9 @@ def count_parameters(
     sizes = SIZE.findall(re.sub(r"[_/-]", " ", path))
     if not sizes:
         raise ConfigError(
-            f"{key}: the number of parameters of {path or spec.get('use')!r} is unknown, since its "
-            f"folder does not exist here; give it with --parameters {key}=3.5e8"
+            f"{key}: the number of parameters of {path or spec.get('use')!r} is unknown: it is not "
+            "in the configuration, in config.json of the model's folder, or in the folder's name; "
+            f"set it with --parameters {key}=3.5e8"
         )
     number, unit = sizes[-1]
     scale = 1e9 if unit in "bB" else 1e6

@@ -63,7 +63,7 @@ class Rates:
         if name not in self.by_name:
             known = ", ".join(sorted(self.by_name))
             raise ConfigError(
-                f"no throughput {name!r} is known, which {why} needs; measure it, and give it with "
+                f"{why} needs the rate {name!r}, which is unknown; measure it, and set it with "
                 f"--rate {name}=VALUE (known: {known})"
             )
         return self.by_name[name]

@@ -55,7 +55,7 @@ def require_tokenization(tokenization: Tokenization | None) -> Tokenization:
         ConfigError: there is none.
     """
     if tokenization is None:
-        raise ConfigError("the format stores tokens: set export.tokenizer, which is empty")
+        raise ConfigError("export.tokenizer is empty, but the format stores tokens; set it")
     return tokenization
 
 

@@ -37,7 +37,7 @@ class WeightsPoint:
 
     weights: Mapping[str, float]
     averaged: Mapping[str, float]
-    """Mean weights over the steps so far; of the last step: the mixture of DoReMi."""
+    """Mean weights over the steps so far. At the last step they are the mixture of DoReMi."""
 
     excess: Mapping[str, float]
     """Excess loss over the reference model in nats, of the last batch with the domain."""
@@ -55,7 +55,7 @@ def average_by_domain(excess_B: Array, domain_B: Ints, earlier_K: Array) -> Arra
         excess_B: mean of max(loss - reference loss, 0) over the tokens of each sequence, in nats.
             All sequences have equal lengths.
         domain_B: domain of each sequence, as an index below K.
-        earlier_K: for the domains that the batch does not have, as in the authors' code
+        earlier_K: excess loss for the domains that the batch lacks, as in the authors' code
             (github.com/sangmichaelxie/doremi). The paper's batches have all domains.
 
     Returns:
@@ -121,7 +121,10 @@ class DomainWeights:
         return self._total_K / self._total_K.sum() if self.n_steps else self.weights_K
 
     def update(self, excess_B: Array, domain_B: Ints) -> Array:
-        """Return the weights of the next step; the arguments are those of `average_by_domain`."""
+        """Update the weights with a batch, and return them; they weigh the losses of this batch.
+
+        The arguments are those of `average_by_domain`.
+        """
         self.excess_K = average_by_domain(excess_B, domain_B, self.excess_K)
         self.weights_K = update_weights(
             self.weights_K, self.excess_K, self._step_size, self._smoothing

@@ -32,7 +32,7 @@ Backend = Literal["gloo", "nccl"]
 """Library of torch that sums over processes: gloo on CPUs, nccl on GPUs."""
 
 BUCKET_ELEMENTS = 2**24
-"""Largest number of values that are summed in one call: a copy of 64 MB in float32."""
+"""Most values that are summed in one call (64 MiB in float32), unless one tensor is larger."""
 
 TIMEOUT = timedelta(days=1)
 """Longest time that a process waits for another one, which may evaluate the model meanwhile. A lost
@@ -108,7 +108,7 @@ class Processes:
     def seed_step(self, seed: int, step: int) -> None:
         """Seed torch for a step, so that dropout differs between processes and is resumed exactly.
 
-        One process keeps its random state in its checkpoints instead.
+        A run of one process keeps its random state in its checkpoints instead.
         """
         import torch
 
@@ -122,7 +122,7 @@ ALONE = Processes()
 
 
 def find_processes(run: ProxyRun) -> Processes:
-    """Return the processes of a run; more than one have joined before."""
+    """Return the processes of a run. If there are several, `join_processes` comes first."""
     if run.processes == 1:
         return ALONE
     import torch.distributed as dist
@@ -152,7 +152,7 @@ def join_processes(backend: Backend) -> Iterator[int]:
 
 
 def _fill_buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
-    """Group tensors in their order; a group has BUCKET_ELEMENTS values, or one larger tensor."""
+    """Group tensors in order; a group has at most BUCKET_ELEMENTS values, or one larger tensor."""
     bucket: list[Tensor] = []
     size = 0
     for tensor in tensors:

@@ -61,7 +61,7 @@ def tabulate(methods: Sequence[MethodRuns], objective: str) -> list[Cell]:
     """Compute all cells: metrics in the order of `list_metrics`, then methods in their order.
 
     Args:
-        methods: with at least one model in all.
+        methods: at least one of them has a model.
         objective: defines the score.
 
     Raises:

@@ -71,7 +71,7 @@ def describe_leader(methods: Sequence[MethodRuns], scores: Mapping[str, Cell]) -
     if clear:
         text += f" The 90 % interval of its gain is above 0 over {', '.join(clear)}."
     if unclear:
-        text += f" It is not above 0 over {', '.join(unclear)}."
+        text += f" No 90 % interval shows a gain over {', '.join(unclear)}."
     return text
 
 

@@ -155,8 +155,9 @@ class _ScriptFolders:
         parents = sorted(parents)
         if len(parents) > 1 and not all(round_ for round_, _ in pairs):
             raise InputError(
-                f"{results} has results from {len(parents)} folders ({list_names(parents)}), each "
-                "with a run n1; pass the folder of mixture scripts for each, for example "
+                f"{results} has results from {len(parents)} folders ({list_names(parents)}), which "
+                "may have runs of equal names; pass the folder of mixture scripts for each, for "
+                "example "
                 f"--mixtures {PurePosixPath(parents[0]).name}=FOLDER"
             )
         rounds = {}

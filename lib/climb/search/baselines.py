@@ -94,7 +94,7 @@ class FixedMixture:
 class DoremiMixture:
     """The mixture of DoReMi, projected into the feasible set; section `doremi` has its settings.
 
-    Job search trains DoReMi's models first, and then replaces this baseline by their weights.
+    Job search first trains DoReMi's two models, and replaces this baseline by the domain weights.
     """
 
     name: str

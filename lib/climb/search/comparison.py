@@ -1,4 +1,4 @@
-"""What a comparison trains: its methods, each with a whole configuration and the same trials.
+"""What a comparison trains: its methods, each with its own configuration, and equal budgets.
 
     for method in plan_comparison(cfg):
         method.configure(seed)          # the configuration of its search with this seed
@@ -108,8 +108,8 @@ def count_trials(search: SearchConfig) -> int:
 
 def count_fixed_trials(search: SearchConfig) -> int:
     """Count the trials that are no proposals."""
-    baselines = sum(int(spec.get("replicates") or search.replicates) for spec in search.baselines)
-    return baselines + search.replicates
+    given = (spec.get("replicates") for spec in search.baselines)
+    return search.replicates + sum(search.replicates if n is None else int(n) for n in given)
 
 
 def split_budget(budget: int, ratio: Sequence[int]) -> tuple[int, ...]:
@@ -133,7 +133,7 @@ def split_budget(budget: int, ratio: Sequence[int]) -> tuple[int, ...]:
 
 
 def _scale_rounds(cfg: Config, budget: int, where: str) -> Config:
-    """Scale the rounds of a search, so that all its trials are `budget`."""
+    """Scale the rounds of a search, so that the number of all its trials is `budget`."""
     search = cfg.search
     fixed = count_fixed_trials(search)
     try:
@@ -141,7 +141,8 @@ def _scale_rounds(cfg: Config, budget: int, where: str) -> Config:
     except ConfigError as error:
         raise ConfigError(
             f"{where}: the budget is {budget} trials, of which baselines and replicates take "
-            f"{fixed}; {error}: raise the budget, or lower search.replicates"
+            f"{fixed}; each of {len(search.trials_per_round)} rounds needs one of the rest: raise "
+            "the budget, or lower search.replicates"
         ) from error
     return change(cfg, {"search": {"trials_per_round": rounds}}, where)
 

@@ -109,9 +109,9 @@ class Levanter:
         for component, count in zip(weights, counts, strict=True):
             if count == 0:
                 raise ConfigError(
-                    f"Levanter: domain {component} has the weight {weights[component]:.2g}, less "
-                    f"than one of the {self.block_size} sequences of a block, and would never be "
-                    f"read; raise block_size (at most {MOST_BLOCK_SIZE}) or give it no weight"
+                    f"Levanter: domain {component} has the weight {weights[component]:.2g}, which "
+                    f"gives it no sequence of a block of {self.block_size}, so it would never be "
+                    f"read; raise block_size (at most {MOST_BLOCK_SIZE}), or set the weight to 0"
                 )
 
     def read_samples(self, folder: Path, contents: Contents) -> Iterator[Sample]:

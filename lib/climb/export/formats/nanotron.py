@@ -165,7 +165,10 @@ def draw_samples(weights: list[float], lengths: list[int], seed: int) -> Iterato
         ValueError: a folder has no sample.
     """
     if not all(lengths):
-        raise ValueError(f"folder {lengths.index(0)} of the stage has too few tokens for a sample")
+        raise ValueError(
+            f"dataset_folder[{lengths.index(0)}] of nanotron.yaml has too few tokens for a sample; "
+            "export more documents, or lower export.sequence_length"
+        )
     n_samples = min(sum(lengths), MOST_SAMPLES)
     sources_N = np.fromiter(islice(draw_by_deficit(weights), n_samples), dtype=np.int64)
     samples_N = np.empty_like(sources_N)

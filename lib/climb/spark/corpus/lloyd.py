@@ -33,9 +33,10 @@ at K = 1000 and D = 384."""
 class ExactKMeans:
     """Lloyd's k-means with the assignment of `NearestCentroid`, and first centroids by k-means||.
 
-    A pass over the vectors adds up each cluster in the tasks; the driver gets one sum per task. All
-    sums are exact, so the centroids depend on the set of documents, k and the seed alone. The
-    vectors of the fit stay in the memory of the executors, or on their disks.
+    A pass over the vectors adds up each cluster in the tasks; a tree of tasks adds these sums, and
+    the driver adds the last few. All sums are exact, so the centroids depend on the set of
+    documents, k and the seed alone. The vectors of the fit stay in the memory of the executors, or
+    on their disks.
     """
 
     max_iterations: int
@@ -69,13 +70,15 @@ class ExactKMeans:
 
 
 def _log_fit(found: Fit, tolerance: float) -> None:
-    reason = f"no centroid moved further than {tolerance:g}" if found.is_converged else "its limit"
+    converged = f"no centroid moved further than {tolerance:g}"
+    reason = converged if found.is_converged else "the limit max_iterations"
     log("cluster", f"k-means ended after {len(found.inertias)} iterations: {reason}")
     values = " ".join(f"{inertia:.5f}" for inertia in found.inertias)
     log("cluster", f"mean squared distance by iteration: {values}")
     if found.n_emptied:
         times = f"{found.n_emptied:,} times"
-        log("cluster", f"{times}, a cluster lost all documents and got half of another one")
+        how = "where possible, another one was split to fill it"
+        log("cluster", f"{times}, a cluster was empty; {how}")
 
 
 def _collect_first(vectors: DataFrame, k: int, seed: int) -> Array:

@@ -33,7 +33,7 @@ from climb.dataset.selection import (
 from climb.errors import TableError
 from climb.mixture import Constraints
 from climb.search.trials import RECOMMENDED
-from climb.spark.corpus.domain_documents import read_domain_documents
+from climb.spark.corpus.domain_documents import join_texts, read_domain_documents
 from climb.spark.delta.history import Inputs
 from climb.spark.delta.store import Store
 
@@ -127,20 +127,24 @@ def plan_quotas(
 def select_documents(store: Store, cfg: Config, quotas: Sequence[DomainQuota]) -> DataFrame:
     """Select the rows of table `corpus`, the mixed dataset."""
     hashed = _hash_documents(cfg.search.seed)
-    documents = read_domain_documents(store, cfg).withColumn("position", hashed)
-    cuts = _find_cuts(documents.drop("text"), quotas)
+    documents = read_domain_documents(store, cfg).drop("text").withColumn("position", hashed)
+    cuts = _find_cuts(documents, quotas)
     schema = "domain STRING, copies INT, last_position BIGINT, last_id STRING"
     rows = [(cut.domain, cut.copies, cut.position, cut.doc_id) for cut in cuts]
     own = F.struct("position", "doc_id")
-    text = F.col("text") if cfg.mix.text else F.lit(None).cast("string").alias("text")
     last = F.struct(F.col("last_position").alias("position"), F.col("last_id").alias("doc_id"))
-    return (
+    selected = (
         documents.join(F.broadcast(store.session.createDataFrame(rows, schema)), on="domain")
         .withColumn("n", F.col("copies") + (own <= last).cast("int"))
         .where("n > 0")
-        .withColumn("copy", F.explode(F.sequence(F.lit(0), F.col("n") - 1)))
-        .select("doc_id", "copy", "domain", "n_tokens", text)
+        .select("doc_id", "domain", "n_tokens", "n")
     )
+    if cfg.mix.text:
+        selected = join_texts(store, selected)
+    else:
+        selected = selected.withColumn("text", F.lit(None).cast("string"))
+    copies = F.explode(F.sequence(F.lit(0), F.col("n") - 1))
+    return selected.withColumn("copy", copies).select(*tables.CORPUS.column_names)
 
 
 def read_corpus(store: Store) -> DataFrame:

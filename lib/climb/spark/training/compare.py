@@ -1,8 +1,8 @@
 """Train a comparison: the searches of all methods, then target models of their mixtures.
 
-Each search is a search of its own name over the tables of the run, so trials that several methods
-ask for are trained once. Models are trained seed by seed, so an interrupted comparison has complete
-columns. Everything that is trained is recorded when it ends; the next start goes on from there.
+Each search has its own name and the tables of the run, so trials that several methods ask for are
+trained once. Models are trained seed by seed, so an interrupted comparison has all methods for each
+finished seed. Everything is recorded when it ends; the next start goes on from there.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from climb.spark.training.setup import TrainingSetup, build_target_setup, build_
 from climb.spark.training.train import train_planned
 
 Job = Callable[[Store, Config], str]
-"""A job of the pipeline; it returns its line."""
+"""A job of the pipeline; it returns the text for the run log."""
 
 OWN_JOBS = ("cluster", "prune", "pack")
 """Jobs whose tables a method may have for itself."""
@@ -43,8 +43,7 @@ class Progress:
     """Trials that the methods pay for, as a sum."""
 
     n_shared: int
-    """Of these, the trials of searches that were not trained for them: another method or seed, or
-    the same search, asks for them too."""
+    """Of these, repetitions: a trial that the plans of searches have n times counts n - 1 times."""
 
 
 @dataclass
@@ -93,7 +92,7 @@ class Trainer:
             yield self._collect(seed, n_failed)
 
     def _find(self, method: Method, seed: int, where: str) -> None:
-        """Run the search of a method, unless its result is current."""
+        """Make the mixture of a method, or run its search unless the result is current."""
         store = self._open_store(method)
         if method.mixture is not None:
             self.found[method.name, seed] = found = make_mixture(store, method, seed)
@@ -109,7 +108,7 @@ class Trainer:
             log("search", self.jobs["search"](store, cfg))
         except ConfigError as error:
             raise ConfigError(
-                f"method {method.label}: {error} (search.name starts with {self.stage}.name)"
+                f"method {method.label}: {error} ({self.stage}.name sets search.name here)"
             ) from error
 
     def _read_searched(self, seed: int) -> None:
@@ -162,7 +161,7 @@ class Trainer:
 
     @cached_property
     def recipes(self) -> dict[str, str]:
-        """The names of the recipes of proxies and target models, for the inputs of the table."""
+        """The recipes of proxies and target models, which are inputs of the table of results."""
         setups = {"proxy": build_trial_setup, "target": build_target_setup}
         return {name: build(self.store, self.cfg).recipe for name, build in setups.items()}
 

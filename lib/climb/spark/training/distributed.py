@@ -1,10 +1,10 @@
 """Train one model in several processes, which Spark's TorchDistributor starts as a barrier stage.
 
 Each task of the stage starts torchrun, and torchrun starts the process that trains. The result of
-the first process reaches the driver. A process that fails for good writes a record beside the
-checkpoints, before it leaves the others: they only see that it is gone. The driver reads it, and a
-repetition of the stage ends at once. A lost process leaves no record, and the driver tries the run
-again.
+the first process reaches the driver. If a retry would fail too, the process that fails writes a
+record beside the checkpoints before it exits, since the others only see that it is gone. The driver
+reads the record. If Spark retries the stage, its processes read it too, and end at once. A lost
+process leaves no record, and the driver tries the run again.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def train_distributed(proxy: Proxy, name: str, run: ProxyRun, use_gpu: bool) -> 
         use_gpu: whether each task has a GPU; otherwise each trains on a core.
 
     Returns:
-        The outcome, or the exception that stops the search, as `train_one`.
+        The outcome, or the exception that stops the job; see `train_one`.
 
     Raises:
         InfrastructureError: a process was lost, and Spark's repetitions failed too.
@@ -83,7 +83,7 @@ def train_process(proxy: Proxy, name: str, run: ProxyRun, backend: str) -> Outco
     """
     if (failure := read_failure(run)) is not None:
         return failure
-    # By name, as plug-ins: the jobs import no deep learning.
+    # Imported by name, like a plug-in, so that the jobs import no deep learning.
     processes = importlib.import_module("climb.proxy.processes")
     with processes.join_processes(backend) as rank:
         own = run

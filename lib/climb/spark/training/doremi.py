@@ -1,10 +1,10 @@
-"""DoReMi over tables: train a reference model and a proxy, once, and record the proxy's weights.
+"""DoReMi over tables: train a reference model and a proxy, once, and record the domain weights.
 
 Both continue the base checkpoint of the trials, on the shards of the trials. The reference model is
 trained on the natural mixture. Each of the two runs is one task, with the retries and checkpoints
-of a trial. Their files are named by everything that they depend on, and count once they are
-complete; the rows of table `doremi` are one commit. So an interrupted start is continued, and a
-second one finds the result.
+of a trial. The names of their files contain a hash of all inputs, and incomplete files are ignored;
+the rows of table `doremi` are one commit. So a job that was interrupted continues, and a finished
+one is not repeated.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class DoremiResult:
     """`n_tokens` divided by the tokens of a trial."""
 
     was_trained: bool
-    """Whether this start trained a model or wrote the rows; otherwise they were there."""
+    """Whether this call wrote the rows; False: they were recorded already."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class DoremiPlan:
     """The run of the proxy: equally many sequences of each domain."""
 
     curve: Path
-    """File of the proxy's weights."""
+    """File of the domain weights by step."""
 
     trial_tokens: int
 
@@ -100,7 +100,7 @@ def train_doremi(
     plan = plan_doremi(cfg, setup, trials)
     rows = _read_recorded(store, plan)
     if was_trained := not rows:
-        log("doremi", f"reference and proxy have as many tokens as {trials} trials")
+        log("doremi", f"reference and proxy together have the tokens of {trials} trials")
         log("doremi", _describe_repetition(store, plan))
         rows = _train(store, cfg, setup, plan)
         frame = store.create_frame(rows, tables.DOREMI)
@@ -111,7 +111,7 @@ def train_doremi(
 
 
 def add_doremi(study: Study) -> Study:
-    """Return the study with the trained weights of DoReMi, if this is one of its baselines.
+    """Return the study with the domain weights of DoReMi, if this is one of its baselines.
 
     Raises:
         ClimbError: as for `train_doremi`.
@@ -149,13 +149,13 @@ def plan_doremi(cfg: Config, setup: TrainingSetup, n_trials: int) -> DoremiPlan:
     curve = folder / f"curve-{name}.json"
     settings = {"training": setup.proxy, "reference": str(reference), "curve": str(curve)}
     settings |= {"step_size": doremi.step_size, "smoothing": doremi.smoothing}
-    # By name, as plug-ins: the jobs import no deep learning.
+    # Built by name, like a plug-in, so that the jobs import no deep learning.
     proxy = build({"use": "climb.proxy.doremi:DoremiProxy", **settings}, Proxy)
     return DoremiPlan(
         name,
         replace(first.build_run(setup.natural, doremi.seed), save=str(reference)),
         proxy,
-        # Not the folder of a trial of the uniform mixture, which may have as many tokens.
+        # Named by all settings: the name of the run lacks step size and smoothing.
         replace(
             second.build_run(uniform, doremi.seed),
             checkpoints=str(setup.files / "checkpoints" / f"doremi-{name}"),

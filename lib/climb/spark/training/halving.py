@@ -51,8 +51,8 @@ class Rungs:
 
         Args:
             plan: the trials of all rounds so far.
-            n_rungs: how many rungs decide, the first ones; None: all. At each of them, every trial
-                of the plan that went on has been measured or has failed.
+            n_rungs: only this many rungs, the first ones, are applied; None: all. Every trial that
+                reached one of them must have a row there, or have failed.
         """
         stopped: dict[str, int] = {}
         keep = [rung.keep for rung in self.study.cfg.search.halving][:n_rungs]
@@ -81,7 +81,7 @@ class Rungs:
         return {name: self.n_tokens[rung] for name, rung in found.items()}
 
     def sum_seconds(self, trial_id: str, tokens: int) -> float:
-        """Return the seconds that a trial was trained before its part that ends at `tokens`."""
+        """Return the training seconds of a trial up to its last recorded rung below `tokens`."""
         rows = (row for (name, n), row in self.rows.items() if name == trial_id and n < tokens)
         return max((row["seconds"] for row in rows), default=0.0)
 
@@ -89,7 +89,8 @@ class Rungs:
         """Read the finished trials of a plan, and the stopped ones as they would have ended.
 
         Raises:
-            SearchError: every trial failed, or none went on from a rung.
+            SearchError: every trial failed, or no finished trial has metrics at the rung of a
+                stopped one.
         """
         stopped = self.find_stopped(plan)
         recorded = self.study.read_recorded([p for p in plan if p.trial_id not in stopped])
@@ -128,7 +129,8 @@ class Rungs:
 
         Args:
             here: trials that reached the rung in this round and may be stopped.
-            others: all other trials so far; their noise may weight the metrics.
+            others: all other trials that reached the rung. The weights of the metrics may depend
+                on them (`search.scale`, `search.down_weight`).
             tokens: of the rung.
         """
         rows = self._read_rung([p.part for p in (*here, *others)], tokens)
@@ -156,5 +158,5 @@ def find_end(planned: PlannedTrial, stopped: Mapping[str, int]) -> int | None:
 
 
 def _competes(planned: PlannedTrial, round_: int) -> bool:
-    """Whether a trial may be stopped in a round: its proposals, and no replicate of a baseline."""
+    """Whether a trial may be stopped in a round: true for its proposals, false for baselines."""
     return planned.round_ == round_ and planned.method == PROPOSAL
