@@ -323,6 +323,19 @@ def test_the_benchmark_of_training_runs_in_miniature_on_a_cpu(tmp_path, parts):
 
 
 @pytest.mark.slow
+def test_the_benchmark_of_a_shared_gpu_runs_in_miniature_on_a_cpu(tmp_path):
+    output = tmp_path / "sharing.json"
+    command = [sys.executable, str(BENCHMARKS / "gpu_sharing.py"), "--device", "cpu", "--quick"]
+    done = subprocess.run([*command, "--output", str(output)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(output.read_text())
+    assert found["errors"] == {}
+    ways = [(row["way"], row["proxies"]) for row in found["rows"]]
+    assert ways == [("processes", 1), ("streams", 1), ("processes", 2), ("streams", 2)]
+    assert all(min(row["tokens_per_second"]) > 0.0 for row in found["rows"])
+
+
+@pytest.mark.slow
 def test_the_benchmark_of_fidelities_runs_in_miniature_and_continues(tmp_path, shared_data):
     output = tmp_path / "fidelities.json"
     command = [sys.executable, str(BENCHMARKS / "fidelities.py"), "--quick"]
