@@ -76,7 +76,7 @@ test: setup format lint types ## Check format, lint and types, and run the tests
 	@$(MAKE) --no-print-directory coverage
 
 test-long: setup ## Run the slow tests (minutes); do this before an issue is closed.
-	@$(BIN)/python -m pytest tests -m slow --ignore tests/consumers -n 2 --durations=10
+	@$(BIN)/python -m pytest tests -m slow --ignore tests/consumers -n 2 -vv --durations=10
 
 consumers: setup ## Install the trainers that read exports, each into its own environment (12 GB).
 	@for file in requirements/consumers/*.txt; do \

@@ -211,6 +211,8 @@ def measure(args: argparse.Namespace) -> Section:
         publish(write_conf)
         sys.exit(0)
     sizes = args.sizes or (QUICK_SIZES if args.quick else SIZES)
+    if not args.quick:
+        measure_size(sizes[0])  # not counted: at first, files and libraries are not in memory
     measured = [measure_size(n) for n in sizes]
     tables = build_tables(measured)
     predicted = predict_seconds(tables, write_conf)
