@@ -190,7 +190,7 @@ def _check_trials_and_results(spark, conf, broken, finished, results):
 def test_a_killed_search_ends_with_the_rows_of_an_unbroken_run(unbroken, spark, tmp_path):
     """It starts from the tables of the unbroken run as they were before its search.
 
-    The session of the tests resumes it; test-long resumes a whole run in a new process.
+    The session of the tests resumes it; another test resumes a whole run in a new process.
     """
     conf, _ = unbroken
     root = tmp_path / "out"

@@ -106,7 +106,8 @@ def test_the_clusters_and_assignments_are_equal_and_only_the_sample_is_stored(
     assert count_vectors(store)[0] == SAMPLE
 
 
-@pytest.mark.parametrize("calls", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("calls", [1, 3])
 def test_a_killed_pass_goes_on_and_ends_with_the_same_rows(store, cfg, kept, monkeypatch, calls):
     write_documents(store, 0, N)
     embed.run(store, cfg)
