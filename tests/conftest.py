@@ -32,6 +32,9 @@ def spark():
     session = start_session(
         load(settings=["spark.shuffle_partitions=2", "spark.driver_memory=2g"]).spark
     )
+    # Compiling Java takes longer than small queries; the end-to-end tests run with it.
+    session.conf.set("spark.sql.codegen.wholeStage", "false")
+    session.conf.set("spark.sql.codegen.factoryMode", "NO_CODEGEN")
     yield session
     session.stop()
 
