@@ -1,6 +1,6 @@
 """Small proxies on one GPU at the same time: each in its own process, or all in one process.
 
-    python benchmarks/gpu_sharing.py --output sharing.json    # about 60 s on an H100
+    python benchmarks/gpu_sharing.py --output sharing.json    # no part starts after 100 s
     python benchmarks/gpu_sharing.py --device cpu --quick     # tiny
 
 With `spark.trials_per_gpu: 8`, Spark runs eight trials on a GPU, each in its own process; the part
@@ -13,7 +13,6 @@ Bar: eight proxies together train on at least 6 times the tokens/s of one loop w
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import statistics
 import sys
@@ -26,13 +25,14 @@ from gpu_training import QUICK, SHAPES  # first: it sets variables that torch re
 
 # isort: split
 import torch
+from section import Bar
 from training_bars import print_bars
 from training_loops import OurLoop, Remote, Shape, send, start, synchronize, time_steps
 
 from climb.proxy import gradients
 
 COUNTS, QUICK_COUNTS = (1, 2, 4, 8, 16), (1, 2)
-REPEATS, SECONDS, BAR = 3, 100.0, 6.0
+REPEATS, SECONDS, SPEED = 3, 100.0, 6.0
 
 
 def serve(args: argparse.Namespace, shape: Shape) -> None:
@@ -65,12 +65,10 @@ def time_processes(args: argparse.Namespace, shape: Shape, count: int) -> list[f
 
 def time_streams(args: argparse.Namespace, shape: Shape, count: int) -> list[float]:
     """Tokens/s of `count` loops in this thread, each on its own stream."""
-    is_gpu = args.device != "cpu"
     loops = []
     for _ in range(count):
-        stream: Any = torch.cuda.Stream() if is_gpu else None
-        place = torch.cuda.stream(stream) if is_gpu else contextlib.nullcontext()
-        with place:
+        stream = None if args.device == "cpu" else torch.cuda.Stream()
+        with torch.cuda.stream(stream):  # None: no change
             loop, _ = start(lambda: OurLoop(shape, args.device), args.device)
         loops.append((loop, stream))
 
@@ -78,7 +76,7 @@ def time_streams(args: argparse.Namespace, shape: Shape, count: int) -> list[flo
         with loops[0][0].settings():
             for _ in range(shape.steps):
                 for loop, stream in loops:
-                    with torch.cuda.stream(stream) if is_gpu else contextlib.nullcontext():
+                    with torch.cuda.stream(stream):
                         loop.loop.take_step()
         synchronize(args.device)
 
@@ -146,11 +144,10 @@ def main() -> int:
     most = QUICK_COUNTS[-1] if args.quick else 8
     missed = print_bars(
         [
-            (
+            Bar(
                 f"{most} processes / one loop without compilation",
                 statistics.median(row["tokens_per_second"]) / results["eager"],
-                ">=",
-                BAR,
+                at_least=SPEED,
             )
             for row in results["rows"]
             if (row["way"], row["proxies"]) == ("processes", most)

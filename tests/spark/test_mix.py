@@ -17,7 +17,7 @@ from climb import tables
 from climb.config import load
 from climb.errors import ConfigError, MixtureError, PreflightError, TableError
 from climb.files import is_complete
-from climb.spark.corpus import export
+from climb.spark.corpus import domain_documents, export
 from climb.spark.corpus.export import read_export_inputs
 from climb.spark.corpus.mix import read_corpus
 from climb.spark.delta.store import Store
@@ -155,6 +155,29 @@ def test_partitions_and_order_of_files_do_not_change_a_row(store, cfg, spark, tm
     finally:
         spark.conf.set("spark.sql.shuffle.partitions", partitions)
     assert store.read_rows(tables.CORPUS) == other.read_rows(tables.CORPUS)
+
+
+@pytest.mark.parametrize(
+    ("limit", "join"), [(4 * PER_CLUSTER, "BroadcastHashJoin"), (4 * PER_CLUSTER - 1, "SortMerge")]
+)
+def test_texts_are_shuffled_only_if_there_are_more_kept_documents_than_a_limit(
+    store, spark, monkeypatch, limit, join
+):
+    monkeypatch.setattr(domain_documents, "MAX_BROADCAST_DOCUMENTS", limit)
+    own = spark.conf.get("spark.sql.autoBroadcastJoinThreshold")
+    spark.conf.set(
+        "spark.sql.autoBroadcastJoinThreshold", -1
+    )  # Spark's own choice for small tables
+    try:
+        ids = store.read(tables.TOKENS).select("doc_id", "n_tokens")
+        joined = domain_documents.join_texts(store, ids)
+        assert join in joined._jdf.queryExecution().executedPlan().toString()
+        rows = joined.collect()
+    finally:
+        spark.conf.set("spark.sql.autoBroadcastJoinThreshold", own)
+    assert joined.columns == ["doc_id", "n_tokens", "text"]
+    assert len(rows) == 5 * PER_CLUSTER
+    assert all(row.text == f"text {row.doc_id.replace('-', ' ')}" for row in rows)
 
 
 def test_a_rerun_changes_nothing_and_a_deleted_export_is_written_again(store, cfg):

@@ -152,6 +152,20 @@ def test_an_estimate_counts_the_trials_of_all_seeds_and_the_target_models():
         describe_comparison("compare", load(), 2)
 
 
+def test_an_estimate_counts_the_models_of_a_plug_in_in_full_and_stopped_trials_in_part():
+    cfg = load(settings=[REPORTED])
+    tokens = {}
+    for name in ("doremi", "regmix", "climb"):
+        others = dict.fromkeys(cfg.compare.methods.keys() - {name})
+        own = change(cfg, {"compare": {"methods": others}}, "the test")
+        text = describe_comparison("compare", own, 2)
+        tokens[name] = float(text.partition(" tokens of trials")[0].split()[-1])
+    in_full = 3 * 64 * cfg.proxy.trial_tokens
+    assert tokens["doremi"] == tokens["regmix"] == in_full
+    # 47 and 8 proposals, of which 19 and 4 go on after a quarter; 9 replicates.
+    assert tokens["climb"] == pytest.approx(in_full * (55 / 4 + 23 * 3 / 4 + 9) / 64, rel=1e-2)
+
+
 def test_the_experiment_s_two_tables_share_all_that_is_trained_before_the_objective_counts():
     general, stem = (
         load(ROOT / "conf" / "experiments" / f"{name}.yaml") for name in ("general", "mmlu-stem")

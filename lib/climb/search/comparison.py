@@ -17,6 +17,7 @@ from typing import Any
 from climb.config import Config, change
 from climb.config.sections import SearchConfig
 from climb.errors import ConfigError
+from climb.search.baselines import build_baselines, count_replicates
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,8 @@ def count_trials(search: SearchConfig) -> int:
 
 def count_fixed_trials(search: SearchConfig) -> int:
     """Count the trials that are no proposals."""
-    given = (spec.get("replicates") for spec in search.baselines)
-    return search.replicates + sum(search.replicates if n is None else int(n) for n in given)
+    baselines = build_baselines(search.baselines)
+    return search.replicates + sum(count_replicates(b, search.replicates) for b in baselines)
 
 
 def split_budget(budget: int, ratio: Sequence[int]) -> tuple[int, ...]:

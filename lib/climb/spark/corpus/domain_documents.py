@@ -10,8 +10,8 @@ from climb.config import Config
 from climb.spark.delta.store import Store
 
 MAX_BROADCAST_DOCUMENTS = 1_000_000
-"""Number of documents up to which their ids are sent to every executor, so that the texts are not
-shuffled: about 200 bytes of memory each."""
+"""Number of kept documents up to which their ids are sent to every executor. Then the texts are not
+shuffled."""
 
 
 def read_domain_documents(store: Store, cfg: Config, only: Column | None = None) -> DataFrame:

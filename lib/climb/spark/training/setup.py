@@ -17,9 +17,7 @@ from typing import Any
 
 from climb import tables
 from climb.config import Config, build, recipe_of
-from climb.errors import (
-    TableError,
-)
+from climb.errors import TableError
 from climb.files import LocalCopies, hash_content, is_complete, resolve, write_if_changed
 from climb.progress import log
 from climb.proxy import Proxy, ProxyRun, Target
