@@ -61,6 +61,7 @@ def small_search(name="default"):
                 "error": "loss became NaN at step 7" if failed else None,
                 "n_tokens": 200_000,
                 "seconds": 9.5,
+                "gpu_share": None,
                 "finished": datetime(2025, 1, 2, tzinfo=UTC) + timedelta(seconds=len(rows)),
             }
         )

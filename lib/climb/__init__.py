@@ -4,7 +4,7 @@ documents      = ingest(files)                                      jobs/ingest.
 n_tokens       = count(documents)                                   jobs/count.py
 vectors_ND     = embed(documents)                                   climb.embed
 scores_NS      = score(documents)                                   climb.quality
-clusters_N     = k_means(vectors_ND)                                climb.spark.corpus.kmeans
+clusters_N     = k_means(vectors_ND)                                climb.spark.corpus.lloyd
 domains_K      = merge(prune(clusters, scores))                     climb.domains
 feasible_set   = weights that sum to 1 and satisfy the constraints  climb.mixture
 for round in rounds:

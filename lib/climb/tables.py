@@ -151,7 +151,8 @@ TRIALS = Table(
     "search",
     "trial_id STRING, search STRING, round INT, method STRING, seed BIGINT, proxy STRING, "
     "corpus_digest STRING, weights MAP<STRING,DOUBLE>, metrics MAP<STRING,DOUBLE>, "
-    "status STRING, error STRING, n_tokens BIGINT, seconds DOUBLE, finished TIMESTAMP",
+    "status STRING, error STRING, n_tokens BIGINT, seconds DOUBLE, gpu_share DOUBLE, "
+    "finished TIMESTAMP",
 )
 RUNGS = Table(
     "rungs",
@@ -159,7 +160,7 @@ RUNGS = Table(
     "search",
     "trial_id STRING, n_tokens BIGINT, search STRING, round INT, method STRING, seed BIGINT, "
     "proxy STRING, corpus_digest STRING, weights MAP<STRING,DOUBLE>, "
-    "metrics MAP<STRING,DOUBLE>, seconds DOUBLE, finished TIMESTAMP",
+    "metrics MAP<STRING,DOUBLE>, seconds DOUBLE, gpu_share DOUBLE, finished TIMESTAMP",
 )
 MIXTURES = Table(
     "mixtures",

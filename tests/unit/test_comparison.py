@@ -203,7 +203,7 @@ def test_a_plug_in_counts_its_own_trials_up_to_the_budget():
 
 
 def test_a_plug_in_that_makes_no_mixture_is_an_error():
-    with pytest.raises(ConfigError, match="has neither make_mixture"):
+    with pytest.raises(ConfigError, match="must have make_mixture"):
         build_plugin(plan_plugin("{use: 'climb.predictor.gp:GPPredictor'}"))
 
 

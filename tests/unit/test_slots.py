@@ -1,6 +1,7 @@
 """The share of GPUs and cores that a task gets, and combinations that would wait indefinitely."""
 
 import pytest
+from fake_session import FakeSession
 
 from climb.config import load
 from climb.errors import ConfigError
@@ -94,33 +95,6 @@ def test_spark_gives_default_executors_to_task_profiles_without_dynamic_allocati
     master, settings, expected
 ):
     assert supports_task_profiles(master, settings) is expected
-
-
-class FakeSession:
-    """What `plan_slots` asks a session: master, settings, cores and executors."""
-
-    def __init__(self, master, settings, cores=2, executors=0):
-        self.sparkContext = self._jsc = self
-        self.master, self.settings, self.executors = master, settings, executors
-        self.defaultParallelism = cores
-
-    def getConf(self):
-        return self
-
-    def getAll(self):
-        return list(self.settings.items())
-
-    def get(self, key, default):
-        return self.settings.get(key, default)
-
-    def sc(self):
-        return self
-
-    def getExecutorMemoryStatus(self):
-        return self
-
-    def size(self):
-        return self.executors + 1
 
 
 def plan(master, settings, *keys, tasks_per_gpu=1, executors=0, cores=2):

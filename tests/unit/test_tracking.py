@@ -78,6 +78,7 @@ def trial(i, **changes):
         "error": None,
         "n_tokens": 1000,
         "seconds": 1.5,
+        "gpu_share": None,
         "finished": datetime(2025, 1, 2, 3, 4, i, tzinfo=UTC),
     }
     return row | changes

@@ -5,8 +5,10 @@ import io
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from small_search import small_search
 
+from climb.cli.compare import compare
 from climb.config import load
 from climb.errors import ConfigError
 from climb.search import Problem
@@ -71,3 +73,9 @@ def test_the_default_lists_the_family_of_the_paper_beside_the_others():
 def test_only_keys_of_section_search_are_varied():
     with pytest.raises(ConfigError, match="only keys of section search"):
         vary_fits(None, None, load(), "proxy.model")
+
+
+def test_a_dry_run_with_vary_is_refused_because_nothing_would_be_trained():
+    done = CliRunner().invoke(compare, ["--vary", KEY, "--dry-run"])
+    assert done.exit_code == 2
+    assert "--vary trains nothing: leave out --dry-run" in done.output

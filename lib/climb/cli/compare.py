@@ -1,4 +1,4 @@
-"""The commands that compare methods, and values of a key."""
+"""`climb compare`, which compares methods, and `climb ablate`, which compares values of one key."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ def compare(
     settings: tuple[str, ...],
 ) -> None:
     """Compare methods: equal trials, target models, several seeds, and one table."""
+    if vary is not None and dry_run:
+        raise click.UsageError("--vary trains nothing: leave out --dry-run")
     if vary is not None:
         run_jobs(import_jobs(["compare"]), conf, (*settings, f"compare.vary={vary}"))
     else:

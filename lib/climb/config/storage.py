@@ -82,9 +82,10 @@ class SparkConfig(Section):
     parallel_trials: PositiveInt | None
     """Trials that run at the same time; null: one per slot of the cluster (GPUs, else cores)."""
 
-    trials_per_gpu: PositiveInt
-    """Trials that share a GPU: a single small proxy does not keep a GPU busy. The base checkpoint,
-    the target models and `embed` always get a whole GPU."""
+    trials_per_gpu: PositiveInt | None
+    """Trials that share a GPU: a single small proxy does not keep a GPU busy. null: the first
+    trials have a GPU each; later ones share GPUs as far as their memory allows. The base
+    checkpoint, the target models and `embed` always get a whole GPU."""
 
     resource_profiles: bool | None
     """Whether tasks that use a GPU request it with a resource profile, so all other tasks use one

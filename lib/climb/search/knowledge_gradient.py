@@ -27,7 +27,7 @@ Array = NDArray[np.float64]
 logger = logging.getLogger(__name__)
 
 _CANDIDATES = 300
-"""Mixtures of which one may become the best after a simulated outcome."""
+"""Mixtures whose scores are compared after each simulated outcome."""
 
 _EXPLORATION = 2.0
 """Standard deviations added to the mean when the candidates are selected."""

@@ -52,7 +52,7 @@ class NearNatural(PenalizedScore):
 
     @cached_property
     def score_std(self) -> float:
-        """Unit of the divergence, in nats."""
+        """Scale of tolerances: 1 nat; for a score, it is the standard deviation."""
         return 1.0
 
 

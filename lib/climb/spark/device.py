@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import os
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from pyspark import TaskContext
@@ -13,6 +16,10 @@ from pyspark.sql import SparkSession
 
 GPU_DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 """Device files of NVIDIA's driver, of the one in Windows' Linux, and of AMD's."""
+
+CONTEXT_BYTES = 2**30
+"""Memory of a process on a GPU besides torch's tensors: its CUDA context, libraries and kernels.
+An upper estimate, not measured here."""
 
 GPU_AMOUNTS = ("spark.executor.resource.gpu.amount", "spark.task.resource.gpu.amount")
 
@@ -91,6 +98,31 @@ def has_visible_gpu() -> bool:
     except ImportError:
         return False
     return bool(torch.cuda.is_available())
+
+
+@dataclass
+class GpuMemory:
+    """Share of a GPU's memory that this process needed; None: it did not use the GPU."""
+
+    share: float | None = None
+
+
+@contextlib.contextmanager
+def track_gpu_memory(device: str) -> Iterator[GpuMemory]:
+    """Measure the most memory of a GPU that this process needs in between, through torch.
+
+    The share is known at the end: what torch has reserved, and CONTEXT_BYTES.
+    """
+    torch = sys.modules.get("torch") if device != "cpu" else None
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats(device)  # a reused process has earlier peaks
+    memory = GpuMemory()
+    yield memory
+    torch = sys.modules.get("torch") if device != "cpu" else None
+    if torch is not None and torch.cuda.is_initialized():
+        reserved = torch.cuda.max_memory_reserved(device)
+        total = torch.cuda.get_device_properties(device).total_memory
+        memory.share = (reserved + CONTEXT_BYTES) / total if reserved else None
 
 
 def release_gpu_memory() -> None:

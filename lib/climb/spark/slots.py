@@ -51,6 +51,9 @@ class Slots:
     processes: int = 1
     """Tasks of each slot: the processes that train one model together."""
 
+    max_per_gpu: int | None = None
+    """Cores for each GPU: as many trials may share it. None: a slot has no whole GPU."""
+
 
 def plan_slots(session: SparkSession, cfg: SparkConfig, tasks_per_gpu: int = 1) -> Slots:
     """Plan the tasks that use a GPU where there is one, and a core elsewhere.
@@ -68,11 +71,15 @@ def plan_slots(session: SparkSession, cfg: SparkConfig, tasks_per_gpu: int = 1) 
         return cfg.parallel_trials or _count_slots(session, share, tasks_per_gpu)
 
     share = _find_share(session, cfg, tasks_per_gpu)
-    profile = None
+    profile, most = None, None
     if share is not None and uses_profiles(session, cfg):
         profile = _build_profile(share)
     owns = share is not None and share.gpus >= 1.0
-    return Slots(count(), profile, owns, count)
+    if share is not None and owns:
+        most = max(1, int(share.cores / share.gpus))
+    elif shares_local_gpu(session):
+        most = int(session.sparkContext.defaultParallelism)
+    return Slots(count(), profile, owns, count, max_per_gpu=most)
 
 
 def plan_process_slots(session: SparkSession, cfg: SparkConfig, processes: int) -> Slots:

@@ -139,7 +139,7 @@ def check_white_space(path: str) -> None:
     """
     if path.split() != [path]:
         raise ConfigError(
-            f"the path {path!r} has white space, where Megatron divides its lists: use another path"
+            f"the path {path!r} contains white space, where Megatron splits lists; use another path"
         )
 
 

@@ -67,7 +67,7 @@ class Streaming:
         if self.shard_bytes > MOST_SHARD_BYTES:
             raise ConfigError(
                 f"Streaming: shard_bytes is {self.shard_bytes}; it must be at most "
-                f"{MOST_SHARD_BYTES}, since a file of MDS has less than 4 GiB"
+                f"{MOST_SHARD_BYTES}, so that every MDS file stays below 4 GiB"
             )
 
     def name_shard(self, split: Split, domain: str | None, index: int, count: int) -> str:

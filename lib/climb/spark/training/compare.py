@@ -108,7 +108,7 @@ class Trainer:
             log("search", self.jobs["search"](store, cfg))
         except ConfigError as error:
             raise ConfigError(
-                f"method {method.label}: {error} ({self.stage}.name sets search.name here)"
+                f"method {method.label}: {error} (here, change {self.stage}.name, not search.name)"
             ) from error
 
     def _read_searched(self, seed: int) -> None:

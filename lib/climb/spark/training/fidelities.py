@@ -42,9 +42,10 @@ from climb.spark.training.setup import (
     digest_values,
     ensure_base_checkpoint,
 )
+from climb.spark.training.sharing import plan_trials, train_trials
 from climb.spark.training.study import Study
 from climb.spark.training.task import Outcome
-from climb.spark.training.trials import BASE_ERRORS, train_runs
+from climb.spark.training.trials import BASE_ERRORS
 
 Array = NDArray[np.float64]
 
@@ -124,8 +125,7 @@ def _train(
     share = len(todo) * setup.n_tokens / study.setup.n_tokens
     log("search", f"{len(todo)} components have as many tokens as {share:.1f} trials")
     start = study.store.history.read_version(tables.TRIALS)
-    slots = plan_slots(session, cfg, cfg.trials_per_gpu)
-    outcomes = train_runs(session, setup.proxy, list(todo.items()), slots)
+    outcomes = train_trials(study.store, cfg, setup.recipe, setup.proxy, list(todo.items()))
     for outcome in show_progress(outcomes, len(todo), "search", "component"):
         row = _make_component_row(setup, todo[outcome.name], outcome)
         if outcome.name not in recorded:  # otherwise only its folder was missing
@@ -155,6 +155,7 @@ def _make_component_row(setup: TrainingSetup, run: ProxyRun, outcome: Outcome) -
         "status": outcome.status,
         "n_tokens": run.n_tokens,
         "seconds": outcome.seconds,
+        "gpu_share": outcome.gpu_share,
         "finished": datetime.now(UTC),
     }
 
@@ -195,7 +196,7 @@ def _measure_in_tasks(
     )
     if components:
         ensure_base_checkpoint(study.store, setup, plan_slots(session, cfg))
-    slots = plan_slots(session, cfg, cfg.trials_per_gpu)
+    slots = plan_trials(study.store, cfg, setup.recipe).slots
     parts = np.array_split(weights_DK, min(max(1, slots.count), len(weights_DK)))
     is_gpu_shared = shares_local_gpu(session)
     log("search", f"measuring {len(weights_DK)} mixtures with {type(fidelity).__name__}")

@@ -93,8 +93,8 @@ def build_plugin(method: Method) -> Baseline | MixtureMethod:
     if isinstance(plugin, Baseline):
         return plugin
     raise ConfigError(
-        f"{where}: {spec.get('use')!r} has neither make_mixture, which a baseline has, nor "
-        "find_mixture and count_trials, which a MixtureMethod has"
+        f"{where}: {spec.get('use')!r} must have make_mixture (a Baseline), or "
+        "find_mixture and count_trials (a MixtureMethod)"
     )
 
 

@@ -15,9 +15,9 @@ from climb.search.trials import PROPOSAL
 from climb.spark.slots import plan_slots
 from climb.spark.training.halving import Rungs
 from climb.spark.training.setup import ensure_base_checkpoint
+from climb.spark.training.sharing import train_trials
 from climb.spark.training.study import PlannedTrial, Study
 from climb.spark.training.task import Outcome
-from climb.spark.training.trials import train_runs
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,6 @@ def _train(
     if not todo:
         return []
     session, cfg = study.store.session, study.cfg.spark
-    slots = plan_slots(session, cfg, cfg.trials_per_gpu)
     ensure_base_checkpoint(study.store, study.setup, plan_slots(session, cfg))
     planned = {p.trial_id: p for p in todo}
     runs = [
@@ -102,7 +101,8 @@ def _train(
     ended, lost = list[Outcome](), list[Outcome]()
     unit = "trial" if tokens is None else "rung"
     watch = study.watch_trials(planned)
-    outcomes = train_runs(session, study.setup.proxy, runs, slots, watch)
+    setup = study.setup
+    outcomes = train_trials(study.store, cfg, setup.recipe, setup.proxy, runs, watch)
     for outcome in show_progress(outcomes, len(runs), "search", unit):
         (lost if outcome.status == "lost" else ended).append(outcome)
         if outcome.status != "lost":

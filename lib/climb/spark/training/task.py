@@ -13,7 +13,7 @@ from climb.files import is_complete, mark_complete
 from climb.proxy import Proxy, ProxyRun
 from climb.proxy.data import hold_local_shards
 from climb.proxy.heartbeat import Heartbeat
-from climb.spark.device import get_task_device, release_gpu_memory
+from climb.spark.device import get_task_device, release_gpu_memory, track_gpu_memory
 from climb.spark.failures import FailureKind, classify_failure
 from climb.spark.threads import limit_threads
 
@@ -31,6 +31,9 @@ class Outcome:
     error: str | None = None
     kind: FailureKind | None = None
     """deterministic or resource if the run failed, infrastructure if it was lost."""
+
+    gpu_share: float | None = None
+    """Share of its GPU's memory that the run needed; None: it used no GPU."""
 
 
 def train_one(
@@ -60,15 +63,17 @@ def train_one(
     try:
         Heartbeat(run.heartbeat).beat()
         limit_threads()
-        with hold_local_shards(run) as local:
-            metrics = proxy.train(local, device or get_task_device(is_gpu_shared))
+        device = device or get_task_device(is_gpu_shared)
+        with hold_local_shards(run) as local, track_gpu_memory(device) as memory:
+            metrics = proxy.train(local, device)
         if run.save is not None and not is_complete(Path(run.save)):  # a plug-in saved it
             mark_complete(Path(run.save))
     except Exception as error:
         return _describe_failure(error, name, time.monotonic() - began)
     finally:
         release_gpu_memory()
-    return Outcome(name, "finished", time.monotonic() - began, metrics)
+    seconds = time.monotonic() - began
+    return Outcome(name, "finished", seconds, metrics, gpu_share=memory.share)
 
 
 def _describe_failure(error: Exception, name: str, seconds: float) -> Outcome | Exception:
