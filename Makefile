@@ -126,7 +126,9 @@ bench-proxy: setup ## Measure proxies on CPUs: speed, time around trials, how th
 bench-gpu: ## Measure on the GPU of this machine; needs torch, no Spark. DOCUMENTS=FILE.parquet: the texts.
 	@for script in benchmarks/gpu_*.py; do \
 	  name=$$(basename $$script .py); \
-	  case $$name in gpu_embedding) options="--documents $(DOCUMENTS)";; *) options=;; esac; \
+	  case $$name in gpu_embedding) test -n "$(DOCUMENTS)" \
+	      || { echo "bench: gpu_embedding skipped: set DOCUMENTS=FILE.parquet"; continue; }; \
+	    options="--documents $(DOCUMENTS)";; *) options=;; esac; \
 	  echo "bench: $$name"; \
 	  $(or $(PYTHON),$(wildcard $(BIN)/python),python3) $$script $$options \
 	    --output $(or $(OUTPUT),.)/$$name.json || failed=1; \

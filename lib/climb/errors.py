@@ -19,6 +19,13 @@ A message says what is wrong, where, what was found, and what to do, in one line
 may follow). `climb.cli.start.run_command` prints it and exits 1.
 """
 
+OUT_OF_MEMORY = (
+    *("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED"),
+    *("CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_NOT_INITIALIZED"),
+)
+"""What torch writes into a RuntimeError when an allocation fails. cuBLAS reports the last one if
+its own workspace does not fit on a crowded GPU."""
+
 
 class ClimbError(Exception):
     """A mistake that the user can fix, or a failure that a retry may fix."""

@@ -75,7 +75,7 @@ def test_the_first_round_proposes_better_mixtures_with_a_fidelity(prepared):
 def test_what_is_complete_is_neither_trained_nor_measured_again(prepared, monkeypatch):
     store, cfg, study = prepared
     version = store.history.read_version(tables.TRIALS)
-    monkeypatch.setattr(module, "train_runs", None)
+    monkeypatch.setattr(module, "train_trials", None)
     monkeypatch.setattr(module, "measure_part", None)
     again = add_fidelities(open_study(store, cfg))
     weights_MK = study.problem.sample(np.random.default_rng(1), 5)

@@ -37,6 +37,7 @@ class OutOfMemoryError(RuntimeError):
         (MemoryError(), "resource"),
         (OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "resource"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "resource"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling"), "resource"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "resource"),
         (wrap(errors.ConfigError("the model cannot be loaded"), MemoryError()), "resource"),
         (errors.InfrastructureError("the cluster says so"), "infrastructure"),

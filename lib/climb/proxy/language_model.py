@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from climb.errors import ConfigError, ResourceError, one_line
+from climb.errors import OUT_OF_MEMORY, ConfigError, ResourceError, one_line
 from climb.files import resolve, write_folder
 from climb.proxy.numerics import Precision, resolve_precision
 from climb.tokenizer import TokenizerFile
@@ -177,8 +177,7 @@ def is_memory_error(error: BaseException) -> bool:
 
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    words = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in OUT_OF_MEMORY)
 
 
 @contextlib.contextmanager

@@ -38,9 +38,6 @@ LOST_DEVICE = (
 )
 """What CUDA reports when a GPU fails, as opposed to an error in a computation."""
 
-OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-"""What torch writes into a RuntimeError when an allocation fails."""
-
 _PYTHON_ERROR = re.compile(
     r"^(?!org\.|java\.|py4j\.)(?:\w+\.)*\w+(?:Error|Exception|Exit)\b.*$", re.MULTILINE
 )
@@ -82,7 +79,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     if isinstance(error, RuntimeError):  # torch.OutOfMemoryError is one; torch is not imported here
-        return any(words in str(error) for words in OUT_OF_MEMORY)
+        return any(words in str(error) for words in errors.OUT_OF_MEMORY)
     return isinstance(error, errors.ResourceError | MemoryError)
 
 

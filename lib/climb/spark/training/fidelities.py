@@ -46,6 +46,7 @@ from climb.spark.training.sharing import plan_trials, train_trials
 from climb.spark.training.study import Study
 from climb.spark.training.task import Outcome
 from climb.spark.training.trials import BASE_ERRORS
+from climb.spark.training.watch import WatchSettings
 
 Array = NDArray[np.float64]
 
@@ -125,7 +126,8 @@ def _train(
     share = len(todo) * setup.n_tokens / study.setup.n_tokens
     log("search", f"{len(todo)} components have as many tokens as {share:.1f} trials")
     start = study.store.history.read_version(tables.TRIALS)
-    outcomes = train_trials(study.store, cfg, setup.recipe, setup.proxy, list(todo.items()))
+    watch = WatchSettings("search", setup.hung_minutes)
+    outcomes = train_trials(study.store, cfg, setup.recipe, setup.proxy, list(todo.items()), watch)
     for outcome in show_progress(outcomes, len(todo), "search", "component"):
         row = _make_component_row(setup, todo[outcome.name], outcome)
         if outcome.name not in recorded:  # otherwise only its folder was missing
