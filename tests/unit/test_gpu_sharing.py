@@ -63,7 +63,7 @@ def test_trials_share_nine_tenths_of_the_memory_and_have_a_core_each(share, core
 
 def plan(settings, *keys, master="spark://head:7077", **rows):
     store = Recorded(FakeSession(master, settings, cores=12, executors=3), **rows)
-    return plan_trials(store, load(settings=keys).spark, "p-1")
+    return plan_trials(store, load(settings=["spark.trials_per_gpu=null", *keys]).spark, "p-1")
 
 
 def test_the_first_trials_have_a_gpu_each():
@@ -120,7 +120,8 @@ def test_rows_of_the_first_trials_are_recorded_before_the_others_are_planned(mon
 
     monkeypatch.setattr(sharing, "train_runs", train_runs)
     runs = [(f"t{i}", None) for i in range(40)]
-    for outcome in train_trials(store, load().spark, "p-1", None, runs):
+    cfg = load(settings=["spark.trials_per_gpu=null"]).spark
+    for outcome in train_trials(store, cfg, "p-1", None, runs):
         store.rows["trials"].append(finished(outcome.gpu_share))
     names = [name for name, _ in runs]
     assert parts == [(6, names[:6]), (48, names[6:])]
