@@ -56,6 +56,18 @@ def test_a_recommendation_is_judged_by_the_other_values(fits):
     assert law.judged > 0.0
 
 
+def test_a_value_predicts_for_others_as_it_does_for_itself(fits):
+    """Two names of one value recommend the same, so each gain is judged by its own fit."""
+    _, search = fits
+    law = '{use: "climb.predictor.powerlaw:PowerLawPredictor"}'
+    values = f"compare.values={{search.predictor: {{a: {law}, b: {law}}}}}"
+    cfg = load(settings=(*SETTINGS[:-1], values))
+    trials = search.world.make_trials([r for r in search.rows if r["status"] == "finished"])
+    problem = Problem.from_config(search.world.space, search.world.objective, cfg.search)
+    for fit in vary_fits(trials, problem, cfg, KEY):
+        assert fit.judged == pytest.approx(fit.gain.mean, rel=1e-12)
+
+
 def test_the_table_and_the_csv_file_have_a_row_per_value(fits):
     found, search = fits
     assert len(format_fits(found).splitlines()) == 2 + 2

@@ -21,7 +21,7 @@ from climb.files import format_csv
 from climb.predictor import Predictor
 from climb.search.gains import Gain
 from climb.search.problem import Problem, Searcher, SearchState
-from climb.search.recommendation import Recommendation, recommend
+from climb.search.recommendation import Recommendation, predict_gain, recommend
 from climb.search.trials import Trials
 
 Array = NDArray[np.float64]
@@ -92,7 +92,7 @@ def _describe(
     score = own.validation.score
     std = float(score.measured_D.std())
     error = float(np.sqrt(np.square(score.predicted_D - score.measured_D).mean()))
-    judged = [_predict_gain(state, own) for other, state in states.items() if other != label]
+    judged = [_judge(own, states[other], found[other]) for other in found if other != label]
     return VariedFit(
         name=label,
         spearman=own.quality,
@@ -103,12 +103,12 @@ def _describe(
     )
 
 
-def _predict_gain(state: SearchState, recommendation: Recommendation) -> float:
-    """Predict the gain of a recommendation over the reference, with the surrogate of a state."""
+def _judge(own: Recommendation, state: SearchState, other: Recommendation) -> float:
+    """Predict the gain of `own` over the reference, with the fit that recommends `other`."""
     sorted_K = np.argsort(state.restore_K)
-    mixtures_MK = np.stack([recommendation.weights_K, recommendation.baselines[0].weights_K])
-    means_M, _ = state.penalized.surrogate.predict_score(mixtures_MK[:, sorted_K])
-    return float(means_M[0] - means_M[1])
+    pair_2K = np.stack([own.weights_K, own.baselines[0].weights_K])[:, sorted_K]
+    calibration = other.validation.score.calibration
+    return predict_gain(state.penalized.surrogate, calibration, state.trials, pair_2K).mean
 
 
 def format_fits(fits: Sequence[VariedFit]) -> str:
