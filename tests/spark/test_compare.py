@@ -47,6 +47,8 @@ def test_mixtures_without_a_search_are_compared_on_target_models_alone(spark, tm
     assert cells["best"]["gains"]["uniform"]["n_pairs"] == 2
     assert not store.exists(tables.TRIALS)
     assert compare.run(store, cfg).startswith("fixed is up to date: ")
+    other = change(cfg, {"doremi": {"step_size": 0.5}}, "the test")  # plug-ins may read it
+    assert compare.run(store, other).startswith("fixed: ")
 
 
 @pytest.fixture(scope="module")

@@ -96,5 +96,6 @@ def _describe(trainer: Trainer) -> Inputs:
         EVALUATIONS,
         search=cfg.search,
         section=getattr(cfg, trainer.stage),
+        doremi=cfg.doremi,
         **trainer.recipes,
     )
