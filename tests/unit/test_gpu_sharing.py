@@ -16,7 +16,7 @@ GPUS = {
     "spark.executor.resource.gpu.amount": "2",
     "spark.executor.cores": "16",
 }
-FIXED = GPUS | {"spark.task.resource.gpu.amount": "1", "spark.task.cpus": "8"}
+FIXED = GPUS | {"spark.task.resource.gpu.amount": "1"}
 
 
 class Recorded:
@@ -61,9 +61,10 @@ def test_trials_share_nine_tenths_of_the_memory_and_have_a_core_each(share, core
     assert choose_trials_per_gpu(share, cores) == expected
 
 
-def plan(settings, *keys, master="spark://head:7077", **rows):
+def plan(settings, *keys, master="spark://head:7077", n_runs=100, **rows):
     store = Recorded(FakeSession(master, settings, cores=12, executors=3), **rows)
-    return plan_trials(store, load(settings=["spark.trials_per_gpu=null", *keys]).spark, "p-1")
+    cfg = load(settings=["spark.trials_per_gpu=null", *keys]).spark
+    return plan_trials(store, cfg, "p-1", n_runs)
 
 
 def test_the_first_trials_have_a_gpu_each():
@@ -92,8 +93,16 @@ def test_a_configured_number_is_used_from_the_first_trial_on():
 def test_where_the_settings_of_the_cluster_decide_the_log_says_what_would_fit(capsys):
     planned = plan(FIXED, "spark.resource_profiles=false", trials=[finished(0.2)])
     assert (planned.slots.count, planned.slots.profile) == (6, None)
-    line = "4 trials could share one (docs/cluster.md, spark.task.resource.gpu.amount)"
+    line = "4 trials could share one (spark.task.resource.gpu.amount)"
     assert line in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("n_runs", "per_gpu"), [(6, 1), (7, 2), (13, 3), (100, 4)])
+def test_few_trials_use_all_gpus_since_spark_fills_one_before_the_next(n_runs, per_gpu):
+    planned = plan(GPUS, trials=[finished(0.2)], n_runs=n_runs)
+    assert planned.slots.profile == (per_gpu, 8 // per_gpu)
+    planned = plan(GPUS, f"spark.parallel_trials={n_runs}", trials=[finished(0.2)])
+    assert (planned.slots.count, planned.slots.profile) == (n_runs, (per_gpu, 8 // per_gpu))
 
 
 def test_trials_on_cores_are_not_planned_by_memory():
@@ -107,6 +116,9 @@ def test_trials_share_the_gpu_of_local_mode(monkeypatch):
     first = plan({}, master="local[*]")
     assert (first.slots.count, first.n_first) == (1, 1)
     assert plan({}, master="local[*]", trials=[finished(0.2)]).slots.count == 4
+    many = "spark.parallel_trials=9"
+    assert plan({}, many, master="local[*]").slots.count == 1
+    assert plan({}, many, master="local[*]", trials=[finished(0.2)]).slots.count == 4
 
 
 def test_rows_of_the_first_trials_are_recorded_before_the_others_are_planned(monkeypatch):
@@ -124,7 +136,7 @@ def test_rows_of_the_first_trials_are_recorded_before_the_others_are_planned(mon
     for outcome in train_trials(store, cfg, "p-1", None, runs):
         store.rows["trials"].append(finished(outcome.gpu_share))
     names = [name for name, _ in runs]
-    assert parts == [(6, names[:6]), (48, names[6:])]
+    assert parts == [(6, names[:6]), (36, names[6:])]  # 34 on 6 GPUs
 
 
 def test_the_share_of_the_memory_is_the_peak_of_torch_and_that_of_a_process(monkeypatch):

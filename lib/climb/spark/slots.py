@@ -71,15 +71,11 @@ def plan_slots(session: SparkSession, cfg: SparkConfig, tasks_per_gpu: int = 1) 
         return cfg.parallel_trials or _count_slots(session, share, tasks_per_gpu)
 
     share = _find_share(session, cfg, tasks_per_gpu)
-    profile, most = None, None
+    profile = None
     if share is not None and uses_profiles(session, cfg):
         profile = _build_profile(share)
     owns = share is not None and share.gpus >= 1.0
-    if share is not None and owns:
-        most = max(1, int(share.cores / share.gpus))
-    elif shares_local_gpu(session):
-        most = int(session.sparkContext.defaultParallelism)
-    return Slots(count(), profile, owns, count, max_per_gpu=most)
+    return Slots(count(), profile, owns, count, max_per_gpu=_count_gpu_cores(session, share))
 
 
 def plan_process_slots(session: SparkSession, cfg: SparkConfig, processes: int) -> Slots:
@@ -267,6 +263,18 @@ def _count_slots(session: SparkSession, share: GpuShare | None, tasks_per_gpu: i
         return tasks_per_gpu
     cpus = int(conf.get("spark.task.cpus", "1"))
     return max(1, int(session.sparkContext.defaultParallelism) // cpus)
+
+
+def _count_gpu_cores(session: SparkSession, share: GpuShare | None) -> int | None:
+    """Count the cores for each GPU; None if a task has no whole GPU."""
+    if share is None:
+        n_local = int(session.sparkContext.defaultParallelism)
+        return n_local if shares_local_gpu(session) else None
+    conf = dict(session.sparkContext.getConf().getAll())
+    if share.gpus < 1.0:
+        return None
+    n_gpus = max(1, int(float(conf.get(EXECUTOR_GPUS, "1"))))
+    return max(1, int(conf.get("spark.executor.cores", share.cores)) // n_gpus)
 
 
 def _build_profile(share: GpuShare) -> ResourceProfile:

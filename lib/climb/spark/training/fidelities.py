@@ -42,7 +42,7 @@ from climb.spark.training.setup import (
     digest_values,
     ensure_base_checkpoint,
 )
-from climb.spark.training.sharing import plan_trials, train_trials
+from climb.spark.training.sharing import train_trials
 from climb.spark.training.study import Study
 from climb.spark.training.task import Outcome
 from climb.spark.training.trials import BASE_ERRORS
@@ -198,7 +198,7 @@ def _measure_in_tasks(
     )
     if components:
         ensure_base_checkpoint(study.store, setup, plan_slots(session, cfg))
-    slots = plan_trials(study.store, cfg, setup.recipe).slots
+    slots = plan_slots(session, cfg, cfg.trials_per_gpu or 1)
     parts = np.array_split(weights_DK, min(max(1, slots.count), len(weights_DK)))
     is_gpu_shared = shares_local_gpu(session)
     log("search", f"measuring {len(weights_DK)} mixtures with {type(fidelity).__name__}")

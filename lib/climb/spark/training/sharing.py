@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -30,13 +31,14 @@ class TrialSlots:
     """Trials that show how much memory a trial needs; None: all trials get these slots."""
 
 
-def plan_trials(store: Store, cfg: SparkConfig, recipe: str) -> TrialSlots:
+def plan_trials(store: Store, cfg: SparkConfig, recipe: str, n_runs: int) -> TrialSlots:
     """Plan the trials that share a GPU: `spark.trials_per_gpu`, or as many as its memory allows.
 
     Args:
         store: its tables `trials` and `rungs` have what finished trials needed.
         cfg: section spark.
         recipe: of the trials, `TrainingSetup.recipe`.
+        n_runs: trials that are to be trained.
 
     Raises:
         ConfigError: the shares of GPUs and cores do not fit the executors.
@@ -44,22 +46,36 @@ def plan_trials(store: Store, cfg: SparkConfig, recipe: str) -> TrialSlots:
     session = store.session
     if cfg.trials_per_gpu is not None:
         return TrialSlots(plan_slots(session, cfg, cfg.trials_per_gpu))
-    whole = plan_slots(session, cfg)
-    if whole.max_per_gpu is None:
-        return TrialSlots(whole)
+    gpus = plan_slots(session, cfg.model_copy(update={"parallel_trials": None}))
+    if gpus.max_per_gpu is None:
+        return TrialSlots(plan_slots(session, cfg))
+    is_local = shares_local_gpu(session)
     shares = _read_gpu_shares(store, recipe)
     if not shares:
-        return TrialSlots(whole, n_first=max(1, whole.count))
+        whole = plan_slots(session, _limit_parallel(cfg, 1) if is_local else cfg)
+        return TrialSlots(whole, n_first=whole.count)
     most = max((share for share in shares if share is not None), default=None)
-    n_trials = choose_trials_per_gpu(most, whole.max_per_gpu)
-    if n_trials == 1 or most is None:
-        return TrialSlots(whole)
-    needs = f"a trial needs {most:.1%} of a GPU's memory: {n_trials} trials"
-    if whole.profile is None and not shares_local_gpu(session):
-        log("search", f"{needs} could share one (docs/cluster.md, spark.task.resource.gpu.amount)")
-        return TrialSlots(whole)
-    log("search", f"{needs} share one (spark.trials_per_gpu)")
+    n_trials = choose_trials_per_gpu(most, gpus.max_per_gpu)
+    # Spark fills a GPU before it uses the next: few trials must not share more than they have to.
+    n_active = min(n_runs, cfg.parallel_trials or n_runs)
+    n_trials = min(n_trials, math.ceil(n_active / gpus.count))
+    if is_local:
+        cfg = _limit_parallel(cfg, n_trials)
+    elif gpus.profile is None:
+        _log_sharing(most, n_trials, "could share one (spark.task.resource.gpu.amount)")
+        return TrialSlots(plan_slots(session, cfg))
+    _log_sharing(most, n_trials, "share one (spark.trials_per_gpu)")
     return TrialSlots(plan_slots(session, cfg, n_trials))
+
+
+def _limit_parallel(cfg: SparkConfig, n: int) -> SparkConfig:
+    """Limit the trials at the same time; local mode has nothing else that does."""
+    return cfg.model_copy(update={"parallel_trials": min(n, cfg.parallel_trials or n)})
+
+
+def _log_sharing(share: float | None, n_trials: int, what: str) -> None:
+    if n_trials > 1:
+        log("search", f"a trial needs {share:.1%} of a GPU's memory: {n_trials} trials {what}")
 
 
 def choose_trials_per_gpu(share: float | None, max_trials: int) -> int:
@@ -92,8 +108,9 @@ def train_trials(
         ClimbError, RuntimeError: as for `train_runs`.
     """
     while runs:
-        planned = plan_trials(store, cfg, recipe)
-        part, runs = runs[: planned.n_first], runs[len(runs[: planned.n_first]) :]
+        planned = plan_trials(store, cfg, recipe, len(runs))
+        n = planned.n_first or len(runs)
+        part, runs = runs[:n], runs[n:]
         yield from train_runs(store.session, proxy, part, planned.slots, watch)
 
 
@@ -105,4 +122,4 @@ def _read_gpu_shares(store: Store, recipe: str) -> list[float | None]:
         if store.exists(table)
         for row in store.read_rows(table, proxy=recipe)
     ]
-    return [row["gpu_share"] for row in rows if row.get("status", "finished") == "finished"]
+    return [row["gpu_share"] for row in rows if row.get("status") != "failed"]  # rungs have none
