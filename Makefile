@@ -75,7 +75,9 @@ test: setup format lint types ## Check format, lint and types, and run the tests
 	  --cov --cov-report=term --durations=10
 	@$(MAKE) --no-print-directory coverage
 
-test-long: setup ## Run the slow tests (minutes); do this before an issue is closed.
+test-long: setup ## Run the slow tests (an hour); do this before an issue is closed.
+	@# A test compares every item with lm-eval.
+	@VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --no-deps -r requirements/bench.txt
 	@$(BIN)/python -m pytest tests -m slow --ignore tests/consumers -n 2 -vv --durations=10
 
 consumers: setup ## Install the trainers that read exports, each into its own environment (12 GB).

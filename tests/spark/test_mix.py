@@ -165,9 +165,8 @@ def test_texts_are_shuffled_only_if_there_are_more_kept_documents_than_a_limit(
 ):
     monkeypatch.setattr(domain_documents, "MAX_BROADCAST_DOCUMENTS", limit)
     own = spark.conf.get("spark.sql.autoBroadcastJoinThreshold")
-    spark.conf.set(
-        "spark.sql.autoBroadcastJoinThreshold", -1
-    )  # Spark's own choice for small tables
+    # Spark itself would broadcast tables as small as these.
+    spark.conf.set("spark.sql.autoBroadcastJoinThreshold", -1)
     try:
         ids = store.read(tables.TOKENS).select("doc_id", "n_tokens")
         joined = domain_documents.join_texts(store, ids)

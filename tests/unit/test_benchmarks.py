@@ -359,7 +359,7 @@ def test_the_benchmark_of_halving_runs_in_miniature(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     if "skipped" in done.stdout:
-        pytest.skip("the shared data folder does not exist")
+        pytest.skip(f"needs the folder of shared data: {done.stdout.strip()}")
     found = json.loads((tmp_path / "halving.json").read_text())
     titles = [table["title"] for table in found["tables"]]
     assert sum("Replayed" in title for title in titles) == 2
