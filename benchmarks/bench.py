@@ -29,7 +29,7 @@ NAMES = (
     *("domains", "contamination", "mix", "export", "demo", "scale", "standalone", "fidelities"),
     *("accuracy", "swarm", "regret_blend_mean"),
     *("regret_blend_pile", "regret_trees_mean", "regret_trees_pile", "regret_olmix_mean"),
-    *("null", "reuse", "halving", "speed"),
+    *("null", "reuse", "borrow", "scales", "halving", "speed"),
 )
 """All sections in the order of the page. A name is, or starts with, the name of its script."""
 

@@ -1,4 +1,4 @@
-"""Olmix's published swarm of 512 runs, 64 domains and 110 metrics, and a surface fitted to it."""
+"""Olmix's published swarms with 110 metrics, and a surface fitted to the larger one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from surface import Surface
 
 from climb.mixture import FeasibleSet
 from climb.runs.formats import read_olmix
+from climb.runs.rows import RunTable
 from climb.search import Trials
 
 COMPONENTS = 16
@@ -17,17 +18,34 @@ COMPONENTS = 16
 
 
 def load_swarm() -> Trials:
-    """Load all runs; metrics are bits per byte of models with 30 million parameters."""
+    """Load 512 runs of 64 domains; metrics are bits per byte of models with 30 M parameters."""
+    return load_runs(read_swarm())
+
+
+def read_swarm() -> RunTable:
+    """Read the rows of `load_swarm` as text."""
+    return _read("full_recomputation")
+
+
+def load_update() -> Trials:
+    """Load 64 runs of 22 domains; one of them, `existing`, stands for an earlier mixture."""
+    return load_runs(_read("full_reuse_update_5_seed_0"))
+
+
+def _read(name: str) -> RunTable:
     folder = shared_data() / "olmix"
-    ratios, metrics = (folder / f"full_recomputation_{x}.csv" for x in ("ratios", "metrics"))
-    return load_runs(read_olmix(ratios, metrics))
+    return read_olmix(*(folder / f"{name}_{x}.csv" for x in ("ratios", "metrics")))
+
+
+def read_token_shares() -> dict[str, float]:
+    """Read the token shares of the 64 domains."""
+    with (shared_data() / "olmix" / "full_prior.csv").open() as file:
+        return {row["domain"]: float(row["token_share"]) for row in csv.DictReader(file)}
 
 
 def build_feasible_set(domains: tuple[str, ...]) -> FeasibleSet:
     """Build the feasible set of every searcher: token shares of the swarm's corpus, and the cap."""
-    with (shared_data() / "olmix" / "full_prior.csv").open() as file:
-        shares = {row["domain"]: float(row["token_share"]) for row in csv.DictReader(file)}
-    return build_capped_set(domains, shares)
+    return build_capped_set(domains, read_token_shares())
 
 
 def fit_surface(step: int = 1) -> Surface:

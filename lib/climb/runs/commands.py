@@ -219,7 +219,11 @@ def _find_change(state: SearchState, extras: Extras, result: SearchResult) -> Sm
 
 
 def _format_contract(result: SearchResult, notes: advice.Notes) -> str:
-    """Format BEST.json: the fields that other tools read first, then the whole result."""
+    """Format BEST.json: the fields that other tools read first, then the result.
+
+    Its `parameters` are left empty: with 110 metrics they have 100 MB, and `climb predict` computes
+    the same fits from the runs.
+    """
     gain = result.gains[result.baselines[0]]
     fields = {
         "weights": result.recommended.weights,
@@ -229,7 +233,7 @@ def _format_contract(result: SearchResult, notes: advice.Notes) -> str:
         "scale": notes.scale.to_json() if notes.scale else None,
         "smallest_change": notes.change.to_json() if notes.change else None,
         "repetition": dataclasses.asdict(notes.repetition) if notes.repetition else None,
-        "result": result.model_dump(mode="json"),
+        "result": result.model_copy(update={"parameters": {}}).model_dump(mode="json"),
     }
     return json.dumps(fields, indent=2, allow_nan=False) + "\n"
 
