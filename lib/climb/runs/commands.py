@@ -26,6 +26,7 @@ from climb.runs.repetition_advice import DiscountedRuns
 from climb.runs.sets import RunFiles, RunSets, read_run_sets
 from climb.runs.sheet import METRIC, WEIGHT, Sheet
 from climb.search.calibration import CalibratedScore
+from climb.search.parallel import use_one_blas_thread
 from climb.search.pareto import find_pareto_front
 from climb.search.problem import Problem, SearchState
 from climb.search.recommendation import recommend as recommend_mixture
@@ -92,6 +93,7 @@ def predict(
     return advice.describe_predictions(len(weights_MK), len(sets.trials), spearman, notes)
 
 
+@use_one_blas_thread
 def _write_predictions(
     sets: RunSets, weights_MK: Array, out: Path, cfg: SearchConfig, objective: str
 ) -> dict[str, float]:

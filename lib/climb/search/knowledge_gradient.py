@@ -17,6 +17,7 @@ from climb.errors import SearchError
 from climb.search.acquisition import INFEASIBLE, select_batch
 from climb.search.calibration import Calibration, Inflation, cross_validate
 from climb.search.optimize import maximize, sample_around
+from climb.search.parallel import use_one_blas_thread
 from climb.search.problem import STAGE_FURTHER, Problem, SearchState
 from climb.search.rounds import propose_batch
 from climb.search.surrogate import Surrogate
@@ -68,6 +69,7 @@ def estimate_further_round(state: SearchState, calibration: Calibration) -> Furt
     return FurtherRound(n, _estimate_gain(state, next_round, n, calibration))
 
 
+@use_one_blas_thread
 def estimate_gain_of_round(trials: Trials, round_: int, problem: Problem) -> float | None:
     """Estimate the expected gain of a configured round before it is trained.
 
@@ -98,6 +100,7 @@ def _estimate_gain(
         return 0.0
     candidates_CK = _make_candidates(state)
     candidates_CK = candidates_CK[score(candidates_CK) > -INFEASIBLE]
+    logger.info("simulating %d outcomes of a round", _OUTCOMES)
     root_CN = predict_changes(surrogate, candidates_CK, proposed_NK, calibration.inflation)
     # Antithetic pairs have mean 0; otherwise a single candidate would seem to gain or lose.
     normal_NZ = state.problem.random(STAGE_FURTHER).normal(size=(n, _OUTCOMES // 2))

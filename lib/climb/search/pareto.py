@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from climb.search.acquisition import PenalizedScore
 from climb.search.optimize import maximize
+from climb.search.parallel import use_one_blas_thread
 from climb.search.problem import STAGE_PARETO, SearchState
 
 Array = NDArray[np.float64]
@@ -21,6 +22,7 @@ _TIE = 1e-6
 deviations of a metric over mixtures."""
 
 
+@use_one_blas_thread
 def find_pareto_front(state: SearchState, n: int) -> tuple[Array, Array]:
     """Find mixtures on the predicted Pareto front of the objective's metrics.
 

@@ -14,6 +14,7 @@ from climb.search.calibration import Calibration, CrossValidation, cross_validat
 from climb.search.effects import Effects, estimate_effects
 from climb.search.gains import Gain
 from climb.search.knowledge_gradient import FurtherRound, estimate_further_round
+from climb.search.parallel import use_one_blas_thread
 from climb.search.problem import SearchState
 from climb.search.rounds import project_proposals
 from climb.search.signal_to_noise import SignalToNoise
@@ -78,6 +79,7 @@ class Recommendation:
         return self.gain.verdict
 
 
+@use_one_blas_thread
 def recommend(state: SearchState) -> Recommendation:
     """Ask the searcher for its recommendation, and judge it by cross-validation.
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from climb.errors import ComponentError, SearchError
 from climb.mixture import FeasibleSet
 from climb.search.acquisition import select_distant
+from climb.search.parallel import use_one_blas_thread
 from climb.search.problem import STAGE_FIDELITY, STAGE_PROPOSE, Problem, SearchState
 from climb.search.trials import Trials
 
@@ -57,6 +58,7 @@ def propose(trials: Trials, round_: int, problem: Problem) -> Array:
     return propose_batch(state, round_, per_round[round_])[:, state.restore_K]
 
 
+@use_one_blas_thread
 def propose_batch(state: SearchState, round_: int, n: int) -> Array:
     """Ask the searcher for n mixtures, shape (n, K), in the order of the state's domains.
 

@@ -17,6 +17,7 @@ from climb.errors import SearchError
 from climb.objective import Objective
 from climb.search.acquisition import INFEASIBLE, PenalizedScore
 from climb.search.optimize import maximize
+from climb.search.parallel import use_one_blas_thread
 from climb.search.problem import STAGE_CHANGE, SearchState
 
 Array = NDArray[np.float64]
@@ -92,6 +93,7 @@ class SmallestChange:
         return [(self.domains[k], float(change_K[k])) for k in order]
 
 
+@use_one_blas_thread
 def find_smallest_change(state: SearchState, metric: str, amount: float) -> SmallestChange:
     """Find the feasible mixture nearest to the natural one whose metric is better by an amount.
 

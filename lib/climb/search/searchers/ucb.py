@@ -5,6 +5,7 @@ Axes: M mixtures, N candidates, S starts, K domains.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,8 @@ from climb.search.problem import STAGE_PROPOSE, STAGE_RECOMMEND, SearchState
 from climb.search.rounds import require_count, sample_first_round
 
 Array = NDArray[np.float64]
+
+logger = logging.getLogger(__name__)
 
 _BOLD_STARTS = 6
 """Best mixtures from which mean + std is maximized too."""
@@ -86,6 +89,7 @@ class UCBSearcher:
                 score(weights_MK) + self.exploration * score.surrogate.predict_score(weights_MK)[1]
             )
 
+        logger.info("searching for mixtures of high mean and uncertainty")
         bold_SK, _ = pattern_search(optima_SK[:_BOLD_STARTS], space, upper_bound, random)
         optima_SK = np.vstack([optima_SK, bold_SK])
         return np.vstack([optima_SK, sample_around(optima_SK, space, n // 4, random), drawn_NK])
