@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from climb.predictor import Array, ExtraFeatures, JointPredict, Predict
+from climb.predictor import Array, ExtraFeatures, Predict
 from climb.predictor.gaussian_process import GaussianProcess
 from climb.predictor.sample import Sample, ScaledFeatures, Scaling, UnscaledPredict
 
@@ -40,7 +40,7 @@ class GPPredictor:
 
     def fit_with_leave_one_out(
         self, weights_TK: Array, values_T: Array, noise_T: Array, extra: ExtraFeatures | None = None
-    ) -> tuple[JointPredict, Array]:
+    ) -> tuple[GPPredict, Array]:
         """Fit, and return the leave-one-out prediction of each trial (T,) as well.
 
         Hyperparameters are not fitted again for each left-out trial. Given the hyperparameters, the
@@ -53,7 +53,7 @@ class GPPredictor:
             features.scaling(features_TF), sample.values_T, sample.noise_var_T, self.max_steps
         )
         left_out_T = sample.restore(process.predict_leave_one_out())
-        predict = _GPPredict(process, features, sample.center, sample.scale, self.power)
+        predict = GPPredict(process, features, sample.center, sample.scale, self.power)
         return predict, left_out_T
 
     def _raise_to_power(self, weights_MK: Array) -> Array:
@@ -61,10 +61,15 @@ class GPPredictor:
 
 
 @dataclass(frozen=True, eq=False)
-class _GPPredict(UnscaledPredict):
+class GPPredict(UnscaledPredict):
     """A fitted process as a function of weights."""
 
+    model: GaussianProcess
     power: float
+
+    def correlate(self, weights_MK: Array) -> Array:
+        """Return the prior correlation of mixtures, shape (M, M)."""
+        return self.model.correlate(self.features(weights_MK))
 
     def export(self) -> dict[str, Any]:
         """Return the parameters of the mean.
@@ -73,7 +78,7 @@ class _GPPredict(UnscaledPredict):
         (prior_mean + variance * sum_t alpha_t matern52(|f - points_t|)). Empty for a fit with extra
         features, which the weights alone do not determine.
         """
-        if self.features.extra is not None or not isinstance(self.model, GaussianProcess):
+        if self.features.extra is not None:
             return {}
         model, scaling = self.model, self.features.scaling
         return {

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
 
 import numpy as np
 
@@ -19,9 +18,9 @@ from climb.predictor.pooled_process import (
     MetricScales,
     PooledProcesses,
     PowerFeatures,
-    ProcessPredict,
 )
 from climb.predictor.shared_lengths import group_metrics
+from climb.predictor.shrinkage import ConstantMetrics, Shrinkage
 from climb.predictor.stack import StackPredict
 
 _BLOCK = 512
@@ -58,16 +57,13 @@ class PooledPredictor:
     """Standard deviation of two normal priors. The mean of the common share's prior is 0, because
     the law is better far from the trials. The mean of a metric's share is the common share."""
 
-    slope_std: float = 1.0
-    """Standard deviation of the normal prior, around 1, of the total share of process and law."""
-
     folds: int = 5
     """Folds of the cross-validation."""
 
-    refit_below: int = 3000
+    refit_below: int = 20_000
     """With fewer values (trials times metrics), the processes are refitted for every fold. With
-    more, leave-one-out predictions use the parameters of all trials: one value hardly changes them.
-    The laws always use leave-one-out predictions."""
+    more, leave-one-out predictions use the parameters of all trials: they are a little too good,
+    but refits would be slow. The laws always use leave-one-out predictions."""
 
     def fit(self, weights_TK: Array, values_T: Array, noise_T: Array) -> Predict:
         """Fit one metric of T trials; see `climb.predictor.Predictor`."""
@@ -94,9 +90,8 @@ class PooledPredictor:
             process_TQ = processes.predict_leave_one_out()
         shares_Q = self._fit_shares(process_TQ, law_TQ, trials[1])
         held_out_TQ = law_TQ + shares_Q * (process_TQ - law_TQ)
-        constants, weights_TQ = ConstantMetrics.fit(held_out_TQ, trials[1], trials[2])
-        slopes_Q = self._fit_slopes(held_out_TQ, trials[1], constants, weights_TQ)
-        return PooledPredicts(processes, laws, shares_Q, slopes_Q, constants)
+        shrinkage = Shrinkage.fit(held_out_TQ, trials[1], trials[2])
+        return PooledPredicts(processes, laws, shares_Q, shrinkage.slopes_Q, shrinkage.constants)
 
     def _cross_validate(
         self, features: PowerFeatures, trials: tuple[Array, Array, Array], groups_Q: Array
@@ -137,81 +132,6 @@ class PooledPredictor:
         shares_Q = (product_Q + ridge_Q * common) / (square_Q + ridge_Q)
         return np.asarray(np.clip(shares_Q, 0.0, 1.0))
 
-    def _fit_slopes(
-        self, held_out_TQ: Array, values_TQ: Array, constants: ConstantMetrics, weights_TQ: Array
-    ) -> Array:
-        """Return the slope (0 to 1) of the values on held-out predictions, shape (Q,)."""
-        std_Q = np.where(constants.std_Q > 0.0, constants.std_Q, 1.0)
-        predicted_TQ = (held_out_TQ - constants.center_Q) / std_Q
-        real_TQ = (values_TQ - constants.center_Q) / std_Q
-        error_var_Q = (weights_TQ * np.square(real_TQ - predicted_TQ)).mean(axis=0)
-        ridge_Q = error_var_Q / self.slope_std**2 + 1e-300
-        product_Q = (weights_TQ * predicted_TQ * real_TQ).sum(axis=0) + ridge_Q
-        square_Q = (weights_TQ * np.square(predicted_TQ)).sum(axis=0) + ridge_Q
-        return np.asarray(np.clip(product_Q / square_Q, 0.0, 1.0))
-
-
-@dataclass(frozen=True, eq=False)
-class ConstantMetrics:
-    """The mean of every metric for all mixtures, with the deviation of the trials."""
-
-    center_Q: Array
-    std_Q: Array
-
-    @classmethod
-    def fit(cls, held_out_TQ: Array, values_TQ: Array, noise_TQ: Array) -> tuple[Self, Array]:
-        """Take mean and standard deviation of the trials, weighted by their precision.
-
-        Args:
-            held_out_TQ: predictions, whose typical error counts as further noise.
-            values_TQ: measured values.
-            noise_TQ: known standard deviation of each value.
-
-        Returns:
-            The constants, and the weight of each value (T, Q), 1 on average.
-        """
-        error_var_Q = np.median(np.square(values_TQ - held_out_TQ), axis=0) + 1e-300
-        weights_TQ = 1.0 / (np.square(noise_TQ) + error_var_Q)
-        weights_TQ /= weights_TQ.mean(axis=0)
-        center_Q = (weights_TQ * values_TQ).mean(axis=0)
-        var_Q = (weights_TQ * np.square(values_TQ - center_Q)).mean(axis=0)
-        return cls(center_Q, np.sqrt(var_Q)), weights_TQ
-
-    def select(self, q: int, process: ProcessPredict) -> ConstantPredict:
-        """Return the function of one metric, with the correlations of its process."""
-        return ConstantPredict(float(self.center_Q[q]), float(self.std_Q[q]), process)
-
-
-@dataclass(frozen=True)
-class ConstantPredict:
-    """One metric of `ConstantMetrics`; see `climb.predictor.JointPredict`."""
-
-    center: float
-    std: float
-    process: ProcessPredict
-    """Defines how similar the errors of two mixtures are."""
-
-    @property
-    def noise(self) -> float:
-        """0: differences between trials count as errors of the prediction."""
-        return 0.0
-
-    def __call__(self, weights_MK: Array) -> tuple[Array, Array]:
-        """Predict mean and standard deviation, shapes (M,)."""
-        return self.mean(weights_MK), np.full(len(weights_MK), self.std)
-
-    def mean(self, weights_MK: Array) -> Array:
-        """Predict the mean alone, shape (M,)."""
-        return np.full(len(weights_MK), self.center)
-
-    def joint(self, weights_MK: Array) -> tuple[Array, Array]:
-        """Predict mean (M,) and covariance (M, M)."""
-        return self.mean(weights_MK), self.std**2 * self.process.correlate(weights_MK)
-
-    def export(self) -> dict[str, Any]:
-        """Return the parameters: metric = value."""
-        return {"kind": "constant", "value": self.center}
-
 
 @dataclass(frozen=True, eq=False)
 class PooledPredicts:
@@ -233,7 +153,11 @@ class PooledPredicts:
         predicts = []
         for q, (share, slope) in enumerate(zip(self.shares_Q, self.slopes_Q, strict=True)):
             process = self.processes.select(q)
-            members = (process, LawPredict(self.laws, q), self.constants.select(q, process))
+            members = (
+                process,
+                LawPredict(self.laws, q),
+                self.constants.select(q, process.correlate),
+            )
             shares_P = np.array([slope * share, slope * (1.0 - share), 1.0 - slope])
             predicts.append(StackPredict(members, shares_P))
         return tuple(predicts)

@@ -17,8 +17,6 @@ from climb.predictor import Array
 from climb.predictor.gaussian_process import (
     GaussianProcess,
     SharedKernel,
-    evaluate_matern,
-    squared_distances,
 )
 from climb.predictor.metrics import DomainGroups
 from climb.predictor.sample import Scaling
@@ -220,8 +218,7 @@ class ProcessPredict:
 
     def correlate(self, weights_MK: Array) -> Array:
         """Return the prior correlation of mixtures, shape (M, M)."""
-        scaled_MF = self.features(weights_MK) / self.process.lengths_F
-        return evaluate_matern(squared_distances(scaled_MF, scaled_MF))[0]
+        return self.process.correlate(self.features(weights_MK))
 
     def export(self) -> dict[str, Any]:
         """Return the parameters of the mean.

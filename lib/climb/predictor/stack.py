@@ -1,4 +1,4 @@
-"""Stacked regression of a Gaussian process and a power law, with cross-validated shares.
+"""Stacked regression of a Gaussian process, a power law and the mean, with cross-validated shares.
 
 Axes: T trials, D distinct mixtures, K domains, P members, M mixtures.
 """
@@ -21,16 +21,18 @@ from climb.predictor import (
 )
 from climb.predictor.gp import GPPredictor
 from climb.predictor.powerlaw import PowerLawPredictor
+from climb.predictor.shrinkage import Shrinkage
 
 
 @dataclass(frozen=True, kw_only=True)
 class StackPredictor:
-    """Average of a Gaussian process and a power law, weighted by cross-validation.
+    """Average of a Gaussian process, a power law and the mean, weighted by cross-validation.
 
     The process fits any surface near the trials. The law is better far from them and under noise.
     The share of the process is a least-squares fit, between 0 and 1, of measured values on both
     members' held-out predictions. A normal prior draws the share towards 0, so few or noisy trials
-    give the law more weight.
+    give the law more weight. The average is then shrunk towards the metric's mean
+    (`climb.predictor.shrinkage`), so a metric that cannot be predicted has no influence.
 
     Source:
         Stacked regressions with non-negative weights: Breiman (1996). Members, folds and the prior
@@ -52,14 +54,19 @@ class StackPredictor:
     def fit(
         self, weights_TK: Array, values_T: Array, noise_T: Array, extra: ExtraFeatures | None = None
     ) -> Predict:
-        """Fit both members on all trials, and their shares on held-out predictions."""
+        """Fit the members on all trials, and their shares on held-out predictions."""
         _, trials = sort_fit_inputs(weights_TK, values_T, noise_T)
         process, process_T = GPPredictor().fit_with_leave_one_out(*trials, extra)
         law, law_T = PowerLawPredictor().fit_with_leave_one_out(*trials, extra)
         if len(process_T) < self.refit_below:
             process_T = self._cross_validate(*trials, extra)
-        shares_P = self._fit_shares(np.stack([process_T, law_T], axis=1), trials[1])
-        return StackPredict((process, law), shares_P)
+        held_out_TP = np.stack([process_T, law_T], axis=1)
+        shares_P = self._fit_shares(held_out_TP, trials[1])
+        columns = (held_out_TP @ shares_P, *trials[1:])
+        shrinkage = Shrinkage.fit(*(column_T[:, None] for column_T in columns))
+        slope = float(shrinkage.slopes_Q[0])
+        members = (process, law, shrinkage.constants.select(0, process.correlate))
+        return StackPredict(members, np.append(slope * shares_P, 1.0 - slope))
 
     def _cross_validate(
         self, weights_TK: Array, values_T: Array, noise_T: Array, extra: ExtraFeatures | None

@@ -1,0 +1,128 @@
+"""Shrinkage of a fitted metric towards its mean, as far as its predictions may be chance.
+
+If the values of a metric are noise, a fit still finds mixtures that seem better. A search would
+move towards them. So predictions are multiplied by a factor between 0 and 1, which is 0 for such a
+metric, and hardly below 1 for one that is predicted well.
+
+Axes: T trials, Q metrics, M mixtures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from climb.predictor import Array
+
+SLOPE_STD = 1.0
+"""Standard deviation of the normal prior on the slope; its mean is 1."""
+
+CHANCE = 2.0
+"""A slope of at most this many squared standard errors, squared, becomes 0."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shrinkage:
+    """The mean of every metric, and the share of the predictions in what is left of them."""
+
+    constants: ConstantMetrics
+    slopes_Q: Array
+    """0 to 1: the rest is the metric's mean."""
+
+    @classmethod
+    def fit(cls, held_out_TQ: Array, values_TQ: Array, noise_TQ: Array) -> Self:
+        """Fit the slope of measured values on held-out predictions, and shrink it to 0.
+
+        The slope is a least-squares fit with a normal prior, between 0 and 1. It is multiplied by
+        1 - CHANCE / t^2, or 0 if that is negative, where t is the slope without the prior, divided
+        by its standard error.
+
+        Args:
+            held_out_TQ: predictions of each value by fits without it.
+            values_TQ: measured values.
+            noise_TQ: known standard deviation of each value.
+
+        Source:
+            The factor is that of the non-negative garrote: Breiman (1995). `CHANCE` was chosen in
+            planted worlds with metrics of pure noise (docs/decisions/predictor.md).
+        """
+        constants, weights_TQ = ConstantMetrics.fit(held_out_TQ, values_TQ, noise_TQ)
+        std_Q = np.where(constants.std_Q > 0.0, constants.std_Q, 1.0)
+        predicted_TQ = (held_out_TQ - constants.center_Q) / std_Q
+        real_TQ = (values_TQ - constants.center_Q) / std_Q
+        product_Q = (weights_TQ * predicted_TQ * real_TQ).sum(axis=0)
+        square_Q = (weights_TQ * np.square(predicted_TQ)).sum(axis=0) + 1e-300
+        error_var_Q = (weights_TQ * np.square(real_TQ - predicted_TQ)).mean(axis=0)
+        ridge_Q = error_var_Q / SLOPE_STD**2
+        slopes_Q = np.clip((product_Q + ridge_Q) / (square_Q + ridge_Q), 0.0, 1.0)
+        plain_Q = product_Q / square_Q
+        rest_var_Q = (weights_TQ * np.square(real_TQ - plain_Q * predicted_TQ)).mean(axis=0)
+        # chance = CHANCE / t^2, without a division by a residual of 0.
+        chance_Q = CHANCE * rest_var_Q / (square_Q * np.square(plain_Q) + 1e-300)
+        factor_Q = np.where(plain_Q > 0.0, np.maximum(1.0 - chance_Q, 0.0), 0.0)
+        return cls(constants, slopes_Q * factor_Q)
+
+
+@dataclass(frozen=True, eq=False)
+class ConstantMetrics:
+    """The mean of every metric for all mixtures, with the deviation of the trials."""
+
+    center_Q: Array
+    std_Q: Array
+
+    @classmethod
+    def fit(cls, held_out_TQ: Array, values_TQ: Array, noise_TQ: Array) -> tuple[Self, Array]:
+        """Take mean and standard deviation of the trials, weighted by their precision.
+
+        Args:
+            held_out_TQ: predictions, whose typical error counts as further noise.
+            values_TQ: measured values.
+            noise_TQ: known standard deviation of each value.
+
+        Returns:
+            The constants, and the weight of each value (T, Q), 1 on average.
+        """
+        error_var_Q = np.median(np.square(values_TQ - held_out_TQ), axis=0) + 1e-300
+        weights_TQ = 1.0 / (np.square(noise_TQ) + error_var_Q)
+        weights_TQ /= weights_TQ.mean(axis=0)
+        center_Q = (weights_TQ * values_TQ).mean(axis=0)
+        var_Q = (weights_TQ * np.square(values_TQ - center_Q)).mean(axis=0)
+        return cls(center_Q, np.sqrt(var_Q)), weights_TQ
+
+    def select(self, q: int, correlate: Callable[[Array], Array]) -> ConstantPredict:
+        """Return the function of one metric; `correlate` is that of its process."""
+        return ConstantPredict(float(self.center_Q[q]), float(self.std_Q[q]), correlate)
+
+
+@dataclass(frozen=True)
+class ConstantPredict:
+    """One metric of `ConstantMetrics`; see `climb.predictor.JointPredict`."""
+
+    center: float
+    std: float
+    correlate: Callable[[Array], Array]
+    """How similar the errors of mixtures (M, K) are: (M, M)."""
+
+    @property
+    def noise(self) -> float:
+        """0: differences between trials count as errors of the prediction."""
+        return 0.0
+
+    def __call__(self, weights_MK: Array) -> tuple[Array, Array]:
+        """Predict mean and standard deviation, shapes (M,)."""
+        return self.mean(weights_MK), np.full(len(weights_MK), self.std)
+
+    def mean(self, weights_MK: Array) -> Array:
+        """Predict the mean alone, shape (M,)."""
+        return np.full(len(weights_MK), self.center)
+
+    def joint(self, weights_MK: Array) -> tuple[Array, Array]:
+        """Predict mean (M,) and covariance (M, M)."""
+        return self.mean(weights_MK), self.std**2 * self.correlate(weights_MK)
+
+    def export(self) -> dict[str, Any]:
+        """Return the parameters: metric = value."""
+        return {"kind": "constant", "value": self.center}
