@@ -133,6 +133,8 @@ def test_an_unclear_gain_is_not_called_clear():
     text = describe_leader(close, scores)
     assert text.startswith("b has the highest mean score.")
     assert "No 90 % interval shows a gain over a." in text
+    page = render_comparison("t", load(), close, tabulate(close, "arc.bpb:min"))
+    assert "<h1>b has the highest mean, but not clearly</h1>" in page
 
 
 def test_the_text_is_a_markdown_table_with_the_gain_over_the_first_method():
