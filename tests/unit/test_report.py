@@ -404,6 +404,12 @@ def test_the_predictor_is_judged_by_round_and_metric_with_noise(data):
     assert f"{name} {' '.join(ranks)} {noise} {ratio}" in page
 
 
+def test_the_predictor_states_how_many_trials_mixtures_and_metrics_it_rests_on(data):
+    sizes = (RESULT.n_trials, RESULT.n_mixtures, len(RESULT.domains), len(RESULT.metric_weights))
+    text = "has learned from {} trials of {} mixtures of {} domains, and predicts {} metrics."
+    assert text.format(*sizes) in page_of(data)
+
+
 def test_a_weak_rank_correlation_is_grey(data):
     weak = (RoundQuality(round=0, n_trials=9, spearman={"score": 0.59, "a.bpb": 0.6}),)
     text = render(change(data, quality=weak))
