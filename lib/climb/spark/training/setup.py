@@ -19,6 +19,7 @@ from climb import tables
 from climb.config import Config, build, recipe_of
 from climb.errors import TableError
 from climb.files import LocalCopies, hash_content, is_complete, resolve, write_if_changed
+from climb.mixture import SAME_DECIMALS
 from climb.progress import log
 from climb.proxy import Proxy, ProxyRun, Target
 from climb.proxy.items import exclude_reported, list_targets
@@ -99,15 +100,14 @@ class TrainingSetup:
     @cached_property
     def base_folder(self) -> Path:
         """Folder of the base checkpoint."""
-        natural = sorted((name, round(weight, 12)) for name, weight in self.natural.items())
+        natural = _list_weights(self.natural)
         made_with = [recipe_of(self.proxy), self.base_digest, self.base_tokens, natural]
         name = digest_values([*made_with, *self._describe_processes()])
         return self.files / "proxies" / f"base-{name}"
 
     def name_run(self, weights: Mapping[str, float], seed: int) -> str:
         """Return the id of the run that trains on this mixture with this seed."""
-        mixture = sorted((name, round(weight, 12)) for name, weight in weights.items())
-        return digest_values([mixture, seed, self.recipe, self.corpus_digest])
+        return digest_values([_list_weights(weights), seed, self.recipe, self.corpus_digest])
 
     def locate_model(self, name: str) -> Path | None:
         """Return the folder of the trained model of a run; None if it is not kept."""
@@ -151,6 +151,11 @@ class TrainingSetup:
             targets=(),
             processes=self.processes,
         )
+
+
+def _list_weights(weights: Mapping[str, float]) -> list[tuple[str, float]]:
+    """List the domains and weights, equal for mixtures that are the same to `SAME_DECIMALS`."""
+    return sorted((name, round(weight, SAME_DECIMALS)) for name, weight in weights.items())
 
 
 def build_trial_setup(store: Store, cfg: Config) -> TrainingSetup:

@@ -1,0 +1,42 @@
+"""The id of a run: equal for equal mixtures, seeds and setups."""
+
+import dataclasses
+
+import pytest
+
+from climb.spark.training.setup import TrainingSetup
+from climb.testing.proxies import PlantedProxy
+from climb.tokenizer import TokenizerFile
+
+
+@pytest.fixture
+def setup(tmp_path):
+    return TrainingSetup(
+        proxy=PlantedProxy(),
+        natural={"law": 0.6, "web": 0.4},
+        shards={},
+        base_shards={},
+        corpus_digest="corpus",
+        base_digest="base",
+        tokenizer=TokenizerFile(""),
+        base_tokens=1_000,
+        n_tokens=1_000,
+        checkpoint_steps=10,
+        targets=(),
+        files=tmp_path,
+    )
+
+
+def test_the_same_mixture_to_nine_decimals_has_one_id_whatever_the_order_of_domains(setup):
+    name = setup.name_run({"law": 0.25, "web": 0.75}, 0)
+    assert setup.name_run({"web": 0.75 - 1e-11, "law": 0.25 + 1e-11}, 0) == name
+    assert setup.name_run({"law": 0.25 + 1e-8, "web": 0.75 - 1e-8}, 0) != name
+
+
+def test_another_seed_corpus_or_length_is_another_run(setup):
+    mixture = {"law": 0.25, "web": 0.75}
+    changed = {"corpus_digest": "other", "n_tokens": 2_000}
+    others = [dataclasses.replace(setup, **{key: value}) for key, value in changed.items()]
+    names = [setup.name_run(mixture, 0), setup.name_run(mixture, 1)]
+    names += [other.name_run(mixture, 0) for other in others]
+    assert len(set(names)) == 4
