@@ -9,11 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from climb.objective import Array, Objective
 from climb.report.data import Evaluation, Trial
-from climb.search.gains import LEVEL, Gain, paired_gain
+from climb.search.gains import Gain, compute_half_width, paired_gain
 from climb.search.result import SearchResult
 from climb.search.trials import RECOMMENDED
 
@@ -149,5 +148,5 @@ def mean_of(values_S: Sequence[float]) -> Mean:
     if len(values) < 2:
         return Mean(mean, None, None, len(values))
     std_error = float(values.std(ddof=1)) / np.sqrt(len(values))
-    half_width = float(stats.t.ppf(0.5 + LEVEL / 2, len(values) - 1)) * std_error
+    half_width = compute_half_width(std_error, len(values) - 1)
     return Mean(mean, mean - half_width, mean + half_width, len(values))

@@ -37,7 +37,7 @@ class Gain:
         """Build a gain from a mean and its standard error, with Student's t."""
         if std_error <= 0.0:
             return cls(mean, mean, mean, 0.5 * (1.0 + float(np.sign(mean))), n_pairs)
-        half_width = float(stats.t.ppf(0.5 + LEVEL / 2.0, degrees_of_freedom)) * std_error
+        half_width = compute_half_width(std_error, degrees_of_freedom)
         p_better = float(stats.t.cdf(mean / std_error, degrees_of_freedom))
         return cls(mean, mean - half_width, mean + half_width, p_better, n_pairs)
 
@@ -52,6 +52,11 @@ class Gain:
         if self.n_pairs:
             return f"paired t test over {self.n_pairs} seeds"
         return "prediction of the surrogate"
+
+
+def compute_half_width(std_error: float, degrees_of_freedom: float) -> float:
+    """Return half the width of the Student t interval of a mean, of coverage `LEVEL`."""
+    return float(stats.t.ppf(0.5 + LEVEL / 2.0, degrees_of_freedom)) * std_error
 
 
 def paired_gain(
