@@ -15,7 +15,7 @@ from climb.predictor.stack import StackPredictor
 from climb.runs.formats import read_olmix
 from climb.runs.importer import import_runs
 from climb.runs.table import read_runs
-from climb.search import Problem, SearchState, Trials
+from climb.search import Problem, SearchState, Trials, recommend
 from climb.testing.world import PlantedWorld
 
 RANDOM = np.random.default_rng(0)
@@ -59,9 +59,9 @@ def test_equal_values_are_predicted_by_their_mean():
     assert np.isfinite(shrinkage.slopes_Q).all()
 
 
-def recommend_with_noise(world, predictor, n_trials=48):
-    """The mixture recommended from planted losses and three metrics of ten times larger noise."""
-    settings = [f"search.trials_per_round=[{n_trials}]", "search.candidates=1000"]
+def search_with_noise(world, predictor, n_trials=48):
+    """The state after trials with planted losses and three metrics of ten times larger noise."""
+    settings = [f"search.trials_per_round=[{n_trials}, 16]", "search.candidates=1000"]
     cfg, random = load(settings=settings).search, np.random.default_rng([world.seed, n_trials])
     drawn_MK = world.space.sample(random, n_trials, concentration=(0.1, 5.0), temperature=0.5)
     rows = [world.make_row(w_K, 0, "proposal", 0) for w_K in drawn_MK]
@@ -71,8 +71,7 @@ def recommend_with_noise(world, predictor, n_trials=48):
     names = tuple(rows[0]["metrics"])
     trials = Trials.from_rows(rows, world.space.domains, names)
     problem = Problem.from_config(world.space, Objective.parse("mean(*):min", names), cfg)
-    state = SearchState.from_trials(trials, dataclasses.replace(problem, predictor=predictor))
-    return state.problem.searcher.recommend(state)[state.restore_K]
+    return SearchState.from_trials(trials, dataclasses.replace(problem, predictor=predictor))
 
 
 @pytest.mark.parametrize(
@@ -81,8 +80,33 @@ def recommend_with_noise(world, predictor, n_trials=48):
 @pytest.mark.parametrize("seed", [1, 4])
 def test_metrics_of_pure_noise_do_not_decide_a_recommendation(predictor, seed):
     world = PlantedWorld.build(8, 3, noise=0.3, seed=seed)
-    regret = world.compute_regret(recommend_with_noise(world, predictor))
+    state = search_with_noise(world, predictor)
+    mixture_K = state.problem.searcher.recommend(state)[state.restore_K]
+    regret = world.compute_regret(mixture_K)
     assert regret < 0.6 * world.compute_regret(world.space.natural_K)
+
+
+def test_no_gain_is_expected_from_more_trials_of_noise():
+    world = PlantedWorld.build(8, 3, noise=0.3, seed=1)
+    found = recommend(search_with_noise(world, StackPredictor()))
+    width = found.gain.high - found.gain.low
+    assert found.verdict == "no gain found"
+    assert found.further_round.expected_gain < 0.02 * width
+
+
+def test_further_trials_change_no_prediction_of_a_metric_that_is_its_mean():
+    random = np.random.default_rng(4)
+    weights_TK = random.dirichlet(np.ones(4), size=40)
+    values_TQ = np.column_stack([weights_TK[:, 0] ** 0.3, random.normal(size=40)])
+    unseen_MK = random.dirichlet(np.ones(4), size=5)
+    for predictor in (StackPredictor(), PooledPredictor()):
+        predicts = fit_metrics(predictor, weights_TK, values_TQ, np.zeros_like(values_TQ))
+        learnable_Q, all_Q = (
+            [np.trace(covariance(q, unseen_MK)) for q in range(2)]
+            for covariance in (predicts.predict_learnable_covariance, predicts.predict_covariance)
+        )
+        assert learnable_Q[0] > 0.7 * all_Q[0]
+        assert learnable_Q[1] < 0.1 * all_Q[1]
 
 
 @pytest.mark.parametrize(
