@@ -135,6 +135,7 @@ def measure_mixtures(world: World, name: str, weights_MK: Array) -> tuple[Measur
             run=run,
             base_tokens=setup.base_tokens,
             components={domain: str(r.save) for r in runs for domain in r.weights},
+            sequence=getattr(setup.proxy, "sequence", None),
         )
         measure = fidelity.load(inputs, "cpu")
         with threadpool_limits(limits=1):

@@ -17,7 +17,7 @@ from climb.proxy.targets import load_items
 from climb.testing.contracts_fidelity import build_tiny_inputs, check_fidelity
 
 NGRAM = NGramFidelity(order=3, strength=5.0, trial_factor=2.0)
-MERGED = MergedFidelity(component_tokens=2_048, sequence=32, mixtures=4)
+MERGED = MergedFidelity(component_tokens=2_048, mixtures=4)
 
 
 @pytest.fixture(scope="module")
@@ -178,3 +178,13 @@ class ConstantFidelity:
 def test_a_fidelity_that_breaks_a_rule_violates_the_contract(fields, rule, tmp_path):
     with pytest.raises(AssertionError, match=rule):
         check_fidelity(ConstantFidelity(**fields), tmp_path)
+
+
+def test_merged_proxies_are_measured_with_the_sequence_length_of_the_proxy(merged_inputs):
+    weights_MK = np.array([[0.5, 0.5]])
+    found_MQ = MERGED.load(merged_inputs, "cpu")(weights_MK)
+    stated = dataclasses.replace(MERGED, sequence=32)
+    np.testing.assert_array_equal(stated.load(merged_inputs, "cpu")(weights_MK), found_MQ)
+    unknown = dataclasses.replace(merged_inputs, sequence=None)
+    with pytest.raises(ConfigError, match=r"MergedFidelity\.sequence is null, and the proxy has no"):
+        MERGED.load(unknown, "cpu")

@@ -36,6 +36,9 @@ class FidelityInputs:
     components: Mapping[str, str]
     """Domain -> folder of its component; empty if the fidelity has no components."""
 
+    sequence: int | None = None
+    """Sequence length of the proxy; None if it has none."""
+
 
 @runtime_checkable
 class Fidelity(Protocol):

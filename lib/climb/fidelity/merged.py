@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 class MergedFidelity:
     """Metrics of a merged model: the base plus weighted differences of one component per domain.
 
-
     A component continues the base checkpoint on one domain alone, with the recipe and the schedule
     of a trial. No training is needed for a further mixture: its model is base + sum of
     weight * (component - base).
@@ -39,8 +38,8 @@ class MergedFidelity:
     component_tokens: int = 51_200
     """Tokens of each component."""
 
-    sequence: int = 128
-    """Sequence length that the models are measured with; use that of the proxy."""
+    sequence: int | None = None
+    """Sequence length that the models are measured with; null: that of the proxy."""
 
     items: int | None = None
     """Maximum items of each target; null: those of a trial."""
@@ -55,7 +54,8 @@ class MergedFidelity:
     """Extra of climb-mixture that installs them."""
 
     def __post_init__(self) -> None:
-        if self.component_tokens < 1 or self.sequence < 2 or self.mixtures < 4:
+        is_short = self.sequence is not None and self.sequence < 2
+        if self.component_tokens < 1 or is_short or self.mixtures < 4:
             raise ConfigError(
                 f"{self}: component_tokens must be at least 1, sequence at least 2, and mixtures "
                 "at least 4"
@@ -69,10 +69,16 @@ class MergedFidelity:
         """Open the base checkpoint and the components.
 
         Raises:
-            ConfigError: a folder has no causal language model, or the models differ in shape.
+            ConfigError: a folder has no causal language model, the models differ in shape, or no
+                sequence length is known.
         """
         run = limit_items(inputs.run, self.items)
-        names = self.list_metrics(run)
+        names, sequence = self.list_metrics(run), self.sequence or inputs.sequence
+        if sequence is None:
+            raise ConfigError(
+                "MergedFidelity.sequence is null, and the proxy has no field `sequence`; set it to "
+                "the sequence length of the proxy"
+            )
         assert run.start is not None, "trials continue the base checkpoint"
         n_ids = 1 + max(run.tokenizer.open().get_vocab().values())
         base = open_model(run.start, n_ids)
@@ -82,7 +88,7 @@ class MergedFidelity:
 
         def measure_mixture(weights_K: Array) -> list[float]:
             merger.merge(weights_K)
-            found = measure(merger.model, run.targets, run.tokenizer, self.sequence)
+            found = measure(merger.model, run.targets, run.tokenizer, sequence)
             return [found[name] for name in names]
 
         def measure_mixtures(weights_MK: Array) -> Array:

@@ -69,7 +69,11 @@ def build_tiny_inputs(fidelity: Fidelity, folder: Path, proxy: Proxy = _PROXY) -
         proxy.train(dataclasses.replace(base, targets=()), "cpu")
         components = {name: _train_component(proxy, run, name, folder) for name in run.weights}
     return FidelityInputs(
-        domains=tuple(run.weights), run=run, base_tokens=base.n_tokens, components=components
+        domains=tuple(run.weights),
+        run=run,
+        base_tokens=base.n_tokens,
+        components=components,
+        sequence=getattr(proxy, "sequence", None),
     )
 
 

@@ -195,6 +195,7 @@ def _measure_in_tasks(
         run=setup.build_run(setup.natural, COMPONENT_SEED),
         base_tokens=setup.base_tokens,
         components=components,
+        sequence=getattr(setup.proxy, "sequence", None),
     )
     if components:
         ensure_base_checkpoint(study.store, setup, plan_slots(session, cfg))
