@@ -49,7 +49,7 @@ TITLES = ("Spearman of the mean", "mean Spearman of single losses", "error of th
 RANK_BARS = {BOTH: 0.97, OTHER_SIZE: 0.94}
 LEVEL_BAR = 0.01
 
-Mixture = tuple[str, ...]
+Mixture = Losses = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Checkpoints:
 
     domains: tuple[str, ...]
     losses: tuple[str, ...]
-    rows: dict[tuple[float, Mixture], dict[float, Mixture]]
+    rows: dict[tuple[float, Mixture], dict[float, Losses]]
     """Model size and weights -> tokens -> losses."""
 
     @classmethod
@@ -68,7 +68,7 @@ class Checkpoints:
             table = list(csv.DictReader(file))
         domains = tuple(name for name in table[0] if name.startswith("weight_"))
         losses = tuple(name for name in table[0] if name.endswith("_loss"))
-        rows: dict[tuple[float, Mixture], dict[float, Mixture]] = {}
+        rows: dict[tuple[float, Mixture], dict[float, Losses]] = {}
         for cells in table:
             values = tuple(cells[name] for name in losses)
             if all(values):

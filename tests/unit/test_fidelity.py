@@ -186,5 +186,5 @@ def test_merged_proxies_are_measured_with_the_sequence_length_of_the_proxy(merge
     stated = dataclasses.replace(MERGED, sequence=32)
     np.testing.assert_array_equal(stated.load(merged_inputs, "cpu")(weights_MK), found_MQ)
     unknown = dataclasses.replace(merged_inputs, sequence=None)
-    with pytest.raises(ConfigError, match=r"MergedFidelity\.sequence is null, and the proxy"):
+    with pytest.raises(ConfigError, match=r"MergedFidelity\.sequence is null, and no sequence"):
         MERGED.load(unknown, "cpu")

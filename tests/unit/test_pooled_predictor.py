@@ -166,7 +166,7 @@ def test_a_metric_that_is_noise_gets_its_mean_and_a_wide_deviation():
     relative_Q = means_MQ.std(axis=0) / values_TQ.std(axis=0)
     assert relative_Q[4] < 0.1
     assert relative_Q[:4].min() > 0.5
-    assert stds_MQ[:, 4].min() > 0.5 * noise_T.std()
+    assert np.hypot(stds_MQ[:, 4], predicts.predicts_Q[4].noise).min() > 0.5 * noise_T.std()
 
 
 @pytest.mark.parametrize(("n_metrics", "kind"), [(23, SeparatePredicts), (24, PooledPredicts)])

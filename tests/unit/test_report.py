@@ -372,7 +372,7 @@ def test_reused_runs_of_earlier_domains_are_described(data):
         n_reused=40, n_dropped=3, kept_mean=0.912, kept_min=0.6, tv_distance_mean=0.134
     )
     page = page_of(change(data, reuse=some))
-    assert "40 runs of earlier domains" in page
+    assert "40 of these trials are runs of earlier domains" in page
     assert "91.2 % of the text that they read is still in the corpus (at least 60.0 %)" in page
     assert "3 others were left out" in page
     none = replace(some, n_reused=0, kept_mean=None, kept_min=None, tv_distance_mean=None)

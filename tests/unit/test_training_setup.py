@@ -33,6 +33,11 @@ def test_the_same_mixture_to_nine_decimals_has_one_id_whatever_the_order_of_doma
     assert setup.name_run({"law": 0.25 + 1e-8, "web": 0.75 - 1e-8}, 0) != name
 
 
+@pytest.mark.parametrize("zero", [{}, {"web": 0.0}, {"web": -1e-15}])
+def test_a_domain_of_weight_0_does_not_change_the_id(setup, zero):
+    assert setup.name_run({"law": 1.0} | zero, 0) == setup.name_run({"law": 1.0, "web": 1e-15}, 0)
+
+
 def test_another_seed_corpus_or_length_is_another_run(setup):
     mixture = {"law": 0.25, "web": 0.75}
     changed = {"corpus_digest": "other", "n_tokens": 2_000}

@@ -76,8 +76,8 @@ class MergedFidelity:
         names, sequence = self.list_metrics(run), self.sequence or inputs.sequence
         if sequence is None:
             raise ConfigError(
-                "MergedFidelity.sequence is null, and the proxy has no field `sequence`; set it to "
-                "the sequence length of the proxy"
+                "MergedFidelity.sequence is null, and no sequence length of the proxy is known; "
+                "set it to that length"
             )
         assert run.start is not None, "trials continue the base checkpoint"
         n_ids = 1 + max(run.tokenizer.open().get_vocab().values())

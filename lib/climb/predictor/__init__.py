@@ -39,14 +39,6 @@ class JointPredict(Protocol):
 
 
 @runtime_checkable
-class ShrunkPredict(Protocol):
-    """A JointPredict with errors from which its means do not learn, as those of a noise metric."""
-
-    def learnable_covariance(self, weights_MK: Array) -> Array:
-        """Predict the covariance (M, M) of the changes of its means if all errors were known."""
-
-
-@runtime_checkable
 class ExportablePredict(Protocol):
     """A Predict whose parameters can be written down, so that another program can evaluate it."""
 

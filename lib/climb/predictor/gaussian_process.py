@@ -101,11 +101,6 @@ class GaussianProcess:
         """Standard deviation of the observation noise of the least noisy trial."""
         return float(np.sqrt(self.noise_var_T.min()))
 
-    def correlate(self, features_MF: Array) -> Array:
-        """Return the prior correlation of mixtures with these scaled features, shape (M, M)."""
-        scaled_MF = features_MF / self.lengths_F
-        return evaluate_matern(squared_distances(scaled_MF, scaled_MF))[0]
-
     def predict_mean(self, features_MF: Array) -> Array:
         """Predict the mean, shape (M,)."""
         return np.asarray(self.prior_mean + self._compute_covariance(features_MF) @ self.alpha_T)

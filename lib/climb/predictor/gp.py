@@ -67,10 +67,6 @@ class GPPredict(UnscaledPredict):
     model: GaussianProcess
     power: float
 
-    def correlate(self, weights_MK: Array) -> Array:
-        """Return the prior correlation of mixtures, shape (M, M)."""
-        return self.model.correlate(self.features(weights_MK))
-
     def export(self) -> dict[str, Any]:
         """Return the parameters of the mean.
 

@@ -20,7 +20,6 @@ from climb.predictor import (
     JointPredict,
     Predict,
     Predictor,
-    ShrunkPredict,
 )
 from climb.predictor.informative import select_informative
 
@@ -193,13 +192,6 @@ class BoundedPredicts:
             return bounds.clip_covariance(predict.joint(weights_MK)[1])
         std_M = bounds.clip(*predict(weights_MK))[1]
         return np.diag(np.square(std_M))
-
-    def predict_learnable_covariance(self, q: int, weights_MK: Array) -> Array:
-        """Predict the covariance of the changes of one metric's means by further trials, (M, M)."""
-        predict = self.fitted.predicts_Q[q]
-        if isinstance(predict, ShrunkPredict):
-            return self.bounds_Q[q].clip_covariance(predict.learnable_covariance(weights_MK))
-        return self.predict_covariance(q, weights_MK)
 
     @property
     def noise_Q(self) -> Array:

@@ -156,7 +156,7 @@ class PooledPredicts:
             members = (
                 process,
                 LawPredict(self.laws, q),
-                self.constants.select(q, process.correlate),
+                self.constants.select(q, float(slope)),
             )
             shares_P = np.array([slope * share, slope * (1.0 - share), 1.0 - slope])
             predicts.append(StackPredict(members, shares_P))
@@ -190,7 +190,7 @@ class PooledPredicts:
             (
                 1.0 - self.slopes_Q,
                 np.broadcast_to(self.constants.center_Q, shape),
-                np.broadcast_to(self.constants.std_Q, shape),
+                np.broadcast_to(self.constants.error_Q, shape),
             ),
         )
         mean_MQ = sum((share_Q * means_MQ for share_Q, means_MQ, _ in members), np.zeros(shape))

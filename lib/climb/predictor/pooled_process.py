@@ -216,10 +216,6 @@ class ProcessPredict:
         slope_M = self.get_slope(mean_M)
         return self.restore(mean_M), covariance_MM * np.outer(slope_M, slope_M)
 
-    def correlate(self, weights_MK: Array) -> Array:
-        """Return the prior correlation of mixtures, shape (M, M)."""
-        return self.process.correlate(self.features(weights_MK))
-
     def export(self) -> dict[str, Any]:
         """Return the parameters of the mean.
 

@@ -1,4 +1,4 @@
-"""Shrinkage of a fitted metric towards its mean, as far as its predictions may be chance.
+"""Shrinkage of a fitted metric towards its mean, the more its predictions may be chance.
 
 If the values of a metric are noise, a fit still finds mixtures that seem better. A search would
 move towards them. So predictions are multiplied by a factor between 0 and 1, which is 0 for such a
@@ -9,7 +9,6 @@ Axes: T trials, Q metrics, M mixtures.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -21,16 +20,16 @@ SLOPE_STD = 1.0
 """Standard deviation of the normal prior on the slope; its mean is 1."""
 
 CHANCE = 2.0
-"""A slope of at most this many squared standard errors, squared, becomes 0."""
+"""A slope becomes 0 if its square is at most this many times its squared standard error."""
 
 
 @dataclass(frozen=True, eq=False)
 class Shrinkage:
-    """The mean of every metric, and the share of the predictions in what is left of them."""
+    """The mean of every metric, and the factor on the deviation of its predictions from it."""
 
     constants: ConstantMetrics
     slopes_Q: Array
-    """0 to 1: the rest is the metric's mean."""
+    """0 to 1."""
 
     @classmethod
     def fit(cls, held_out_TQ: Array, values_TQ: Array, noise_TQ: Array) -> Self:
@@ -68,10 +67,13 @@ class Shrinkage:
 
 @dataclass(frozen=True, eq=False)
 class ConstantMetrics:
-    """The mean of every metric for all mixtures, with the deviation of the trials."""
+    """The mean of every metric for all mixtures; trials deviate from it by noise."""
 
     center_Q: Array
     std_Q: Array
+    """Standard deviation of the trials."""
+
+    n_trials: int
 
     @classmethod
     def fit(cls, held_out_TQ: Array, values_TQ: Array, noise_TQ: Array) -> tuple[Self, Array]:
@@ -90,11 +92,21 @@ class ConstantMetrics:
         weights_TQ /= weights_TQ.mean(axis=0)
         center_Q = (weights_TQ * values_TQ).mean(axis=0)
         var_Q = (weights_TQ * np.square(values_TQ - center_Q)).mean(axis=0)
-        return cls(center_Q, np.sqrt(var_Q)), weights_TQ
+        return cls(center_Q, np.sqrt(var_Q), len(values_TQ)), weights_TQ
 
-    def select(self, q: int, correlate: Callable[[Array], Array]) -> ConstantPredict:
-        """Return the function of one metric; `correlate` is that of its process."""
-        return ConstantPredict(float(self.center_Q[q]), float(self.std_Q[q]), correlate)
+    @property
+    def error_Q(self) -> Array:
+        """Standard error of every mean."""
+        return np.asarray(self.std_Q / np.sqrt(self.n_trials))
+
+    def select(self, q: int, slope: float) -> ConstantPredict:
+        """Return the function of one metric that is shrunk by a slope.
+
+        Its noise is the deviation of the trials times 1 - slope: of a metric that is predicted
+        well, trials deviate from the mean because their mixtures differ.
+        """
+        noise = (1.0 - slope) * float(self.std_Q[q])
+        return ConstantPredict(float(self.center_Q[q]), float(self.error_Q[q]), noise)
 
 
 @dataclass(frozen=True)
@@ -102,18 +114,15 @@ class ConstantPredict:
     """One metric of `ConstantMetrics`; see `climb.predictor.JointPredict`."""
 
     center: float
-    std: float
-    correlate: Callable[[Array], Array]
-    """How similar the errors of mixtures (M, K) are: (M, M)."""
+    error: float
+    """Standard error of the mean, the same for all mixtures."""
 
-    @property
-    def noise(self) -> float:
-        """0: differences between trials count as errors of the prediction."""
-        return 0.0
+    noise: float
+    """Standard deviation of one trial."""
 
     def __call__(self, weights_MK: Array) -> tuple[Array, Array]:
         """Predict mean and standard deviation, shapes (M,)."""
-        return self.mean(weights_MK), np.full(len(weights_MK), self.std)
+        return self.mean(weights_MK), np.full(len(weights_MK), self.error)
 
     def mean(self, weights_MK: Array) -> Array:
         """Predict the mean alone, shape (M,)."""
@@ -121,7 +130,8 @@ class ConstantPredict:
 
     def joint(self, weights_MK: Array) -> tuple[Array, Array]:
         """Predict mean (M,) and covariance (M, M)."""
-        return self.mean(weights_MK), self.std**2 * self.correlate(weights_MK)
+        n = len(weights_MK)
+        return self.mean(weights_MK), np.full((n, n), self.error**2)
 
     def export(self) -> dict[str, Any]:
         """Return the parameters: metric = value."""

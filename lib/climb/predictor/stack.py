@@ -21,7 +21,7 @@ from climb.predictor import (
 )
 from climb.predictor.gp import GPPredictor
 from climb.predictor.powerlaw import PowerLawPredictor
-from climb.predictor.shrinkage import ConstantPredict, Shrinkage
+from climb.predictor.shrinkage import Shrinkage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class StackPredictor:
         columns = (held_out_TP @ shares_P, *trials[1:])
         shrinkage = Shrinkage.fit(*(column_T[:, None] for column_T in columns))
         slope = float(shrinkage.slopes_Q[0])
-        members = (process, law, shrinkage.constants.select(0, process.correlate))
+        members = (process, law, shrinkage.constants.select(0, slope))
         return StackPredict(members, np.append(slope * shares_P, 1.0 - slope))
 
     def _cross_validate(
@@ -141,16 +141,3 @@ class StackPredict:
         covariance_MM = np.einsum("p,pmn->mn", self.shares_P, covariances_PMM)
         deviation_PM = means_PM - mean_M
         return mean_M, covariance_MM + (deviation_PM.T * self.shares_P) @ deviation_PM
-
-    def learnable_covariance(self, weights_MK: Array) -> Array:
-        """Predict the covariance (M, M) of the changes of the mean if all errors were known.
-
-        The share of the metric's mean stays, whatever further trials show.
-        """
-        is_learned_P = np.array([not isinstance(m, ConstantPredict) for m in self.members])
-        slope = float(self.shares_P[is_learned_P].sum())
-        if slope == 0.0:
-            return np.zeros((len(weights_MK), len(weights_MK)))
-        members = tuple(m for m in self.members if not isinstance(m, ConstantPredict))
-        learned = StackPredict(members, self.shares_P[is_learned_P] / slope)
-        return slope**2 * learned.joint(weights_MK)[1]

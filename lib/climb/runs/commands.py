@@ -223,7 +223,7 @@ def _find_change(state: SearchState, extras: Extras, result: SearchResult) -> Sm
 def _format_contract(result: SearchResult, notes: advice.Notes) -> str:
     """Format BEST.json: the fields that other tools read first, then the result.
 
-    Its `parameters` are left empty: with 110 metrics they have 100 MB, and `climb predict` computes
+    Its `parameters` are left empty: with 110 metrics they take 100 MB, and `climb predict` computes
     the same fits from the runs.
     """
     gain = result.gains[result.baselines[0]]

@@ -128,7 +128,7 @@ def predict_changes(
     root_CN = np.zeros((len(candidates_CK), n))
     inferred_Q = surrogate.predicts.noise_Q
     for q, (sign, noise) in enumerate(zip(surrogate.weights_Q, noise_Q, strict=True)):
-        covariance_MM = surrogate.predict_learnable_covariance(q, every_MK)
+        covariance_MM = surrogate.predict_covariance(q, every_MK)
         covariance_MM = covariance_MM * np.outer(factor_M, factor_M)
         # Noise that the fits infer is inflated with the rest; noise of replicates is measured.
         own_N = np.full(n, noise) if noise else factor_M[:n] * inferred_Q[q]

@@ -95,7 +95,7 @@ class SearchResult(Record):
     effects: EffectsRecord
     further_round: FurtherRound
     parameters: dict[str, dict[str, Any]]
-    """By metric: the fitted parameters, from which the HTML report can predict other mixtures."""
+    """By metric: the fitted parameters; empty in BEST.json."""
 
     repetition: RepetitionRecord | None
     """The cost of repeated text, of which `parameters` know nothing; null: none was measured."""

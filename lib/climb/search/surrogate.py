@@ -137,10 +137,6 @@ class Surrogate:
         """Predict the covariance of one metric's errors, shape (M, M)."""
         return self.predicts.predict_covariance(q, self._discount(weights_MK))
 
-    def predict_learnable_covariance(self, q: int, weights_MK: Array) -> Array:
-        """Predict the covariance of the changes of one metric's means by further trials, (M, M)."""
-        return self.predicts.predict_learnable_covariance(q, self._discount(weights_MK))
-
     def predict_difference_stds(self, one_K: Array, others_MK: Array) -> Array:
         """Predict the std of every metric's difference between one mixture and others, (M, Q).
 

@@ -26,6 +26,7 @@ from climb.config import build, recipe_of
 from climb.errors import ComponentError
 from climb.fidelity import Fidelity, FidelityInputs
 from climb.files import is_complete, write_complete
+from climb.mixture import SAME_DECIMALS
 from climb.objective import Objective
 from climb.progress import log, show_progress
 from climb.proxy import ProxyRun
@@ -170,7 +171,9 @@ def _measure_mixtures(
     names = fidelity.list_metrics(setup.build_run(setup.natural, COMPONENT_SEED))
     weights_DK = sample_measured(fidelity.mixtures, problem)
     made_with = [recipe_of(fidelity), setup.recipe, setup.corpus_digest, setup.base_folder.name]
-    key = digest_values([made_with, list(study.space.domains), weights_DK.round(12).tolist()])
+    key = digest_values(
+        [made_with, list(study.space.domains), weights_DK.round(SAME_DECIMALS).tolist()]
+    )
     path = setup.files / "fidelities" / f"{type(fidelity).__name__}-{key}.json"
     if not is_complete(path):
         metrics_DQ = _measure_in_tasks(study, fidelity, components, weights_DK)

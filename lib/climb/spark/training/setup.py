@@ -154,8 +154,9 @@ class TrainingSetup:
 
 
 def _list_weights(weights: Mapping[str, float]) -> list[tuple[str, float]]:
-    """List the domains and weights, equal for mixtures that are the same to `SAME_DECIMALS`."""
-    return sorted((name, round(weight, SAME_DECIMALS)) for name, weight in weights.items())
+    """List the domains and weights after rounding to `SAME_DECIMALS`, without weights of 0."""
+    rounded = {name: round(weight, SAME_DECIMALS) for name, weight in weights.items()}
+    return sorted((name, weight) for name, weight in rounded.items() if weight)
 
 
 def build_trial_setup(store: Store, cfg: Config) -> TrainingSetup:
