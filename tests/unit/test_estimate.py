@@ -320,6 +320,17 @@ def test_the_command_prints_stages_sizes_sums_and_the_dominating_stage(tmp_path)
     assert values["bytes"] == pytest.approx(sum(values["sizes"].values()))
 
 
+@pytest.mark.parametrize("keeps", [True, False])
+def test_the_models_of_a_run_have_four_bytes_a_parameter(keeps):
+    """Base checkpoint of the proxies, base checkpoint and kept models of the targets."""
+    cfg = load(PAPER, settings=[f"train.keep_models={str(keeps).lower()}"])
+    n_models = count_models(cfg)
+    assert n_models > 0
+    parameters = {"proxy.model": 3.5e8, "train.model": 1e9}
+    found = compute_estimate(cfg, WORKLOAD, Machines(), load_rates(), parameters)
+    assert found.sizes["models"] == 4.0 * (3.5e8 + (1 + keeps * n_models) * 1e9)
+
+
 def test_a_given_rate_replaces_the_measured_one_and_is_named_as_such(tmp_path):
     conf = ("--documents", "1e6", "--tokens", "1e9", "--bytes-per-token", 3.6)
     path = tmp_path / "e.json"

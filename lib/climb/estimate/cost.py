@@ -121,7 +121,7 @@ def compute_estimate(
     stages = estimate_corpus(cfg, workload, rates, given)
     stages += estimate_training(cfg, workload, rates, given, machines.on_gpu)
     costs = tuple(_price(stage, machines) for stage in stages)
-    return Estimate(workload, machines, costs, estimate_sizes(cfg, workload, rates))
+    return Estimate(workload, machines, costs, estimate_sizes(cfg, workload, rates, given))
 
 
 def _price(stage: Stage, machines: Machines) -> StageCost:

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from climb.config import Config
-from climb.estimate.models import count_vocabulary
+from climb.estimate.models import count_parameters, count_vocabulary
 from climb.estimate.rates import Rates
 from climb.estimate.stage import Workload
-from climb.estimate.training import count_mixed_tokens, count_packed_tokens
+from climb.estimate.training import (
+    count_components,
+    count_mixed_tokens,
+    count_models,
+    count_packed_tokens,
+)
 
 FLOAT_BYTES = 4
+"""Bytes of a number in a vector, and of a parameter in the folder of a model."""
+
 SMALL_IDS = 1 << 16
 """Vocabulary up to which a token of a shard has two bytes, else four."""
 
 
-def estimate_sizes(cfg: Config, workload: Workload, rates: Rates) -> dict[str, float]:
-    """Estimate the bytes of what a run leaves on disk, without earlier versions of tables.
+def estimate_sizes(
+    cfg: Config, workload: Workload, rates: Rates, parameters: Mapping[str, float]
+) -> dict[str, float]:
+    """Estimate the bytes of what a run leaves on disk.
 
-    Vectors and tokens have known sizes; for the other tables, the rates have bytes per document or
-    per byte of text as they were measured.
+    Earlier versions of tables, and checkpoints of trainings that have not ended, are not counted.
+    Vectors, tokens and parameters of models have known sizes; for the other tables, the rates have
+    bytes per document or per byte of text as they were measured.
 
     Raises:
-        ConfigError: a rate is unknown.
+        ConfigError: a rate or the size of a model is unknown.
     """
     documents, width = workload.documents, int(cfg.embed.embedder["dim"])
     mixed = count_mixed_tokens(cfg) * workload.bytes_per_token
@@ -36,6 +48,22 @@ def estimate_sizes(cfg: Config, workload: Workload, rates: Rates) -> dict[str, f
         "scores": documents * find("scores") * max(1, len(cfg.score.scorers)),
         "assignments": documents * find("assignments"),
         "shards": count_packed_tokens(cfg, workload) * id_bytes,
+        "models": FLOAT_BYTES * _count_kept_parameters(cfg, parameters),
         "corpus": mixed * find("corpus"),
         "mixed (export)": mixed * find("mixed"),
     }
+
+
+def _count_kept_parameters(cfg: Config, parameters: Mapping[str, float]) -> float:
+    """Count the parameters of base checkpoints, components and target models that are kept."""
+    vocabulary, n_models = count_vocabulary(cfg), count_models(cfg)
+    n_targets = min(1, n_models) + (n_models if cfg.train.keep_models else 0)
+    runs = (
+        ("proxy.model", cfg.proxy.model, 1 + count_components(cfg)),
+        ("train.model", cfg.train.model, n_targets),
+    )
+    return sum(
+        n * count_parameters(key, spec, vocabulary, parameters).parameters
+        for key, spec, n in runs
+        if n
+    )

@@ -79,6 +79,12 @@ def count_component_tokens(cfg: Config) -> float:
     return float(tokens * (cfg.prune.domains or 0))
 
 
+def count_components(cfg: Config) -> int:
+    """Count the components of all fidelities; 0 if `prune.domains` is not set."""
+    fidelities: list[Fidelity] = [build(spec, Fidelity) for spec in cfg.search.fidelities]
+    return sum(f.component_tokens > 0 for f in fidelities) * (cfg.prune.domains or 0)
+
+
 def count_doremi_tokens(cfg: Config) -> int:
     """Count the tokens of DoReMi's models; 0 if it is no baseline of the search."""
     if not needs_doremi(cfg.search.baselines):
