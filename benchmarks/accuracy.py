@@ -116,6 +116,13 @@ def measure_ranks(predicted_M: Array, measured_M: Array) -> float:
     return float(spearmanr(predicted_M, measured_M).statistic)
 
 
+def rank_all(objective: Objective, means_MQ: Array, metrics_MQ: Array) -> tuple[float, float]:
+    """Spearman correlation of the score, and the mean over metrics; constant ones are left out."""
+    score = measure_ranks(objective.score(means_MQ), objective.score(metrics_MQ))
+    pairs = zip(means_MQ.T, metrics_MQ.T, strict=True)
+    return score, float(np.nanmean([measure_ranks(mean_M, true_M) for mean_M, true_M in pairs]))
+
+
 def repeat(task: Callable[[int, int], dict], n: int, seeds: int) -> list[dict]:
     """Run a task for every seed, two at a time; this is possible because no time is measured."""
     with multiprocessing.get_context("fork").Pool(2) as pool:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import olmix
-from accuracy import DEFAULT, measure_ranks
+from accuracy import DEFAULT, rank_all
 from numpy.typing import NDArray
 from section import Bar, Section, Table, run_section
 
@@ -119,12 +119,7 @@ def rank(
 ) -> tuple[float, float]:
     """Figures of `TITLES` of a fit."""
     means_MQ = Surrogate.fit(trials, objective, predictor).predict_means(unseen.weights_TK)
-    singles = [
-        measure_ranks(mean_M, true_M)
-        for mean_M, true_M in zip(means_MQ.T, unseen.metrics_TQ.T, strict=True)
-    ]
-    score = measure_ranks(objective.score(means_MQ), objective.score(unseen.metrics_TQ))
-    return score, float(np.nanmean(singles))
+    return rank_all(objective, means_MQ, unseen.metrics_TQ)
 
 
 def measure(args: argparse.Namespace) -> Section:

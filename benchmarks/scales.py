@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from accuracy import DEFAULT, measure_ranks
+from accuracy import DEFAULT, rank_all
 from section import Bar, Section, Table, run_section
 from shared import shared_data
 
@@ -131,10 +131,8 @@ def measure_fit(
     true_MQ = true_MQ[:, by_loss]
     surrogate = Surrogate.fit(trials, objective, predictor)
     found_MQ = surrogate.predict_means(weights_MK / weights_MK.sum(axis=1, keepdims=True))
-    singles = [measure_ranks(f_M, t_M) for f_M, t_M in zip(found_MQ.T, true_MQ.T, strict=True)]
     level = np.abs(found_MQ.mean(axis=0) / true_MQ.mean(axis=0) - 1.0).mean()
-    of_mean = measure_ranks(found_MQ.mean(axis=1), true_MQ.mean(axis=1))
-    return of_mean, float(np.mean(singles)), float(level)
+    return *rank_all(objective, found_MQ, true_MQ), float(level)
 
 
 def measure(args: argparse.Namespace) -> Section:

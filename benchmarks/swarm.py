@@ -17,7 +17,7 @@ from functools import partial
 
 import numpy as np
 import olmix
-from accuracy import COVERAGE, DEFAULT, measure_ranks
+from accuracy import COVERAGE, DEFAULT, rank_all
 from null import MAX_CLAIMED, claims_gain
 from scipy.stats import norm
 from section import Bar, Section, Table, run_section
@@ -49,10 +49,6 @@ def measure_split(runs: Trials, n: int, seed: int) -> tuple[list[float], list[fl
     held_out = surrogate.predict_held_out(predictor, 0)
     means_MQ, stds_MQ = surrogate.predict_metrics(rest.weights_TK)
     score_M, true_M = objective.score(means_MQ), objective.score(rest.metrics_TQ)
-    ranks_Q = [
-        measure_ranks(mean_M, measured_M)
-        for mean_M, measured_M in zip(means_MQ.T, rest.metrics_TQ.T, strict=True)
-    ]
     error = float(np.sqrt(np.square(score_M - true_M).mean()) / true_M.std())
     views = [objective, *(Objective.from_metric(m, runs.metric_names) for m in runs.metric_names)]
     covered = []
@@ -61,7 +57,7 @@ def measure_split(runs: Trials, n: int, seed: int) -> tuple[list[float], list[fl
         mean_M, std_M = calibrated.predict_new_run(rest.weights_TK, means_MQ, stds_MQ)
         inside_M = np.abs(view.score(rest.metrics_TQ) - mean_M) <= norm.ppf(0.95) * std_M
         covered.append(float(inside_M.mean()))
-    figures = [measure_ranks(score_M, true_M), float(np.nanmean(ranks_Q)), error]
+    figures = [*rank_all(objective, means_MQ, rest.metrics_TQ), error]
     return figures, [covered[0], float(np.mean(covered[1:]))]
 
 

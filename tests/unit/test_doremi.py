@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from training_setup import make_setup
 
 from climb.config import load
 from climb.errors import ConfigError, TrialError
@@ -24,10 +25,8 @@ from climb.proxy.language_model import compute_next_token_losses
 from climb.proxy.llama import LlamaProxy
 from climb.proxy.training import run_training
 from climb.spark.training.doremi import plan_doremi
-from climb.spark.training.setup import TrainingSetup
 from climb.testing.contracts import build_tiny_run
 from climb.testing.proxies import PlantedProxy
-from climb.tokenizer import TokenizerFile
 
 PROXY = LlamaProxy(hidden=32, layers=1, heads=2, sequence=32, batch=12, learning_rate=1e-2)
 NATURAL = {"easy": 0.5, "hard": 0.25, "noise": 0.25}
@@ -302,27 +301,10 @@ def test_a_loss_that_is_not_finite_fails_like_that_of_a_trial(world):
 # The two runs
 
 
-def make_setup(folder, proxy=PROXY):
-    return TrainingSetup(
-        proxy=proxy,
-        natural={"easy": 0.5, "hard": 0.3, "noise": 0.2},
-        shards={},
-        base_shards={},
-        corpus_digest="corpus",
-        base_digest="base",
-        tokenizer=TokenizerFile(""),
-        base_tokens=1_000,
-        n_tokens=1_001,
-        checkpoint_steps=10,
-        targets=(),
-        files=folder,
-    )
-
-
 def plan(folder, n_trials=3, setup=None, **settings):
     cfg = load()
     cfg = cfg.model_copy(update={"doremi": cfg.doremi.model_copy(update=settings)})
-    return plan_doremi(cfg, setup or make_setup(folder), n_trials)
+    return plan_doremi(cfg, setup or make_setup(folder, PROXY, NATURAL), n_trials)
 
 
 def test_both_runs_together_have_exactly_the_tokens_of_the_budget(tmp_path):
@@ -333,14 +315,14 @@ def test_both_runs_together_have_exactly_the_tokens_of_the_budget(tmp_path):
 
 def test_the_reference_reads_the_natural_mixture_and_the_proxy_all_domains_equally(tmp_path):
     planned = plan(tmp_path)
-    assert planned.reference.weights == {"easy": 0.5, "hard": 0.3, "noise": 0.2}
+    assert planned.reference.weights == NATURAL
     assert set(planned.run.weights.values()) == {1.0 / 3.0}
     assert planned.run.start == planned.reference.start  # the base checkpoint of the trials
     assert planned.reference.save == planned.proxy.reference
 
 
 def test_everything_that_changes_the_weights_changes_the_name(tmp_path):
-    setup = make_setup(tmp_path)
+    setup = make_setup(tmp_path, PROXY, NATURAL)
     plans = [
         plan(tmp_path),
         plan(tmp_path, step_size=0.5),
@@ -359,4 +341,4 @@ def test_everything_that_changes_the_weights_changes_the_name(tmp_path):
 
 def test_a_plug_in_with_a_training_loop_of_its_own_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"proxy\.model is a PlantedProxy, whose training DoReMi"):
-        plan(tmp_path, setup=make_setup(tmp_path, PlantedProxy()))
+        plan(tmp_path, setup=make_setup(tmp_path, PlantedProxy(), NATURAL))

@@ -329,6 +329,11 @@ def test_the_models_of_a_run_have_four_bytes_a_parameter(keeps):
     parameters = {"proxy.model": 3.5e8, "train.model": 1e9}
     found = compute_estimate(cfg, WORKLOAD, Machines(), load_rates(), parameters)
     assert found.sizes["models"] == 4.0 * (3.5e8 + (1 + keeps * n_models) * 1e9)
+    proxy = cfg.proxy
+    same = cfg.train.model_copy(update={"model": proxy.model, "base_tokens": proxy.base_tokens})
+    cfg = cfg.model_copy(update={"train": same})
+    found = compute_estimate(cfg, WORKLOAD, Machines(), load_rates(), parameters)
+    assert found.sizes["models"] == 4.0 * (3.5e8 + keeps * n_models * 1e9)
 
 
 def test_a_given_rate_replaces_the_measured_one_and_is_named_as_such(tmp_path):

@@ -3,28 +3,14 @@
 import dataclasses
 
 import pytest
+from training_setup import make_setup
 
-from climb.spark.training.setup import TrainingSetup
 from climb.testing.proxies import PlantedProxy
-from climb.tokenizer import TokenizerFile
 
 
 @pytest.fixture
 def setup(tmp_path):
-    return TrainingSetup(
-        proxy=PlantedProxy(),
-        natural={"law": 0.6, "web": 0.4},
-        shards={},
-        base_shards={},
-        corpus_digest="corpus",
-        base_digest="base",
-        tokenizer=TokenizerFile(""),
-        base_tokens=1_000,
-        n_tokens=1_000,
-        checkpoint_steps=10,
-        targets=(),
-        files=tmp_path,
-    )
+    return make_setup(tmp_path, PlantedProxy(), {"law": 0.6, "web": 0.4})
 
 
 def test_the_same_mixture_to_nine_decimals_has_one_id_whatever_the_order_of_domains(setup):

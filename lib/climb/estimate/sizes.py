@@ -13,6 +13,7 @@ from climb.estimate.training import (
     count_mixed_tokens,
     count_models,
     count_packed_tokens,
+    shares_base,
 )
 
 FLOAT_BYTES = 4
@@ -57,7 +58,8 @@ def estimate_sizes(
 def _count_kept_parameters(cfg: Config, parameters: Mapping[str, float]) -> float:
     """Count the parameters of base checkpoints, components and target models that are kept."""
     vocabulary, n_models = count_vocabulary(cfg), count_models(cfg)
-    n_targets = min(1, n_models) + (n_models if cfg.train.keep_models else 0)
+    n_bases = 0 if shares_base(cfg) else min(1, n_models)
+    n_targets = n_bases + (n_models if cfg.train.keep_models else 0)
     runs = (
         ("proxy.model", cfg.proxy.model, 1 + count_components(cfg)),
         ("train.model", cfg.train.model, n_targets),

@@ -52,7 +52,7 @@ def estimate_training(
     }
     given = (cfg, rates, parameters, on_gpu)
     trained = {name: estimate_runs(name, run, given) for name, run in runs.items()}
-    if (proxy.model, proxy.base_tokens) == (train.model, train.base_tokens):
+    if shares_base(cfg):
         fixed = find_fixed("target_base", rates)
         trained["target_base"] = Stage(
             "target_base", "nothing: it is the checkpoint of `base`", fixed_seconds=fixed
@@ -66,6 +66,12 @@ def estimate_training(
         trained["train"],
         Stage("report", "small tables", fixed_seconds=find_fixed("report", rates)),
     ]
+
+
+def shares_base(cfg: Config) -> bool:
+    """Whether the target models continue the base checkpoint of the proxies."""
+    proxy, train = cfg.proxy, cfg.train
+    return (proxy.model, proxy.base_tokens) == (train.model, train.base_tokens)
 
 
 def count_extra_tokens(cfg: Config) -> float:

@@ -20,7 +20,7 @@ from climb.predictor.pooled_process import (
     PowerFeatures,
 )
 from climb.predictor.shared_lengths import group_metrics
-from climb.predictor.shrinkage import ConstantMetrics, Shrinkage
+from climb.predictor.shrinkage import Shrinkage
 from climb.predictor.stack import StackPredict
 
 _BLOCK = 512
@@ -91,7 +91,7 @@ class PooledPredictor:
         shares_Q = self._fit_shares(process_TQ, law_TQ, trials[1])
         held_out_TQ = law_TQ + shares_Q * (process_TQ - law_TQ)
         shrinkage = Shrinkage.fit(held_out_TQ, trials[1], trials[2])
-        return PooledPredicts(processes, laws, shares_Q, shrinkage.slopes_Q, shrinkage.constants)
+        return PooledPredicts(processes, laws, shares_Q, shrinkage)
 
     def _cross_validate(
         self, features: PowerFeatures, trials: tuple[Array, Array, Array], groups_Q: Array
@@ -142,22 +142,18 @@ class PooledPredicts:
     shares_Q: Array
     """Share of the process in the average of process and law of each metric."""
 
-    slopes_Q: Array
-    """Share of that average in the prediction; the rest is the metric's mean."""
-
-    constants: ConstantMetrics
+    shrinkage: Shrinkage
+    """Of that average, towards the metric's mean."""
 
     @cached_property
     def predicts_Q(self) -> tuple[Predict, ...]:
         """One function per metric."""
         predicts = []
-        for q, (share, slope) in enumerate(zip(self.shares_Q, self.slopes_Q, strict=True)):
-            process = self.processes.select(q)
-            members = (
-                process,
-                LawPredict(self.laws, q),
-                self.constants.select(q, float(slope)),
-            )
+        for q, (share, slope) in enumerate(
+            zip(self.shares_Q, self.shrinkage.slopes_Q, strict=True)
+        ):
+            process, mean = self.processes.select(q), self.shrinkage.select(q)
+            members = (process, LawPredict(self.laws, q), mean)
             shares_P = np.array([slope * share, slope * (1.0 - share), 1.0 - slope])
             predicts.append(StackPredict(members, shares_P))
         return tuple(predicts)
@@ -167,8 +163,8 @@ class PooledPredicts:
         process_MQ = self.processes.predict_means(weights_MK)
         law_MQ = self.laws.predict_means(weights_MK)
         average_MQ = law_MQ + self.shares_Q * (process_MQ - law_MQ)
-        center_Q = self.constants.center_Q
-        return np.asarray(center_Q + self.slopes_Q * (average_MQ - center_Q))
+        center_Q = self.shrinkage.constants.center_Q
+        return np.asarray(center_Q + self.shrinkage.slopes_Q * (average_MQ - center_Q))
 
     def predict(self, weights_MK: Array) -> tuple[Array, Array]:
         """Predict mean and standard deviation of every metric, shapes (M, Q).
@@ -184,13 +180,14 @@ class PooledPredicts:
 
     def _predict_block(self, weights_MK: Array) -> tuple[Array, Array]:
         shape = (len(weights_MK), len(self.shares_Q))
+        slopes_Q, constants = self.shrinkage.slopes_Q, self.shrinkage.constants
         members = (
-            (self.slopes_Q * self.shares_Q, *self.processes.predict(weights_MK)),
-            (self.slopes_Q * (1.0 - self.shares_Q), *self.laws.predict(weights_MK)),
+            (slopes_Q * self.shares_Q, *self.processes.predict(weights_MK)),
+            (slopes_Q * (1.0 - self.shares_Q), *self.laws.predict(weights_MK)),
             (
-                1.0 - self.slopes_Q,
-                np.broadcast_to(self.constants.center_Q, shape),
-                np.broadcast_to(self.constants.error_Q, shape),
+                1.0 - slopes_Q,
+                np.broadcast_to(constants.center_Q, shape),
+                np.broadcast_to(constants.error_Q, shape),
             ),
         )
         mean_MQ = sum((share_Q * means_MQ for share_Q, means_MQ, _ in members), np.zeros(shape))

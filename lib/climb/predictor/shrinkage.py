@@ -64,6 +64,16 @@ class Shrinkage:
         factor_Q = np.where(plain_Q > 0.0, np.maximum(1.0 - chance_Q, 0.0), 0.0)
         return cls(constants, slopes_Q * factor_Q)
 
+    def select(self, q: int) -> ConstantPredict:
+        """Return the mean of one metric.
+
+        Its noise is the deviation of the trials times 1 - slope: of a metric that is predicted
+        well, trials deviate from the mean because their mixtures differ.
+        """
+        constants, noise = self.constants, (1.0 - self.slopes_Q[q]) * self.constants.std_Q[q]
+        center, error = float(constants.center_Q[q]), float(constants.error_Q[q])
+        return ConstantPredict(center, error, float(noise))
+
 
 @dataclass(frozen=True, eq=False)
 class ConstantMetrics:
@@ -98,15 +108,6 @@ class ConstantMetrics:
     def error_Q(self) -> Array:
         """Standard error of every mean."""
         return np.asarray(self.std_Q / np.sqrt(self.n_trials))
-
-    def select(self, q: int, slope: float) -> ConstantPredict:
-        """Return the function of one metric that is shrunk by a slope.
-
-        Its noise is the deviation of the trials times 1 - slope: of a metric that is predicted
-        well, trials deviate from the mean because their mixtures differ.
-        """
-        noise = (1.0 - slope) * float(self.std_Q[q])
-        return ConstantPredict(float(self.center_Q[q]), float(self.error_Q[q]), noise)
 
 
 @dataclass(frozen=True)

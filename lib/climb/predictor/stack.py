@@ -64,8 +64,7 @@ class StackPredictor:
         shares_P = self._fit_shares(held_out_TP, trials[1])
         columns = (held_out_TP @ shares_P, *trials[1:])
         shrinkage = Shrinkage.fit(*(column_T[:, None] for column_T in columns))
-        slope = float(shrinkage.slopes_Q[0])
-        members = (process, law, shrinkage.constants.select(0, slope))
+        slope, members = float(shrinkage.slopes_Q[0]), (process, law, shrinkage.select(0))
         return StackPredict(members, np.append(slope * shares_P, 1.0 - slope))
 
     def _cross_validate(
