@@ -18,7 +18,7 @@ FAILED = 8
 
 @dataclass(frozen=True, eq=False)
 class SmallSearch:
-    """A search over 4 domains and 2 metrics: 2 baselines, 10 + 5 proposals, 3 replicates."""
+    """A search over 4 domains and 2 metrics: baselines, 10 + 5 proposals, 3 replicates."""
 
     world: PlantedWorld
     rows: tuple[dict, ...]
@@ -37,13 +37,13 @@ class SmallSearch:
 
 
 @functools.cache
-def small_search(name="default"):
-    """Run the search; equal names give the same object."""
+def small_search(name="default", *more_settings):
+    """Run the search, with more settings; equal arguments give the same object."""
     # With little noise, the gain over natural is clear whatever the noise of a seed.
     world = PlantedWorld.build(4, 2, noise=0.02, seed=0)
     settings = ["search.trials_per_round=[10, 5]", "search.candidates=200", f"search.name={name}"]
     settings.append("search.target_tokens=200_000_000")
-    cfg = load(settings=settings).search
+    cfg = load(settings=[*settings, *more_settings]).search
     problem = Problem.from_config(world.space, world.objective, cfg)
     rows = []
 

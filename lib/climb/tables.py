@@ -11,6 +11,10 @@ before a search that has DoReMi as a baseline. These are no steps of the pipelin
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
+
+Row = dict[str, Any]
+"""A row of a table: column -> value. Values have the Python types of `pyspark.sql.Row`."""
 
 
 @dataclass(frozen=True)

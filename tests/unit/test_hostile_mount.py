@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -145,8 +146,9 @@ def read_all(folder):
     ],
 )
 def test_a_target_whose_writer_was_killed_is_never_complete_and_is_written_again_with_equal_bytes(
-    tmp_path, kind, older, number
+    tmp_path, kind, older, number, monkeypatch
 ):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # a killed writer leaves its scratch
     write_target(tmp_path / "whole", kind)
     whole = read_all(tmp_path / "whole")
     finished, step = False, 0

@@ -246,6 +246,29 @@ def test_the_parent_has_prediction_quality_noise_and_the_gain_of_a_further_round
     assert math.isnan(logged["signal_to_noise.task1.bpb"])
 
 
+def test_a_third_baseline_is_one_line_of_the_configuration(store, cfg, client):
+    """No code of tracking knows its name: its gain and its trials are logged like the others."""
+    first = "climb.search.baselines"
+    line = (
+        f"search.baselines=[{{use: '{first}:NaturalMixture', name: natural}}, "
+        f"{{use: '{first}:UniformMixture', name: uniform}}, "
+        f"{{use: '{first}:FixedMixture', name: ours, weights: {{d00: 3.0, d02: 1.0}}}}]"
+    )
+    search = small_search("default", line)
+    gain = search.result.measured_gains["ours"]
+    store.put(tables.TRIALS, list(search.rows))
+    record = {"method": "recommended", "result": search.result.model_dump_json()}
+    store.put(tables.MIXTURES, [{"search": "default"} | record])
+    mirror(store, cfg)
+    (parent,) = runs_by_kind(client, "search")
+    logged = parent.data.metrics
+    assert (logged["gain.ours.mean"], logged["gain.ours.low"]) == (gain.mean, gain.low)
+    children = runs_by_kind(client, "trial")
+    own = [run for run in children if run.data.tags["climb.method"] == "ours"]
+    assert [run.data.params["weight.d00"] for run in own] == ["0.750000"] * 3
+    assert {run.data.tags["mlflow.parentRunId"] for run in own} == {parent.info.run_id}
+
+
 def test_the_parent_has_what_halving_saved_and_stopped_trials_are_no_runs():
     halving = HalvingRecord(n_stopped=1, n_tokens=3_000, n_tokens_in_full=4_000)
     parts = {f"{i:016x}": {"round": 0, "method": "proposal", "seed": 0} for i in range(2)}

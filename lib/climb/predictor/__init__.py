@@ -16,6 +16,9 @@ Array = NDArray[np.float64]
 Predict = Callable[[Array], tuple[Array, Array]]
 """weights_MK -> (mean_M, std_M) of the expected metric; the std excludes observation noise."""
 
+Parameters = dict[str, Any]
+"""Fitted parameters of one metric as JSON values; `kind` names the formula."""
+
 ExtraFeatures = Callable[[Array], Array]
 """weights_MK -> features_MF, finite: for example, what a smaller proxy measures on each mixture."""
 
@@ -42,8 +45,8 @@ class JointPredict(Protocol):
 class ExportablePredict(Protocol):
     """A Predict whose parameters can be written down, so that another program can evaluate it."""
 
-    def export(self) -> dict[str, Any]:
-        """Return the parameters as JSON values; `kind` names the formula."""
+    def export(self) -> Parameters:
+        """Return the parameters."""
 
 
 @runtime_checkable

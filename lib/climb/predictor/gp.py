@@ -6,9 +6,8 @@ Axes: T trials, K domains, M mixtures, F features.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from climb.predictor import Array, ExtraFeatures, Predict
+from climb.predictor import Array, ExtraFeatures, Parameters, Predict
 from climb.predictor.gaussian_process import GaussianProcess
 from climb.predictor.sample import Sample, ScaledFeatures, Scaling, UnscaledPredict
 
@@ -67,7 +66,7 @@ class GPPredict(UnscaledPredict):
     model: GaussianProcess
     power: float
 
-    def export(self) -> dict[str, Any]:
+    def export(self) -> Parameters:
         """Return the parameters of the mean.
 
         f = (weights ^ power - offset) / feature_scale / lengths, and metric = center + scale *

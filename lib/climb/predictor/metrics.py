@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from climb.predictor import (
     ExportablePredict,
     ExtraFeatures,
     JointPredict,
+    Parameters,
     Predict,
     Predictor,
 )
@@ -200,7 +201,7 @@ class BoundedPredicts:
             [p.noise if isinstance(p, JointPredict) else 0.0 for p in self.fitted.predicts_Q]
         )
 
-    def export(self) -> list[dict[str, Any]]:
+    def export(self) -> list[Parameters]:
         """Return the parameters of every metric; an empty one where a predictor exports none."""
         predicts_Q = self.fitted.predicts_Q
         return [p.export() if isinstance(p, ExportablePredict) else {} for p in predicts_Q]

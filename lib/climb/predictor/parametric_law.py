@@ -8,13 +8,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import least_squares
 
-from climb.predictor import Array, ExtraFeatures, JointPredict, Predict
+from climb.predictor import Array, ExtraFeatures, JointPredict, Parameters, Predict
 from climb.predictor.sample import Sample, Scaling, compute_extra_features
 
 INITIAL_NOISE = 0.15
@@ -118,7 +117,7 @@ class _LawPredict:
         var_M = np.square(derivatives_MP @ self.fit.root_PP).sum(axis=1)
         return self._unscale(mean_M), self.scale * np.sqrt(np.maximum(var_M, MIN_PREDICTION_VAR))
 
-    def export(self) -> dict[str, Any]:
+    def export(self) -> Parameters:
         """Return the law's parameters: metric = center + sign * scale * law(parameters, weights).
 
         Empty for a fit with extra features, which the weights alone do not determine.

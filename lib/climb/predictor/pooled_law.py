@@ -6,11 +6,11 @@ Axes: T trials, K domains, Q metrics, M mixtures, P parameters.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
-from climb.predictor import Array
+from climb.predictor import Array, Parameters
 from climb.predictor.metrics import DomainGroups
 from climb.predictor.pooled_process import MetricScales, append_sums
 from climb.predictor.shared_law import SharedLaw
@@ -87,7 +87,7 @@ class LawPredict:
         root_MP = float(self.laws.scales.scale_Q[self.q]) * root_MP
         return self._restore(mean_M), root_MP @ root_MP.T
 
-    def export(self) -> dict[str, Any]:
+    def export(self) -> Parameters:
         """Return the parameters.
 
         v = weights, then the total weights of `domain_groups`;

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from climb.predictor import Array
+from climb.predictor import Array, Parameters
 from climb.predictor.gaussian_process import (
     GaussianProcess,
     SharedKernel,
@@ -216,7 +216,7 @@ class ProcessPredict:
         slope_M = self.get_slope(mean_M)
         return self.restore(mean_M), covariance_MM * np.outer(slope_M, slope_M)
 
-    def export(self) -> dict[str, Any]:
+    def export(self) -> Parameters:
         """Return the parameters of the mean.
 
         v = weights, then the total weights of `domain_groups`;

@@ -13,12 +13,12 @@ coefficients (V), log base, floor, log scale, log decay.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from climb.predictor import Array
+from climb.predictor import Array, Parameters
 from climb.predictor.law_steps import (
     compute_precision,
     evaluate,
@@ -117,7 +117,7 @@ class SharedLaw:
         stds_QM = np.sqrt(np.maximum(var_QM, MIN_PREDICTION_VAR))
         return (self.signs_Q[:, None] * means_QM).T, stds_QM.T
 
-    def export(self, q: int) -> dict[str, Any]:
+    def export(self, q: int) -> Parameters:
         """Return the parameters of one metric: standardized value = sign * law(features)."""
         return {
             "kind": "power_law",

@@ -10,11 +10,11 @@ Axes: T trials, Q metrics, M mixtures.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
-from climb.predictor import Array
+from climb.predictor import Array, Parameters
 
 SLOPE_STD = 1.0
 """Standard deviation of the normal prior on the slope; its mean is 1."""
@@ -134,6 +134,6 @@ class ConstantPredict:
         n = len(weights_MK)
         return self.mean(weights_MK), np.full((n, n), self.error**2)
 
-    def export(self) -> dict[str, Any]:
+    def export(self) -> Parameters:
         """Return the parameters: metric = value."""
         return {"kind": "constant", "value": self.center}

@@ -6,7 +6,6 @@ Axes: T trials, D distinct mixtures, K domains, P members, M mixtures.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from climb.predictor import (
     ExportablePredict,
     ExtraFeatures,
     JointPredict,
+    Parameters,
     Predict,
     sort_fit_inputs,
 )
@@ -122,7 +122,7 @@ class StackPredict:
         between_M = self.shares_P @ np.square(means_PM - mean_M)
         return mean_M, np.sqrt(self.shares_P @ vars_PM + between_M)
 
-    def export(self) -> dict[str, Any]:
+    def export(self) -> Parameters:
         """Return the shares and the parameters of the members."""
         members = [m.export() if isinstance(m, ExportablePredict) else {} for m in self.members]
         return {"kind": "stack", "shares": self.shares_P.tolist(), "members": members}

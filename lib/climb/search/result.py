@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError
 
 from climb.errors import SearchError, TableError
 from climb.objective import Objective
+from climb.predictor import Parameters
 from climb.search.calibration import CalibratedScore, cross_validate
 from climb.search.effects import STEP
 from climb.search.gains import Gain
@@ -94,7 +95,7 @@ class SearchResult(Record):
 
     effects: EffectsRecord
     further_round: FurtherRound
-    parameters: dict[str, dict[str, Any]]
+    parameters: dict[str, Parameters]
     """By metric: the fitted parameters; empty in BEST.json."""
 
     repetition: RepetitionRecord | None
@@ -292,7 +293,7 @@ def _map_names(names: Sequence[str], values: NDArray[np.float64]) -> Mapping[str
     return dict(zip(names, values.tolist(), strict=True))
 
 
-def _export_parameters(surrogate: Surrogate) -> dict[str, dict[str, Any]]:
+def _export_parameters(surrogate: Surrogate) -> dict[str, Parameters]:
     """Export the fitted parameters by metric; empty for a predictor that exports none."""
     names = surrogate.objective.weighted_names
     return dict(zip(names, surrogate.predicts.export(), strict=True))

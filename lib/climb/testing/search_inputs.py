@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from climb import tables
 from climb.tables import Table
@@ -17,7 +16,7 @@ UNUSED = {"n_documents": 10, "terms": [], "examples": [], "sample": [], "generat
 """Columns of `domains` that a search does not read."""
 
 
-def make_search_inputs(token_shares: Mapping[str, float]) -> dict[Table, list[dict[str, Any]]]:
+def make_search_inputs(token_shares: Mapping[str, float]) -> dict[Table, list[tables.Row]]:
     """Make the rows of `domains`, `shards` and `tokenizers`; the files of the shards do not exist.
 
     Args:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,7 +138,7 @@ def build_domain_rows(
     samples: Sequence[Sequence[Row]],
     n_terms: int,
     names: DomainNames,
-) -> list[dict[str, Any]]:
+) -> list[tables.Row]:
     """Build the rows of `domains`, largest first.
 
     Args:
@@ -177,8 +176,8 @@ def build_domain_rows(
 def build_cluster_rows(
     measured: ClusterMeasurements,
     reasons: Sequence[str | None],
-    domains: Sequence[dict[str, Any]],
-) -> list[dict[str, Any]]:
+    domains: Sequence[tables.Row],
+) -> list[tables.Row]:
     """Build the rows of `clusters`, including the pruned ones."""
     domain_of = {c: row["domain"] for row in domains for c in row["clusters"]}
     return [

@@ -26,7 +26,7 @@ from climb.spark.delta.history import Inputs, TableHistory
 from climb.spark.delta.settings import apply_settings
 from climb.spark.failures import find_climb_error
 from climb.spark.folder import quote_path, to_hadoop_path
-from climb.tables import Table
+from climb.tables import Row, Table
 
 WRITE_ERRORS = (
     *("Permission denied", "Read-only file system", "No space left", "Mkdirs failed"),
@@ -176,7 +176,7 @@ class Store:
         except AnalysisException as error:
             raise TableError(f"table {table.name} has no version {version}: {error}") from error
 
-    def read_rows(self, table: Table, **equals: str) -> list[dict[str, Any]]:
+    def read_rows(self, table: Table, **equals: str) -> list[Row]:
         """Return the rows of a small table as dicts, in the order of its key.
 
         Args:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -44,7 +43,7 @@ def read_facts(store: Store, domains: Sequence[str]) -> CardFacts:
     )
 
 
-def _average_scores(clusters: Sequence[dict[str, Any]]) -> dict[str, float]:
+def _average_scores(clusters: Sequence[tables.Row]) -> dict[str, float]:
     """Return the mean of each score over the documents of a domain's clusters."""
     n_documents = sum(row["n_documents"] for row in clusters)
     return {
@@ -81,7 +80,7 @@ def _count_rejected(store: Store) -> list[Dropped]:
     return [Dropped(f"ingest: {reason}", int(n), None) for reason, n in sorted(counts.collect())]
 
 
-def _count_dropped(clusters: Sequence[dict[str, Any]], domains: Sequence[str]) -> Iterator[Dropped]:
+def _count_dropped(clusters: Sequence[tables.Row], domains: Sequence[str]) -> Iterator[Dropped]:
     """Count the documents of pruned clusters, and of domains that the mixture leaves out."""
     pruned = [row for row in clusters if not row["kept"]]
     unused = [row for row in clusters if row["kept"] and row["domain"] not in domains]

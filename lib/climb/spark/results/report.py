@@ -91,7 +91,7 @@ def _read(store: Store, table: Table) -> DataFrame | None:
     return store.read(table) if store.exists(table) else None
 
 
-def _read_rows(store: Store, table: Table) -> list[dict[str, Any]]:
+def _read_rows(store: Store, table: Table) -> list[tables.Row]:
     return store.read_rows(table) if store.exists(table) else []
 
 
@@ -120,7 +120,7 @@ def _read_trials(store: Store, result: SearchResult) -> tuple[Trial, ...]:
 
     Another search may have trained them, and table `trials` may hold trials of an earlier plan.
     """
-    rows: dict[tuple[str, int | None], dict[str, Any]] = {
+    rows: dict[tuple[str, int | None], tables.Row] = {
         (row["trial_id"], None): row for row in _read_rows(store, tables.TRIALS)
     }
     if result.halving is not None:

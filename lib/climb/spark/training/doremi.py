@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from climb import tables
 from climb.config import Config, build, recipe_of
@@ -165,7 +164,7 @@ def plan_doremi(cfg: Config, setup: TrainingSetup, n_trials: int) -> DoremiPlan:
     )
 
 
-def _read_recorded(store: Store, plan: DoremiPlan) -> list[dict[str, Any]]:
+def _read_recorded(store: Store, plan: DoremiPlan) -> list[tables.Row]:
     if not store.exists(tables.DOREMI):
         return []
     return store.read_rows(tables.DOREMI, run=plan.name)
@@ -182,9 +181,7 @@ def _describe_repetition(store: Store, plan: DoremiPlan) -> str:
     )
 
 
-def _train(
-    store: Store, cfg: Config, setup: TrainingSetup, plan: DoremiPlan
-) -> list[dict[str, Any]]:
+def _train(store: Store, cfg: Config, setup: TrainingSetup, plan: DoremiPlan) -> list[tables.Row]:
     """Train what is not complete yet, and build the rows of the proxy's curve."""
     ensure_base_checkpoint(store, setup, plan_slots(store.session, cfg.spark))
     seconds = 0.0

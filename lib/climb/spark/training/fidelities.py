@@ -16,7 +16,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,7 +135,7 @@ def _train(
             study.store.append(frame, tables.TRIALS, once=f"{outcome.name}:{start}")
 
 
-def _make_component_row(setup: TrainingSetup, run: ProxyRun, outcome: Outcome) -> dict[str, Any]:
+def _make_component_row(setup: TrainingSetup, run: ProxyRun, outcome: Outcome) -> tables.Row:
     """Build a row of `trials`; a component belongs to all searches of these domains.
 
     Raises:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from climb import tables
 from climb.objective import Objective
@@ -19,8 +18,6 @@ from climb.search.halving import find_stopped, predict_final_metrics
 from climb.search.signal_to_noise import build_objective
 from climb.search.trials import PROPOSAL, RECOMMENDED
 from climb.spark.training.study import PART, PlannedTrial, Study
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -31,7 +28,7 @@ class Rungs:
     n_tokens: tuple[int, ...]
     """Tokens of each rung, rising; empty: all trials are trained in full."""
 
-    rows: Mapping[tuple[str, int], Row]
+    rows: Mapping[tuple[str, int], tables.Row]
     """(trial id, tokens) -> row of table `rungs`."""
 
     @classmethod
@@ -114,7 +111,7 @@ class Rungs:
             parts.append(predict_final_metrics(stopped_here, before, after, columns))
         return trials.concatenate(parts)
 
-    def _read_rung(self, parts: Sequence[Row], tokens: int) -> list[dict[str, Any]]:
+    def _read_rung(self, parts: Sequence[tables.Row], tokens: int) -> list[tables.Row]:
         """Return the rows of trials at a rung, with their round and method in this search."""
         return [
             {**self.rows[part["trial_id"], tokens]} | {key: part[key] for key in PART}

@@ -162,9 +162,9 @@ def _map_corpora(store: Store, cfg: Config, corpora: Sequence[str], clustering: 
         _append(store, mapped, f"{before}:{clustering}")
 
 
-def _map_rows(rows: Sequence[Row], clustering: str, moved_BC: Array) -> list[dict[str, Any]]:
+def _map_rows(rows: Sequence[Row], clustering: str, moved_BC: Array) -> list[tables.Row]:
     """Return the rows of every corpus in the clusters of another clustering."""
-    mapped: list[dict[str, Any]] = []
+    mapped: list[tables.Row] = []
     for digest in sorted({row["corpus_digest"] for row in rows}):
         own = [row.asDict() for row in rows if row["corpus_digest"] == digest]
         tokens: TokenTable = {(row["domain"], row["cluster"]): row["n_tokens"] for row in own}

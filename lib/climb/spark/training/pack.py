@@ -15,7 +15,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +76,7 @@ def compute_trial_share(cfg: Config) -> float:
     return compute_domain_share(cfg.proxy.trial_tokens, cfg) if matched else 1.0
 
 
-def plan_shards(domains: list[dict[str, Any]], cfg: Config) -> list[Shard]:
+def plan_shards(domains: list[tables.Row], cfg: Config) -> list[Shard]:
     """Plan the sizes of the shards of all four kinds.
 
     Args:
@@ -105,7 +105,7 @@ def plan_shards(domains: list[dict[str, Any]], cfg: Config) -> list[Shard]:
     ]
 
 
-def pack_shards(store: Store, cfg: Config, inputs: Inputs) -> list[dict[str, Any]]:
+def pack_shards(store: Store, cfg: Config, inputs: Inputs) -> list[tables.Row]:
     """Write the files of shards that do not exist yet, and return the rows of all shards.
 
     Args:
@@ -250,7 +250,7 @@ def _divide_documents(ordered: DataFrame, files: Sequence[ShardFile]) -> DataFra
     )
 
 
-def _describe_shards(files: Sequence[ShardFile]) -> list[dict[str, Any]]:
+def _describe_shards(files: Sequence[ShardFile]) -> list[tables.Row]:
     """Complete the folders of shards with several files, and return the rows of table `shards`."""
     by_shard: dict[tuple[str, str], list[ShardFile]] = {}
     for file in files:

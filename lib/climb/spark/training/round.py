@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
 
 from climb import tables
 from climb.errors import InfrastructureError
@@ -136,7 +135,7 @@ class _Commit:
         frame = self._study.store.create_frame([self._make_row(planned, outcome)], table)
         self._study.store.append(frame, table, once=f"{part}:{self._start[table.name]}")
 
-    def _make_row(self, planned: PlannedTrial, outcome: Outcome) -> dict[str, Any]:
+    def _make_row(self, planned: PlannedTrial, outcome: Outcome) -> tables.Row:
         """Build a row; its seconds include those of the earlier rungs."""
         earlier = self._rungs.sum_seconds(outcome.name, self._tokens)
         setup = self._study.setup

@@ -205,7 +205,7 @@ def refuse_other_settings(earlier: Inputs | None, now: Inputs) -> None:
         )
 
 
-def make_mixture_rows(result: SearchResult) -> list[dict[str, Any]]:
+def make_mixture_rows(result: SearchResult) -> list[tables.Row]:
     """Build the rows of table `mixtures`: the recommendation with the result, and the baselines."""
     empty: Mapping[str, Any] = dict.fromkeys(tables.MIXTURES.column_names)
     rows = [

@@ -83,7 +83,7 @@ class Study:
         weights = weights_to_dict(self.space.domains, weights_K)
         return PlannedTrial(self.setup.name_run(weights, seed), round_, method, weights, seed)
 
-    def read_recorded(self, plan: Sequence[PlannedTrial]) -> list[dict[str, Any]]:
+    def read_recorded(self, plan: Sequence[PlannedTrial]) -> list[tables.Row]:
         """Read the rows of the planned trials that have ended, with the plan's round and method."""
         if not self.store.exists(tables.TRIALS):
             return []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 from climb import tables
 from climb.config import Config
@@ -122,7 +121,7 @@ def _train_models(
 
 def _build_evaluation_rows(
     outcome: Outcome, model: PlannedModel, setup: TrainingSetup
-) -> list[dict[str, Any]]:
+) -> list[tables.Row]:
     """Build a model's rows of `evaluations`, one per metric."""
     model_columns = {
         "model": outcome.name,
