@@ -193,25 +193,32 @@ def describe_recommended(
     best = max(float(world.objective.score(pool.metrics_TQ).max()), *map(np.max, scores.values()))
     regret = {variant: float(best - own.mean()) for variant, own in scores.items()}
     n = QUICK_COUNTS[0] if quick else RECOMMENDED_TRIALS
-    rows = [
-        (
-            variant,
-            str(n if variant == NONE else n // 2),
-            ", ".join(f"{-score:.4f}" for score in own),
-            f"{regret[variant]:.4f}",
-        )
-        for variant, own in scores.items()
-    ]
-    columns = ("fidelity", "trials", "bits per byte, by seed", "regret")
+    rows = []
+    for variant, own in scores.items():
+        n_trials = n if variant == NONE else n // 2
+        tokens = n_trials * world.setup.n_tokens + count_component_tokens(world, variant)
+        by_seed = ", ".join(f"{-score:.4f}" for score in own)
+        rows.append((variant, str(n_trials), f"{tokens:,}", by_seed, f"{regret[variant]:.4f}"))
+    columns = (
+        *("fidelity", "trials", "tokens of trials and components"),
+        *("bits per byte, by seed", "regret"),
+    )
     title = f"Trained recommendations, {REPLICATES} seeds each; best trained mixture {-best:.4f}"
     none = max(regret[NONE], 1e-12)
     return Table(columns, tuple(rows), title), {v: r / none for v, r in regret.items()}
 
 
+def count_component_tokens(world: World, variant: str) -> int:
+    """Count the tokens of all components of a fidelity."""
+    if variant == NONE:
+        return 0
+    return len(world.problem.space.domains) * world.fidelities[variant].component_tokens
+
+
 def describe_cost(world: World) -> str:
     """State what the components cost."""
     merged = world.fidelities[MERGED]
-    share = len(world.problem.space.domains) * merged.component_tokens / world.setup.n_tokens
+    share = count_component_tokens(world, MERGED) / world.setup.n_tokens
     rows = world.results.read()
     seconds = sum(rows[name]["seconds"] for name in build_components(world, merged))
     return (

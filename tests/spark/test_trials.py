@@ -237,7 +237,10 @@ def test_a_run_that_always_hangs_is_lost_and_never_failed(spark, run, tmp_path):
     runs = [("a", run), ("b", dataclasses.replace(run, seed=1))]
     outcomes = {o.name: o for o in train_runs(spark, proxy, runs, Slots(1), watch)}
     assert (outcomes["a"].status, outcomes["a"].kind) == ("lost", "infrastructure")
-    assert outcomes["a"].error == "no progress for 0.03 minutes, 3 times (proxy.hung_minutes)"
+    assert (
+        outcomes["a"].error
+        == "no progress for 0.03 minutes in the last of 3 tries (proxy.hung_minutes)"
+    )
     assert len((tmp_path / "seed-0").read_text().split()) == HUNG_TRIES
     assert outcomes["b"].status == "finished"  # its slot is free again
 

@@ -155,7 +155,7 @@ def test_a_loader_that_fails_is_reported_with_its_last_line(tmp_path):
         for file in shard.files:
             (tmp_path / file).unlink()
     with pytest.raises(
-        PreflightError, match=r"the loader of .* failed under .*: FileNotFoundError"
+        PreflightError, match=r"reading the export .* with .* failed: FileNotFoundError"
     ):
         run_loader(tmp_path, 10, sys.executable, by_rule=True)
 

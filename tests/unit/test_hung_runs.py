@@ -111,7 +111,7 @@ def test_a_run_that_always_hangs_is_lost_after_three_tries_and_the_others_finish
     done = train(Proxy(hangs=99), 1)
     lost = done.outcomes["a"]
     assert (lost.status, lost.kind, lost.metrics) == ("lost", "infrastructure", {})
-    assert lost.error == "no progress for 0.005 minutes, 3 times (proxy.hung_minutes)"
+    assert lost.error == "no progress for 0.005 minutes in the last of 3 tries (proxy.hung_minutes)"
     assert done.tries == {"a": HUNG_TRIES, "b": 1}
     assert done.outcomes["b"].status == "finished"
 

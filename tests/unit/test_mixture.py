@@ -68,8 +68,8 @@ def test_invalid_tokens_are_named(names, tokens, message):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"natural": [0.5, 0.5]}, "3 domains, but arrays of other lengths"),
-        ({"lower": [0.0, 0.0]}, "3 domains, but arrays of other lengths"),
+        ({"natural": [0.5, 0.5]}, "3 domains, but 3 token counts and 2 natural weights"),
+        ({"lower": [0.0, 0.0]}, "3 domains, but 2 lower and 3 upper bounds"),
         ({"min_weight": 1.0}, "min_weight is 1.0"),
         ({"upper": [1.0, np.nan, 1.0]}, "upper bounds must be finite"),
         ({"lower": [0.0, -0.1, 0.0]}, "lower bounds must be finite and non-negative"),

@@ -349,7 +349,7 @@ def test_scores_are_in_the_order_of_their_names():
 @pytest.mark.parametrize(
     ("scores", "message"),
     [
-        ({"one": [1.0]}, r"its names are \['one', 'two'\]"),
+        ({"one": [1.0]}, r"`names` lists \['one', 'two'\]"),
         ({"one": [1.0], "two": [1.0, 2.0]}, r"'two' of shape \(2,\) for 1 texts"),
         ({"one": [1.0], "two": [float("nan")]}, "NaN or inf as score 'two' of the text 'the text'"),
     ],

@@ -1,12 +1,13 @@
-"""The folder of an export: resumed after a kill; it is either complete or absent.
+"""Write the folder of an export, OUT. A killed export is resumed by the next start.
 
     .OUT.climb-export/plan.json            what the export is made from
     .OUT.climb-export/shards/000000.json   the record of a finished shard
     .OUT.climb-export/data/...             the files, until the folder gets its name
     .OUT.climb-export/old/...              the export that is replaced
 
-An export that is started again with the same plan goes on with the shards that have no record. With
-another plan it starts from the beginning. At the end `data` is renamed to OUT.
+An export that is started again with the same plan goes on with the shards that have no record.
+With another plan it starts from the beginning. At the end `data` is renamed to OUT, so OUT is
+complete or absent at any time.
 
 On a mount that refuses renames, the files are written to OUT itself, so an older export is deleted
 first. An export whose files are not all there has no valid `complete.json`.
@@ -28,12 +29,13 @@ from climb.files import FileDigest, can_rename, is_complete, mark_complete, writ
 
 PLAN = "plan.json"
 STATE = ".{name}.climb-export"
-"""Name of the folder beside OUT; it exists from before the first change until after the last."""
+"""Template of the name of the state folder beside OUT. It is created before OUT changes, and
+deleted after the last change of OUT."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """The folder of an export, and the folder beside it while it is written."""
+    """The folder of an export, and the state folder that is beside it during the export."""
 
     path: Path
 

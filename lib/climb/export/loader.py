@@ -79,7 +79,7 @@ def run_loader(folder: Path, n_samples: int, python: str, by_rule: bool) -> dict
     lines = [line for line in process.stdout.splitlines() if line.startswith(OUTPUT)]
     if process.returncode or not lines:
         reason = (process.stderr.strip().splitlines() or ["no output"])[-1]
-        raise PreflightError(f"the loader of {folder} failed under {python}: {reason}")
+        raise PreflightError(f"reading the export {folder} with {python} failed: {reason}")
     rows = json.loads(lines[-1].removeprefix(OUTPUT))
     return {name: Counted(**values) for name, values in rows}
 

@@ -37,8 +37,7 @@ def check_tokenizer(format: Format, path: str | None) -> None:
     if path is not None and not format.stores_tokens:
         raise ConfigError(
             f"export.tokenizer is {path!r}, but {type(format).__name__} stores text, which the "
-            "trainer tokenizes: remove this setting. Weights are shares of tokens as job count "
-            "counted them"
+            "trainer tokenizes; remove export.tokenizer"
         )
 
 

@@ -42,7 +42,7 @@ class DomainBounds:
     """Largest weight."""
 
     min_weight: float = 0.0
-    """Smallest weight that is not 0."""
+    """A feasible weight is 0, or at least this."""
 
     groups: tuple[Constraint, ...] = ()
     """Constraints on the sum of several weights, patterns resolved; groups share no domain."""
@@ -54,7 +54,8 @@ class DomainBounds:
         sizes = {len(self.domains), len(self.lower_K), len(self.upper_K)}
         if len(sizes) != 1:
             raise MixtureError(
-                f"{len(self.domains)} domains, but arrays of other lengths: {sorted(sizes)}"
+                f"{len(self.domains)} domains, but {len(self.lower_K)} lower and "
+                f"{len(self.upper_K)} upper bounds; there must be one of each per domain"
             )
         if not 0.0 <= self.min_weight < 1.0:
             raise MixtureError(f"min_weight is {self.min_weight}; it must be in [0, 1)")

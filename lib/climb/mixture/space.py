@@ -74,7 +74,8 @@ class FeasibleSet:
         sizes = {len(self.domains), len(self.tokens_K), len(self.natural_K)}
         if len(sizes) != 1:
             raise MixtureError(
-                f"{len(self.domains)} domains, but arrays of other lengths: {sorted(sizes)}"
+                f"{len(self.domains)} domains, but {len(self.tokens_K)} token counts and "
+                f"{len(self.natural_K)} natural weights; there must be one of each per domain"
             )
         conflicts = find_conflicts(self.bounds)
         if conflicts:
@@ -92,7 +93,7 @@ class FeasibleSet:
 
     @property
     def min_weight(self) -> float:
-        """Smallest weight that is not 0."""
+        """`search.min_weight`: a feasible weight is 0, or at least this."""
         return self.bounds.min_weight
 
     @property
@@ -115,13 +116,16 @@ class FeasibleSet:
 
         Weight above an upper bound goes to the other domains in proportion to their weights
         ("water-filling"). Weight that a lower bound requires comes from them in the same way. So
-        the ratios of weights that are not at a bound stay the same. This is the nearest mixture in
-        KL divergence within the bounds of domains and groups. Domains of weight 0 receive weight
-        only when the others are at their upper bounds, in proportion to their natural shares.
+        ratios of weights that are not at a bound stay the same, inside a group at its bound and
+        among all other domains. This is the nearest mixture in KL divergence within the bounds of
+        domains and groups. Domains of weight 0 receive weight only for a lower bound (their own or
+        their group's), or if the others are at their upper bounds; they share it in proportion to
+        their natural shares.
 
         Then weights below `min_weight` become 0, and the others are scaled again. If the others
         cannot sum to 1, or to the lower bound of a group, the largest of the small weights are
-        raised to `min_weight` instead.
+        raised to `min_weight` instead. If that admits no mixture either, the domains that can hold
+        the most weight are used.
 
         Args:
             weights_MK: non-negative, shape (M, K) or (K,); rows need not sum to 1.
@@ -170,12 +174,12 @@ class FeasibleSet:
     ) -> Array:
         """Draw n feasible mixtures around the natural mixture, shape (n, K).
 
-        Each is a Dirichlet draw around prior = share ^ temperature (normalized), with a strength
-        drawn log-uniformly from `concentration`. The draw is projected, not rejected, so tight
-        constraints cost no time. Small strengths give sparse mixtures.
+        Each is a Dirichlet draw. Its mean is natural share ^ temperature, normalized. The sum of
+        its parameters is drawn log-uniformly from the range `concentration`; small sums give sparse
+        mixtures. The draw is projected, not rejected, so tight constraints cost no time.
 
         Source:
-            Tempering and strengths as RegMix (arXiv 2407.01492) and NVIDIA's CLIMB recipe;
+            Tempering and concentrations as RegMix (arXiv 2407.01492) and NVIDIA's CLIMB recipe;
             projection instead of rejection is ours.
         """
         # Sorted by name, so that the draw of a domain does not depend on its column.
@@ -193,7 +197,10 @@ class FeasibleSet:
         return self.project(drawn_MK)
 
     def contains(self, weights_MK: ArrayLike, tolerance: float = 1e-9) -> NDArray[np.bool_]:
-        """Whether each mixture satisfies every bound to within `tolerance`, shape (M,) or ()."""
+        """Whether each mixture satisfies every bound, shape (M,) or ().
+
+        Weights may miss a bound by `tolerance`, and sums of weights by K times that.
+        """
         weights = np.asarray(weights_MK, dtype=np.float64)
         tolerance_of_sums = tolerance * max(1, len(self.domains))
         return self.bounds.support_bounds.contain(weights, tolerance, tolerance_of_sums)
@@ -201,8 +208,8 @@ class FeasibleSet:
     def penalty(self, weights_MK: ArrayLike) -> Array:
         """Compute kl_penalty * KL(weights || natural) of each mixture, shape (M,) or ().
 
-        0 log 0 is 0. The penalty of a mixture that gives weight to a domain without tokens is
-        infinite; no feasible mixture does.
+        0 log 0 is 0. If kl_penalty is above 0, weight on a domain without tokens has an infinite
+        penalty; feasible mixtures have no such weight.
 
         Source:
             The term is Olmix's (arXiv 2602.12237).
@@ -215,7 +222,7 @@ class FeasibleSet:
         return np.asarray(self.kl_penalty * nats.sum(axis=-1))
 
     def epochs(self, weights_K: ArrayLike, target_tokens: float) -> Array:
-        """Compute how often a run of `target_tokens` repeats each domain, shape (K,).
+        """Compute how many times a run of `target_tokens` reads each domain (1: once), shape (K,).
 
         NaN where the tokens of a domain are unknown.
         """

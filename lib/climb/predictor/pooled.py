@@ -1,4 +1,4 @@
-"""Average of Gaussian processes and power laws whose parameters several metrics have in common.
+"""Fits of many metrics: averages of a Gaussian process and a power law that share parameters.
 
 Axes: T trials, D distinct mixtures, K domains, Q metrics, M mixtures, P members.
 """
@@ -38,8 +38,8 @@ class PooledPredictor:
     The share of the process in the average (0 to 1) comes from a least-squares fit of measured
     values on held-out predictions. A common share is fitted to all metrics, then one share per
     metric, which is drawn towards the common one. The average is then shrunk towards the metric's
-    mean, by the slope of measured values on held-out predictions. So a metric that cannot be
-    predicted has no influence.
+    mean, by the factor of `climb.predictor.shrinkage`. So a metric that cannot be predicted has no
+    influence.
 
     Source:
         Stacked regressions with non-negative weights: Breiman (1996). Groups of metrics, features
@@ -48,14 +48,15 @@ class PooledPredictor:
     """
 
     metric_groups: int = 8
-    """Groups of metrics; with fewer metrics, each is a group."""
+    """Largest number of groups of metrics; with fewer metrics than this, each is a group."""
 
     power: float = 0.4
     """Exponent of the features of the process."""
 
     share_std: float = 0.15
-    """Standard deviation of two normal priors. The mean of the common share's prior is 0, because
-    the law is better far from the trials. The mean of a metric's share is the common share."""
+    """Standard deviation of the prior of each metric's share, whose mean is the common share. The
+    common share itself minimizes the sum over metrics of squared errors and of penalties, each with
+    this standard deviation around 0, because the law is better far from the trials."""
 
     folds: int = 5
     """Folds of the cross-validation."""
@@ -143,7 +144,7 @@ class PooledPredicts:
     """Share of the process in the average of process and law of each metric."""
 
     shrinkage: Shrinkage
-    """Of that average, towards the metric's mean."""
+    """Shrinks the average of process and law towards the metric's mean."""
 
     @cached_property
     def predicts_Q(self) -> tuple[Predict, ...]:

@@ -64,8 +64,8 @@ def paired_gain(
 ) -> Gain | None:
     """Compare two mixtures over the seeds that both were trained with.
 
-    Both continue the same base checkpoint, and one seed gives both the same order of documents. So
-    effects of the seed cancel in the difference.
+    Both continue the same base checkpoint. With one seed, both read the windows of a domain in the
+    same order, so most of the effect of the seed cancels in the difference.
 
     Args:
         scores: seed -> value of the one mixture.
@@ -89,7 +89,8 @@ def compare(trials: Trials, objective: Objective, method: str, baseline: str) ->
     It uses no predictor, so it is better evidence than a predicted gain.
 
     Raises:
-        SearchError: fewer than 2 seeds that both have finished; one pair shows no noise.
+        SearchError: fewer than 2 seeds for which both have a finished trial; one pair cannot give
+            a standard error.
     """
     scores = []
     for name in (method, baseline):

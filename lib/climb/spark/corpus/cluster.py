@@ -229,7 +229,8 @@ def _check_centroids(centroids_CD: Any, k: int) -> Array:
     centroids_CD = np.asarray(centroids_CD, dtype=np.float64)
     if centroids_CD.ndim != 2 or not 1 <= len(centroids_CD) <= k:
         raise ComponentError(
-            f"the clusterer returned shape {centroids_CD.shape}; it must be (1 to {k}, D)"
+            f"the clusterer returned centroids of shape {centroids_CD.shape}; the shape must be "
+            f"(1 to {k}, width of the vectors)"
         )
     if not np.isfinite(centroids_CD).all():
         raise ComponentError("the clusterer returned NaN or inf in a centroid")

@@ -135,7 +135,8 @@ def score_batches(
         scores = load()(texts.tolist())
         if set(scores) != set(scorer.names):
             raise ComponentError(
-                f"{scorer} returned scores {sorted(scores)}; its names are {sorted(scorer.names)}"
+                f"{scorer} returned the scores {sorted(scores)}, but its attribute `names` lists "
+                f"{sorted(scorer.names)}; both must be equal"
             )
         for name, values_N in scores.items():
             if np.shape(values_N) != (len(texts),):

@@ -45,7 +45,7 @@ from climb.spark.training.setup import (
 from climb.spark.training.sharing import train_trials
 from climb.spark.training.study import Study
 from climb.spark.training.task import Outcome
-from climb.spark.training.trials import BASE_ERRORS
+from climb.spark.training.trials import REQUIRED_ERRORS
 from climb.spark.training.watch import WatchSettings
 
 Array = NDArray[np.float64]
@@ -142,7 +142,7 @@ def _make_component_row(setup: TrainingSetup, run: ProxyRun, outcome: Outcome) -
         ClimbError: the component was not trained.
     """
     if outcome.status != "finished":
-        raise BASE_ERRORS[outcome.kind](
+        raise REQUIRED_ERRORS[outcome.kind](
             f"the component of {', '.join(run.weights)} was not trained ({outcome.status}): "
             f"{outcome.error}"
         )

@@ -1,8 +1,9 @@
-"""Train many proxies at once: each is a Spark job of one task, started as soon as a slot is free.
+"""Train many models at once: each is one Spark job, started as soon as a slot is free.
 
-There is one job per run. So its row is committed when the run ends, and other slots do not wait for
-a slow run. A lost machine costs only the runs that were active on it. Spark retries a task whose
-worker died, and the run continues from its own checkpoint. `climb.spark.failures` describes the
+A job has one task per process of the model. There is one job per run. So its row is committed when
+the run ends, and other slots do not wait for a slow run. A lost machine interrupts only the runs
+that were active on it. On a cluster, Spark starts their tasks again, and they continue from their
+checkpoints; in local mode, the next start continues them. `climb.spark.failures` describes the
 kinds of failure and what happens after each.
 """
 
@@ -32,17 +33,16 @@ from climb.spark.training.watch import RunDisplay, Watch, WatchSettings
 
 NamedRun = tuple[str, ProxyRun]
 
-BASE_ERRORS: dict[FailureKind | None, type[ClimbError]] = {
+REQUIRED_ERRORS: dict[FailureKind | None, type[ClimbError]] = {
     "deterministic": TrialError,
     "resource": ResourceError,
     "infrastructure": InfrastructureError,
 }
-"""Error that a required model raises if it was not trained, by kind of failure."""
-
+"""Error to raise if a required model was not trained, by kind of failure."""
 
 HUNG_TRIES = 3
-"""Times that a run which hangs, or lost one of several processes, is tried at one start, before it
-counts as lost."""
+"""Largest number of tries of a run at one start of the job. A try ends if the run hangs or loses
+one of several processes; after the last try, the run counts as lost."""
 
 
 def train_runs(
@@ -54,14 +54,14 @@ def train_runs(
 ) -> Iterator[Outcome]:
     """Train the named runs, as many at a time as there are slots, and yield each outcome.
 
-    A run that is alone on its device halves its micro-batch when memory runs out. If runs share a
-    device, the rounding of one would then depend on the others. So runs that ran out of memory are
-    repeated at the end, one at a time, and may halve their micro-batch then.
+    A run of one process that is alone on its device halves its micro-batch when memory runs out. On
+    a shared device, halving would depend on the other runs, and so would the rounding. There, such
+    runs are repeated alone at the end, and may halve it then. Runs of several processes never do.
 
     A run that makes no progress for `watch.hung_minutes` is ended and tried again, from its last
     checkpoint. After HUNG_TRIES it is lost.
 
-    If the caller stops, or an error ends the search, active runs are cancelled. Their checkpoints
+    If the caller stops, or an error ends the job, active runs are cancelled. Their checkpoints
     stay, and the next start continues them.
 
     Raises:
@@ -72,7 +72,7 @@ def train_runs(
     is_alone = slots.count <= 1 or len(runs) == 1
     watch = _limit_watch(watch or WatchSettings(), proxy)
     runs = [(name, replace(run, heartbeat=f"{run.checkpoints}.progress")) for name, run in runs]
-    if slots.processes > 1:  # where each would halve its own
+    if slots.processes > 1:  # each would halve its own, and their gradients would not match
         runs = _forbid_halving(runs)
     first = runs if is_alone or slots.has_own_gpu else _forbid_halving(runs)
     repeated = set()
@@ -101,7 +101,7 @@ def train_required(
         session: of the cluster.
         proxy: the model.
         run: its name and what it trains on.
-        slots: of runs with whole GPUs; the model takes one of them.
+        slots: with whole GPUs, or with cores; the model takes one slot.
         watch: as for `train_runs`.
         what: the model, for the message of an error.
 
@@ -110,7 +110,7 @@ def train_required(
     """
     [outcome] = train_runs(session, proxy, [run], slots, watch)
     if outcome.status != "finished":
-        error = BASE_ERRORS[outcome.kind]
+        error = REQUIRED_ERRORS[outcome.kind]
         raise error(f"{what} was not trained ({outcome.status}): {outcome.error}")
     return outcome.seconds
 
@@ -144,7 +144,7 @@ def _train_parallel(
     the cores that the commit needs, and the row would wait until another run ends.
     """
     group = f"climb-{uuid.uuid4()}"
-    # A thread waits for a job. Executors that join later get jobs too, hence one for each run.
+    # A thread waits for each active job; executors that join later raise their number.
     pool = ThreadPoolExecutor(max_workers=max(1, len(runs)))
     submit = partial(_submit, session, proxy, group, slots)
     task = inheritable_thread_target(session)(submit)
@@ -158,7 +158,7 @@ def _train_parallel(
                 watch.start(named[0], Path(named[1].heartbeat or ""))
                 active[pool.submit(task, named)] = named
             done = _wait(session, group, active, watch, tries)
-            # Outcomes first: their rows are committed before an error ends the search.
+            # Outcomes first: their rows are committed before an error ends the job.
             for future in sorted(done, key=lambda f: f.exception() is not None):
                 was_ended = watch.stop((named := active.pop(future))[0])
                 outcome = future.result()
@@ -178,7 +178,7 @@ def _wait(
     group: str,
     active: Mapping[Future[Outcome], NamedRun],
     watch: Watch,
-    hung: Counter[str],
+    tries: Counter[str],
 ) -> set[Future[Outcome]]:
     """Wait until a run ends; meanwhile show the progress of all, and end those that hang."""
     while True:
@@ -186,11 +186,11 @@ def _wait(
         if done:
             return done
         for name in watch.poll():
-            hung[name] += 1
+            tries[name] += 1
             log(
                 watch.settings.stage,
                 f"{name} made no progress for {watch.settings.hung_minutes:g} minutes "
-                f"(proxy.hung_minutes); try {hung[name]} of {HUNG_TRIES} is ended",
+                f"(proxy.hung_minutes); try {tries[name]} of {HUNG_TRIES} is ended",
             )
             session.sparkContext.cancelJobGroup(f"{group} {name}")
 
@@ -200,7 +200,7 @@ def _may_repeat(
 ) -> bool:
     """Whether a lost run is tried again: it hung, or it has lost one of several processes.
 
-    Spark repeats a single task by itself, but gives up a barrier stage in local mode.
+    On a cluster, Spark repeats a task that is lost for another reason; in local mode it does not.
     """
     name = outcome.name
     if outcome.status != "lost" or not (was_ended or slots.processes > 1):
@@ -214,14 +214,14 @@ def _may_repeat(
 def _describe_hang(outcome: Outcome, settings: WatchSettings, was_ended: bool) -> Outcome:
     if outcome.status != "lost" or not was_ended:
         return outcome
-    reason = f"no progress for {settings.hung_minutes:g} minutes, {HUNG_TRIES} times"
+    reason = f"no progress for {settings.hung_minutes:g} minutes in the last of {HUNG_TRIES} tries"
     return replace(outcome, error=f"{reason} (proxy.hung_minutes)")
 
 
 def _submit(
     session: SparkSession, proxy: Proxy, group: str, slots: Slots, named: NamedRun
 ) -> Outcome:
-    """Run one Spark job. If Spark gives up, this run is lost and the search goes on."""
+    """Run one Spark job. If Spark gives up, this run is lost and the others go on."""
     context, (name, run) = session.sparkContext, named
     context.setJobGroup(f"{group} {name}", f"train {name}", interruptOnCancel=True)
     began = time.monotonic()
