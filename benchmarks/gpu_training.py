@@ -261,7 +261,7 @@ def main() -> int:
             if part != "ceiling" and not benchmark.remotes:
                 benchmark.start_remotes(parts)
             benchmark.run(part)
-        bars = list_bars(benchmark.found)
+        bars = list_bars(benchmark.found, parts)
     finally:
         for remote in benchmark.remotes.values():
             remote.close()

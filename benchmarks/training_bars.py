@@ -19,22 +19,34 @@ RATIOS = (
 MAX_COMPILE_SECONDS, MIN_LARGE_MFU, MAX_COST_OF_BITS = 30.0, 0.38, 0.10
 
 
-def list_bars(results: dict[str, Any]) -> list[Bar]:
-    """Compare the figures of gpu_training.py with their limits."""
+def list_bars(results: dict[str, Any], parts: Sequence[str]) -> list[Bar]:
+    """Compare the figures of gpu_training.py with their limits.
+
+    Args:
+        results: what was measured.
+        parts: the parts that were asked for. A figure of them that is missing, because the time was
+            over or a loop failed, is NaN, which misses its bar.
+    """
     rows = {(row["part"], row["loop"]): row for row in results["rows"]}
-    bars = []
-    for part, one, other, limit in RATIOS:
-        if (part, one) in rows and (part, other) in rows:
-            pair = [rows[part, name]["tokens_per_second"] for name in (one, other)]
-            bars.append(Bar(f"{part}: {one} / {other}", pair[0] / pair[1], at_least=limit))
-    if (medium := rows.get(("medium", "ours"))) is not None:
-        found = medium["first_step_seconds"]
-        bars.append(Bar("medium: seconds to compile", found, at_most=MAX_COMPILE_SECONDS))
-        if (free := rows.get(("medium", "ours, not deterministic"))) is not None:
-            cost = 1 - medium["tokens_per_second"] / free["tokens_per_second"]
-            bars.append(Bar("medium: cost of equal bits", cost, at_most=MAX_COST_OF_BITS))
-    if (large := rows.get(("large", "ours"))) is not None and large["mfu"]:
-        bars.append(Bar("large: MFU", large["mfu"], at_least=MIN_LARGE_MFU))
+
+    def find(part: str, loop: str, figure: str = "tokens_per_second") -> float:
+        value = rows.get((part, loop), {}).get(figure)
+        return float("nan") if value is None else float(value)
+
+    bars = [
+        Bar(f"{part}: {one} / {other}", find(part, one) / find(part, other), at_least=limit)
+        for part, one, other, limit in RATIOS
+        if part in parts
+    ]
+    if "medium" in parts:
+        seconds = find("medium", "ours", "first_step_seconds")
+        cost = 1 - find("medium", "ours") / find("medium", "ours, not deterministic")
+        bars.append(Bar("medium: seconds to compile", seconds, at_most=MAX_COMPILE_SECONDS))
+        bars.append(Bar("medium: cost of equal bits", cost, at_most=MAX_COST_OF_BITS))
+    if "large" in parts:
+        bars.append(Bar("large: MFU", find("large", "ours", "mfu"), at_least=MIN_LARGE_MFU))
+    if "bits" in parts and not results["bits"]:
+        bars.append(Bar("equal bits", float("nan"), at_least=1.0))
     for row in results["bits"]:
         kinds = ("equal runs", "equal after interruption")
         if "not deterministic" not in row["case"] and "warnings" not in row["case"]:

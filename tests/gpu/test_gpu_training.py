@@ -1,9 +1,11 @@
 """Compiled training, CUDA graphs and micro-batches: near the plain arithmetic, equal when repeated.
 
 Tests that also run on the CPU do so with torch's `aot_eager` backend, which generates no C++ code.
+One slow test generates it.
 """
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +97,20 @@ def test_an_interrupted_run_equals_an_uninterrupted_one(run, device, compile, pr
     recipe = dataclasses.replace(SMALL, compile=compile, precision=precision)
     expected = train(recipe, run, device)
     assert train_interrupted(recipe, run, device) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not any(map(shutil.which, ("g++", "clang++"))), reason="needs a C++ compiler (g++ or clang++)"
+)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_on_a_cpu_generated_code_gives_equal_bytes_after_an_interruption(tmp_path, precision):
+    gradients.forget_compiled()
+    recipe = dataclasses.replace(SMALL, compile="layers", precision=precision)
+    run = dataclasses.replace(build_tiny_run(tmp_path, N_TOKENS), checkpoint_steps=3)
+    expected = train(recipe, run, "cpu")
+    assert train(recipe, run, "cpu") == expected
+    assert train_interrupted(recipe, run, "cpu") == expected
 
 
 @pytest.mark.parametrize("device", [GPU])

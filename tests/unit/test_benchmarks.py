@@ -299,6 +299,20 @@ def test_the_benchmark_of_shared_data_runs_in_miniature(shared_data, name, packa
     assert figure in done.stdout
 
 
+def test_a_figure_of_the_gpu_that_was_not_measured_misses_its_bar(modules):
+    bars = importlib.import_module("training_bars")
+    row = {"part": "medium", "loop": "ours", "tokens_per_second": 4e5, "first_step_seconds": 20.0}
+    results = {"rows": [row, row | {"loop": "plain, compiled"}], "bits": []}
+    found = {bar.name: bar.is_missed for bar in bars.list_bars(results, ["medium", "bits"])}
+    assert found == {
+        "medium: ours / plain, compiled": True,  # 1.0
+        "medium: seconds to compile": False,
+        "medium: cost of equal bits": True,  # no loop without them
+        "equal bits": True,
+    }
+    assert bars.list_bars({"rows": [], "bits": []}, ["ceiling", "profile"]) == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "parts", [("ceiling", "small", "profile"), ("bits", "medium")], ids="-".join
