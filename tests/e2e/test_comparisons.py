@@ -72,7 +72,7 @@ def test_a_killed_comparison_goes_on_and_prints_the_table(compared):
     assert [row["method"] for row in rows] == methods
     assert [float(row["trials"]) for row in rows] == [0, 12, 12, 12]
     assert {"kitchen.bpb", "heavens.accuracy", "mean.bpb", "gain.uniform.low"} <= rows[0].keys()
-    assert "has the highest score" in (root / "comparisons" / "compare-small.html").read_text()
+    assert "has the highest " in (root / "comparisons" / "compare-small.html").read_text()
 
 
 def test_its_rows_are_those_of_an_unbroken_comparison(compared, spark, tmp_path):
