@@ -17,7 +17,7 @@ from climb.cli.commands import climb
 from climb.config import load
 from climb.errors import ConfigError, InputError
 from climb.estimate import Machines, Workload, compute_estimate, load_rates
-from climb.estimate.models import count_parameters
+from climb.estimate.models import count_parameters, count_vocabulary
 from climb.estimate.rates import KEPT, Efficiency, parse_assignments
 from climb.estimate.text import format_bytes, format_hours
 from climb.estimate.training import (
@@ -273,11 +273,24 @@ def test_efficiency_is_linear_in_the_logarithm_and_constant_outside():
     assert (efficiency.at(1e3), efficiency.at(1e12)) == (0.1, 0.3)
 
 
+def test_on_cores_a_larger_model_trains_at_a_higher_rate_unless_the_rate_is_given():
+    machines, cfg = Machines(on_gpu=False), load(ROOT / "conf" / "demo.yaml")
+    rates = load_rates()
+    parameters = count_parameters("proxy.model", cfg.proxy.model, count_vocabulary(cfg), {})
+    operations = 6.0 * parameters.parameters * cfg.proxy.base_tokens
+    found = {}
+    for name, used in (("shipped", rates), ("given", rates.override({"train.cpu": 1e10}, "own"))):
+        estimate = compute_estimate(cfg, WORKLOAD, machines, used)
+        found[name] = operations / find(estimate, "base").core_hours / 3600.0
+    assert found["given"] == pytest.approx(1e10)
+    assert found["shipped"] == pytest.approx(3.7 * rates.by_name["train.cpu"].value, rel=1e-3)
+
+
 def test_every_figure_has_a_unit_a_hardware_and_a_source_that_exists():
     rates = load_rates()
     kept = yaml.safe_load(KEPT.read_text())
     texts = [rate.source for rate in rates.by_name.values()]
-    texts += [row["source"] for row in kept["mfu"].values()]
+    texts += [row["source"] for row in kept["efficiency"].values()]
     for rate in rates.by_name.values():
         assert rate.unit
         assert rate.hardware
@@ -286,7 +299,7 @@ def test_every_figure_has_a_unit_a_hardware_and_a_source_that_exists():
         for page in re.findall(r"[\w/]+\.md", text):
             assert page == "gpu.md" or (ROOT / page).is_file(), text
     for efficiency in rates.efficiency.values():
-        assert list(efficiency.shares) == sorted(efficiency.shares)
+        assert list(efficiency.factors) == sorted(efficiency.factors)
 
 
 def test_a_note_says_where_every_figure_comes_from():

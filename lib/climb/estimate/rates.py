@@ -31,15 +31,15 @@ class Rate:
 
 @dataclass(frozen=True)
 class Efficiency:
-    """Share of a device's matrix rate that models of several sizes reach."""
+    """The part of a device's rate that models of several sizes reach."""
 
     parameters: tuple[float, ...]
-    shares: tuple[float, ...]
+    factors: tuple[float, ...]
     source: str
 
     def at(self, parameters: float) -> float:
-        """Return the share for a number of parameters; outside the measured sizes, the nearest."""
-        return float(np.interp(math.log(parameters), np.log(self.parameters), self.shares))
+        """Return the factor for a number of parameters; outside the measured sizes, the nearest."""
+        return float(np.interp(math.log(parameters), np.log(self.parameters), self.factors))
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,8 @@ class Rates:
 
     by_name: Mapping[str, Rate]
     efficiency: Mapping[str, Efficiency]
-    """`encode` and `train`."""
+    """`encode` and `train`: shares of the matrix rate of a GPU. `trial.cpu` and `train.cpu`:
+    multiples of the rates of these names, which a small model has."""
 
     def find(self, name: str, why: str) -> Rate:
         """Return a figure.
@@ -73,12 +74,13 @@ class Rates:
         return self.by_name[name].value if name in self.by_name else default
 
     def override(self, given: Mapping[str, float], source: str) -> Rates:
-        """Return the same figures with other values."""
+        """Return the same figures with other values, which hold for the user's model size."""
         changed = {}
         for name, value in given.items():
             unit = self.by_name[name].unit if name in self.by_name else "in the unit of its kind"
             changed[name] = Rate(name, value, unit, "not stated", source)
-        return replace(self, by_name={**self.by_name, **changed})
+        efficiency = {name: one for name, one in self.efficiency.items() if name not in changed}
+        return replace(self, by_name={**self.by_name, **changed}, efficiency=efficiency)
 
 
 def load_rates(measured: Mapping[str, Mapping[str, Any]] | None = None) -> Rates:
@@ -102,12 +104,12 @@ def load_rates(measured: Mapping[str, Mapping[str, Any]] | None = None) -> Rates
         )
         for name, row in rows.items()
     }
-    return Rates(by_name, {name: _read_points(row) for name, row in kept["mfu"].items()})
+    return Rates(by_name, {name: _read_points(row) for name, row in kept["efficiency"].items()})
 
 
 def _read_points(row: Mapping[str, Any]) -> Efficiency:
-    parameters, shares = zip(*row["points"], strict=True)
-    return Efficiency(tuple(map(float, parameters)), tuple(map(float, shares)), row["source"])
+    parameters, factors = zip(*row["points"], strict=True)
+    return Efficiency(tuple(map(float, parameters)), tuple(map(float, factors)), row["source"])
 
 
 def parse_assignments(texts: Sequence[str], option: str) -> dict[str, float]:

@@ -155,12 +155,25 @@ def estimate_runs(
         cores, gpus = (0.0, seconds) if on_gpu else (seconds, 0.0)
         return Stage(name, work, cores, gpus, fixed, (cite(rate),), notes)
     if not on_gpu:
-        rate = rates.find("trial.cpu" if name in ONE_CORE else "train.cpu", f"stage {name}")
-        return Stage(name, work, operations / rate.value, 0.0, fixed, (cite(rate),), notes)
+        speed, sources = _find_core_speed(name, rates, size.parameters)
+        return Stage(name, work, operations / speed, 0.0, fixed, sources, notes)
     efficiency, device = rates.efficiency["train"], rates.find("gpu.h100", f"stage {name}")
     share = efficiency.at(size.parameters)
     sources = (cite(device), f"{share:.0%} of it: {efficiency.source}")
     return Stage(name, work, 0.0, operations / (share * device.value), fixed, sources, notes)
+
+
+def _find_core_speed(name: str, rates: Rates, parameters: float) -> tuple[float, tuple[str, ...]]:
+    """Return the operations per core-second of a stage that trains models of a size, and sources.
+
+    Small matrices leave a core idle, so larger models reach a higher rate.
+    """
+    rate = rates.find("trial.cpu" if name in ONE_CORE else "train.cpu", f"stage {name}")
+    efficiency = rates.efficiency.get(rate.name)
+    if efficiency is None:  # the user's figure is for their model
+        return rate.value, (cite(rate),)
+    factor = efficiency.at(parameters)
+    return rate.value * factor, (cite(rate), f"{factor:.2g} times it: {efficiency.source}")
 
 
 def _estimate_pack(cfg: Config, workload: Workload, rates: Rates) -> Stage:
