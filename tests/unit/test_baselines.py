@@ -205,10 +205,10 @@ def test_baselines_do_not_depend_on_the_order_of_domains(recommendations):
         ),
         ([NATURAL | {"replicates": 0}], "'natural': replicates is 0; an interval needs at least 2"),
         ([NATURAL | {"weights": {"d00": 1.0}}], "NaturalMixture' has no field 'weights'"),
-        ([NATURAL | {"name": "tokens"}], "'tokens': metrics of earlier domains are shifted by"),
+        ([NATURAL | {"name": "tokens"}], "'tokens': a NaturalMixture must have the name 'natural'"),
         (
             [{"use": "climb.search.baselines:UniformMixture", "name": "natural"}],
-            "'natural': metrics of earlier domains are shifted by",
+            "'natural': a NaturalMixture must have the name 'natural'",
         ),
         ([{"use": NATURAL["use"]}], "NaturalMixture': name: "),
         (

@@ -33,7 +33,8 @@ def run_preflight(cfg: Config, jobs: Collection[str] | None = None, packages: bo
 
     Args:
         cfg: the resolved configuration.
-        jobs: names of the jobs that will run; only their needs are checked. None checks all jobs.
+        jobs: names of the jobs that will run; only their needs are checked. None checks all jobs,
+            but not whether lists are empty, and not the plans of compare and ablate.
         packages: whether to check the packages of models. False where other machines load them.
 
     Raises:
@@ -84,7 +85,10 @@ def _join_problems(problems: list[str]) -> str:
 
 
 def _check_spark() -> Iterator[str]:
-    """Check packages and Java; on Databricks and under spark-submit a suitable JVM is running."""
+    """Check packages and Java.
+
+    Databricks has both. Under spark-submit a JVM is running already.
+    """
     if "DATABRICKS_RUNTIME_VERSION" in os.environ:
         return
     for module, project in (("pyspark", "pyspark"), ("delta", "delta-spark")):
@@ -101,10 +105,7 @@ def _check_spark() -> Iterator[str]:
 
 
 def _check_inputs(inputs: Collection[str]) -> Iterator[str]:
-    """Check that files, folders and globs exist, as `climb.ingest.files` reads them.
-
-    Spark finds the Delta tables.
-    """
+    """Check that local files, folders and globs exist. Job ingest checks URIs and Delta tables."""
     from climb.ingest.files import TABLE_PREFIX
 
     for path in inputs:

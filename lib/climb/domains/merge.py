@@ -37,7 +37,8 @@ def merge(
         sizes_C: documents of each, at least 1.
         height: cut the dendrogram at this Ward height. Without weights, the height of two
             single clusters is their Euclidean distance; for groups, it also grows with their size.
-        n_domains: groups with at least `min_documents`, instead of a height; or all there can be.
+        n_domains: instead of a height, cut where this number of groups has at least
+            `min_documents`; if no cut has so many, where most have.
         weighted: weight a cluster by its documents, relative to the mean cluster, instead of by 1.
         min_documents: minimum number of documents of a domain.
 

@@ -89,8 +89,9 @@ class NGramFidelity:
         vocabulary = 1 + max(run.tokenizer.open().get_vocab().values())
         if vocabulary**self.order >= 2**62:
             raise ConfigError(
-                f"NGramFidelity.order is {self.order}, but n-grams of a vocabulary of {vocabulary} "
-                f"token ids have at most {int(62 / np.log2(vocabulary))} tokens"
+                f"NGramFidelity.order is {self.order}, but with {vocabulary} token ids, n-grams of "
+                f"more than {int(62 / np.log2(vocabulary))} tokens do not fit into 64 bits; lower "
+                "order"
             )
         loaded = [load_items(target, run.tokenizer, _SEQUENCE) for target in run.targets]
         queries = Queries.build(loaded, self.order, vocabulary)

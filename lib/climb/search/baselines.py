@@ -141,9 +141,9 @@ def build_baselines(specs: Sequence[Mapping[str, Any]]) -> tuple[Baseline, ...]:
         is_natural = isinstance(baseline, NaturalMixture)
         if (name == NATURAL and not is_natural) or (is_natural and not counts[NATURAL]):
             raise ConfigError(
-                f"search.baselines {name!r}: metrics of earlier domains are shifted by those of "
-                f"the baseline {NATURAL!r}, so a NaturalMixture must have that name, and no other "
-                "class may"
+                f"search.baselines {name!r}: a NaturalMixture must have the name {NATURAL!r}, and "
+                "no other class may have it, because reused runs are shifted by the difference of "
+                "the metrics of this baseline; change the name"
             )
         if baseline.replicates is not None and baseline.replicates < 2:
             raise ConfigError(

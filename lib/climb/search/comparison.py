@@ -141,8 +141,8 @@ def _scale_rounds(cfg: Config, budget: int, where: str) -> Config:
         rounds = split_budget(budget - fixed, search.trials_per_round)
     except ConfigError as error:
         raise ConfigError(
-            f"{where}: the budget is {budget} trials, of which baselines and replicates take "
-            f"{fixed}; each of {len(search.trials_per_round)} rounds needs one of the rest: raise "
+            f"{where}: the budget is {budget} trials; baselines and replicates take {fixed} of "
+            f"them, and each of {len(search.trials_per_round)} rounds needs at least one: raise "
             "the budget, or lower search.replicates"
         ) from error
     return change(cfg, {"search": {"trials_per_round": rounds}}, where)

@@ -52,8 +52,9 @@ def estimate_further_round(state: SearchState, calibration: Calibration) -> Furt
 
     This is the knowledge gradient of a batch. The searcher proposes the round, and the fitted
     predictors simulate its outcomes (prediction error and observation noise). Every outcome changes
-    the predicted scores of the candidates. The result is the mean increase of the best one.
-    Standard deviations are first inflated to the errors of cross-validation.
+    the predicted scores of the candidates. The result is the highest score after an outcome, as a
+    mean over outcomes, minus the highest score now. Standard deviations are first inflated to the
+    errors of cross-validation.
 
     Args:
         state: what the search knows.
@@ -140,7 +141,8 @@ def predict_changes(
 
 
 def _make_candidates(state: SearchState) -> Array:
-    """Collect mixtures that may become the best: optima, and different ones of high mean + std.
+    """Collect mixtures that may become the best: optima, and draws that differ from each other and
+    have a high mean plus standard deviations.
 
     With the highest means alone, all candidates would be near one optimum. An outcome would then
     change the scores of all by the same amount, and none would overtake another.

@@ -88,11 +88,7 @@ def reweight_objective(objective: Objective, trials: Trials, cfg: SearchConfig) 
     measured = SignalToNoise.measure(trials.select(trials.rounds_T == 0), objective)
     for name, noise in zip(measured.metric_names, measured.noise_Q.tolist(), strict=True):
         if np.isnan(noise) or (cfg.scale == "noise" and noise == 0.0):
-            raise SearchError(
-                f"search.scale={cfg.scale} and search.down_weight={cfg.down_weight} need the noise "
-                f"of every metric, but the noise of {name!r} is {noise}: train mixtures with "
-                "several seeds, or set search.scale=raw and search.down_weight=false"
-            )
+            raise SearchError(_explain_noise(cfg, name, noise))
     factor_Q = np.ones(len(measured.noise_Q)) if cfg.scale == "raw" else 1.0 / measured.noise_Q
     if cfg.down_weight:
         low_Q = measured.ratio_Q < cfg.min_signal_to_noise
@@ -107,3 +103,15 @@ def reweight_objective(objective: Objective, trials: Trials, cfg: SearchConfig) 
     weights_Q = objective.weights_Q.copy()
     weights_Q[list(objective.weighted_columns)] *= factor_Q
     return dataclasses.replace(objective, weights_Q=weights_Q)
+
+
+def _explain_noise(cfg: SearchConfig, name: str, noise: float) -> str:
+    """Explain which settings need the noise of a metric that is unknown or 0."""
+    needed = {"search.scale=raw": cfg.scale == "noise", "search.down_weight=false": cfg.down_weight}
+    settings = [setting for setting, is_needed in needed.items() if is_needed]
+    found = "unknown" if np.isnan(noise) else f"{noise:g}"
+    return (
+        f"search.scale={cfg.scale} with search.down_weight={str(cfg.down_weight).lower()} needs "
+        f"the noise of every metric, but that of {name!r} is {found}: train mixtures with several "
+        f"seeds, or set {' and '.join(settings)}"
+    )

@@ -90,7 +90,7 @@ def describe_mix_inputs(
 
     This includes the weights, but not the version of table `mixtures`: other searches write to it.
     """
-    # Only where it is not the default: tables of earlier versions stay current.
+    # The default adds no key, so tables that earlier versions wrote stay up to date.
     text = {} if cfg.mix.text else {"text": False}
     return store.history.describe_inputs(
         tables.DOCUMENTS,
@@ -112,7 +112,8 @@ def plan_quotas(
     """Plan how many tokens of each domain the dataset takes.
 
     Raises:
-        TableError: the mixture has other domains than table `clusters`.
+        TableError: the mixture names a domain that table `clusters` lacks, or gives weight to a
+            domain without tokens.
         MixtureError: a dataset of `n_tokens` tokens violates a constraint of the search.
     """
     kept = [row for row in store.read_rows(tables.CLUSTERS) if row["kept"]]
