@@ -176,6 +176,14 @@ def test_small_groups_do_not_count_as_domains():
     assert len(set(labels_C.tolist())) == 3
 
 
+def test_small_groups_that_join_each_other_make_no_further_domain():
+    """The groups of 6 and 2 documents are neighbors, and together have more than 7."""
+    centroids_CD = np.array([[21.0], [26.0], [6.0], [4.0], [16.0]])
+    sizes_C = np.array([6, 8, 10, 8, 2])
+    chosen = {"height": None, "n_domains": 3, "weighted": False}
+    assert merge(centroids_CD, sizes_C, **chosen, min_documents=7).tolist() == [0, 0, 1, 2, 0]
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_every_domain_has_the_smallest_size(seed):
     rng = np.random.default_rng(seed)
@@ -183,6 +191,7 @@ def test_every_domain_has_the_smallest_size(seed):
     for chosen in ({"height": 1.0, "n_domains": None}, {"height": None, "n_domains": 8}):
         labels_C = merge(centroids_CD, sizes_C, **chosen, weighted=False, min_documents=40)
         assert np.bincount(labels_C, weights=sizes_C).min() >= 40
+        assert chosen["n_domains"] is None or labels_C.max() < chosen["n_domains"]
 
 
 @pytest.mark.parametrize(

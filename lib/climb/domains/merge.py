@@ -52,7 +52,7 @@ def merge(
         Ward linkage cut at height 1.5 is NVIDIA's CLIMB recipe; weights are ours.
     """
     labels_C = _cut(centroids_CD, sizes_C, height, n_domains, weighted, min_documents)
-    labels_C = _join_small_groups(centroids_CD, sizes_C, labels_C, min_documents)
+    labels_C = _join_small_groups(centroids_CD, sizes_C, labels_C, min_documents, n_domains)
     if not labels_C.any():
         raise ConfigError(
             f"prune.min_domain_documents is {min_documents}: after smaller groups joined others, "
@@ -185,16 +185,25 @@ def _count_merges(
 
 
 def _join_small_groups(
-    centroids_CD: Array, sizes_C: NDArray[np.int64], labels_C: NDArray[np.int64], least: int
+    centroids_CD: Array,
+    sizes_C: NDArray[np.int64],
+    labels_C: NDArray[np.int64],
+    least: int,
+    n_domains: int | None,
 ) -> NDArray[np.int64]:
-    """Join every group with fewer than `least` documents to the one with the nearest centroid."""
+    """Join every group with fewer than `least` documents to the one with the nearest centroid.
+
+    Small groups that join each other may become large enough. So the smallest groups are joined
+    until `n_domains` remain, if it is given.
+    """
     labels_C = labels_C.copy()
     weighted_CD = centroids_CD * sizes_C[:, None]
     while True:
         groups_K, index_C = np.unique(labels_C, return_inverse=True)
         sizes_K = np.bincount(index_C, weights=sizes_C)
         smallest = int(np.argmin(sizes_K))
-        if len(groups_K) == 1 or sizes_K[smallest] >= least:
+        few = n_domains is None or len(groups_K) <= n_domains
+        if len(groups_K) == 1 or (few and sizes_K[smallest] >= least):
             return _number_groups(labels_C)
         sums_KD = np.zeros((len(groups_K), centroids_CD.shape[1]))
         np.add.at(sums_KD, index_C, weighted_CD)
