@@ -119,7 +119,13 @@ def test_trials_that_ran_out_of_memory_together_finish_when_they_run_alone(spark
 
 
 @pytest.mark.parametrize(
-    ("names", "slots", "is_repeated"), [("a", 2, 0), ("ab", 1, 0), ("ab", 2, 1)]
+    ("names", "slots", "is_repeated"),
+    [
+        ("a", Slots(2), 0),
+        ("ab", Slots(1), 0),
+        ("ab", Slots(2), 1),
+        ("ab", Slots(1, count_again=lambda: 2), 1),
+    ],
 )
 def test_only_a_trial_that_is_alone_on_its_device_may_halve_its_micro_batch(
     spark, run, capsys, names, slots, is_repeated
@@ -129,7 +135,7 @@ def test_only_a_trial_that_is_alone_on_its_device_may_halve_its_micro_batch(
             raise ResourceError("out of memory")
         return {"bpb": 1.0}
 
-    outcomes = list(train_runs(spark, build_proxy(train), name_runs(run, *names), Slots(slots)))
+    outcomes = list(train_runs(spark, build_proxy(train), name_runs(run, *names), slots))
     assert [o.status for o in outcomes] == ["finished"] * len(names)
     assert capsys.readouterr().out.count("repeating them one at a time") == is_repeated
 

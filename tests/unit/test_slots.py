@@ -129,7 +129,9 @@ def test_the_slots_are_counted_again_when_executors_join():
 
 
 def test_the_configured_number_of_parallel_trials_takes_precedence():
-    assert plan("local[*]", {}, "spark.parallel_trials=7").count == 7
+    for master in ("local[*]", "spark://head:7077"):
+        slots = plan(master, {}, "spark.parallel_trials=7")
+        assert (slots.count, slots.count_again) == (7, None)
 
 
 def test_trials_in_local_mode_share_the_gpu_as_configured(monkeypatch):

@@ -29,16 +29,15 @@ def merge(
 ) -> NDArray[np.int64]:
     """Merge similar clusters by Ward linkage of their centroids.
 
-    The dendrogram is cut at `height` or into `n_domains`. Groups that are smaller than
-    `min_documents` then join the group with the nearest centroid, the smallest first.
+    The dendrogram is cut at `height` or into `n_domains`. Groups of fewer than `min_documents` then
+    join the group with the nearest centroid, the smallest first.
 
     Args:
         centroids_CD: centroids of the kept clusters.
         sizes_C: documents of each, at least 1.
-        height: cut the dendrogram at this Ward height. Without weights, the height of two
-            single clusters is their Euclidean distance; for groups, it also grows with their size.
-        n_domains: instead of a height, cut where this number of groups has at least
-            `min_documents`; if no cut has so many, where most have.
+        height: Ward height of the cut. Without weights, the height of two single clusters is
+            their Euclidean distance; for groups, it also grows with their size.
+        n_domains: number of domains, instead of a height; fewer if no cut has so many.
         weighted: weight a cluster by its documents, relative to the mean cluster, instead of by 1.
         min_documents: minimum number of documents of a domain.
 

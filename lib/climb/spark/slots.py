@@ -46,7 +46,7 @@ class Slots:
     """Whether a task has at least one whole GPU, so that tasks share none."""
 
     count_again: Callable[[], int] | None = None
-    """Counts the slots now: executors come and go."""
+    """Counts the slots now, because executors come and go; None: their number is fixed."""
 
     processes: int = 1
     """Tasks of each slot: the processes that train one model together."""
@@ -75,7 +75,14 @@ def plan_slots(session: SparkSession, cfg: SparkConfig, tasks_per_gpu: int = 1) 
     if share is not None and uses_profiles(session, cfg):
         profile = _build_profile(share)
     owns = share is not None and share.gpus >= 1.0
-    return Slots(count(), profile, owns, count, max_per_gpu=_count_gpu_cores(session, share))
+    is_fixed = cfg.parallel_trials is not None or is_local(str(session.sparkContext.master))
+    return Slots(
+        count(),
+        profile,
+        owns,
+        None if is_fixed else count,
+        max_per_gpu=_count_gpu_cores(session, share),
+    )
 
 
 def plan_process_slots(session: SparkSession, cfg: SparkConfig, processes: int) -> Slots:

@@ -69,7 +69,7 @@ def train_runs(
         RuntimeError: a run raised an unexpected exception; with the worker's traceback.
     """
     check_processes(proxy, slots.processes)
-    is_alone = slots.count <= 1 or len(runs) == 1
+    is_alone = len(runs) == 1 or (slots.count <= 1 and slots.count_again is None)
     watch = _limit_watch(watch or WatchSettings(), proxy)
     runs = [(name, replace(run, heartbeat=f"{run.checkpoints}.progress")) for name, run in runs]
     if slots.processes > 1:  # each would halve its own, and their gradients would not match
