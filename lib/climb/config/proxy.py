@@ -21,7 +21,8 @@ class TargetTask(Section):
     """File (.jsonl, .jsonl.gz) of the items that the search uses: training or validation items."""
 
     report: str | None
-    """File of the items that only job train uses: test items."""
+    """File of the test items that job train measures target models on. The search leaves
+    out its own items that are in this file. null: target models are not measured."""
 
     limit: PositiveInt | None
     """Number of items used of each file, those with the lowest hashes; null: all."""
@@ -42,17 +43,17 @@ class ProxyConfig(Section):
     """Tokens of each trial after the base checkpoint; equal for all trials."""
 
     match_repetition: bool
-    """Whether trials repeat scarce text as often as the target run does: a trial with 1/r of its
-    tokens reads 1/r of each domain. false shows what happens otherwise: trials read new text of
-    every domain for as long as there is any. Target models are matched in both cases."""
+    """Whether trials repeat scarce text as often as the target run does: a trial with 1/r of the
+    target run's tokens reads 1/r of each domain. false shows what happens otherwise: trials read
+    new text of every domain for as long as there is any. Target models repeat it in both cases."""
 
     checkpoint_steps: PositiveInt
     """Training steps between two checkpoints of a run."""
 
     hung_minutes: float | None = Field(ge=1.0)
-    """A run that makes no progress for this long is ended, and tried again from its checkpoint, up
-    to three times; null: never. Steps, each evaluated target and the start count as progress; a
-    plug-in must report it (docs/plugins.md). Target models have the same limit."""
+    """A run that makes no progress for this long is ended and tried again from its checkpoint, with
+    at most three tries at one start; null: never. Steps, each evaluated target and the start count
+    as progress; a plug-in must report it (docs/plugins.md). Target models have the same limit."""
 
     target_folder: str | None
     """Folder of the files of `targets`; null: the folder in which climb is started."""

@@ -43,7 +43,7 @@ TOKEN_WIDTH = 0.15
 tokens, in log tokens, less that of the trial's nearest checkpoint."""
 
 MIN_LEVEL_RUNS = 3
-"""Runs of the target size from which the level there counts as measured."""
+"""Smallest number of trials of the target's model size with which the level at it is measured."""
 
 _LOWEST = 0.1
 """A level is at least this share of the smallest value of a positive metric."""

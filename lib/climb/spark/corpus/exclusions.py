@@ -49,7 +49,7 @@ def list_excluded(store: Store) -> list[str]:
             options = " ".join(f"--source {name!r}" for name in found)
             raise TableError(
                 f"the removal of {', '.join(map(repr, found))} was interrupted, and table "
-                f"documents still has documents of it; run `climb remove {options}` again"
+                f"documents still has their documents; run `climb remove {options}` again"
             )
     return names
 

@@ -21,7 +21,7 @@ from climb.spark.training.task import Outcome
 
 @dataclass(frozen=True)
 class TrainedRound:
-    """What was done for a round now."""
+    """What one call of `train_round` did."""
 
     n_trained: int
     """Trials that were trained, whole or in part."""
@@ -70,7 +70,7 @@ def train_round(study: Study, plan: Sequence[PlannedTrial], round_: int) -> Trai
     known = {row["trial_id"] for row in study.read_recorded(going)}
     ended += _train(study, [p for p in going if p.trial_id not in known], rungs, None)
     for p in new.values():
-        if p.trial_id in stopped:  # no search continues it
+        if p.trial_id in stopped:  # if it is needed in full later, it starts again
             shutil.rmtree(study.setup.build_run(p.weights, p.seed).checkpoints, ignore_errors=True)
     return TrainedRound(
         n_trained=len({outcome.name for outcome in ended}),
@@ -112,7 +112,8 @@ def _train(
             f"lost; the first error: {lost[0].error}; run `climb search` again to train them"
         )
     if tokens is not None:
-        log("search", f"{len(ended)} trials measured after {tokens:,} tokens")
+        n_measured = sum(outcome.status == "finished" for outcome in ended)
+        log("search", f"{n_measured} trials measured after {tokens:,} tokens")
     return ended
 
 
