@@ -10,8 +10,7 @@ import pytest
 for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
-# Small queries never run long enough for Java's second compiler to pay: with the first one alone,
-# Spark's tests took 29 % less time. The JVMs of commands that tests start read this too.
+# Commands that tests start run for a minute or two: Java's second compiler does not pay there.
 os.environ.setdefault("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -33,9 +32,11 @@ def spark():
     from climb.config import load
     from climb.spark.session import start_session
 
-    session = start_session(
-        load(settings=["spark.shuffle_partitions=2", "spark.driver_memory=2g"]).spark
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("SPARK_SUBMIT_OPTS")  # this JVM runs for a quarter of an hour
+        session = start_session(
+            load(settings=["spark.shuffle_partitions=2", "spark.driver_memory=2g"]).spark
+        )
     # Compiling Java takes longer than small queries; the end-to-end tests run with it.
     session.conf.set("spark.sql.codegen.wholeStage", "false")
     session.conf.set("spark.sql.codegen.factoryMode", "NO_CODEGEN")
