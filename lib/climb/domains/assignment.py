@@ -34,7 +34,7 @@ PAIRS = 65_536
 
 
 def quantize(vectors_ND: Vectors) -> Vectors:
-    """Round to the nearest multiple of 2^-16, ties to even; the precision stays the same.
+    """Round to the nearest multiple of 2^-16, ties to even; the result has the input's dtype.
 
     Scaling by a power of two is exact, so single and double precision round to the same quantum.
     """
@@ -83,7 +83,8 @@ class NearestCentroid:
         """Find the nearest centroid of each vector.
 
         Args:
-            vectors_ND: shape (N, D), single precision, of length 1; entries above 256 lose quanta.
+            vectors_ND: shape (N, D), single precision; vectors of norm 1 are exact, entries
+                above 256 lose quanta.
 
         Returns:
             labels_N, and distances_N: Euclidean, between quantized vector and quantized centroid.

@@ -171,7 +171,7 @@ def _number_groups(group_C: NDArray[np.int64]) -> NDArray[np.int64]:
 def _count_merges(
     sizes_C: NDArray[np.int64], pairs: NDArray[np.int64], n_domains: int, min_documents: int
 ) -> int:
-    """Count the merges that leave `n_domains` groups of sufficient size, or as many as possible."""
+    """Count the most merges after which `n_domains` groups, or as many as can be, are large."""
     group_C, size_C = np.arange(len(sizes_C)), sizes_C.copy()
     large = [int((size_C >= min_documents).sum())]
     for first, second in pairs:
@@ -192,8 +192,8 @@ def _join_small_groups(
 ) -> NDArray[np.int64]:
     """Join every group with fewer than `least` documents to the one with the nearest centroid.
 
-    Small groups that join each other may become large enough. So the smallest groups are joined
-    until `n_domains` remain, if it is given.
+    Small groups that join each other may become large enough, so that more than `n_domains` groups
+    remain. If it is given, the smallest groups are then joined until no more than that remain.
     """
     labels_C = labels_C.copy()
     weighted_CD = centroids_CD * sizes_C[:, None]

@@ -77,7 +77,7 @@ class Target:
     def is_current(self, plan: Mapping[str, Any]) -> bool:
         """Whether the folder has a complete export of this plan.
 
-        If a process was killed after the last rename, what it left is deleted.
+        If a process was killed after the last rename, the state folder is left; it is deleted.
 
         Raises:
             ConfigError: the folder has files that are not an export.

@@ -143,7 +143,7 @@ def build_baselines(specs: Sequence[Mapping[str, Any]]) -> tuple[Baseline, ...]:
             raise ConfigError(
                 f"search.baselines {name!r}: a NaturalMixture must have the name {NATURAL!r}, and "
                 "no other class may have it, because reused runs are shifted by the difference of "
-                "the metrics of this baseline; change the name"
+                "its metrics between the earlier and the present domains; change the name"
             )
         if baseline.replicates is not None and baseline.replicates < 2:
             raise ConfigError(

@@ -64,8 +64,8 @@ def paired_gain(
 ) -> Gain | None:
     """Compare two mixtures over the seeds that both were trained with.
 
-    Both continue the same base checkpoint. With one seed, both read the windows of a domain in the
-    same order, so most of the effect of the seed cancels in the difference.
+    Both continue the same base checkpoint. With the same seed, both read the windows of a domain in
+    the same order, so most of the effect of the seed cancels in the difference.
 
     Args:
         scores: seed -> value of the one mixture.

@@ -48,8 +48,8 @@ def list_excluded(store: Store) -> list[str]:
         if found:
             options = " ".join(f"--source {name!r}" for name in found)
             raise TableError(
-                f"the removal of {', '.join(map(repr, found))} was interrupted, and table "
-                f"documents still has their documents; run `climb remove {options}` again"
+                f"the removal of sources {', '.join(map(repr, found))} was interrupted, and table "
+                f"documents still has documents of them; run `climb remove {options}` again"
             )
     return names
 
