@@ -102,7 +102,7 @@ def test_an_ngram_model_reads_only_the_first_tokens_of_a_shard(ngram_inputs, tmp
 
 
 def test_ngrams_too_long_for_the_vocabulary_are_refused(ngram_inputs):
-    with pytest.raises(ConfigError, match=r"order is 8, but n-grams .* have at most 7 tokens"):
+    with pytest.raises(ConfigError, match=r"order is 8, but with .* more than 7 tokens do not fit"):
         dataclasses.replace(NGRAM, order=8).load(ngram_inputs, "cpu")
 
 

@@ -88,7 +88,7 @@ def test_scaling_by_noise_divides_the_weight_of_a_metric_by_its_noise():
 def test_scaling_without_replicates_or_noise_is_an_error():
     single, noiseless = make_trials(make_rows(n_seeds=1)), make_trials(make_rows(noise=(0.02, 0.0)))
     with pytest.raises(
-        SearchError, match=r"noise of 'clear.bpb' is nan: train mixtures with several"
+        SearchError, match=r"that of 'clear.bpb' is unknown: train mixtures with several"
     ):
         reweight_objective(OBJECTIVE, single, load_settings(scale="noise"))
     with pytest.raises(SearchError, match=r"noise of 'noisy.bpb' is 0.0"):
