@@ -61,7 +61,7 @@ def test_a_budget_is_divided_in_the_ratio_and_no_round_is_empty(budget, ratio, r
 
 def test_a_budget_that_replicates_use_up_is_an_error_that_names_the_method():
     with pytest.raises(
-        ConfigError, match=r"compare\.methods\.climb: .* take 9 of them, and each of 2 rounds"
+        ConfigError, match=r"compare\.methods\.climb: .* take 9 of them, and each of 2"
     ):
         plan("compare.budget=10")
 

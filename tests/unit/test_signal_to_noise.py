@@ -91,7 +91,7 @@ def test_scaling_without_replicates_or_noise_is_an_error():
         SearchError, match=r"that of 'clear.bpb' is unknown: train mixtures with several"
     ):
         reweight_objective(OBJECTIVE, single, load_settings(scale="noise"))
-    with pytest.raises(SearchError, match=r"noise of 'noisy.bpb' is 0.0"):
+    with pytest.raises(SearchError, match=r"that of 'noisy.bpb' is 0:"):
         reweight_objective(OBJECTIVE, noiseless, load_settings(scale="noise"))
     with pytest.raises(SearchError, match=r"search.down_weight=True need the noise"):
         reweight_objective(OBJECTIVE, single, load_settings(down_weight="true"))
