@@ -93,7 +93,7 @@ def test_scaling_without_replicates_or_noise_is_an_error():
         reweight_objective(OBJECTIVE, single, load_settings(scale="noise"))
     with pytest.raises(SearchError, match=r"that of 'noisy.bpb' is 0:"):
         reweight_objective(OBJECTIVE, noiseless, load_settings(scale="noise"))
-    with pytest.raises(SearchError, match=r"search.down_weight=True need the noise"):
+    with pytest.raises(SearchError, match=r"needs the noise .* or set search.down_weight=false$"):
         reweight_objective(OBJECTIVE, single, load_settings(down_weight="true"))
 
 
