@@ -3,9 +3,9 @@
     python benchmarks/bench.py fidelities
     python benchmarks/fidelities.py --minutes 5    # train for five minutes, then stop
 
-Every corpus file of shared/data is a domain, and five tasks of its items are the targets. A pool of
-random mixtures is trained with the demo's proxy. Nothing is trained twice: the folder keeps shards,
-checkpoints and a line per run, so an interrupted benchmark continues.
+Twelve corpus files of shared/data are the domains, and the demo's three tasks are the targets. A
+pool of random mixtures is trained with the demo's proxy. Nothing is trained twice: the folder keeps
+shards, checkpoints and a line per run, so an interrupted benchmark continues.
 
 A replay draws n trials of the pool, fits the default predictor to them, and chooses the mixture of
 the best prediction among the others. Its regret is the measured score of the best of these minus
@@ -203,7 +203,9 @@ def describe_recommended(
         *("fidelity", "trials", "tokens of trials and components"),
         *("bits per byte, by seed", "regret"),
     )
-    title = f"Trained recommendations, {REPLICATES} seeds each; best trained mixture {-best:.4f}"
+    title = (
+        f"Trained recommendations, trials with {REPLICATES} seed; best trained mixture {-best:.4f}"
+    )
     none = max(regret[NONE], 1e-12)
     return Table(columns, tuple(rows), title), {v: r / none for v, r in regret.items()}
 

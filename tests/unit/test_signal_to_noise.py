@@ -91,8 +91,8 @@ def test_scaling_without_replicates_or_noise_is_an_error():
         SearchError, match=r"that of 'clear.bpb' is unknown: train mixtures with several"
     ):
         reweight_objective(OBJECTIVE, single, load_settings(scale="noise"))
-    with pytest.raises(SearchError, match=r"that of 'noisy.bpb' is 0:"):
-        reweight_objective(OBJECTIVE, noiseless, load_settings(scale="noise"))
+    with pytest.raises(SearchError, match=r"that of 'noisy.bpb' is 0: .* or set search.scale=raw$"):
+        reweight_objective(OBJECTIVE, noiseless, load_settings(scale="noise", down_weight="true"))
     with pytest.raises(SearchError, match=r"needs the noise .* or set search.down_weight=false$"):
         reweight_objective(OBJECTIVE, single, load_settings(down_weight="true"))
 

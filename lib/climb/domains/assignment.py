@@ -83,8 +83,8 @@ class NearestCentroid:
         """Find the nearest centroid of each vector.
 
         Args:
-            vectors_ND: shape (N, D), single precision; vectors of norm 1 are exact, entries
-                above 256 lose quanta.
+            vectors_ND: shape (N, D), single precision, normally of norm 1; entries above 256
+                are rounded to more than a quantum.
 
         Returns:
             labels_N, and distances_N: Euclidean, between quantized vector and quantized centroid.

@@ -201,8 +201,8 @@ def _join_small_groups(
         groups_K, index_C = np.unique(labels_C, return_inverse=True)
         sizes_K = np.bincount(index_C, weights=sizes_C)
         smallest = int(np.argmin(sizes_K))
-        few = n_domains is None or len(groups_K) <= n_domains
-        if len(groups_K) == 1 or (few and sizes_K[smallest] >= least):
+        too_many = n_domains is not None and len(groups_K) > n_domains
+        if len(groups_K) == 1 or (sizes_K[smallest] >= least and not too_many):
             return _number_groups(labels_C)
         sums_KD = np.zeros((len(groups_K), centroids_CD.shape[1]))
         np.add.at(sums_KD, index_C, weighted_CD)

@@ -107,9 +107,10 @@ def reweight_objective(objective: Objective, trials: Trials, cfg: SearchConfig) 
 
 def _explain_noise(cfg: SearchConfig, name: str, noise: float) -> str:
     """Explain which settings need the noise of a metric that is unknown or 0."""
-    needed = {"search.scale=raw": cfg.scale == "noise", "search.down_weight=false": cfg.down_weight}
-    settings = [setting for setting, is_needed in needed.items() if is_needed]
-    found = "unknown" if np.isnan(noise) else f"{noise:g}"
+    is_unknown = bool(np.isnan(noise))
+    settings = ["search.scale=raw"] if cfg.scale == "noise" else []
+    settings += ["search.down_weight=false"] if cfg.down_weight and is_unknown else []
+    found = "unknown" if is_unknown else f"{noise:g}"
     return (
         f"search.scale={cfg.scale} with search.down_weight={str(cfg.down_weight).lower()} needs "
         f"the noise of every metric, but that of {name!r} is {found}: train mixtures with several "

@@ -75,14 +75,8 @@ def plan_slots(session: SparkSession, cfg: SparkConfig, tasks_per_gpu: int = 1) 
     if share is not None and uses_profiles(session, cfg):
         profile = _build_profile(share)
     owns = share is not None and share.gpus >= 1.0
-    is_fixed = cfg.parallel_trials is not None or is_local(str(session.sparkContext.master))
-    return Slots(
-        count(),
-        profile,
-        owns,
-        None if is_fixed else count,
-        max_per_gpu=_count_gpu_cores(session, share),
-    )
+    again = None if cfg.parallel_trials is not None or _is_local(session) else count
+    return Slots(count(), profile, owns, again, max_per_gpu=_count_gpu_cores(session, share))
 
 
 def plan_process_slots(session: SparkSession, cfg: SparkConfig, processes: int) -> Slots:
@@ -106,7 +100,7 @@ def plan_process_slots(session: SparkSession, cfg: SparkConfig, processes: int) 
         )
     check_barrier(conf, processes)
     share = None
-    if not is_local(str(session.sparkContext.master)) and float(conf.get(TASK_GPUS, "0") or 0):
+    if not _is_local(session) and float(conf.get(TASK_GPUS, "0") or 0):
         share = read_configured_share(conf)
 
     def count() -> int:
@@ -120,7 +114,8 @@ def plan_process_slots(session: SparkSession, cfg: SparkConfig, processes: int) 
             "the same time, and all processes of a model must run at once; add executors, or "
             f"set train.processes to at most {n_slots}"
         )
-    return Slots(count(), None, share is not None, count, processes)
+    again = None if _is_local(session) else count
+    return Slots(count(), None, share is not None, again, processes)
 
 
 def check_barrier(conf: Mapping[str, str], processes: int) -> None:
@@ -240,7 +235,7 @@ def _find_share(session: SparkSession, cfg: SparkConfig, tasks_per_gpu: int) -> 
     """Return what a GPU task gets; None if no executor has a GPU that Spark schedules."""
     conf = dict(session.sparkContext.getConf().getAll())
     gpus = max(float(conf.get(key, "0") or 0) for key in GPU_AMOUNTS)
-    if is_local(str(session.sparkContext.master)) or gpus <= 0:
+    if _is_local(session) or gpus <= 0:
         return None
     if not uses_profiles(session, cfg):
         return read_configured_share(conf)
@@ -259,6 +254,10 @@ def _count_executors(session: SparkSession, conf: Mapping[str, str]) -> int:
     if conf.get("spark.dynamicAllocation.enabled", "false") == "true":
         key = "spark.dynamicAllocation.maxExecutors"
     return max(count_registered(session.sparkContext), int(conf.get(key, "0") or 0))
+
+
+def _is_local(session: SparkSession) -> bool:
+    return is_local(str(session.sparkContext.master))
 
 
 def _count_slots(session: SparkSession, share: GpuShare | None, tasks_per_gpu: int) -> int:
