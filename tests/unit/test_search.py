@@ -16,7 +16,7 @@ from climb.search.calibration import Calibration
 from climb.search.knowledge_gradient import estimate_further_round
 from climb.search.pareto import find_pareto_front
 from climb.search.pattern_search import pattern_search
-from climb.search.rounds import sample_first_round
+from climb.search.rounds import project_proposals, sample_first_round, sample_measured
 from climb.search.searchers.ucb import UCBSearcher
 from climb.search.surrogate import Surrogate
 from climb.testing.predictors import BowlPredictor
@@ -240,11 +240,29 @@ def test_a_set_of_one_mixture_cannot_fill_a_round():
     fixed = FeasibleSet.from_constraints(
         DOMAINS, [1, 2, 3, 4], Constraints(target_tokens=10.0, max_epochs=1.0)
     )
-    with pytest.raises(SearchError, match=r"only 0 mixtures .* but the round needs 12 "):
+    lower = r"only 0 mixtures .* but 12 are needed .* lower "
+    with pytest.raises(SearchError, match=rf"{lower}search\.trials_per_round"):
         sample_first_round(12, build_problem(fixed))
+    with pytest.raises(SearchError, match=rf"{lower}the mixtures of the fidelity"):
+        sample_measured(12, build_problem(fixed))
     rows = [make_row(w) for w in propose_round([], 0)]
-    with pytest.raises(SearchError, match=r"mixtures were found .* but the round needs 8 "):
+    with pytest.raises(SearchError, match=r"mixtures were found .* but 8 are needed "):
         propose(make_trials(rows), 1, build_problem(fixed))
+
+
+@pytest.mark.parametrize(
+    ("proposed", "message"),
+    [
+        (np.full((1, 4), 0.25), r"an array of shape \(1, 4\); it must have shape \(2, 4\)"),
+        ([[0.25] * 4, [0.5, -0.1, 0.6, 0.0]], "smallest weight -0.1 and largest weight 0.6"),
+        ([[0.25] * 4, [0.5, np.nan, 0.5, 0.0]], "smallest weight nan and largest weight nan"),
+        ([[0.0] * 4, [0.25] * 4], "smallest weight 0 and largest weight 0; weights must be"),
+    ],
+    ids=["shape", "negative", "nan", "zeros"],
+)
+def test_a_wrong_proposal_is_refused_with_what_is_wrong_in_it(proposed, message):
+    with pytest.raises(ComponentError, match=message):
+        project_proposals(proposed, (2, 4), build_problem())
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,8 @@ def _record(chunks: Iterable[Chunk], digests: list[FileDigest]) -> Iterator[Chun
 
 def _write_mark(path: Path, recorded: Mapping[str, FileDigest]) -> None:
     values = {name: asdict(digest) for name, digest in sorted(recorded.items())}
-    # A part of it is not valid JSON, so it needs no temporary file, which a kill would leave there.
+    # Without a temporary file, which a kill would leave behind: a truncated completion file is not
+    # valid JSON, so it counts as missing.
     write_over(path, [json.dumps({"files": values}, indent=1).encode() + b"\n"])
 
 

@@ -102,10 +102,10 @@ class TrainingLoop:
             state = checkpoints.load(step)
         found = 0 if state is None else state["step"]
         if found != step:
+            own, first = (f"one of step {n}" if n else "none" for n in (found, step))
             raise InfrastructureError(
-                f"process {self._processes.rank} of the run finds a checkpoint of step {found} in "
-                f"{self._run.checkpoints}, but the first process one of step {step}; every node "
-                "must see the same files"
+                f"of the checkpoints in {self._run.checkpoints}, process {self._processes.rank} "
+                f"finds {own} and the first process {first}; every node must see the same files"
             )
         if state is not None:
             self.load_state_dict(state)

@@ -26,7 +26,10 @@ class Verdict:
 
 
 def conclude(data: ReportData, held_out: Measured) -> Verdict:
-    """Conclude from the gains of the target model; if it has none, from those of the proxies."""
+    """Conclude from the gains that target models measured.
+
+    Where the gain over the first baseline was not measured with them, conclude from the proxies'.
+    """
     gains: Mapping[str, Gain] = held_out.score.gains if held_out.score else {}
     reference = data.result.baselines[0]
     if reference not in gains:

@@ -1,5 +1,7 @@
 """What to train next: the mixtures of a round, as the searcher proposes them.
 
+A fidelity is a plug-in that measures mixtures more cheaply than proxies, and less exactly.
+
 Axes: M mixtures, N draws, T trials, K domains.
 """
 
@@ -22,7 +24,7 @@ _DRAWS_PER_TRIAL = 16
 the space."""
 
 _DRAWS_PER_MEASURED = 4
-"""Draws per mixture that a fidelity measures."""
+"""Draws for each mixture that a fidelity measures."""
 
 _DRAWS_PER_ESTIMATE = 2
 """With fidelities, this many times as many mixtures are drawn, and those of the highest estimated
@@ -77,12 +79,18 @@ def project_proposals(proposed_MK: Array, shape: tuple[int, ...], problem: Probl
         ComponentError: another shape, or weights that are negative, not finite, or all 0.
     """
     proposed = np.asarray(proposed_MK, dtype=np.float64)
-    valid = proposed.shape == shape and np.isfinite(proposed).all() and bool((proposed >= 0).all())
-    if not valid or not (proposed.sum(axis=-1) > 0.0).all():
+    name = f"the searcher {type(problem.searcher).__name__}"
+    if proposed.shape != shape:
         raise ComponentError(
-            f"the searcher {type(problem.searcher).__name__} returned an array of shape "
-            f"{proposed.shape} with smallest weight {np.min(proposed, initial=0.0)}; it must have "
-            f"shape {shape}, and weights must be finite, non-negative and not all 0"
+            f"{name} returned an array of shape {proposed.shape}; it must have shape {shape}"
+        )
+    is_valid = np.isfinite(proposed).all(axis=-1) & (proposed >= 0.0).all(axis=-1)
+    is_valid &= proposed.sum(axis=-1) > 0.0
+    if not is_valid.all():
+        first = proposed.reshape(-1, shape[-1])[np.argmin(is_valid)]
+        raise ComponentError(
+            f"{name} returned a mixture with smallest weight {first.min():g} and largest weight "
+            f"{first.max():g}; weights must be finite, non-negative and not all 0"
         )
     return problem.space.project(proposed)
 
@@ -109,16 +117,20 @@ def sample_first_round(n: int, problem: Problem, existing_TK: Array | None = Non
 
 
 def sample_measured(n: int, problem: Problem) -> Array:
-    """Draw n mixtures that fill the set, corners included, for a fidelity to measure."""
+    """Draw n mixtures that fill the set, corners included, for a fidelity to measure.
+
+    Raises:
+        SearchError: the set holds too few distinct mixtures.
+    """
     random = problem.random(STAGE_FIDELITY)
     drawn_NK = problem.sample(random, n * _DRAWS_PER_MEASURED)
     selected = select_distant(drawn_NK, problem.make_baselines(), n)
-    require_count(selected, n, problem.space)
+    require_count(selected, n, problem.space, "the mixtures of the fidelity (search.fidelities)")
     return drawn_NK[selected]
 
 
 def _draw_candidates(n: int, problem: Problem) -> Array:
-    """Draw n mixtures; with fidelities, the n draws of the highest estimated score of more."""
+    """Draw n mixtures; with fidelities, draw more and keep the n of the highest estimated score."""
     random = problem.random(STAGE_PROPOSE, 0)
     if problem.fidelities is None:
         return problem.sample(random, n)
@@ -127,8 +139,19 @@ def _draw_candidates(n: int, problem: Problem) -> Array:
     return drawn_NK[np.argsort(-score_N, kind="stable")[:n]]
 
 
-def require_count(selected: NDArray[np.int64], n: int, space: FeasibleSet) -> None:
+def require_count(
+    selected: NDArray[np.int64],
+    n: int,
+    space: FeasibleSet,
+    setting: str = "search.trials_per_round",
+) -> None:
     """Check that a selection has n mixtures.
+
+    Args:
+        selected: indices of the mixtures.
+        n: number that is needed.
+        space: for the message.
+        setting: that sets n, for the message.
 
     Raises:
         SearchError: it has fewer.
@@ -136,7 +159,6 @@ def require_count(selected: NDArray[np.int64], n: int, space: FeasibleSet) -> No
     if len(selected) < n:
         raise SearchError(
             f"only {len(selected)} mixtures were found that differ from each other and from "
-            f"earlier ones, but the round needs {n} ({len(space.domains)} domains); relax the "
-            "constraints (search.max_epochs, search.max_share_ratio), or lower "
-            "search.trials_per_round"
+            f"earlier ones, but {n} are needed ({len(space.domains)} domains); relax the "
+            f"constraints (search.max_epochs, search.max_share_ratio), or lower {setting}"
         )

@@ -94,12 +94,14 @@ class Study:
         """Convert recorded rows to arrays, together with the reused runs.
 
         Raises:
-            SearchError: every trial failed.
+            SearchError: no trial is recorded, or every trial failed.
         """
         finished = [row for row in rows if row["status"] == "finished"]
         if not finished:
-            error = next((row["error"] for row in rows), "none was trained")
-            raise SearchError(f"all {len(rows)} trials failed; the first: {error}")
+            error = (
+                f"all {len(rows)} trials failed; the first: {rows[0]['error']}" if rows else None
+            )
+            raise SearchError(error or "no trial is recorded; job search trains and records them")
         names = sorted(finished[0]["metrics"])
         return self.reusable.add_to(Trials.from_rows(finished, self.space.domains, names))
 
