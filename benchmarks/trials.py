@@ -30,7 +30,7 @@ from climb.spark.delta.store import Store
 from climb.spark.session import start_session
 from climb.spark.slots import Slots
 from climb.spark.training.task import train_one
-from climb.spark.training.trials import train_runs
+from climb.spark.training.trials import train_batches
 from climb.tokenizer import TokenizerFile, train_json
 
 SLOTS, BAR = 2, 0.95
@@ -81,14 +81,18 @@ def time_plain_loop(pool: ProcessPoolExecutor, runs: Sequence[tuple[str, ProxyRu
 def time_spark(store: Store, runs: Sequence[tuple[str, ProxyRun]]) -> float:
     """Seconds of the same trials as one-task Spark jobs, each with a committed row."""
     start = time.monotonic()
-    for outcome in train_runs(store.session, PROXY, runs, Slots(SLOTS)):
-        assert outcome.status == "finished"
-        row = dict.fromkeys(tables.TRIALS.column_names) | {
-            "trial_id": f"{outcome.name} {start}",
-            "metrics": outcome.metrics,
-            "seconds": outcome.seconds,
-        }
-        store.append(store.create_frame([row], tables.TRIALS), tables.TRIALS)
+    for batch in train_batches(store.session, PROXY, runs, Slots(SLOTS)):
+        assert all(outcome.status == "finished" for outcome in batch)
+        rows = [
+            dict.fromkeys(tables.TRIALS.column_names)
+            | {
+                "trial_id": f"{outcome.name} {start}",
+                "metrics": outcome.metrics,
+                "seconds": outcome.seconds,
+            }
+            for outcome in batch
+        ]
+        store.append(store.create_frame(rows, tables.TRIALS), tables.TRIALS)
     return time.monotonic() - start
 
 

@@ -10,6 +10,7 @@ before a search that has DoReMi as a baseline. These are no steps of the pipelin
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,6 +46,18 @@ class Table:
                 names.append((self.columns + ",")[start:i].split()[0])
                 start = i + 1
         return tuple(names)
+
+    def select_first(self, rows: Iterable[Row]) -> list[Row]:
+        """Select the first row of each key.
+
+        Mounts without file locks cannot exclude a second driver, which may train and write the
+        same as the first. Delta would skip the second row (`append` with `once`), but it then reads
+        the table's log for every commit, which takes three times as long.
+        """
+        first: dict[tuple[Any, ...], Row] = {}
+        for row in rows:
+            first.setdefault(tuple(row[name] for name in self.key), row)
+        return list(first.values())
 
 
 DOCUMENTS = Table(

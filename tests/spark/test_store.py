@@ -1,5 +1,7 @@
 """Tables record what they were made from, and a repeated write changes nothing."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from climb import tables
@@ -46,6 +48,18 @@ def test_a_commit_of_the_same_name_is_written_once(store):
     store.append(make_token_rows(store, "a"), tables.TOKENS, once="first")
     assert store.read(tables.TOKENS).count() == 1
     assert store.history.read_version(tables.TOKENS) == version
+
+
+def test_a_row_that_two_drivers_have_written_is_read_once_as_the_first_wrote_it(store):
+    empty = dict.fromkeys(tables.TRIALS.column_names)
+    for hour, status in ((2, "failed"), (1, "finished")):
+        finished = datetime(2026, 1, 1, hour, tzinfo=UTC)
+        rows = [empty | {"trial_id": i, "status": status, "finished": finished} for i in "ab"]
+        store.append(store.create_frame(rows, tables.TRIALS), tables.TRIALS)
+    rows = store.read_rows(tables.TRIALS)
+    assert [(row["trial_id"], row["status"]) for row in rows] == [
+        ("a", "finished"), ("b", "finished"),
+    ]  # fmt: skip
 
 
 def test_a_table_has_the_versions_and_settings_that_it_was_made_from(store):
@@ -252,6 +266,7 @@ def test_the_log_keeps_the_commits_with_the_inputs_for_years(store):
     store.append(make_token_rows(store, "a"), tables.TOKENS)
     [row] = store.session.sql(f"DESCRIBE DETAIL {store.locate(tables.TOKENS)}").collect()
     assert row["properties"]["delta.logRetentionDuration"] == "interval 3650 days"
+    assert row["properties"]["delta.checkpointInterval"] == "50"
 
 
 def test_an_empty_table_that_stays_empty_has_its_new_inputs(store):

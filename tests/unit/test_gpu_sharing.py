@@ -125,15 +125,15 @@ def test_rows_of_the_first_trials_are_recorded_before_the_others_are_planned(mon
     store = Recorded(FakeSession("spark://head:7077", GPUS, executors=3), trials=[])
     parts = []
 
-    def train_runs(session, proxy, runs, slots, watch):
+    def train_batches(session, proxy, runs, slots, watch):
         parts.append((slots.count, [name for name, _ in runs]))
         for name, _ in runs:
-            yield Outcome(name, "finished", 1.0, gpu_share=0.1)
+            yield [Outcome(name, "finished", 1.0, gpu_share=0.1)]
 
-    monkeypatch.setattr(sharing, "train_runs", train_runs)
+    monkeypatch.setattr(sharing, "train_batches", train_batches)
     runs = [(f"t{i}", None) for i in range(40)]
     cfg = load(settings=["spark.trials_per_gpu=null"]).spark
-    for outcome in train_trials(store, cfg, "p-1", None, runs):
+    for [outcome] in train_trials(store, cfg, "p-1", None, runs):
         store.rows["trials"].append(finished(outcome.gpu_share))
     names = [name for name, _ in runs]
     assert parts == [(6, names[:6]), (36, names[6:])]  # 34 on 6 GPUs

@@ -13,8 +13,9 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 from climb.progress import show_progress
+from climb.spark.delta.properties import STATISTICS, list_statistics
 from climb.spark.delta.settings import apply_settings
-from climb.spark.delta.store import STATISTICS, Store, list_statistics
+from climb.spark.delta.store import Store
 from climb.tables import TABLES, Table
 
 FILE_BYTES = 256 << 20

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pyarrow as pa
 from delta.tables import DeltaTable
@@ -17,12 +17,12 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
-from pyspark.sql.types import NumericType, StringType, StructType
 
 from climb.config.sections import StorageConfig
 from climb.errors import PreflightError, TableError
 from climb.files import is_uri
 from climb.spark.delta.history import Inputs, TableHistory
+from climb.spark.delta.properties import PROPERTIES, STATISTICS, list_statistics, parse_schema
 from climb.spark.delta.settings import apply_settings
 from climb.spark.failures import find_climb_error
 from climb.spark.folder import quote_path, to_hadoop_path
@@ -43,27 +43,6 @@ SKIP_EMPTY_COMMITS = "spark.databricks.delta.skipRecordingEmptyCommits"
 """Whether Delta skips a commit that changes no file. `replace` sets it to false: otherwise an empty
 table that is replaced by no rows would keep the inputs of its earlier version."""
 
-LOG_RETENTION = "interval 3650 days"
-"""How long Delta keeps the commits of a table, which have the inputs of its rows; its default of 30
-days would make jobs run again a month later."""
-
-
-STATISTICS = "delta.dataSkippingStatsColumns"
-"""Table property: the columns whose minimum and maximum Delta records for each file."""
-
-HASHED = ("doc_id",)
-"""Columns of hashes. Every file has values of their whole range, so statistics skip no file."""
-
-
-def list_statistics(table: Table) -> str:
-    """List the columns with statistics, as Delta's property does: numbers and short strings."""
-    left_out = {*table.long, *HASHED}
-    return ",".join(
-        f.name
-        for f in _parse_schema(table).fields
-        if isinstance(f.dataType, StringType | NumericType) and f.name not in left_out
-    )
-
 
 def find_write_error(error: Exception) -> str | None:
     """Return the line in which a file system refuses a write; None for every other error.
@@ -79,10 +58,6 @@ def find_write_error(error: Exception) -> str | None:
 def _record_commit(session: SparkSession, metadata: str) -> AbstractContextManager[None]:
     """Give the commits in the block these metadata, and record them even without a changed file."""
     return apply_settings(session, {COMMIT_METADATA: metadata, SKIP_EMPTY_COMMITS: "false"})
-
-
-def _parse_schema(table: Table) -> StructType:
-    return cast(StructType, StructType.fromDDL(table.columns))
 
 
 @dataclass(frozen=True)
@@ -179,6 +154,8 @@ class Store:
     def read_rows(self, table: Table, **equals: str) -> list[Row]:
         """Return the rows of a small table as dicts, in the order of its key.
 
+        A key that occurs twice has its first row, see `Table.select_first`.
+
         Args:
             table: the table.
             equals: column -> value; only rows with these values are returned.
@@ -189,7 +166,8 @@ class Store:
         frame = self.read(table)
         for column, value in equals.items():
             frame = frame.where(F.col(column) == value)
-        return [row.asDict(recursive=True) for row in frame.orderBy(*table.key).collect()]
+        order = [*table.key, *({"finished"} & {*table.column_names})]
+        return table.select_first(r.asDict(recursive=True) for r in frame.orderBy(*order).collect())
 
     def select_missing(self, rows: DataFrame, table: Table, **equals: str) -> DataFrame:
         """Select the rows whose doc_id is not in the table yet, among its rows with these values.
@@ -267,7 +245,7 @@ class Store:
 
     def create_frame(self, rows: Iterable[Mapping[str, Any]], table: Table) -> DataFrame:
         """Create a DataFrame of the table's columns from dicts."""
-        schema = _parse_schema(table)
+        schema = parse_schema(table)
         names = schema.fieldNames()
         data = [{name: row[name] for name in names} for row in rows]
         # Arrow needs no Python worker: a commit takes a quarter of the time.
@@ -275,10 +253,10 @@ class Store:
         return self.session.createDataFrame(arrow, schema)
 
     def _create_writer(self, rows: DataFrame, table: Table) -> DataFrameWriter:
-        schema = _parse_schema(table)
-        columns = [F.col(f.name).cast(f.dataType).alias(f.name) for f in schema.fields]
-        writer = rows.select(*columns).write.format("delta")
-        writer = writer.option("delta.logRetentionDuration", LOG_RETENTION)
+        schema = parse_schema(table)
+        if rows.schema != schema:
+            rows = rows.select(*(F.col(f.name).cast(f.dataType).alias(f.name) for f in schema))
+        writer = rows.write.format("delta").options(**PROPERTIES)
         return writer.option(STATISTICS, list_statistics(table))
 
     def _commit(self, writer: DataFrameWriter, table: Table) -> None:

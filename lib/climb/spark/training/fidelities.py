@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -125,14 +126,13 @@ def _train(
     ensure_base_checkpoint(study.store, study.setup, plan_slots(session, cfg))
     share = len(todo) * setup.n_tokens / study.setup.n_tokens
     log("search", f"{len(todo)} components have as many tokens as {share:.1f} trials")
-    start = study.store.history.read_version(tables.TRIALS)
     watch = WatchSettings("search", setup.hung_minutes)
-    outcomes = train_trials(study.store, cfg, setup.recipe, setup.proxy, list(todo.items()), watch)
+    batches = train_trials(study.store, cfg, setup.recipe, setup.proxy, list(todo.items()), watch)
+    outcomes = chain.from_iterable(batches)
     for outcome in show_progress(outcomes, len(todo), "search", "component"):
         row = _make_component_row(setup, todo[outcome.name], outcome)
         if outcome.name not in recorded:  # otherwise only its folder was missing
-            frame = study.store.create_frame([row], tables.TRIALS)
-            study.store.append(frame, tables.TRIALS, once=f"{outcome.name}:{start}")
+            study.store.append(study.store.create_frame([row], tables.TRIALS), tables.TRIALS)
 
 
 def _make_component_row(setup: TrainingSetup, run: ProxyRun, outcome: Outcome) -> tables.Row:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
@@ -17,6 +17,7 @@ from climb.spark.training.setup import ensure_base_checkpoint
 from climb.spark.training.sharing import train_trials
 from climb.spark.training.study import PlannedTrial, Study
 from climb.spark.training.task import Outcome
+from climb.tables import Table
 
 
 @dataclass(frozen=True)
@@ -101,11 +102,10 @@ def _train(
     unit = "trial" if tokens is None else "rung"
     watch = study.watch_trials(planned)
     setup = study.setup
-    outcomes = train_trials(study.store, cfg, setup.recipe, setup.proxy, runs, watch)
+    batches = train_trials(study.store, cfg, setup.recipe, setup.proxy, runs, watch)
+    outcomes = commit.write_all(planned, batches)
     for outcome in show_progress(outcomes, len(runs), "search", unit):
         (lost if outcome.status == "lost" else ended).append(outcome)
-        if outcome.status != "lost":
-            commit.write(planned[outcome.name], outcome)
     if lost:
         raise InfrastructureError(
             f"{len(lost)} of {len(runs)} trials are not recorded, because their workers were "
@@ -123,18 +123,25 @@ class _Commit:
     def __init__(self, study: Study, rungs: Rungs, tokens: int | None) -> None:
         self._study, self._rungs = study, rungs
         self._tokens, self._is_whole = tokens or study.setup.n_tokens, tokens is None
-        # Delta skips a second commit of the same name (`once`). The name contains the table
-        # version, so rows that a user deleted can be written again.
-        history = study.store.history
-        self._start = {t.name: history.read_version(t) for t in (tables.TRIALS, tables.RUNGS)}
 
-    def write(self, planned: PlannedTrial, outcome: Outcome) -> None:
-        """Commit the row of one outcome."""
+    def write_all(
+        self, planned: Mapping[str, PlannedTrial], batches: Iterable[Sequence[Outcome]]
+    ) -> Iterator[Outcome]:
+        """Commit the rows of each batch, except lost runs, and yield its outcomes."""
+        store = self._study.store
+        for batch in batches:
+            rows: dict[Table, list[tables.Row]] = {}
+            for outcome in batch:
+                if outcome.status != "lost":
+                    row = self._make_row(planned[outcome.name], outcome)
+                    rows.setdefault(self._choose_table(outcome), []).append(row)
+            for table, new in rows.items():
+                store.append(store.create_frame(new, table), table)
+            yield from batch
+
+    def _choose_table(self, outcome: Outcome) -> Table:
         is_rung = outcome.status == "finished" and not self._is_whole
-        table = tables.RUNGS if is_rung else tables.TRIALS
-        part = f"{outcome.name}:{self._tokens}" if is_rung else outcome.name
-        frame = self._study.store.create_frame([self._make_row(planned, outcome)], table)
-        self._study.store.append(frame, table, once=f"{part}:{self._start[table.name]}")
+        return tables.RUNGS if is_rung else tables.TRIALS
 
     def _make_row(self, planned: PlannedTrial, outcome: Outcome) -> tables.Row:
         """Build a row; its seconds include those of the earlier rungs."""

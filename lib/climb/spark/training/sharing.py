@@ -14,7 +14,7 @@ from climb.spark.delta.store import Store
 from climb.spark.device import shares_local_gpu
 from climb.spark.slots import Slots, plan_slots
 from climb.spark.training.task import Outcome
-from climb.spark.training.trials import NamedRun, train_runs
+from climb.spark.training.trials import NamedRun, train_batches
 from climb.spark.training.watch import WatchSettings
 
 MEMORY_SHARE = 0.9
@@ -98,20 +98,20 @@ def train_trials(
     proxy: Proxy,
     runs: Sequence[NamedRun],
     watch: WatchSettings | None = None,
-) -> Iterator[Outcome]:
-    """Train runs as `train_runs` does, in slots of `plan_trials`.
+) -> Iterator[list[Outcome]]:
+    """Train runs as `train_batches` does, in slots of `plan_trials`.
 
-    The caller records an outcome before it asks for the next: the memory that the first runs
-    needed decides how many of the others share a GPU.
+    The caller records a batch before it asks for the next: the memory that the first runs needed
+    decides how many of the others share a GPU.
 
     Raises:
-        ClimbError, RuntimeError: as for `train_runs`.
+        ClimbError, RuntimeError: as for `train_batches`.
     """
     while runs:
         planned = plan_trials(store, cfg, recipe, len(runs))
         n = planned.n_first or len(runs)
         part, runs = runs[:n], runs[n:]
-        yield from train_runs(store.session, proxy, part, planned.slots, watch)
+        yield from train_batches(store.session, proxy, part, planned.slots, watch)
 
 
 def _read_gpu_shares(store: Store, recipe: str) -> list[float | None]:

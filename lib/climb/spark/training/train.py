@@ -98,8 +98,6 @@ def _train_models(
     runs = [(name, model.run) for name, model in todo.items()]
     watch = WatchSettings("train", setup.hung_minutes)
     outcomes = train_runs(store.session, setup.proxy, runs, slots, watch)
-    # With the version in the commit's name, models whose rows a user deleted are written again.
-    start = store.history.read_version(tables.EVALUATIONS)
     versions = read_data_versions(store)
     done, due = dict[str, PlannedModel](), time.monotonic() + SECONDS_PER_COMMIT
     for outcome in show_progress(outcomes, len(runs), "train", "model"):
@@ -110,8 +108,7 @@ def _train_models(
             continue
         write_model_card(setup, cfg.search.name, model, outcome.metrics, versions)
         rows = _build_evaluation_rows(outcome, model, setup)
-        frame = store.create_frame(rows, tables.EVALUATIONS)
-        store.append(frame, tables.EVALUATIONS, once=f"{outcome.name}:{start}")
+        store.append(store.create_frame(rows, tables.EVALUATIONS), tables.EVALUATIONS)
         done[outcome.name] = model
         if time.monotonic() > due:
             commit_curves(store, done)

@@ -5,6 +5,10 @@ the run ends, and other slots do not wait for a slow run. A lost machine interru
 that were active on it. On a cluster, Spark starts their tasks again, and they continue from their
 checkpoints; in local mode, the next start continues them. `climb.spark.failures` describes the
 kinds of failure and what happens after each.
+
+A run that makes no progress for `hung_minutes` is ended and tried again, from its last checkpoint.
+After HUNG_TRIES it is lost. If the caller stops, or an error ends the job, active runs are
+cancelled. Their checkpoints stay, and the next start continues them.
 """
 
 from __future__ import annotations
@@ -52,17 +56,30 @@ def train_runs(
     slots: Slots,
     watch: WatchSettings | None = None,
 ) -> Iterator[Outcome]:
-    """Train the named runs, as many at a time as there are slots, and yield each outcome.
+    """Train the named runs as `train_batches` does, and yield each outcome.
+
+    Raises:
+        ClimbError, RuntimeError: as for `train_batches`.
+    """
+    for batch in train_batches(session, proxy, runs, slots, watch):
+        yield from batch
+
+
+def train_batches(
+    session: SparkSession,
+    proxy: Proxy,
+    runs: Sequence[NamedRun],
+    slots: Slots,
+    watch: WatchSettings | None = None,
+) -> Iterator[list[Outcome]]:
+    """Train the named runs, as many at a time as there are slots, and yield the outcomes.
+
+    A batch has all runs that have ended since the last one. So runs that end together are recorded
+    in one commit, and their slots wait for one only.
 
     A run of one process that is alone on its device halves its micro-batch when memory runs out. On
     a shared device, halving would depend on the other runs, and so would the rounding. There, such
     runs are repeated alone at the end, and may halve it then. Runs of several processes never do.
-
-    A run that makes no progress for `watch.hung_minutes` is ended and tried again, from its last
-    checkpoint. After HUNG_TRIES it is lost.
-
-    If the caller stops, or an error ends the job, active runs are cancelled. Their checkpoints
-    stay, and the next start continues them.
 
     Raises:
         ClimbError: a run found a mistake that the user can fix, such as a missing shard.
@@ -76,15 +93,15 @@ def train_runs(
         runs = _forbid_halving(runs)
     first = runs if is_alone or slots.has_own_gpu else _forbid_halving(runs)
     repeated = set()
-    for outcome in _train_parallel(session, proxy, first, slots, watch):
-        if outcome.kind == "resource" and not is_alone:
-            repeated.add(outcome.name)
-        else:
-            yield _describe_memory(outcome)
+    for batch in _train_parallel(session, proxy, first, slots, watch):
+        repeated |= {o.name for o in batch if o.kind == "resource" and not is_alone}
+        if ended := [_describe_memory(o) for o in batch if o.name not in repeated]:
+            yield ended
     if again := [run for run in runs if run[0] in repeated]:
         log("trials", f"{len(again)} runs ran out of memory; repeating them one at a time")
         alone = replace(slots, count=1, count_again=None)
-        yield from map(_describe_memory, _train_parallel(session, proxy, again, alone, watch))
+        for batch in _train_parallel(session, proxy, again, alone, watch):
+            yield [_describe_memory(outcome) for outcome in batch]
 
 
 def train_required(
@@ -137,17 +154,14 @@ def _train_parallel(
     runs: Sequence[NamedRun],
     slots: Slots,
     settings: WatchSettings,
-) -> Iterator[Outcome]:
+) -> Iterator[list[Outcome]]:
     """Train the runs, one per slot; cancel the active ones when the caller stops.
 
-    The caller commits an outcome before its slot gets the next run. Otherwise that run would take
-    the cores that the commit needs, and the row would wait until another run ends.
+    The caller commits outcomes before the next runs take the cores that the commit needs.
     """
     group = f"climb-{uuid.uuid4()}"
-    # A thread waits for each active job; executors that join later raise their number.
-    pool = ThreadPoolExecutor(max_workers=max(1, len(runs)))
-    submit = partial(_submit, session, proxy, group, slots)
-    task = inheritable_thread_target(session)(submit)
+    pool = ThreadPoolExecutor(max(1, len(runs)))  # a thread for each run that can be active
+    task = inheritable_thread_target(session)(partial(_submit, session, proxy, group, slots))
     todo, active, tries = deque(runs), dict[Future[Outcome], NamedRun](), Counter[str]()
     watch = Watch(settings, RunDisplay(settings.stage))
     try:
@@ -158,14 +172,17 @@ def _train_parallel(
                 watch.start(named[0], Path(named[1].heartbeat or ""))
                 active[pool.submit(task, named)] = named
             done = _wait(session, group, active, watch, tries)
-            # Outcomes first: their rows are committed before an error ends the job.
-            for future in sorted(done, key=lambda f: f.exception() is not None):
+            ended = list[Outcome]()
+            for future in [f for f in done if f.exception() is None]:
                 was_ended = watch.stop((named := active.pop(future))[0])
-                outcome = future.result()
-                if _may_repeat(outcome, was_ended, slots, settings.stage, tries):
-                    todo.append(named)
+                if outcome := _settle(future.result(), was_ended, slots, settings, tries):
+                    ended.append(outcome)
                 else:
-                    yield _describe_hang(outcome, settings, was_ended)
+                    todo.append(named)
+            if ended:
+                yield ended
+            for future in done & active.keys():  # after the rows of the others are committed
+                future.result()  # raises
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         for name, _ in active.values():
@@ -195,24 +212,22 @@ def _wait(
             session.sparkContext.cancelJobGroup(f"{group} {name}")
 
 
-def _may_repeat(
-    outcome: Outcome, was_ended: bool, slots: Slots, stage: str, tries: Counter[str]
-) -> bool:
-    """Whether a lost run is tried again: it hung, or it has lost one of several processes.
+def _settle(
+    outcome: Outcome, was_ended: bool, slots: Slots, settings: WatchSettings, tries: Counter[str]
+) -> Outcome | None:
+    """Return the outcome of a run, or None: it hung or lost one of its processes; try it again.
 
     On a cluster, Spark repeats a task that is lost for another reason; in local mode it does not.
     """
     name = outcome.name
     if outcome.status != "lost" or not (was_ended or slots.processes > 1):
-        return False
+        return outcome
     if not was_ended:
         tries[name] += 1
-        log(stage, f"{name}: {outcome.error} (try {tries[name]} of {HUNG_TRIES})")
-    return tries[name] < HUNG_TRIES
-
-
-def _describe_hang(outcome: Outcome, settings: WatchSettings, was_ended: bool) -> Outcome:
-    if outcome.status != "lost" or not was_ended:
+        log(settings.stage, f"{name}: {outcome.error} (try {tries[name]} of {HUNG_TRIES})")
+    if tries[name] < HUNG_TRIES:
+        return None
+    if not was_ended:
         return outcome
     reason = f"no progress for {settings.hung_minutes:g} minutes in the last of {HUNG_TRIES} tries"
     return replace(outcome, error=f"{reason} (proxy.hung_minutes)")
