@@ -37,10 +37,10 @@ class MethodConfig(Section):
             raise ValueError("a method has either `mixture` or `search`, not both")
         fixed = [key for key in FIXED if key in self.search]
         if fixed:
-            raise ValueError(
-                f"a method cannot set search.{fixed[0]}; remove it here, and see the section "
-                "`search` beside `compare`"
-            )
+            remedy = "all methods share it; set it in the section `search` beside `compare`"
+            if fixed[0] == "name":
+                remedy = "names are made from compare.name; remove it here"
+            raise ValueError(f"a method cannot set search.{fixed[0]}: {remedy}")
         return self
 
 
@@ -110,7 +110,7 @@ class AblateConfig(Section):
                     f"keys has {key!r}; an ablation varies keys of cluster, prune, proxy or search"
                 )
             if key in (f"search.{fixed}" for fixed in FIXED):
-                raise ValueError(f"keys has {key!r}, which is the same for all rows")
+                raise ValueError(f"keys has {key!r}, which all rows share; remove it from keys")
         for name, row in self.values.items():
             if len(row) != len(self.keys):
                 raise ValueError(f"values.{name} has {len(row)} values for {len(self.keys)} keys")

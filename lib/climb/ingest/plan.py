@@ -1,8 +1,9 @@
 """Check every input file on the driver, and split the files into units of work.
 
-The check reads Parquet footers, headers, and the first rows of JSON Lines. A wrong schema always
-raises an error. A file that cannot be read becomes a problem, and an error unless `skip_corrupt` is
-set. A file without rows is listed in `rejected` and rejects no row.
+The check reads Parquet footers, headers, and the first rows of JSON Lines. A wrong schema of
+a file with rows raises an error, also with `skip_corrupt`. A file that cannot be read becomes a
+problem, and an error unless `skip_corrupt` is set. A file without rows is listed in `rejected`, but
+counts as no rejected row.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ def plan_units(listing: FileListing, cfg: IngestConfig) -> list[Unit]:
 
     Raises:
         InputError: a column is missing or has a wrong type; or a file cannot be read and
-            `skip_corrupt` is false. One message lists all such files.
+            `skip_corrupt` is false. A message names up to MAX_LISTED_FILES files, and counts the
+            others; files with wrong columns come first, in a message of their own.
     """
     with ThreadPoolExecutor(16) as pool:  # reading footers from an object store is mostly waiting
         checks = list(pool.map(lambda file: _check_file(file, cfg), listing.files))
@@ -72,7 +74,7 @@ def plan_units(listing: FileListing, cfg: IngestConfig) -> list[Unit]:
         for p in problems
     ]
     if listing.ignored:
-        detail = f"{len(listing.ignored)} files that are not documents, by their names"
+        detail = f"{len(listing.ignored)} files whose names are not those of documents"
         first = listing.ignored[0]
         units.append(Unit("", "", first, "empty", n_bytes=1, reason="ignored_file", detail=detail))
     return units
@@ -106,8 +108,8 @@ def bundle_units(units: Sequence[Unit], parallelism: int) -> list[list[Unit]]:
 
     Args:
         units: in order; a bundle contains consecutive units.
-        parallelism: number of task slots. Each slot gets at least two bundles where there are
-            enough units.
+        parallelism: number of task slots. Bundles have about the size at which each slot gets two,
+            or UNIT_BYTES if that is smaller.
     """
     costs = [unit.n_bytes + OPENING_COST_BYTES for unit in units]
     target = min(UNIT_BYTES, max(1 << 20, sum(costs) // (2 * parallelism)))

@@ -21,16 +21,17 @@ from climb.search.acquisition import INFEASIBLE, PenalizedScore
 Array = NDArray[np.float64]
 
 _MAX_ROUNDS = 6
-"""Runs of the optimizer, each after a change of domains."""
+"""Maximum number of rounds: a run of the optimizer, then a change of single domains."""
 
 _MAX_ITERATIONS = 50
 """Steps of one run of the optimizer."""
 
 _CONVERGED = 1e-4
-"""Standard deviations of the score over mixtures: a round that gains less is the last."""
+"""In standard deviations of the score over mixtures: a change of domains that gains less is not
+made, and its round is the last."""
 
 _TOLERANCE = 1e-9
-"""Standard deviations of the score at which the optimizer stops."""
+"""The optimizer stops when the score changes by less, in standard deviations over mixtures."""
 
 _MAX_VARIED = 128
 """The optimizer varies at most this many domains, those with the largest weights. Its cost grows

@@ -6,8 +6,8 @@ There is one parent run per search and one child run per trial. Every child has 
 numeric keys: params `weight.<domain>` and `tokens`, metrics `score`, `metric.<name>`, `round`,
 `seed` and `seconds`. So the table and the parallel coordinates of the compare page work without
 configuration. The parent has the recommendation, and how reliable it is (`values.py` has the keys).
-Runs that are missing on the server are found by tag and logged. If the server is down, one warning
-is printed, and the next call logs what is missing.
+Runs that are missing on the server are found by tag and logged. If the server is down, a warning is
+printed. The first call after RETRY_AFTER seconds, or of a later process, logs what is missing.
 """
 
 from __future__ import annotations
@@ -81,7 +81,11 @@ def attempt(cfg: Config, update: Callable[[str], str | None]) -> str | None:
     except Exception as error:
         _failed_at[uri] = time.monotonic()
         reason = hide_credentials(one_line(error, 1_000))[:160]
-        remedy = "" if isinstance(error, PreflightError) else "; the next run tries again"
+        remedy = (
+            ""
+            if isinstance(error, PreflightError)
+            else "; it is tried again after 10 minutes, or at the next start"
+        )
         log("mlflow", f"warning: {hide_credentials(uri)} was not updated{remedy}: {reason}")
         return None
 
@@ -160,7 +164,7 @@ class MirroredSearch:
     """Id of table `trials`, which stays when its folder is moved."""
 
     def find_runs(self, kind: str) -> list[Any]:
-        """Find all runs of one kind; filters cannot match a name that has quotes."""
+        """Find all runs of one kind. A filter cannot match a search whose name has quotes."""
         runs, token = [], None
         while True:
             where = f"tags.\"climb.kind\" = '{kind}' and tags.\"climb.store\" = '{self.store}'"
@@ -193,7 +197,7 @@ class MirroredSearch:
         return self.create_run({**tags, **kind}, **options)
 
     def log_missing_trials(self, parent: str, runs: list[ChildRun]) -> int:
-        """Log the trials without a finished run; a run that a crash left open is completed."""
+        """Log the trials whose run has not ended; a run that a crash left open is completed."""
         ended, left_open = set(), {}
         for run in self.find_runs("trial"):
             trial_id = run.data.tags.get("climb.trial_id")

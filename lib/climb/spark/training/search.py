@@ -180,7 +180,7 @@ def describe_search(store: Store, cfg: Config, setup: TrainingSetup) -> tuple[In
 
 
 def refuse_other_settings(earlier: Inputs | None, now: Inputs) -> None:
-    """Refuse to replace the result of a search of the same name with another section `search`.
+    """Refuse to replace the result of a search of this name that had another section `search`.
 
     A search may be extended: other values of the keys `EXTENDING` are accepted.
 
