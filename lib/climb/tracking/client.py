@@ -81,11 +81,8 @@ def attempt(cfg: Config, update: Callable[[str], str | None]) -> str | None:
     except Exception as error:
         _failed_at[uri] = time.monotonic()
         reason = hide_credentials(one_line(error, 1_000))[:160]
-        remedy = (
-            ""
-            if isinstance(error, PreflightError)
-            else "; it is tried again after 10 minutes, or at the next start"
-        )
+        retry = f"; it is tried again after {RETRY_AFTER / 60:g} minutes, or at the next start"
+        remedy = "" if isinstance(error, PreflightError) else retry
         log("mlflow", f"warning: {hide_credentials(uri)} was not updated{remedy}: {reason}")
         return None
 
