@@ -54,13 +54,13 @@ def _lock(stack: contextlib.ExitStack, folder: Path, job: str) -> None:
         name = owner.read_text(encoding="utf-8").strip() if owner.exists() else "another process"
         raise PreflightError(
             f"`climb {job}` is already running on {folder.parent}: {name}; wait until it ends, or "
-            "use another storage.root"
+            "use another storage.root (and another storage.files, if it is set)"
         ) from None
     except OSError as error:
         if not is_refused(error):
             raise PreflightError(
                 f"cannot write {error.filename or path}: {error.strerror}; let all users of this "
-                "storage.root write there"
+                "folder write there"
             ) from error
         # Some mounts of object stores have no locks.
         log(job, f"warning: {folder} has no file locks ({error.strerror}); start one driver only")

@@ -42,7 +42,8 @@ PIPELINE = (
 """The jobs of `climb run`, in their order."""
 
 EXCLUSIVE = ("remove", "maintain", "contamination")
-"""Jobs that write the tables of all others, so none of these may run at the same time."""
+"""Jobs that write tables of the pipeline. While one of them runs, no job of the pipeline runs, and
+no other job of this list."""
 
 
 class Unfinished(str):

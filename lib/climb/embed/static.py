@@ -163,5 +163,8 @@ def _read_tokenizer(path: str, max_tokens: int, n_rows: int) -> Any:
 def _resolve_file(path: str) -> Path:
     file = resolve(path)
     if not file.is_file():
-        raise PreflightError(f"model path {path!r} is a folder; it must be a file")
+        raise PreflightError(
+            f"{path!r} is a folder; set embed.embedder.table to a .safetensors file, and "
+            "embed.embedder.tokenizer to a .json file"
+        )
     return file

@@ -40,8 +40,8 @@ def count_registered(context: SparkContext) -> int:
 def check_executors(session: SparkSession, packages: Mapping[str, str]) -> None:
     """Check that executors can import climb and the packages, with one short task for each of them.
 
-    Executors that start later have the same environment. In local mode tasks have the packages of
-    this process, whose own needs are checked before Spark starts.
+    Executors that start later have the same environment. In local mode, tasks have the packages of
+    this process, which are then looked for without a task.
 
     Args:
         session: of the cluster.
