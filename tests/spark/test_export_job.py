@@ -168,6 +168,9 @@ def test_a_recipe_has_every_document_once_and_the_weights_of_the_mixture(recipe)
 def test_a_mixed_export_has_every_copy_and_none_of_a_held_out_document(run):
     _, folder = run("export.kind=mixed")
     train, held_out = read_rows(folder), read_rows(folder, "validation")
+    for domain in read_export(folder).contents.domains:  # epochs count documents, not copies
+        lengths = {r["doc_id"]: r["n_tokens"] for r in train if r["domain"] == domain.name}
+        assert domain.epochs == pytest.approx(domain.weight * TOKENS / sum(lengths.values()))
     copies = Counter(row["doc_id"] for row in train)
     validation = {row["doc_id"] for row in held_out}
     assert len(validation) == len(held_out)

@@ -114,7 +114,8 @@ def test_documents_that_are_longer_than_those_of_the_export_are_found():
     result = compare_shares(make_contents(), counted, False)
     assert not result.arrived
     assert result.other_lengths == ("law",)
-    assert "samples of law have other lengths" in format_result(result, "a loader")
+    text = format_result(result, "a loader")
+    assert "the numbers of samples match the mixture\nsamples of law have other lengths" in text
 
 
 def test_samples_of_one_length_are_tested_as_by_pearson():

@@ -108,6 +108,11 @@ def verify_export(folder: Path, n_samples: int, python: str) -> None:
         return
     result = compare_shares(contents, counted, format.unit == "tokens")
     click.echo(format_result(result, source))
+    if result.other_lengths:
+        raise MixtureError(
+            f"{folder}: samples of {', '.join(result.other_lengths)} have other lengths than the "
+            "documents of the export: the loader cuts or joins them; report this"
+        )
     if not result.arrived:
         worst = max(result.domains, key=lambda row: abs(row.delivered - row.wanted))
         raise MixtureError(

@@ -66,7 +66,7 @@ class CheckResult:
 
     @property
     def arrived(self) -> bool:
-        """Whether the delivered shares are those that were wanted, up to chance."""
+        """Whether shares and lengths are those that were wanted, up to chance."""
         return self.p_value >= REJECTED_BELOW and not self.other_lengths
 
 
@@ -81,7 +81,8 @@ def compare_shares(
         fixed_length: whether samples are sequences of one length, and not documents.
 
     Raises:
-        InputError: there are no samples, or they are from a domain that the mixture does not have.
+        InputError: there are fewer than LEAST_SAMPLES samples, or one is from a domain that the
+            mixture does not have.
     """
     n_samples, n_tokens = _sum_samples(contents, counted)
     counted_K = [counted.get(domain.name, Counted()) for domain in contents.domains]
@@ -114,8 +115,8 @@ def compare_shares(
 def find_wanted(contents: Contents) -> NDArray[np.float64]:
     """Return the share of tokens that a loader should deliver, per domain.
 
-    In a mixed export these are the shares of the text that was written, which has the shares of the
-    mixture up to one document for each domain.
+    In a mixed export these are the shares of the text that was written. They differ slightly from
+    the mixture: whole documents, a validation split, ends of text, another tokenizer.
     """
     column = "weight" if contents.kind == "recipe" else "tokens"
     values_K = np.array([getattr(domain, column) for domain in contents.domains], np.float64)
@@ -134,8 +135,8 @@ def _sum_samples(contents: Contents, counted: Mapping[str, Counted]) -> tuple[in
     if n_samples < LEAST_SAMPLES:
         raise InputError(
             f"{contents.folder}: the loader returned only {n_samples} samples, and a check needs "
-            f"{LEAST_SAMPLES}; export more documents or, in formats with tokens, lower "
-            "export.sequence_length"
+            f"{LEAST_SAMPLES}; raise --samples, export more documents or, in formats that store "
+            "tokens, lower export.sequence_length"
         )
     return n_samples, n_tokens
 
@@ -181,14 +182,17 @@ def format_result(result: CheckResult, source: str) -> str:
         f"{row.samples:>9,}"
         for row in result.domains
     ]
-    verdict = "the samples match the mixture" if result.arrived else "the samples do NOT match"
+    verdict = "the samples do NOT match"
+    if result.p_value >= REJECTED_BELOW:
+        verdict = f"the {'samples' if result.arrived else 'numbers of samples'} match the mixture"
     lines.append(
         f"chi-square {result.statistic:.2f}, {result.degrees} degrees of freedom, "
         f"p = {result.p_value:.3g}: {verdict}"
     )
     if result.other_lengths:
         lines.append(
-            f"samples of {', '.join(result.other_lengths)} have other lengths than the documents"
+            f"samples of {', '.join(result.other_lengths)} have other lengths than the documents: "
+            "they do NOT match"
         )
     return "\n".join(lines)
 
@@ -196,8 +200,8 @@ def format_result(result: CheckResult, source: str) -> str:
 def format_written(contents: Contents, n_samples: int, source: str) -> str:
     """Format the shares of a mixed export with tokens, as they were counted when it was written.
 
-    Its sequences contain several domains, so samples do not show the shares. They differ from the
-    mixture by the ends of documents, and where the tokenizer is not that of job count.
+    Its sequences contain several domains, so samples do not show the shares. `find_wanted` says why
+    they differ from the mixture.
     """
     lines = [
         f"{n_samples:,} sequences of {source}; each has several domains, so these are the shares",

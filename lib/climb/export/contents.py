@@ -80,7 +80,7 @@ class ExportedDomain:
     unknown."""
 
     epochs: float
-    """How often the target run reads each row of the training split, on average."""
+    """How often the target run reads each document of the training split, on average."""
 
     max_epochs: float | None = None
     """How often it may, by the constraints of the search; None: no limit."""

@@ -238,7 +238,8 @@ def build_tiny_run(folder: Path, n_tokens: int) -> ProxyRun:
         n_tokens: of the run.
 
     Returns:
-        A run from random weights, with half of each domain, that saves its model.
+        A run that starts from a random model, reads both domains with weight 0.5, and saves the
+        model.
     """
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0)

@@ -42,8 +42,8 @@ def remove_sources(store: Store, cfg: Config) -> tuple[Removal, bool]:
         The report, and whether anything was left to remove.
 
     Raises:
-        ConfigError: no document has a source, or all documents would be removed.
-        TableError: there are no documents.
+        ConfigError: one of the sources has no document.
+        TableError: there are no documents, or none would be left.
     """
     names = sorted(set(cfg.remove.sources))
     removals = read_exclusions(store)

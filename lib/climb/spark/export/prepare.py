@@ -111,7 +111,7 @@ def build_contents(
             documents=own.documents,
             tokens=own.tokens,
             squared_tokens=float(own.squared_tokens),
-            epochs=weight * prepared.target_tokens / own.tokens if own.tokens else 0.0,
+            epochs=weight * prepared.target_tokens / own.first_tokens if own.tokens else 0.0,
             max_epochs=limits[name][0] if name in limits else None,
         )
         for name, own in sorted(counts.items())

@@ -42,12 +42,15 @@ class DomainCounts:
     documents: int = 0
     tokens: int = 0
     squared_tokens: int = 0
+    first_tokens: int = 0
+    """Tokens of the first copy of each document."""
 
     def __add__(self, other: DomainCounts) -> DomainCounts:
         return DomainCounts(
             self.documents + other.documents,
             self.tokens + other.tokens,
             self.squared_tokens + other.squared_tokens,
+            self.first_tokens + other.first_tokens,
         )
 
 
@@ -136,9 +139,12 @@ class _OpenShard:
         """Add the documents and tokens of each domain."""
         encoded = pc.dictionary_encode(rows["domain"])
         codes_N = encoded.indices.to_numpy(zero_copy_only=False)
+        copies_N = rows["copy"].to_numpy(zero_copy_only=False)
         for code, name in enumerate(encoded.dictionary.to_pylist()):
             own = tokens_N[codes_N == code].astype(np.int64)
-            new = DomainCounts(len(own), int(own.sum()), int(np.square(own).sum()))
+            first = own[copies_N[codes_N == code] == 0]
+            sums = (int(values.sum()) for values in (own, np.square(own), first))
+            new = DomainCounts(len(own), *sums)
             self._domains[name] = self._domains.get(name, DomainCounts()) + new
 
 
