@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from token_export import write_shard
 
 from climb.cli.commands import climb
 from climb.errors import ConfigError, InputError, MixtureError, PreflightError
+from climb.export import loader
 from climb.export.formats.jsonl import JsonLines
 from climb.export.formats.levanter import Levanter
 from climb.export.formats.lingua import Lingua
@@ -126,6 +128,20 @@ def test_an_export_of_text_is_checked_by_rule_and_says_so(tmp_path):
     output = invoke("--verify", "--out", tmp_path / "out", "--samples", 5000)
     assert "5,000 samples of the files, read by the rules of the format:" in output
     assert "the samples match the mixture" in output
+
+
+def test_a_loader_that_joins_documents_is_an_error_about_their_lengths(tmp_path, monkeypatch):
+    make_export(Lingua(), tmp_path / "out", "recipe")
+    mark(tmp_path / "out")
+    load = loader.run_loader
+
+    def join(*arguments):
+        counted = load(*arguments)
+        return counted | {"law": replace(counted["law"], tokens=2 * counted["law"].tokens)}
+
+    monkeypatch.setattr(loader, "run_loader", join)
+    with pytest.raises(MixtureError, match=r"samples of law have other lengths than the documents"):
+        invoke("--verify", "--out", tmp_path / "out", "--samples", 5000)
 
 
 def test_a_weight_that_was_changed_does_not_arrive(tmp_path):
