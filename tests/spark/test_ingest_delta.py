@@ -169,7 +169,7 @@ def test_after_a_delete_the_rows_stay_until_the_named_command_removes_them(spark
     assert len(texts) == 20
     assert "4 no longer in the inputs, kept" in line
     assert "changed or removed rows in version 2" in line
-    assert "`climb ingest --set ingest.remove_missing=true` removes documents" in line
+    assert "`climb ingest` with `--set ingest.remove_missing=true` removes documents" in line
     line, texts = ingest(path, settings=["ingest.remove_missing=true"])
     assert "; 4 removed; " in line
     assert texts == read_delta(spark, path)

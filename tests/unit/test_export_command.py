@@ -137,10 +137,12 @@ def test_a_loader_that_joins_documents_is_an_error_about_their_lengths(tmp_path,
 
     def join(*arguments):
         counted = load(*arguments)
-        return counted | {"law": replace(counted["law"], tokens=2 * counted["law"].tokens)}
+        return counted | {"chat": replace(counted["chat"], tokens=2 * counted["chat"].tokens)}
 
     monkeypatch.setattr(loader, "run_loader", join)
-    with pytest.raises(MixtureError, match=r"samples of law have other lengths than the documents"):
+    with pytest.raises(
+        MixtureError, match=r"samples of chat have other lengths than the documents"
+    ):
         invoke("--verify", "--out", tmp_path / "out", "--samples", 5000)
 
 

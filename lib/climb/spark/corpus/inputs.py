@@ -32,7 +32,7 @@ from climb.spark.delta.store import Store
 KEYS = ("files", "rules", "settings", "excluded", "exclusions", "dropped")
 """Inputs of an ingest beside the tables."""
 
-REMOVE = "`climb ingest --set ingest.remove_missing=true`"
+REMOVE = "`climb ingest` with `--set ingest.remove_missing=true`"
 
 
 @dataclass(frozen=True)
