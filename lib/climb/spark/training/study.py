@@ -96,12 +96,11 @@ class Study:
         Raises:
             SearchError: no trial is recorded, or every trial failed.
         """
+        if not rows:
+            raise SearchError("no trial is recorded; job search trains and records them")
         finished = [row for row in rows if row["status"] == "finished"]
         if not finished:
-            error = (
-                f"all {len(rows)} trials failed; the first: {rows[0]['error']}" if rows else None
-            )
-            raise SearchError(error or "no trial is recorded; job search trains and records them")
+            raise SearchError(f"all {len(rows)} trials failed; the first: {rows[0]['error']}")
         names = sorted(finished[0]["metrics"])
         return self.reusable.add_to(Trials.from_rows(finished, self.space.domains, names))
 
