@@ -97,13 +97,13 @@ def _train(
         (name, replace(study.setup.build_run(p.weights, p.seed), stop_tokens=tokens))
         for name, p in planned.items()
     ]
-    commit = _Commit(study, rungs, tokens)
+    commits = TrialCommits(study, rungs, tokens)
     ended, lost = list[Outcome](), list[Outcome]()
     unit = "trial" if tokens is None else "rung"
     watch = study.watch_trials(planned)
     setup = study.setup
     batches = train_trials(study.store, cfg, setup.recipe, setup.proxy, runs, watch)
-    outcomes = commit.write_all(planned, batches)
+    outcomes = commits.write_all(planned, batches)
     for outcome in show_progress(outcomes, len(runs), "search", unit):
         (lost if outcome.status == "lost" else ended).append(outcome)
     if lost:
@@ -117,7 +117,7 @@ def _train(
     return ended
 
 
-class _Commit:
+class TrialCommits:
     """Writes the rows of outcomes: of whole and failed trials to `trials`, of others to `rungs`."""
 
     def __init__(self, study: Study, rungs: Rungs, tokens: int | None) -> None:
