@@ -111,8 +111,8 @@ def measure_overhead(quick: bool) -> Section:
         f"A whole search through Spark on {SLOTS} cores, with {len(trained)} trials that sleep "
         f"instead of training: {seconds:g} s up to the rung, and {seconds:g} s from there to the "
         f"end if they are not stopped. Rounds ({', '.join(map(str, ROUNDS))}) and rung are those "
-        "of conf/default.yaml. The time outside of trials has the start of tasks, commits, fits, "
-        "proposals and MLflow.",
+        "of conf/default.yaml. The base checkpoint is trained before. The time outside of trials "
+        "has the start of tasks, commits, fits, proposals and MLflow.",
         bars=(Bar("share of the time", share, at_most=OVERHEAD_BAR, form=".1%"),),
         notes=(f"The search took {total:,.0f} s; its trials {in_trials:,.0f} s on each core.",),
     )

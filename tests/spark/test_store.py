@@ -262,7 +262,7 @@ def test_upkeep_and_metadata_of_others_leave_the_inputs_unchanged(store):
         assert store.history.read_inputs(tables.TOKENIZERS, "search = 'x'") is None
 
 
-def test_the_log_keeps_the_commits_with_the_inputs_for_years(store):
+def test_the_log_keeps_its_commits_for_years_and_gets_few_checkpoints(store):
     store.append(make_token_rows(store, "a"), tables.TOKENS)
     [row] = store.session.sql(f"DESCRIBE DETAIL {store.locate(tables.TOKENS)}").collect()
     assert row["properties"]["delta.logRetentionDuration"] == "interval 3650 days"

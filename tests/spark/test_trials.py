@@ -1,5 +1,6 @@
 """Trials run in parallel, and each kind of failure has its own consequence."""
 
+import concurrent.futures
 import dataclasses
 import os
 import sys
@@ -12,6 +13,7 @@ from pyspark import cloudpickle
 
 from climb.errors import ComponentError, ResourceError
 from climb.spark.slots import Slots
+from climb.spark.training import trials
 from climb.spark.training.trials import HUNG_TRIES, train_batches, train_runs
 from climb.spark.training.watch import WatchSettings
 from climb.testing.contracts import build_tiny_run
@@ -80,14 +82,16 @@ def test_as_many_trials_run_at_a_time_as_there_are_slots(spark, run):
     assert len({o.metrics["letters.bpb"] for o in outcomes}) == 1
 
 
-def test_trials_that_end_while_others_are_recorded_are_the_next_batch(spark, run):
-    names = ["a", "b", "c"]
-    batches = train_batches(spark, PlantedProxy(), name_runs(run, *names), Slots(3))
-    first = next(batches)
-    time.sleep(3.0)  # the caller commits rows
-    rest = list(batches)
-    assert len(rest) <= 1
-    assert sorted(o.name for batch in [first, *rest] for o in batch) == names
+def test_all_trials_that_have_ended_are_one_batch(spark, run, monkeypatch):
+    def wait_for_all(active, **_):
+        return concurrent.futures.wait(active)
+
+    monkeypatch.setattr(trials, "wait", wait_for_all)
+    runs = name_runs(run, "a", "b", "c", "d")
+    batches = train_batches(spark, PlantedProxy(), runs, Slots(2))
+    assert [sorted(outcome.name for outcome in batch) for batch in batches] == [
+        ["a", "b"], ["c", "d"],
+    ]  # fmt: skip
 
 
 def test_a_deterministic_failure_is_an_outcome_and_the_other_trials_finish(spark, run):
