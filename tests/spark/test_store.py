@@ -51,10 +51,14 @@ def test_a_commit_of_the_same_name_is_written_once(store):
 
 
 def test_a_row_that_two_drivers_have_written_is_read_once_as_the_first_wrote_it(store):
-    empty = dict.fromkeys(tables.TRIALS.column_names)
-    for hour, status in ((2, "failed"), (1, "finished")):
-        finished = datetime(2026, 1, 1, hour, tzinfo=UTC)
-        rows = [empty | {"trial_id": i, "status": status, "finished": finished} for i in "ab"]
+    def make_row(trial_id, is_first):
+        finished = datetime(2026, 1, 1, 1 if is_first else 2, tzinfo=UTC)
+        values = {"trial_id": trial_id, "finished": finished}
+        values["status"] = "finished" if is_first else "failed"
+        return dict.fromkeys(tables.TRIALS.column_names) | values
+
+    for driver in (0, 1):  # each is the first for one trial
+        rows = [make_row("a", driver == 0), make_row("b", driver == 1)]
         store.append(store.create_frame(rows, tables.TRIALS), tables.TRIALS)
     rows = store.read_rows(tables.TRIALS)
     assert [(row["trial_id"], row["status"]) for row in rows] == [

@@ -256,9 +256,10 @@ def test_a_set_of_one_mixture_cannot_fill_a_round():
         (np.full((1, 4), 0.25), r"an array of shape \(1, 4\); it must have shape \(2, 4\)"),
         ([[0.25] * 4, [0.5, -0.1, 0.6, 0.0]], "smallest weight -0.1 and largest weight 0.6"),
         ([[0.25] * 4, [0.5, np.nan, 0.5, 0.0]], "smallest weight nan and largest weight nan"),
+        ([[0.25] * 4, [0.5, np.inf, 0.5, 0.0]], "smallest weight 0 and largest weight inf"),
         ([[0.0] * 4, [0.25] * 4], "smallest weight 0 and largest weight 0; weights must be"),
     ],
-    ids=["shape", "negative", "nan", "zeros"],
+    ids=["shape", "negative", "nan", "infinite", "zeros"],
 )
 def test_a_wrong_proposal_is_refused_with_what_is_wrong_in_it(proposed, message):
     with pytest.raises(ComponentError, match=message):
