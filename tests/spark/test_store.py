@@ -57,13 +57,12 @@ def test_a_row_that_two_drivers_have_written_is_read_once_as_the_first_wrote_it(
         values["status"] = "finished" if is_first else "failed"
         return dict.fromkeys(tables.TRIALS.column_names) | values
 
-    for driver in (0, 1):  # each is the first for one trial
-        rows = [make_row("a", driver == 0), make_row("b", driver == 1)]
+    names = "abcdefgh"
+    for driver in (0, 1):  # each is the first for every second trial
+        rows = [make_row(name, i % 2 == driver) for i, name in enumerate(names)]
         store.append(store.create_frame(rows, tables.TRIALS), tables.TRIALS)
     rows = store.read_rows(tables.TRIALS)
-    assert [(row["trial_id"], row["status"]) for row in rows] == [
-        ("a", "finished"), ("b", "finished"),
-    ]  # fmt: skip
+    assert [(r["trial_id"], r["status"]) for r in rows] == [(name, "finished") for name in names]
 
 
 def test_a_table_has_the_versions_and_settings_that_it_was_made_from(store):
