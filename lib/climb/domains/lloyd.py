@@ -64,7 +64,7 @@ class Fit:
     """How many times a cluster lost all its vectors."""
 
     is_converged: bool
-    """Whether the centroids came to rest before the last iteration."""
+    """Whether no centroid moved further than the tolerance in the last iteration."""
 
 
 def fit_centroids(
@@ -105,7 +105,7 @@ def sum_clusters(blocks: Iterable[NDArray[np.float32]], centroids_CD: Array) -> 
     """Assign blocks of vectors to their nearest centroids, and add them up per cluster.
 
     Args:
-        blocks: vectors_ND of length 1.
+        blocks: vectors_ND; each vector has norm 1.
         centroids_CD: multiples of the quantum.
     """
     from scipy.sparse import csr_matrix
@@ -140,7 +140,7 @@ def draw_centroids(vectors_ND: Array, k: int, rng: np.random.Generator) -> Array
         centroids_CD: k of the vectors; fewer if fewer are distinct.
 
     Source:
-        k-means||: B. Bahmani et al., Scalable K-Means++ (VLDB 2012), with exactly k draws.
+        k-means||: B. Bahmani et al., Scalable K-Means++ (VLDB 2012), without oversampling.
     """
     squares_N = np.einsum("nd,nd->n", vectors_ND, vectors_ND)
     chosen = np.array([rng.integers(len(vectors_ND))])

@@ -94,7 +94,7 @@ class Estimate:
         return self.stages[largest].stage.name, of, values[largest] / max(sum(values), 1e-300)
 
     def predict_seconds(self, cores: int) -> float:
-        """Predict the seconds on one machine without a GPU whose cores are all used."""
+        """Predict the seconds on one machine that has no GPU, with all its cores in use."""
         return sum(c.stage.core_seconds / cores + c.stage.fixed_seconds for c in self.stages)
 
 

@@ -9,7 +9,7 @@ MINUS = "\N{MINUS SIGN}"
 NOTHING = "\N{EN DASH}"
 THIN = "\N{NARROW NO-BREAK SPACE}"
 
-# C0 and C1 controls except tab and line feed, surrogates and noncharacters: invalid in HTML.
+# C0 and C1 controls except tab and line feed, surrogates, U+FFFE and U+FFFF: invalid in HTML.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 

@@ -76,8 +76,8 @@ def _check_format(format: Format, cfg: ExportConfig) -> None:
         raise ConfigError("export.kind is mixed, but your files are not mixed; remove this setting")
     if not format.endings:
         raise ConfigError(
-            f"format {name} cannot be used with --mixture and --data, because its files need an "
-            f"index or are already mixed; formats that can: {', '.join(list_for_own_files())}. "
+            f"format {name} cannot be used with --mixture and --data, because its trainer needs "
+            f"files that climb writes; formats that can: {', '.join(list_for_own_files())}. "
             "Or run `climb mix`, and `climb export` without --mixture"
         )
     if format.stores_tokens and cfg.tokenizer is None:
