@@ -267,16 +267,16 @@ def test_all_independent_conflicts_are_reported():
 def test_a_smallest_weight_above_upper_bounds_lists_the_domains_that_it_excludes():
     message = message_of(max_epochs=1.0, min_weight=0.15)
     assert (
-        "with search.min_weight 0.15, the weights sum to at most 0.9 (upper bounds below "
-        "search.min_weight count as 0: code), but a mixture sums to 1; lower search.min_weight"
+        "with search.min_weight 0.15, no subset of the domains can sum to 1; the largest sum "
+        "below 1 is 0.9 (upper bounds below search.min_weight count as 0: code); lower search.min"
         in message
     )
 
 
 def test_a_smallest_weight_that_no_number_of_domains_satisfies_is_an_error():
     bounds = [constrain(name, max_weight=0.4) for name in NAMES]
-    assert "with search.min_weight 0.4, the weights sum to at most 0.8, but a" in message_of(
-        *bounds, min_weight=0.4
+    assert "with search.min_weight 0.4, no subset of the domains can sum to 1; the largest " in (
+        message_of(*bounds, min_weight=0.4)
     )
 
 
@@ -286,7 +286,10 @@ def test_a_lower_bound_can_exclude_a_domain_that_is_needed():
     values = {"names": tuple("abcd"), "tokens": [1.0] * 4, "max_epochs": None, "min_weight": 0.3}
     assert build(*bounds, **values)
     message = message_of(*bounds, constrain("lower", "a", min_weight=0.01), **values)
-    assert "with search.min_weight 0.3, the weights sum to at most 0.98, but a" in message
+    assert "with search.min_weight 0.3, no subset of the domains can sum to 1; the largest " in (
+        message
+    )
+    assert "sum below 1 is 0.98; lower search.min_weight" in message
 
 
 def test_a_lower_bound_below_the_smallest_weight_is_raised_to_it():

@@ -21,7 +21,7 @@ from climb.mixture.support import Support, SupportBounds, find_widest_support
 Array = NDArray[np.float64]
 
 SourcedValue = tuple[float, str]
-"""A value, and the configuration key that sets it, for messages."""
+"""A value, and for messages what sets it: a configuration key or a reason, or nothing."""
 
 
 @dataclass(frozen=True, eq=False)

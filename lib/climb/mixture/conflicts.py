@@ -163,8 +163,8 @@ def _find_with_min_weight(bounds: DomainBounds) -> Iterator[str]:
         return
     every = np.arange(len(bounds.domains))
     yield (
-        f"with {key}, the weights sum to at most {support.max_total:.4g}"
-        f"{_list_excluded(bounds, every)}, but a mixture sums to 1; lower search.min_weight, or "
+        f"with {key}, no subset of the domains can sum to 1; the largest sum below 1 is "
+        f"{support.max_total:.4g}{_list_excluded(bounds, every)}; lower search.min_weight, or "
         "raise search.max_epochs, search.max_share_ratio or the max_weight of search.constraints"
     )
 

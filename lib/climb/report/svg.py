@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 ACCENT = "#0b66b5"
-"""Color of the recommended mixture only. Color-blind readers can tell blue from grey."""
+"""Color of what the search found; baselines are grey. Color-blind readers can tell both apart."""
 
 DARK = "#4a5361"
 LIGHT = "#98a1ad"
