@@ -67,15 +67,12 @@ demo: setup ## Run all jobs on 10,000 real documents, and write the mixture and 
 	@$(BIN)/python demo/fetch.py
 	@$(BIN)/climb run --conf conf/demo.yaml
 
-test: setup format lint types ## Check format, lint and types, and run the tests with coverage.
-	@rm -f .coverage
+test: setup format lint types ## Check format, lint and types, and run the tests.
 	@# Two processes, each with one test file at a time. The end-to-end tests, which are long, come first.
 	@$(BIN)/python -m pytest tests -m 'not slow' --ignore tests/consumers \
-	  -n 2 --dist loadfile --no-loadscope-reorder \
-	  --cov --cov-report=term --durations=10
-	@$(MAKE) --no-print-directory coverage
+	  -n 2 --dist loadfile --no-loadscope-reorder --durations=10
 
-test-long: setup ## Run the slow tests (an hour); do this before an issue is closed.
+test-long: setup coverage ## Run the slow tests (an hour); do this before an issue is closed.
 	@# A test compares every item with lm-eval.
 	@VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --no-deps -r requirements/bench.txt
 	@$(BIN)/python -m pytest tests -m slow --ignore tests/consumers -n 2 -vv --durations=10
@@ -93,7 +90,9 @@ consumers: setup ## Install the trainers that read exports, each into its own en
 test-consumers: consumers ## Let every trainer's own loader read our exports.
 	@$(BIN)/python -m pytest tests/consumers --durations=10
 
-coverage:
+coverage: setup ## Run the unit tests with coverage, and check that of the pure core.
+	@rm -f .coverage
+	@$(BIN)/python -m pytest tests/unit -m 'not slow' -n 2 --cov --cov-report=
 	@echo "coverage of the pure core (at least 95 %, lines and branches):"
 	@$(BIN)/coverage report --include='$(CORE)' --omit='$(EDGE)' --fail-under=95
 

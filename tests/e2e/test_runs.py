@@ -187,6 +187,7 @@ def _check_trials_and_results(spark, conf, broken, finished, results):
         assert after[trial_id] == row, "a finished trial was trained again"
 
 
+@pytest.mark.slow
 def test_a_killed_search_ends_with_the_rows_of_an_unbroken_run(unbroken, spark, tmp_path):
     """It starts from the tables of the unbroken run as they were before its search.
 

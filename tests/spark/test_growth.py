@@ -20,6 +20,8 @@ from climb.errors import ConfigError, TableError
 from climb.spark.corpus.drift import read_drift
 from climb.spark.delta.store import Store
 
+pytestmark = pytest.mark.slow  # the jobs run three times before the first test
+
 WORDS = {
     "cooking": "simmer onion garlic butter oven flour sauce pepper stir bake recipe dough salt",
     "law": "court statute plaintiff appeal judge clause liability contract verdict counsel",
@@ -303,7 +305,6 @@ def test_no_table_has_a_row_of_the_source(world, removed):
     assert (row["source"], json.loads(row["report"])) == (REMOVED, removed.report)
 
 
-@pytest.mark.slow
 def test_ingest_does_not_bring_the_source_back_and_counts_its_rows(world, updated):
     gone = {r["doc_id"] for r in world.grown.rows["documents"] if r["source"] == REMOVED}
     for table in (*BY_DOCUMENT, tables.CORPUS):
@@ -314,7 +315,6 @@ def test_ingest_does_not_bring_the_source_back_and_counts_its_rows(world, update
     assert row["detail"] == f"source {REMOVED} was removed by `climb remove`"
 
 
-@pytest.mark.slow
 def test_the_tables_are_those_of_a_fresh_run_on_the_other_sources(updated, spark, tmp_path):
     """With the same tokenizer and centroids, which the removal keeps. Texts that the source shared
     with another one are documents of that one. Names of domains come from the earlier ones, so they
@@ -355,7 +355,6 @@ def copied(world, spark, tmp_path):
     return Store(spark, config(tmp_path).storage)
 
 
-@pytest.mark.slow
 def test_a_killed_removal_stops_ingest_until_it_is_complete_and_keeps_its_report(
     copied, tmp_path, monkeypatch
 ):
@@ -381,7 +380,6 @@ def test_a_killed_removal_stops_ingest_until_it_is_complete_and_keeps_its_report
     assert again == line.replace("removed ", "had removed ", 1)
 
 
-@pytest.mark.slow
 def test_an_undone_removal_brings_the_same_documents_back_with_the_next_ingest(copied, tmp_path):
     before = copied.read_rows(tables.DOCUMENTS)
     cfg = config(tmp_path)
@@ -408,7 +406,6 @@ def test_an_unknown_source_and_the_removal_of_everything_are_errors_of_one_line(
     assert not world.store.exists(tables.EXCLUSIONS)
 
 
-@pytest.mark.slow
 def test_a_refit_follows_the_corpus_and_a_second_one_finds_nothing_to_do(
     copied, tmp_path, monkeypatch
 ):
@@ -441,7 +438,6 @@ def list_texts(folder):
     }
 
 
-@pytest.mark.slow
 def test_after_maintain_no_file_has_the_text_of_a_removed_source(updated, tmp_path, spark):
     after, root = updated.step, tmp_path / "copy"
     shutil.copytree(updated.root, root)

@@ -79,6 +79,7 @@ def cfg(store):
     return config(store.cfg.root, "sample")
 
 
+@pytest.mark.slow
 def test_the_clusters_and_assignments_are_equal_and_only_the_sample_is_stored(
     store, cfg, kept, capsys
 ):

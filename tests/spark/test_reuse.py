@@ -190,6 +190,7 @@ def copy_store(spark, first, root, best):
     return Store(spark, config(root, BEFORE, best).storage)
 
 
+@pytest.mark.slow
 def test_after_merging_and_pruning_earlier_trials_are_reused_and_counted(
     searched, tmp_path, best, capsys
 ):

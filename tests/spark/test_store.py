@@ -11,7 +11,7 @@ from climb.spark.delta.maintain import maintain_tables
 from climb.spark.delta.store import Store, find_write_error
 
 
-@pytest.fixture(params=["path", "uri", "catalog"])
+@pytest.fixture(params=["path", pytest.param("uri", marks=pytest.mark.slow), "catalog"])
 def store(request, spark, tmp_path):
     """Tables below a folder, below a URI, and by name in a catalog: each runs all tests."""
     settings = [f"storage.root={tmp_path}/out"]
