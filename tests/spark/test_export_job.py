@@ -250,6 +250,7 @@ def test_an_export_of_a_table_without_texts_reads_them_from_the_documents(
     assert hash_shards(folder) == hash_shards(mixed)
 
 
+@pytest.mark.slow
 def test_another_end_of_text_is_another_export(run, tmp_path):
     (tmp_path / "tokenizer.json").write_text(train_json(list_texts(), 300))
     use = {"use": "climb.export.formats.litdata:LitData"}

@@ -200,6 +200,7 @@ def test_a_rerun_changes_nothing_and_a_deleted_export_is_written_again(store, cf
     assert json.loads(manifest.read_text())["wanted_tokens"] == 2_000
 
 
+@pytest.mark.slow
 def test_a_dataset_without_texts_in_its_table_has_the_same_files(store, cfg, tmp_path):
     folder = Path(store.locate_folder("mixed"))
     files = read_files(folder)
@@ -256,6 +257,7 @@ def test_an_export_folder_that_cannot_be_written_is_an_error_of_one_line(store, 
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_an_export_on_a_mount_without_renames_is_written_in_place(store, tmp_path, monkeypatch):
     def refuse(path, target):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), str(path))

@@ -147,6 +147,7 @@ def test_packing_again_writes_nothing(packed, store, cfg):
     assert store.history.read_version(tables.SHARDS) == version
 
 
+@pytest.mark.slow
 def test_partitioning_does_not_change_the_tokens(packed, store, cfg, spark):
     before = {key: row["sha256"] for key, row in read_shards(store).items()}
     spark.conf.set("spark.sql.shuffle.partitions", "7")
@@ -191,7 +192,7 @@ def read_tokens(row):
     return open_row(row)[:].tolist()
 
 
-@pytest.mark.parametrize("partitions", [1, 7])
+@pytest.mark.parametrize("partitions", [pytest.param(1, marks=pytest.mark.slow), 7])
 def test_many_files_have_the_tokens_of_the_whole_domain_encoded_at_once(
     packed, store, cfg, spark, small_files, partitions
 ):

@@ -16,6 +16,8 @@ from climb.spark.delta.store import Store
 from climb.spark.training.lineage import read_reusable_runs
 from climb.spark.training.study import open_study
 
+pytestmark = pytest.mark.slow  # a search runs two or three times before the first test
+
 TOPICS = (
     *("court appeal judge verdict statute", "plaintiff counsel clause liability tribunal"),
     *("onion butter garlic soup simmer", "oven flour dough bake recipe"),
@@ -190,7 +192,6 @@ def copy_store(spark, first, root, best):
     return Store(spark, config(root, BEFORE, best).storage)
 
 
-@pytest.mark.slow
 def test_after_merging_and_pruning_earlier_trials_are_reused_and_counted(
     searched, tmp_path, best, capsys
 ):
@@ -246,7 +247,6 @@ def compare_documents(store, then, now):
     return Overlap.from_tokens(tokens)
 
 
-@pytest.mark.slow
 def test_added_documents_raise_the_tv_distance_of_earlier_trials_and_drop_none(
     searched, tmp_path, best
 ):
@@ -265,7 +265,6 @@ def test_added_documents_raise_the_tv_distance_of_earlier_trials_and_drop_none(
     assert 0.1 < natural.tv_distance_T[0] < 0.25  # a fifth of the text is new
 
 
-@pytest.mark.slow
 def test_new_clusters_are_compared_with_the_old_ones_by_document(searched, tmp_path, best):
     store, cfg = searched, config(tmp_path, AFTER, best)
     then = read_domains(store)
@@ -283,7 +282,6 @@ def test_new_clusters_are_compared_with_the_old_ones_by_document(searched, tmp_p
     assert store.history.read_version(tables.LINEAGE) == version
 
 
-@pytest.mark.slow
 def test_maintenance_keeps_the_assignments_that_the_next_pack_reads(searched, tmp_path, best):
     """Files are deleted at once here, not after Delta's week. The maintenance before the new
     clustering rewrites the version that the shards record; the one after it must not delete it."""
@@ -311,7 +309,6 @@ def test_maintenance_keeps_the_assignments_that_the_next_pack_reads(searched, tm
     assert "old files stay" not in maintain.run(store, cfg)
 
 
-@pytest.mark.slow
 def test_without_the_vacuumed_assignments_no_trial_is_reused_and_a_warning_is_printed(
     searched, tmp_path, best, spark, capsys
 ):
@@ -330,7 +327,6 @@ def test_without_the_vacuumed_assignments_no_trial_is_reused_and_a_warning_is_pr
     assert str(found) == f"{TRIALS} finished runs of earlier domains, 0 reusable"
 
 
-@pytest.mark.slow
 def test_a_killed_and_restarted_run_ends_with_the_rows_of_an_unbroken_run(
     spark, first, tmp_path, best, monkeypatch
 ):
