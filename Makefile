@@ -72,7 +72,7 @@ test: setup format lint types ## Check format, lint and types, and run the tests
 	@$(BIN)/python -m pytest tests -m 'not slow' --ignore tests/consumers \
 	  -n 2 --dist loadfile --no-loadscope-reorder --durations=10
 
-test-long: setup coverage ## Run the slow tests (an hour); do this before an issue is closed.
+test-long: setup coverage ## Run the slow tests (more than an hour); do this before an issue is closed.
 	@# A test compares every item with lm-eval.
 	@VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --no-deps -r requirements/bench.txt
 	@$(BIN)/python -m pytest tests -m slow --ignore tests/consumers -n 2 -vv --durations=10

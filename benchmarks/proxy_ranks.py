@@ -148,7 +148,7 @@ def measure_seeds(bench: Bench) -> Section:
 
 
 def measure_sizes(bench: Bench) -> Section:
-    # With SMALL_TOKENS, each of the large runs takes a quarter of an hour of a core.
+    # With SMALL_TOKENS, each of the large runs takes about ten minutes of a core.
     n = SHORT_TOKENS
     small = bench.train(open_setup(bench.folder, bench.quick, PROXY, n), (0,))[0]
     large = bench.train(open_setup(bench.folder, bench.quick, LARGE, 4 * n), (0,))[0]
