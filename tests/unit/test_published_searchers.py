@@ -289,10 +289,15 @@ def test_later_rounds_of_climb_are_drawn_at_random_from_the_best_of_the_pool(sea
         assert ranks.max() >= len(rows)  # at random, and not the very best
 
 
-def test_a_pool_smaller_than_a_round_is_refused():
+@pytest.mark.parametrize(
+    ("searcher", "setting"),
+    [(ClimbSearcher(), "search.candidates"), (NvidiaSearcher(simulated=5), "field simulated")],
+)
+def test_a_pool_smaller_than_a_round_is_refused_with_the_setting_of_its_size(searcher, setting):
     small = CFG.model_copy(update={"candidates": 5})
-    with pytest.raises(SearchError, match=r"search\.candidates is 5, but a round needs 8 mixtures"):
-        ask_proposals(ClimbSearcher(), TRIALS, 1, n=8, cfg=small)
+    message = f"the pool has 5 mixtures, but a round needs 8; raise .*{setting}"
+    with pytest.raises(SearchError, match=message):
+        ask_proposals(searcher, TRIALS, 1, n=8, cfg=small)
 
 
 def test_climb_draws_from_the_best_m_squared_if_that_is_more_than_128():

@@ -16,7 +16,8 @@ NAME_WORD_CHARS = 20
 """Maximum characters of a word in a name: domain names become folder and column names."""
 
 KEPT_SHARE = 0.5
-"""A domain keeps its name if more than this share of its sampled documents stays in it."""
+"""A domain keeps its name only if more than this share of its sampled documents stays together, and
+they are more than this share of those in the new domain."""
 
 
 def name_groups(terms_K: Sequence[Sequence[str]], taken: Collection[str] = ()) -> list[str]:
@@ -62,7 +63,10 @@ def _to_ascii(word: str) -> str:
 
 
 def _is_form(word: str, other: str) -> bool:
-    """Whether the longer word begins with the shorter; the last of 5 or more letters may differ."""
+    """Whether the longer word begins with the shorter.
+
+    If the shorter has 5 or more letters, its last may differ.
+    """
     short, long = sorted((word, other), key=len)
     return long.startswith(short) or (len(short) >= 5 and long.startswith(short[:-1]))
 

@@ -12,7 +12,7 @@ from climb.estimate.rates import Rate, Rates
 from climb.estimate.stage import Stage, Workload
 
 SCORED_TOKENS = 512
-"""Tokens that a scorer that is a transformer reads, if its field max_tokens is not set."""
+"""Tokens of a document that a transformer scorer is assumed to read if max_tokens is not set."""
 
 
 def estimate_corpus(

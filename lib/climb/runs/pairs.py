@@ -78,7 +78,8 @@ def join_parts(
     """Join the parts of each run.
 
     Returns:
-        Runs in the order of `weights`, and every part that belongs to no run, with its reason.
+        Runs in the order of `weights`, and the rejected parts with their reasons. Of a run with an
+        invalid script, only the script is a rejected part.
     """
     unique = [_drop_duplicates(side) for side in (weights, metrics)]
     rejected = [r for _, duplicates in unique for r in duplicates]
@@ -88,7 +89,7 @@ def join_parts(
         for key, parts in one.items():
             n = max(len(parts), len(other.get(key, ())))
             if n > 1:
-                why = AMBIGUOUS_NAME, f"{n} rows of the same file have the run name {key!r}"
+                why = AMBIGUOUS_NAME, f"{n} rows of one of the two files have the run name {key!r}"
             elif key not in other:
                 why = NO_MATCH, f"only this file has run {key!r}"
             elif parts[0].error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,6 +131,9 @@ class ClimbSearcher(RandomSearcher):
         since the paper does not publish it.
     """
 
+    pool_setting: ClassVar[str] = "search.candidates"
+    """What sets the size of the pool, for messages."""
+
     def propose(self, state: SearchState, round_: int, n: int) -> Array:
         """Draw round 0 at random; later draw n at random from the N best candidates."""
         problem = state.problem
@@ -141,8 +145,8 @@ class ClimbSearcher(RandomSearcher):
         best = np.argsort(-score_N, kind="stable")[: max(n * n, 128)]
         if len(best) < n:
             raise SearchError(
-                f"search.candidates is {len(pool_NK)}, but a round needs {n} mixtures; raise "
-                "search.candidates"
+                f"the pool has {len(pool_NK)} mixtures, but a round needs {n}; raise "
+                f"{self.pool_setting}"
             )
         return np.asarray(pool_NK[random.choice(best, size=n, replace=False)])
 
@@ -185,6 +189,8 @@ class NvidiaSearcher(ClimbSearcher):
         concentrations at 15 log-spaced values, draws over the cap rejected, small weights to 0) and
         8_predict.py (a pool of Dirichlet draws with the token shares as parameters, without caps).
     """
+
+    pool_setting: ClassVar[str] = "the searcher's field simulated"
 
     min_strength: float = 0.1
     max_strength: float = 5.0
