@@ -140,8 +140,9 @@ def measure_seeds(bench: Bench) -> Section:
     return Section(
         "proxy_seeds",
         "Proxies: agreement of two seeds",
-        f"Rank correlation between two seeds over {MIXTURES} mixtures of 27 corpora. The proxy has "
-        "0.42 M parameters and continues a base checkpoint of 3 M tokens; targets have 300 items.",
+        f"Rank correlation between two seeds over {MIXTURES} mixtures of {SIZE.domains} corpora. "
+        "The proxy has 0.42 M parameters and continues a base checkpoint of 3 M tokens; targets "
+        "have 300 items.",
         tuple(tables),
         tuple(bars),
     )
@@ -159,9 +160,9 @@ def measure_sizes(bench: Bench) -> Section:
     return Section(
         "proxy_sizes",
         "Proxies: small ones against one of ten times the size",
-        f"Rank correlation over {MIXTURES} mixtures of 27 corpora, one seed: 0.42 M parameters and "
-        f"{n:,} tokens against 4.1 M and {4 * n:,}. Each size continues its own base checkpoint of "
-        "3 M tokens; targets have 300 items.",
+        f"Rank correlation over {MIXTURES} mixtures of {SIZE.domains} corpora, one seed: 0.42 M "
+        f"parameters and {n:,} tokens against 4.1 M and {4 * n:,}. Each size continues its own "
+        "base checkpoint of 3 M tokens; targets have 300 items.",
         (
             tabulate(small, large, "The same metric of both"),
             Table(("metric of the small proxy", "Spearman"), tuple(mixed),
