@@ -30,7 +30,6 @@ def configure(root):
     return change(settings(root, noise=0.01), {"compare": section}, "the test")
 
 
-@pytest.mark.slow
 def test_mixtures_without_a_search_are_compared_on_target_models_alone(spark, tmp_path):
     cfg = settings(tmp_path, noise=0.01)
     methods = dict.fromkeys(cfg.compare.methods.keys() - {"uniform"})

@@ -20,7 +20,7 @@ from climb.errors import ConfigError, TableError
 from climb.spark.corpus.drift import read_drift
 from climb.spark.delta.store import Store
 
-pytestmark = pytest.mark.slow  # the jobs run three times before the first test
+pytestmark = pytest.mark.slow  # the jobs run twice before the first test
 
 WORDS = {
     "cooking": "simmer onion garlic butter oven flour sauce pepper stir bake recipe dough salt",

@@ -16,7 +16,7 @@ from climb.spark.delta.store import Store
 from climb.spark.training.lineage import read_reusable_runs
 from climb.spark.training.study import open_study
 
-pytestmark = pytest.mark.slow  # a search runs two or three times before the first test
+pytestmark = pytest.mark.slow  # a whole search runs before the first test
 
 TOPICS = (
     *("court appeal judge verdict statute", "plaintiff counsel clause liability tribunal"),
