@@ -102,7 +102,7 @@ def download(folder: Path) -> dict[str, Path]:
 
 
 def find_wheel(folder: Path, name: str, version: str, sha256: str) -> Path | None:
-    """Return the file of a pinned wheel; a file with another hash (truncated) is deleted."""
+    """Return the file of a pinned wheel, or None; delete a file with another hash (truncated)."""
     path = folder / f"{name.replace('-', '_')}-{version}-py3-none-any.whl"
     if not path.is_file():
         return None

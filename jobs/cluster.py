@@ -3,8 +3,8 @@
 documents, embeddings -> centroids, assignments, fits
 
 Rerun it at any time: new documents are assigned to the existing clusters; assigned documents keep
-their cluster. With `cluster.embeddings: sample`, it embeds the documents outside of the sample. The
-job then reports the drift, and whether clustering again pays.
+their cluster. With `cluster.embeddings: sample`, it embeds the documents outside of the sample. At
+the end, it reports the drift since the fit, and whether clustering again pays.
 """
 
 from pyspark.sql import functions as F
@@ -51,16 +51,16 @@ def run(store: Store, cfg: Config) -> str:
 
 
 def _check_embedded(store: Store, cfg: Config, recipe: str, n_missing: int) -> None:
-    """Check that the documents that this job reads from `embeddings` are there.
+    """Check that `embeddings` has the documents that this job reads from it.
 
     Args:
         store: tables `documents` and `embeddings`.
         cfg: section cluster.
         recipe: name of the embedder.
-        n_missing: documents that are not embedded; with a sample, most may be missing.
+        n_missing: number of documents that are not embedded; not used with a sample.
 
     Raises:
-        TableError: some are missing.
+        TableError: documents are missing.
     """
     if cfg.cluster.embeddings == "sample":
         if is_fitted(store, cfg):

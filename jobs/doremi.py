@@ -18,7 +18,7 @@ def run(store: Store, cfg: Config) -> str:
     result = train_doremi(store, cfg, setup)
     state = "trained" if result.was_trained else "already recorded"
     lines = [
-        f"reference and proxy {state}: {result.n_tokens:,} tokens, those of {result.n_trials:g} "
+        f"reference and proxy {state}: {result.n_tokens:,} tokens, as many as {result.n_trials:g} "
         "trials",
         f"{'domain':<32} {'natural':>8} {'DoReMi':>8}",
     ]

@@ -34,7 +34,7 @@ def run(store: Store, cfg: Config) -> str:
 
 
 def _run_on_sample(store: Store, cfg: Config, recipe: str) -> str:
-    """Embed the documents of the fit, unless it is done; job cluster embeds the others."""
+    """Embed the sample, unless clusters are fitted already; job cluster embeds other documents."""
     if is_fitted(store, cfg):
         return (
             "no document embedded: the clusters are fitted, and job cluster embeds new documents "
@@ -42,7 +42,7 @@ def _run_on_sample(store: Store, cfg: Config, recipe: str) -> str:
         )
     n_new, new = 0, 1
     while new:
-        # A document without a vector is replaced by another one, which may have none either.
+        # A document that gets no vector is replaced by another one, which may get none either.
         new, existing = _embed(store, cfg, select_fit_documents(store, cfg, recipe))
         n_new, n_old = n_new + new, existing - n_new
     return (
@@ -52,7 +52,7 @@ def _run_on_sample(store: Store, cfg: Config, recipe: str) -> str:
 
 
 def _embed(store: Store, cfg: Config, documents: DataFrame) -> tuple[int, int]:
-    """Embed those of the documents that have no row; return how many, and how many had one."""
+    """Embed the documents without a row; return the numbers of documents without and with one."""
     embedder = build_embedder(cfg.embed)
     profile = plan_profile(store.session, cfg.spark, embedder)
     return append_missing(

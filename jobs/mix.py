@@ -1,4 +1,4 @@
-"""Write the mixed dataset: the planned tokens of every domain, to within one document.
+"""Write the mixed dataset: the planned tokens of every domain, to within half a document.
 
 mixtures, documents, tokens, assignments, clusters -> corpus
 

@@ -18,7 +18,7 @@ from climb.spark.training.pack import pack_shards
 
 def run(store: Store, cfg: Config) -> str:
     """Write the shards of base checkpoints, trials and target runs, and record the lineage."""
-    # Only if it is not the default, so that shards of earlier versions stay up to date.
+    # The default is left out of the inputs, so that shards of earlier versions stay up to date.
     unmatched = {} if cfg.proxy.match_repetition else {"match_repetition": False}
     inputs = store.history.describe_inputs(
         tables.DOCUMENTS,

@@ -19,14 +19,14 @@ def run(store: Store, cfg: Config) -> str:
     names = ", ".join(map(repr, sorted(set(cfg.remove.sources))))
     if cfg.remove.undo:
         readmit_sources(store, cfg)
-        done = "can be read" if cfg.remove.dry_run else "is read"
+        done = "would be read" if cfg.remove.dry_run else "is read"
         return f"{names} {done} again by the next `climb ingest`"
     removal, was_left = remove_sources(store, cfg)
     if cfg.remove.out is not None:
         text = removal.to_json()
         write_file(Path(cfg.remove.out), lambda: [text.encode()])
     did = "would remove" if cfg.remove.dry_run else "removed"
-    did = did if was_left else "had removed"
+    did = did if was_left else "already removed"
     return f"{did} {removal}"
 
 

@@ -15,10 +15,10 @@ from climb.tracking.models import mirror_models
 
 
 def run(store: Store, cfg: Config) -> str:
-    """Train the recommendation and the baselines with several seeds, and measure them."""
+    """Train and measure target models of the recommendation and the baselines, with each seed."""
     setup = build_target_setup(store, cfg)
     if not setup.targets:
-        return "no target has a `report` file, so there are no items that the search did not use"
+        return "no target has a `report` file, so no target model is trained"
     n_trained, n_failed, n_recorded = train_mixtures(store, cfg, setup)
     mirror_models(store, cfg)
     failed = f", {n_failed} failed" if n_failed else ""

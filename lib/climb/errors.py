@@ -9,7 +9,7 @@ ClimbError
 |-- MixtureError          no mixture satisfies the constraints
 |-- SearchError           the trials do not support a recommendation
 |
-|   A training run that fails is of one of four kinds (`climb.spark.failures`):
+|   A failure of a training run is of one of four kinds (`climb.spark.failures`):
 |-- TrialError            deterministic: the loss became NaN; a retry would fail too
 |-- ResourceError         resource: memory ran out; the run may succeed alone on the machine
 `-- InfrastructureError   infrastructure: a worker or a mount was lost; a retry may succeed
@@ -63,7 +63,7 @@ class SearchError(ClimbError):
 
 
 class TrialError(ClimbError):
-    """Training failed deterministically, and a retry would fail too: recorded as a failed trial."""
+    """Training failed deterministically, as a retry would: the trial is recorded as failed."""
 
 
 class ResourceError(ClimbError):

@@ -23,10 +23,11 @@ from climb.errors import ConfigError
 
 Array = NDArray[np.float64]
 
+# A quoted name is the single character \0 here; see `_parse_terms`.
 _TERM = re.compile(
     r"(?:(?P<weight>\d+\.?\d*|\.\d+)\s*\*\s*)?"
-    r"(?P<what>mean\(\s*(?P<patterns>[^()]+?)\s*\)|[^()\s]+)"
-    r"\s*:\s*(?P<direction>min|max)"
+    r"(?P<what>mean\(\s*(?P<patterns>{item}(?:,{item})*)\s*\)|\0|[^(),\s\0]+)"
+    r"\s*:\s*(?P<direction>min|max)".replace("{item}", r"(?:\s*\0\s*|[^(),\0]+)")
 )
 
 _QUOTED = re.compile(r'"[^"]*"')
@@ -65,7 +66,7 @@ class Objective:
     """Names of all metrics of the trials, in the order of the columns of `metrics_TQ`."""
 
     weights_Q: Array
-    """What one more unit of each metric adds to the score; 0 for metrics that it leaves out."""
+    """Change of the score per unit of each metric; 0 for metrics that the objective leaves out."""
 
     @classmethod
     def parse(cls, text: str, metric_names: Sequence[str]) -> Self:
@@ -73,8 +74,8 @@ class Objective:
 
         Args:
             text: terms joined by +, each `[weight*]name:min|max` or
-                `[weight*]mean(pattern, ...):min|max`. A name with one of the characters of this
-                form is quoted: `"a+b (c), d":min`.
+                `[weight*]mean(pattern, ...):min|max`. Quote a name that contains a character of
+                this syntax: `"a+b (c), d":min`.
             metric_names: names of the Q metrics.
 
         Raises:
@@ -91,7 +92,7 @@ class Objective:
             weights_Q[columns] += term.weight / len(columns)
         if not weights_Q.any():
             raise ConfigError(
-                f"objective {text!r} has no weight on any metric: its terms cancel out"
+                f"objective {text!r} has no weight on any metric: its terms cancel out or are 0"
             )
         return cls(text, names, weights_Q)
 
@@ -156,9 +157,9 @@ def _parse_terms(text: str) -> list[_Term]:
             shown = part.strip().replace("\0", '"..."')
             raise ConfigError(
                 f"objective {text!r}: {shown!r} is not of the form `name:min`, `0.7*name:max` or "
-                '`mean(*.bpb):min`; quote names with other characters: `"a+b":min`'
+                '`mean(*.bpb):min`; quote a name with spaces, commas, + or parentheses: `"a+b":min`'
             )
-        listed = match["patterns"] or match["what"]
+        listed = (match["patterns"] or match["what"]).strip()
         patterns = [
             _Pattern(names.pop(0) if item == "\0" else item, is_quoted=item == "\0")
             for item in re.split(r"\s*,\s*", listed)

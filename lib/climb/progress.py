@@ -25,7 +25,7 @@ def log(stage: str, text: str) -> None:
 
 @contextlib.contextmanager
 def show_stages(quiet_seconds: float = 3.0) -> Iterator[None]:
-    """Print what the search is doing to standard error, with the seconds since the start.
+    """Print to standard error what the search is doing, with the seconds since the start.
 
     The search reports its stages by `logging`. A command that ends within `quiet_seconds` prints
     nothing; after that, the current stage and every later one are printed.
@@ -48,14 +48,14 @@ def show_stages(quiet_seconds: float = 3.0) -> Iterator[None]:
 
 
 class _StageHandler(logging.Handler):
-    """Keeps the last stage until it is started, and then prints every stage."""
+    """Prints nothing before `start`; then prints the current stage and every later one."""
 
     def __init__(self) -> None:
         super().__init__()
         self.began, self.is_started, self.last = time.monotonic(), False, ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take the next stage; the same one again is not printed."""
+        """Take the next stage; a repetition of the current stage is not printed."""
         text = record.getMessage()
         if text == self.last:
             return

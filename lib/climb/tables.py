@@ -1,11 +1,12 @@
-"""All tables in pipeline order: columns, key, and the one job that writes each.
+"""All tables in pipeline order: columns, key, and the job that writes each.
 
 ingest -> count -> embed -> score -> cluster -> prune -> pack -> base -> search -> mix
 -> target_base -> train -> report
 
 `exclusions` is written by job `remove`, `contamination` and `dropped` by job `contamination`,
-`comparisons` by `compare`, and `ablations` by `ablate`. `doremi` is written by job `doremi`, or
-before a search that has DoReMi as a baseline. These are no steps of the pipeline.
+`comparisons` by `compare`, and `ablations` by `ablate`. These jobs are not steps of the pipeline,
+and neither is job `doremi`. Table `doremi` is written by job `doremi`, or by job `search` before a
+search that has DoReMi as a baseline.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Table:
     skips the files of the others."""
 
     also_written_by: tuple[str, ...] = ()
-    """Jobs that write the rows of `writer`, with the same function, where they need them first."""
+    """Other jobs that write these rows with the writer's function, if the rows do not exist yet."""
 
     @property
     def column_names(self) -> tuple[str, ...]:
@@ -50,9 +51,9 @@ class Table:
     def select_first(self, rows: Iterable[Row]) -> list[Row]:
         """Select the first row of each key.
 
-        Mounts without file locks cannot exclude a second driver, which may train and write the
-        same as the first. Delta would skip the second row (`append` with `once`), but it then reads
-        the table's log for every commit, which takes three times as long.
+        Mounts without file locks cannot exclude a second driver, which may write the same rows as
+        the first. `append` with `once` would skip the second row. But Delta then reads the table's
+        log for every commit, which takes three times as long.
         """
         first: dict[tuple[Any, ...], Row] = {}
         for row in rows:
@@ -269,5 +270,5 @@ CHANGING = (
     *("CREATE OR REPLACE TABLE", "CREATE OR REPLACE TABLE AS SELECT", "CLONE", "CONVERT"),
     *("RESTORE", "FSCK", "Manual Update", "DROP COLUMNS", "REPLACE COLUMNS", "RENAME COLUMN"),
 )
-"""Delta operations that change the rows of a table. Every other one is upkeep: platforms add new
-kinds of it (ROW TRACKING BACKFILL, ADD CONSTRAINT, DROP FEATURE, ...) all the time."""
+"""Delta operations that change the rows of a table. All other operations are upkeep. They are not
+listed, because platforms keep adding them (ROW TRACKING BACKFILL, ADD CONSTRAINT, ...)."""

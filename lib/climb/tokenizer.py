@@ -20,14 +20,15 @@ USUAL_ENDS = (
     *(END_OF_TEXT, "</s>", "<|end_of_text|>", "<eos>", "<\uff5cend\u2581of\u2581sentence\uff5c>"),
     *("<|im_end|>", "[SEP]"),
 )
-"""Tokens that end a document in published tokenizers (the fifth is DeepSeek's), in this order."""
+"""Tokens that end a document in published tokenizers (the fifth is DeepSeek's). The first of them
+that a tokenizer has is used."""
 
 SAMPLE_CHARS = 20_000
-"""Characters of each sampled document that the BPE is trained on, so that no long one dominates."""
+"""First characters of each sampled document that train the BPE, so that no document dominates."""
 
 ENCODED_TEXTS = 256
 ENCODED_CHARS = 1 << 20
-"""Texts, and their characters, that are encoded together. The library needs some 100 bytes for a
+"""Maximum texts and characters that are encoded together. The library needs some 100 bytes for a
 token until its id is copied, so a whole Arrow batch of long texts would need gigabytes."""
 
 
@@ -37,7 +38,7 @@ def name_recipe(path: str | None, vocab_size: int, sample_documents: int) -> str
     Args:
         path: a tokenizer.json or a folder with one; None trains a byte-level BPE.
         vocab_size: size of the trained vocabulary.
-        sample_documents: documents that the BPE is trained on.
+        sample_documents: number of documents that the BPE is trained on.
 
     Raises:
         PreflightError: the path does not exist.
@@ -53,7 +54,7 @@ def read_tokenizer(path: str, key: str = "count.path") -> str:
 
     Args:
         path: the file or the folder.
-        key: where the configuration has the path, for messages.
+        key: configuration key that has the path, for messages.
 
     Raises:
         PreflightError: the path does not exist.
@@ -112,14 +113,14 @@ def train_json(texts: Iterable[str], vocab_size: int) -> str:
 
 @functools.lru_cache(maxsize=4)
 def open_tokenizer(text: str, max_tokens: int | None = None) -> Tokenizer:
-    """Open a tokenizer.json so that every text becomes all of its own tokens.
+    """Open a tokenizer.json without its stored truncation and padding.
 
-    A file may contain settings of its last use. Truncation would shorten every document, and
-    padding would lengthen it. Text that looks like a special token is encoded as text: otherwise a
-    document could contain the end of a document.
+    A file may contain settings of its last use: truncation would shorten documents, and padding
+    would lengthen them. Text that looks like a special token is encoded as plain text. Otherwise a
+    document could contain the end-of-text token.
 
     Args:
-        text: the JSON text of the file. The tokenizer is cached, once per process.
+        text: the JSON text of the file. Each process caches the open tokenizer.
         max_tokens: length to which documents are truncated; None keeps all tokens.
     """
     from tokenizers import Tokenizer
@@ -135,7 +136,7 @@ def open_tokenizer(text: str, max_tokens: int | None = None) -> Tokenizer:
 
 
 def split_texts(texts: Sequence[str]) -> Iterator[slice]:
-    """Divide texts into slices that are encoded together; a longer text is a slice of its own."""
+    """Divide texts into slices to encode together; a text over `ENCODED_CHARS` is its own slice."""
     start = n_chars = 0
     for stop, text in enumerate(texts):
         n_chars += len(text)
@@ -168,7 +169,7 @@ class TokenizerFile:
         """Return the id of the end-of-text token.
 
         Raises:
-            ConfigError: the tokenizer does not have it.
+            ConfigError: the tokenizer does not have this token.
         """
         token_id = self.open().token_to_id(find_end_of_text(self.open(), self.end_of_text))
         assert token_id is not None, "find_end_of_text returns a token of the tokenizer"
@@ -183,7 +184,7 @@ def find_end_of_text(tokenizer: Tokenizer, configured: str | None) -> str:
         configured: `count.end_of_text`; None chooses the first of `USUAL_ENDS` that exists.
 
     Raises:
-        ConfigError: the tokenizer does not have the configured token, or none of the usual ones.
+        ConfigError: the tokenizer lacks the configured token, or has none of the usual ones.
     """
     if configured is not None:
         if tokenizer.token_to_id(configured) is None:

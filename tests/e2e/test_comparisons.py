@@ -53,9 +53,9 @@ def compared(tmp_path_factory):
     conf, root = write_conf(folder), folder / "out"
 
     def has_trials(root, _):
-        return test_runs._count_commits(root, tables.TRIALS) >= 16
+        return test_runs._count_rows(root, tables.TRIALS) >= 16
 
-    test_runs._kill_when("compare", conf, root, has_trials)
+    test_runs._kill_when("compare", conf, root, has_trials, timeout=600)
     done = climb("compare", "--conf", conf)
     assert done.returncode == 0, done.stdout + done.stderr
     return conf, root, done.stdout

@@ -77,7 +77,7 @@ def test_more_processes_than_slots_are_refused_before_anything_waits(spark):
     slots = plan_process_slots(spark, cfg, n)
     assert (slots.count, slots.processes, slots.has_own_gpu) == (1, n, False)
     assert slots.count_again is None  # in local mode no executor joins
-    message = rf"^train.processes is {n + 1}, but the cluster runs only {n} such tasks .*"
+    message = rf"^train.processes is {n + 1}, but only {n} processes can run at the same time .*"
     with pytest.raises(ConfigError, match=message):
         plan_process_slots(spark, cfg, n + 1)
 

@@ -99,7 +99,7 @@ def test_the_tokens_of_both_models_are_counted_as_trials(trained):
     row = store.read_rows(tables.DOREMI)[-1]
     assert row["reference_tokens"] + row["proxy_tokens"] == 4 * TRIAL_TOKENS
     assert row["n_trials"] == 4.0
-    assert "2,048 tokens, those of 4 trials" in text
+    assert "2,048 tokens, as many as 4 trials" in text
     assert f"{'code':<32} {0.5:8.4f} {row['averaged']['code']:8.4f}" in text.splitlines()
 
 

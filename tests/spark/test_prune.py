@@ -211,6 +211,24 @@ def test_an_error_about_missing_rows_names_the_job_that_computes_them(store, cfg
         prune.run(store, cfg)
 
 
+def test_documents_that_are_embedded_but_not_assigned_stop_the_job(store, cfg):
+    """A document with a NULL embedding has no vector, so it never gets an assignment."""
+    texts = store.read_rows(tables.DOCUMENTS)[:1]
+    write(store, tables.DOCUMENTS, [texts[0] | {"doc_id": name} for name in ("new", "void")], 1)
+    rows = [
+        {"doc_id": "new", "recipe": "made", "embedding": [0.0, 1.0, 0.0, 0.0]},
+        {"doc_id": "void", "recipe": "made", "embedding": None},
+    ]
+    write(store, tables.EMBEDDINGS, rows, 1)
+    message = r"assignments has no row for 1 of 62 documents; run `climb embed` and `climb cluster`"
+    with pytest.raises(TableError, match=message):
+        prune.run(store, cfg)
+    store.delete(
+        store.read(tables.DOCUMENTS).where("doc_id = 'new'").select("doc_id"), tables.DOCUMENTS
+    )
+    assert "merged into" in prune.run(store, cfg)
+
+
 @pytest.mark.slow
 def test_names_survive_other_clusters_and_follow_the_file_of_names(store, cfg, tmp_path):
     prune.run(store, cfg)

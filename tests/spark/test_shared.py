@@ -30,7 +30,7 @@ def test_a_task_sees_only_the_file_that_the_driver_wrote(tmp_path):
 
 def test_the_error_names_the_hosts_and_the_setting():
     message = describe_unshared(Path("/mnt/climb"), ["node-1", "node-2"], "mix.export")
-    assert message.startswith("mix.export is not shared: node-1, node-2 does not see")
+    assert message.startswith("mix.export is not shared: node-1, node-2 cannot see")
     assert "/mnt/climb" in message
     assert message.endswith("and set mix.export to it")
 
@@ -98,7 +98,7 @@ def test_an_executor_with_its_own_mount_is_named_and_a_shared_folder_passes(tmp_
     alone = make_java_home(tmp_path / "alone", java, f"exec unshare -m sh -c '{inner}' java \"$@\"")
     done = start_cluster(folder, alone)
     host = socket.gethostname()
-    assert f"error storage.files is not shared: {host} does not see a file" in done.stdout, done
+    assert f"error storage.files is not shared: {host} cannot see a file" in done.stdout, done
     assert list(folder.iterdir()) == []
 
     done = start_cluster(folder, make_java_home(tmp_path / "shared", java, ":"))

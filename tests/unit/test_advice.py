@@ -16,8 +16,8 @@ NOTES = Notes("mean(*):min", (), ("best.csv",))
     ("low", "high", "said"),
     [
         (0.01, 0.03, "Verdict: gain."),
-        (-0.01, 0.03, "Verdict: no gain found. The interval over natural reaches 0 or less"),
-        (-0.03, -0.01, "Verdict: no gain found. The mixture is worse than natural"),
+        (-0.01, 0.03, "Verdict: no gain found. The interval of the gain over natural contains 0"),
+        (-0.03, -0.01, "Verdict: no gain found. The recommended mixture is worse than natural"),
     ],
 )
 def test_the_verdict_tells_a_gain_chance_and_a_loss_apart(low, high, said):

@@ -205,10 +205,13 @@ def test_baselines_do_not_depend_on_the_order_of_domains(recommendations):
         ),
         ([NATURAL | {"replicates": 0}], "'natural': replicates is 0; an interval needs at least 2"),
         ([NATURAL | {"weights": {"d00": 1.0}}], "NaturalMixture' has no field 'weights'"),
-        ([NATURAL | {"name": "tokens"}], "'tokens': a NaturalMixture must have the name 'natural'"),
+        (
+            [NATURAL | {"name": "tokens"}],
+            "'tokens': only a NaturalMixture may have the name 'natural', and one NaturalMixture",
+        ),
         (
             [{"use": "climb.search.baselines:UniformMixture", "name": "natural"}],
-            "'natural': a NaturalMixture must have the name 'natural'",
+            "'natural': only a NaturalMixture may have the name 'natural', and one NaturalMixture",
         ),
         ([{"use": NATURAL["use"]}], "NaturalMixture': name: "),
         (

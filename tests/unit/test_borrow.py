@@ -13,7 +13,7 @@ from climb.predictor.pooled import PooledPredictor
 from climb.runs.commands import predict
 from climb.runs.sets import RunFiles
 from climb.search import Surrogate
-from climb.search.borrow import borrow, match_domains
+from climb.search.borrow import BorrowedSet, borrow, match_domains
 from climb.search.trials import STD_PER_TV_DISTANCE
 from climb.testing.world import PlantedWorld
 
@@ -62,6 +62,11 @@ def test_the_stated_noise_is_that_of_the_borrowed_runs():
         combined.tv_distance_T[is_borrowed_T] * STD_PER_TV_DISTANCE, borrowed.noise
     )
     assert (combined.tv_distance_T[~is_borrowed_T] == 0.0).all()
+
+
+def test_a_set_without_a_usable_run_is_not_tested():
+    found = str(BorrowedSet("far.csv", 0, 12, None, 0.0))
+    assert found == "far.csv: 0 runs (12 more dropped: too much weight on other domains), not used"
 
 
 def test_a_set_that_misleads_gets_no_weight():
@@ -119,7 +124,7 @@ def test_sets_without_a_common_domain_or_metric_and_too_few_own_runs_are_refused
         match_domains(OWN, strange, "other", 0.5)
     few = OWN.select(np.arange(len(OWN)) < 3)
     matched = match_domains(few, OTHER, "other", 0.5)
-    with pytest.raises(SearchError, match="other sets are tested on 4 or more"):
+    with pytest.raises(SearchError, match="a test of other sets needs 4 or more"):
         borrow(few, [matched], OBJECTIVE, PREDICTOR, 0)
 
 

@@ -61,7 +61,7 @@ def test_a_budget_is_divided_in_the_ratio_and_no_round_is_empty(budget, ratio, r
 
 def test_a_budget_that_replicates_use_up_is_an_error_that_names_the_method():
     with pytest.raises(
-        ConfigError, match=r"compare\.methods\.climb: .* take 9 of them, and each of 2"
+        ConfigError, match=r"compare\.methods\.climb: .* need 9 of them, and each of 2"
     ):
         plan("compare.budget=10")
 
@@ -100,7 +100,7 @@ def test_a_repetition_has_its_own_seed_and_search_and_reuses_no_earlier_runs():
         ("compare.methods.x={search: {seed: 3}}", "a method cannot set search.seed"),
         ("compare.methods.x={search: {objektive: a}}", "objektive"),
         ("compare.methods.x={mixture: {use: a}, search: {candidates: 3}}", "either `mixture` or"),
-        ("compare.methods.a b={}", "'a b' has other characters"),
+        ("compare.methods.a b={}", "'a b' must consist of letters"),
         ("compare.vary=search.searcher", "values has only"),
         ("ablate.keys=[train.tokens]", "an ablation varies keys of cluster, prune, proxy or"),
         ("ablate.values={a: [1, 2]}", "values.a has 2 values for 1 keys"),

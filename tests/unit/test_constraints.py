@@ -110,11 +110,11 @@ def test_shares_without_token_counts_keep_the_constraints_on_weights_alone():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"target_tokens": 0.0}, "target_tokens is 0.0; it must be a positive number"),
-        ({"max_epochs": float("inf")}, "max_epochs is inf; it must be a positive number"),
+        ({"target_tokens": 0.0}, "target_tokens is 0.0; it must be finite and above 0"),
+        ({"max_epochs": float("inf")}, "max_epochs is inf; it must be finite and above 0"),
         ({"max_share_ratio": 0.5}, "max_share_ratio is 0.5; it must be at least 1"),
         ({"min_weight": 1.0}, r"min_weight is 1.0; it must be in \[0, 1\)"),
-        ({"kl_penalty": -1.0}, "kl_penalty is -1.0; it must be 0 or more"),
+        ({"kl_penalty": -1.0}, "kl_penalty is -1.0; it must be finite and at least 0"),
         (
             {"domain_constraints": (constrain("a"), constrain("a"))},
             "duplicate names of constraints: a",
@@ -138,7 +138,7 @@ def test_an_invalid_value_is_named(values, message):
         ({"max_weight": 1.5}, "'a': max_weight is 1.5; it must be between 0 and 1"),
         ({"min_weight": -0.5}, "'a': min_weight is -0.5; it must be between 0 and 1"),
         ({"min_weight": float("nan")}, "'a': min_weight is nan; it must be between 0 and 1"),
-        ({"max_epochs": 0.0}, "constraint 'a': max_epochs is 0.0; it must be a positive number"),
+        ({"max_epochs": 0.0}, "constraint 'a': max_epochs is 0.0; it must be finite and above 0"),
     ],
 )
 def test_an_invalid_constraint_is_named_with_its_field(values, message):
@@ -152,6 +152,9 @@ def test_too_few_tokens_are_reported_with_the_tokens_that_the_target_run_needs()
         "100 tokens times max_epochs 2 give 200 tokens, but 400 are needed (200 more): " in message
     )
     assert "raise search.max_epochs to 4" in message
+    # The advice is rounded up, so that it is enough.
+    assert "raise search.max_epochs to 4.13," in message_of(max_epochs=2.0, target_tokens=412.2)
+    assert build(max_epochs=4.13, target_tokens=412.2).domains == NAMES
     message = message_of(
         constrain("web", "web-*", max_epochs=1.0), max_epochs=2.0, target_tokens=400.0
     )
@@ -411,7 +414,7 @@ def test_without_an_epoch_limit_only_constraints_of_epochs_bound_the_repetition(
         ),
         (
             "constraints=[{name: a, domains: [a], max_epochs: 0}]",
-            r"search\.constraints\.0: constraint 'a': max_epochs is 0.0; it must be a positive",
+            r"search\.constraints\.0: constraint 'a': max_epochs is 0.0; it must be finite",
         ),
         (
             "constraints=[{name: a, domains: []}]",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from climb.proxy import Target, contamination
-from climb.proxy.contamination import find_overlaps
+from climb.proxy.contamination import _find_longest_run, find_overlaps
 from climb.proxy.overlap_index import N_WORDS, Ngrams, build_index, name_recipe
 
 QUESTION = "Which of these large animals lives in the cold water near the southern pole"
@@ -107,6 +107,11 @@ def test_an_overlap_has_the_start_and_the_words_of_its_longest_run(index):
     assert text[overlap.start :].startswith("word3 word4")
     assert overlap.words == words(3, 16)
     assert (overlap.target, overlap.split, overlap.item) == ("stories", "report", "1")
+
+
+def test_ngrams_of_two_sizes_with_one_start_do_not_end_a_run():
+    assert _find_longest_run([(4, 13), (5, 7), (5, 13), (6, 13)]) == (4, 15)
+    assert _find_longest_run([(0, 5), (9, 13), (11, 13)]) == (9, 13)
 
 
 def test_words_of_two_documents_are_never_joined(index):

@@ -253,7 +253,7 @@ def test_parameters_follow_from_the_shape_as_in_the_model():
 def test_the_name_of_a_folder_that_does_not_exist_has_the_size(name, parameters):
     size = count_parameters("k", {"use": "m:C", "model": name}, 1, {})
     assert size.parameters == parameters
-    assert size.source.startswith("the name ")
+    assert size.source.startswith("the path ")
 
 
 def test_a_given_size_and_a_folder_take_precedence_over_the_name(tmp_path):
@@ -265,6 +265,15 @@ def test_a_given_size_and_a_folder_take_precedence_over_the_name(tmp_path):
     found = count_parameters("k", spec, 1, {}).parameters
     assert found == 100 * 64 + 2 * (4 * 64**2 + 3 * 64 * 128)
     assert count_parameters("k", spec, 1, {"k": 5.0}).parameters == 5.0
+    (folder / "config.json").write_text(json.dumps(shape | {"model_type": "bert"}))
+    found = count_parameters("k", spec, 1, {}).parameters
+    assert found == 100 * 64 + 2 * (4 * 64**2 + 2 * 64 * 128)
+
+
+def test_the_users_rate_of_a_stage_leaves_the_efficiency_of_the_same_name():
+    """The efficiency `train` belongs to all models on GPUs, the rate to stage `train` alone."""
+    assert find(estimate_paper(train=1e6), "search") == find(estimate_paper(), "search")
+    assert find(estimate_paper(train=1e6), "train") != find(estimate_paper(), "train")
 
 
 def test_efficiency_is_linear_in_the_logarithm_and_constant_outside():

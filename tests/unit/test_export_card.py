@@ -84,3 +84,13 @@ def test_the_card_for_machines_names_every_file_with_its_digest(contents):
     records = {r["domains/domain"]: r for r in values["recordSet"][0]["data"]}
     assert {name: r["domains/token_share"] for name, r in records.items()} == WEIGHTS
     assert values["license"] == ["mit"]
+
+
+def test_the_card_for_machines_says_that_a_recipe_is_not_mixed(contents, tmp_path):
+    mixed = make_export(HuggingFace(), tmp_path / "other", "mixed")
+    recipe, text = (
+        json.loads(render_croissant(export, FACTS, {}, "search-1"))["description"]
+        for export in (contents, mixed)
+    )
+    assert "each document once, and the weights that a CLIMB search" in recipe
+    assert "mixed in the proportions that a CLIMB search" in text

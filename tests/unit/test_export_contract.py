@@ -32,7 +32,7 @@ class WeightsOfTokens(Lingua):
 
 
 def test_weights_in_the_wrong_unit_are_found(tmp_path):
-    with pytest.raises(AssertionError, match="and count documents"):
+    with pytest.raises(AssertionError, match="their unit must be documents"):
         check_format(WeightsOfTokens(), tmp_path)
 
 

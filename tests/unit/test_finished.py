@@ -229,6 +229,18 @@ def test_other_code_concerns_every_job(world, monkeypatch):
     assert find_done(settings) == set()
 
 
+def test_a_record_has_no_password(world):
+    """The address of an MLflow server may have one. A new password is no reason to run a job."""
+    folder, settings = world
+    uri = "tracking.uri=postgresql://climb:{}@host/mlflow"
+    finish((*settings, uri.format("wJalr/XUtn")))
+    record = (folder / "out" / "finished" / "report.json").read_text()
+    assert "postgresql://host/mlflow" in record
+    assert "XUtn" not in record
+    assert "report" in find_done((*settings, uri.format("other")))
+    assert "report" not in find_done((*settings, "tracking.uri=postgresql://other/mlflow"))
+
+
 def test_a_copy_of_the_folder_is_not_done(world):
     """Its rows name files of the original."""
     folder, settings = world

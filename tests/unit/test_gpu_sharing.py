@@ -75,7 +75,7 @@ def test_the_first_trials_have_a_gpu_each():
 def test_later_trials_share_a_gpu_by_the_largest_need_of_trials_and_rungs(capsys):
     planned = plan(GPUS, trials=[finished(0.1)], rungs=[rung(0.2), rung(None)])
     assert (planned.slots.count, planned.slots.profile, planned.n_first) == (24, (4, 2), None)
-    line = "a trial needs 20.0% of a GPU's memory: 4 trials share one (spark.trials_per_gpu)"
+    line = "a trial needs 20.0% of a GPU's memory: 4 trials share a GPU (spark.trials_per_gpu)"
     assert line in capsys.readouterr().out
 
 
@@ -93,7 +93,7 @@ def test_a_configured_number_is_used_from_the_first_trial_on():
 def test_where_the_settings_of_the_cluster_decide_the_log_says_what_would_fit(capsys):
     planned = plan(FIXED, "spark.resource_profiles=false", trials=[finished(0.2)])
     assert (planned.slots.count, planned.slots.profile) == (6, None)
-    line = "4 trials could share one (spark.task.resource.gpu.amount)"
+    line = "4 trials could share a GPU (spark.task.resource.gpu.amount)"
     assert line in capsys.readouterr().out
 
 

@@ -64,13 +64,14 @@ def test_a_file_that_two_inputs_match_is_listed_once(tmp_path):
 
 
 def test_unsupported_extensions_empty_files_and_empty_folders_are_problems(tmp_path):
-    make(tmp_path, "a.jsonl", "b.pdf", "c", "full.parquet/part.parquet")
+    make(tmp_path, "a.jsonl", "b.pdf", "c", "g.parquet.gz", "full.parquet/part.parquet")
     (tmp_path / "d.parquet").touch()
     (tmp_path / "e.txt").touch()
     (tmp_path / "f.parquet").mkdir()
     listing = find_files([str(tmp_path)])
     problems = {p.name.removeprefix(f"{tmp_path}/"): (p.reason, p.detail) for p in listing.problems}
-    assert sorted(problems) == ["b.pdf", "c", "d.parquet", "f.parquet"]
+    assert sorted(problems) == ["b.pdf", "c", "d.parquet", "f.parquet", "g.parquet.gz"]
+    assert problems["g.parquet.gz"][1].startswith(".parquet.gz is not one of")
     assert problems["b.pdf"][0] == "unsupported_format"
     assert ".pdf is not one of .parquet, .jsonl" in problems["b.pdf"][1]
     assert problems["d.parquet"] == ("truncated_file", "zero bytes")

@@ -94,6 +94,7 @@ def damaged_files(folder):
     (folder / "text.jsonl").write_text("no JSON\nat all\n")
     (folder / "array.jsonl").write_text('["text"]\n')
     (folder / "wide.jsonl").write_bytes('{"text": "x"}\n'.encode("utf-16"))
+    (folder / "wider.jsonl").write_bytes('{"text": "x"}\n'.encode("utf-32"))
     (folder / "garbage.jsonl.gz").write_bytes(gzip.compress(b"x")[:10] + b"\xff" * 30)
     (folder / "cut.jsonl.gz").write_bytes(gzip.compress(b'{"text": "x"}\n')[:-12])
     (folder / "garbage.jsonl.zst").write_bytes(b"\x28\xb5\x2f\xfd" + b"\xff" * 30)
@@ -115,6 +116,7 @@ REASONS = {
         "(the first is a JSON array; to convert: jq -c '.[]' FILE",
     ),
     "wide.jsonl": ("unsupported_format", "is UTF-16"),
+    "wider.jsonl": ("unsupported_format", "is UTF-32"),
     "garbage.jsonl.gz": ("unreadable_file", "invalid block type"),
     "cut.jsonl.gz": ("truncated_file", "ended before"),
     "garbage.jsonl.zst": ("unreadable_file", "zstd decompress"),
@@ -128,9 +130,9 @@ def test_one_error_lists_all_damaged_and_unsupported_formats(tmp_path, plan_fold
     with pytest.raises(InputError) as error:
         plan_folder()
     message = str(error.value)
-    assert message.startswith("12 of the input files cannot be read: ")
+    assert message.startswith("13 of the input files cannot be read: ")
     assert message.count(f"{tmp_path}/") == 10
-    assert "; and 2 more; fix or remove them, or set ingest.skip_corrupt=true" in message
+    assert "; and 3 more; fix or remove them, or set ingest.skip_corrupt=true" in message
 
 
 def test_with_skip_corrupt_each_damaged_file_is_a_problem_with_its_reason(tmp_path, plan_folder):

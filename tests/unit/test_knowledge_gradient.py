@@ -242,7 +242,7 @@ def test_a_round_below_min_expected_gain_is_skipped_and_the_reason_is_logged(cap
     assert capsys.readouterr().out == ""
     assert not is_worth_training(make_study(1.01 * gain, plane), 1, [])
     assert (
-        f"round 2 and later ones are skipped: its expected gain {gain:.2g} is below "
+        f"round 2 and later ones are skipped: the expected gain of round 2 is {gain:.2g}, below "
         f"search.min_expected_gain {1.01 * gain:g}" in capsys.readouterr().out
     )
 

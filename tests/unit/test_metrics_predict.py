@@ -116,6 +116,7 @@ def test_one_metric_that_explodes_does_not_decide_the_score():
         (np.zeros(5), np.ones(5)),
         (np.full(12, np.nan), np.ones(12)),
         (np.zeros(12), np.full(12, -1.0)),
+        ([0.0] * 12, 1.0),
     ],
 )
 def test_an_invalid_prediction_is_an_error_of_the_plug_in(prediction):
@@ -149,7 +150,8 @@ def test_predictions_of_fits_that_share_parameters_are_checked_too():
             return self.predict_means(weights_MK), np.ones((len(weights_MK), 2))
 
     predicts = fit_metrics(NotFinite(), WEIGHTS_TK, VALUES_TQ, NOISE_TQ)
-    with pytest.raises(
-        ComponentError, match=r"mean has shape \(12, 2\) and 24 values that are not"
-    ):
-        predicts.predict(WEIGHTS_TK)
+    for predict in (predicts.predict, predicts.predict_means):
+        with pytest.raises(
+            ComponentError, match=r"mean has shape \(12, 2\) and 24 values that are not"
+        ):
+            predict(WEIGHTS_TK)

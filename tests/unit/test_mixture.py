@@ -219,8 +219,8 @@ def test_the_fallback_support_is_used_where_the_support_of_a_mixture_does_not_fi
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ([0.5, 0.5], "last axis must have 3 domains"),
-        ([[[1.0, 0.0, 0.0]]], "last axis must have 3 domains"),
+        ([0.5, 0.5], r"shape \(2,\); with 3 domains it must be \(3,\) or \(M, 3\)"),
+        ([[[1.0, 0.0, 0.0]]], r"shape \(1, 1, 3\); with 3 domains it must be \(3,\) or"),
         ([0.5, 0.6, -0.1], "non-negative"),
         ([0.5, np.nan, 0.5], "finite"),
         ([0.0, 0.0, 0.0], "zeros"),

@@ -46,6 +46,9 @@ def test_a_lower_loss_has_a_higher_score_and_metrics_of_weight_zero_may_be_nan()
         ("pile_cc:down", "not of the form"),
         ("", "not of the form"),
         ("mean():min", "not of the form"),
+        ("pile_cc,arc_easy.bpb:min", "not of the form"),
+        ('x"pile_cc":min', "not of the form"),
+        ('mean(x"pile_cc", *.bpb):min', "not of the form"),
         ("*.bpb:min", r"is a pattern; write mean\(\*\.bpb\)"),
         ("mean(*.f1):max", r"no metric matches '\*\.f1'"),
         ("pile_cc:min + pile_cc:max", "has no weight on any metric: its terms cancel out"),
@@ -76,5 +79,5 @@ def test_a_quoted_name_may_have_every_character_and_is_no_pattern():
     np.testing.assert_array_equal(mean.weights_Q, [0.5, 0.0, 0.0, 0.5])
     literal = Objective.parse('mean("x:y*", p.*):max', names)
     np.testing.assert_array_equal(literal.weights_Q, [0.0, 0.5, 0.0, 0.5])
-    with pytest.raises(ConfigError, match=r'quote names with other characters: `"a\+b":min`'):
+    with pytest.raises(ConfigError, match=r'quote a name with spaces, .*: `"a\+b":min`'):
         Objective.parse("a+b (c), d:min", names)

@@ -296,6 +296,13 @@ def test_botorch_fixes_known_noise_and_restores_the_state_of_torch():
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
+def test_botorch_reports_the_noise_of_the_least_noisy_trials():
+    weights_TK, values_T, noise_T = make_trials(20, noise=0.1)
+    noise_T[::2] = 0.5
+    predict = BoTorchPredictor().fit(weights_TK, values_T, noise_T)
+    assert predict.noise == pytest.approx(0.1)
+
+
 def test_botorch_predicts_a_large_batch_as_single_mixtures():
     predict = BoTorchPredictor().fit(*make_trials(20, noise=0.1))
     many_MK = np.random.default_rng(0).dirichlet(np.ones(4), size=1_500)

@@ -94,7 +94,7 @@ def test_a_domain_without_weight_needs_no_shard(shards):
 
 
 def test_the_error_for_a_missing_shard_names_the_domain(shards):
-    with pytest.raises(ComponentError, match="domain 'gone' has a weight but no shard"):
+    with pytest.raises(ComponentError, match="domain 'gone' has a weight above 0 but no shard"):
         plan_stream({"a": 0.5, "gone": 0.5}, shards, 10, L, seed=0, stage="base")
 
 

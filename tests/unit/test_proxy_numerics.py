@@ -78,7 +78,7 @@ def test_a_recipe_with_another_arithmetic_has_another_identifier(change):
 
 
 def test_a_micro_batch_of_0_is_an_error():
-    with pytest.raises(ConfigError, match="micro_batch is 0; it must be > 0"):
+    with pytest.raises(ConfigError, match="micro_batch is 0; it must be finite and above 0"):
         dataclasses.replace(TINY, micro_batch=0)
 
 

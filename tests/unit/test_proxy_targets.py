@@ -149,7 +149,7 @@ def test_a_changed_file_is_read_again(tmp_path, tokenizer):
         (GOOD | {"choices": [" a"]}, "at least two strings"),
         (GOOD | {"choices": [" a", " "]}, "not blank"),
         (GOOD | {"choices": [" a", 3]}, "every choice must be a string"),
-        (GOOD | {"label": 2}, "'label' is 2; it must be an index into 2 choices"),
+        (GOOD | {"label": 2}, "'label' is 2; it must be an integer >= 0 and < 2"),
         (GOOD | {"label": "1"}, "'label' is '1'"),
         (GOOD | {"label": True}, "'label' is True"),
     ],

@@ -320,7 +320,7 @@ def test_a_run_shorter_than_a_sequence_is_an_error(run):
 
 def test_a_base_checkpoint_that_is_not_a_model_is_an_error(run, tmp_path):
     (tmp_path / "nothing").mkdir()
-    with pytest.raises(ConfigError, match="nothing is not a causal language model"):
+    with pytest.raises(ConfigError, match="nothing cannot be opened as a causal language model"):
         TINY.train(dataclasses.replace(run, start=str(tmp_path / "nothing")), "cpu")
 
 
@@ -411,9 +411,11 @@ def test_the_learning_rate_of_a_continued_run_decays_to_the_final_share():
     [
         ({"hidden": 18, "heads": 4}, "hidden is 18; with 4 heads it must be a multiple of 8"),
         ({"layers": 0}, "layers is 0"),
-        ({"batch": 0}, "batch is 0; it must be > 0"),
-        ({"sequence": 1}, "sequence is 1; it must be at least 2"),
-        ({"learning_rate": -1.0}, r"learning_rate is -1\.0; it must be finite and >= 0"),
+        ({"batch": 0}, "batch is 0; it must be finite and above 0"),
+        ({"sequence": 1}, "sequence is 1; it must be finite and at least 2"),
+        ({"sequence": -1}, "sequence is -1; it must be finite and at least 2"),
+        ({"learning_rate": -1.0}, r"learning_rate is -1\.0; it must be finite and above 0"),
+        ({"warmup_share": -1.0}, r"warmup_share is -1\.0; it must be finite and at least 0"),
         ({"precision": "float16"}, "precision"),
         ({"hiden": 3}, "did you mean 'hidden'"),
     ],

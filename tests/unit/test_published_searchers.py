@@ -255,7 +255,8 @@ def test_single_domain_proposes_one_domain_per_trial_up_to_its_cap_and_then_draw
 def test_single_domain_recommends_the_best_domain():
     searcher = SingleDomainSearcher()
     single_KK = ask_proposals(searcher, NO_TRIALS, 0)[:4]
-    trials = make_trials([make_row(weights_K) for weights_K in single_KK])
+    other = make_row(BEST_K)  # a baseline, which is better than every domain
+    trials = make_trials([*(make_row(weights_K) for weights_K in single_KK), other])
     recommended_K = ask_recommendation(searcher, trials)
     np.testing.assert_allclose(recommended_K, [0.0, 1.0, 0.0, 0.0])  # b is nearest to BEST_K
 
@@ -291,7 +292,7 @@ def test_later_rounds_of_climb_are_drawn_at_random_from_the_best_of_the_pool(sea
 
 @pytest.mark.parametrize(
     ("searcher", "setting"),
-    [(ClimbSearcher(), "search.candidates"), (NvidiaSearcher(simulated=5), "field simulated")],
+    [(ClimbSearcher(), "search.candidates"), (NvidiaSearcher(simulated=5), "searcher.simulated")],
 )
 def test_a_pool_smaller_than_a_round_is_refused_with_the_setting_of_its_size(searcher, setting):
     small = CFG.model_copy(update={"candidates": 5})

@@ -42,7 +42,7 @@ def test_the_json_is_read_back_and_has_the_shares_before_and_after():
 def test_the_lines_name_rows_shares_jobs_and_places():
     text = str(make_removal())
     assert text.startswith(
-        "100 of 1,000 documents of 'forum', \"it's\": documents 100 rows, tokens 100 rows"
+        "100 of 1,000 documents (all of 'forum', \"it's\"): documents 100 rows, tokens 100 rows"
     )
     [law] = [line for line in text.splitlines() if line.startswith("law")]
     assert law.split() == ["law", "600", "0", "6,000", "0", "60.0%", "75.0%"]

@@ -98,13 +98,13 @@ def test_proposed_mixtures_are_feasible_and_distinct_and_their_number_is_n(files
 def test_with_too_few_runs_the_proposals_fill_the_feasible_set(files):
     runs, prior, out = files
     write(runs, HEADER, run_rows(2))
-    assert "2 runs are too few for a fit" in propose(RunFiles([runs]), prior, out, 5, CFG, MEAN)
+    assert "2 runs have too few mixtures" in propose(RunFiles([runs]), prior, out, 5, CFG, MEAN)
     assert len(read(out)) == 5
     write(runs, HEADER, [])
-    assert "0 runs are too few" in propose(RunFiles([runs]), prior, out, 5, CFG, MEAN)
+    assert "0 runs have too few mixtures" in propose(RunFiles([runs]), prior, out, 5, CFG, MEAN)
     # search.scale=noise needs replicates; it is not applied before there are enough runs to fit.
     scaled = CFG.model_copy(update={"scale": "noise"})
-    assert "0 runs are too few" in propose(RunFiles([runs]), prior, out, 5, scaled, MEAN)
+    assert "0 runs have too few mixtures" in propose(RunFiles([runs]), prior, out, 5, scaled, MEAN)
 
 
 def test_the_configured_searcher_proposes_from_the_first_run_on(files):

@@ -243,7 +243,7 @@ def test_a_set_of_one_mixture_cannot_fill_a_round():
     lower = r"only 0 mixtures .* but 12 are needed .* lower "
     with pytest.raises(SearchError, match=rf"{lower}search\.trials_per_round"):
         sample_first_round(12, build_problem(fixed))
-    with pytest.raises(SearchError, match=rf"{lower}the mixtures of the fidelity"):
+    with pytest.raises(SearchError, match=rf"{lower}`mixtures` of the fidelity"):
         sample_measured(12, build_problem(fixed))
     rows = [make_row(w) for w in propose_round([], 0)]
     with pytest.raises(SearchError, match=r"mixtures were found .* but 8 are needed "):

@@ -179,7 +179,7 @@ def test_processes_start_on_cores_or_on_whole_gpus(settings):
     ("settings", "fix"),
     [
         ({"spark.dynamicAllocation.enabled": "true"}, r"dynamicAllocation.enabled to false$"),
-        (GPU, r"amount is 0, and TorchDistributor knows no resource profiles; set .* to 1 and"),
+        (GPU, r"amount is 0, and TorchDistributor ignores resource profiles; set .* to 1 \(not"),
         (GPU | {AMOUNT: "0.25"}, r"amount is 0\.25, .* target_base and train$"),
         (
             GPU | {"spark.executor.resource.gpu.amount": "4", AMOUNT: "1"},

@@ -526,7 +526,7 @@ def test_a_database_that_another_process_writes_to_is_tried_again(
         assert mirror(store, cfg) is None
         other.rollback()
     line = capsys.readouterr().out
-    assert "tried again after 10 minutes, or at the next start: " in line
+    assert "the next try is after 10 minutes, or at the next start: " in line
     assert "mlflow.db: another process writes to it" in line
     monkeypatch.setattr(tracking, "_failed_at", {})
     assert mirror(store, cfg) == "MLflow: 5 runs logged, 0 already logged"

@@ -71,6 +71,9 @@ def test_a_password_is_removed_from_a_text():
     assert hide_credentials("no route to http://me:word@host:5000/api") == (
         "no route to http://host:5000/api"
     )
+    assert hide_credentials(f"s3://AKIA:{SECRET}@bucket/a refused") == "s3://bucket/a refused"
+    for text in ("http://host:5000/a@b", "http://host:5000 or a@b"):
+        assert hide_credentials(text) == text
 
 
 @pytest.mark.parametrize("root", ["/Volumes/main/climb/files", "dbfs:/Volumes/main/climb/files"])

@@ -42,7 +42,7 @@ JOB_HELP = {
     "report": "Write the HTML report.",
     "train_scorer": "Train a quality scorer from labelled texts.",
     "contamination": "Find documents that contain evaluation items; drop them on request.",
-    "probe": "Ask the platform what it supports: files, tables, GPUs, packages.",
+    "probe": "Test what the platform supports: files, tables, GPUs, packages.",
 }
 
 RUNS = click.option(
@@ -50,8 +50,8 @@ RUNS = click.option(
     type=CSV,
     required=True,
     multiple=True,
-    help="Input CSV, one run per row, columns weight.<domain> and metric.<name>. Repeat it for "
-    "other people's runs: they are used if they help to predict the runs of the first file.",
+    help="Input CSV, one run per row, columns weight.<domain> and metric.<name>. Repeat "
+    "--runs for other people's runs: these are used only if they help to predict the first file's.",
 )
 PRIOR = click.option(
     "--prior", type=CSV, required=True, help="Input CSV with the columns domain and tokens."

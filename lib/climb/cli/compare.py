@@ -18,7 +18,7 @@ DRY_RUN = click.option(
 CORES = click.option(
     "--cores",
     type=click.IntRange(min=1),
-    help="Cores of the machine, for the hours of --dry-run; default: hours of H100 GPUs.",
+    help="Cores of the machine: --dry-run prints core-hours; default: GPU-hours of H100 GPUs.",
 )
 
 
@@ -26,8 +26,8 @@ CORES = click.option(
 @click.option(
     "--vary",
     metavar="KEY",
-    help="Fit the values of a key of section search to the trials of the search, for example "
-    "search.predictor; nothing is trained.",
+    help="Compare the values of a key of section search, for example search.predictor, on the "
+    "trials of the search; nothing is trained.",
 )
 @DRY_RUN
 @CORES

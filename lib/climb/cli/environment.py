@@ -83,7 +83,7 @@ def check_worker_python() -> Check:
 
 
 def check_submit_args() -> Check:
-    """Check that PYSPARK_SUBMIT_ARGS, if it is set, ends as PySpark needs it."""
+    """Check that PYSPARK_SUBMIT_ARGS, if it is set, ends with pyspark-shell."""
     arguments = os.environ.get("PYSPARK_SUBMIT_ARGS")
     if not arguments:
         return Check("PYSPARK_SUBMIT_ARGS", True, "not set")
@@ -100,7 +100,7 @@ def check_charset() -> Check:
 
 
 def check_hadoop_configuration() -> Check:
-    """Say where HADOOP_CONF_DIR points to; local paths are opened as file: anyway."""
+    """Say where HADOOP_CONF_DIR points to; climb opens local paths as file: URIs in any case."""
     folder = os.environ.get("HADOOP_CONF_DIR")
     if not folder:
         return Check("HADOOP_CONF_DIR", True, "not set")

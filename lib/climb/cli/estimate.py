@@ -17,7 +17,7 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
 @click.command("estimate")
-@click.option("--documents", type=POSITIVE, required=True, help="Documents, for example 2e9.")
+@click.option("--documents", type=POSITIVE, required=True, help="Number of documents, such as 2e9.")
 @click.option(
     "--tokens", type=POSITIVE, required=True,
     help="Number of tokens in all documents, for example 8e11.",
@@ -46,7 +46,7 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
 )  # fmt: skip
 @click.option(
     "--parameters", multiple=True, metavar="KEY=N",
-    help="Parameters of a model, for example proxy.model=3.5e8; may be repeated.",
+    help="Number of parameters of a model, for example proxy.model=3.5e8; may be repeated.",
 )  # fmt: skip
 @click.option(
     "--own-trials", is_flag=True,

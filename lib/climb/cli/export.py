@@ -26,8 +26,8 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--out", type=FOLDER, help="Folder of the export; default: export.path.")
 @click.option(
     "--kind", type=click.Choice(["mixed", "recipe"]),
-    help="mixed: documents in order, repeated as needed; recipe: each once, and weights. "
-    "Default: depends on the format.",
+    help="mixed: shuffled documents, each as often as the mixture requires; recipe: each document "
+    "once, and weights. Default: depends on the format.",
 )  # fmt: skip
 @click.option("--tokenizer", type=click.Path(), help="A tokenizer.json, or a folder with one.")
 @click.option("--verify", is_flag=True, help="Check the export with the trainer's own loader.")
@@ -61,7 +61,7 @@ def export(
     """Export the mixture in the format of a trainer.
 
     With --verify alone, check an existing export. With --mixture, --prior and --data, the trainer
-    reads files of your own: only the files with their names and weights are written.
+    reads files of your own: the export only names these files and gives their weights.
     """
     chosen: dict[str, object] = {"kind": kind, "tokenizer": tokenizer, "path": out}
     chosen["format"] = None if to is None else json.dumps(find_format(to))
@@ -91,7 +91,7 @@ def verify_export(folder: Path, n_samples: int, python: str) -> None:
 
     Raises:
         InputError: the export is incomplete or was moved, or cannot be checked.
-        MixtureError: the loader delivers other shares than the mixture.
+        MixtureError: the loader delivers other shares than the mixture, or cuts or joins documents.
     """
     from climb.export.check import compare_shares, format_result, format_written
     from climb.export.index import read_export
@@ -128,6 +128,6 @@ def _name_source(loader: str, by_rule: bool) -> str:
     if not loader:
         return "the files, read by the rules of the format"
     return (
-        f"the files, read by the rules of the format (for the trainer's own loader, name an "
-        f"interpreter that has {loader} with --python)"
+        f"the files, read by the rules of the format (to use the trainer's loader, set "
+        f"--python to an interpreter that has {loader})"
     )

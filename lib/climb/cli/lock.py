@@ -27,8 +27,8 @@ def hold_locks(folder: Path, jobs: Sequence[str]) -> Iterator[None]:
         jobs: names of the jobs.
 
     Raises:
-        PreflightError: another process holds the lock of a job; the message says which, and since
-            when.
+        PreflightError: a lock file cannot be written, or another process holds the lock of a job;
+            the message names this process and when it took the lock.
     """
     with contextlib.ExitStack() as stack:
         for job in jobs:
@@ -58,9 +58,10 @@ def _lock(stack: contextlib.ExitStack, folder: Path, job: str) -> None:
         ) from None
     except OSError as error:
         if not is_refused(error):
+            fix = "; let all users of this folder write there"
             raise PreflightError(
-                f"cannot write {error.filename or path}: {error.strerror}; let all users of this "
-                "folder write there"
+                f"cannot write {error.filename or path}: {error.strerror}"
+                + (fix if isinstance(error, PermissionError) else "")
             ) from error
         # Some mounts of object stores have no locks.
         log(job, f"warning: {folder} has no file locks ({error.strerror}); start one driver only")

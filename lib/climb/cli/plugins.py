@@ -1,4 +1,4 @@
-"""The configured plug-ins: whether they can be built, and their packages and models exist."""
+"""The configured plug-ins: whether they can be built and their packages and models exist."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class ConfiguredPlugin:
     """Jobs that only compute its recipe, which needs the files of the model, but no package."""
 
     in_tasks: bool = False
-    """Whether tasks load it, on executors; others are used by the driver."""
+    """Whether tasks on executors load it; if not, the driver uses it."""
 
     offered: Mapping[str, Any] = field(default_factory=dict)
-    """Values of fields that a job sets if the plug-in has them."""
+    """Field -> value that a job sets if the plug-in has this field."""
 
     def build(self) -> Any:
         """Build the plug-in as its jobs do.

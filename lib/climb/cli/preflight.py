@@ -68,7 +68,7 @@ def run_preflight(cfg: Config, jobs: Collection[str] | None = None, packages: bo
 
 
 def _find_empty(cfg: Config, jobs: Collection[str]) -> Iterator[str]:
-    """Find the lists without a default that these jobs need."""
+    """Report lists that are empty although these jobs need them; they have no default."""
     if "ingest" in jobs and not cfg.ingest.inputs:
         yield "ingest.inputs is empty; set it to files, folders or globs of documents"
     if not {"search", "contamination"}.isdisjoint(jobs) and not cfg.proxy.targets:
@@ -239,7 +239,7 @@ def _list_metrics(cfg: Config) -> list[str]:
 
 
 def _check_tracking(cfg: Config) -> Iterator[str]:
-    """Check that Databricks accepts the name of the experiment: it is a path of the workspace."""
+    """Check the name of the experiment: Databricks accepts only a path of the workspace."""
     uri, name = cfg.tracking.uri or "", cfg.tracking.experiment
     if cfg.tracking.enabled and uri.partition(":")[0] == "databricks" and name[:1] != "/":
         yield (

@@ -105,7 +105,7 @@ def run_command(command: click.Command) -> None:
 
 
 def import_jobs(names: Sequence[str]) -> list[tuple[str, Job]]:
-    """Return pairs of name and job. A job is imported when it runs, since that imports Spark."""
+    """Return (name, job) pairs. A job is imported when it runs, since its module imports Spark."""
     return [(name, partial(_run_job, name)) for name in names]
 
 
@@ -145,7 +145,7 @@ def run_jobs(
 
 
 def add_started(names: Sequence[str]) -> list[str]:
-    """List the jobs with those that they start."""
+    """List these jobs and the jobs that they start."""
     started = [inner for name in names for inner in STARTS.get(name, ())]
     return list(dict.fromkeys([*names, *started]))
 
@@ -186,7 +186,7 @@ def _open_store(cfg: Config, names: Sequence[str]) -> Store:
 
     started = time.monotonic()
     session = start_session(cfg.spark, cfg.storage.files_folder)
-    if names != ["probe"]:  # which reports what executors lack, and goes on
+    if names != ["probe"]:  # probe itself reports what executors lack, and goes on
         check_executors(session, list_task_packages(cfg, add_started(names)))
     sql = ", Spark SQL on GPUs (RAPIDS)" if uses_sql_plugin(session) else ""
     master = session.sparkContext.master

@@ -16,13 +16,13 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option(
     "--refit",
     is_flag=True,
-    help="Fit the centroids again if the embeddings have changed since their fit.",
+    help="Fit the centroids again if the embeddings have changed since the last fit.",
 )
 @add_config_options
 def cluster(refit: bool, conf: tuple[str, ...], settings: tuple[str, ...]) -> None:
     """Cluster the documents by their embeddings."""
     chosen = ("cluster.refit=true",) if refit else ()
-    # Where only the vectors of the sample are kept, a new fit needs those of a new sample.
+    # Where only the vectors of a sample are kept, a new fit needs the vectors of a new sample.
     run_jobs(
         import_jobs(["embed", "cluster"] if refit else ["cluster"]), conf, (*settings, *chosen)
     )

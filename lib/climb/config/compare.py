@@ -11,7 +11,7 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 from climb.config.section import PluginSpec, Section
 
 NAME = r"^[\w.-]+$"
-"""Names that are part of the name of a search."""
+"""Pattern of names that become part of the name of a search."""
 
 FIXED = ("name", "seed", "objective", "target_tokens")
 """Keys of section `search` that a method cannot set; names are made from `compare.name`."""
@@ -21,7 +21,7 @@ class MethodConfig(Section):
     """A method of a comparison: a search with other settings, or a plug-in for its mixture."""
 
     label: str | None = None
-    """Its name in tables for readers; null: its key. May be left out."""
+    """Name of the method in tables for readers; null: its key in `methods`. May be left out."""
 
     search: dict[str, Any] = Field(default={})
     """Keys of section `search` that differ. Its `trials_per_round` is the ratio of the rounds,
@@ -61,8 +61,9 @@ class CompareConfig(Section):
     at least 2."""
 
     vary: str | None
-    """Key of section `search`, for example `search.predictor`: the values in `values` are fitted to
-    the trials of the search `search.name`, and nothing is trained. null: methods are compared."""
+    """Key of section `search`, for example `search.predictor`. For each of its values in `values`,
+    a surrogate is fitted to the trials of the search `search.name`; nothing is trained. null:
+    methods are compared."""
 
     values: dict[str, dict[str, Any]]
     """Key -> name -> value, for `vary`."""
@@ -120,4 +121,4 @@ class AblateConfig(Section):
 def _check_names(named: Mapping[str, object]) -> None:
     for name in named:
         if not re.fullmatch(NAME, name):
-            raise ValueError(f"the name {name!r} has other characters than letters, digits and _.-")
+            raise ValueError(f"the name {name!r} must consist of letters, digits, _, . and -")

@@ -51,8 +51,8 @@ class IngestConfig(Section):
     tables."""
 
     zstd_window_log: int = Field(ge=10, le=31)
-    """Largest window of a Zstandard file in bytes, as a power of two. A task may need this much
-    memory."""
+    """Base-2 logarithm of the largest accepted window of a Zstandard file, in bytes. A task may
+    need as much memory as this window."""
 
 
 class EmbedConfig(Section):
@@ -76,7 +76,7 @@ class CountConfig(Section):
     dominates their cost."""
 
     sample_documents: PositiveInt
-    """Number of documents that the BPE is trained on; the documents with the lowest hashes."""
+    """Number of documents that the BPE is trained on: those with the lowest hashes."""
 
     end_of_text: str | None
     """Token at the end of every document in shards; null: the first of
@@ -117,7 +117,7 @@ class ClusterConfig(Section):
     k: PositiveInt
     sample_per_cluster: PositiveInt | None
     """Size of the sample to which centroids are fitted, in documents per cluster (256 or more are
-    recommended). The hash selects the documents; null: all documents."""
+    recommended). A hash selects the documents; null: all documents."""
 
     embeddings: Literal["all", "sample"]
     """Which vectors table `embeddings` keeps. all: those of all documents. sample: those of the
@@ -127,8 +127,8 @@ class ClusterConfig(Section):
     seed: int
 
     refit: bool
-    """Whether the centroids are fitted again if the embeddings have changed since their fit. false:
-    new documents are assigned to the existing clusters. `climb cluster --refit` sets it."""
+    """Whether the centroids are fitted again if the embeddings have changed since the last fit.
+    false: new documents are assigned to the existing clusters. `climb cluster --refit` sets it."""
 
     @model_validator(mode="after")
     def _check_sample(self) -> Self:
@@ -165,14 +165,14 @@ class PruneConfig(Section):
     """YAML file with your names of domains: generated name -> new name; null: none."""
 
     weighted: bool
-    """Whether the linkage weights each centroid by the documents of its cluster. NVIDIA's recipe:
-    false."""
+    """Whether the linkage weights each centroid by the number of documents of its cluster. NVIDIA's
+    recipe: false."""
 
     terms: PositiveInt
     """Number of distinctive terms per domain."""
 
     sample_documents: PositiveInt
-    """Documents per cluster that provide terms and examples; those with the lowest hashes."""
+    """Documents per cluster that provide terms and examples: those with the lowest hashes."""
 
     @model_validator(mode="after")
     def _check_alternatives(self) -> Self:
@@ -181,5 +181,8 @@ class PruneConfig(Section):
                 "set one of merge_height and domains to a number, and the other to null"
             )
         if self.keep_token_share is not None and self.thresholds:
-            raise ValueError("set thresholds or keep_token_share, not both")
+            raise ValueError(
+                "thresholds and keep_token_share are both set: set thresholds to {}, or "
+                "keep_token_share to null"
+            )
         return self

@@ -20,8 +20,8 @@ class MixConfig(Section):
     """Folder of the Parquet dataset with manifest and data card; null: <storage.root>/mixed."""
 
     text: bool
-    """Whether table corpus has the texts. false: it has ids alone, a hundredth of the size, and
-    exports read the texts from table documents."""
+    """Whether table corpus has the texts. false: it has only ids, which take a hundredth of the
+    space, and exports read the texts from table documents."""
 
 
 class ExportConfig(Section):
@@ -43,7 +43,7 @@ class ExportConfig(Section):
     job count."""
 
     end_of_text: str | None
-    """Token at the end of every document in formats that store tokens; null: as for
+    """Token at the end of every document in formats that store tokens; null: chosen as for
     count.end_of_text."""
 
     sequence_length: PositiveInt

@@ -48,8 +48,8 @@ def load(
     Args:
         paths: YAML files that change some keys of conf/default.yaml, in their order; a single one
             need not be in a list, and None means no file.
-        settings: `section.key=value` strings, applied last. The value is YAML. For a key whose
-            value is a string, it is used as it is.
+        settings: `section.key=value` strings, applied last. A value is YAML, but the value of a
+            string key is used as it is.
 
     Raises:
         ConfigError: a file or value cannot be read, a URI contains a user or a password, or keys or
@@ -69,14 +69,14 @@ def load(
 
 
 def change(cfg: Config, values: Mapping[str, Any], where: str) -> Config:
-    """Return a configuration with other values, merged as those of a file.
+    """Return a configuration with other values, merged like those of a file, with one exception.
 
-    A plug-in spec with `use` replaces the whole spec, whatever its class was.
+    A plug-in spec with `use` replaces the whole spec, even one of the same class.
 
     Args:
         cfg: the configuration.
         values: by section and key.
-        where: they come from; for the error.
+        where: source of the values, for the error message.
 
     Raises:
         ConfigError: keys or values are wrong.
@@ -136,7 +136,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _read_extended(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Read a file on top of the files in its list `extends`, whose paths are relative to it.
+    """Read a file on top of the files in its list `extends`; paths are relative to its folder.
 
     Raises:
         ConfigError: `extends` is not a list of paths, or a file extends itself.
@@ -203,8 +203,8 @@ def _merge(
 ) -> dict[str, Any]:
     """Merge two nested mappings; values of `above` take precedence.
 
-    A plug-in spec with another class replaces the whole spec; one with the same class does unless
-    `keeps_fields`. A mapping under a key in `replaced` replaces the whole mapping.
+    A plug-in spec with another class replaces the whole spec. One with the same class replaces it
+    only if `keeps_fields` is false. A mapping under a key in `replaced` replaces the whole mapping.
     """
     merged = dict(below)
     for key, value in above.items():

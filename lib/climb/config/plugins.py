@@ -1,7 +1,7 @@
 """Build plug-ins from `use: module:Class` and fields, and identify them by a recipe.
 
 A string field annotated `ModelPath` is a path, or `package:NAME/inner/path` for a file of an
-installed Python package. The content of the file or folder identifies it, not the path.
+installed Python package. A recipe identifies the file or folder by its content, not by its path.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def recipe_of(plugin: Any) -> str:
     """Identify a plug-in by its class and a digest of its fields and model files.
 
     Two embedders with the same identifier give the same vectors, up to rounding. The digest does
-    not contain fields with `speed_only` in their dataclass metadata, such as batch sizes. Nor does
-    it contain fields with `omit_default` (added in later versions) that have their default.
+    not contain fields with `speed_only` in their dataclass metadata, such as batch sizes. It also
+    leaves out fields with `omit_default` (fields of later versions) that have their default.
     """
     cls = type(plugin)
     paths = find_model_paths(plugin)

@@ -25,11 +25,11 @@ class TargetTask(Section):
     out its own items that are in this file. null: target models are not measured."""
 
     limit: PositiveInt | None
-    """Number of items used of each file, those with the lowest hashes; null: all."""
+    """Maximum number of items used from each file: those with the lowest hashes; null: all."""
 
     where: dict[str, tuple[str, ...]] = Field(default={})
-    """Fields of an item, such as `meta.subject`, with the values that are accepted. Items of other
-    values are left out. May be left out itself: then all items are used."""
+    """Field of an item, such as `meta.subject` -> accepted values. Items with other values are not
+    used. Without the key `where`, all items are used."""
 
 
 class ProxyConfig(Section):
@@ -43,17 +43,18 @@ class ProxyConfig(Section):
     """Tokens of each trial after the base checkpoint; equal for all trials."""
 
     match_repetition: bool
-    """Whether trials repeat scarce text as often as the target run does: a trial with 1/r of the
-    target run's tokens reads 1/r of each domain. false shows what happens otherwise: trials read
-    new text of every domain for as long as there is any. Target models repeat it in both cases."""
+    """Whether trials repeat scarce text as often as the target run does. true: a trial with 1/r of
+    the target run's tokens reads 1/r of each domain. false: a trial reads new text of a domain for
+    as long as there is any. Target models repeat scarce text in both cases."""
 
     checkpoint_steps: PositiveInt
     """Training steps between two checkpoints of a run."""
 
     hung_minutes: float | None = Field(ge=1.0)
-    """A run that makes no progress for this long is ended and tried again from its checkpoint, with
-    at most three tries at one start; null: never. Steps, each evaluated target and the start count
-    as progress; a plug-in must report it (docs/plugins.md). Target models have the same limit."""
+    """A run that makes no progress for this long is ended and tried again from its checkpoint.
+    After three tries, it waits for the next start of the job. null: no limit. Steps, each evaluated
+    target and the start count as progress; a plug-in must report progress (docs/plugins.md). Target
+    models have the same limit."""
 
     target_folder: str | None
     """Folder of the files of `targets`; null: the folder in which climb is started."""

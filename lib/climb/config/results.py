@@ -23,16 +23,16 @@ class TrainConfig(Section):
     """Runs per mixture; an interval needs at least 2."""
 
     processes: PositiveInt
-    """Processes that train one model together, and its base checkpoint: one for each GPU, or for
-    each core. Each computes a part of every batch. Models of another number have other names, since
-    it changes the rounding of gradients."""
+    """Number of processes that train a model or its base checkpoint together: one for each GPU, or
+    for each core. Each computes a part of every batch. Models trained with another number have
+    other names, because the number changes the rounding of gradients."""
 
     curve_steps: PositiveInt
     """Training steps between two rows of table `learning_curves`."""
 
     evaluate_steps: PositiveInt | None
     """Training steps between two evaluations on the report items, for the learning curves; null:
-    each model is evaluated at its end only."""
+    each model is evaluated only at its end."""
 
     keep_models: bool
     """Whether trained models are kept: a Hugging Face folder with a model card for each, in
@@ -45,7 +45,7 @@ class DoremiConfig(Section):
 
     trials: PositiveInt | None
     """Budget: the reference model and the proxy together have the tokens of this many trials, half
-    each. null: as many as `search.trials_per_round` has together."""
+    each. null: the sum of `search.trials_per_round`."""
 
     step_size: PositiveFloat
     """Factor of the excess loss, in nats, in the exponent of the weights. The paper: 1."""

@@ -17,10 +17,13 @@ def _check_replicates(value: int) -> int:
 
 
 Replicates = Annotated[NonNegativeInt, AfterValidator(_check_replicates)]
-"""Number of seeds: none, or at least 2."""
+"""Number of seeds: 0, or at least 2."""
 
 
 class Section(BaseModel):
-    """Frozen; rejects unknown keys; has no default values: all values are in conf/default.yaml."""
+    """Frozen; rejects unknown keys. All values are in conf/default.yaml.
+
+    Only the keys of a target task and of a method that may be left out have a default here.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -71,7 +71,7 @@ class RungConfig(Section):
     """Share of `proxy.trial_tokens` after which the trials of a round are measured."""
 
     keep: PositiveFloat = Field(lt=1.0)
-    """Share of the trials measured at this rung that go on, those with the best scores."""
+    """Share of the trials measured at this rung that continue: those with the best scores."""
 
 
 class SearchConfig(Section):
@@ -137,7 +137,8 @@ class SearchConfig(Section):
     K > 21 domains. NVIDIA's recipe: 0.1 to 5."""
 
     temperature: PositiveFloat
-    """Mean of the Dirichlet draws: token share ^ temperature, normalized. NVIDIA's recipe: 0.5."""
+    """Exponent of token shares: the mean of the Dirichlet draws is token share ^ temperature,
+    normalized. NVIDIA's recipe: 0.5."""
 
     max_epochs: PositiveFloat | None
     """Largest number of times that the target run reads the tokens of a domain; null: no limit."""
@@ -159,8 +160,8 @@ class SearchConfig(Section):
     """Tokens of the target run, the training run for which the mixture is searched."""
 
     reuse_min_kept: PositiveFloat | None = Field(le=1.0)
-    """Mixture reuse: smallest share of a run's text that must still be in a domain. Other runs of
-    earlier domain sets are not mapped to the current domains; null: no reuse."""
+    """Mixture reuse: a run of an earlier domain set is mapped to the current domains if at least
+    this share of its text is still in a domain; null: no reuse."""
 
     seed: NonNegativeInt
 

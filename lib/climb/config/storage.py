@@ -31,8 +31,8 @@ class StorageConfig(Section):
     `climb-local-UID` in the system's temporary folder. Not used if shards are on a local disk."""
 
     local_gb: NonNegativeFloat
-    """Largest size in GB of these copies on a node. Trials read other shards from `files`; 0: no
-    copies."""
+    """Maximum size in GB of all copies on a node. Shards that do not fit are read from `files`. 0:
+    no copies."""
 
     commit_documents: PositiveInt
     """Documents per commit of count, embed and score. A crash loses at most one commit."""
@@ -84,11 +84,11 @@ class SparkConfig(Section):
 
     trials_per_gpu: PositiveInt | None
     """Trials that share a GPU: a single small proxy does not keep a GPU busy. null: the first
-    trials have a GPU each; later ones share GPUs as far as their memory allows. The base
+    trials have a GPU each; later ones share GPUs as far as GPU memory allows. The base
     checkpoint, the target models and `embed` always get a whole GPU."""
 
     resource_profiles: bool | None
-    """Whether tasks that use a GPU request it with a resource profile, so all other tasks use one
+    """Whether tasks that use a GPU request it with a resource profile; all other tasks then use one
     core each. false: spark.task.resource.gpu.amount and spark.task.cpus apply to every task. null:
     true where Spark supports it (standalone, YARN and Kubernetes, without dynamic allocation);
     false on Databricks, where it is not tested."""

@@ -14,10 +14,10 @@ class RemoveConfig(Section):
     """Values of `documents.source`."""
 
     undo: bool
-    """Whether the next ingest may read these sources again, instead of a removal."""
+    """Whether an earlier removal is undone instead: the next ingest reads these sources again."""
 
     dry_run: bool
-    """Whether the report alone is made; no table changes."""
+    """Whether only the report is made, and no table changes."""
 
     out: str | None
     """JSON file of the report; null: none."""
@@ -27,13 +27,13 @@ class MaintainConfig(Section):
     """What job maintain does."""
 
     dry_run: bool
-    """Whether only the files are listed that VACUUM would delete; no table changes."""
+    """Whether the files that VACUUM would delete are only listed, and no table changes."""
 
 
 class ContaminationConfig(Section):
     """What job contamination does with documents that contain evaluation items."""
 
     drop: Literal["none", "report", "all", "undo"]
-    """Which documents are removed, and rejected by later ingests: none more; those that share
-    words with an item of a `report` file (docs/targets.md has the rule); with any item. undo: the
-    next ingest reads the dropped documents again."""
+    """Which documents are removed, and rejected by later ingests. none: no further ones. report:
+    those that share words with an item of a `report` file (docs/targets.md has the rule). all:
+    those that share words with any item. undo: the next ingest reads dropped documents again."""

@@ -14,10 +14,13 @@ MAY_HAVE_CREDENTIALS = ("tracking.uri",)
 AZURE = ("abfs", "abfss", "wasb", "wasbs")
 """Schemes of Azure, whose URIs have `container@account` in place of a user."""
 
+_PASSWORD = r"[^/@:\s]*:(?!\d+(?:/|\s|$))"
+"""Start of `user:password`, which is no port. A secret key may contain a slash."""
+
 
 def hide_credentials(text: str) -> str:
-    """Remove user and password from the URIs in a text."""
-    return re.sub(r"//[^/@\s]*@", "//", text)
+    """Remove user and password from the URIs in a text; a password ends at the last `@`."""
+    return re.sub(rf"//(?:{_PASSWORD}\S*@|[^/@\s]*@)", "//", text)
 
 
 def refuse_credentials(values: Mapping[str, Any]) -> None:
@@ -26,7 +29,7 @@ def refuse_credentials(values: Mapping[str, Any]) -> None:
     Tables record their inputs in Delta's log, and all users of a table can read this log.
 
     Args:
-        values: the sections, not yet checked by pydantic, whose messages would quote the value.
+        values: the sections before pydantic checks them, since its messages would quote the value.
 
     Raises:
         ConfigError: a value contains a user or a password. The message has the key, and the URI
@@ -47,8 +50,7 @@ def _has_user_info(text: str) -> bool:
     if found is None:
         return False
     scheme, rest = found.groups()
-    # A secret key may contain a slash, so it ends at the last `@`. A port is not a password.
-    if re.match(r"[^/@:]*:(?!\d+(/|$)).*@", rest, re.DOTALL):
+    if re.match(rf"{_PASSWORD}.*@", rest, re.DOTALL):
         return True
     return scheme.lower() not in AZURE and re.match(r"[^/]*@", rest) is not None
 

@@ -42,7 +42,7 @@ def build_manifest(
     """Build the manifest: what a dataset contains and what reproduces it.
 
     Args:
-        search: name of the search whose mixture it has.
+        search: name of the search whose mixture the dataset has.
         quotas: wanted tokens of each domain.
         counts: what the dataset contains of each domain; a missing domain has no rows.
         made_from: settings and versions that determine the rows.

@@ -95,8 +95,8 @@ class Removal:
     def __str__(self) -> str:
         """Format the report as lines."""
         lines = [
-            f"{self.removed_documents:,} of {self.documents:,} documents of "
-            f"{', '.join(map(repr, self.sources))}: "
+            f"{self.removed_documents:,} of {self.documents:,} documents "
+            f"(all of {', '.join(map(repr, self.sources))}): "
             + ", ".join(f"{table} {n:,} rows" for table, n in self.rows.items())
         ]
         if self.domains:

@@ -4,10 +4,10 @@ Axes: N vectors, B vectors of a block, R vectors with several candidates, C cent
 E = D + 1, P (vector, centroid) pairs.
 
 Sums of floating-point numbers depend on the order of the terms, and Spark adds partial sums in the
-order in which tasks end. So every vector is rounded to multiples of 2^-16. A sum of such numbers is
-a whole number of quanta. It is exact in double precision up to 2^53 quanta; an entry of the sum of
-2^36 vectors of length 1 has at most 2^52. So the sum does not depend on the order, and nothing
-computed from it does.
+order in which tasks end. So every vector is rounded to multiples of 2^-16, the quantum. A sum of
+such numbers is a whole number of quanta. It is exact in double precision up to 2^53 quanta; an
+entry of the sum of 2^36 vectors of length 1 has at most 2^52. So neither the sum nor anything
+computed from it depends on the order.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ Array = NDArray[np.float64]
 Vectors = TypeVar("Vectors", NDArray[np.float32], NDArray[np.float64])
 
 QUANTUM_BITS = 16
-"""Vectors are rounded to multiples of 2^-16. At entries of 1/32 to 1/16, the error is at most
+"""Vectors are rounded to multiples of 2^-16. For entries of 1/32 to 1/16, the error is at most
 2^-17: a sixteenth of that of bfloat16."""
 
 BLOCK = 2048
-"""Vectors of one matrix product: 1000 centroids give 8 MB of scores, which fit in a cache."""
+"""Vectors in one matrix product: 1000 centroids give 8 MB of scores, which fit in a cache."""
 
 PAIRS = 65_536
-"""Exact distances computed at once, from three arrays of 100 MB at D = 384."""
+"""Number of exact distances computed at once, from three arrays of 100 MB at D = 384."""
 
 
 def quantize(vectors_ND: Vectors) -> Vectors:
@@ -83,8 +83,8 @@ class NearestCentroid:
         """Find the nearest centroid of each vector.
 
         Args:
-            vectors_ND: shape (N, D), single precision, normally of norm 1; entries above 256
-                are rounded to more than a quantum.
+            vectors_ND: shape (N, D), single precision, normally of norm 1; above 256, single
+                precision is coarser than a quantum.
 
         Returns:
             labels_N, and distances_N: Euclidean, between quantized vector and quantized centroid.

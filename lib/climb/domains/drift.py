@@ -1,10 +1,10 @@
 """Drift: how well the clusters of an earlier corpus still fit the corpus that has grown since.
 
 New documents are assigned to existing clusters, so the clusters become worse while the corpus
-changes. Three figures show it: the share of documents far from every centroid, the change of the
-domains' shares, and the growth of the mean squared distance. The last one is the loss of k-means
-per document. New centroids can reduce it by about as much as it has grown, so it decides whether
-clustering again pays (docs/decisions/clustering.md has the evidence).
+changes. Three figures measure this: the share of documents far from every centroid, the change of
+the domains' shares, and the growth of the mean squared distance. The mean squared distance is the
+loss of k-means per document. New centroids can reduce the loss by about as much as it has grown, so
+its growth decides whether clustering again pays (docs/decisions/clustering.md has the evidence).
 
 Axes: C clusters, B bins of distances.
 """
@@ -76,7 +76,7 @@ class Drift:
     differences of counts, so removed documents are subtracted from the added ones."""
 
     domain_shift: float
-    """Total variation distance between the domains' shares of documents then and now, 0 to 1."""
+    """Total variation distance between the domains' document shares at the fit and now, 0 to 1."""
 
     distance_growth: float
     """Growth of the mean squared distance: 0.02 means that it is 2 % larger than at the fit."""
@@ -147,12 +147,12 @@ def measure_drift(fit: Distances, now: Distances, domain_C: NDArray[np.int64]) -
         domain_C: number of the domain of each cluster, from 0.
 
     Raises:
-        TableError: there are no documents, then or now.
+        TableError: there were no documents at the fit, or there are none now.
     """
     if not fit.n_documents or not now.n_documents:
         raise TableError(
-            f"the clusters had {fit.n_documents:,} documents at the fit and have "
-            f"{now.n_documents:,} now; run `climb cluster --refit`"
+            f"cannot measure drift: the clusters had {fit.n_documents:,} documents at the fit and "
+            f"have {now.n_documents:,} now; run `climb cluster --refit`"
         )
     n_new = now.n_documents - fit.n_documents
     far_new = int(now.far_C.sum()) - int(fit.far_C.sum())
@@ -160,7 +160,7 @@ def measure_drift(fit: Distances, now: Distances, domain_C: NDArray[np.int64]) -
         np.bincount(domain_C, weights=part.documents_C) / part.n_documents for part in (fit, now)
     )
     before = fit.mean_square
-    # Without any distance at the fit, every document was equal to a centroid.
+    # If the mean was 0 at the fit, every document was equal to its centroid.
     growth = now.mean_square / before - 1.0 if before else float(now.mean_square > 0.0)
     return Drift(
         n_fit=fit.n_documents,

@@ -23,21 +23,23 @@ SQUARE = 2.0 ** (2 * QUANTUM_BITS)
 """A squared distance is a multiple of 1 / SQUARE, so it is counted in whole numbers."""
 
 GROWTH = 8
-"""A round of the first draw adds an eighth of the number of centroids drawn before. Drawing one at
-a time, as in k-means++, is limited by memory bandwidth; several at once are a matrix product."""
+"""A round of `draw_centroids` draws an eighth of the number drawn before, but at least one. Drawing
+one at a time, as in k-means++, is limited by memory bandwidth; several at once are a matrix
+product."""
 
 SHIFT = 0.5
-"""A split moves half of a cluster's root mean square distance to either side."""
+"""A split moves two centroids in opposite directions, each by this share of the cluster's root mean
+square distance."""
 
 
 @dataclass(frozen=True, eq=False)
 class ClusterSums:
-    """Sums of one pass over vectors, per cluster; those of several blocks can be added."""
+    """Sums of one pass over vectors, per cluster; the sums of several blocks can be added."""
 
     sums_CD: Array
     counts_C: NDArray[np.int64]
     squares_C: NDArray[np.int64]
-    """Squared distances to the centroid, in units of 1 / SQUARE: exact for 5 x 10^8 vectors."""
+    """Squared distances to the centroid, in units of 1 / SQUARE: exact up to 5 x 10^8 vectors."""
 
     def __add__(self, other: ClusterSums) -> ClusterSums:
         return ClusterSums(
@@ -61,7 +63,7 @@ class Fit:
     """Mean squared distance to the centroids before each iteration."""
 
     n_emptied: int
-    """How many times a cluster lost all its vectors."""
+    """Number of clusters without vectors, summed over the iterations."""
 
     is_converged: bool
     """Whether no centroid moved further than the tolerance in the last iteration."""
@@ -84,7 +86,7 @@ def fit_centroids(
         rng: draws the directions in which clusters are split.
 
     Returns:
-        At most C centroids: a cluster that is empty in the last iteration has none.
+        The fit, with at most C centroids: a cluster that is empty in the last iteration has none.
     """
     inertias: list[float] = []
     n_emptied = 0
@@ -102,7 +104,7 @@ def fit_centroids(
 
 
 def sum_clusters(blocks: Iterable[NDArray[np.float32]], centroids_CD: Array) -> ClusterSums:
-    """Assign blocks of vectors to their nearest centroids, and add them up per cluster.
+    """Assign the vectors of all blocks to their nearest centroids, and sum them per cluster.
 
     Args:
         blocks: vectors_ND; each vector has norm 1.
@@ -131,10 +133,12 @@ def sum_clusters(blocks: Iterable[NDArray[np.float32]], centroids_CD: Array) -> 
 def draw_centroids(vectors_ND: Array, k: int, rng: np.random.Generator) -> Array:
     """Draw first centroids from vectors, with probability proportional to the squared distance.
 
+    The distance is that to the nearest centroid of the rounds before.
+
     Args:
         vectors_ND: multiples of the quantum, of length 1.
         k: number of centroids.
-        rng: draws.
+        rng: source of the draws.
 
     Returns:
         centroids_CD: k of the vectors; fewer if fewer are distinct.
@@ -164,10 +168,10 @@ def draw_centroids(vectors_ND: Array, k: int, rng: np.random.Generator) -> Array
 def move_centroids(centroids_CD: Array, total: ClusterSums, rng: np.random.Generator) -> Array:
     """Return the means of the clusters. An empty cluster gets a part of one with a large inertia.
 
-    Such a cluster is split: its centroid moves to one side, and the empty one to the other.
+    That cluster is split: its centroid moves to one side, that of the empty one to the other.
 
     Args:
-        centroids_CD: to which the vectors were assigned.
+        centroids_CD: the centroids to which the vectors were assigned.
         total: sums over all vectors.
         rng: draws the directions of splits.
     """
@@ -176,7 +180,7 @@ def move_centroids(centroids_CD: Array, total: ClusterSums, rng: np.random.Gener
         total.counts_C[:, None] > 0, total.sums_CD / counts_C[:, None], centroids_CD
     )
     empty = np.flatnonzero(total.counts_C == 0)
-    # Largest inertia first; of equal ones, the lower number.
+    # Largest inertia first; of equal inertias, the lower number first.
     split = np.argsort(-total.squares_C, kind="stable")[: len(empty)]
     split = split[total.squares_C[split] > 0]
     lengths_C = np.sqrt(total.squares_C / SQUARE / counts_C)

@@ -34,10 +34,10 @@ def merge(
 
     Args:
         centroids_CD: centroids of the kept clusters.
-        sizes_C: documents of each, at least 1.
+        sizes_C: number of documents of each cluster, at least 1.
         height: Ward height of the cut. Without weights, the height of two single clusters is
             their Euclidean distance; for groups, it also grows with their size.
-        n_domains: number of domains, instead of a height; fewer if no cut has so many.
+        n_domains: number of domains, instead of a height; fewer if no cut leaves so many.
         weighted: weight a cluster by its documents, relative to the mean cluster, instead of by 1.
         min_documents: minimum number of documents of a domain.
 
@@ -54,8 +54,8 @@ def merge(
     labels_C = _join_small_groups(centroids_CD, sizes_C, labels_C, min_documents, n_domains)
     if not labels_C.any():
         raise ConfigError(
-            f"prune.min_domain_documents is {min_documents}: after smaller groups joined others, "
-            f"one domain of {sizes_C.sum():,} documents remains; lower it, or keep more clusters"
+            f"prune.min_domain_documents is {min_documents}: smaller groups joined others, and one "
+            f"domain of {sizes_C.sum():,} documents remains; lower this key, or keep more clusters"
         )
     return labels_C
 
@@ -171,7 +171,10 @@ def _number_groups(group_C: NDArray[np.int64]) -> NDArray[np.int64]:
 def _count_merges(
     sizes_C: NDArray[np.int64], pairs: NDArray[np.int64], n_domains: int, min_documents: int
 ) -> int:
-    """Count the most merges after which `n_domains` groups, or as many as can be, are large."""
+    """Find the largest number of merges that leaves `n_domains` groups, or as many as possible.
+
+    Only groups of at least `min_documents` count.
+    """
     group_C, size_C = np.arange(len(sizes_C)), sizes_C.copy()
     large = [int((size_C >= min_documents).sum())]
     for first, second in pairs:
@@ -193,7 +196,8 @@ def _join_small_groups(
     """Join every group with fewer than `least` documents to the one with the nearest centroid.
 
     Small groups that join each other may become large enough, so that more than `n_domains` groups
-    remain. If it is given, the smallest groups are then joined until no more than that remain.
+    remain. If `n_domains` is given, the smallest groups then join others until at most `n_domains`
+    remain.
     """
     labels_C = labels_C.copy()
     weighted_CD = centroids_CD * sizes_C[:, None]
@@ -231,6 +235,6 @@ def _explain_single_domain(
     if cut == 1:
         return "prune.domains is 1, so there is nothing to mix: set it to 2 or more"
     return (
-        f"no cut of the dendrogram leaves two groups of {min_documents:,} documents each, so there "
-        "is nothing to mix: lower prune.min_domain_documents, or keep more clusters"
+        f"no cut of the dendrogram leaves two groups of at least {min_documents:,} documents "
+        "each, so there is nothing to mix: lower prune.min_domain_documents, or keep more clusters"
     )

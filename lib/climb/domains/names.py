@@ -10,21 +10,22 @@ import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 
 NAME_WORDS = 3
-"""Words in a name."""
+"""Maximum number of words in a name."""
 
 NAME_WORD_CHARS = 20
 """Maximum characters of a word in a name: domain names become folder and column names."""
 
 KEPT_SHARE = 0.5
 """A domain keeps its name only if more than this share of its sampled documents stays together, and
-they are more than this share of those in the new domain."""
+they are more than this share of the new domain's sampled documents."""
 
 
 def name_groups(terms_K: Sequence[Sequence[str]], taken: Collection[str] = ()) -> list[str]:
-    """Name each group by its first terms: lower-case ASCII letters joined by `-`, and unique.
+    """Name each group by its first terms: ASCII words joined by `-`; names are unique.
 
-    A form of a word that is already in the name is skipped ("court", "courts"). A group without a
-    term in Latin letters is called `domain`. A repeated name gets the suffix `-2`, `-3`, ...
+    Letters are lower-case. A term with a form of a word that is already in the name is skipped
+    ("court", "courts"). A group without a term in Latin letters is called `domain`. A repeated name
+    gets the suffix `-2`, `-3`, ...
 
     Args:
         terms_K: the terms of each group, most distinctive first; a term is one or two words.
@@ -65,7 +66,7 @@ def _to_ascii(word: str) -> str:
 def _is_form(word: str, other: str) -> bool:
     """Whether the longer word begins with the shorter.
 
-    If the shorter has 5 or more letters, its last may differ.
+    If the shorter has 5 or more letters, its last letter may differ.
     """
     short, long = sorted((word, other), key=len)
     return long.startswith(short) or (len(short) >= 5 and long.startswith(short[:-1]))

@@ -1,4 +1,4 @@
-"""Prune clusters: drop those of low quality scores, or keep the best up to a token share.
+"""Prune clusters: drop those with low quality scores, or keep the best up to a token share.
 
 Axes: C clusters, S scores.
 """
@@ -57,8 +57,8 @@ def prune_to_share(
 ) -> tuple[NDArray[np.bool_], list[str | None]]:
     """Keep the best clusters, by the mean of their scores, until they have a share of all tokens.
 
-    The cluster that reaches the share is kept too. Of two clusters with
-    the same mean, the one with the lower number is kept first.
+    The cluster that reaches the share is kept too. Of two clusters with the same mean, the one with
+    the lower number is kept first.
 
     Args:
         scores_CS: mean of each score over a cluster's documents.
@@ -79,7 +79,7 @@ def prune_to_share(
     kept_C = np.zeros(len(mean_C), dtype=bool)
     kept_C[order_C] = before_C < share * tokens_C.sum()
     worst = mean_C[kept_C].min(initial=np.inf)
-    explanation = f"clusters of {worst:.4g} or more already have {share:.4g} of the tokens"
+    explanation = f"the better clusters, down to {worst:.4g}, have {share:.4g} of all tokens"
     reasons = [
         None if kept else f"mean score {mean:.4g}: {explanation}"
         for kept, mean in zip(kept_C, mean_C, strict=True)

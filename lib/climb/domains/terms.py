@@ -1,7 +1,8 @@
 """The most distinctive terms of groups of documents: nouns, and pairs such as `blood cells`.
 
-No language model and no metadata is used. Which words are nouns is counted in the documents: a noun
-follows an article, a preposition or another content word; a verb follows `to` or a pronoun.
+No language model and no metadata is used. A word counts as a noun where it follows an article, a
+preposition or another content word, or begins with a capital letter after another word. Elsewhere,
+for example after `to` or a personal pronoun, it does not.
 
 Axes: K groups (domains), V terms.
 """
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 TOKEN = re.compile(r"(?:[^\W\d_]|[\u0300-\u036f\u0900-\u0dff])+(?:['\u2019]\w+)?|[^\s\w]|\n|\d+")
 """Words, and everything that separates words into phrases. The scripts of India write vowels as
-marks, which are no letters for Python."""
+marks, which Python does not count as letters."""
 
 APOSTROPHES = frozenset("'\u2019")
 """Contractions such as `I'm` name no topic."""
@@ -53,11 +54,11 @@ PAIR_WEIGHT = 1.6
 """Factor of a pair of words. A pair is more informative than a single word, but rarer."""
 
 NOUN_SHARE = 0.5
-"""A word has the noun factor 1 if at least this share of its occurrences is in the place of a
-noun."""
+"""The noun factor of a word (see `_measure_nouns`) is 1 if at least this share of its occurrences,
+smoothed, is in the place of a noun."""
 
 MIN_DOCUMENT_SHARE = 0.02
-"""A term occurs in at least this share of its group's documents, and in two."""
+"""A term must occur in at least this share of its group's documents, and in at least two."""
 
 
 @dataclass
@@ -79,8 +80,8 @@ def find_distinctive_terms(documents_K: Sequence[Sequence[str]], n_terms: int) -
 
     The weight of a term in a group is p * log(p / q), times the square of the noun factor of its
     last word, and times `PAIR_WEIGHT` for a pair. p is the share of the group's documents that have
-    the term, q that of all other documents. A term counts once a document, so one long document
-    cannot name its group.
+    the term, q that of all other documents. A term counts once per document, so one long document
+    cannot determine the terms of its group.
 
     Args:
         documents_K: the texts of each group; their order changes nothing.
@@ -131,7 +132,7 @@ def compute_divergence(
 
 
 def _measure_nouns(counts_K: Sequence[_Counts]) -> dict[str, float]:
-    """Return how likely each word is a noun, from 0.3 to 1."""
+    """Return the noun factor of each word: how likely it is a noun, from 0.3 to 1."""
     as_noun: Counter[str] = sum((counts.as_noun for counts in counts_K), Counter())
     seen: Counter[str] = sum((counts.all for counts in counts_K), Counter())
     return {
@@ -141,14 +142,17 @@ def _measure_nouns(counts_K: Sequence[_Counts]) -> dict[str, float]:
 
 
 def _weigh_term(term: str, nouns: dict[str, float]) -> float:
-    """Return the factor of a term: that of its last word, which is its head."""
+    """Return the factor by which the weight of a term is multiplied.
+
+    It is the squared noun factor of the last word (the head), times `PAIR_WEIGHT` for a pair.
+    """
     words = term.split()
     pair = PAIR_WEIGHT if len(words) > 1 else 1.0
     return pair * nouns[words[-1]] ** 2
 
 
 def _count(texts: Sequence[str]) -> _Counts:
-    """Count the documents of each word and pair, and the places of each word."""
+    """Count the documents of each word and pair, and how often each word is in a noun's place."""
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
     counts = _Counts()

@@ -15,7 +15,7 @@ from climb.config import build
 from climb.config.sections import EmbedConfig
 
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
-"""N texts -> vectors_ND: float32, finite, norm 1. A text of unknown tokens has the zero vector."""
+"""N texts -> vectors_ND: float32, finite, norm 1; zero vectors for texts without known tokens."""
 
 
 @runtime_checkable
@@ -44,7 +44,7 @@ class Embedder(Protocol):
 def embed_stream(
     embed: Embed | StreamingEmbed, batches: Iterable[Sequence[str]]
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield vectors_ND of each batch, read ahead where the embedder can."""
+    """Yield vectors_ND of each batch; batches are read ahead if the embedder supports it."""
     if isinstance(embed, StreamingEmbed):
         return embed.stream(batches)
     return (embed(texts) for texts in batches)
@@ -61,5 +61,5 @@ def build_embedder(cfg: EmbedConfig) -> Embedder:
 
 
 def offer_batch_tokens(cfg: EmbedConfig) -> dict[str, int]:
-    """Return the fields that an embedder gets if it has them: `batch_tokens`, if configured."""
+    """Return fields for embedders that have them: `batch_tokens`, or none if it is not set."""
     return {} if cfg.batch_tokens is None else {"batch_tokens": cfg.batch_tokens}

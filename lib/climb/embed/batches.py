@@ -1,4 +1,4 @@
-"""Run a text model over a stream of texts: batches of similar length, tokenised beside the device.
+"""Run a text model over a stream of texts, in batches of similar length; a thread tokenises.
 
     texts -> token ids (a thread) -> windows sorted by length -> batches (the device) -> values
 
@@ -52,7 +52,7 @@ class TextModel(Protocol):
         """Maximum tokens of a text."""
 
     def encode(self, texts: Sequence[str]) -> Sequence[Any]:
-        """Encode texts in a thread beside `launch`; each result has a length in tokens."""
+        """Encode texts in a second thread; `len` of a result is its number of tokens."""
 
     def launch(self, encoded: Sequence[Any], length: int) -> Wait:
         """Start a batch, each text padded to `length` tokens, and return how to wait for it."""
@@ -125,7 +125,7 @@ def run_model(model: TextModel, texts: Sequence[str], batching: Batching) -> NDA
 def stream_model(
     model: TextModel, batches: Iterable[Sequence[str]], batching: Batching
 ) -> Iterator[NDArray[np.float32]]:
-    """Compute the values of batch after batch, in their order, and read ahead.
+    """Compute the values of each batch, in the order of the batches; read batches ahead.
 
     Args:
         model: computes the values.
@@ -157,7 +157,7 @@ class _Reader:
     ) -> None:
         self._model, self._batches, self._pool, self._sizes = model, batches, pool, sizes
         self._batch_tokens = max(batching.batch_tokens, model.max_tokens)
-        # Encoded chunks in order, each with its characters and its maximum number of tokens.
+        # Encoded chunks in order, each with its number of characters and maximum number of tokens.
         self._chunks: deque[tuple[Future[Sequence[Any]], int, int]] = deque()
         self._is_exhausted = False
 
@@ -184,7 +184,7 @@ class _Reader:
                         break
                 chunk = self._chunks.popleft()[0].result()
                 encoded.extend(chunk)
-                # An empty text counts too, so that a window has a bounded number of texts.
+                # An empty text counts as one token, so that a window has a bounded number of texts.
                 n_tokens += sum(max(1, len(each)) for each in chunk)
             if not encoded:
                 return
@@ -241,7 +241,7 @@ def _compute(
 def _regroup(
     parts: Iterator[NDArray[np.float32]], sizes: deque[int], width: int
 ) -> Iterator[NDArray[np.float32]]:
-    """Join and divide the values of windows into arrays of the sizes of the input."""
+    """Regroup the values of windows into one array for each list of texts in the input."""
     kept: list[NDArray[np.float32]] = [np.empty((0, width), np.float32)]
     for part in parts:
         kept.append(part)

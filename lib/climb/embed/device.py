@@ -20,10 +20,10 @@ CPU_BATCH_TOKENS = 2_048
 """Tokens of a batch on a CPU: the activations of a small model stay in the cache."""
 
 MAX_BATCH_TOKENS = 131_072
-"""Most tokens of a batch whose size is measured. Fewer tokens keep even an H100 busy."""
+"""Maximum tokens of a batch whose size is measured. Fewer tokens keep even an H100 busy."""
 
 PROBE_TOKENS = 8_192
-"""Tokens of the batch that measures the memory of a token."""
+"""Tokens of the batch with which the memory per token is measured."""
 
 MEMORY_SHARE = 0.4
 """Share of the free memory for one batch. The rest is for the second batch on the device, and for
@@ -98,7 +98,7 @@ def fetch(values_BD: Any) -> Wait:
 
 
 def launch_or_halve(launch: Launch, encoded: Sequence[Any]) -> Wait:
-    """Launch a batch; if the GPU runs out of memory, launch its two halves one after the other.
+    """Launch a batch; if the GPU runs out of memory, launch the batch in halves, one by one.
 
     Raises:
         ComponentError: a single text does not fit into the GPU's memory.
@@ -127,17 +127,19 @@ def choose_batching(
     max_tokens: int,
     forward: Callable[[int, int], Any] | None = None,
 ) -> Batching:
-    """Choose how a device divides texts into batches.
+    """Choose how texts are divided into batches for a device.
 
     Args:
         batch_tokens: tokens of a batch; None: as many as are measured to fit the GPU, or
             `CPU_BATCH_TOKENS` on a CPU.
         device: `cpu`, `cuda:0`, ...
         max_tokens: maximum tokens of a text.
-        forward: runs a padded batch of (number of texts, tokens of each); needed for None.
+        forward: runs a padded batch of (number of texts, tokens of each); needed on a GPU if
+            `batch_tokens` is None.
 
     Returns:
-        On a CPU, batches of equal lengths. There, padding costs time and small batches do not.
+        On a CPU, only texts of equal length share a batch. There, padding costs time, and small
+        batches do not.
     """
     if not device.startswith("cuda"):
         return Batching(batch_tokens or CPU_BATCH_TOKENS, exact=True)
@@ -156,7 +158,8 @@ def probe_batch_tokens(device: str, max_tokens: int, forward: Callable[[int, int
         forward: runs a padded batch of (number of texts, tokens of each).
 
     Returns:
-        A power of two, so that small changes of the free memory do not change batches.
+        A power of two, or `max_tokens` if that is larger. So small changes of the free memory
+        rarely change batches.
 
     Raises:
         ComponentError: a single text does not fit into the GPU's memory.
@@ -185,12 +188,15 @@ def probe_batch_tokens(device: str, max_tokens: int, forward: Callable[[int, int
 
 
 def fit_tokens(free_bytes: int, bytes_per_token: float, max_tokens: int) -> int:
-    """Tokens of a batch that fit into free memory: a power of two, at most `MAX_BATCH_TOKENS`.
+    """Compute the tokens of a batch that fit into free memory, as a power of two.
 
     Args:
         free_bytes: free memory of the GPU.
         bytes_per_token: memory that a batch needs for each of its tokens.
-        max_tokens: maximum tokens of a text; the result is at least this, for one text.
+        max_tokens: maximum tokens of a text.
+
+    Returns:
+        The power of two, at most `MAX_BATCH_TOKENS`; `max_tokens` if that is larger.
     """
     tokens = int(MEMORY_SHARE * free_bytes / max(bytes_per_token, 1.0))
     power = 1 << max(0, tokens.bit_length() - 1)

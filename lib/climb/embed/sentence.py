@@ -35,7 +35,7 @@ class SentenceEmbedder:
     and in the third digit in half precision. So with another partitioning of a table, a text near
     the border of two clusters may get the other cluster. Decisions about whole clusters do not
     change. On a CPU, only texts of equal length share a batch, and a vector does not depend on the
-    others (exceptions: docs/decisions/embedding.md).
+    other texts (exceptions: docs/decisions/embedding.md).
     """
 
     needs: ClassVar[tuple[str, ...]] = ("torch", "sentence_transformers")
@@ -59,8 +59,8 @@ class SentenceEmbedder:
     """Maximum tokens of a batch, padding included; None: as many as suit the device."""
 
     compile: bool = field(default=False, metadata={"speed_only": True})
-    """Compile the layers on a GPU when the model is loaded: faster, after a wait in every worker.
-    It needs a C compiler there."""
+    """Compile the layers on a GPU. The model is then faster, but every worker waits for the
+    compilation and needs a C compiler."""
 
     prompt: str = ""
     """Prefix of every text, for models that were trained with one (`passage: `)."""

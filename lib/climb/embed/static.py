@@ -43,7 +43,7 @@ class StaticEmbedder:
     """Packages that `load` imports."""
 
     uses_gpu: ClassVar[bool] = False
-    """Whether `load` uses the GPU of its device; without this attribute, an embedder does."""
+    """Whether the loaded embedder computes on a GPU; True for a class without this attribute."""
 
     table: ModelPath
     """A safetensors file with one matrix, (V, D)."""
@@ -101,7 +101,7 @@ def average_token_vectors(
 
     Args:
         ids_N: token ids (rows of the table, with repetitions), one sequence per document.
-        table_VD: token vectors, shape (V, D), float64. The sum of a document is then exact enough
+        table_VD: token vectors, shape (V, D). In float64, the sum of a document is exact enough
             that its float32 result does not depend on the other documents of the batch.
 
     Returns:
@@ -133,7 +133,8 @@ def _read_table(path: str, dim: int) -> NDArray[np.float64]:
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     if len(tensors) != 1 or len(next(iter(shapes.values()))) != 2:
         raise PreflightError(
-            f"token table {path!r} contains {shapes}; it must contain one matrix (V, D)"
+            f"token table {path!r} contains {shapes}; "
+            "it must contain one matrix of shape (tokens, dim)"
         )
     table_VD: NDArray[np.float64] = next(iter(tensors.values())).astype(np.float64)
     if table_VD.shape[1] != dim:

@@ -1,4 +1,4 @@
-"""Tokenise texts once, with the fast tokenizer, in memory that does not depend on their length."""
+"""Tokenise texts with the fast tokenizer; only the start of a text, if the model reads no more."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CHARS_PER_TOKEN = 6
 """Characters of a text that are tokenised per kept token; English has four to five per token."""
 
 EXTRA_CHARS = 512
-"""Characters that are tokenised in addition, so that short limits rarely need a second attempt."""
+"""Characters that are tokenised in addition, so that a low `max_tokens` rarely needs a retry."""
 
 EXTRA_TOKENS = 32
 """Tokens that a cut text must have beyond the kept ones. The cut can change only the last word."""
@@ -27,7 +27,7 @@ _SPACES = (" ", "\n", "\t")
 
 @dataclass(frozen=True)
 class TokenEncoder:
-    """Texts -> token ids, as many as the model reads; only the start of a long text is needed."""
+    """Texts -> token ids, as many as the model reads; see `cuts` for long texts."""
 
     tokenizer: Any
     """A `tokenizers.Tokenizer` that truncates to `max_tokens` and does not pad."""
@@ -42,7 +42,7 @@ class TokenEncoder:
         """Tokenise N texts.
 
         Returns:
-            Token ids of each text, shape (n tokens,), the same as those of the whole text.
+            Token ids of each text, shape (n tokens,): those of the whole text, truncated.
         """
         ids_N = [np.empty(0, dtype=np.int32)] * len(texts)
         rows = list(range(len(texts)))
@@ -93,7 +93,7 @@ def open_fast_tokenizer(tokenizer: Any, max_tokens: int) -> TokenEncoder | None:
         max_tokens: maximum tokens of a text, with the special tokens.
 
     Returns:
-        None if the tokenizer is written in Python only.
+        None if there is no tokenizer, or if it is written in Python only.
     """
     from tokenizers import Tokenizer
 

@@ -79,7 +79,7 @@ class TokenModel:
         features = transformer(features)
         features["attention_mask"] = torch.ones_like(ids_BL) if mask_BL is None else mask_BL
         for module in others:
-            if type(module).__name__ != "Normalize":  # vectors are normalized in float32 below
+            if type(module).__name__ != "Normalize":  # `forward` normalizes in float32
                 features = module(features)
         return features["sentence_embedding"]
 
@@ -143,7 +143,7 @@ class WholeModel:
 
 
 def normalize(vectors_BD: Any) -> Any:
-    """Scale vectors to norm 1, in float32 for every precision, so that six digits are right."""
+    """Scale vectors to norm 1, in float32 for every precision, so that six digits are correct."""
     import torch
 
     return torch.nn.functional.normalize(vectors_BD.float(), p=2, dim=1)
@@ -152,7 +152,7 @@ def normalize(vectors_BD: Any) -> Any:
 def wrap_model(
     model: Any, width: int, max_tokens: int, device: str, precision: str
 ) -> TokenModel | WholeModel:
-    """Choose a forward pass: on token ids, or the model's own if the vectors of the two differ.
+    """Choose a forward pass: the model's own, or on token ids if this gives the same vectors.
 
     Args:
         model: the loaded sentence-transformers model.
@@ -174,6 +174,8 @@ def _agree(tokens: TokenModel, whole: WholeModel, tolerance: float) -> bool:
 
     On a GPU, one text has the full length, since some masks matter for long texts only.
     """
+    from torch import OutOfMemoryError
+
     is_fast = tokens.device.startswith("cuda")
     texts = (*CHECK_TEXTS, *([" ".join(CHECK_TEXTS) * tokens.max_tokens] if is_fast else []))
     expected_BD = whole.forward(texts).cpu().numpy()
@@ -181,6 +183,8 @@ def _agree(tokens: TokenModel, whole: WholeModel, tolerance: float) -> bool:
         ids_B = tokens.encode(texts)
         padded_BD = tokens.forward(ids_B, max(map(len, ids_B))).cpu().numpy()
         alone = [tokens.forward([ids], len(ids)).cpu().numpy() for ids in ids_B]
+    except OutOfMemoryError:  # also a RuntimeError, but no fault of the model's inputs
+        raise
     except (TypeError, ValueError, KeyError, AttributeError, IndexError, RuntimeError):
         return False  # the model does not accept the inputs that most models accept
     distances_2B = [

@@ -1,7 +1,7 @@
-"""What a run will cost: hours, sizes and price of every stage, before anything is started.
+"""What a run will cost, before it is started: hours and price of stages, sizes of tables and files.
 
     rates = load_rates()                                # with unit, hardware and source of each
-    workload = Workload(documents=2e9, tokens=8e11)
+    workload = Workload(documents=2e9, tokens=8e11, bytes_per_token=3.88)
     estimate = compute_estimate(cfg, workload, Machines(), rates)
 
 rates     throughputs: throughputs.yaml is kept by hand, measured.json is written by a benchmark

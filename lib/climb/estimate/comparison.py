@@ -17,13 +17,13 @@ def describe_comparison(name: str, cfg: Config, cores: int | None) -> str:
     """Describe the methods and the cost of a comparison, as lines of text.
 
     Args:
-        name: of the job, compare or ablate.
+        name: name of the job, compare or ablate.
         cfg: the configuration.
-        cores: of the machine; None: models are trained on H100 GPUs.
+        cores: number of cores of the machine; None: models are trained on H100 GPUs.
 
     Raises:
-        ConfigError: the section is wrong, the size of a model is unknown, or no target has a
-            `report` file.
+        ConfigError: section `compare` or `ablate` is wrong, the size of a model is unknown, or no
+            target has a `report` file.
     """
     is_ablation = name == "ablate"
     methods = plan_ablation(cfg) if is_ablation else plan_comparison(cfg)
@@ -38,7 +38,7 @@ def describe_comparison(name: str, cfg: Config, cores: int | None) -> str:
 
 
 def _list_methods(methods: Sequence[Method]) -> list[str]:
-    """Format a line per method: its trials, and how they are divided."""
+    """Format a line per method: its trials, and how they are divided into rounds."""
     width = max(len(method.label) for method in methods)
     lines = [f"{'method':<{width}}  trials  rounds"]
     for method in methods:
@@ -109,7 +109,7 @@ def _estimate_stages(
 
 
 def _tokens(method: Method) -> int:
-    """Return the tokens of a trial of a method, as a mean; a plug-in trains all of them in full."""
+    """Return the mean tokens of a method's trials; a plug-in trains each of its trials in full."""
     if method.mixture is not None:
         return method.cfg.proxy.trial_tokens
     return round(count_mean_tokens(method.cfg))

@@ -24,7 +24,7 @@ def estimate_corpus(
         cfg: the configuration.
         workload: the corpus.
         rates: throughputs.
-        parameters: key of a model -> its parameters, where they are given.
+        parameters: key of a model -> its number of parameters, if the user sets it.
 
     Raises:
         ConfigError: a throughput or the size of a model is unknown.
@@ -155,7 +155,7 @@ def _estimate_cluster(cfg: Config, workload: Workload, rates: Rates) -> Stage:
         core_seconds=fit + every,
         fixed_seconds=find_fixed("cluster", rates),
         sources=(cite(fitting), cite(assigning), cite(reading)),
-        notes=(f"k-means takes all {iterations} iterations, so this is an upper bound",),
+        notes=(f"assumes all {iterations} iterations of k-means, so this is an upper bound",),
     )
 
 

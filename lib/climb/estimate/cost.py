@@ -37,7 +37,10 @@ class Machines:
 
     def __post_init__(self) -> None:
         if min(self.node_cores, self.node_gpus) < 1:
-            raise ConfigError("--node-cores and --node-gpus must be at least 1")
+            raise ConfigError(
+                f"--node-cores is {self.node_cores} and --node-gpus is {self.node_gpus}; both must "
+                "be at least 1"
+            )
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,12 @@ class StageCost:
     cpu_node_hours: float
     gpu_node_hours: float
     price: float | None
-    """None if a price that it needs is unknown."""
+    """None if a price that the stage needs is unknown."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The result."""
+    """Estimate of a whole run."""
 
     workload: Workload
     machines: Machines
@@ -82,8 +85,8 @@ class Estimate:
     def find_dominating(self) -> tuple[str, str, float]:
         """Return the stage with the largest share of the price, the word "price", and the share.
 
-        If prices are unknown, it is the share of "node-hours"; a node with GPUs counts as much as
-        one without.
+        If the price is unknown, the share is that of node-hours, and the word is "node-hours". A
+        node with GPUs then counts as much as one without.
         """
         if self.price:
             of, values = "price", [cost.price or 0.0 for cost in self.stages]
@@ -112,7 +115,7 @@ def compute_estimate(
         workload: the corpus.
         machines: nodes and prices.
         rates: throughputs.
-        parameters: key of a model, such as `proxy.model`, -> its parameters.
+        parameters: key of a model, such as `proxy.model`, -> its number of parameters.
 
     Raises:
         ConfigError: a throughput or the size of a model is unknown.

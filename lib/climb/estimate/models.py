@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from climb.config import Config
@@ -15,7 +14,12 @@ from climb.errors import ConfigError, PreflightError
 from climb.files import resolve
 
 SIZE = re.compile(r"(?<![a-zA-Z0-9.])(\d+(?:\.\d+)?)([mb])(?![a-zA-Z0-9])", re.IGNORECASE)
-"""A size in the name of a folder, such as 350m or 1.5B."""
+"""A size in a path, such as 350m or 1.5B."""
+
+UNGATED = frozenset(
+    {"bert", "roberta", "xlm-roberta", "mpnet", "distilbert", "electra", "camembert"}
+)
+"""Values of `model_type` for models with two matrices of the inner width; others have three."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +39,10 @@ def count_parameters(
     config.json in the model's folder, the size in the name of this folder.
 
     Args:
-        key: of the model in the configuration.
+        key: key of the model in the configuration.
         spec: the plug-in.
         vocabulary: number of token ids, for a model that has no folder.
-        given: key -> parameters.
+        given: key -> number of parameters.
 
     Raises:
         ConfigError: none of these has the number.
@@ -56,20 +60,22 @@ def count_parameters(
     if not sizes:
         raise ConfigError(
             f"{key}: the number of parameters of {path or spec.get('use')!r} is unknown: it is not "
-            "in the configuration, in config.json of the model's folder, or in the folder's name; "
+            "in the configuration, in config.json of the model's folder, or in the path; "
             f"set it with --parameters {key}=3.5e8"
         )
     number, unit = sizes[-1]
     scale = 1e9 if unit in "bB" else 1e6
-    return ModelSize(float(number) * scale, f"the name {Path(path).name}")
+    return ModelSize(float(number) * scale, f"the path {path}")
 
 
 def _count_llama(shape: Mapping[str, Any], vocabulary: int) -> float:
-    """Count as `climb.proxy.llama.LlamaProxy` does."""
+    """Count the parameters of a `climb.proxy.llama.LlamaProxy`."""
     hidden, layers = int(shape["hidden"]), int(shape["layers"])
     inner = shape.get("feed_forward") or -(-8 * hidden // 3 // 8) * 8
     matrices = 1 if shape.get("tied", True) else 2
-    return float(matrices * vocabulary * hidden + layers * (4 * hidden**2 + 3 * hidden * inner))
+    inner_matrices = shape.get("inner_matrices", 3)
+    per_layer = 4 * hidden**2 + inner_matrices * hidden * inner
+    return float(matrices * vocabulary * hidden + layers * per_layer)
 
 
 def _read_shape(path: str) -> dict[str, Any] | None:
@@ -79,8 +85,8 @@ def _read_shape(path: str) -> dict[str, Any] | None:
         return {
             "hidden": values["hidden_size"],
             "layers": values["num_hidden_layers"],
-            # An encoder has two matrices of this width, a decoder with SwiGLU three.
             "feed_forward": values.get("intermediate_size"),
+            "inner_matrices": 2 if values.get("model_type") in UNGATED else 3,
             "tied": values.get("tie_word_embeddings", True),
             "vocabulary": values["vocab_size"],
         }
@@ -89,5 +95,5 @@ def _read_shape(path: str) -> dict[str, Any] | None:
 
 
 def count_vocabulary(cfg: Config) -> int:
-    """Return the number of token ids; 2^17 if only the tokenizer at count.path has it."""
+    """Return the number of token ids; if count.path is set, assume 2^17."""
     return cfg.count.vocab_size if cfg.count.path is None else 1 << 17

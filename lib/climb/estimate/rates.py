@@ -20,7 +20,7 @@ KEPT, MEASURED = HERE / "throughputs.yaml", HERE / "measured.json"
 
 @dataclass(frozen=True)
 class Rate:
-    """One figure."""
+    """One figure, such as a throughput."""
 
     name: str
     value: float
@@ -31,14 +31,14 @@ class Rate:
 
 @dataclass(frozen=True)
 class Efficiency:
-    """The part of a device's rate that models of several sizes reach."""
+    """Rates of models of several sizes, divided by the rate of a device or of a small model."""
 
     parameters: tuple[float, ...]
     factors: tuple[float, ...]
     source: str
 
     def at(self, parameters: float) -> float:
-        """Return the factor for a number of parameters; outside the measured sizes, the nearest."""
+        """Interpolate the factor for a model size; outside the measured sizes, use the nearest."""
         return float(np.interp(math.log(parameters), np.log(self.parameters), self.factors))
 
 
@@ -49,17 +49,17 @@ class Rates:
     by_name: Mapping[str, Rate]
     efficiency: Mapping[str, Efficiency]
     """`encode` and `train`: shares of the matrix rate of a GPU. `trial.cpu` and `train.cpu`:
-    multiples of the rates of these names, which a small model has."""
+    multiples of the rates of these names, which were measured with a small model."""
 
     def find(self, name: str, why: str) -> Rate:
         """Return a figure.
 
         Args:
-            name: of the figure.
-            why: what needs it, for the message.
+            name: name of the figure.
+            why: what needs the figure, for the message.
 
         Raises:
-            ConfigError: there is none.
+            ConfigError: the figure is unknown.
         """
         if name not in self.by_name:
             known = ", ".join(sorted(self.by_name))
@@ -74,17 +74,19 @@ class Rates:
         return self.by_name[name].value if name in self.by_name else default
 
     def override(self, given: Mapping[str, float], source: str) -> Rates:
-        """Return the same figures with other values, which hold for the user's model size."""
+        """Return the figures with the user's values, which need no factor for a model's size."""
         changed = {}
         for name, value in given.items():
-            unit = self.by_name[name].unit if name in self.by_name else "in the unit of its kind"
+            unit = self.by_name[name].unit if name in self.by_name else "tokens or bytes per second"
             changed[name] = Rate(name, value, unit, "not stated", source)
-        efficiency = {name: one for name, one in self.efficiency.items() if name not in changed}
+        # A stage may have the name of an efficiency (`train`); only a figure has a factor to drop.
+        replaced = changed.keys() & self.by_name.keys()
+        efficiency = {name: one for name, one in self.efficiency.items() if name not in replaced}
         return replace(self, by_name={**self.by_name, **changed}, efficiency=efficiency)
 
 
 def load_rates(measured: Mapping[str, Mapping[str, Any]] | None = None) -> Rates:
-    """Read throughputs.yaml, and the measured figures over it.
+    """Read throughputs.yaml; measured figures of the same name take precedence.
 
     Args:
         measured: name -> value, unit, hardware and source; None: those of measured.json.
@@ -116,7 +118,7 @@ def parse_assignments(texts: Sequence[str], option: str) -> dict[str, float]:
     """Parse `NAME=VALUE` options.
 
     Raises:
-        ConfigError: a text has another form, or a value is not above 0.
+        ConfigError: a text has another form, or a value is not finite and above 0.
     """
     found: dict[str, float] = {}
     for text in texts:
@@ -126,6 +128,6 @@ def parse_assignments(texts: Sequence[str], option: str) -> dict[str, float]:
         except ValueError:
             number = 0.0
         if not name or not 0.0 < number < math.inf:
-            raise ConfigError(f"{option} is {text!r}; write NAME=VALUE with a value above 0")
+            raise ConfigError(f"{option} is {text!r}; write NAME=VALUE with a finite value above 0")
         found[name] = number
     return found

@@ -20,7 +20,7 @@ FLOAT_BYTES = 4
 """Bytes of a number in a vector, and of a parameter in the folder of a model."""
 
 SMALL_IDS = 1 << 16
-"""Vocabulary up to which a token of a shard has two bytes, else four."""
+"""Largest vocabulary for which a token of a shard has two bytes; above it, four."""
 
 
 def estimate_sizes(
@@ -29,8 +29,8 @@ def estimate_sizes(
     """Estimate the bytes of what a run leaves on disk.
 
     Earlier versions of tables, and checkpoints of trainings that have not ended, are not counted.
-    Vectors, tokens and parameters of models have known sizes; for the other tables, the rates have
-    bytes per document or per byte of text as they were measured.
+    The sizes of vectors, token ids and model parameters are known. For the other tables, the rates
+    have measured bytes per document or per byte of text.
 
     Raises:
         ConfigError: a rate or the size of a model is unknown.

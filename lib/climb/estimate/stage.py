@@ -1,4 +1,4 @@
-"""The work of one stage, and what all stages have in common."""
+"""The work of one stage, and the size of the corpus."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from climb.errors import ConfigError
 
 @dataclass(frozen=True)
 class Workload:
-    """The corpus."""
+    """Size of the corpus."""
 
     documents: float
     tokens: float
@@ -17,7 +17,10 @@ class Workload:
 
     def __post_init__(self) -> None:
         if min(self.documents, self.tokens, self.bytes_per_token) <= 0:
-            raise ConfigError("--documents, --tokens and --bytes-per-token must be above 0")
+            raise ConfigError(
+                f"--documents is {self.documents:g}, --tokens is {self.tokens:g} and "
+                f"--bytes-per-token is {self.bytes_per_token:g}; each must be above 0"
+            )
 
     @property
     def text_bytes(self) -> float:
@@ -26,7 +29,7 @@ class Workload:
 
     @property
     def tokens_per_document(self) -> float:
-        """Mean length."""
+        """Mean tokens of a document."""
         return self.tokens / self.documents
 
 
@@ -41,7 +44,7 @@ class Stage:
     core_seconds: float = 0.0
     gpu_seconds: float = 0.0
     fixed_seconds: float = 0.0
-    """Seconds that do not depend on the corpus, on any number of nodes."""
+    """Seconds that depend neither on the corpus nor on the number of nodes."""
 
     sources: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

@@ -55,7 +55,7 @@ def format_bytes(n: float) -> str:
 
 
 def format_hours(hours: float) -> str:
-    """Format hours with three digits; nothing for zero."""
+    """Format hours with three digits, or all whole hours from 1,000 on; "-" for zero."""
     if hours == 0.0:
         return "-"
     return f"{hours:,.0f}" if hours >= 999.5 else f"{hours:.3g}"
@@ -102,7 +102,7 @@ def _list_sources(estimate: Estimate) -> list[str]:
 
 
 def _format_table(rows: Sequence[Sequence[str]]) -> str:
-    """Align the columns: text (the first, and the work of a stage) to the left, else right."""
+    """Align the first column and the work of a stage to the left, the others to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:

@@ -15,15 +15,16 @@ from climb.search.baselines import needs_doremi
 from climb.search.comparison import count_trials
 from climb.search.halving import count_full_trials
 
-ALL_KEPT = "no cluster is pruned, so this is an upper bound"
+ALL_KEPT = "assumes that no cluster is pruned, so this is an upper bound"
 
 ONE_CORE = ("search", "train")
-"""Stages whose runs train on one core each without GPUs. Small models use several cores poorly, so
-a base checkpoint, which has the whole machine, has another rate."""
+"""Stages whose runs have one core each if there are no GPUs. Small models use several cores poorly,
+so a base checkpoint, which has the whole machine, has another rate."""
 
 DOREMI_WORK = 4 / 3
-"""Work of DoReMi divided by that of trials with equally many tokens. Its proxy, which has half of
-the tokens, needs two more forward passes (its own, the reference model's): 5/3 of the work."""
+"""Work of DoReMi divided by that of trials with equally many tokens. Its proxy reads half of the
+tokens. A token of the proxy needs two more forward passes (of the proxy and of the reference
+model), so 5/3 of the work."""
 
 
 def estimate_training(
@@ -35,7 +36,7 @@ def estimate_training(
         cfg: the configuration.
         workload: the corpus.
         rates: throughputs.
-        parameters: key of a model -> its parameters, where they are given.
+        parameters: key of a model -> its number of parameters, if the user sets it.
         on_gpu: whether models are trained on GPUs.
 
     Raises:
@@ -75,7 +76,7 @@ def shares_base(cfg: Config) -> bool:
 
 
 def count_extra_tokens(cfg: Config) -> float:
-    """Count the tokens that the search trains on besides trials, in units of a trial's work."""
+    """Count the tokens that the search trains on besides trials, weighted by work per token."""
     return count_component_tokens(cfg) + DOREMI_WORK * count_doremi_tokens(cfg)
 
 
@@ -92,14 +93,14 @@ def count_components(cfg: Config) -> int:
 
 
 def count_doremi_tokens(cfg: Config) -> int:
-    """Count the tokens of DoReMi's models; 0 if it is no baseline of the search."""
+    """Count the tokens of DoReMi's models; 0 if DoReMi is no baseline of the search."""
     if not needs_doremi(cfg.search.baselines):
         return 0
     return cfg.doremi.count_trials(cfg.search.trials_per_round) * cfg.proxy.trial_tokens
 
 
 def count_mean_tokens(cfg: Config) -> float:
-    """Count the tokens of a trial of the search, as a mean over all; halving stops some early."""
+    """Compute the mean tokens of the search's trials; successive halving stops some early."""
     rungs = [(rung.share, rung.keep) for rung in cfg.search.halving]
     proposals = cfg.search.trials_per_round
     saved = sum(n - count_full_trials(n, rungs) for n in proposals)
@@ -145,11 +146,11 @@ def estimate_runs(
     work = f"{n:g} x {tokens:.3g} tokens, {size.parameters:.3g} parameters"
     notes: tuple[str, ...] = (f"parameters of {key} from {size.source}",)
     if name == "search" and cfg.search.fidelities and cfg.prune.domains is None:
-        notes += ("components of search.fidelities are not counted: set prune.domains",)
+        notes += ("components of search.fidelities are not counted; set prune.domains",)
     if name == "search" and needs_doremi(cfg.search.baselines):
         notes += ("the two models of DoReMi are trained one after the other, on one device each",)
     fixed = find_fixed(name, rates)
-    if name in rates.by_name:  # the user's own runs
+    if name in rates.by_name:  # the user's rate, in tokens per second
         rate = rates.by_name[name]
         seconds = n * tokens / rate.value
         cores, gpus = (0.0, seconds) if on_gpu else (seconds, 0.0)

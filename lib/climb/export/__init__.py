@@ -1,11 +1,13 @@
 """Hand a mixture to a trainer: files in its format, and weights in the unit that it counts.
 
-contents, index      what an export contains, and `export.json`, which has it
+contents, index      what an export contains; `export.json`, the file that stores it
 units                weights in tokens -> weights in documents
 writers              shards of documents: JSON Lines, Parquet, MDS, tokens
-format, formats      what a format is; one file per trainer: shards, index files, its own loader
-groups, documents, token_files, tokenization     what formats share: all, of text, of tokens
-folder               resumed after a kill; the folder exists only when complete
+format, formats      the interface of a format; one module per trainer: shards, index files, loader
+groups               what all formats use: groups of shards, and names of folders
+documents            what formats that store text use
+token_files, tokenization                what formats that store tokens use
+folder               the output folder; an export that was killed is resumed
 card, croissant, render                  the data card for people and for machines
 loader, check        samples of a trainer's loader, and the test of their shares
 """

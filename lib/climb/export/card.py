@@ -14,7 +14,7 @@ from climb.files import escape_cell
 
 @dataclass(frozen=True)
 class Origin:
-    """A source or a licence, and what the mixture has of it; copies count once."""
+    """A source or a licence, with its documents and tokens in the mixture; copies count once."""
 
     name: str
     documents: int
@@ -28,7 +28,7 @@ class Dropped:
     reason: str
     documents: int
     tokens: int | None
-    """None where they were not counted."""
+    """None if the tokens were not counted."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def render_card(
     """Render README.md of an export.
 
     Args:
-        contents: what it contains.
+        contents: what the export contains.
         format: the format of its files.
         facts: sources, licences, quality and what was dropped.
         versions: table -> version that was read.
@@ -69,7 +69,7 @@ def render_card(
 
 
 def list_document_shares(contents: Contents) -> dict[str, float]:
-    """Return domain -> share of documents that gives its share of tokens; empty if unknown."""
+    """Return domain -> share of documents; empty if a number of documents is unknown."""
     if not all(domain.documents for domain in contents.domains):
         return {}
     return convert_weights(
@@ -89,8 +89,8 @@ def _describe_kind(contents: Contents) -> Iterator[str]:
     if contents.kind == "mixed":
         yield (
             "This is the mixed corpus: all documents in the order of a hash, each as often as the "
-            "mixture requires. Read it from the start to the end; no weights are needed. Shares "
-            "are shares of tokens as job count counted them."
+            "mixture requires. Read it from the start to the end; no weights are needed. The "
+            "shares of the mixture refer to tokens as counted by climb's job count."
         )
     else:
         yield (
@@ -148,7 +148,7 @@ def _render_contents(contents: Contents) -> Iterator[str]:
 
 
 def _render_origins(title: str, origins: Sequence[Origin], contents: Contents) -> list[str]:
-    """Render sources or licences; the documents keep the licences of their sources."""
+    """Render sources or licences; return nothing if the files are the user's own."""
     if contents.own_files:
         return []
     lines = [f"## {title}", ""]

@@ -1,11 +1,11 @@
 """Check that the samples of a trainer's loader have the shares of the mixture.
 
-A loader that draws documents delivers the wanted shares of tokens if a document is of a domain with
-a probability proportional to weight / mean tokens. Pearson's chi-square test compares the numbers
-of samples with that. It does not depend on the lengths of documents, whose heavy tails would make a
-test of tokens invalid. A second test compares the tokens of the samples with the mean lengths in
-the export: it finds documents that were cut or joined. A loader that balances its sources instead
-of drawing them at random gives a smaller statistic.
+A loader that draws documents delivers the wanted shares of tokens if the probability of each domain
+is proportional to its weight / mean tokens. Pearson's chi-square test compares the number of
+samples of each domain with these probabilities. It does not use the lengths of the samples: their
+heavy tails would make a test of tokens invalid. If samples are documents, a second test compares
+their mean length with that in the export; it finds documents that were cut or joined. A loader that
+balances its sources instead of drawing them at random gives a smaller statistic.
 
 Axis: K domains.
 """
@@ -25,7 +25,7 @@ from climb.export.contents import Contents, Counted
 LEAST_SAMPLES = 100
 
 LEAST_EXPECTED = 5.0
-"""Domains with fewer expected samples are tested together, as usual for this test."""
+"""The smallest domains form one group, which has at least this many expected samples."""
 
 REJECTED_BELOW = 1e-4
 """Smaller p-values reject the hypothesis that the samples have the shares of the mixture."""
@@ -34,12 +34,12 @@ LENGTH_STDS = 6.0
 """Standard deviations by which the mean length of samples may differ from that in the export."""
 
 LEAST_EFFECTIVE = 200.0
-"""Effective samples, n (mean tokens)^2 / mean (tokens^2), from which on a mean length is tested."""
+"""Effective samples that a test of a mean length needs: n (mean tokens)^2 / mean (tokens^2)."""
 
 
 @dataclass(frozen=True)
 class Delivered:
-    """One domain in the result of a check: shares of tokens."""
+    """One domain in the result of a check; `wanted` and `delivered` are shares of tokens."""
 
     domain: str
     wanted: float
@@ -62,11 +62,11 @@ class CheckResult:
     degrees: int
     p_value: float
     other_lengths: tuple[str, ...]
-    """Domains whose samples have other lengths than the documents of the export."""
+    """Domains whose samples have another mean length than the documents of the export."""
 
     @property
     def arrived(self) -> bool:
-        """Whether shares and lengths are those that were wanted, up to chance."""
+        """Whether shares and lengths match the export, up to chance."""
         return self.p_value >= REJECTED_BELOW and not self.other_lengths
 
 
@@ -96,7 +96,7 @@ def compare_shares(
     p_K = wanted_K / mean_K / (wanted_K / mean_K).sum()
     samples_K = np.array([own.samples for own in counted_K])
     statistic, degrees = _test_counts(samples_K, n_samples * p_K)
-    delta_KK = np.eye(len(p_K)) - wanted_K[:, None]  # column d: e - w of a sample of domain d
+    delta_KK = np.eye(len(p_K)) - wanted_K[:, None]  # column d: unit vector d minus wanted_K
     variance_K = (delta_KK**2 * (p_K * square_K)).sum(axis=1)
     std_K = np.sqrt(variance_K / n_samples) / (n_tokens / n_samples)
     rows = [
@@ -115,8 +115,9 @@ def compare_shares(
 def find_wanted(contents: Contents) -> NDArray[np.float64]:
     """Return the share of tokens that a loader should deliver, per domain.
 
-    In a mixed export these are the shares of the text that was written. They differ slightly from
-    the mixture: whole documents, a validation split, ends of text, another tokenizer.
+    In a mixed export these are the shares of the tokens that were written. They differ slightly
+    from the mixture, because of whole documents, a validation split, end-of-text tokens or another
+    tokenizer.
     """
     column = "weight" if contents.kind == "recipe" else "tokens"
     values_K = np.array([getattr(domain, column) for domain in contents.domains], np.float64)
@@ -124,7 +125,7 @@ def find_wanted(contents: Contents) -> NDArray[np.float64]:
 
 
 def _sum_samples(contents: Contents, counted: Mapping[str, Counted]) -> tuple[int, int]:
-    """Return samples and tokens of all domains."""
+    """Return the number of samples and of tokens of all domains."""
     unknown = sorted(set(counted) - {domain.name for domain in contents.domains})
     n_tokens = sum(own.tokens for own in counted.values())
     if unknown or n_tokens == 0:
@@ -146,7 +147,8 @@ def _test_counts(
 ) -> tuple[float, int]:
     """Return Pearson's statistic and its degrees of freedom.
 
-    The domains with the fewest expected samples are one group until it has enough.
+    The domains with the fewest expected samples are tested as one group, which has at least
+    LEAST_EXPECTED of them.
     """
     order_K = np.argsort(expected_K, kind="stable")
     sums_K = np.cumsum(expected_K[order_K])
@@ -160,11 +162,11 @@ def _test_counts(
 def _find_other_lengths(
     counted_K: Sequence[Counted], mean_K: NDArray[np.float64], square_K: NDArray[np.float64]
 ) -> list[int]:
-    """Return the domains whose samples have another mean length than the documents."""
+    """Return the indices of domains whose samples have another mean length than the documents."""
     found = []
     for k, own in enumerate(counted_K):
         if own.samples * mean_K[k] ** 2 / square_K[k] >= LEAST_EFFECTIVE:
-            # The second moment bounds the variance, so that equal lengths need no special case.
+            # The second moment is at least the variance, and is positive for equal lengths too.
             std = np.sqrt(square_K[k] / own.samples)
             if abs(own.tokens / own.samples - mean_K[k]) > LENGTH_STDS * std:
                 found.append(k)
@@ -198,14 +200,14 @@ def format_result(result: CheckResult, source: str) -> str:
 
 
 def format_written(contents: Contents, n_samples: int, source: str) -> str:
-    """Format the shares of a mixed export with tokens, as they were counted when it was written.
+    """Format the shares of tokens that were written to a mixed export.
 
-    Its sequences contain several domains, so samples do not show the shares. `find_wanted` says why
-    they differ from the mixture.
+    A sequence contains several domains, so samples do not show the shares. `find_wanted` says why
+    the written shares differ from the mixture.
     """
     lines = [
-        f"{n_samples:,} sequences of {source}; each has several domains, so these are the shares",
-        "of tokens as they were written:",
+        f"{n_samples:,} samples of {source}. A sequence contains several domains, so the samples",
+        "are not compared with the mixture. Shares of the tokens that were written:",
         f"{'domain':<40} {'mixture':>9} {'written':>9}",
     ]
     rows = zip(contents.domains, find_wanted(contents).tolist(), strict=True)

@@ -1,7 +1,7 @@
 """What an export contains: its domains with their weights in tokens, and its shards.
 
-The index files of a trainer, the data card and the check are made from it. It is stored in
-`export.json`, and needs no package to read, so that it can be read where the trainer is installed.
+The index files of a trainer, the data card and the check are made from `Contents`. It is stored in
+`export.json`. Reading it needs no package, so the trainer's interpreter can read it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "validation")
 
 MIXED = "mixed"
-"""Name of the only group of an export of kind `mixed`, and of the domain of a sequence of it."""
+"""Name of the only group in an export of kind `mixed`, and of the domain of its sequences."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Tokenization:
     """The tokenizer of an export with tokens, and how its tokens are stored."""
 
     tokenizer: str
-    """Name of its recipe; `tokenizer.json` in the export is the file."""
+    """Name of the tokenizer. Its file is `tokenizer.json`, unless the files are the user's own."""
 
     vocab_size: int
     end_of_text_id: int
@@ -43,22 +43,22 @@ class Tokenization:
 
 @dataclass(frozen=True)
 class Shard:
-    """Files of an export that were written together: one file, or data and index of the same."""
+    """Files of an export that were written together: one file, or a data file and its index."""
 
     split: Split
     domain: str | None
     """None in an export of kind `mixed`, whose shards contain all domains."""
 
     files: tuple[str, ...]
-    """Sorted paths: in the folder of the export, or absolute where the files are the user's own."""
+    """Sorted paths: relative to the export, or absolute if the files are the user's own."""
 
     sizes: tuple[int, ...]
     """Bytes of each file."""
 
     documents: int
     tokens: int
-    """In the tokens of the export's tokenizer with the ends of documents; without one, as counted
-    by job count."""
+    """Counted with the export's tokenizer, with end-of-text tokens; for formats of text, by job
+    count. For files that are the user's own: the domain's tokens in PRIOR.csv, divided by size."""
 
 
 @dataclass(frozen=True)
@@ -70,20 +70,19 @@ class ExportedDomain:
     """Wanted share of all tokens that the trainer reads; the weights sum to 1."""
 
     documents: int
-    """Rows of the training split; 0 if unknown, for files that are the user's own."""
+    """Rows of the training split; 0 if unknown (only for files that are the user's own)."""
 
     tokens: int
-    """Tokens of the training split, as `Shard.tokens`."""
+    """Tokens of the training split, counted as in `Shard.tokens`."""
 
     squared_tokens: float
-    """Sum over the documents of the training split of their squared number of tokens; 0 if
-    unknown."""
+    """Sum of (tokens of a document)^2 over the documents of the training split; 0 if unknown."""
 
     epochs: float
     """How often the target run reads each document of the training split, on average."""
 
     max_epochs: float | None = None
-    """How often it may, by the constraints of the search; None: no limit."""
+    """Largest `epochs` that the constraints of the search allow; None: no limit."""
 
     @property
     def mean_tokens(self) -> float:
@@ -113,19 +112,19 @@ class Contents:
 
     seed: int
     folder: str
-    """Absolute path of the export, for configuration files that need one; not stored."""
+    """Absolute path of the export, for configuration files; `dump_contents` leaves it out."""
 
     own_files: bool = False
-    """Whether the files are the user's own, and only named here."""
+    """Whether the files are the user's own; the export only lists them."""
 
     def list_shards(self, split: Split, domain: str | None = None) -> list[Shard]:
         """List the shards of a split, or those of one domain in it."""
         return [s for s in self.shards if s.split == split and domain in (None, s.domain)]
 
     def list_groups(self, split: Split = "train") -> Iterator[tuple[str, float, list[Shard]]]:
-        """List name, share of tokens and shards of what a trainer weights.
+        """Yield the name, share of tokens and shards of each group that a trainer weights.
 
-        These are the domains of a recipe, or one group `mixed` with weight 1. A group without
+        The groups are the domains of a recipe, or one group `mixed` with weight 1. A group without
         shards in the split is left out.
         """
         if self.kind == "mixed":
@@ -139,7 +138,7 @@ class Contents:
 
 @dataclass(frozen=True)
 class Sample:
-    """What a trainer's loader returned at once: a document, or a sequence of fixed length."""
+    """A document or sequence that a trainer's loader returned, or a domain's part of a sequence."""
 
     domain: str
     tokens: int
@@ -164,14 +163,14 @@ def count_samples(samples: Iterable[Sample]) -> dict[str, Counted]:
 
 
 def dump_contents(contents: Contents) -> dict[str, Any]:
-    """Return the contents as values of JSON, without the folder, which may move."""
+    """Return the contents as JSON values, without the folder, which may move."""
     values = dataclasses.asdict(contents)
     del values["folder"]
     return values
 
 
 def parse_contents(values: Mapping[str, Any], folder: Path) -> Contents:
-    """Return the contents that `dump_contents` described, of an export in this folder."""
+    """Parse what `dump_contents` returned, for an export that is now in `folder`."""
     tokenization: Mapping[str, Any] | None = values["tokenization"]
     return Contents(
         **{name: values[name] for name in _PLAIN},

@@ -71,7 +71,7 @@ COLUMNS = {
     "tokens": "sc:Integer",
     "epochs": "sc:Float",
 }
-"""What is recorded of a domain, with its type."""
+"""Field of a domain's record -> type."""
 
 
 def render_croissant(
@@ -82,8 +82,8 @@ def render_croissant(
     Args:
         contents: what the export contains.
         facts: its sources and licences.
-        digests: path in the folder -> digest, of the files of all shards.
-        name: name of the search.
+        digests: path in the folder -> digest, for the files of all shards.
+        name: name of the search, or of the file with the mixture.
     """
     licences = [origin.name for origin in facts.licences if origin.name]
     values = {
@@ -116,11 +116,12 @@ def render_croissant(
 def _describe(contents: Contents) -> str:
     if contents.own_files:
         return f"Weights of {len(contents.domains)} domains of text for a training run."
-    return (
-        f"Text of {len(contents.domains)} domains in the proportions that a CLIMB search (arXiv "
-        f"2504.13161) recommends for {contents.target_tokens:,} training tokens; an export of kind "
-        f"{contents.kind}."
-    )
+    search = "that a CLIMB search (arXiv 2504.13161) recommends"
+    target = f"{contents.target_tokens:,} training tokens"
+    text = f"Text of {len(contents.domains)} domains"
+    if contents.kind == "recipe":
+        return f"{text}, each document once, and the weights {search} for {target}."
+    return f"{text}, mixed in the proportions {search} for {target}."
 
 
 def _find_encoding(path: str) -> str:
@@ -145,7 +146,7 @@ def _describe_domains(contents: Contents) -> dict[str, Any]:
         "@type": "cr:RecordSet",
         "@id": "domains",
         "name": "domains",
-        "description": "Weights and contents of the training split by domain.",
+        "description": "Weight of each domain, and its part of the training split.",
         "key": {"@id": "domains/domain"},
         "field": [
             {

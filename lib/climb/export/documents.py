@@ -1,6 +1,7 @@
-"""What the formats of text share: weights in documents, folders of groups, documents of files.
+"""What formats of text have in common: weights in documents, paths of shards, reading of files.
 
-Functions that read return samples; the domain and the tokens of a document are in its row.
+Functions that read files return samples: the row of a document has its domain and its number of
+tokens.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class ParquetFolders:
-    """What formats with a folder of Parquet files for each group have in common."""
+    """Base class of the formats that write a folder of Parquet files for each group."""
 
     shard_bytes: int = 1 << 28
     """Bytes of text after which a file ends."""
@@ -47,7 +48,7 @@ class ParquetFolders:
 
 
 def weigh_documents(contents: Contents) -> dict[str, float]:
-    """Weigh the groups with a positive weight for a trainer that counts documents.
+    """Return the weights for a trainer that counts documents; groups without weight are left out.
 
     Returns:
         Name of the group -> share of documents; the shares sum to 1.
@@ -64,7 +65,7 @@ def name_in_domain(split: Split, domain: str | None, index: int, count: int) -> 
 
 
 def list_files(shards: Sequence[Shard], ending: str) -> list[str]:
-    """List the files of shards that have this ending."""
+    """List those files of the shards that have this ending."""
     return [file for shard in shards for file in shard.files if file.endswith(ending)]
 
 
@@ -134,15 +135,15 @@ def take_next(source: Iterator[T]) -> T:
     """Return the next document or sequence of a source that should have no end.
 
     Raises:
-        ValueError: it has none, because its files are missing or empty.
+        ValueError: the source has ended, because its files are missing or empty.
     """
     for value in source:
         return value
-    raise ValueError("a domain with a weight has no documents in its files; export again")
+    raise ValueError("a domain with a positive weight has no documents in its files; export again")
 
 
 def pack_documents(documents: Iterator[Sample], length: int) -> Iterator[list[Sample]]:
-    """Pack documents into sequences; a document goes on in the next one."""
+    """Pack documents into sequences; the rest of a document continues in the next sequence."""
     counts: dict[str, int] = {}
     missing = length
     for document in documents:

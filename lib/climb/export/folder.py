@@ -5,12 +5,12 @@
     .OUT.climb-export/data/...             the files, until the folder gets its name
     .OUT.climb-export/old/...              the export that is replaced
 
-An export that is started again with the same plan goes on with the shards that have no record.
+If an export is started again with the same plan, it writes only the shards that have no record.
 With another plan it starts from the beginning. At the end `data` is renamed to OUT, so OUT is
 complete or absent at any time.
 
 On a mount that refuses renames, the files are written to OUT itself, so an older export is deleted
-first. An export whose files are not all there has no valid `complete.json`.
+first. An incomplete export has no valid `complete.json`.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from climb.files import FileDigest, can_rename, is_complete, mark_complete, writ
 
 PLAN = "plan.json"
 STATE = ".{name}.climb-export"
-"""Template of the name of the state folder beside OUT. It is created before OUT changes, and
-deleted after the last change of OUT."""
+"""Template of the name of the state folder beside OUT. The folder is created before OUT changes,
+and deleted after the last change of OUT."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Target:
         return self.state / "data" if can_rename(self.path.parent) else self.path
 
     def _read_plan(self) -> Mapping[str, Any] | None:
-        """Read the plan of the complete export in the folder; None if there is none.
+        """Read the plan of the export in the folder; None without a complete export.
 
         Raises:
             ConfigError: the folder has files that are not an export.
@@ -77,7 +77,7 @@ class Target:
     def is_current(self, plan: Mapping[str, Any]) -> bool:
         """Whether the folder has a complete export of this plan.
 
-        If a process was killed after the last rename, the state folder is left; it is deleted.
+        If so, a state folder from a process that was killed after the last rename is deleted.
 
         Raises:
             ConfigError: the folder has files that are not an export.
@@ -92,7 +92,7 @@ class Target:
         """Prepare the folders; return whether an export of the same plan was begun before."""
         if read_json(self.state / PLAN) == plan:
             return True
-        # The state exists until the end: without it, files in OUT would be taken for the user's.
+        # The state folder exists until the end: without it, files in OUT would seem the user's.
         self.state.mkdir(parents=True, exist_ok=True)
         (self.state / PLAN).unlink(missing_ok=True)
         for folder in (self.records, self.state / "data", self.data):
@@ -104,11 +104,11 @@ class Target:
         return False
 
     def finish(self, files: Mapping[str, str], digests: Mapping[str, FileDigest]) -> None:
-        """Write the last files, mark the export as complete, and give it its name.
+        """Write the last files, mark the export as complete, and rename its folder to OUT.
 
         Args:
             files: path in the folder -> text.
-            digests: those of the shards.
+            digests: path in the folder -> digest, for the files of all shards.
         """
         if not (self.data / INDEX).exists() or not is_complete(self.data):
             written = {name: self._write_text(name, text) for name, text in files.items()}

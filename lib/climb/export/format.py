@@ -1,7 +1,8 @@
 """What a format is: a plug-in of one file.
 
-A format is a frozen dataclass. The interpreter of a trainer imports it too, to drive the trainer's
-loader: its module imports the standard library and NumPy, and all else inside functions.
+A format is a frozen dataclass. The trainer's interpreter imports its module too, to drive the
+trainer's loader. So the module imports only climb, the standard library and NumPy at its top; it
+imports other packages inside functions.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ Unit = Literal["tokens", "documents"]
 
 
 class ShardWriter(Protocol):
-    """Writes one shard, in memory that does not grow with it."""
+    """Writes one shard; its use of memory does not grow with the shard."""
 
     def write(self, rows: pa.RecordBatch, ids_N: Sequence[Any] | None) -> None:
         """Append documents.
@@ -28,12 +29,12 @@ class ShardWriter(Protocol):
         Args:
             rows: (doc_id string, copy int32, domain string, n_tokens int32, text string). What is
                 written must not depend on how the rows are divided into batches.
-            ids_N: for each row the ids of its tokens, with the end of the text as the last, as an
-                array of `Tokenization.dtype`; None for a format of text.
+            ids_N: for each row, an array of its token ids, of type `Tokenization.dtype`; the last
+                id is the end-of-text token. None for a format of text.
         """
 
     def close(self) -> None:
-        """Write the rest; the files are complete."""
+        """Write the rest; then the files are complete."""
 
 
 @runtime_checkable
@@ -58,10 +59,9 @@ class Format(Protocol):
 
     @property
     def endings(self) -> tuple[str, ...]:
-        """Endings of the files that may be the user's own, for example `.bin` and `.idx`.
+        """Endings of files of the user that an export can list, for example `.bin` and `.idx`.
 
-        Empty where the trainer needs index files of climb beside the shards. See
-        `needs_all_endings`.
+        Empty if the trainer needs files that only climb writes. See `needs_all_endings`.
         """
 
     @property
@@ -97,21 +97,22 @@ class Format(Protocol):
         sample is known by construction: from the source that it came from, or from a column.
 
         Raises:
-            ImportError: the package `loader` is not installed.
+            ImportError: the package that `loader` names is not installed.
         """
 
     def read_by_rule(self, folder: Path, contents: Contents) -> Iterator[Sample]:
         """Yield training samples by the documented rules of the format, without the trainer.
 
-        It reads the weights and the shards from the files, and draws sources as the trainer does.
+        Weights and shards are read from the files, and sources are drawn as the trainer draws them.
         """
 
 
 def needs_all_endings(format: Format) -> bool:
-    """Return whether a shard of the user's own files has a file of each of `endings`.
+    """Return whether a shard of the user's own files needs one file for each of `endings`.
 
-    That is so for `.bin` and `.idx`: the format says it with an attribute `needs_all_endings`,
-    which is optional. Without it each file is a shard, and the endings are alternatives.
+    `.bin` and `.idx` are an example. A format sets this with its optional attribute
+    `needs_all_endings`. Without this attribute, each file is a shard, and the endings are
+    alternatives.
     """
     return bool(getattr(format, "needs_all_endings", False))
 
@@ -119,8 +120,8 @@ def needs_all_endings(format: Format) -> bool:
 def check_early(format: Format, folder: str, has_validation: bool) -> None:
     """Check what can be checked before a shard is written.
 
-    A format may have a method `check_folder` with the same last two arguments; `describe` should
-    call it too.
+    A format may have a method `check_folder(folder, has_validation)`, which this function calls;
+    `describe` should call it too.
 
     Args:
         format: the format.

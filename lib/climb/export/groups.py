@@ -12,8 +12,8 @@ from climb.export.contents import Contents, Shard, Split
 def escape_name(name: str) -> str:
     """Escape the name of a domain in a path, as Spark and Hive do.
 
-    A name of dots only, which would be another folder, is escaped too. Names that differ stay
-    different, because `%` is escaped.
+    A name that has only dots is escaped too, because it would mean another folder. Names that
+    differ stay different, because `%` is escaped.
     """
     unsafe = "." if not name.strip(".") else r"[\x00-\x1f\"#%'*/:=?\\\x7f{\[\]^]"
     return re.sub(unsafe, lambda match: f"%{ord(match[0]):02X}", name)

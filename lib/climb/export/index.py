@@ -1,6 +1,7 @@
 """`export.json`: the file that makes a folder an export of climb.
 
-It has the format with its fields, the contents, and the plan: all that the files were made from.
+It stores the format with its fields, the contents, and the plan. The plan describes everything that
+the files were made from.
 """
 
 from __future__ import annotations
@@ -34,21 +35,23 @@ class Export:
     """Absolute path of the folder when the export was written."""
 
     def check_files(self) -> None:
-        """Check that the export is complete, where it was written, and has tokens to count.
+        """Check that a trainer can read the files, and that the tokens of samples can be counted.
 
         Raises:
-            InputError: it is not.
+            InputError: the export is incomplete, has no numbers of tokens, or names files in the
+                folder from which it was moved.
         """
         folder = Path(self.contents.folder)
         if not is_complete(folder):
             raise InputError(
-                f"{folder}: a file is missing, or its size differs from complete.json; run "
+                f"{folder}: a file is missing or does not have its size in complete.json; run "
                 "`climb export` again"
             )
         if self.contents.own_files and self.contents.tokenization is None:
             raise InputError(
                 f"{folder}: the text files are your own and have no column with token counts, so "
-                "they cannot be checked; only formats that store tokens can"
+                "they cannot be checked; your own files can be checked only in formats that store "
+                "tokens"
             )
         if self.written_to != self.contents.folder:
             for file in sorted(folder.iterdir()):
@@ -59,7 +62,7 @@ class Export:
                     )
 
     def load_format(self) -> Format:
-        """Import the format; the trainer's interpreter has no pydantic to check its fields."""
+        """Create the format from its spec; no check of fields, since pydantic may be missing."""
         module, name = self.spec["use"].split(":")
         cls = getattr(importlib.import_module(module), name)
         built: Format = cls(**{key: value for key, value in self.spec.items() if key != "use"})

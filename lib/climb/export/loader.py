@@ -1,6 +1,6 @@
 """Count the samples of a trainer's loader, in the interpreter that has the trainer.
 
-climb need not be installed there: the bootstrap makes this copy of it importable, and the modules
+climb need not be installed there: IMPORT_CLIMB makes this copy of climb importable, and the modules
 that read an export import only the standard library and NumPy.
 """
 
@@ -20,7 +20,7 @@ from climb.export.contents import Counted, count_samples
 from climb.export.index import read_export
 
 PACKAGE = str(Path(__file__).resolve().parents[1])
-"""The folder of climb."""
+"""The folder of the package climb."""
 
 IMPORT_CLIMB = """
 import importlib.util, sys
@@ -85,7 +85,7 @@ def run_loader(folder: Path, n_samples: int, python: str, by_rule: bool) -> dict
 
 
 def _find_own_modules(use: str) -> str:
-    """Return the folder with the module of a user's own format; empty for a format of climb."""
+    """Return the folder from which a user's own format is imported; empty for one of climb."""
     top = use.partition(":")[0].partition(".")[0]
     spec = None if top == "climb" else importlib.util.find_spec(top)
     if spec is None or spec.origin is None:
@@ -97,14 +97,14 @@ def _find_own_modules(use: str) -> str:
 def run_python(command: list[str]) -> subprocess.CompletedProcess[str]:
     """Run an interpreter, without a GPU and offline.
 
-    An interpreter other than this one does not get the Python paths of this one.
+    Another interpreter does not get the environment variables PYTHON* of this one.
 
     Args:
-        command: the interpreter and its arguments. Some loaders start programs that are installed
-            beside the interpreter.
+        command: the interpreter and its arguments. The folder of the interpreter is the first in
+            PATH, because some loaders start programs that are installed there.
 
     Raises:
-        PreflightError: it cannot be started.
+        PreflightError: the interpreter cannot be started.
     """
     environment = dict(os.environ)
     if command[0] != sys.executable:

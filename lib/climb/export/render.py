@@ -36,14 +36,14 @@ class FinishedExport:
 def render_files(
     export: FinishedExport, facts: CardFacts, digests: Mapping[str, FileDigest]
 ) -> dict[str, str]:
-    """Render the files of the format, the data card, and the files for machines.
+    """Render the files of the format, the data card, `export.json` and `croissant.json`.
 
-    A README.md of the format is the header of the card.
+    If the format has a README.md, the card is appended to its text.
 
     Args:
         export: the export.
         facts: sources, licences, quality and what was dropped.
-        digests: path in the folder -> digest, of the files of all shards.
+        digests: path in the folder -> digest, for the files of all shards.
 
     Returns:
         Path in the folder -> text.

@@ -1,7 +1,7 @@
 """What formats with tokens have in common: paths and weights of shards, and how samples are drawn.
 
-Trainers that read sequences of a fixed length draw samples by weights of files. A sequence has the
-same number of tokens in every file, so the weights are shares of tokens, and need no conversion.
+Trainers that read sequences of a fixed length draw samples by weights of files. All sequences have
+the same number of tokens, so the weights are shares of tokens, and need no conversion.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from climb.errors import ConfigError
 from climb.export.contents import MIXED, Contents, Split, Tokenization
 
 MOST_SAMPLES = 1 << 17
-"""Samples that a loader prepares at most for a check."""
+"""Largest number of samples that a loader prepares for a check."""
 
 
 @dataclass(frozen=True)
 class TokenFile:
-    """The share of a shard among all tokens that a trainer reads."""
+    """A shard, and its share of all tokens that a trainer reads."""
 
     files: tuple[str, ...]
     """Paths in the folder of the export, sorted."""
@@ -32,7 +32,7 @@ class TokenFile:
 
 
 def name_folder(split: Split, domain: str | None) -> str:
-    """Return the folder of a domain in a split; it has no white space.
+    """Return the folder of a domain in a split; its path has no white space.
 
     Args:
         split: the split of its documents.
@@ -44,7 +44,7 @@ def name_folder(split: Split, domain: str | None) -> str:
 
 
 def name_part(split: Split, domain: str | None, index: int) -> str:
-    """Return the path of a shard without its endings, as `train/domain=law/part-00000`."""
+    """Return the path of a shard without its endings, such as `train/domain=law/part-00000`."""
     return f"{name_folder(split, domain)}/part-{index:05d}"
 
 
@@ -55,7 +55,9 @@ def require_tokenization(tokenization: Tokenization | None) -> Tokenization:
         ConfigError: there is none.
     """
     if tokenization is None:
-        raise ConfigError("export.tokenizer is empty, but the format stores tokens; set it")
+        raise ConfigError(
+            "export.tokenizer is empty, but the format stores tokens; set it to a tokenizer.json"
+        )
     return tokenization
 
 
@@ -85,7 +87,7 @@ def name_groups(contents: Contents, split: Split = "train") -> dict[str, str]:
 
 
 def find_group(groups: dict[str, str], path: str) -> str:
-    """Return the group of a file that a configuration names by a longer path.
+    """Return the group of a file, by its path in a configuration, which may be absolute.
 
     Raises:
         ValueError: the export has no such file.
@@ -94,19 +96,21 @@ def find_group(groups: dict[str, str], path: str) -> str:
     for start in range(len(parts)):
         if group := groups.get(str(Path(*parts[start:]))):
             return group
-    raise ValueError(f"a configuration names {path}, which is not a file of the export")
+    raise ValueError(
+        f"a configuration names {path}, which is not a file of the export; export again"
+    )
 
 
 def limit_samples(contents: Contents) -> int:
-    """Return the number of samples of the target run, or of the longest check if that is less."""
+    """Return the number of samples of the target run, or MOST_SAMPLES if that is less."""
     return max(1, min(contents.target_tokens // contents.sequence_length, MOST_SAMPLES))
 
 
 def draw_by_deficit(weights: Sequence[float]) -> Iterator[int]:
-    """Yield sources, each time the one whose share so far is furthest below its weight.
+    """Yield numbers of sources: each time the source whose share is furthest below its weight.
 
-    It is how Megatron and nanotron order samples: at sample n the source with the largest
-    weight * max(n, 1) - samples so far; the first of equal ones.
+    Megatron and nanotron order samples like this: sample n comes from the source with the largest
+    weight * max(n, 1) - (its samples so far). Of equal sources, the first is used.
 
     Source: build_blending_indices in megatron/core/datasets/helpers.cpp of megatron-core 0.16.1.
     """

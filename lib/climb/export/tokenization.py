@@ -1,4 +1,4 @@
-"""How the tokens of an export are stored, from a tokenizer.json."""
+"""Read the tokenizer of an export, and derive how the tokens are stored."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ def describe_tokenizer(json: str, name: str, end_of_text: str | None) -> Tokeniz
 
     Args:
         json: text of its tokenizer.json.
-        name: name of its recipe.
-        end_of_text: token that ends every document; None: a usual one.
+        name: name of the tokenizer.
+        end_of_text: token that ends every document; None: the first usual one that exists.
 
     Raises:
-        ConfigError: it has no such token.
+        ConfigError: the tokenizer has no such token.
     """
     opened = tokenizer.open_tokenizer(json)
     try:
         end = tokenizer.find_end_of_text(opened, end_of_text)
     except ConfigError as error:
-        raise ConfigError(f"export.end_of_text: {error}") from error
+        text = str(error).replace("count.end_of_text", "export.end_of_text")
+        raise ConfigError(text) from error
     vocabulary = opened.get_vocab(with_added_tokens=True)
     return Tokenization(name, max(vocabulary.values()) + 1, vocabulary[end])
 
@@ -32,7 +33,7 @@ def check_tokenizer(format: Format, path: str | None) -> None:
     """Check that a tokenizer is configured only where it is used.
 
     Raises:
-        ConfigError: the format stores text.
+        ConfigError: a tokenizer is configured, but the format stores text.
     """
     if path is not None and not format.stores_tokens:
         raise ConfigError(
@@ -42,7 +43,7 @@ def check_tokenizer(format: Format, path: str | None) -> None:
 
 
 def read_own_tokenizer(path: str, end_of_text: str | None) -> tuple[str, Tokenization]:
-    """Read a tokenizer that is not that of job count: its JSON text, and its description.
+    """Read the tokenizer of `export.tokenizer`; return its JSON text and its description.
 
     Args:
         path: `export.tokenizer`.
@@ -50,7 +51,7 @@ def read_own_tokenizer(path: str, end_of_text: str | None) -> tuple[str, Tokeniz
 
     Raises:
         PreflightError: the path does not exist.
-        ConfigError: it is not a tokenizer, or lacks the token.
+        ConfigError: the file is not a tokenizer, or the tokenizer lacks the token.
     """
     json = tokenizer.read_tokenizer(path, "export.tokenizer")
     return json, describe_tokenizer(json, tokenizer.name_recipe(path, 0, 0), end_of_text)

@@ -22,7 +22,7 @@ MeasureMixtures = Callable[[Array], Array]
 
 @dataclass(frozen=True, kw_only=True)
 class FidelityInputs:
-    """What a fidelity estimates from: the data and the targets of the trials."""
+    """Inputs of a fidelity: the data and the targets of the trials."""
 
     domains: tuple[str, ...]
     """Names of the domains, in the order of `weights_MK`."""
@@ -37,15 +37,15 @@ class FidelityInputs:
     """Domain -> folder of its component; empty if the fidelity has no components."""
 
     sequence: int | None = None
-    """Sequence length of the proxy; None if it has none."""
+    """Sequence length of the proxy; None if the proxy has none."""
 
 
 @runtime_checkable
 class Fidelity(Protocol):
     """A recipe of a cheap estimate: a frozen dataclass.
 
-    The search measures `mixtures` mixtures with it once, and interpolates between them. So a
-    measurement may take a second, but not the time of a trial.
+    The search uses a fidelity once, to measure `mixtures` mixtures, and interpolates between them.
+    So one measurement may take a second, but not as long as a trial.
     """
 
     @property
@@ -58,13 +58,13 @@ class Fidelity(Protocol):
         0: the fidelity needs no components."""
 
     def list_metrics(self, run: ProxyRun) -> tuple[str, ...]:
-        """List the estimated metrics, some of those that a proxy measures on the run's targets."""
+        """List the metrics that are estimated; a proxy measures them on the run's targets too."""
 
     def load(self, inputs: FidelityInputs, device: str) -> MeasureMixtures:
         """Read what is needed, and return the function that measures mixtures.
 
-        A task calls it, on the device that a trial would use. Columns of the metrics are in the
-        order of `list_metrics`. Equal inputs give equal metrics.
+        A Spark task calls this method, on the device that a trial would use. Columns of the metrics
+        are in the order of `list_metrics`. Equal inputs give equal metrics.
         """
 
 

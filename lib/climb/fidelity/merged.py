@@ -77,7 +77,7 @@ class MergedFidelity:
         if sequence is None:
             raise ConfigError(
                 "MergedFidelity.sequence is null, and no sequence length of the proxy is known; "
-                "set it to that length"
+                "set MergedFidelity.sequence to the proxy's sequence length"
             )
         assert run.start is not None, "trials continue the base checkpoint"
         n_ids = 1 + max(run.tokenizer.open().get_vocab().values())

@@ -21,7 +21,7 @@ from climb.proxy.targets import Item, load_items
 Ints = NDArray[np.int64]
 
 _SEQUENCE = 2_048
-"""Tokens after which a context or a choice is cut. A trial cuts them at its sequence length."""
+"""Maximum tokens of a context or a choice. A trial uses its sequence length instead."""
 
 _BLOCK = 8
 """Mixtures that are measured at once, to bound the memory of their counts."""
@@ -31,10 +31,11 @@ _BLOCK = 8
 class NGramFidelity:
     """Bits per byte of the targets' right choices and texts under an n-gram model of the mixture.
 
-    The counts of a mixture are those of the base checkpoint's tokens and of the trial's tokens.
+    The counts of a mixture are those in the base checkpoint's tokens plus those in the trial's.
     Both are sums over the domains, so nothing is counted again for another mixture. The probability
-    of a token after a history is a weighted mean of its relative frequency and of its probability
-    after the history without the first token: (count + strength * shorter) / (total + strength).
+    of a token after a history is a weighted mean of its relative frequency and of `shorter`, its
+    probability after the history without the first token:
+    (count + strength * shorter) / (total + strength).
 
     Source:
         Interpolation: the predictive distribution of MacKay and Peto (1995), "A hierarchical
@@ -45,14 +46,14 @@ class NGramFidelity:
     """Tokens of the longest n-grams."""
 
     strength: float = 8.0
-    """Tokens of evidence that the shorter history counts as much as."""
+    """Weight of the shorter history: it counts as much as this many tokens."""
 
     trial_factor: float = 4.0
-    """Weight of a token of the trial in units of a token of the base checkpoint: a model remembers
-    what it has read last."""
+    """Weight of a token of the trial, if a token of the base checkpoint has weight 1: a model
+    remembers best what it has read last."""
 
     max_tokens: int = 1_000_000
-    """Tokens that are counted of each domain, the first of its shard."""
+    """Maximum tokens that are counted of each domain: the first ones of its shard."""
 
     items: int | None = None
     """Maximum items of each target; null: those of a trial."""
@@ -90,8 +91,8 @@ class NGramFidelity:
         if vocabulary**self.order >= 2**62:
             raise ConfigError(
                 f"NGramFidelity.order is {self.order}, but with {vocabulary} token ids, n-grams of "
-                f"more than {int(62 / np.log2(vocabulary))} tokens do not fit into 64 bits; lower "
-                "order"
+                f"more than {int(62 / np.log2(vocabulary))} tokens do not fit into 64 bits; set a "
+                "lower order"
             )
         loaded = [load_items(target, run.tokenizer, _SEQUENCE) for target in run.targets]
         queries = Queries.build(loaded, self.order, vocabulary)
@@ -117,14 +118,14 @@ class Queries:
     """Sorted distinct n-grams of 0, 1, ... tokens, as numbers of base `vocabulary`."""
 
     ngrams: tuple[tuple[Ints, Ints], ...]
-    """For n = 1, 2, ...: columns in `keys` of the n-gram (U,), and of its history of n - 1 tokens
-    (U,)."""
+    """For n = 1, 2, ...: index of the n-gram in `keys[n]` (U,), and index of its history of n - 1
+    tokens in `keys[n - 1]` (U,)."""
 
     n_predicted_QU: Array
-    """How often a target predicts each n-gram of the longest kind."""
+    """How often each of the longest n-grams ends in a predicted token of a target."""
 
     n_bytes_Q: Array
-    """Bytes of all right choices, or texts."""
+    """Bytes of all right choices, or all texts, of a target."""
 
     @classmethod
     def build(cls, targets: Sequence[Sequence[Item]], order: int, vocabulary: int) -> Self:
@@ -149,7 +150,7 @@ class Queries:
         return cls(vocabulary, tuple(keys), ngrams, n_predicted_QU, np.array(n_bytes_Q, float))
 
     def count(self, ids_N: Ints) -> list[Array]:
-        """Return how often a token of a text ends each n-gram of `keys`, relative to its length."""
+        """Return how often each n-gram of `keys` occurs in a text, per token of the text."""
         n_tokens = len(ids_N)
         counts = [np.array([1.0])]
         for n, keys in enumerate(self.keys[1:], start=1):
@@ -165,9 +166,9 @@ class Queries:
 
 
 def _list_predicted(items: Sequence[Item], order: int) -> Iterator[tuple[int, ...]]:
-    """List each predicted token of the right choices after its last `order - 1` tokens.
+    """List the n-grams of `order` tokens that end in a predicted token of a right choice or text.
 
-    A history that starts with the context is padded with the context's first token, end-of-text.
+    A history that would begin before the context is padded with the context's first token.
     """
     for item in items:
         for passage in item.passages:
@@ -188,7 +189,7 @@ def _encode(ids_UL: Ints, vocabulary: int) -> Ints:
 
 @dataclass(frozen=True, eq=False)
 class NGramModel:
-    """The counts of every domain; measures mixtures. See `climb.fidelity.MeasureMixtures`."""
+    """Measures mixtures with the counts of every domain; a `climb.fidelity.MeasureMixtures`."""
 
     queries: Queries
     counts: tuple[tuple[Array, Array], ...]
@@ -198,7 +199,7 @@ class NGramModel:
     """Tokens of each domain that all mixtures have in common: those of the base checkpoint."""
 
     n_varied: float
-    """Tokens that a mixture shares among the domains."""
+    """Tokens that a mixture distributes over the domains, multiplied by `trial_factor`."""
 
     strength: float
 

@@ -2,8 +2,8 @@
 
 A completion file with the SHA-256 and the size of every file is written last: `complete.json` in a
 folder, `NAME.complete.json` beside a file. Only a target whose completion file can be read, and
-whose files have these sizes, is complete. A process that is killed at any point leaves a target
-that is not complete; it is then written again from its start.
+whose files have these sizes, is complete. A process that is killed while it writes leaves a
+target that is not complete. The next run writes this target again from its start.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def write_complete(path: Path, content: Content) -> None:
 
 
 def write_recorded(path: Path, content: Content) -> FileDigest:
-    """Write one file of a folder that gets its completion file later, and return its digest."""
+    """Write one file of a folder, without a completion file, and return the file's digest."""
     recorded: list[FileDigest] = []
     write_file(path, lambda: _record(content(), recorded))
     return recorded[-1]
@@ -50,8 +50,9 @@ def write_recorded(path: Path, content: Content) -> FileDigest:
 def write_folder(folder: Path) -> Iterator[Path]:
     """Yield an empty folder on the local disk, and copy its files to `folder` at the end.
 
-    The files of an older completion file are replaced; other files stay, since they may be the
-    user's. If the block raises, nothing changes. The completion file is written last.
+    Files that an older completion file records are replaced or deleted. Other files stay, since
+    they may be the user's. If the block raises, nothing changes. The completion file is written
+    last.
     """
     with tempfile.TemporaryDirectory(prefix="climb-") as scratch:
         local = Path(scratch) / folder.name
@@ -88,7 +89,7 @@ def join_complete(folder: Path, names: Sequence[str]) -> None:
 
     Args:
         folder: the folder.
-        names: names of the files that it consists of; all are complete.
+        names: names of the folder's files; all are complete.
     """
     marks = {name: read_mark(folder / name) or {} for name in names}
     mark_complete(folder, {name: mark[name] for name, mark in marks.items()})
@@ -111,7 +112,8 @@ def is_complete(path: Path) -> bool:
 def read_digest(path: Path) -> str:
     """Return the digest of `hash_content` for a file or folder.
 
-    It is taken from the completion file if there is one, so that no large file is read again.
+    If the target is complete, the digest comes from its completion file, so that no large file is
+    read again.
     """
     recorded = read_mark(path)
     if recorded is None or not is_complete(path):
@@ -122,7 +124,7 @@ def read_digest(path: Path) -> str:
 
 
 def read_mark(path: Path) -> dict[str, FileDigest] | None:
-    """Read the completion file of a file or folder; None if it is missing or only a part of it."""
+    """Read the completion file of a file or folder; None if it is missing or invalid."""
     try:
         values = json.loads(locate_mark(path, path.is_dir()).read_bytes())
         recorded = {name: FileDigest(**digest) for name, digest in values["files"].items()}
@@ -162,7 +164,7 @@ def locate_mark(path: Path, is_folder: bool = False) -> Path:
 
 
 def _list_files(folder: Path) -> list[tuple[str, Path]]:
-    """List the files below a folder with their path inside it, without its completion file."""
+    """List the files below a folder with their relative paths, except the completion file."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     named = [(file.relative_to(folder).as_posix(), file) for file in files]
     return [(name, file) for name, file in named if name != COMPLETE]

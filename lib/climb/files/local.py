@@ -6,7 +6,7 @@
 A shard is a file or a folder of files, and so is its copy. A copy is named by the SHA-256 of its
 content, and verified once, when it is written. All tasks of a node share it: one copies while the
 others wait, and each holds a shared lock on the copies that it reads. A copy without a lock is
-deleted, least recently used first, when another needs its room.
+deleted, least recently used first, when another copy needs the space.
 """
 
 from __future__ import annotations
@@ -52,20 +52,20 @@ _reported: set[str] = set()
 
 @dataclass(frozen=True)
 class LocalCopies:
-    """Where and how much a node keeps; settings `storage.local_folder` and `storage.local_gb`."""
+    """Folder and maximum size of a node's copies: `storage.local_folder`, `storage.local_gb`."""
 
     folder: str | None
     """Folder on the local disk; None: `climb-local-UID` in the system's temporary folder."""
 
     max_gb: float
-    """Largest size of all copies; 0 copies nothing."""
+    """Maximum size of all copies together; 0 copies nothing."""
 
     @contextlib.contextmanager
     def hold(self, paths: Iterable[Path]) -> Iterator[dict[Path, Path]]:
         """Yield where to read each file or folder: a local copy, or the original.
 
-        The original is read if it is on a local disk, has no completion file, or if the local disk
-        has no room; the last is logged once.
+        The original is read if it is on a local disk, has no completion file, or cannot be copied,
+        for example for lack of space. A failed copy is logged once.
 
         Raises:
             ComponentError: a file has other bytes than were written.
@@ -101,7 +101,9 @@ class LocalCopies:
         folder = Path(self.folder or Path(tempfile.gettempdir()) / name)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if folder.stat().st_uid != os.getuid():
-            raise OSError(errno.EPERM, f"{folder} belongs to another user")
+            raise OSError(
+                errno.EPERM, f"{folder} belongs to another user; set storage.local_folder"
+            )
         return folder
 
     def _make_room(self, folder: Path, n_bytes: int) -> None:
@@ -111,7 +113,7 @@ class LocalCopies:
             OSError: it does not fit.
         """
         copies = [path for path in folder.iterdir() if path.name[0] == "." or _is_copy(path)]
-        for part in (path for path in copies if path.name[0] == "."):  # of a killed process
+        for part in (path for path in copies if path.name[0] == "."):  # left by a killed process
             part.unlink()
         kept = sorted((p for p in copies if _is_copy(p)), key=lambda p: p.stat().st_mtime_ns)
         size = sum(_measure(path) for path in kept)
@@ -122,7 +124,10 @@ class LocalCopies:
             if _delete_unheld(path):
                 size -= n
         if not self._fits(folder, size + n_bytes, n_bytes):
-            needed = f"{n_bytes / 1e9:.2f} GB (storage.local_gb is {self.max_gb:g})"
+            needed = (
+                f"{n_bytes / 1e9:.2f} GB; free disk space or raise storage.local_gb "
+                f"({self.max_gb:g})"
+            )
             raise OSError(errno.ENOSPC, f"{folder} has no room for {needed}")
 
     def _fits(self, folder: Path, size: int, n_bytes: int) -> bool:
@@ -151,7 +156,7 @@ def is_on_local_disk(path: Path) -> bool:
 
 
 def _name_copy(path: Path, recorded: Mapping[str, FileDigest]) -> str:
-    """Name the copy of a file by the digest of the file, that of a folder by the folder's."""
+    """Return the name of a copy: the digest of the file or folder, and the suffix of a file."""
     if path.is_dir():
         return combine_digests({name: digest.sha256 for name, digest in recorded.items()})
     return f"{recorded[path.name].sha256}{path.suffix}"
@@ -169,7 +174,7 @@ def _copy(path: Path, copy: Path, recorded: Mapping[str, FileDigest]) -> None:
 
 
 def _copy_file(path: Path, copy: Path, digest: FileDigest) -> None:
-    """Copy a file and check its digest, twice, since a mount may return old bytes once."""
+    """Copy a file and check its digest; try again once, because a mount may return old bytes."""
     for _ in range(2):
         write_complete(copy, lambda: read_chunks(path))
         recorded = read_mark(copy)
@@ -177,13 +182,13 @@ def _copy_file(path: Path, copy: Path, digest: FileDigest) -> None:
             return
         copy.unlink(missing_ok=True)
     raise ComponentError(
-        f"shard {path} has SHA-256 {digest_file(path).sha256}, but {digest.sha256} was written; "
-        "delete the file and run `climb pack` again"
+        f"shard {path} has SHA-256 {digest_file(path).sha256}, but its completion file records "
+        f"{digest.sha256}; delete the file and run `climb pack` again"
     )
 
 
 def _hold(stack: contextlib.ExitStack, copy: Path) -> bool:
-    """Lock a copy until the stack is closed; False if it does not exist as a whole."""
+    """Lock a copy until the stack is closed; return False if there is no complete copy."""
     try:
         handle = os.open(copy, os.O_RDONLY)
     except FileNotFoundError:
@@ -219,7 +224,7 @@ def _is_copy(path: Path) -> bool:
 
 
 def _measure(copy: Path) -> int:
-    """Return the bytes of a copy."""
+    """Return the size of a copy in bytes."""
     files = copy.iterdir() if copy.is_dir() else [copy]
     return sum(file.stat().st_size for file in files)
 

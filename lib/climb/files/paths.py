@@ -1,4 +1,4 @@
-"""Paths: URIs and local paths, model paths, and the digest of what is there."""
+"""Paths: URIs and local paths, model paths, and the digest of a file or folder."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pathlib import Path
 from climb.errors import PreflightError
 
 COMPLETE = "complete.json"
-"""Name of the file that a folder gets last: the digests of all others (`climb.files.complete`)."""
+"""Name of the file with the digests of a folder's other files; see `climb.files.complete`."""
 
 MAX_CELL_CHARS = 2**31 - 1
-"""Limit of a cell for Python's CSV reader, whose own of 131,072 is less than a long text."""
+"""Maximum characters of a cell for Python's CSV reader; its default of 131,072 is too small."""
 
 
 def is_uri(path: str) -> bool:
@@ -75,7 +75,7 @@ def _hash_files(path: Path, stamp: tuple[tuple[str, int, int], ...]) -> str:
 
 
 def combine_digests(digests: Mapping[str, str]) -> str:
-    """Combine the SHA-256 of a folder's files to the digest of the folder.
+    """Combine the SHA-256 of a folder's files into the digest of the folder.
 
     Args:
         digests: path inside the folder -> hexadecimal SHA-256; the path of a single file is empty.

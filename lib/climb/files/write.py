@@ -2,9 +2,9 @@
 
 Mounts of object stores (FUSE, volumes of Databricks) refuse some of: fsync, rename, append, writes
 that are not at the end, truncation, chmod. So a target is opened as a new file, written once from
-its start to its end, and closed. Where rename works, this is a temporary file that is renamed, and
-a reader sees the old file or the new one. Where it does not, a reader may see a part of the file:
-use `climb.files.complete` for a file whose existence means that it is complete.
+its start to its end, and closed. Where rename works, the new file has a temporary name until it
+is closed, and a reader sees the old file or the new one. Where rename is refused, a reader may see
+a part of the file: use `climb.files.complete` for a file whose existence means that it is complete.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 Chunk = bytes | memoryview
 Content = Callable[[], Iterable[Chunk]]
-"""Content of a file from its start, in parts; it is read again if a rename is refused."""
+"""Returns the content of a file in parts; it is called again if a rename is refused."""
 
 CHUNK_BYTES = 1 << 23
 
@@ -34,11 +34,11 @@ REFUSED = frozenset(
 permissions (EACCES) are not among them."""
 
 _without_rename: set[int] = set()
-"""Devices that refused a rename in this process, so that no file is written twice there."""
+"""Devices that refused a rename in this process; later files there are not written twice."""
 
 
 def write_file(path: Path, content: Content) -> None:
-    """Write a file from its start to its end, and sync it if the file system can.
+    """Write a file from its start to its end, and sync it if the file system supports this.
 
     Args:
         path: the file; its folder is created.
@@ -65,9 +65,9 @@ def write_file(path: Path, content: Content) -> None:
 
 
 def write_over(path: Path, chunks: Iterable[Chunk]) -> None:
-    """Write a file under its own name.
+    """Write a file under its final name, without a temporary file.
 
-    An older file is deleted before. It is truncated only on a mount that deletes no file.
+    An older file is deleted first, or truncated if it cannot be deleted.
     """
     _unlink(path)
     write_new(path, chunks, os.O_TRUNC if path.exists() else os.O_EXCL)
@@ -88,7 +88,7 @@ def write_new(path: Path, chunks: Iterable[Chunk], flags: int = os.O_EXCL) -> No
 
 
 def sync(handle: int) -> None:
-    """Sync an open file if its file system can; on other mounts, closing it stores it."""
+    """Sync an open file if the mount supports this; on others, closing the file stores it."""
     try:
         os.fsync(handle)
     except OSError as error:
@@ -112,7 +112,7 @@ def read_chunks(path: Path) -> Iterator[bytes]:
 def write_atomically(path: Path) -> Iterator[BinaryIO]:
     """Yield a file on the local disk, where every operation works, and copy it to `path`.
 
-    After a crash the file is the old one or the new one, but never a part, where renames work.
+    Where renames work, a crash leaves the old file or the new one, but never a part.
     """
     with tempfile.NamedTemporaryFile(prefix="climb-") as stream:
         yield stream  # type: ignore[misc]  # the wrapper has the methods of the file

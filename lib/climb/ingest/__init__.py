@@ -7,12 +7,13 @@
             yield build_batch(rows, row_id, cfg)   # rows.py:  cells cleaned by clean.py, with ids
 
 A unit is a part of one file that one task reads: a range of row groups, a range of bytes, or a
-whole file. The documents depend only on the content of the rows. File names, their order, row
-groups and the assignment of units to tasks change nothing.
+whole file. The documents depend only on the content of the rows, and on configured folder
+partitions (`lang=en/`). File names, their order, row groups and the assignment of units to tasks
+change nothing.
 
 `walk.py` finds folders that have the log of a table; their files are not read as documents. Spark
-reads a Delta table through its log. From `columns.py` on, its rows are processed like those of
-files.
+reads a Delta table through its log. The table's rows then pass through `columns.py`, `clean.py` and
+`rows.py` like those of files.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class InputFile:
 
 @dataclass(frozen=True)
 class FileProblem:
-    """A file that cannot be read, and why."""
+    """A file, folder or link that cannot be read, and why."""
 
     name: str
     reason: str
@@ -54,7 +55,7 @@ class FileProblem:
 
 @dataclass(frozen=True)
 class Unit:
-    """A part of one file. A unit of `kind` problem or empty goes to `rejected` without reading."""
+    """A part of one file. With kind `problem` or `empty`, it is listed in `rejected`, not read."""
 
     root: str
     path: str

@@ -2,19 +2,21 @@
 
 Every cell goes through the same steps:
 
-1.  A cell of more than 4 bytes per character of `max_chars` is too long. It is rejected undecoded.
+1.  A cell of more than 4 * `max_chars` bytes is rejected as too long, without decoding.
 2.  Bytes that start with the byte order mark of UTF-16 or UTF-32 are decoded as such (`utf16`,
     `utf32`). All other bytes are decoded as UTF-8.
 3.  Each invalid byte and each lone surrogate (JSON's \\ud800) becomes U+FFFD (`invalid_utf8`).
-    The cell is rejected if their share of its characters exceeds `max_invalid_share`.
+    The cell is rejected if the share of these characters exceeds `max_invalid_share`.
 4.  \\r\\n and \\r become \\n (`line_ends`).
 5.  All C0 control characters except \\t and \\n are removed (`control`). The noncharacters U+FFFE
     and U+FFFF are removed too (`noncharacter`).
 6.  Byte order marks at the start are removed (`bom`).
 
-A row whose source or metadata has a value without a text form lists `left_out_label`.
+A source or metadata value that cannot be represented as text is left out. The repairs of its row
+then include `left_out_label`.
 
-White space stays, but does not count for `min_chars`. Cleaning a clean text changes nothing.
+White space is kept, but at both ends of a text it does not count for `min_chars`. Cleaning a clean
+text changes nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ RULES_VERSION = 2
 """Version of these steps. Raise it with every change, so that unchanged files are read again."""
 
 SUSPECT_PATTERN = r"[\x00-\x08\x0b-\x1f]|\xef\xbf[\xbe\xbf]|\A\xef\xbb\xbf"
-"""RE2 pattern that matches all valid UTF-8 bytes that need a repair; about 500 MB/s."""
+"""RE2 pattern that matches every valid UTF-8 text that needs a repair. It reads about 500 MB/s."""
 
 MAX_LABEL_CHARS = 10_000
 """Maximum characters of a source or metadata value; longer values are cut."""
@@ -42,7 +44,7 @@ WIDE_ENCODINGS = {
 }
 """Byte order mark -> (encoding, repair). UTF-32 comes first: its mark starts like UTF-16's."""
 
-# In valid UTF-8, ED is never followed by A0 or more: these three bytes encode one surrogate.
+# In valid UTF-8, byte ED is never followed by A0 or more. The three matched bytes are a surrogate.
 ENCODED_SURROGATE = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
 SURROGATE = re.compile("[\ud800-\udfff]")
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
@@ -57,7 +59,8 @@ class Rejection:
     detail: str
 
     digest: str = ""
-    """SHA-256 of the rejected content; empty means the digest of the cell."""
+    """SHA-256 of the rejected content, or of file name and position if the content is unreadable.
+    An empty digest means that the cell is hashed."""
 
     n_rows: int = 1
     """Number of rejected rows; above 1 for the unread rows of a damaged Parquet file."""
@@ -68,7 +71,8 @@ class CleanedCells:
     """A batch of N cells after cleaning."""
 
     texts: Any
-    """pyarrow large_string of length N; null where the cell is rejected or was null."""
+    """pyarrow large_string of length N; null for null and rejected cells. Texts that
+    `reject_by_length` rejects are not null."""
 
     repairs: list[list[str]]
     rejections: dict[int, Rejection]
@@ -117,8 +121,8 @@ def _decode(raw: bytes) -> tuple[str, int, list[str]]:
 def clean_cells(cells: Any, max_invalid_share: float) -> CleanedCells:
     """Apply steps 2 to 6 to a pyarrow large_binary array of N cells.
 
-    Only cells that match SUSPECT_PATTERN, or all cells of a batch with invalid UTF-8, go through
-    `clean_cell`.
+    Only cells that match SUSPECT_PATTERN go through `clean_cell`. If a batch has invalid UTF-8, all
+    its cells do.
     """
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -47,7 +47,7 @@ def list_names(cfg: IngestConfig) -> tuple[str, ...]:
 
 
 def is_text_type(type_: Any) -> bool:
-    """Return whether an Arrow type is text or bytes, plain or dictionary-encoded, or all null."""
+    """Return whether an Arrow type is text, bytes (either may be dictionary-encoded) or null."""
     import pyarrow as pa
 
     if pa.types.is_dictionary(type_):
@@ -67,7 +67,7 @@ def is_list_type(type_: Any) -> bool:
 
 
 def find_type(schema: Any, name: str) -> Any:
-    """Return the Arrow type of a name in a schema; None if it is not there."""
+    """Return the Arrow type of a name in a schema; None if the name is missing or not unique."""
     import pyarrow as pa
 
     if schema.names.count(name) == 1:
@@ -84,11 +84,11 @@ def find_type(schema: Any, name: str) -> Any:
 
 
 def find_mistakes(schema: Any, cfg: IngestConfig, partitions: Partitions) -> list[str]:
-    """Describe each configured name that a schema does not have, and a text of a wrong type."""
+    """Describe each configured name that is missing or not unique, and a text of a wrong type."""
     mistakes = []
     for name in list_names(cfg):
         if (n := schema.names.count(name)) > 1:
-            mistakes.append(f"column {name!r} occurs {n} times")
+            mistakes.append(f"column {name!r} occurs {n} times; it must occur once")
         elif find_type(schema, name) is None and not is_partition(name, cfg, partitions):
             mistakes.append(describe_missing(name, schema.names))
     type_ = find_type(schema, cfg.text_column)
@@ -101,7 +101,7 @@ def find_mistakes(schema: Any, cfg: IngestConfig, partitions: Partitions) -> lis
 def find_missing_keys(
     objects: Sequence[Mapping[str, Any]], cfg: IngestConfig, partitions: Partitions
 ) -> list[str]:
-    """Describe each configured name that none of these JSON objects has, and a wrong text."""
+    """Describe each configured name that none of these objects has, and a text of a wrong type."""
     keys = list(dict.fromkeys(key for row in objects for key in row))
     mistakes = [
         describe_missing(name, keys)
@@ -118,7 +118,7 @@ def find_missing_keys(
 
 
 def is_partition(name: str, cfg: IngestConfig, partitions: Partitions) -> bool:
-    """Whether a configured name is in the names of folders; a text never is."""
+    """Whether a configured name is the key of a partition; the text column never is."""
     return name in partitions and name != cfg.text_column
 
 
@@ -166,7 +166,7 @@ def convert_batch(batch: Any, name: str, cfg: IngestConfig, partitions: Partitio
         partitions: columns in the names of the file's folders.
 
     Raises:
-        ValueError: the batch has no column of text.
+        ValueError: the batch does not have the text column.
     """
     n = len(batch)
     left_out: set[int] = set()
@@ -265,13 +265,13 @@ def _is_number(type_: Any) -> bool:
 
 
 def _cast_times(column: Any) -> Any:
-    """Cast dates, times, durations and decimals to text, which Python's types may not hold."""
+    """Cast dates, times, durations and decimals to text: Python's types may not hold the values."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     type_, types = column.type, pa.types
     if types.is_timestamp(type_) and type_.tz is not None:
-        # The cast to a zone needs its name in the machine's database; the numbers are UTC.
+        # A cast to text with a zone needs the machine's time zone database. The values are in UTC.
         text = column.cast(pa.timestamp(type_.unit)).cast(pa.string())
         return pc.binary_join_element_wise(text, "Z", "")
     is_time = types.is_temporal(type_) and not types.is_interval(type_)

@@ -1,6 +1,7 @@
-"""Open files as streams of uncompressed bytes. The first bytes decide, not the name of the file.
+"""Open files as streams of uncompressed bytes.
 
-A file that is called .gz and is not compressed (an HTTP server unpacked it) is read too.
+The first bytes of a file determine its compression, not its name. So a file that is called .gz but
+is not compressed (an HTTP server unpacked it) is read too.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from climb.ingest.walk import open_input_file
 CHUNK_BYTES = 1 << 20
 
 FRAME_BYTES = 4 << 10
-"""Compressed bytes of Zstandard that are unpacked at a time: 50 MB at most, for the worst file."""
+"""Compressed bytes of Zstandard that are unpacked at a time: they have at most 1,024 blocks of
+128 KiB."""
 
 MAGIC = {
     b"\x1f\x8b": "gzip",
@@ -45,7 +47,7 @@ class DamagedFileError(Exception):
 
 @contextlib.contextmanager
 def explain_damage() -> Iterator[None]:
-    """Raise a DamagedFileError for what the libraries raise if they cannot read a file."""
+    """Convert the errors of libraries that cannot read a file to a DamagedFileError."""
     import pyarrow as pa
 
     try:
@@ -57,7 +59,7 @@ def explain_damage() -> Iterator[None]:
 
 
 def detect_compression(head: bytes) -> str | None:
-    """Return the compression that a file with these first bytes has; None: it is plain."""
+    """Return the compression of a file with these first bytes; None: it is not compressed."""
     # A skippable frame of Zstandard (metadata) may come first: 0x184D2A50 to 5F, little-endian.
     if len(head) >= 4 and head[1:4] == b"\x2a\x4d\x18" and head[0] >> 4 == 5:
         return "zstd"
@@ -71,7 +73,7 @@ def open_unpacked(root: str, path: str, window_log: int) -> Iterator[tuple[Binar
     Args:
         root: URI of the file system; empty for local files.
         path: path in it.
-        window_log: largest window of Zstandard that is accepted, as a power of two.
+        window_log: base-2 logarithm of the largest accepted Zstandard window in bytes.
 
     Yields:
         The stream, and whether the file is compressed. A plain file can be read from any byte.
@@ -82,8 +84,8 @@ def open_unpacked(root: str, path: str, window_log: int) -> Iterator[tuple[Binar
         raw.seek(0)
         buffered: Any = io.BufferedReader(raw, CHUNK_BYTES)
         compression = detect_compression(head)
-        # Python's readers of gzip verify checksums. A second buffer would lose the end of a file
-        # that is cut off.
+        # Python's gzip reader verifies checksums. The first three readers have a buffer: a second
+        # one would lose the end of a truncated file.
         openers: dict[str, Callable[[Any], Any]] = {
             "gzip": lambda file: gzip.GzipFile(fileobj=file),
             "bz2": bz2.BZ2File,
@@ -145,6 +147,6 @@ class _ZstandardFile(io.RawIOBase):
             return error
         return (
             f"its Zstandard window is larger than 2^{self._window_log} bytes; set "
-            "ingest.zstd_window_log=31, which needs 2 GiB in a task, or compress the file without "
-            "--long"
+            "ingest.zstd_window_log to a larger value (at most 31, which needs 2 GiB in a task), "
+            "or compress the file again without --long"
         )

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from climb.errors import InputError, one_line
 from climb.files import is_uri
 from climb.ingest import FileProblem, InputFile
-from climb.ingest.formats import DESCRIPTION, detect_kind, parse_partitions
+from climb.ingest.formats import COMPRESSIONS, DESCRIPTION, detect_kind, parse_partitions
 from climb.ingest.walk import Entry, describe_path, find_table_above, list_below
 
 WILDCARD = re.compile(r"[*?\[]")
@@ -31,10 +31,13 @@ class FileListing:
     """Delta tables: a path, a URI, or a name in a catalog."""
 
     ignored: tuple[str, ...] = ()
-    """Names of files below a folder that are not documents, such as README.md and .git/."""
+    """Names of files and folders that are not read as documents, such as README.md and .git/."""
 
     def digest(self) -> str:
-        """Hash name, size and modification time of every file; equal digests mean no change."""
+        """Hash the files' names, sizes and times, the problems, and the number of ignored names.
+
+        Equal digests mean that no file has changed.
+        """
         lines = [f"{f.name}\0{f.size}\0{f.mtime_ns}" for f in self.files]
         lines += [f"{p.name}\0{p.reason}\0{p.detail}" for p in self.problems]
         lines += [f"{len(self.ignored)} ignored"]
@@ -43,7 +46,7 @@ class FileListing:
 
 @dataclass
 class _Found:
-    """What the inputs have shown so far, by name."""
+    """What has been found in the inputs so far, by name."""
 
     files: dict[str, InputFile] = field(default_factory=dict)
     problems: dict[str, FileProblem] = field(default_factory=dict)
@@ -56,11 +59,11 @@ def find_files(inputs: Sequence[str], format_: str | None = None) -> FileListing
 
     Args:
         inputs: `ingest.inputs`.
-        format_: format of all files, whatever their names are; None decides by the name.
+        format_: format of all files, whatever their names are; None: the name decides.
 
     Raises:
-        InputError: there are no inputs, an input matches nothing or a part of a table, or a folder
-            cannot be listed.
+        InputError: there are no files or tables, an input matches nothing or a part of a table, a
+            table is not a Delta table, or a folder cannot be listed.
     """
     if not inputs:
         raise InputError(
@@ -158,7 +161,10 @@ def _expand_input(text: str) -> tuple[str, list[Entry]]:
 
 
 def _check_whole_table(text: str, root: str, path: str, table: tuple[str, str] | None) -> None:
-    """Raise an InputError if an input is a part of a table: its log decides which rows exist."""
+    """Raise an InputError for a part of a Delta table, and for any other kind of table.
+
+    The log of a table decides which of its rows exist.
+    """
     if table is None or (table[0] == path.rstrip("/") and table[1] == "Delta"):
         return
     name, kind = _name_entry(root, table[0]), table[1]
@@ -207,6 +213,13 @@ def _has_file_below(folder: str, files: Sequence[str]) -> bool:
     return first < len(files) and files[first].startswith(f"{folder}/")
 
 
+def _find_ending(path: str) -> str:
+    """Return the ending of a file name, with the one before it if the last is a compression's."""
+    suffixes = PurePosixPath(path).suffixes
+    is_compressed = bool(suffixes) and suffixes[-1].lower() in COMPRESSIONS
+    return "".join(suffixes[-2:] if is_compressed else suffixes[-1:])
+
+
 def _classify_entry(
     root: str, entry: Entry, format_: str | None, files: Sequence[str]
 ) -> InputFile | FileProblem | None:
@@ -229,7 +242,7 @@ def _classify_entry(
         return FileProblem(name, "unsupported_format", "a folder without files")
     kind = format_ or kind
     if kind is None:
-        ending = PurePosixPath(entry.path).suffix or "no ending"
+        ending = _find_ending(entry.path) or "an empty ending"
         detail = f"{ending} is not one of {DESCRIPTION}; ingest.format sets the format of all files"
         return FileProblem(name, "unsupported_format", detail)
     if entry.size == 0 and kind == "parquet":

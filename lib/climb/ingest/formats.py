@@ -1,4 +1,4 @@
-"""Which files are documents, and in which format: decided by name alone."""
+"""Decide by name alone which files are documents, and in which format."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ENDINGS = {
 and Dolma write it."""
 
 COMPRESSIONS = (".gz", ".gzip", ".zst", ".zstd", ".bz2", ".xz")
-"""Endings after the ending of a text format; the first bytes decide how a file is read."""
+"""Endings that may follow the ending of a text format. The first bytes show the compression."""
 
 COMPRESSED_KINDS = ("jsonl", "csv", "tsv", "text")
 
@@ -30,12 +30,12 @@ IGNORED_NAMES = re.compile(
     r"|(?:README|LICEN[CS]E|NOTICE|COPYING|CHANGELOG|CITATION)(?:\.\w+)?"
     r"|dataset_info\.json|dataset_infos\.json|dataset_dict\.json|state\.json|croissant\.json"
 )
-"""Names that are not documents below a folder: hidden files, marker files of Spark, Delta and
-Parquet writers, and what comes with a data set (read-me, licence, state). An input that names such
-a file is read."""
+"""Names of files and folders that are not read as documents if an input is a folder above them:
+hidden files, marker files of Spark, Delta and Parquet writers, and what comes with a data set
+(read-me, licence, state). Such a file is read if an input names it."""
 
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
-"""Hive's folder for rows whose partition column is null."""
+"""Value in Hive's folder names for rows whose partition column is null."""
 
 DESCRIPTION = f"{', '.join(ENDINGS)} (text formats also with {', '.join(COMPRESSIONS)})"
 

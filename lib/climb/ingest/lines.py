@@ -1,6 +1,6 @@
 """Read JSON Lines as a stream of lines of bounded length.
 
-A file that is not compressed can also be read from and to any byte.
+An uncompressed file can also be read in ranges of bytes.
 """
 
 from __future__ import annotations
@@ -19,6 +19,12 @@ from climb.ingest.compression import (
     explain_damage,
     open_unpacked,
 )
+
+ENCODING_MARKS = {
+    "UTF-32": (b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff"),
+    "UTF-16": (b"\xff\xfe", b"\xfe\xff"),
+}
+"""Byte order marks. The mark of little-endian UTF-32 starts with that of UTF-16."""
 
 CHECKED_ROWS = 100
 """Rows at the start of a file that are checked for the configured columns."""
@@ -52,8 +58,8 @@ def read_lines(unit: Unit, max_bytes: int, window_log: int) -> Iterator[bytes | 
         window_log: see `open_unpacked`.
 
     Raises:
-        DamagedFileError: the compressed stream is truncated or invalid, or a line does not end
-            within MAX_SKIPPED_BYTES.
+        DamagedFileError: the file cannot be read or is UTF-16, or a line does not end within
+            MAX_SKIPPED_BYTES.
     """
     start, stop = unit.start, unit.stop
     with explain_damage(), open_unpacked(unit.root, unit.path, window_log) as (stream, _):
@@ -82,7 +88,7 @@ def _iterate_lines(
         too_long = len(line) > max_bytes and not line.endswith(b"\n")
         position += len(line)
         if at_start:
-            reject_utf16(line)
+            reject_utf16_and_utf32(line)
         if too_long:
             long = _hash_rest_of_line(stream, line)
             position += long.n_bytes - len(line)
@@ -94,12 +100,13 @@ def _iterate_lines(
             yield row
 
 
-def reject_utf16(line: bytes) -> None:
-    """Raise a DamagedFileError if a file starts with the byte order mark of UTF-16."""
-    if line.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DamagedFileError(
-            "unsupported_format", "is UTF-16; it must be UTF-8 (iconv -f UTF-16 -t UTF-8)"
-        )
+def reject_utf16_and_utf32(line: bytes) -> None:
+    """Raise a DamagedFileError if a file starts with the byte order mark of UTF-16 or UTF-32."""
+    for name, marks in ENCODING_MARKS.items():
+        if line.startswith(marks):
+            raise DamagedFileError(
+                "unsupported_format", f"is {name}; it must be UTF-8 (iconv -f {name} -t UTF-8)"
+            )
 
 
 def _hash_rest_of_line(stream: BinaryIO, head: bytes) -> LongLine:
@@ -140,7 +147,7 @@ class FileStart:
 
     is_compressed: bool = False
     damage: DamagedFileError | None = None
-    """The error that stopped the reading. Rows without any object count as damage too."""
+    """The error that stopped the reading, or an error for rows of which none is a JSON object."""
 
 
 def read_start(file: InputFile, max_chars: int, window_log: int) -> FileStart:

@@ -1,9 +1,9 @@
 """Check every input file on the driver, and split the files into units of work.
 
 The check reads Parquet footers, headers, and the first rows of JSON Lines. A wrong schema of
-a file with rows raises an error, also with `skip_corrupt`. A file that cannot be read becomes a
-problem, and an error unless `skip_corrupt` is set. A file without rows is listed in `rejected`, but
-counts as no rejected row.
+a file with rows raises an error, also with `skip_corrupt`. A file that cannot be read raises an
+error, or is listed in `rejected` if `skip_corrupt` is set. A file without rows is listed in
+`rejected` with 0 rows.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ UNIT_BYTES = 64 << 20
 """Target size of a unit: seconds of work, and thousands of units per terabyte."""
 
 OPENING_COST_BYTES = 64 << 10
-"""Cost of opening a file, in bytes of reading, so that many small files are balanced too."""
+"""Cost of opening a file, as if this many bytes were read, so that small files are balanced too."""
 
 MAX_LISTED_FILES = 10
 """Maximum files in one message; the others are counted."""
@@ -54,7 +54,7 @@ def plan_units(listing: FileListing, cfg: IngestConfig) -> list[Unit]:
     Raises:
         InputError: a column is missing or has a wrong type; or a file cannot be read and
             `skip_corrupt` is false. A message names up to MAX_LISTED_FILES files, and counts the
-            others; files with wrong columns come first, in a message of their own.
+            others. If files have wrong columns, only these are reported.
     """
     with ThreadPoolExecutor(16) as pool:  # reading footers from an object store is mostly waiting
         checks = list(pool.map(lambda file: _check_file(file, cfg), listing.files))
@@ -74,7 +74,7 @@ def plan_units(listing: FileListing, cfg: IngestConfig) -> list[Unit]:
         for p in problems
     ]
     if listing.ignored:
-        detail = f"{len(listing.ignored)} files whose names are not those of documents"
+        detail = f"{len(listing.ignored)} files and folders have names that are ignored"
         first = listing.ignored[0]
         units.append(Unit("", "", first, "empty", n_bytes=1, reason="ignored_file", detail=detail))
     return units
@@ -108,8 +108,8 @@ def bundle_units(units: Sequence[Unit], parallelism: int) -> list[list[Unit]]:
 
     Args:
         units: in order; a bundle contains consecutive units.
-        parallelism: number of task slots. Bundles have about the size at which each slot gets two,
-            or UNIT_BYTES if that is smaller.
+        parallelism: number of task slots. Bundles have about the size at which each slot gets two
+            bundles, but at least 1 MiB and at most UNIT_BYTES.
     """
     costs = [unit.n_bytes + OPENING_COST_BYTES for unit in units]
     target = min(UNIT_BYTES, max(1 << 20, sum(costs) // (2 * parallelism)))
@@ -148,7 +148,7 @@ def _make_unit(file: InputFile, start: int, stop: int, n_bytes: int, n_rows: int
 
 
 def _make_empty_check(file: InputFile) -> _FileCheck:
-    """A file without rows; its columns do not matter."""
+    """Return the result for a file without rows; its columns do not matter."""
     detail = "the file has no rows"
     unit = Unit("", "", file.name, "empty", n_bytes=1, reason="empty_file", detail=detail)
     return _FileCheck([unit])
@@ -182,7 +182,9 @@ def _check_csv(file: InputFile, cfg: IngestConfig) -> _FileCheck:
         return _make_empty_check(file)
     names, partitions = list_names(cfg), dict(file.partitions)
     twice = [name for name in names if header.count(name) > 1]
-    mistakes = [f"column {name!r} occurs {header.count(name)} times" for name in twice]
+    mistakes = [
+        f"column {name!r} occurs {header.count(name)} times; it must occur once" for name in twice
+    ]
     missing = [n for n in names if n not in header and not is_partition(n, cfg, partitions)]
     mistakes += [describe_missing(name, header) for name in missing]
     return _FileCheck([_make_unit(file, 0, 0, 2 * file.size)], mistakes=mistakes)
@@ -204,10 +206,10 @@ def _check_parquet(file: InputFile, cfg: IngestConfig) -> _FileCheck:
         stream.seek(max(0, file.size - 4))
         tail = stream.read(4)
         if head != b"PAR1":
-            detail = "does not start with PAR1, as Parquet does"
+            detail = "is not a Parquet file: it does not start with PAR1"
             raise DamagedFileError("unsupported_format", detail)
         if tail != b"PAR1" or file.size < 12:
-            raise DamagedFileError("truncated_file", "does not end with PAR1, as Parquet does")
+            raise DamagedFileError("truncated_file", "is incomplete: it does not end with PAR1")
         stream.seek(0)
         parquet = pq.ParquetFile(stream)
         schema, footer = parquet.schema_arrow, parquet.metadata

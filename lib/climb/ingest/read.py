@@ -36,7 +36,7 @@ from climb.ingest.walk import open_input_file
 
 BATCH_ROWS = 512
 BATCH_BYTES = 8 << 20
-"""A batch ends when it reaches one of the two, so a task uses some tens of megabytes."""
+"""A batch ends at BATCH_ROWS rows or BATCH_BYTES bytes, so a task uses some tens of megabytes."""
 
 
 class _RowBuffer:
@@ -77,8 +77,9 @@ class _RowBuffer:
 def read_units(units: Iterable[Unit], cfg: IngestConfig) -> Iterator[RawRows]:
     """Read units in order; small files share a batch.
 
-    The rest of a damaged file becomes one rejected row with reason `truncated_file` or
-    `unreadable_file`. The driver lists these rows in one error, or accepts them.
+    The unreadable rest of a file (Parquet: of a row group) becomes one rejection with reason
+    `truncated_file` or `unreadable_file`. The driver raises one error for all damaged files, unless
+    `skip_corrupt` is set.
     """
     buffer = _RowBuffer()
     readers = {
@@ -188,7 +189,8 @@ def _read_jsonl(unit: Unit, cfg: IngestConfig, buffer: _RowBuffer) -> Iterator[R
 def _add_line(line: bytes | LongLine, unit: Unit, cfg: IngestConfig, buffer: _RowBuffer) -> None:
     if isinstance(line, LongLine):
         detail = (
-            f"a line of {line.n_bytes:,} bytes; {compute_max_line_bytes(cfg.max_chars):,} are read"
+            f"a line of {line.n_bytes:,} bytes; the maximum is "
+            f"{compute_max_line_bytes(cfg.max_chars):,}"
         )
         buffer.reject(unit.name, Rejection("line_too_long", detail, line.digest))
         return
@@ -227,7 +229,7 @@ def _read_json_labels(
 
 
 def _read_text(unit: Unit, cfg: IngestConfig, buffer: _RowBuffer) -> Iterator[RawRows]:
-    """Read a whole file as one cell; a file of more than 4 bytes per character is only hashed."""
+    """Read a whole file as one cell; a file of more than 4 * `max_chars` bytes is only hashed."""
     max_bytes = 4 * cfg.max_chars
     partitions = dict(unit.partitions)
     try:

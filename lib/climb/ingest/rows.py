@@ -45,7 +45,7 @@ def read_bundles(batches: Iterator[Any], cfg: IngestConfig) -> Iterator[Any]:
         cfg: section ingest.
 
     Yields:
-        Arrow record batches of COLUMNS, one row per row of the files.
+        Arrow record batches of COLUMNS, one row per row or unreadable part of a file.
     """
     for batch in batches:
         for bundle, text in zip(*(column.to_pylist() for column in batch.columns), strict=True):
@@ -113,7 +113,7 @@ def build_batch(rows: RawRows, first_id: int, cfg: IngestConfig) -> Any:
 
 
 def _reject_missing(rows: RawRows, rejections: dict[int, Rejection], column: str) -> None:
-    """Reject rows without a text that nothing has rejected yet."""
+    """Reject the rows that have no text and are not rejected yet."""
     import pyarrow.compute as pc
 
     for row in pc.indices_nonzero(pc.is_null(rows.cells)).to_pylist():
@@ -126,7 +126,7 @@ def _record_left_out(rows: RawRows, cleaned: CleanedCells) -> None:
 
 
 def _drop_long_cells(rows: RawRows, rejections: dict[int, Rejection], max_chars: int) -> Any:
-    """Replace cells of more than 4 bytes per character by null, and reject them (clean.py, 1)."""
+    """Reject cells of more than 4 * `max_chars` bytes (clean.py, step 1), and make them null."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

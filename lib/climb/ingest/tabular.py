@@ -14,7 +14,7 @@ from climb.ingest import InputFile, Unit
 from climb.ingest.clean import Rejection
 from climb.ingest.columns import list_names
 from climb.ingest.compression import DamagedFileError, open_unpacked
-from climb.ingest.lines import compute_max_line_bytes, reject_utf16
+from climb.ingest.lines import compute_max_line_bytes, reject_utf16_and_utf32
 from climb.ingest.walk import open_input_file
 
 DELIMITERS = {"csv": ",", "tsv": "\t"}
@@ -22,7 +22,7 @@ DELIMITERS = {"csv": ",", "tsv": "\t"}
 HEAD_BYTES = 1 << 20
 """Bytes at the start of a CSV file in which the header and the first row are looked for."""
 
-csv.field_size_limit(MAX_CELL_CHARS)  # of the process: files are checked in several threads
+csv.field_size_limit(MAX_CELL_CHARS)  # for the whole process: several threads check files
 
 ARROW_MAGIC = b"ARROW1"
 """An Arrow file starts with this; an Arrow stream, as `datasets` writes it, does not."""
@@ -31,14 +31,14 @@ ARROW_MAGIC = b"ARROW1"
 def read_header(file: InputFile, window_log: int) -> tuple[list[str], bool]:
     """Return the column names of a CSV file, and whether there are rows below them.
 
-    The names of a file without any line are empty.
+    For a file without lines, the list of names is empty.
 
     Raises:
-        DamagedFileError: the file is not text.
+        DamagedFileError: the file is UTF-16, or its first lines are not CSV.
     """
     with open_unpacked(file.root, file.path, window_log) as (stream, _):
         head = stream.read(HEAD_BYTES)
-    reject_utf16(head)
+    reject_utf16_and_utf32(head)
     text = io.StringIO(head.decode("utf-8-sig", "replace"), newline="")
     try:
         rows = (row for row in csv.reader(text, delimiter=DELIMITERS[file.kind]) if row)
@@ -51,7 +51,7 @@ def read_header(file: InputFile, window_log: int) -> tuple[list[str], bool]:
 def iterate_csv(
     unit: Unit, cfg: IngestConfig, reject: Callable[[Rejection], None]
 ) -> Iterator[Any]:
-    """Yield the record batches of a CSV file, all columns as bytes.
+    """Yield the record batches of a CSV file, with the configured columns as bytes.
 
     Args:
         unit: the whole file.

@@ -1,8 +1,8 @@
 """List what is below a folder, local or remote, and find tables that have a log.
 
 In local folders, links are followed. A link that leads nowhere, or to a folder above it, is a
-problem; below an ignored name, it is ignored. Everything else below a folder has an entry, except
-the content of ignored folders that cannot be read.
+problem, unless the link or a folder above it has an ignored name. Everything below a folder has an
+entry, except the content of ignored folders that cannot be read.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def _list_local(folder: Path, above: tuple[tuple[int, int], ...], ignored: bool)
     Args:
         folder: the folder.
         above: device and inode of the folders above it, to find loops of links.
-        ignored: whether it is below a folder with an ignored name.
+        ignored: whether the folder, or one above it, has an ignored name.
     """
     yield Entry(str(folder), "ignored" if ignored else "folder")
     if ignored and not os.access(folder, os.R_OK | os.X_OK):
@@ -156,7 +156,7 @@ def _list_local(folder: Path, above: tuple[tuple[int, int], ...], ignored: bool)
     if is_hub and not ignored:
         _check_snapshots(folder)
     for path in paths:
-        # The hub's cache has the content in blobs/ and readable names in snapshots/.
+        # The Hugging Face hub's cache has the content in blobs/ and readable names in snapshots/.
         hidden = ignored or bool(IGNORED_NAMES.fullmatch(path.name))
         hidden = hidden or (is_hub and path.name in {"blobs", "refs"})
         entry = _describe_local(path)

@@ -1,4 +1,4 @@
-"""Bounds of weights, derived from constraints: of single domains, and of sums over groups.
+"""Bounds of each domain's weight and of each group's sum of weights, derived from constraints.
 
 Axes: K domains.
 """
@@ -21,7 +21,7 @@ from climb.mixture.support import Support, SupportBounds, find_widest_support
 Array = NDArray[np.float64]
 
 SourcedValue = tuple[float, str]
-"""A value, and for messages what sets it: a configuration key or a reason, or nothing."""
+"""A value and, for messages, the configuration key or reason that sets it; may be empty."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,8 @@ class DomainBounds:
     A weight is 0, or between `min_weight` and its upper bound; it is never below its lower bound.
 
     Raises:
-        MixtureError: arrays of the wrong length, or bounds that are negative or not finite.
+        MixtureError: arrays of the wrong length, bounds that are negative or not finite, or a
+            `min_weight` outside [0, 1).
     """
 
     domains: tuple[str, ...]
@@ -81,7 +82,7 @@ class DomainBounds:
 
     @cached_property
     def widest_support(self) -> Support:
-        """A choice of domains that admits a mixture; used where a mixture's own choice does not."""
+        """A support that admits a mixture; used where a mixture's own support admits none."""
         return find_widest_support(self.support_bounds)
 
     def columns(self, group: Constraint) -> NDArray[np.int64]:
@@ -102,7 +103,7 @@ class DomainBounds:
 def derive_bounds(
     constraints: Constraints, domains: Sequence[str], tokens_K: Array
 ) -> DomainBounds:
-    """Derive the bounds of each domain and the groups from constraints.
+    """Derive the bounds of each domain and of each group from constraints.
 
     An upper bound is the smallest of 1, max_epochs * tokens / target_tokens, max_share_ratio *
     share and the domain's max_weight. The upper bound of a domain without tokens is 0.
@@ -142,7 +143,7 @@ def derive_bounds(
 
 
 def _find_lower(constraints: Sequence[Constraint]) -> SourcedValue:
-    """Find the largest lower bound that these constraints on one domain set."""
+    """Find the largest of the lower bounds that constraints set for one domain."""
     minima = [(c.min_weight, f"{c.config_key}: min_weight") for c in constraints]
     return max([(0.0, ""), *minima], key=lambda bound: bound[0])
 
@@ -150,7 +151,7 @@ def _find_lower(constraints: Sequence[Constraint]) -> SourcedValue:
 def _find_upper(
     constraints: Sequence[Constraint], token_limits: Sequence[SourcedValue]
 ) -> SourcedValue:
-    """Find the smallest upper bound that the constraints on one domain, or its tokens, set."""
+    """Find the smallest of the upper bounds that constraints and tokens set for one domain."""
     maxima = [(c.max_weight, f"{c.config_key}: max_weight") for c in constraints]
     return min([(1.0, ""), *maxima, *token_limits], key=lambda bound: bound[0])
 
@@ -158,7 +159,7 @@ def _find_upper(
 def _limit_by_tokens(
     constraints: Constraints, epoch_limit: SourcedValue | None, tokens: float, share: float
 ) -> list[SourcedValue]:
-    """List the upper bounds that the number of a domain's tokens sets."""
+    """List the upper bounds that follow from a domain's number of tokens."""
     if tokens == 0.0:
         return [(0.0, "the domain has no tokens")]
     limits = []
@@ -185,10 +186,15 @@ def check_tokens(domains: Sequence[str], tokens_K: ArrayLike) -> Array:
     if duplicates:
         raise MixtureError(f"duplicate domain names: {', '.join(duplicates)}")
     if not domains or tokens.shape != (len(domains),):
-        raise MixtureError(f"{len(domains)} domains, but token counts of shape {tokens.shape}")
+        raise MixtureError(
+            f"{len(domains)} domains, but token counts of shape {tokens.shape}; there must be "
+            "at least one domain, and one count per domain"
+        )
     for name, count in zip(domains, tokens.tolist(), strict=True):
         if not (np.isfinite(count) and count >= 0.0):
-            raise MixtureError(f"domain {name!r} has {count} tokens; it must be 0 or more")
+            raise MixtureError(
+                f"domain {name!r} has {count} tokens; the number must be finite and at least 0"
+            )
     if not tokens.any():
         raise MixtureError("all domains have 0 tokens; at least one must have some")
     return tokens
@@ -201,8 +207,8 @@ def _check_disjoint(groups: Sequence[Constraint]) -> None:
             if shared:
                 raise MixtureError(
                     f"{earlier.config_key} and {later.config_key} both bound a sum of weights that "
-                    f"contains {', '.join(shared)}; groups must not share a domain: remove it "
-                    "from one of them"
+                    f"contains {', '.join(shared)}; groups must not share domains: remove them "
+                    "from one of the two groups"
                 )
 
 
@@ -218,7 +224,7 @@ def _check_supply(
         return
     if {key for _, key in epoch_limits.values()} == {"search.max_epochs"}:
         source = f"the domains' {total:.4g} tokens times max_epochs {constraints.max_epochs:g}"
-        fix = f"raise search.max_epochs to {target / total:.3g}"
+        fix = f"raise search.max_epochs to {_round_up(target / total)}"
     else:
         source = f"the domains' {total:.4g} tokens, repeated as often as allowed,"
         fix = "raise search.max_epochs or the max_epochs in search.constraints"
@@ -227,3 +233,9 @@ def _check_supply(
         f"({target - supply:.4g} more): {fix}, or lower the number of target tokens "
         "(search.target_tokens, or mix.tokens)"
     )
+
+
+def _round_up(value: float) -> str:
+    """Format a positive number with three digits, rounded up."""
+    unit = 10.0 ** (math.floor(math.log10(value)) - 2)
+    return f"{math.ceil(value / unit - 1e-9) * unit:.3g}"

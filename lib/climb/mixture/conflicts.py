@@ -15,11 +15,11 @@ from climb.mixture.bounds import DomainBounds
 from climb.mixture.support import TOLERANCE, is_satisfiable
 
 _MAX_LISTED = 8
-"""Domains that a message lists; it counts the others."""
+"""Maximum number of domains that a message lists; it gives only the number of the others."""
 
 
 def find_conflicts(bounds: DomainBounds) -> list[str]:
-    """Describe every conflict between bounds: where it is, by how much, and how to fix it.
+    """Describe every conflict between bounds: where it is, how large it is, and how to fix it.
 
     Returns:
         One sentence per conflict; empty if there is a mixture that satisfies all bounds.
@@ -40,7 +40,7 @@ def find_violations(
     Args:
         bounds: the bounds.
         weights_K: one mixture, in the order of `bounds.domains`.
-        tolerance: of a weight, and of a sum of weights.
+        tolerance: for each weight and for each sum of weights.
     """
     found = []
     for k, (name, weight) in enumerate(zip(bounds.domains, weights_K.tolist(), strict=True)):
@@ -79,7 +79,7 @@ def _find_in_domains(bounds: DomainBounds) -> Iterator[str]:
 
 
 def _find_in_groups(bounds: DomainBounds) -> Iterator[str]:
-    """Find groups whose domains allow too little, or require too much."""
+    """Find groups whose domains allow too little weight, or require too much."""
     for group in bounds.groups:
         columns = bounds.columns(group)
         total = math.fsum(float(bounds.support_bounds.upper_K[k]) for k in columns)
@@ -170,7 +170,7 @@ def _find_with_min_weight(bounds: DomainBounds) -> Iterator[str]:
 
 
 def _lower_bound(bounds: DomainBounds, k: int) -> float:
-    """The lower bound of a domain; one above 0 is at least `min_weight`."""
+    """Return a domain's lower bound, which is at least `min_weight` if it is above 0."""
     lower = float(bounds.lower_K[k])
     return max(lower, bounds.min_weight) if lower > 0.0 else 0.0
 

@@ -26,7 +26,7 @@ class Constraint:
     docs/decisions/mixing.md has the reason.
 
     `max_epochs` replaces `search.max_epochs` for each of the domains, whether it is larger or
-    smaller. If several constraints set it for a domain, the smallest value applies. Constraints of
+    smaller. If several constraints set it for a domain, the smallest value applies. Constraints on
     epochs alone may overlap with any other constraint, and so may constraints on one domain.
 
     Raises:
@@ -68,7 +68,7 @@ class Constraint:
 
     @property
     def bounds_weight(self) -> bool:
-        """Whether it bounds weights, and not epochs alone."""
+        """Whether the constraint bounds weights, and not only epochs."""
         return self.min_weight > 0.0 or self.max_weight < 1.0
 
     @property
@@ -99,7 +99,7 @@ class Constraint:
 
 @dataclass(frozen=True, kw_only=True)
 class Constraints:
-    """All constraints on a mixture. `SearchConfig` explains its fields of the same names.
+    """All constraints on a mixture. `SearchConfig` has fields of the same names and explains them.
 
     Raises:
         MixtureError: a value is invalid for every set of domains.
@@ -119,13 +119,13 @@ class Constraints:
         _check_positive("max_epochs", self.max_epochs)
         if self.max_share_ratio is not None and not self.max_share_ratio >= 1.0:
             raise MixtureError(
-                f"max_share_ratio is {self.max_share_ratio:g}; it must be at least 1: the "
-                f"upper bounds sum to only {self.max_share_ratio:g}, and no mixture can sum to 1"
+                f"max_share_ratio is {self.max_share_ratio:g}; it must be at least 1: it limits "
+                f"the sum of all weights to {self.max_share_ratio:g}, but weights must sum to 1"
             )
         if not 0.0 <= self.min_weight < 1.0:
             raise MixtureError(f"min_weight is {self.min_weight}; it must be in [0, 1)")
         if not (math.isfinite(self.kl_penalty) and self.kl_penalty >= 0.0):
-            raise MixtureError(f"kl_penalty is {self.kl_penalty}; it must be 0 or more")
+            raise MixtureError(f"kl_penalty is {self.kl_penalty}; it must be finite and at least 0")
         counts = Counter(constraint.name for constraint in self.domain_constraints)
         duplicates = sorted(name for name, count in counts.items() if count > 1)
         if duplicates:
@@ -137,7 +137,7 @@ class Constraints:
         return replace(self, max_epochs=None, domain_constraints=weights_only)
 
     def find_epoch_limits(self, domains: Sequence[str]) -> dict[str, tuple[float, str]]:
-        """Find how often each domain may be repeated, and the configuration key that sets this.
+        """Find how often each domain may be read, and the configuration key that sets this limit.
 
         Domains without a limit are left out.
 
@@ -159,4 +159,4 @@ class Constraints:
 
 def _check_positive(name: str, value: float | None) -> None:
     if value is not None and not (math.isfinite(value) and value > 0.0):
-        raise MixtureError(f"{name} is {value}; it must be a positive number")
+        raise MixtureError(f"{name} is {value}; it must be finite and above 0")

@@ -7,8 +7,8 @@ With bounds of single domains alone, the nearest mixture in KL divergence (min s
 is w' = clip(factor * w, lower, upper) with one factor. A pool whose sum is at its bound has a
 factor of its own. This is equivalent to narrower bounds of the pool's domains. Their new lower
 bounds are clip(factor * w, lower, upper) with the factor that gives the lower bound of the sum.
-Their new upper bounds have the factor that gives its upper bound. With the narrowed bounds, one
-factor for all domains gives exactly the nearest mixture.
+Their new upper bounds use the factor that gives the upper bound of the sum. With the narrowed
+bounds, one factor for all domains gives exactly the nearest mixture.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ ZERO_BELOW = 1e-15
 """A weight below this is 0: it is less than one token of any corpus."""
 
 ROUNDING = 1e-15
-"""Rounding error of a sum of weights, per domain."""
+"""Rounding error that each domain may add to a sum of weights."""
 
 _TINY_WEIGHT = 1e-120
-"""Replaces 0 where a domain of weight 0 must get weight; small enough that it gets weight last."""
+"""Replaces 0 where a domain of weight 0 must get weight; small enough to get weight last."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """Domains with a bounded sum; domains in no group form one pool with bounds 0 and 1."""
+    """Domains with a bounded sum of weights; those in no group form a pool with bounds 0 and 1."""
 
     columns: NDArray[np.int64]
     lower: float
@@ -75,8 +75,8 @@ def scale_to_total(
 ) -> Array:
     """Compute clip(factor * weights, lower, upper) with the factor that gives each row the total.
 
-    A row that has the total after clipping keeps the factor 1 exactly. A row whose bounds do not
-    reach `total` stops at the nearer of its bounds.
+    A row that has the total after clipping keeps the factor 1 exactly. A row that cannot reach
+    `total` gets the bounds whose sum is nearer to `total`.
     """
     scaled_MK = np.clip(weights_MK, lower_MK, upper_MK)
     off_M = np.abs(scaled_MK.sum(axis=1) - total) > ROUNDING * weights_MK.shape[1]

@@ -1,4 +1,4 @@
-"""The feasible set of mixtures: projection, sampling, and the price of distance from natural.
+"""The feasible set of mixtures: projection, sampling, and the KL penalty.
 
 Axes: M mixtures, K domains. A mixture is non-negative, sums to 1, and is keyed by domain name
 outside arrays. The sampler, the acquisition function, the pattern search and the recommendation all
@@ -115,17 +115,17 @@ class FeasibleSet:
         """Find the nearest feasible mixtures; feasible mixtures stay unchanged, to the bit.
 
         Weight above an upper bound goes to the other domains in proportion to their weights
-        ("water-filling"). Weight that a lower bound requires comes from them in the same way. So
-        ratios of weights that are not at a bound stay the same, inside a group at its bound and
-        among all other domains. This is the nearest mixture in KL divergence within the bounds of
-        domains and groups. Domains of weight 0 receive weight only for a lower bound (their own or
-        their group's), or if the others are at their upper bounds; they share it in proportion to
-        their natural shares.
+        ("water-filling"). Weight that a lower bound requires comes from the others in the same way.
+        So the ratios of weights that are not at a bound stay the same: within a group at its bound,
+        and among all other domains. The result is the nearest mixture in KL divergence within the
+        bounds of domains and groups. Domains of weight 0 receive weight only for a lower bound
+        (their own or their group's), or if the others are at their upper bounds; they share it in
+        proportion to their natural shares.
 
         Then weights below `min_weight` become 0, and the others are scaled again. If the others
         cannot sum to 1, or to the lower bound of a group, the largest of the small weights are
-        raised to `min_weight` instead. If that admits no mixture either, the domains that can hold
-        the most weight are used.
+        raised to `min_weight` instead. If that admits no mixture either, the domains that
+        `find_widest_support` chooses are used.
 
         Args:
             weights_MK: non-negative, shape (M, K) or (K,); rows need not sum to 1.
@@ -155,8 +155,8 @@ class FeasibleSet:
         weights_MK = np.atleast_2d(weights)
         if weights.ndim not in (1, 2) or weights_MK.shape[1] != len(self.domains):
             raise MixtureError(
-                f"mixtures have shape {weights.shape}; the last axis must have "
-                f"{len(self.domains)} domains"
+                f"mixtures have shape {weights.shape}; with {len(self.domains)} domains it must be "
+                f"({len(self.domains)},) or (M, {len(self.domains)})"
             )
         if not (np.isfinite(weights_MK).all() and (weights_MK >= 0.0).all()):
             raise MixtureError("weights must be finite and non-negative")

@@ -1,12 +1,12 @@
-"""The support of a mixture: the domains with a weight above 0, where small weights are forbidden.
+"""The support of a mixture (its domains with weights above 0), if small weights are forbidden.
 
 Axes: M mixtures, K domains, P pools, N numbers of domains, O options.
 
-A pool is a set of domains whose weights have bounds for their sum. A support admits a mixture if
-two conditions are true for every pool, and for all domains together with the sum 1. The lower
-bounds of its domains sum to at most the upper bound of the sum. Their upper bounds sum to at least
-its lower bound. Without a smallest weight every domain may be in the support, so there is nothing
-to choose.
+A pool is a set of domains whose sum of weights has bounds. A support admits a mixture if two
+conditions hold for every pool, and for all domains together, whose sum must be 1. The lower bounds
+of the domains sum to at most the upper bound of the sum. The upper bounds of the domains sum to at
+least the lower bound of the sum. Without a smallest weight, every domain may be in the support, so
+there is nothing to choose.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def choose_support(weights_MK: Array, bounds: SupportBounds, fallback_K: Bools) 
 
 
 def _extend_support(weights_MK: Array, support_MK: Bools, bounds: SupportBounds) -> Bools:
-    """Add the largest weights that fit, until every pool reaches its lower bound and the sum 1."""
+    """Add domains, largest weights first, until pools reach their lower bounds and the sum 1."""
     shape = weights_MK.shape
     ties = (np.broadcast_to(bounds.rank_K, shape), np.broadcast_to(-bounds.upper_K, shape))
     order_MK = np.lexsort((*ties, -weights_MK, ~support_MK), axis=1)
@@ -155,16 +155,16 @@ def _extend_support(weights_MK: Array, support_MK: Bools, bounds: SupportBounds)
 
 @dataclass(frozen=True, eq=False)
 class Support:
-    """The support whose summed bounds leave the most room around 1; the range of all such sums."""
+    """The support whose sums of bounds leave the most room around 1, and the range of all sums."""
 
     chosen_K: Bools
     is_feasible: bool
     min_total: float
-    """Smallest sum of lower bounds over all supports; NaN where a pool has no support."""
+    """Smallest sum of lower bounds over all supports; NaN if a pool has no support."""
 
     max_total: float
     """Largest sum of upper bounds over the supports whose lower bounds sum to at most 1; NaN
-    if there is none."""
+    if there is no such support."""
 
 
 def find_widest_support(bounds: SupportBounds) -> Support:
@@ -172,7 +172,8 @@ def find_widest_support(bounds: SupportBounds) -> Support:
 
     All domains of a pool but the required ones have the same smallest weight. So for any number of
     domains, those with the largest upper bounds are best. The options of the pools are combined one
-    pool at a time. An option is dropped if another has no larger lower and no smaller upper bound.
+    pool at a time. An option is dropped if the lower bound of another is not larger, and its upper
+    bound is not smaller.
     """
     lower_O, upper_O, picks_OP = np.zeros(1), np.zeros(1), np.zeros((1, 0), dtype=np.int64)
     orders = [_order_by_upper_bound(pool, bounds) for pool in bounds.pools]
@@ -211,7 +212,7 @@ def _order_by_upper_bound(pool: Pool, bounds: SupportBounds) -> NDArray[np.int64
 def _find_feasible_numbers(
     pool: Pool, order: NDArray[np.int64], bounds: SupportBounds
 ) -> tuple[NDArray[np.int64], Array, Array]:
-    """Find how many of the pool's domains can be in a support, and the range of their sums."""
+    """Find all possible numbers of the pool's domains in a support, and the range of each sum."""
     lower_N = np.concatenate([[0.0], np.cumsum(bounds.lower_K[order])])
     upper_N = np.concatenate([[0.0], np.cumsum(bounds.upper_K[order])])
     n_required = int(bounds.required_K[order].sum())
@@ -226,7 +227,7 @@ def _find_feasible_numbers(
 
 
 def _drop_dominated(lower_O: Array, upper_O: Array) -> NDArray[np.int64]:
-    """Drop every option for which another has no larger lower and no smaller upper bound."""
+    """Return the indices of the options that are not dropped; see `find_widest_support`."""
     # Rounded: the last bits of equal sums depend on the order of the addition.
     order = np.lexsort((-upper_O, np.round(lower_O, 12)))
     best_O = np.maximum.accumulate(upper_O[order])

@@ -1,4 +1,4 @@
-"""Mixtures outside the feasible set: whole tokens per domain, and weights by domain name.
+"""Conversions of mixtures, to whole units, dictionaries and arrays, and their comparison.
 
 Axes: K domains.
 """
@@ -16,7 +16,7 @@ from climb.errors import MixtureError
 Array = NDArray[np.float64]
 
 SAME_DECIMALS = 9
-"""Decimals to which the weights of one mixture agree: the precision of tables and CSV files."""
+"""Number of decimals to which the weights of equal mixtures agree, as in tables and CSV files."""
 
 
 def apportion(weights_K: ArrayLike, total: int) -> NDArray[np.int64]:
@@ -30,11 +30,14 @@ def apportion(weights_K: ArrayLike, total: int) -> NDArray[np.int64]:
         total: number of units.
 
     Raises:
-        MixtureError: negative total, negative or non-finite weights, or all zero.
+        MixtureError: negative total, negative or non-finite weights, or no weight above 0.
     """
     weights = np.asarray(weights_K, dtype=np.float64)
     if total < 0 or not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
-        raise MixtureError(f"cannot divide {total} units by the weights {weights.tolist()}")
+        raise MixtureError(
+            f"cannot divide {total} units among domains with weights {weights.tolist()}; "
+            "units must be 0 or more, weights finite and 0 or more, and at least one weight above 0"
+        )
     fractions = [Fraction(float(weight)) for weight in weights]
     shares = [total * fraction / sum(fractions) for fraction in fractions]
     units_K = np.array([int(share) for share in shares], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Predictors: regression from mixture weights to one metric with a standard deviation.
+"""Predictors: regression from mixture weights to one metric, with a standard deviation.
 
 Axes: T trials, K domains, M mixtures, F features.
 """
@@ -51,7 +51,7 @@ class ExportablePredict(Protocol):
 
 @runtime_checkable
 class Predictor(Protocol):
-    """A regression recipe."""
+    """A regression method, which fits one metric to mixture weights."""
 
     def fit(
         self, weights_TK: Array, values_T: Array, noise_T: Array, extra: ExtraFeatures | None = None
@@ -64,16 +64,16 @@ class Predictor(Protocol):
             weights_TK: mixtures, shape (T, K), rows summing to 1.
             values_T: the metric, shape (T,).
             noise_T: standard deviation of each value, shape (T,): noise over seeds and, for reused
-                runs, the error of the mapping. If it is 0 (unknown), the predictor infers it.
-            extra: further features of each mixture, in any unit. The Predict takes weights alone
-                and calls `extra` itself.
+                runs, the error of the mapping. 0 means unknown; the predictor then infers it.
+            extra: function for further features of mixtures, in any unit. The returned Predict
+                takes weights alone and calls `extra` itself.
         """
 
 
 def sort_fit_inputs(
     weights_TK: Array, values_T: Array, noise_T: Array
 ) -> tuple[NDArray[np.int64], tuple[Array, Array, Array]]:
-    """Sort trials by value, noise and weights, so that a fit cannot depend on their order.
+    """Sort trials by value, noise and weights, so that their input order cannot affect a fit.
 
     Returns:
         The indices that sort the trials, and the sorted trials.

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _BATCH_SIZE = 1024
-"""Mixtures of one posterior, which holds their whole covariance matrix."""
+"""Maximum number of mixtures per posterior, which holds the covariance of all its mixtures."""
 
 _MIN_NOISE_VAR = 1e-6
-"""Lower bound of a noise variance that is passed to the model, as a share of the values' variance:
-the covariance of replicates stays invertible."""
+"""Lower bound of a noise variance that is passed to the model, as a share of the values' variance.
+It keeps the covariance of replicates invertible."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class BoTorchPredictor:
     """Packages that `fit` imports."""
 
     extra: ClassVar[str] = "botorch"
-    """Extra of climb-mixture that installs them."""
+    """Extra of climb-mixture that installs these packages."""
 
     max_steps: int = 200
     """Maximum L-BFGS steps."""
@@ -102,7 +102,8 @@ class _BoTorchModel:
 
     @property
     def noise(self) -> float:
-        return float(self.model.likelihood.noise.detach().max().sqrt())
+        # A reused run has the error of its mapping too, so its noise is larger than that of a run.
+        return float(self.model.likelihood.noise.detach().min().sqrt())
 
     def predict(self, features_MF: Array) -> tuple[Array, Array]:
         with _isolate_torch():
@@ -143,7 +144,7 @@ def _split_batches(features_MF: Array) -> list[Tensor]:
 
 @contextmanager
 def _isolate_torch(seed: int = 0, gradients: bool = False) -> Iterator[None]:
-    """Run torch with one thread and its own random state, and restore its state afterwards."""
+    """Run torch in one thread with its own random state, and restore torch's state afterwards."""
     import torch
     from botorch.settings import validate_input_scaling
 

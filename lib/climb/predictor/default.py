@@ -18,12 +18,12 @@ class DefaultPredictor:
     """`StackPredictor` for few metrics, `PooledPredictor` for many.
 
     Source:
-        docs/decisions/predictor.md: on RegMix's 13 losses, the stack has equal ranks and equal or
-        lower regret. On Olmix's 110 metrics, pooled fits are faster.
+        docs/decisions/predictor.md: on RegMix's 13 losses, stack and pooled fits have equal ranks,
+        and the stack has equal or lower regret. On Olmix's 110 metrics, pooled fits are faster.
     """
 
     many_metrics: int = 24
-    """Number of metrics from which fits are pooled."""
+    """Smallest number of metrics for which the fits are pooled."""
 
     def fit(
         self, weights_TK: Array, values_T: Array, noise_T: Array, extra: ExtraFeatures | None = None

@@ -43,7 +43,7 @@ class GaussianProcess:
     prior_mean: float
     variance: float
     noise_var_T: Array
-    """Noise variance of each trial: the input's plus the inferred one."""
+    """Noise variance of each trial: input variance, inferred variance and `JITTER` added up."""
 
     values_T: Array
     lower_TT: Array
@@ -56,7 +56,7 @@ class GaussianProcess:
         """Fit by L-BFGS with exact gradients from a fixed start, so the result is deterministic.
 
         Parameters come from at most `MAX_FIT_TRIALS` trials, at even intervals of the input order.
-        The cost grows with the cube of their number, and 200 trials determine the parameters well.
+        Cost grows with the cube of the number of trials; 200 trials determine the parameters well.
 
         Args:
             features_TF: scaled features, shape (T, F).
@@ -135,7 +135,7 @@ class GaussianProcess:
 
 @dataclass(frozen=True, eq=False)
 class SharedKernel:
-    """Processes of equal length scales and trials, which have one kernel."""
+    """Processes with the same trials and length scales, and so with the same kernel."""
 
     processes: tuple[GaussianProcess, ...]
 
@@ -155,7 +155,7 @@ class SharedKernel:
     def predict(self, features_MF: Array) -> list[tuple[Array, Array]]:
         """Predict with every process; see `GaussianProcess.predict`.
 
-        Where every trial has the same noise, one eigendecomposition of the kernel serves all.
+        If every process has the same noise in all its trials, one eigendecomposition is enough.
         """
         if any(np.ptp(process.noise_var_T) > 0.0 for process in self.processes):
             return [process.predict(features_MF) for process in self.processes]
@@ -173,8 +173,8 @@ class SharedKernel:
 
 
 def start_lengths(n_features: int) -> float:
-    """Return the log length scale from which fits start: at the mode of the length scale's prior,
-    or at 0.5 if that is larger."""
+    """Return the initial log length scale of fits: the log of the mode of the length scale's prior,
+    or log 0.5 if that is larger."""
     mode = np.sqrt(2.0) + 0.5 * np.log(n_features) - LOG_LENGTH_STD**2
     return float(max(mode, np.log(0.5)))
 
@@ -227,7 +227,7 @@ def differentiate_by_lengths(scaled_TF: Array, by_distance_TT: Array) -> Array:
 
 
 def evaluate_matern(distances_MT: Array) -> tuple[Array, Array]:
-    """Return the Matern-5/2 kernel of squared distances, and its derivative by them."""
+    """Return the Matern-5/2 kernel of squared distances and its derivative with respect to them."""
     root_MT = np.sqrt(5.0 * distances_MT)
     decay_MT = np.exp(-root_MT)
     kernel_MT = (1.0 + root_MT + root_MT * root_MT / 3.0) * decay_MT

@@ -14,7 +14,7 @@ from climb.predictor.sample import Sample, ScaledFeatures, Scaling, UnscaledPred
 
 @dataclass(frozen=True, kw_only=True)
 class GPPredictor:
-    """Matern-5/2 kernel on weight ^ power with a length scale per domain, MAP parameters.
+    """Matern-5/2 kernel on weight ^ power with a length scale per domain and MAP parameters.
 
     Extra features are further dimensions, each with its own length scale.
 
@@ -71,7 +71,7 @@ class GPPredict(UnscaledPredict):
 
         f = (weights ^ power - offset) / feature_scale / lengths, and metric = center + scale *
         (prior_mean + variance * sum_t alpha_t matern52(|f - points_t|)). Empty for a fit with extra
-        features, which the weights alone do not determine.
+        features, because the function that computes them cannot be exported.
         """
         if self.features.extra is not None:
             return {}

@@ -1,4 +1,4 @@
-"""Which extra features a fit uses: those that agree with the metric more than chance would.
+"""Selection of the extra features of a fit: those that rise with the metric more than by chance.
 
 Axes: T trials, K domains, F features, M mixtures.
 """
@@ -14,17 +14,17 @@ from climb.predictor import Array, ExtraFeatures, sort_fit_inputs
 from climb.predictor.sample import compute_extra_features
 
 MIN_T_VALUE = 2.0
-"""Smallest t value of a slope. Of features that are unrelated to the metric, 1 in 27 reaches it
-(12 trials)."""
+"""Minimum t value of the slope of a selected feature. With 12 trials, 1 in 27 features that are
+unrelated to the metric reaches it."""
 
 
 def select_informative(
     extra: ExtraFeatures, trials: tuple[Array, Array, Array]
 ) -> ExtraFeatures | None:
-    """Select the features that rise with the metric; None if there are none.
+    """Select the features that rise with the metric; return None if there are none.
 
-    A cheap estimate of a metric must rise with it. With few trials, a feature that does not would
-    only add a parameter to fit to noise (docs/decisions/predictor.md).
+    A useful estimate of a metric rises with the metric. With few trials, any other feature only
+    adds a parameter that is fitted to noise (docs/decisions/predictor.md).
 
     Args:
         extra: features of mixtures, each an estimate of the metric.
@@ -41,7 +41,7 @@ def select_informative(
 
 
 def _compute_t_values(features_TF: Array, values_T: Array, noise_T: Array) -> Array:
-    """Return the t value of the slope of each feature alone, shape (F,); 0 for a constant one."""
+    """Return t values of slopes, one regression per feature, (F,); 0 for a constant feature."""
     variance = float(values_T.var())
     if len(values_T) <= 2 or variance == 0.0:
         return np.zeros(features_TF.shape[1])

@@ -21,10 +21,10 @@ _MAX_STEP = 3.0
 """Largest change of a parameter in one step."""
 
 _TOLERANCE = 1e-7
-"""A fit ends when its cost falls by less than this share."""
+"""A fit ends when a step lowers its cost by less than this share of 1 + cost."""
 
 _MAX_DAMPING = 1e8
-"""A fit ends when no step with this damping lowers its cost."""
+"""A fit ends when a step with more damping than this does not lower its cost."""
 
 
 def raise_to_power(features_MV: Array, exponent: float) -> Array:
@@ -33,14 +33,14 @@ def raise_to_power(features_MV: Array, exponent: float) -> Array:
 
 
 def make_prior(n_features: int) -> tuple[Array, Array]:
-    """Return mean and standard deviation of the parameters, shapes (P,)."""
+    """Return mean and standard deviation of the prior on the parameters, shapes (P,)."""
     mean_P = np.append(np.full(n_features, -2.0), [-3.0, -2.0, 0.0, np.log(0.3)])
     std_P = np.append(np.full(n_features, _COEFFICIENT_STD), [2.0, 2.0, 2.0, 0.7])
     return mean_P, std_P
 
 
 def evaluate_means(parameters_QP: Array, powers_MV: Array) -> Array:
-    """Evaluate laws with one exponent, shape (Q, M)."""
+    """Evaluate laws that have the same exponent, shape (Q, M)."""
     n_features = powers_MV.shape[1]
     base, floor, log_scale, log_decay = parameters_QP[:, n_features:].T[:, :, None]
     data_QM = np.exp(parameters_QP[:, :n_features]) @ powers_MV.T + np.exp(base)
@@ -78,7 +78,7 @@ def compute_precision(derivatives_QTP: Array, noise_var_QT: Array) -> tuple[Arra
 def minimize_laws(
     start_QP: Array, powers: list[Array], values_QT: Array, noise_var_QT: Array, max_steps: int
 ) -> tuple[Array, Array, Array, Array]:
-    """Fit all laws by Levenberg-Marquardt steps, each with its own damping.
+    """Fit all laws by Levenberg-Marquardt steps; each law has its own damping.
 
     Returns:
         Parameters (Q, P), means (Q, T), derivatives (Q, T, P) and costs (Q,).
@@ -115,11 +115,11 @@ class _Problem:
 
     @cached_property
     def prior(self) -> tuple[Array, Array]:
-        """Mean and standard deviation of the parameters, shapes (P,)."""
+        """Mean and standard deviation of the prior on the parameters, shapes (P,)."""
         return make_prior(self.powers[0].shape[1])
 
     def compute_cost(self, at_QP: Array, means_QT: Array, rows: NDArray[np.int64]) -> Array:
-        """Return the squared residuals and distances from the prior; infinite where undefined."""
+        """Return costs: sums of squared residuals and prior distances; infinite if not finite."""
         prior_P, prior_std_P = self.prior
         square_QT = np.square(means_QT - self.values_QT[rows]) / self.noise_var_QT[rows]
         cost_Q = square_QT.sum(axis=1) + np.square((at_QP - prior_P) / prior_std_P).sum(axis=1)
@@ -133,7 +133,7 @@ class _Problem:
         damping_Q: Array,
         rows: NDArray[np.int64],
     ) -> Array:
-        """Make one damped Gauss-Newton step of the metrics `rows`; return new parameters."""
+        """Make one damped Gauss-Newton step for the metrics `rows`; return new parameters."""
         prior_P, prior_std_P = self.prior
         precision_QPP, weighted_QPT = compute_precision(derivatives_QTP, self.noise_var_QT[rows])
         residual_QT1 = (means_QT - self.values_QT[rows])[:, :, None]

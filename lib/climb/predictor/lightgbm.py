@@ -19,7 +19,7 @@ from climb.predictor.trees import Booster, Rows, TreesPredict, fit_bootstrap
 class LightGBMPredictor:
     """Gradient boosting on raw weights with early stopping on held-out trials.
 
-    The defaults are NVIDIA's recipe. CLIMB's paper and RegMix have other fields:
+    The defaults are those of NVIDIA's recipe. CLIMB's paper and RegMix use other values:
 
         search:
           predictor:           # the paper: patience of 20 rounds, however few trials are held out
@@ -53,7 +53,7 @@ class LightGBMPredictor:
     """Packages that `fit` imports."""
 
     extra: ClassVar[str] = "lightgbm"
-    """Extra of climb-mixture that installs them."""
+    """Extra of climb-mixture that installs these packages."""
 
     trees: int = 1000
     """Maximum number of trees."""
@@ -72,10 +72,11 @@ class LightGBMPredictor:
     """Penalties on the values of leaves."""
 
     held_share: float = 0.1
-    """Share of the trials that is held out for early stopping; rounded up."""
+    """Share of the trials that is held out for early stopping; their number is rounded up."""
 
     patience: int = 20
-    """Rounds without a better squared or absolute error on held-out trials before a fit stops."""
+    """A fit stops when the squared or the absolute error on held-out trials has not improved for
+    this many rounds."""
 
     patience_within_held: bool = True
     """Whether the number of held-out trials is an upper bound of the patience."""

@@ -23,10 +23,11 @@ _MAX_EXPONENT = 30.0
 
 @dataclass(frozen=True, kw_only=True)
 class LogLinearPredictor(LawPredictor):
-    """MAP parameters under wide priors, with the standard deviation from the curvature.
+    """MAP parameters under wide priors; the posterior's curvature gives the standard deviation.
 
-    The best of three fits is kept. One starts at the prior's mean. The others start at regressions
-    of log(value - floor) on the weights, for two floors. The standard deviation is that of the
+    The most probable of six fits is kept: three fits to the values, and three to their negatives.
+    One of the three starts at the prior's mean. The others start at regressions of
+    log(value - floor) on the weights, for two floors. The standard deviation is that of the
     parameters and excludes the misfit of the law. Extra features add a linear term.
 
     Source:
@@ -36,7 +37,7 @@ class LogLinearPredictor(LawPredictor):
     """
 
     slope_std: float = 15.0
-    """Prior standard deviation of a domain's slope; with wider ones, fits to few trials diverge."""
+    """Prior standard deviation of a domain's slope; if larger, fits to few trials can diverge."""
 
     max_steps: int = 40
     """Maximum function evaluations of one fit."""
@@ -53,7 +54,7 @@ class LogLinearPredictor(LawPredictor):
 
 
 def log_linear_law(parameters_P: Array, weights_MK: Array) -> tuple[Array, Array]:
-    """Evaluate the law at each mixture (M,), and its derivatives by the parameters (M, P).
+    """Evaluate the law (M,), and its derivatives with respect to the parameters (M, P).
 
     Parameters: slopes (K), floor, log scale.
     """
@@ -64,7 +65,7 @@ def log_linear_law(parameters_P: Array, weights_MK: Array) -> tuple[Array, Array
 
 
 def _regress_logs(weights_TK: Array, values_T: Array, gap: float) -> Array:
-    """Fit the parameters for a fixed floor, above which the logarithm is linear."""
+    """Fit the parameters for a fixed floor: log(value - floor) is linear in the weights."""
     floor = float(values_T.min()) - gap
     logs_T = np.log(values_T - floor)
     ridge_KK = weights_TK.T @ weights_TK + 0.1 * np.eye(weights_TK.shape[1])

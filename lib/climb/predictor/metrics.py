@@ -25,13 +25,14 @@ from climb.predictor import (
 from climb.predictor.informative import select_informative
 
 WIDENED = 1.0
-"""The range of predictions is that of the trials' values, wider by this many ranges per side."""
+"""Predicted means stay within the range of the trials' values, widened at each end by this multiple
+of the range."""
 
 DomainGroups = Sequence[Sequence[int]]
-"""Groups of domains whose total weight is a feature of a mixture: columns of `weights_MK`."""
+"""Groups of domains, each as columns of `weights_MK`; the total weight of a group is a feature."""
 
 ExtrasByMetric = Sequence[ExtraFeatures | None]
-"""Estimates of each metric, which are extra features of its fit; None: there are none."""
+"""For each metric, a function that computes extra features (estimates of the metric), or None."""
 
 
 class MetricsPredict(Protocol):
@@ -82,8 +83,8 @@ class SeparatePredicts:
             ComponentError: a predictor returned a wrong shape, a value that is not finite, or a
                 negative standard deviation.
         """
-        n_mixtures = len(weights_MK)
-        predictions = [_check(predict(weights_MK), (n_mixtures,)) for predict in self.predicts_Q]
+        shape = (len(weights_MK),)
+        predictions = [_check_both(predict(weights_MK), shape) for predict in self.predicts_Q]
         means, stds = zip(*predictions, strict=True)
         return np.stack(means, axis=1), np.stack(stds, axis=1)
 
@@ -103,7 +104,7 @@ def fit_metrics(
 ) -> BoundedPredicts:
     """Fit all metrics, together if the predictor can, and bound the predictions.
 
-    Metrics with extra features are fitted one by one.
+    If any metric has extra features that the predictor can use, all metrics are fitted one by one.
     """
     fitted: MetricsPredict
     if any(extras_Q) and takes_extra(predictor):
@@ -127,7 +128,7 @@ def fit_separately(
     noise_TQ: Array,
     extras_Q: ExtrasByMetric = (),
 ) -> SeparatePredicts:
-    """Fit one predictor per metric, with those of its extra features that are informative."""
+    """Fit one predictor per metric, with the informative ones of the metric's extra features."""
     predicts = []
     for q, (values_T, noise_T) in enumerate(zip(values_TQ.T, noise_TQ.T, strict=True)):
         trials = (weights_TK, values_T, noise_T)
@@ -141,9 +142,9 @@ def fit_separately(
 class BoundedPredicts:
     """Predictions that stay plausible, whatever a predictor returns.
 
-    A mean is clipped to the range of the trials' values, wider by `WIDENED`. A standard deviation
-    is at most the range of the values. Otherwise one metric whose fit explodes far from the trials
-    would decide a recommendation.
+    A mean is clipped to the range of the trials' values, widened as `WIDENED` describes. A standard
+    deviation is at most the range of the values. Without these bounds, one metric whose fit
+    explodes far from the trials would decide a recommendation.
     """
 
     fitted: MetricsPredict
@@ -162,8 +163,10 @@ class BoundedPredicts:
         return cls(fitted, tuple(MetricBounds(*one) for one in bounds), low_Q, high_Q)
 
     def predict_means(self, weights_MK: Array) -> Array:
-        """Predict the mean of every metric, shape (M, Q)."""
-        return np.clip(self.fitted.predict_means(weights_MK), self.low_Q, self.high_Q)
+        """Predict the mean of every metric, shape (M, Q); raises as `predict` does."""
+        shape = (len(weights_MK), len(self.low_Q))
+        means_MQ = _check("mean", self.fitted.predict_means(weights_MK), shape)
+        return np.clip(means_MQ, self.low_Q, self.high_Q)
 
     def predict(self, weights_MK: Array) -> tuple[Array, Array]:
         """Predict mean and standard deviation of every metric, shapes (M, Q).
@@ -172,9 +175,8 @@ class BoundedPredicts:
             ComponentError: a predictor returned a wrong shape, a value that is not finite, or a
                 negative standard deviation.
         """
-        means_MQ, stds_MQ = _check(
-            self.fitted.predict(weights_MK), (len(weights_MK), len(self.low_Q))
-        )
+        shape = (len(weights_MK), len(self.low_Q))
+        means_MQ, stds_MQ = _check_both(self.fitted.predict(weights_MK), shape)
         max_stds_Q = [bounds.max_std for bounds in self.bounds_Q]
         return np.clip(means_MQ, self.low_Q, self.high_Q), np.minimum(stds_MQ, max_stds_Q)
 
@@ -196,13 +198,13 @@ class BoundedPredicts:
 
     @property
     def noise_Q(self) -> Array:
-        """Standard deviation of one run of each metric, as the fits infer it; 0 if they do not."""
+        """Standard deviation of each metric's observation noise; 0 if its fit does not infer it."""
         return np.array(
             [p.noise if isinstance(p, JointPredict) else 0.0 for p in self.fitted.predicts_Q]
         )
 
     def export(self) -> list[Parameters]:
-        """Return the parameters of every metric; an empty one where a predictor exports none."""
+        """Return the parameters of every metric; an empty dictionary if its fit has no export."""
         predicts_Q = self.fitted.predicts_Q
         return [p.export() if isinstance(p, ExportablePredict) else {} for p in predicts_Q]
 
@@ -228,13 +230,19 @@ class MetricBounds:
         return np.asarray(covariance_MM * np.outer(scale_M, scale_M))
 
 
-def _check(prediction: tuple[Array, Array], shape: tuple[int, ...]) -> tuple[Array, Array]:
-    for name, values, lower in zip(("mean", "std"), prediction, (-np.inf, 0.0), strict=True):
-        invalid = ~(np.isfinite(values) & (values >= lower))
-        if values.shape != shape or invalid.any():
-            raise ComponentError(
-                f"the predictor's {name} has shape {values.shape} and {int(invalid.sum())} values "
-                f"that are not finite or below {lower:g}, for {shape[0]} mixtures; it must "
-                f"have shape {shape} and finite values (search.predictor)"
-            )
-    return prediction
+def _check_both(prediction: tuple[Array, Array], shape: tuple[int, ...]) -> tuple[Array, Array]:
+    mean, std = prediction
+    return _check("mean", mean, shape), _check("std", std, shape, 0.0)
+
+
+def _check(name: str, values: Array, shape: tuple[int, ...], lower: float = -np.inf) -> Array:
+    values = np.asarray(values, dtype=np.float64)
+    invalid = ~(np.isfinite(values) & (values >= lower))
+    if values.shape != shape or invalid.any():
+        raise ComponentError(
+            f"the predictor's {name} has shape {values.shape} and {int(invalid.sum())} values "
+            f"that are not finite (or, for a std, negative), for {shape[0]} mixtures; it must "
+            f"have shape {shape} and finite values (for a std, at least 0); fix the predictor "
+            "in search.predictor"
+        )
+    return values

@@ -1,4 +1,4 @@
-"""Parametric laws of the weights: MAP fit, with the standard deviation from the curvature.
+"""Parametric laws of the weights: MAP fits; the posterior's curvature gives standard deviations.
 
 Axes: T trials, K domains, M mixtures, F extra features, P parameters.
 """
@@ -20,7 +20,7 @@ INITIAL_NOISE = 0.15
 """Noise of the first fit, in standard deviations of the values."""
 
 _REFITS = 2
-"""Fits after the first, each with the noise estimated from the residuals of the previous one."""
+"""Number of fits after the first; each uses the noise estimated from the previous residuals."""
 
 MIN_NOISE_VAR = 1e-4
 """Lower bound of the estimated noise variance, as a share of the values' variance."""
@@ -43,7 +43,7 @@ class ParametricLaw:
     prior_mean_P: Array
     prior_std_P: Array
     make_starts: Callable[[Array, Array], Sequence[Array]]
-    """weights_TK, values_T -> initial parameters; the most probable of their fits is kept."""
+    """weights_TK, values_T -> initial parameters of several fits; the most probable fit is kept."""
 
     max_steps: int
     """Maximum function evaluations of one fit."""
@@ -54,7 +54,7 @@ class LawPredictor(ABC):
 
     @abstractmethod
     def build_law(self, n_domains: int) -> ParametricLaw:
-        """Return the law for mixtures of that many domains."""
+        """Return the law for mixtures of `n_domains` domains."""
 
     def fit(
         self, weights_TK: Array, values_T: Array, noise_T: Array, extra: ExtraFeatures | None = None
@@ -78,8 +78,8 @@ def fit_law(
     Extra features add a linear term with its own prior.
 
     Returns:
-        The prediction, and leave-one-out predictions (T,) to first order; they are close to those
-        of one fit per trial.
+        The fitted function, and leave-one-out predictions (T,) to first order. The latter are close
+        to predictions by separate fits, each without one trial.
     """
     scaling = Scaling.fit_standard(sample.extra_TF)
     extra_TF = scaling(sample.extra_TF)
@@ -120,7 +120,7 @@ class _LawPredict:
     def export(self) -> Parameters:
         """Return the law's parameters: metric = center + sign * scale * law(parameters, weights).
 
-        Empty for a fit with extra features, which the weights alone do not determine.
+        Empty for a fit with extra features: the function that computes them cannot be exported.
         """
         if self.extra is not None:
             return {}
@@ -186,7 +186,7 @@ class _Fit:
     problem: _FitProblem
     parameters_P: Array
     root_PP: Array
-    """Root of the parameters' covariance: root @ root.T."""
+    """Root of the parameters' covariance, which is root @ root.T."""
 
     noise_var_T: Array
     """Noise variance that this fit assumes for each value."""
@@ -204,7 +204,7 @@ class _Fit:
         return cls._fit(problem, start_P, problem.noise_var_T + INITIAL_NOISE**2)
 
     def refit(self) -> _Fit:
-        """Fit from these parameters with the noise of these residuals."""
+        """Fit again from this fit's parameters, with the noise estimated from its residuals."""
         noise_var_T = self.problem.noise_var_T + self.residual_var
         return self._fit(self.problem, self.parameters_P, noise_var_T)
 
@@ -233,10 +233,10 @@ class _Fit:
         precision_PP = weighted_TP.T @ derivatives_TP + np.diag(std_P**-2.0)
         lower_PP = cholesky(precision_PP, lower=True)
         root_PP = solve_triangular(lower_PP, np.eye(len(lower_PP)), lower=True).T
-        # Degrees of freedom of the fit: parameters that the data determine rather than the prior.
+        # Degrees of freedom of the fit: the number of parameters that the data determine.
         n_fitted = len(mean_P) - float((np.square(root_PP).sum(axis=1) / std_P**2).sum())
         scale = len(noise_var_T) / max(len(noise_var_T) - n_fitted, 1.0)
-        # Reused runs often have less noise than stated, so the least noisy values determine it.
+        # Reused runs often have less noise than stated, so the least noisy values count most.
         share_T = noise_var_T**-2.0 / (noise_var_T**-2.0).sum()
         excess_T = scale * np.square(mean_T - problem.values_T) - problem.noise_var_T
         residual_var = max(float(share_T @ excess_T), MIN_NOISE_VAR)

@@ -1,4 +1,4 @@
-"""Fits of many metrics: averages of a Gaussian process and a power law that share parameters.
+"""Fits of many metrics that share parameters: averages of a Gaussian process and a power law.
 
 Axes: T trials, D distinct mixtures, K domains, Q metrics, M mixtures, P members.
 """
@@ -24,7 +24,7 @@ from climb.predictor.shrinkage import Shrinkage
 from climb.predictor.stack import StackPredict
 
 _BLOCK = 512
-"""Mixtures that are predicted at once, to bound the memory of the derivatives."""
+"""Maximum number of mixtures predicted at once; it bounds the memory of the derivatives."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +54,9 @@ class PooledPredictor:
     """Exponent of the features of the process."""
 
     share_std: float = 0.15
-    """Standard deviation of the prior of each metric's share, whose mean is the common share. The
-    common share itself minimizes the sum over metrics of squared errors and of penalties, each with
-    this standard deviation around 0, because the law is better far from the trials."""
+    """Standard deviation of the normal prior on each metric's share. The prior's mean is the
+    common share. The common share itself has such a prior with mean 0, once per metric, because
+    the law is better far from the trials."""
 
     folds: int = 5
     """Folds of the cross-validation."""

@@ -16,7 +16,8 @@ from climb.predictor.pooled_process import MetricScales, append_sums
 from climb.predictor.shared_law import SharedLaw
 
 _WIDENED = 0.2
-"""The law's means stay in the range of the trials' values, wider by this share on each side."""
+"""The law's means stay in the range of the trials' values, widened at each end by this share
+of the range."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +34,7 @@ class PooledLaws:
     def fit(
         cls, trials: tuple[Array, Array, Array], domain_groups: DomainGroups, groups_Q: Array
     ) -> tuple[Self, Array]:
-        """Fit all metrics; return them and leave-one-out predictions (T, Q)."""
+        """Fit all metrics; return the laws and leave-one-out predictions (T, Q)."""
         weights_TK, values_TQ, noise_TQ = trials
         scales = MetricScales.fit(values_TQ, use_log=False)
         noise_var_TQ = np.square(scales.standardize_std(noise_TQ, values_TQ))

@@ -25,7 +25,7 @@ from climb.predictor.shared_lengths import fit_parameters
 
 @dataclass(frozen=True, eq=False)
 class MetricScales:
-    """Standardizes metrics; if `is_log_Q`, it standardizes their logarithms."""
+    """Standardizes metrics, or their logarithms where `is_log_Q` is true."""
 
     is_log_Q: NDArray[np.bool_]
     center_Q: Array
@@ -35,12 +35,12 @@ class MetricScales:
     def fit(cls, values_TQ: Array, use_log: bool) -> Self:
         """Derive mean and standard deviation of each metric from its values.
 
-        With `use_log`, they are those of the logarithm for metrics whose values are all positive.
+        With `use_log`, metrics whose values are all positive are converted to logarithms first.
         """
         is_log_Q = np.asarray((values_TQ > 0.0).all(axis=0) & use_log)
         level_TQ = _take_log(values_TQ, is_log_Q)
         center_Q, scale_Q = level_TQ.mean(axis=0), level_TQ.std(axis=0)
-        # A logarithm changes by the relative change of the value.
+        # The deviation of a logarithm is already relative to the size of the value.
         is_constant_Q = scale_Q <= 1e-9 * np.where(is_log_Q, 1.0, np.abs(values_TQ).max(axis=0))
         return cls(is_log_Q, center_Q, np.where(is_constant_Q, 1.0, scale_Q))
 
@@ -78,7 +78,7 @@ class PowerFeatures:
 
     @classmethod
     def fit(cls, weights_TK: Array, domain_groups: DomainGroups, power: float) -> Self:
-        """Scale the features of the trials."""
+        """Fit the scaling to the features of the trials."""
         sums_TV = append_sums(weights_TK, domain_groups)
         return cls(domain_groups, power, Scaling.fit_min_max(sums_TV**power))
 
@@ -112,7 +112,7 @@ class PooledProcesses:
         """Fit all metrics.
 
         Args:
-            features: of the mixtures.
+            features: computes the features of mixtures.
             trials: weights (T, K), values (T, Q), and standard deviations of the values (T, Q).
             groups_Q: group of each metric.
         """
@@ -178,11 +178,12 @@ class PooledProcesses:
 
 _QUIET_VAR, _MIN_QUIET = 0.05, 40
 """Length scales are fitted to trials with a noise variance of at most `_QUIET_VAR`, as a share of
-the metric's variance over trials. If these are too few, to the `_MIN_QUIET` least noisy trials."""
+the metric's variance over trials (mean over the metrics). If fewer than `_MIN_QUIET` trials have
+so little noise, length scales are fitted to the `_MIN_QUIET` least noisy trials."""
 
 
 def _select_quiet(noise_var_T: Array) -> Array:
-    """Select the trials that length scales are fitted to, in their order."""
+    """Return indices of the trials that length scales are fitted to, in input order."""
     order_T = np.argsort(noise_var_T, kind="stable")
     n_quiet = max(int((noise_var_T <= _QUIET_VAR).sum()), min(_MIN_QUIET, len(order_T)))
     return np.sort(order_T[:n_quiet])
@@ -242,7 +243,7 @@ class ProcessPredict:
         }
 
     def restore(self, mean_M: Array) -> Array:
-        """Return the metric of a standardized value, shape (M,)."""
+        """Convert standardized values to the unit of the metric, shape (M,)."""
         return self.scales.restore(mean_M[:, None])[:, 0]
 
     def get_slope(self, mean_M: Array) -> Array:

@@ -17,10 +17,10 @@ from climb.predictor.parametric_law import LawPredictor, ParametricLaw
 
 @dataclass(frozen=True, kw_only=True)
 class PowerLawPredictor(LawPredictor):
-    """MAP parameters under wide priors, with the standard deviation from the curvature.
+    """MAP parameters under wide priors; the posterior's curvature gives the standard deviation.
 
     The standard deviation is that of the parameters and excludes the misfit of the law. A search
-    calibrates it on held-out trials, which includes the misfit. Extra features add a linear term.
+    calibrates it on held-out errors, which include the misfit. Extra features add a linear term.
 
     Source:
         The form follows scaling laws of mixed data (Data Mixing Laws, arXiv 2403.16952, has an
@@ -49,7 +49,7 @@ class PowerLawPredictor(LawPredictor):
 
 
 def power_law(parameters_P: Array, weights_MK: Array) -> tuple[Array, Array]:
-    """Evaluate the law at each mixture (M,), and its derivatives by the parameters (M, P).
+    """Evaluate the law (M,), and its derivatives with respect to the parameters (M, P).
 
     Parameters: log coefficients (K), log base, floor, log scale, log decay, log exponent.
     """

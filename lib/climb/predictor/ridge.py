@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RidgePredictor:
-    """Linear in weights, log weights and extra features; penalty by leave-one-out error.
+    """Linear in weights, log weights and extra features; leave-one-out error selects the penalty.
 
     The standard deviation is that of the coefficients, with the penalty as their prior. The misfit
-    of the linear model counts as noise; a search's calibration includes it.
+    of the linear model counts as noise. A search calibrates the standard deviation on held-out
+    errors, which include the misfit.
     """
 
     penalties: tuple[float, ...] = tuple(10.0 ** (half / 2) for half in range(-8, 7))
@@ -62,7 +63,7 @@ class _LinearModel:
     slopes_F: Array
     center_F: Array
     lower_FF: Array
-    """Cholesky factor of the slopes' precision, in units of the noise."""
+    """Cholesky factor of the slopes' precision times the noise variance."""
 
     noise: float
 
@@ -95,6 +96,6 @@ class _LinearModel:
         return self.predict_mean(features_MF), root_FM.T @ root_FM + self.intercept_var
 
     def _compute_root(self, features_MF: Array) -> Array:
-        """Return a root of the covariance from the slopes: root.T @ root."""
+        """Return a root of the slopes' part of the covariance, which is root.T @ root."""
         centered_MF = features_MF - self.center_F
         return np.asarray(self.noise * solve_triangular(self.lower_FF, centered_MF.T, lower=True))

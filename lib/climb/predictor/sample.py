@@ -22,7 +22,7 @@ FeatureMap = Callable[[Array], Array]
 """weights_MK -> features_MF."""
 
 _CONSTANT = 1e-9
-"""Values whose standard deviation is at most this share of their size count as constant."""
+"""Values or features that vary by at most this share of their magnitude count as constant."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class Sample:
 
     center: float
     scale: float
-    """Mean and standard deviation of the values in the metric's unit."""
+    """Mean and standard deviation of the values in the metric's unit (scale 1 if constant)."""
 
     order_T: NDArray[np.int64]
     """Indices that sorted the trials."""
@@ -78,7 +78,7 @@ class Sample:
         return np.hstack([feature_map(self.weights_TK), self.extra_TF])
 
     def restore(self, values_T: Array) -> Array:
-        """Return scaled values of the sorted trials in the metric's unit and original order."""
+        """Convert scaled values of the sorted trials to the metric's unit and the input order."""
         restored_T = np.empty_like(values_T)
         restored_T[self.order_T] = self.center + self.scale * values_T
         return restored_T
@@ -109,7 +109,7 @@ def compute_extra_features(extra: ExtraFeatures | None, weights_MK: Array) -> Ar
 
 @dataclass(frozen=True, eq=False)
 class Scaling:
-    """Subtracts an offset from every feature and divides by a scale, 1 for constant features."""
+    """Subtracts an offset from every feature, and divides by a scale (1 for constant features)."""
 
     offset_F: Array
     scale_F: Array
@@ -138,7 +138,8 @@ class Scaling:
         if features_MF.shape[1] != len(self.offset_F):
             raise ComponentError(
                 f"a prediction has {features_MF.shape[1]} features, but the fit had "
-                f"{len(self.offset_F)}; `extra` must always return the same number"
+                f"{len(self.offset_F)}; predict mixtures of the fit's domains, and let `extra` "
+                "always return the same number of features"
             )
         return np.asarray((features_MF - self.offset_F) / self.scale_F)
 

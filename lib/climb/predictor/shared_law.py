@@ -47,10 +47,10 @@ class SharedLaw:
     """-1 for metrics that were fitted with their sign reversed, because they rise with data."""
 
     roots_QPP: Array
-    """Roots of the parameters' covariances: root @ root.T."""
+    """Roots of the parameters' covariances, each of which is root @ root.T."""
 
     noise_Q: Array
-    """Standard deviation of the least noisy trial."""
+    """Standard deviation of the observation noise of the least noisy trial, for each metric."""
 
     @classmethod
     def fit(
@@ -62,7 +62,7 @@ class SharedLaw:
             features_TV: weights and sums of weights, each at least 0.
             values_TQ: standardized values.
             noise_var_TQ: noise variance of each value, 0 if unknown; further noise is inferred.
-            groups_Q: group of each metric, whose exponents are equal.
+            groups_Q: group of each metric; the metrics of a group have the same exponent.
 
         Returns:
             The fit, and leave-one-out predictions (T, Q) to first order.
@@ -143,7 +143,7 @@ class _Fits:
 
     @classmethod
     def start(cls, features_TV: Array, values_QT: Array, known_var_QT: Array) -> Self:
-        """Fit from the prior mean with the initial noise and the prior's exponent."""
+        """Fit from the prior's mean, with the initial noise and the prior's central exponent."""
         n_metrics = len(values_QT)
         prior_P, _ = make_prior(features_TV.shape[1])
         return cls._fit(
@@ -177,7 +177,7 @@ class _Fits:
         return replace(self, **{name: getattr(self, name)[rows] for name in metrics})
 
     def refit(self, groups_Q: Array) -> Self:
-        """Fit again, with the noise of these residuals and exponents after a Newton step."""
+        """Fit again, with the noise estimated from this fit's residuals and improved exponents."""
         noise_var_QT = self.known_var_QT + self._estimate_residual_var()[:, None]
         data = (self.features_TV, self.values_QT, self.known_var_QT)
         exponents_Q = self._improve_exponents(groups_Q)
@@ -201,11 +201,11 @@ class _Fits:
         """Estimate the noise variance beyond the known one, shape (Q,)."""
         _, prior_std_P = make_prior(self.features_TV.shape[1])
         var_QP = np.square(self.compute_roots()).sum(axis=2)
-        # Degrees of freedom of a fit: parameters that the data determine rather than the prior.
+        # Degrees of freedom of a fit: the number of parameters that the data determine.
         fitted_Q = var_QP.shape[1] - (var_QP / prior_std_P**2).sum(axis=1)
         n_trials = self.values_QT.shape[1]
         scale_Q = n_trials / np.maximum(n_trials - fitted_Q, 1.0)
-        # Reused runs often have less noise than stated, so the least noisy values determine it.
+        # Reused runs often have less noise than stated, so the least noisy values count most.
         share_QT = self.noise_var_QT**-2.0
         share_QT /= share_QT.sum(axis=1, keepdims=True)
         square_QT = np.square(self.means_QT - self.values_QT)
@@ -213,7 +213,10 @@ class _Fits:
         return np.asarray(np.maximum((share_QT * excess_QT).sum(axis=1), MIN_NOISE_VAR))
 
     def _improve_exponents(self, groups_Q: Array) -> Array:
-        """Make one Newton step of each group's log exponent, with the best other parameters."""
+        """Return exponents (Q,) after one Newton step of each group's log exponent.
+
+        The curvature assumes that the other parameters are refitted to the new exponent.
+        """
         n_features = self.features_TV.shape[1]
         log_TV = np.log(np.maximum(self.features_TV, 1e-12))
         exponents_Q = self.exponents_Q.copy()

@@ -1,8 +1,9 @@
 """Length scales that metrics share: MAP parameters of one Gaussian process per metric.
 
 Metrics of related tasks depend on the same domains. So the length scales of a group of metrics are
-fitted to the values of the whole group, which are many for few parameters. The fit assumes that all
-trials have the same noise. So one eigendecomposition of the kernel is enough for all metrics.
+fitted to the values of the whole group: many values for few parameters. The fit assumes, for each
+metric, that all trials have the same noise. So one eigendecomposition of the kernel is enough for
+all metrics.
 
 Axes: T trials, F features, Q metrics, P parameters.
 """
@@ -134,7 +135,7 @@ def _negative_log_posterior(
     kernel_TT, derivative_TT = evaluate_matern(squared_distances(scaled_TF, scaled_TF))
     eigenvalues_E, vectors_TE = eigh(kernel_TT, driver="evd")
     eigenvalues_E1 = np.maximum(eigenvalues_E, 0.0)[:, None]
-    # In the eigenvectors of the kernel, the covariance of every metric is diagonal.
+    # In the basis of the kernel's eigenvectors, the covariance of every metric is diagonal.
     diagonal_EQ = eigenvalues_E1 * variance_Q + noise_Q + JITTER
     rotated_EQ = vectors_TE.T @ (values_TQ - mean_Q)
     solved_EQ = rotated_EQ / diagonal_EQ

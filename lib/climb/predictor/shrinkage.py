@@ -1,8 +1,9 @@
-"""Shrinkage of a fitted metric towards its mean, the more its predictions may be chance.
+"""Shrinkage of predictions towards the metric's mean, by more if they may be due to chance.
 
 If the values of a metric are noise, a fit still finds mixtures that seem better. A search would
-move towards them. So predictions are multiplied by a factor between 0 and 1, which is 0 for such a
-metric, and hardly below 1 for one that is predicted well.
+move towards them. So the deviation of predictions from the metric's mean is multiplied by a factor
+between 0 and 1. The factor is 0 for such a metric, and hardly below 1 for a metric that is
+predicted well.
 
 Axes: T trials, Q metrics, M mixtures.
 """
@@ -17,7 +18,7 @@ import numpy as np
 from climb.predictor import Array, Parameters
 
 SLOPE_STD = 1.0
-"""Standard deviation of the normal prior on the slope; its mean is 1."""
+"""Standard deviation of the normal prior on the slope; the prior's mean is 1."""
 
 CHANCE = 2.0
 """A slope becomes 0 if its square is at most this many times its squared standard error."""
@@ -25,19 +26,19 @@ CHANCE = 2.0
 
 @dataclass(frozen=True, eq=False)
 class Shrinkage:
-    """The mean of every metric, and the factor on the deviation of its predictions from it."""
+    """Means of metrics, and factors that multiply the deviations of predictions from the means."""
 
     constants: ConstantMetrics
     slopes_Q: Array
-    """0 to 1."""
+    """Factor of each metric, 0 to 1."""
 
     @classmethod
     def fit(cls, held_out_TQ: Array, values_TQ: Array, noise_TQ: Array) -> Self:
-        """Fit the slope of measured values on held-out predictions, and shrink it to 0.
+        """Fit the slope of measured values on held-out predictions, and shrink it towards 0.
 
         The slope is a least-squares fit with a normal prior, between 0 and 1. It is multiplied by
-        1 - CHANCE / t^2, or 0 if that is negative, where t is the slope without the prior, divided
-        by its standard error.
+        1 - CHANCE / t^2, or by 0 if that or t is negative. Here t is the slope without the prior,
+        divided by its standard error.
 
         Args:
             held_out_TQ: predictions of each value by fits without it.
@@ -46,7 +47,7 @@ class Shrinkage:
 
         Source:
             The factor is that of the non-negative garrote: Breiman (1995). `CHANCE` was chosen in
-            planted worlds with metrics of pure noise (docs/decisions/predictor.md).
+            simulations with metrics of pure noise (docs/decisions/predictor.md).
         """
         constants, weights_TQ = ConstantMetrics.fit(held_out_TQ, values_TQ, noise_TQ)
         std_Q = np.where(constants.std_Q > 0.0, constants.std_Q, 1.0)
@@ -65,10 +66,10 @@ class Shrinkage:
         return cls(constants, slopes_Q * factor_Q)
 
     def select(self, q: int) -> ConstantPredict:
-        """Return the mean of one metric.
+        """Return the mean of one metric as a prediction.
 
-        Its noise is the deviation of the trials times 1 - slope: of a metric that is predicted
-        well, trials deviate from the mean because their mixtures differ.
+        Its noise is the standard deviation of the trials times 1 - slope. If a metric is predicted
+        well, its trials deviate from the mean because their mixtures differ, not by noise.
         """
         constants, noise = self.constants, (1.0 - self.slopes_Q[q]) * self.constants.std_Q[q]
         center, error = float(constants.center_Q[q]), float(constants.error_Q[q])
@@ -119,7 +120,7 @@ class ConstantPredict:
     """Standard error of the mean, the same for all mixtures."""
 
     noise: float
-    """Standard deviation of one trial."""
+    """Standard deviation of one trial's observation noise."""
 
     def __call__(self, weights_MK: Array) -> tuple[Array, Array]:
         """Predict mean and standard deviation, shapes (M,)."""

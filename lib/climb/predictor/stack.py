@@ -41,7 +41,7 @@ class StackPredictor:
     """
 
     share_std: float = 0.15
-    """Standard deviation of the normal prior on the share of the process; its mean is 0."""
+    """Standard deviation of the normal prior on the share of the process; the prior's mean is 0."""
 
     folds: int = 5
     """Folds of the cross-validation."""

@@ -26,7 +26,7 @@ _MIN_STD = 1e-6
 def fit_bootstrap(
     fit_booster: Callable[[Rows, int], Booster], rows: Rows, n: int, seed: int
 ) -> list[Booster]:
-    """Fit n times on as many rows, drawn with replacement; each fit has its own seed."""
+    """Fit n times, each with its own seed and on len(rows) rows drawn with replacement."""
     rng = np.random.default_rng([seed, len(rows)])
     drawn = [np.sort(rows[rng.integers(0, len(rows), size=len(rows))]) for _ in range(n)]
     return [fit_booster(sample, seed + 1 + member) for member, sample in enumerate(drawn)]
@@ -37,7 +37,7 @@ class TreesPredict:
     """Boosted trees in the unit of the metric; see `climb.predictor.Predict`."""
 
     booster: Booster
-    """Fitted to all trials."""
+    """Fitted to all trials that are not held out for early stopping."""
 
     members: list[Booster]
     """Fitted to bootstrap samples."""

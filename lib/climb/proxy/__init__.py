@@ -25,7 +25,8 @@ class Target:
     """Maximum number of items, lowest SHA-256 of the line first; None means all."""
 
     where: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    """Fields of an item, such as `meta.subject`, with the accepted values; others are left out."""
+    """Fields of an item, such as `meta.subject`, and their accepted values. Items with other
+    values are left out."""
 
     excluded: tuple[str, ...] = ()
     """Identities of items that are left out, since they are report items; see
@@ -57,8 +58,8 @@ class ProxyRun:
     """Folder of the base checkpoint that the run continues; None starts from random weights."""
 
     save: str | None
-    """Folder for the trained model; None keeps no model. `climb.files.write_folder` writes it on
-    every mount, and so that a part of it never counts as a model."""
+    """Folder for the trained model; None keeps no model. `climb.files.write_folder` writes it,
+    also on mounts of object stores; a partly written folder never counts as a model."""
 
     checkpoints: str
     """Folder for the run's checkpoints; removed after a successful whole run."""
@@ -69,9 +70,9 @@ class ProxyRun:
     targets: tuple[Target, ...] = field(default=())
 
     stop_tokens: int | None = None
-    """The run stops after at most this many tokens, is measured there, and keeps its checkpoints. A
-    later run without this limit continues it, and equals a run that never stopped. None: the whole
-    run. It changes no weight of the model up to there."""
+    """The run stops after at most this many tokens, but takes at least one step. It is measured
+    there, and keeps its checkpoints. A later run without this limit continues it, and equals a run
+    that never stopped. The limit changes no weight of the model up to there. None: no limit."""
 
     heartbeat: str | None = None
     """File for the progress of the run (`climb.proxy.heartbeat`); None: it is not reported."""
@@ -82,21 +83,22 @@ class ProxyRun:
     halve_micro_batch: bool = True
     """Whether a run that runs out of memory continues with half the sequences per forward and
     backward pass, down to one. The batch stays the same, but the rounding of its gradients changes.
-    So a run that shares the memory of a device with others has false, and fails instead."""
+    It is false for runs that share memory with other runs, and for runs of several processes: they
+    fail instead."""
 
     processes: int = 1
     """Number of processes that train the model together; it changes the rounding of gradients. Each
     process calls `train` after it has joined the others (`climb.proxy.processes`)."""
 
     curve: str | None = None
-    """File for the learning curve (`climb.proxy.curve`), written at the end; None: none."""
+    """File for the learning curve (`climb.proxy.curve`), written at the end; None: no file."""
 
     curve_steps: int = 1
     """Steps between two points of the learning curve."""
 
     evaluate_steps: int | None = None
     """Steps between two evaluations on the targets during training, for the learning curve; None:
-    the model is measured at the end only. It changes no weight."""
+    the model is measured at the end only. These evaluations change no weight."""
 
 
 @runtime_checkable
@@ -113,7 +115,8 @@ class Proxy(Protocol):
 
         Raises:
             TrialError: the loss became NaN or infinite: the trial is recorded as failed.
-            ResourceError: memory ran out: the run is repeated alone, then recorded as failed.
+            ResourceError: memory ran out: the run is repeated alone, and recorded as failed if it
+                fails again.
             InfrastructureError: a worker, device or mount was lost: the run is repeated.
             Every other exception stops the search.
         """

@@ -1,4 +1,4 @@
-"""Read the batches of a run; for a GPU in a thread, ahead of their use, into pinned memory."""
+"""Read the batches of a run; for a GPU, a thread reads them ahead into pinned memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 AHEAD = 3
-"""Batches that are read ahead for a GPU."""
+"""Number of batches that are read ahead for a GPU."""
 
 
 class Batches:
@@ -34,9 +34,9 @@ class Batches:
             stream: S sequences of L tokens.
             batch: sequences per step; the last step may have fewer.
             n_ids: number of token ids of the tokenizer.
-            tokenizer: its path, for the message of an error.
+            tokenizer: path of the tokenizer, for error messages.
             device: torch device that the batches are for.
-            processes: among which the sequences of a step are divided.
+            processes: the sequences of a step are divided among them.
         """
         self._stream, self._batch, self._n_ids = stream, batch, n_ids
         self._tokenizer, self._device, self._processes = tokenizer, device, processes
@@ -47,9 +47,9 @@ class Batches:
         return -(-len(self._stream) // self._batch)
 
     def read(self, step: int) -> Tensor:
-        """Return the token ids of this process in a step, counted from 0, on its device.
+        """Return this process's token ids of a step (counted from 0), on the device.
 
-        Their shape is (B, L), int64; B may be 0 if there are several processes.
+        They are int64 of shape (B, L); B may be 0 if there are several processes.
 
         Raises:
             ComponentError: a shard contains a token id that the tokenizer does not have.
@@ -65,7 +65,7 @@ class Batches:
         return ids_BL.to(self._device, non_blocking=True)
 
     def count_sequences(self, step: int) -> int:
-        """Count the sequences of a step, of all processes."""
+        """Count the sequences of a step over all processes."""
         first, stop = self._find_bounds(step)
         return stop - first
 

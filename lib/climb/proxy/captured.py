@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WARM_UP_STEPS = 3
-"""Steps before the capture, in which torch compiles and libraries allocate their workspaces."""
+"""Number of steps before the capture. In these, torch compiles and libraries allocate their
+workspaces."""
 
 
 class CapturedStep:
@@ -26,7 +27,7 @@ class CapturedStep:
         Args:
             take_step: takes token ids, changes the tensors of `state`, and returns the loss. It
                 must not wait for the GPU.
-            ids_BL: token ids of any batch of the shape, on the GPU.
+            ids_BL: token ids of any batch with the shape of the later ones, on the GPU.
             state: everything that a step changes; restored after the steps of the warm-up.
         """
         import torch

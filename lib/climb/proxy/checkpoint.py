@@ -23,17 +23,18 @@ FORMAT = "climb-checkpoint-1"
 
 ARITHMETIC = {"cuda": 2}
 """Version of the meaning of `auto` in `precision` and `compile`, by kind of device. Another version
-changes the digest of a run, so older checkpoints are ignored. 1 if not listed, and not hashed."""
+changes the digest of a run, so older checkpoints are ignored. A kind that is not listed
+has version 1, which is not hashed."""
 
 
 def compute_run_digest(
     proxy: Proxy, run: ProxyRun, device: str, further: Mapping[str, Any] | None = None
 ) -> str:
-    """Hash everything that determines the trained weights: recipe, data, seed, kind of device,
-    number of processes.
+    """Hash everything that determines the trained weights.
 
-    Data are identified by their content. Paths, targets, `checkpoint_steps` and `stop_tokens` are
-    left out, since they do not change the model's parameters after a step.
+    These are recipe, mixture, data, base checkpoint, number of tokens, seed, kind of device and
+    number of processes. Data are identified by their content. Paths, targets, `checkpoint_steps`
+    and `stop_tokens` are left out, since they do not change the model's parameters after a step.
 
     Args:
         proxy: recipe of the model.

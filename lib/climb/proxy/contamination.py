@@ -15,7 +15,7 @@ from climb.proxy.overlap_index import OverlapIndex
 from climb.quality.ngrams import WORD, WordHashes, hash_ngrams, split_words
 
 BATCH_WORDS = 500_000
-"""Words of documents that are looked up together; a longer document is looked up alone."""
+"""Maximum words of the documents that are looked up together; a longer one is looked up alone."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Overlap:
     """Field `id` of the item, or the number of its line."""
 
     start: int
-    """First character of the run in the lower-case text of the document."""
+    """Position of the run's first character in the lower-case text of the document."""
 
     n_words: int
     words: str
@@ -78,7 +78,7 @@ def _find_in_batch(
 def _find_positions(
     hash_G: NDArray[np.uint64], document_W: NDArray[np.int64], size: int, index: OverlapIndex
 ) -> list[int]:
-    """Find the n-grams within one document whose hash an item has too."""
+    """Return the positions of n-grams within one document whose hash an item has too."""
     found = index.ngrams[size].find(hash_G)
     inside = document_W[found] == document_W[found + size - 1]
     return [int(position) for position in found[inside]]
@@ -87,7 +87,7 @@ def _find_positions(
 def _describe(
     found: dict[int, list[tuple[int, int]]], text: str, words: list[str], index: OverlapIndex
 ) -> list[Overlap]:
-    """Describe the longest run of each item that a document contains."""
+    """Describe the longest run of words that a document shares with each item."""
     starts = [match.start() for match in WORD.finditer(text.lower())]
     overlaps = []
     for item, ngrams in found.items():
@@ -100,11 +100,15 @@ def _describe(
 
 
 def _find_longest_run(ngrams: list[tuple[int, int]]) -> tuple[int, int]:
-    """Return first word and number of words of the longest run of n-grams, given in order."""
+    """Return the index of the first word and the number of words of the longest run.
+
+    Args:
+        ngrams: (index of the first word, number of words) of each n-gram, in order.
+    """
     best = (0, 0)
     run_start = previous = -2
     for start, size in ngrams:
-        run_start = run_start if start == previous + 1 else start
+        run_start = run_start if start - previous <= 1 else start
         previous = start
         if start + size - run_start > best[1]:
             best = (run_start, start + size - run_start)

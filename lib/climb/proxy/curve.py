@@ -1,8 +1,8 @@
 """The learning curve of a run: loss, learning rate and evaluations by step, in a file.
 
-The run writes the file at its end, and the driver reads it, as with a heartbeat. It depends on the
-losses of all steps, which the checkpoints have. So an interrupted run has the curve of an unbroken
-one.
+The run writes the file at its end, and the driver reads it, like the file of a heartbeat. A curve
+needs the losses of all steps, which the checkpoints contain. So an interrupted run has the same
+curve as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class CurvePoint:
     """Mean training loss of the steps since the previous point, in nats."""
 
     learning_rate: float
-    """Of this step."""
+    """Learning rate of this step."""
 
     metrics: Mapping[str, float]
     """Metrics by `<task>.<metric>`; empty if the model was not measured here."""
@@ -41,10 +41,10 @@ def build_curve(
     every: int,
     describe: Callable[[int], tuple[int, float]],
 ) -> list[CurvePoint]:
-    """Build a point for every `every` steps, for each evaluation, and for the last step.
+    """Build the points: one per `every` steps, one per evaluation, and one for the last step.
 
     Args:
-        losses: of each step, in nats.
+        losses: loss of each step, in nats.
         evaluations: number of steps taken -> metrics.
         every: steps between two points.
         describe: number of steps taken -> tokens so far, and learning rate of the step.

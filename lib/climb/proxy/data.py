@@ -39,7 +39,7 @@ class Stream:
     """Domain of each sequence, as an index into `domains`."""
 
     start_S: Ints
-    """Position of its first token in its shard; reading wraps around at the end of the shard."""
+    """Position of each sequence's first token in its shard; reading wraps around at the end."""
 
     length: int
 
@@ -90,7 +90,7 @@ def plan_stream(
         weights: domain -> share of the sequences; shards of weight 0 are not opened.
         shards: domain -> .npy file of its token ids, or a folder of such files.
         n_sequences: S.
-        length: L, tokens of a sequence. A shorter shard repeats within a sequence.
+        length: L, tokens of a sequence. A shard with fewer tokens is repeated within a sequence.
         seed: seed of the run.
         stage: `base` or `continued`, so that a continued run reads other sequences than its base.
 
@@ -126,7 +126,8 @@ def _draw_window_starts(n_tokens: int, count: int, length: int, words: list[int]
 def _open_shard(domain: str, shards: Mapping[str, str]) -> TokenIds | JoinedShard:
     if domain not in shards:
         raise ComponentError(
-            f"domain {domain!r} has a weight but no shard; domains with shards: {list(shards)}"
+            f"domain {domain!r} has a weight above 0 but no shard; run `climb pack` again "
+            f"(domains with shards: {list(shards)})"
         )
     return open_shard(shards[domain], domain)
 

@@ -1,7 +1,8 @@
 """The proxy of DoReMi: a training run whose result is a mixture.
 
-The batches have equally many sequences of each domain. In every step, the excess loss over a
-reference model changes the domain weights (`climb.proxy.group_dro`), and these weigh the loss.
+The batches have about equally many sequences of each domain. In every step, the excess loss over a
+reference model changes the domain weights (`climb.proxy.group_dro`). The loss of each sequence
+is then weighted by the weight of its domain.
 
 Axes: B sequences of a batch, L tokens of a sequence, K domains.
 """
@@ -30,12 +31,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CURVE_POINTS = 50
-"""The weights of about this many steps are kept, evenly over the run; the last step is one."""
+"""Approximate number of points of the curve, evenly over the run; the last step has one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DoremiProxy:
-    """Trains the proxy of DoReMi and writes the curve of its weights; the model is not kept.
+    """Trains the proxy of DoReMi and writes the curve of the domain weights; the model is not kept.
 
     It is a `Proxy`, so a run of it has the retries, the heartbeat and the checkpoints of a trial.
     """
@@ -58,7 +59,7 @@ class DoremiProxy:
         """Train; return `train.loss`, the weighted loss.
 
         Args:
-            run: with equal weights of all domains.
+            run: the run, in which all domains have equal weights.
             device: `cpu`, `cuda:0`, ...
 
         Raises:
@@ -103,7 +104,7 @@ class DoremiLoop(TrainingLoop):
         checkpoints: Checkpoints,
         before_step: Callable[[TrainingLoop], None] | None = None,
     ) -> None:
-        """Take the steps as every run does, then write the curve.
+        """Take the steps as `TrainingLoop.run` does, then write the curve.
 
         Raises:
             TrialError, ComponentError: as for `TrainingLoop.run`.

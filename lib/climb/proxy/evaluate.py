@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 MAX_BATCH_TOKENS = {"cpu": 4_096, "cuda": 131_072}
-"""Maximum tokens of a batch, padding included. It changes the last bits of a metric, so it is a
-constant and not a setting."""
+"""Maximum tokens of a batch, padding included; a longer row is a batch of its own. The value
+changes the last bits of a metric, so it is a constant and not a setting."""
 
 CONTEXT_SHARING_ARCHITECTURES = ("llama",)
-"""Architectures that read all choices of an item after one copy of its context: plain attention
-with explicit positions. Other architectures read the context once per choice."""
+"""Architectures that read all choices of an item after one copy of its context. They have plain
+attention with explicit positions. Other architectures read the context once per choice."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class ItemScores:
         """Average the scores; return the metrics by `<task>.<metric>`.
 
         bpb is the sum of bits divided by the sum of bytes, so that longer answers have more
-        weight, as in a text. One-word answers would dominate the mean of the ratios.
+        weight, as in a text. In a mean of the items' ratios, one-word answers would dominate.
         """
         values = {
             "bpb": self.bits_N.sum() / self.bytes_N.sum(),
@@ -93,13 +93,13 @@ def measure(
 def score_items(model: Any, target: Target, tokenizer: TokenizerFile, sequence: int) -> ItemScores:
     """Score each item of a target, in order of the items' hashes; arguments as for `measure`.
 
-    `prob` is a softmax of the choices' log-likelihoods per byte. With whole likelihoods, the
-    shortest choice would get almost all of the probability. `accuracy` and `accuracy_norm` are
-    `acc` and `acc_norm` of lm-evaluation-harness; a test compares every item.
+    `prob` is a softmax of the choices' log-likelihoods per byte. With the likelihoods of
+    whole choices, the shortest one would get almost all of the probability. `accuracy` and
+    `accuracy_norm` are `acc` and `acc_norm` of lm-evaluation-harness; a test compares every item.
 
     Source:
         Probability of the right choice among the choices, length-normalized: DataDecide
-        (arXiv 2504.11393), "norm correct prob" per character.
+        (arXiv 2504.11393), whose "norm correct prob" is per character.
 
     Raises:
         InputError, TrialError: as for `measure`.
@@ -135,8 +135,9 @@ def _score_item(item: Item, bits_C: Array) -> tuple[float, float, float, float, 
 def score_continuations(model: Any, passages: Sequence[Passage]) -> Array:
     """Compute -log2 of the likelihood of each continuation after its context, shape (C,).
 
-    The continuations of a passage share one row and one copy of the context. The attention mask
-    separates them, and the positions of each start after the context.
+    With CONTEXT_SHARING_ARCHITECTURES, the continuations of a passage share one row and one copy of
+    the context. The attention mask separates them, and the positions of each start after the
+    context. With other architectures, each continuation has its own row.
     """
     import torch
 
@@ -168,7 +169,7 @@ class _Row:
     """0 for the context, 1, 2, ... for the continuations."""
 
     predictors: tuple[int, ...]
-    """Column of the row that predicts each predicted token."""
+    """For each predicted token, the column of the row that predicts it."""
 
     predicted: tuple[int, ...]
     """Token id of each predicted token."""
@@ -180,7 +181,7 @@ class _Row:
     def build(
         cls, context: tuple[int, ...], continuations: tuple[tuple[int, tuple[int, ...]], ...]
     ) -> _Row:
-        """Join a context and its numbered continuations to one row.
+        """Join a context and its numbered continuations into one row.
 
         The last token of a continuation is predicted and is not part of the input.
         """
@@ -215,7 +216,7 @@ def _split_batches(rows: list[_Row], device: str) -> Iterator[list[_Row]]:
 
 
 def _compute_batch_bits(model: Any, rows: list[_Row]) -> tuple[list[int], Array]:
-    """Return for each predicted token of a batch its continuation's number and its bits (P,)."""
+    """Return, for each predicted token of a batch, the number of its continuation and its bits."""
     import torch
 
     width = max(len(row.ids) for row in rows)
@@ -242,7 +243,7 @@ def _build_mask(segments_BT: Tensor) -> Tensor:
     """Build the attention mask, shape (B, 1, T, T): True where query q of row b sees key k.
 
     A token sees earlier tokens of the context and of its own continuation. Padding sees the
-    context too, since a query without any key would become NaN.
+    context and earlier padding, so that every query has a key: without one, it would become NaN.
     """
     import torch
 

@@ -31,22 +31,23 @@ IGNORED = -100
 """Target of the last position of a sequence, which has no next token: torch ignores it."""
 
 CAUSAL_ATTENTION = "climb_causal_sdpa"
-"""Name under which transformers' SDPA attention is used without a mask: making the mask waits for
-the GPU in every step."""
+"""Name under which transformers' SDPA attention is registered, so that it is used without a mask.
+Building the mask would wait for the GPU in every step."""
 
 MAX_VARIANTS = 4
-"""Combinations of model, shape and recipe whose compiled code is kept in a process. torch keeps 8
-variants of a function (`recompile_limit`), then silently stops compiling; rounding changes then."""
+"""Maximum combinations of model, shape and recipe whose compiled code is kept in a process. torch
+keeps 8 variants of a function (`recompile_limit`). With more, it silently stops compiling, which
+changes the rounding."""
 
 _variants: list[object] = []
 """What torch has compiled in this process."""
 
 
 class GradientModel:
-    """Computes the gradients of a model; with its own copy of the model where that is faster."""
+    """Computes the gradients of a model; with a copy of the model if the arithmetic needs one."""
 
     def __init__(self, model: Any, numerics: Numerics) -> None:
-        """Copy the model, unless the arithmetic is that of the model itself.
+        """Copy the model if the numerics compile it, use bfloat16 weights or recompute activations.
 
         Args:
             model: a transformers causal language model in float32, on its device.
@@ -92,7 +93,7 @@ class GradientModel:
         self._shape = shape
 
     def refresh(self) -> None:
-        """Copy the weights of the model after a step of the optimizer."""
+        """Copy the model's weights to the bfloat16 weights, after a step of the optimizer."""
         import torch
 
         if self._has_weights:
@@ -112,7 +113,7 @@ class GradientModel:
 
         Args:
             ids_BT: token ids, shape (B, T), on the model's device.
-            n_predicted: predicted tokens of the whole batch, of all micro-batches.
+            n_predicted: predicted tokens of the whole batch, over all micro-batches and processes.
             weights_B: factor of the losses of each sequence; None: 1. Weighted losses are never
                 compiled.
 
@@ -151,14 +152,14 @@ class GradientModel:
         return total
 
     def _count_chunk_rows(self) -> int:
-        """Return the sequences of a chunk. Chunks have equal sizes: one compiled loss suffices."""
+        """Return the sequences per chunk; chunks have equal sizes and so need one compiled loss."""
         assert self._shape is not None
         n_rows, length = self._shape
         limit = MAX_COMPILED_LOGITS // (length * int(self._copy.config.vocab_size))
         return next(n for n in range(min(n_rows, max(1, limit)), 0, -1) if n_rows % n == 0)
 
     def _move_gradients(self) -> None:
-        """Move the copy's gradients to the model's parameters, which add them up in float32."""
+        """Move the copy's gradients to the model's parameters, where they add up in float32."""
         import torch
 
         pairs = [
@@ -186,7 +187,7 @@ def forget_compiled() -> None:
 
 
 def _copy_model(model: Any, has_weights: bool) -> Any:
-    """Copy a model; in bfloat16, or with the model's own parameters."""
+    """Copy a model; the copy has bfloat16 weights, or shares the model's parameters."""
     import torch
     from transformers import AttentionInterface
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -212,7 +213,7 @@ def _checkpoint_activations(model: Any) -> None:
 
 
 def _find_compiled_modules(base_model: Any) -> list[Any]:
-    """Return the decoder layers, which are the longest list of equal modules, and a final norm."""
+    """Return the decoder layers (the longest list of modules of one type), and the final norm."""
     from torch.nn import ModuleList
 
     lists = [
@@ -232,7 +233,7 @@ def _sum_losses(head: Any, hidden_BTD: Tensor, targets_BT: Tensor) -> Tensor:
 
 
 def _list_deterministic_options() -> dict[str, Any]:
-    """Return inductor's option against choices by measured time: they could change rounding."""
+    """Return inductor's option that forbids choices by measured time: they may change rounding."""
     import torch._inductor.config as config
 
     return {"deterministic": True} if hasattr(config, "deterministic") else {}

@@ -40,11 +40,11 @@ class WeightsPoint:
     """Mean weights over the steps so far. At the last step they are the mixture of DoReMi."""
 
     excess: Mapping[str, float]
-    """Excess loss over the reference model in nats, of the last batch with the domain."""
+    """Excess loss over the reference model in nats, in the last batch that has the domain."""
 
 
 def read_weights(path: Path) -> list[WeightsPoint]:
-    """Read the file that a `DoremiProxy` has written, in order of the steps."""
+    """Read the points in the file of a `DoremiProxy`, in order of the steps."""
     return [WeightsPoint(**point) for point in json.loads(path.read_bytes())]
 
 
@@ -74,7 +74,7 @@ def update_weights(weights_K: Array, excess_K: Array, step_size: float, smoothin
         weights_K: weights before the step; they sum to 1 and are above 0.
         excess_K: excess loss of each domain in nats.
         step_size: factor of the excess loss in the exponent.
-        smoothing: share of the uniform mixture, above 0. So a weight can always grow again.
+        smoothing: share of the uniform mixture, above 0, so that a weight can always grow again.
 
     Returns:
         New weights, shape (K,). They sum to 1, and none is below smoothing / K.
@@ -88,8 +88,8 @@ def weigh_sequences(weights_K: Array, domain_B: Ints) -> Array:
     """Return the factor of each sequence's loss in a batch, shape (B,), with mean 1.
 
     Batches have about equally many sequences of each domain. So a sequence gets the weight of its
-    domain, divided by the mean over the batch. This is the authors' code; with equally many
-    sequences it equals the paper's sum of weight times mean loss over domains.
+    domain, divided by the mean over the batch. This is the authors' code. With equally many
+    sequences, the loss is that of the paper: the sum over domains of weight times mean loss.
     """
     weight_B = weights_K[domain_B]
     factor_B: Array = weight_B / weight_B.mean()
@@ -103,7 +103,7 @@ class DomainWeights:
     """Weights of the last step."""
 
     excess_K: Array
-    """Excess loss of each domain, when a batch last had it; 0 before."""
+    """Excess loss of each domain in the last batch that had it; 0 before the first one."""
 
     n_steps: int
 

@@ -4,7 +4,7 @@
     heartbeat.beat(n_tokens, run.n_tokens, loss)     # after a step; most calls only read a clock
 
 A file works on every cluster, since the checkpoints of a run need a shared folder too. Spark itself
-reports the accumulators of Python tasks only when they end.
+reports the accumulators of Python tasks only when the tasks end.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from climb.files import write_file
 
 SECONDS_PER_BEAT = 5.0
-"""Shortest time between two writes. One takes about 10 ms on a local disk."""
+"""Shortest time between two writes. A write takes about 10 ms on a local disk."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class RunProgress:
     """The state of a run when it last made progress."""
 
     beat: str
-    """Differs between any two writes: also if nothing else changed."""
+    """Differs between any two writes, even if nothing else changed."""
 
     tokens: int = 0
     """Tokens that were trained on."""
@@ -38,7 +38,7 @@ class RunProgress:
     """Tokens of the run; 0 before the first step."""
 
     loss: float | None = None
-    """Loss of the last step that was read from the device, in nats."""
+    """The last loss that was read from the device, in nats."""
 
     seconds_left: float | None = None
     """Estimated time until the last step."""
@@ -64,12 +64,12 @@ class Heartbeat:
         self._first: tuple[float, int] | None = None
 
     def beat(self, tokens: int = 0, total: int = 0, loss: float | None = None) -> None:
-        """Report progress. Between two writes there are at least SECONDS_PER_BEAT.
+        """Report progress, unless the last write was less than SECONDS_PER_BEAT ago.
 
         Args:
-            tokens: trained on so far, those before a checkpoint included.
+            tokens: tokens trained on so far, including those before the loaded checkpoint.
             total: tokens of the run.
-            loss: of the last step.
+            loss: the last loss that was read.
         """
         now = time.monotonic()
         if self._path is None or now - self._last < SECONDS_PER_BEAT:

@@ -16,7 +16,7 @@ from climb.proxy import Target
 from climb.quality.ngrams import split_words
 
 CHECKED_ITEMS = 100
-"""Items at the start of a file that are checked before a run."""
+"""Number of items at the start of a file that are checked before a run."""
 
 ID_DIGITS = 16
 """Hexadecimal digits of the identity of an item."""
@@ -82,8 +82,8 @@ def check_first_items(target: Target) -> None:
 def identify(values: dict[str, Any], kind: str) -> str:
     """Identify an item by its words: the text, or the context and the right choice.
 
-    Bits per byte are measured on these. Case, punctuation and white space do not count, nor do the
-    other choices.
+    Bits per byte are measured on these parts. Case, punctuation, white space and the other choices
+    do not change the identity.
     """
     if kind == "text":
         parts = [values["text"]]
@@ -96,7 +96,7 @@ def identify(values: dict[str, Any], kind: str) -> str:
 def exclude_reported(
     search: Sequence[Target], report: Iterable[Target]
 ) -> tuple[tuple[Target, ...], dict[str, int]]:
-    """Leave out of the search's items what any target reports on, so that the sets are disjoint.
+    """Exclude the report items of all targets from the search, so that the sets are disjoint.
 
     The report items stay as they are published. A target without a shared item stays unchanged.
 
@@ -105,11 +105,11 @@ def exclude_reported(
         report: the targets with the files that only the final comparison uses.
 
     Returns:
-        The targets of the search, and for each that loses items their number.
+        The targets of the search, and the number of excluded items of each target that has any.
 
     Raises:
-        InputError: a file cannot be read, a line is not a valid item, or all items of the search
-            are report items.
+        InputError: a file cannot be read, a line is not a valid item, or all items of a target of
+            the search are report items.
     """
     reported = {
         identify(record.values, target.kind) for target in report for record in read_records(target)
@@ -190,5 +190,5 @@ def _find_mistake(record: Any, kind: str) -> str | None:
     if not all(isinstance(choice, str) and choice.strip() for choice in choices):
         return f"'choices' is {choices!r}; every choice must be a string that is not blank"
     if not isinstance(label, int) or isinstance(label, bool) or not 0 <= label < len(choices):
-        return f"'label' is {label!r}; it must be an index into {len(choices)} choices"
+        return f"'label' is {label!r}; it must be an integer >= 0 and < {len(choices)}"
     return None

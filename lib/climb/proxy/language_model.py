@@ -113,9 +113,9 @@ def make_reproducible(
 
     Args:
         device: `cpu`, `cuda:0`, ...
-        seed: of torch's random state in the block.
-        precision: of matrix products.
-        deterministic: false allows faster kernels on a GPU whose results differ between runs.
+        seed: seed of torch's random state in the block.
+        precision: precision of matrix products.
+        deterministic: false allows, on a GPU, faster kernels whose results differ between runs.
     """
     import torch
 
@@ -140,7 +140,7 @@ def _set_determinism(cuda: bool, deterministic: bool) -> Iterator[None]:
     import torch
 
     if cuda:
-        # cuBLAS needs it for deterministic results, and reads it at its first use.
+        # cuBLAS needs this variable for deterministic results, and reads it when first used.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     threads, fills = torch.get_num_threads(), torch.utils.deterministic.fill_uninitialized_memory
     enabled = torch.are_deterministic_algorithms_enabled()
@@ -221,14 +221,14 @@ def open_model(folder: str | Path, n_ids: int) -> Any:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    logging.set_verbosity_error()  # a report of missing weights becomes one line below
+    logging.set_verbosity_error()  # missing weights are reported below, in one line
     try:
         model, loading = AutoModelForCausalLM.from_pretrained(
             folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
         )
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"model {folder} is not a causal language model: {one_line(error)}"
+            f"model {folder} cannot be opened as a causal language model: {one_line(error)}"
         ) from error
     if missing := sorted(loading["missing_keys"]):
         raise ConfigError(
@@ -267,7 +267,8 @@ def _check_logits(model: Any, folder: str | Path) -> None:
 def save_model(model: Any, tokenizer: TokenizerFile, folder: Path) -> None:
     """Write a Hugging Face checkpoint with its tokenizer; it counts once it is complete.
 
-    It is saved on the local disk and then copied: safetensors truncates and renames its file.
+    It is saved on the local disk and then copied: safetensors truncates and renames its file, which
+    mounts of object stores may refuse.
     """
     from transformers.utils import logging
 

@@ -14,7 +14,7 @@ from climb.proxy.training import TrainingRecipe
 
 @dataclass(frozen=True, kw_only=True)
 class LlamaProxy(TrainingRecipe):
-    """A decoder with RMSNorm, SwiGLU and RoPE, as CLIMB's proxies.
+    """A decoder with RMSNorm, SwiGLU and RoPE, like CLIMB's proxies.
 
     Number of parameters: vocabulary x hidden (twice if not tied) + layers x (4 hidden^2 +
     3 hidden x feed_forward). For hidden 96, layers 2 and vocabulary 2,048: 0.42 million.
@@ -32,7 +32,8 @@ class LlamaProxy(TrainingRecipe):
     """Inner width of SwiGLU; null means 8/3 hidden (Llama), rounded up to a multiple of 8."""
 
     tied: bool = True
-    """Input and output embeddings share one matrix; a second one would be half of a small model."""
+    """Whether input and output embeddings share one matrix. A second matrix would add about half of
+    the parameters to a small model."""
 
     rope_theta: float = 10_000.0
     """Base of the rotary frequencies. RoFormer (arXiv 2104.09864)."""

@@ -34,7 +34,7 @@ class TrainingLoop:
     """Number of steps of the whole run."""
 
     n_steps_here: int
-    """Number of steps after which this run ends; fewer than `n_steps` with `stop_tokens`."""
+    """Number of steps after which this run ends; `stop_tokens` may make it less than `n_steps`."""
 
     n_steps_done: int
     """Number of completed steps."""
@@ -95,17 +95,17 @@ class TrainingLoop:
             self._batches.close()
 
     def _load(self, checkpoints: Checkpoints) -> None:
-        """Load the checkpoint that the first process finds, in every process."""
+        """Load, in every process, the checkpoint that the first process finds."""
         state = checkpoints.load(self.n_steps_here)
         step = self._processes.share(0 if state is None else state["step"], self._model.device)
         if state is not None and state["step"] != step:
             state = checkpoints.load(step)
         found = 0 if state is None else state["step"]
         if found != step:
-            own, first = (f"one of step {n}" if n else "none" for n in (found, step))
+            own, first = (f"the one of step {n}" if n else "none" for n in (found, step))
             raise InfrastructureError(
-                f"of the checkpoints in {self._run.checkpoints}, process {self._processes.rank} "
-                f"finds {own} and the first process {first}; every node must see the same files"
+                f"checkpoints in {self._run.checkpoints}: process {self._processes.rank} finds "
+                f"{own}, but the first process finds {first}; every node must see the same files"
             )
         if state is not None:
             self.load_state_dict(state)

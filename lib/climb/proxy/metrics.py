@@ -10,7 +10,7 @@ METRICS = {"choices": ("bpb", "prob", "accuracy", "accuracy_norm"), "text": ("bp
 """Kind of a target -> its metrics."""
 
 TRAIN_LOSS = "train.loss"
-"""Metric of every run, beside those of its targets."""
+"""Metric of every run, in addition to those of its targets."""
 
 
 def list_metrics(targets: Sequence[Target]) -> list[str]:

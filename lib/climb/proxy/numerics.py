@@ -13,9 +13,9 @@ Precision = Literal["auto", "float32", "bfloat16", "bfloat16_weights"]
 Compile = Literal["auto", "eager", "layers", "step"]
 
 MAX_STEP_WORK = 4 * 10**12
-"""Parameters times tokens of a step, up to which `auto` captures the step as a CUDA graph. The
-kernels of a small step take less time than their launches. With 32 narrow layers, this is so even
-with 69 M parameters and 32,768 tokens (docs/decisions/proxies.md)."""
+"""Maximum of parameters times tokens of a step for which `auto` captures the step as a CUDA graph.
+The kernels of a small step take less time than their launches. With 32 narrow layers, this is so
+even with 69 M parameters and 32,768 tokens (docs/decisions/proxies.md)."""
 
 CAPTURED_ARCHITECTURES = ("llama",)
 """Architectures whose step can be captured, because their forward pass never waits for the GPU."""
@@ -23,7 +23,7 @@ CAPTURED_ARCHITECTURES = ("llama",)
 
 @dataclass(frozen=True)
 class Numerics:
-    """The arithmetic of a run without `auto`."""
+    """The arithmetic of a run, with every `auto` replaced."""
 
     precision: Literal["float32", "bfloat16", "bfloat16_weights"]
     compile: Literal["eager", "layers", "step"]
@@ -37,7 +37,7 @@ def resolve_precision(
     """Replace `auto`: bfloat16_weights on a GPU, float32 on a CPU.
 
     Args:
-        precision: of the recipe.
+        precision: precision of the recipe.
         device: `cpu`, `cuda:0`, ...
     """
     if precision != "auto":
@@ -48,10 +48,12 @@ def resolve_precision(
 def resolve_compile(
     compile: Compile, model: Any, n_tokens: int
 ) -> Literal["eager", "layers", "step"]:
-    """Replace `auto`: eager on a CPU; on a GPU `step` for a small model, otherwise `layers`.
+    """Replace `auto`: eager on a CPU; on a GPU `step` for a small step, otherwise `layers`.
+
+    Where the step cannot be captured, `step` becomes `layers`.
 
     Args:
-        compile: of the recipe.
+        compile: compilation of the recipe.
         model: a transformers causal language model, on its device.
         n_tokens: tokens of a step.
     """

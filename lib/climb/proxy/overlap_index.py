@@ -22,13 +22,13 @@ from climb.proxy.items import list_targets, read_records
 from climb.quality.ngrams import WordHashes, hash_ngrams, split_words
 
 N_WORDS = 13
-"""Words of an n-gram: GPT-3 (arXiv 2005.14165, appendix C) removes documents by this overlap."""
+"""Number of words of an n-gram, as in GPT-3's check of overlaps (arXiv 2005.14165, appendix C)."""
 
 MIN_WORDS = 5
-"""Words of the shortest item that is looked up. Shorter ones ("4 3 7") match by chance."""
+"""Minimum words of an item that is looked up. Shorter items ("4 3 7") match by chance."""
 
 RULES_VERSION = 1
-"""Counts up when the rules here change, so that documents are checked again."""
+"""Increased when the rules of this module change, so that documents are checked again."""
 
 PROMPT = re.compile(r"\A\s*Question:|\bAnswer:\s*\Z")
 """Words that a prompt adds to a question. A document may quote the question with them or without,
@@ -99,16 +99,16 @@ class OverlapIndex:
     """Field `id` of each item, or the number of its line."""
 
     ngrams: Mapping[int, Ngrams]
-    """Words of an n-gram -> the n-grams, ascending by words."""
+    """Number of words -> the n-grams with that many words, in ascending order."""
 
     texts: bytes
-    """Words of the items: the question and each choice is a line."""
+    """Words of the items; the question and each choice have a line each."""
 
     end_I: NDArray[np.int64]
     """End of each item in `texts`."""
 
     n_short: int
-    """Items that are too short to be looked up."""
+    """Number of items that are too short to be looked up."""
 
     def contains(self, item: int, words: str) -> bool:
         """Whether an item contains these words, separated by spaces, in their order."""
@@ -125,7 +125,7 @@ class OverlapIndex:
 
 
 def build_index(groups: Sequence[tuple[str, Target]]) -> OverlapIndex:
-    """Index all items of targets, each with its split.
+    """Index all items of the (split, target) pairs.
 
     An n-gram has 13 words of a question, or of the question followed by one of its choices. If the
     question with its right choice has fewer words, but at least 5, all of them are one n-gram. A
@@ -175,7 +175,7 @@ class _Builder:
     def _add_fragments(
         self, question: list[str], choices: list[list[str]], right: int, item: int
     ) -> None:
-        """Add the question, and its end with each choice."""
+        """Add the question, and its end followed by each choice; a short item is added whole."""
         codes = self._code_of.hash(question)
         self._fragments.append((codes, item, False))
         for number, words in enumerate(choices):
@@ -231,7 +231,7 @@ def list_groups(cfg: ProxyConfig) -> list[tuple[str, Target]]:
 
 
 def name_recipe(groups: Sequence[tuple[str, Target]]) -> str:
-    """Name what documents are checked for: a hash of the rules and of the files of items."""
+    """Name the rules and the files of items by which documents are checked, with a hash of both."""
     described = [
         [split, target.name, target.kind, target.where, hash_content(resolve(target.path))]
         for split, target in groups

@@ -32,7 +32,7 @@ Backend = Literal["gloo", "nccl"]
 """Library of torch that sums over processes: gloo on CPUs, nccl on GPUs."""
 
 BUCKET_ELEMENTS = 2**24
-"""Most values that are summed in one call (64 MiB in float32), unless one tensor is larger."""
+"""Maximum values that are summed in one call (64 MiB in float32); a tensor may be larger."""
 
 TIMEOUT = timedelta(days=1)
 """Longest time that a process waits for another one, which may evaluate the model meanwhile. A lost
@@ -62,8 +62,8 @@ class Processes:
         """Replace the gradients by their sums over all processes.
 
         Args:
-            parameters: of the model; one without a gradient gets a sum too.
-            loss: of the sequences of this process.
+            parameters: parameters of the model; a missing gradient counts as zero.
+            loss: loss of the sequences of this process.
 
         Returns:
             The sum of the losses of all processes.
@@ -106,9 +106,10 @@ class Processes:
             return int(tensor.item())
 
     def seed_step(self, seed: int, step: int) -> None:
-        """Seed torch for a step, so that dropout differs between processes and is resumed exactly.
+        """Seed torch for a step, so that dropout differs between processes.
 
-        A run of one process keeps its random state in its checkpoints instead.
+        A resumed run draws the same numbers as an uninterrupted one. A run of one process keeps its
+        random state in its checkpoints instead.
         """
         import torch
 
@@ -122,7 +123,7 @@ ALONE = Processes()
 
 
 def find_processes(run: ProxyRun) -> Processes:
-    """Return the processes of a run. If there are several, `join_processes` comes first."""
+    """Return the processes of a run. If there are several, call `join_processes` first."""
     if run.processes == 1:
         return ALONE
     import torch.distributed as dist
@@ -135,11 +136,12 @@ def find_processes(run: ProxyRun) -> Processes:
 
 @contextlib.contextmanager
 def join_processes(backend: Backend) -> Iterator[int]:
-    """Join the processes that the environment describes (RANK, WORLD_SIZE, MASTER_ADDR and
-    MASTER_PORT), and yield the number of this one.
+    """Join the processes of a run, and yield the number of this one.
+
+    The environment describes them: RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT.
 
     Raises:
-        InfrastructureError: another process did not come, or was lost.
+        InfrastructureError: another process did not join, or was lost.
     """
     import torch.distributed as dist
 

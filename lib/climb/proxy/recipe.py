@@ -16,7 +16,12 @@ from climb.proxy.numerics import (
 )
 
 LATER = {"omit_default": True}
-"""Metadata of fields that were added later. A recipe with their default keeps its identifier."""
+"""Metadata of fields that were added later. A recipe in which they have their defaults keeps its
+identifier."""
+
+REQUIRED = dict.fromkeys(("batch", "learning_rate", "micro_batch"), "above 0")
+REQUIRED |= {"sequence": "at least 2"}
+"""Numbers whose minimum is not 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +29,8 @@ class Recipe:
     """Optimizer and schedule of a proxy: AdamW with warm-up, stable phase and decay.
 
     A base run warms up and then keeps the full learning rate, so that it ends in the stable phase.
-    A continued run decays linearly. CLIMB's proxies continue a checkpoint of the stable phase in
-    the same way.
+    A continued run warms up again, and its rate decays linearly. CLIMB's proxies continue a
+    checkpoint of the stable phase in the same way.
 
     Source:
         CLIMB (arXiv 2504.13161), section 4; the schedule: MiniCPM (arXiv 2404.06395).
@@ -60,43 +65,41 @@ class Recipe:
     """Gradients are clipped to this norm. GPT-3."""
 
     precision: Precision = "auto"
-    """float32; bfloat16: matrix products in bfloat16, the residual stream in float32;
-    bfloat16_weights: weights and activations in bfloat16, and float32 weights for the optimizer.
-    auto: bfloat16_weights on a GPU, float32 on a CPU. The trained model always has float32 weights.
-    GPUs before Ampere have no bfloat16 and need float32."""
+    """float32: no bfloat16. bfloat16: matrix products in bfloat16, the residual stream in
+    float32. bfloat16_weights: weights and activations in bfloat16, and float32 weights for the
+    optimizer. auto: bfloat16_weights on a GPU, float32 on a CPU. The trained model always has
+    float32 weights. GPUs before Ampere have no bfloat16 and need float32."""
 
     compile: Compile = field(default="auto", metadata=LATER)
     """eager: nothing is compiled. layers: each decoder layer, and the output layer with the loss,
-    are compiled. step: the compiled step is captured as one CUDA graph; same as layers where device
-    or architecture do not allow it. auto: eager on a CPU; on a GPU, step if the step is small, else
-    layers."""
+    are compiled. step: the compiled step is captured as one CUDA graph; same as layers where the
+    device or the architecture does not allow it. auto: eager on a CPU; on a GPU, step if the step
+    is small, else layers."""
 
     deterministic: bool = field(default=True, metadata=LATER)
-    """Whether equal runs have equal bits on a GPU. false allows kernels whose sums depend on the
-    order in which threads finish, such as cuDNN's attention. A CPU is always deterministic."""
+    """Whether equal runs have equal results, bit for bit, on a GPU. false allows kernels whose sums
+    depend on the order in which threads finish, such as cuDNN's attention. A CPU is always
+    deterministic."""
 
     micro_batch: int | None = field(default=None, metadata=LATER)
     """Sequences per forward and backward pass; gradients add up to those of the batch, in float32.
     Another value changes their rounding. null: the whole batch."""
 
     checkpoint_activations: bool = field(default=False, metadata=LATER)
-    """Whether the backward pass computes the activations of each layer again. It needs less memory
-    and more time."""
+    """Whether the backward pass computes the activations of each layer again. This needs less
+    memory and more time."""
 
     def __post_init__(self) -> None:
         for field_ in fields(self):
-            value = getattr(self, field_.name)
-            if isinstance(value, (int, float)) and (value < 0 or not math.isfinite(value)):
+            name, value = field_.name, getattr(self, field_.name)
+            if not isinstance(value, (int, float)):
+                continue
+            required = REQUIRED.get(name, "at least 0")
+            least = 2 if required == "at least 2" else 0
+            if value < least or not math.isfinite(value) or (required == "above 0" and value == 0):
                 raise ConfigError(
-                    f"{type(self).__name__}.{field_.name} is {value}; it must be finite and >= 0"
+                    f"{type(self).__name__}.{name} is {value}; it must be finite and {required}"
                 )
-        for name in ("sequence", "batch", "learning_rate", "micro_batch"):
-            if getattr(self, name) is not None and getattr(self, name) <= 0:
-                raise ConfigError(
-                    f"{type(self).__name__}.{name} is {getattr(self, name)}; it must be > 0"
-                )
-        if self.sequence < 2:
-            raise ConfigError(f"{type(self).__name__}.sequence is 1; it must be at least 2")
 
     def compute_rate(self, step: int, steps: int, continued: bool) -> float:
         """Compute the learning rate of a step.
@@ -111,7 +114,7 @@ class Recipe:
         return self.learning_rate * warmup * decay
 
     def resolve_numerics(self, model: Any) -> Numerics:
-        """Return the arithmetic of a run of this model on the device that it is on."""
+        """Return the arithmetic of a run of this model on its device."""
         return Numerics(
             precision=resolve_precision(self.precision, model.device.type),
             compile=resolve_compile(self.compile, model, self.batch * self.sequence),

@@ -1,8 +1,9 @@
-"""Shards: how the hash order of a domain is divided into files, and how they are read as one array.
+"""Shards: divide the documents of a domain, in hash order, into files; read these as one array.
 
 A shard is one .npy file of token ids, or a folder of such files. Each file has the documents of
-consecutive buckets of the hash. How many tokens a bucket has is known from the counted documents,
-so the files are planned before anything is tokenized. They are the same for every partitioning.
+consecutive buckets of the hash. The number of tokens of a bucket is known from the counted
+documents, so the files are planned before anything is tokenized. The files are the same for every
+partitioning of the documents.
 
 Axes: B buckets, P files of a shard.
 """
@@ -25,17 +26,17 @@ from climb.files import is_complete, list_complete_files
 TokenIds = NDArray[np.unsignedinteger]
 
 PART_TOKENS = 1 << 24
-"""Tokens of a file: 34 MB in uint16. A shard with fewer tokens is one file."""
+"""Number of tokens of a file: 34 MB in uint16. A shard with fewer tokens is one file."""
 
 MAX_PARTS = 256
-"""If all shards of a kind have more than MAX_PARTS * PART_TOKENS tokens, the files are larger: a
-run keeps all of its files open, and many systems allow a process 1,024."""
+"""If all shards of a kind together have more than MAX_PARTS * PART_TOKENS tokens, the files are
+larger. A run keeps all of its files open, and many systems allow a process 1,024 open files."""
 
 BUCKET_TOKENS = 1 << 16
-"""Mean tokens of a bucket. A file ends where a bucket ends, and a shard is cut inside one."""
+"""Mean tokens of a bucket. A file ends where a bucket ends, unless it is the last of a shard."""
 
 MAX_BUCKETS = 1 << 17
-"""Buckets of all domains: a larger corpus has larger buckets, so that the plan stays small."""
+"""Maximum buckets of all domains; a larger corpus has larger buckets, so that the plan is small."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def count_buckets(tokens_K: Sequence[int]) -> list[int]:
 
 
 def compute_part_tokens(n_tokens: int) -> int:
-    """Return the tokens of a file of the shards that have `n_tokens` tokens together."""
+    """Return the tokens per file, for shards that have `n_tokens` tokens together."""
     return max(PART_TOKENS, -(-n_tokens // MAX_PARTS))
 
 
@@ -63,7 +64,7 @@ def plan_parts(tokens_B: NDArray[np.int64], n_tokens: int, part_tokens: int) -> 
     """Divide a shard into files. A file ends with the bucket that brings it to `part_tokens`.
 
     Args:
-        tokens_B: tokens of each bucket in the order of the shard, ends of documents included.
+        tokens_B: tokens of each bucket in the order of the shard, end-of-text tokens included.
         n_tokens: wanted tokens of the shard.
         part_tokens: wanted tokens of a file.
 

@@ -21,7 +21,7 @@ class Passage:
     """A context and its continuations, which are predicted independently of each other."""
 
     context: tuple[int, ...]
-    """Token ids; at least the end-of-text token, which precedes every document."""
+    """Token ids; never empty, since the end-of-text token precedes every document."""
 
     continuations: tuple[tuple[int, ...], ...]
     """Token ids of each continuation; none is empty."""

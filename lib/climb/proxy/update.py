@@ -38,7 +38,7 @@ class Updater:
             model: a transformers causal language model in float32, on its device.
             may_halve: whether a batch for which memory runs out is computed in smaller
                 micro-batches; otherwise the error is raised.
-            processes: whose gradients are added up.
+            processes: the processes that share the batch; their gradients are added up.
         """
         import torch
 
@@ -67,7 +67,7 @@ class Updater:
         self._place_rate()
 
     def prepare(self, length: int) -> None:
-        """Compile, and capture the step if the recipe says so, before the first step.
+        """Before the first step, compile the model, and capture the step if the recipe says so.
 
         No other thread may use the GPU meanwhile.
 

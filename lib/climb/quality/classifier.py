@@ -31,7 +31,7 @@ class ClassifierScorer:
     """Packages that `load` imports."""
 
     uses_gpu: ClassVar[bool] = False
-    """Whether `load` uses the GPU of its device; true where it is not set."""
+    """Whether `load` uses the GPU of its device; a scorer without this attribute counts as true."""
 
     model: ModelPath
     """Folder that job train_scorer wrote."""
@@ -84,8 +84,8 @@ class ClassifierTrainer:
 
     balanced: bool
     """Whether all labels get the same total weight (scikit-learn's class_weight="balanced"). Low
-    labels are rare: without balancing, few labelled texts give a model that almost never predicts
-    them."""
+    labels are rare: without balancing, a model of few labelled texts almost never predicts these
+    labels."""
 
     def train(self, texts: Sequence[str], labels_N: NDArray[np.float64], folder: Path) -> Scorer:
         """Train on N labelled texts, and write `weights.npz` and `model.json` into the folder."""

@@ -45,7 +45,7 @@ class FastTextScorer:
     """Extra of climb-mixture that installs them."""
 
     uses_gpu: ClassVar[bool] = False
-    """Whether `load` uses the GPU of its device; true where it is not set."""
+    """Whether `load` uses the GPU of its device; a scorer without this attribute counts as true."""
 
     model: ModelPath
     """The .bin file."""

@@ -31,7 +31,8 @@ def hash_ngrams(codes_W: NDArray[np.uint64], sizes: Sequence[int]) -> Iterator[N
 
     Args:
         codes_W: hashes of the words.
-        sizes: words of an n-gram, ascending. The hashes of one size are the start of the next.
+        sizes: numbers of words in an n-gram, ascending. The hashes of one size are extended to the
+            next size.
     """
     hash_G, n = np.zeros(len(codes_W) + 1, dtype=np.uint64), 0
     for size in sizes:

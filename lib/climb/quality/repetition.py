@@ -36,7 +36,7 @@ class RepetitionScorer:
     names: ClassVar[tuple[str, ...]] = ("unrepeated",)
 
     n: int = 13
-    """Words of an n-gram."""
+    """Number of words in an n-gram."""
 
     min_documents: int = 5
     """An n-gram in at least this many documents counts as repeated."""

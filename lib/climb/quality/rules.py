@@ -82,8 +82,8 @@ class RuleScorer:
     """Scores documents by the published rules.
 
     `rules` is 5 minus half a point per violated rule, at least 0. `gopher`, `c4` and `fineweb` are
-    5 if the rules of that paper keep the document, else 0. So the mean score of a cluster is five
-    times the share of documents that they keep.
+    5 if the rules of that paper keep the document, else 0. So the mean of such a score in a cluster
+    is five times the share of documents that the paper's rules keep.
     """
 
     uses_gpu: ClassVar[bool] = False

@@ -68,7 +68,7 @@ class TransformerScorer:
 
 @dataclass(frozen=True)
 class _Encoding:
-    """The inputs of the model for one text, by name; its length is that of the token ids."""
+    """The inputs of the model for one text, by name; `len` returns the number of token ids."""
 
     inputs: dict[str, list[int]]
 
@@ -130,7 +130,7 @@ def _open_model(path: str) -> tuple[Any, Any]:
 
 
 def parse_label_numbers(id2label: dict[int, str], path: str) -> NDArray[np.float32]:
-    """Convert the label of each output to a number, shape (L,). A model with one output has [1].
+    """Convert the label of each output to a number, shape (L,). A single output gets 1.
 
     The labels `3` and `LABEL_3` become the number 3.
 

@@ -72,7 +72,7 @@ def mixture_chart(mixtures: Sequence[MixtureRecord], domains: Sequence[Domain]) 
 def _mixture_rows(
     recommended: Mapping[str, float], reference: Mapping[str, float], domains: Sequence[Domain]
 ) -> list[tuple[str, str, float, float]]:
-    """List name, terms, and both shares of each domain; one row has the sum of the smallest."""
+    """List name, terms and both shares of each domain; a last row sums the domains left out."""
     terms = {domain.name: domain.terms for domain in domains}
     names = sorted(recommended, key=lambda n: (-recommended[n], -reference[n], n))
     shown, rest = names[:MAX_DOMAINS], names[MAX_DOMAINS:]
@@ -110,7 +110,7 @@ def means_chart(means: Mapping[str, Mean], best: float | None = None) -> str:
 
     Args:
         means: by method, the recommendation first, then the baselines.
-        best: score of the best single trial, drawn as a dotted line.
+        best: score of the best single proposal, drawn as a dotted line.
     """
     drawing = Drawing(HALF, 40 * len(means) + 48, "Scores over seeds")
     ends = [end for m in means.values() for end in (m.low, m.high, m.mean) if end is not None]
@@ -201,7 +201,7 @@ def _draw_column(
 
 def calibration_chart(pairs: Sequence[tuple[float, float]]) -> str:
     """Draw predicted against measured scores of cross-validation."""
-    drawing = Drawing(HALF, HALF - 20, "Predicted against measured score")
+    drawing = Drawing(HALF, HALF - 20, "Measured against predicted score")
     both = axis([value for pair in pairs for value in pair], 0, 1)
     x = Axis(both.low, both.high, 66, HALF - 12)
     y = Axis(both.low, both.high, HALF - 78, 26)

@@ -58,7 +58,7 @@ class Cell:
 
 
 def tabulate(methods: Sequence[MethodRuns], objective: str) -> list[Cell]:
-    """Compute all cells: metrics in the order of `list_metrics`, then methods in their order.
+    """Compute all cells, sorted by metric as in `list_metrics`, and then by method.
 
     Args:
         methods: at least one of them has a model.
@@ -96,13 +96,16 @@ def list_metrics(methods: Sequence[MethodRuns]) -> list[str]:
     """List the metrics that all models have, the score first, then means over tasks.
 
     Raises:
-        ConfigError: there is no model, or no metric that all have.
+        ConfigError: there is no model, or no metric that all models have.
     """
     runs = [set(metrics) for method in methods for metrics in method.metrics.values()]
     shared = set.intersection(*runs) if runs else set[str]()
     common = sorted(name for name in shared if name != TRAIN_LOSS)
     if not common:
-        raise ConfigError("no metric was measured on all target models of the comparison")
+        raise ConfigError(
+            "no metric was measured on all target models of the comparison: all models failed (the "
+            "run log has their errors), or they have no metric in common"
+        )
     counts = Counter(name.rpartition(".")[2] for name in common)
     return [SCORE, *(f"{MEAN}{kind}" for kind, n in sorted(counts.items()) if n > 1), *common]
 
@@ -129,7 +132,7 @@ def _collect(
 def make_rows(
     name: str, methods: Sequence[MethodRuns], cells: Sequence[Cell]
 ) -> list[dict[str, Any]]:
-    """Make the rows of table `comparisons`."""
+    """Make the rows of table `comparisons` or `ablations`."""
     by_name = {method.name: (place, method) for place, method in enumerate(methods)}
     rows = []
     for cell in cells:
@@ -182,8 +185,8 @@ def parse_rows(rows: Sequence[Mapping[str, Any]]) -> tuple[list[MethodRuns], lis
 def format_csv(methods: Sequence[MethodRuns], cells: Sequence[Cell]) -> str:
     """Format a CSV file with a row per method; unknown values are empty.
 
-    Columns: the method, its price, its seeds, every metric with the ends of its interval, and the
-    gain in score over every method.
+    Columns: the method, its trials and tokens, its number of seeds, every metric with the ends of
+    its interval, and the gain in score over every method.
     """
     by_key = {(cell.method, cell.metric): cell for cell in cells}
     metrics = list(dict.fromkeys(cell.metric for cell in cells))

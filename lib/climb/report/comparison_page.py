@@ -59,7 +59,7 @@ def list_leaders(methods: Sequence[MethodRuns], scores: Mapping[str, Cell]) -> l
 
 
 def describe_leader(methods: Sequence[MethodRuns], scores: Mapping[str, Cell]) -> str:
-    """State which method has the highest score, and over which ones its gain is clear."""
+    """State which method has the highest mean score, and over which methods its gain is clear."""
     order = list_leaders(methods, scores)
     if not order:
         return "No target model is trained yet."
@@ -69,14 +69,14 @@ def describe_leader(methods: Sequence[MethodRuns], scores: Mapping[str, Cell]) -
     unclear = [labels[name] for name in order[1:] if labels[name] not in clear]
     text = f"{labels[order[0]]} has the highest mean score."
     if clear:
-        text += f" The 90 % interval of its gain is above 0 over {', '.join(clear)}."
+        text += f" Its gain over {', '.join(clear)} is clear: the 90 % interval is above 0."
     if unclear:
         text += f" No 90 % interval shows a gain over {', '.join(unclear)}."
     return text
 
 
 def list_tables(cells: Sequence[Cell], objective: str) -> list[MetricTable]:
-    """List the measures, those that the objective names first."""
+    """List the measures; those that are in the objective come first."""
     metrics = {cell.metric: cell.higher_is_better for cell in cells}
     kinds: dict[str, list[str]] = {}
     for metric in metrics:

@@ -20,7 +20,7 @@ MAX_METRICS = 12
 """Number of metrics that a table shows unfolded: those that change the score most."""
 
 _SHADES = 3
-"""Number of shades between a small effect and the largest effect of a column."""
+"""Number of shades for gains, and for losses; the largest effect of a column has the darkest."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class EffectsTable:
-    """Rows by their effect on the score, best first."""
+    """A table whose rows are sorted by the effect on the score, best first."""
 
     percent: str
     columns: tuple[str, ...]
@@ -43,10 +43,10 @@ class EffectsTable:
 
     rows: tuple[tuple[str, tuple[Cell, ...]], ...]
     n_domains: int
-    """Domains that are left out."""
+    """Number of domains that are left out."""
 
     n_metrics: int
-    """Metrics that are left out."""
+    """Number of metrics that are left out."""
 
     trade_offs: tuple[str, ...]
     """A sentence for each pair of metrics that favour different domains."""
@@ -71,7 +71,7 @@ def tabulate_effects(effects: EffectsRecord, metric_weights: Mapping[str, float]
 
 
 def _make_column(effects_K: Sequence[Effect]) -> list[Cell]:
-    """Format the effects on one metric, with the number of decimals for its largest effect."""
+    """Format the effects on one metric, with as many decimals as the largest effect needs."""
     largest = max((abs(effect.mean) for effect in effects_K), default=0.0)
     digits = _count_digits(largest)
     return [

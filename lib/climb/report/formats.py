@@ -9,7 +9,7 @@ MINUS = "\N{MINUS SIGN}"
 NOTHING = "\N{EN DASH}"
 THIN = "\N{NARROW NO-BREAK SPACE}"
 
-# C0 and C1 controls except tab and line feed, surrogates, U+FFFE and U+FFFF: invalid in HTML.
+# Surrogates, U+FFFE, U+FFFF, and C0 and C1 controls except tab and line feed: invalid in HTML.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -24,7 +24,7 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def signed(value: float | None, digits: int = 4) -> str:
-    """Format as `number`, with a plus sign."""
+    """Format like `number`, with a plus sign unless the result is negative."""
     text = number(value, digits)
     return text if value is None or text.startswith((MINUS, NOTHING)) else f"+{text}"
 

@@ -52,7 +52,7 @@ class Measure:
     """By baseline: gain of the recommendation, paired by seed; above 0 is better."""
 
     def relative_gain(self, baseline: str) -> float | None:
-        """Return the gain as a share of the baseline's value; None if it was not measured."""
+        """Return the gain as a share of the baseline's mean; None if it is not defined."""
         gain, own = self.gains.get(baseline), self.means.get(baseline)
         if gain is None or own is None or own.mean == 0.0:
             return None
@@ -68,7 +68,7 @@ class Measured:
 
 
 def collect_trials(trials: Sequence[Trial], methods: Sequence[str]) -> list[Run]:
-    """Collect the finished runs of the compared mixtures."""
+    """Collect the finished trials of these methods as runs."""
     finished = [trial for trial in trials if trial.status == "finished"]
     return [Run(t.method, t.seed, t.metrics) for t in finished if t.method in methods]
 
@@ -114,7 +114,7 @@ def measure(runs: Sequence[Run], result: SearchResult) -> Measured:
 
 
 def is_higher_better(name: str) -> bool:
-    """Guess the direction of a metric that is not in the objective; accuracy and prob: higher."""
+    """Guess whether higher is better for a metric outside the objective; yes for accuracy, prob."""
     metric = name.rsplit(".", 1)[-1]
     return metric.startswith(("accuracy", "prob"))
 

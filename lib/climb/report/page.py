@@ -119,7 +119,7 @@ def _score_trials(
 
 @dataclass(frozen=True)
 class DomainRow:
-    """A domain with its weights; None where a table lacks it."""
+    """A domain with its weights; None where a table has no value for the domain."""
 
     name: str
     domain: Domain
@@ -187,7 +187,7 @@ class ClusterSummary:
 
     @property
     def hidden(self) -> int:
-        """Clusters that the page leaves out."""
+        """Number of clusters that the page leaves out."""
         return self.n - len(self.rows)
 
 

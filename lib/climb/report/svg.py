@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 ACCENT = "#0b66b5"
-"""Color of what the search found; baselines are grey. Color-blind readers can tell both apart."""
+"""Color of the recommendation and the proposals; the first two baselines are grey. Color-blind
+readers can tell blue from grey."""
 
 DARK = "#4a5361"
 LIGHT = "#98a1ad"
@@ -19,14 +20,14 @@ INK = "#1f2733"
 MUTED = "#667080"
 
 UNCLEAR = -1
-"""Rank of a gain whose interval contains 0: a dark disc."""
+"""Rank of a gain whose interval contains 0 or is below it: a dark disc."""
 
 _COLORS = (ACCENT, DARK, LIGHT, "#7d6b91", "#a9824c")
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
 
 
 def color_of(rank: int) -> str:
-    """Return the color of a mixture: 0 is the recommendation, 1 and up the baselines in order."""
+    """Return the color of a rank: 0 is the recommendation; 1, 2, ... are the baselines in order."""
     if rank == UNCLEAR:
         return DARK
     return _COLORS[min(rank, len(_COLORS) - 1)]
@@ -34,7 +35,7 @@ def color_of(rank: int) -> str:
 
 @dataclass(frozen=True)
 class Axis:
-    """Maps numbers to pixels; if `start` exceeds `end`, larger numbers have smaller pixels."""
+    """Maps numbers to pixels; if `start` exceeds `end`, larger numbers get smaller positions."""
 
     low: float
     high: float

@@ -9,7 +9,7 @@ from climb.report import formats
 
 
 def render_template(name: str, /, **values: Any) -> str:
-    """Render a template. It escapes all text, unless it is marked as safe."""
+    """Render a template; all text is escaped, except text that is marked as safe."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     env = Environment(

@@ -26,9 +26,10 @@ class Verdict:
 
 
 def conclude(data: ReportData, held_out: Measured) -> Verdict:
-    """Conclude from the gains that target models measured.
+    """Conclude from the gains that were measured with target models.
 
-    Where the gain over the first baseline was not measured with them, conclude from the proxies'.
+    If the gain over the first baseline was not measured with target models, conclude from the
+    gains of the proxies.
     """
     gains: Mapping[str, Gain] = held_out.score.gains if held_out.score else {}
     reference = data.result.baselines[0]
@@ -56,8 +57,8 @@ def _conclude_from_proxies(data: ReportData) -> Verdict:
     untested = "No target model is trained on the recommended mixture yet: run `climb train`."
     if data.evaluations:
         untested = (
-            "The target models have fewer than two seeds in common, or lack metrics of the "
-            "objective."
+            "The target models of the recommendation and of the first baseline have fewer than two "
+            "seeds in common, or lack metrics of the objective."
         )
     gains = data.result.measured_gains
     if not gains:
@@ -99,7 +100,7 @@ def _explain_no_gain(gains: Mapping[str, Gain]) -> list[str]:
 
 
 def _explain_lost_gains(data: ReportData, gains: Mapping[str, Gain]) -> list[str]:
-    """List baselines with a clear gain on the proxies, but not on the target model."""
+    """List the gains that are clear on the proxies, but not on the target model."""
     measured = data.result.measured_gains
     return [
         f"On the proxies, the gain over {name} was clear ({signed(measured[name].mean)}). It did "
@@ -186,7 +187,7 @@ def _list_low_signal(data: ReportData) -> list[str]:
         return []
     return [
         f"{', '.join(names)}: mostly noise. Longer proxy runs (proxy.trial_tokens) would "
-        "reduce it; search.down_weight=true gives such a metric less weight."
+        "reduce the noise; search.down_weight=true gives such a metric less weight."
     ]
 
 

@@ -19,13 +19,13 @@ from climb.search.result import WEAK_RANKING, SearchResult
 from climb.search.smallest_change import SmallestChange
 
 _MAX_DOMAINS = 24
-"""Domains that the text lists; the files have them all."""
+"""Maximum number of domains that the text lists; the files have all of them."""
 
 _UNPREDICTABLE = 0.3
 """Spearman correlation in cross-validation below which a metric is called unpredictable."""
 
 _NEGLIGIBLE = 1e-5
-"""An expected gain below this share of the score is reported as no change."""
+"""An expected gain below this share of the score is reported as hardly any change."""
 
 _GOOD_RANKING = 0.9
 """Spearman correlation in cross-validation from which a ranking is called good."""
@@ -39,19 +39,19 @@ class Notes:
     remarks: tuple[str, ...]
     written: tuple[Path, ...]
     min_signal_to_noise: float = 0.0
-    """Ratio below which a metric is reported as noise."""
+    """Signal-to-noise ratio below which a metric is reported as mostly noise."""
 
     scale: ScaleSummary | None = None
     """The summary of runs of several scales; None if they have one scale."""
 
     change: SmallestChange | None = None
-    """The smallest change that improves one metric, if one was asked for."""
+    """The smallest change that improves one metric; None if it was not requested."""
 
     repetition: RepetitionCost | None = None
     """What repeated text costs."""
 
     def format(self) -> list[str]:
-        """Format the remarks and the files that were written."""
+        """Format the remarks, and the paths of the files that were written."""
         *first, last = map(str, self.written)
         files = f"{', '.join(first)} and {last}" if first else last
         return [*(f"Note: {remark}." for remark in self.remarks if remark), f"wrote {files}"]
@@ -63,9 +63,9 @@ def describe_predictions(
     """Describe what `climb predict` did.
 
     Args:
-        n_mixtures: mixtures that were predicted.
-        n_runs: runs that the predictors were fitted on.
-        spearman: rank correlation in cross-validation per metric, and of the score as `score`.
+        n_mixtures: number of mixtures that were predicted.
+        n_runs: number of runs that the predictors were fitted on.
+        spearman: metric, or `score` -> rank correlation in cross-validation.
         notes: objective, remarks and files.
     """
     metrics = {name: value for name, value in spearman.items() if name != "score"}
@@ -73,19 +73,19 @@ def describe_predictions(
         f"Fitted {len(metrics)} metrics on {n_runs} runs and predicted {n_mixtures} mixtures.",
         f"Cross-validation: Spearman {_number(spearman['score'])} for the score "
         f"({notes.objective}); {_describe_weakest(metrics)}.",
-        "Standard deviations are those of one new run: prediction error, observation noise "
-        "(inferred if no run is replicated), and the error of the level for runs of several "
-        "scales.",
+        "Standard deviations are those of one new run. They contain the prediction error and the "
+        "observation noise (inferred if no run is replicated). With runs of several scales, they "
+        "also contain the error of the level.",
         *(describe_scale(notes.scale) if notes.scale else ()),
     ]
     return "\n".join([*lines, *notes.format()])
 
 
 def describe_proposals(n: int, n_runs: int, can_fit: bool, searcher: str, notes: Notes) -> str:
-    """Describe what `climb propose` did; `can_fit`: whether the runs were enough for a fit."""
+    """Describe what `climb propose` did; `can_fit` is true if the runs were enough for a fit."""
     source = f"from {n_runs} runs"
     if not can_fit:
-        source = f"without a predictor, since {n_runs} runs are too few for a fit"
+        source = f"without a predictor, since {n_runs} runs have too few mixtures for a fit"
     lines = [f"Proposed {n} mixtures with {searcher}, {source}."]
     if notes.scale:
         lines += [*describe_scale(notes.scale), *list_scale_steps(notes.scale)]
@@ -127,9 +127,14 @@ def _describe_verdict(result: SearchResult) -> str:
     reference = result.baselines[0]
     gain, verdict = result.gains[reference], f"Verdict: {result.verdict}."
     if gain.high < 0.0:
-        return f"{verdict} The mixture is worse than {reference}: the whole interval is below 0."
+        return (
+            f"{verdict} The recommended mixture is worse than {reference}: the whole interval of "
+            "the gain is below 0."
+        )
     if result.verdict != "gain":
-        return f"{verdict} The interval over {reference} reaches 0 or less: a gain may be chance."
+        return (
+            f"{verdict} The interval of the gain over {reference} contains 0: a gain may be chance."
+        )
     return verdict
 
 
@@ -137,7 +142,7 @@ def _format_mixture(result: SearchResult, space: FeasibleSet) -> list[str]:
     recommended, reference = result.mixtures[0], result.mixtures[1]
     caps = dict(zip(space.domains, space.upper_K.tolist(), strict=True))
     ordered = sorted(recommended.weights.items(), key=lambda item: -item[1])
-    # One domain more than the maximum is listed, since a sum would need a line as well.
+    # If only one domain is beyond the maximum, it is listed: a sum would need a line as well.
     n_listed = _MAX_DOMAINS if len(ordered) > _MAX_DOMAINS + 1 else len(ordered)
     listed, rest = ordered[:n_listed], ordered[n_listed:]
     rest_title = f"{len(rest)} smaller domains"
@@ -199,8 +204,8 @@ def _list_unpredictable(metrics: Mapping[str, float | None]) -> list[str]:
     if not poor:
         return []
     return [
-        f"Not predictable (Spearman below {_UNPREDICTABLE:g}), so ignore predictions of them: "
-        f"{_join(poor)}."
+        f"Not predictable (Spearman below {_UNPREDICTABLE:g}): {_join(poor)}. Ignore the "
+        "predictions of these metrics."
     ]
 
 
@@ -210,14 +215,14 @@ def _list_noise(result: SearchResult) -> list[str]:
         lines = [f"Observation noise of one run (standard deviation): {_describe_noise(result)}."]
     if result.calibration.spread > 1.0:
         lines.append(
-            "Errors depend on the mixture: between most runs, the standard deviation differs up to "
-            f"{result.calibration.spread:.2g}-fold. Intervals take this into account."
+            "Errors depend on the mixture: over most runs, their standard deviation varies by a "
+            f"factor of {result.calibration.spread:.2g}. Intervals take this into account."
         )
     return lines
 
 
 def _describe_noise(result: SearchResult) -> str:
-    """Return the noise of every metric, or its range where there are many."""
+    """Return the noise of every metric, or the range if there are many metrics."""
     if len(result.noise) <= MAX_METRICS:
         return ", ".join(f"{name} {_number(value)}" for name, value in result.noise.items())
     values = sorted(value for value in result.noise.values() if value is not None)
@@ -225,7 +230,7 @@ def _describe_noise(result: SearchResult) -> str:
 
 
 def _join(names: Sequence[str]) -> str:
-    """List names; of many, the first ones and the number of the others."""
+    """List names; if there are many, list the first ones and count the others."""
     if len(names) <= MAX_NAMES:
         return ", ".join(names)
     return f"{', '.join(names[:MAX_NAMES])} and {len(names) - MAX_NAMES} more"
@@ -236,31 +241,36 @@ def _list_next_steps(result: SearchResult) -> list[str]:
         f"Train this mixture and the {result.baselines[0]} mixture with 3 seeds each: a measured "
         "comparison is better evidence than a prediction."
     ]
-    expected = _describe_further_round(result)
-    if result.verdict != "gain" or _is_unreliable(result):
-        lines.append(f"{expected}: run `climb propose`, train its mixtures, and recommend again.")
+    expected, is_negligible = _describe_further_round(result)
+    if is_negligible:
+        lines.append(f"{expected}.")
+    elif result.verdict != "gain" or _is_unreliable(result):
+        lines.append(
+            f"{expected}. For a further round, run `climb propose`, train its mixtures, and run "
+            "`climb recommend` again."
+        )
     else:
-        lines.append(f"{expected}; `climb propose` lists the mixtures.")
+        lines.append(f"{expected}; `climb propose` lists mixtures for them.")
     if None in result.noise.values():
         lines.append("Replicates also measure the observation noise, which is inferred so far.")
     return lines
 
 
-def _describe_further_round(result: SearchResult) -> str:
-    """Describe the expected gain of a further round."""
+def _describe_further_round(result: SearchResult) -> tuple[str, bool]:
+    """Describe the expected gain of a further round, and say whether it is negligible."""
     n, expected = result.further_round.n_trials, result.further_round.expected_gain
     if expected is None:
-        return f"This predictor cannot estimate the expected gain of {n} more runs"
+        return f"This predictor cannot estimate the expected gain of {n} more runs", False
     gain = f"The expected gain of {n} more runs is {expected:.2g} in score"
     if _is_unreliable(result):
-        return f"{gain}, but the predictor is not reliable yet"
+        return f"{gain}, but the predictor is not reliable yet", False
     if expected < _NEGLIGIBLE * abs(result.recommended.score):
-        return f"{n} more runs would hardly change the recommendation"
-    return gain
+        return f"{n} more runs would hardly change the recommendation", True
+    return gain, False
 
 
 def _is_unreliable(result: SearchResult) -> bool:
-    """Whether the runs are too few, or predicted too poorly, to rely on."""
+    """Whether the predictions are unreliable: from few mixtures, or with a low rank correlation."""
     score = result.last_spearman
     return score is None or score < _GOOD_RANKING or _has_few_mixtures(result)
 

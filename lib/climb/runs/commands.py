@@ -62,7 +62,7 @@ class Extras:
 NO_EXTRAS = Extras()
 
 FRONT_WEIGHTINGS = 16
-"""Weightings of the metrics from which a Pareto front is computed."""
+"""Number of weightings of the metrics from which a Pareto front is computed."""
 
 
 def predict(
@@ -72,17 +72,17 @@ def predict(
     cfg: SearchConfig,
     objective: str,
 ) -> str:
-    """Fit predictors on runs, and write what one run of each other mixture would measure.
+    """Fit predictors on runs, and write what one run of each mixture in a file would measure.
 
-    P.csv has the row number, and the mean and standard deviation of every metric and of the score.
-    The standard deviations are those of a new run: prediction error as cross-validation shows it,
-    and observation noise.
+    `out` has the row number, and the mean and standard deviation of every metric and of the score.
+    The standard deviations are those of a new run. They contain the prediction error in
+    cross-validation, the observation noise and, for runs of several scales, the error of the level.
 
     Returns:
         A summary to print.
 
     Raises:
-        ClimbError: a file or objective that cannot be used.
+        ClimbError: a file or the objective cannot be used.
     """
     check_output_paths([*runs.paths, mixtures], [out])
     # Every metric is predicted, also those that the objective does not use.
@@ -97,7 +97,7 @@ def predict(
 def _write_predictions(
     sets: RunSets, weights_MK: Array, out: Path, cfg: SearchConfig, objective: str
 ) -> dict[str, float]:
-    """Write P.csv; return the rank correlation in cross-validation of every metric and `score`."""
+    """Write `out`; return the rank correlation in cross-validation of every metric and `score`."""
     trials = sets.trials
     wanted = Objective.parse(objective, trials.metric_names)
     every = Objective.parse("mean(*):min", trials.metric_names)
@@ -131,13 +131,13 @@ def propose(
     cfg: SearchConfig,
     objective: str,
 ) -> str:
-    """Write the n mixtures to train next; with too few runs for a fit, distant draws.
+    """Write the n mixtures to train next; if the runs are too few for a fit, those of round 0.
 
     Returns:
         A summary to print.
 
     Raises:
-        ClimbError: a file, objective or constraint that cannot be used.
+        ClimbError: a file, the objective or a constraint cannot be used.
     """
     check_output_paths([*runs.paths, prior], [out])
     sets = read_run_sets(runs, objective, cfg)
@@ -177,7 +177,7 @@ def recommend(
         Advice to print.
 
     Raises:
-        ClimbError: a file, objective or constraint that cannot be used.
+        ClimbError: a file, the objective or a constraint cannot be used.
     """
     result_path = _find_result_path(out)
     check_output_paths([*runs.paths, prior], [out, result_path, *extras.outputs])
@@ -221,10 +221,10 @@ def _find_change(state: SearchState, extras: Extras, result: SearchResult) -> Sm
 
 
 def _format_contract(result: SearchResult, notes: advice.Notes) -> str:
-    """Format BEST.json: the fields that other tools read first, then the result.
+    """Format BEST.json: first the fields that other tools need, then the whole result.
 
-    Its `parameters` are left empty: with 110 metrics they take 100 MB, and `climb predict` computes
-    the same fits from the runs.
+    The `parameters` of the result are left empty: with 110 metrics they take 100 MB, and
+    `climb predict` computes the same fits from the runs.
     """
     gain = result.gains[result.baselines[0]]
     fields = {
@@ -241,7 +241,7 @@ def _format_contract(result: SearchResult, notes: advice.Notes) -> str:
 
 
 def _write_mixture(result: SearchResult, space: FeasibleSet, out: Path) -> None:
-    """Write BEST.csv; a cell of unknown epochs is empty."""
+    """Write BEST.csv; the cell of the epochs is empty if they are unknown."""
     recommended = result.recommended
     rows = [
         [
@@ -256,7 +256,7 @@ def _write_mixture(result: SearchResult, space: FeasibleSet, out: Path) -> None:
 
 
 def write_front(state: SearchState, out: Path) -> None:
-    """Write the Pareto front: weight.<domain>, metric.<name>, the best score first."""
+    """Write the Pareto front (columns weight.<domain> and metric.<name>), the best score first."""
     weights_PK, means_PQ = find_pareto_front(state, FRONT_WEIGHTINGS)
     domains, objective = state.trials.domains, state.problem.required_objective
     header = [WEIGHT + domains[k] for k in state.restore_K]

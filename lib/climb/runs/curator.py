@@ -19,7 +19,7 @@ from climb.runs.rows import Location, RunRow, RunTable, label_columns
 from climb.runs.sheet import Sheet, list_names, quote_cell
 
 MODEL = "model_benchmark_path"
-"""Column with the folder of a model's results; its last part is the run's name: n1, n2, ..."""
+"""Column with the path of a model's results; its last part is the run's name: n1, n2, ..."""
 
 METRICS = ("arc_easy_acc", "piqa_acc_norm", "hellaswag_acc_norm", "valid_avg")
 """Accuracies in percent; valid_avg is the mean of the other three."""
@@ -33,20 +33,20 @@ def read_curator(
 ) -> RunTable:
     """Read `lm_harness_results.csv`, and the mixtures from its own columns or from scripts.
 
-    Without scripts, every column except the model's and the metrics is a domain; an empty weight
-    is 0, as in the tutorial. With scripts (`n1.sh`, ...: lines of `weight path/to/domain`), the
-    domains are those in the scripts. The script of a run has the run's name.
+    Without scripts, every column is a domain, except those of the model, of metrics and of pandas'
+    row numbers; an empty weight is 0, as in the tutorial. A script has the name of its run
+    (`n1.sh`, ...) and lines of `weight path/to/domain`. With scripts, their domains are used.
 
     Args:
         results: the CSV file.
         mixtures: folders of scripts. If the results come from several folders, one per round,
             `RESULTS=FOLDER` says which scripts belong to which results.
-        metrics: further metric columns, beside those that the tutorial writes.
+        metrics: metric columns besides those that the tutorial writes.
         domains: with scripts, further domains; they need not be in any script.
 
     Raises:
         InputError: a file or folder cannot be read, a column is missing, a domain is in the
-            columns and in the scripts, or a folder matches several rounds.
+            columns and in the scripts, or a results folder does not match exactly one round.
     """
     sheet = Sheet.read(results, any_width=True)
     sheet.find_column(MODEL)
@@ -67,7 +67,7 @@ def read_curator_prior(folder: Path) -> dict[str, float]:
     """Compute token shares of the domains from the sizes in bytes of `<domain>.bin`.
 
     Raises:
-        InputError: the folder does not exist, or it has no token files.
+        InputError: the folder does not exist, or its token files are missing or empty.
 
     Source:
         get_token_distribution in the tutorial's utils.py.
@@ -111,8 +111,8 @@ def _join_scripts(
     both = sorted(set(domains) & set(sheet.columns))
     if both:
         raise InputError(
-            f"{sheet.path} has a column for {list_names(both)}, and the scripts have a weight for "
-            "it; remove --mixtures to read the weights from the columns"
+            f"{sheet.path} has columns for domains that are also in the scripts: "
+            f"{list_names(both)}; remove --mixtures to read the weights from the columns"
         )
     sides = [
         RunPart(
@@ -187,7 +187,7 @@ class _ScriptFolders:
         return scripts
 
     def find_key(self, path: str) -> str:
-        """Return the key that joins the results at a path with their script; empty if no path."""
+        """Return the key that joins results at a path with their script; empty if the path is."""
         model = PurePosixPath(path)
         return _join_key(self.rounds[str(model.parent)], model.name) if path else ""
 

@@ -7,13 +7,13 @@ from climb.search.result import SearchResult
 from climb.search.smallest_change import SmallestChange
 
 MAX_METRICS = 10
-"""Metrics that the text lists; the JSON file has them all."""
+"""Maximum number of metrics that the text lists; the JSON file has all of them."""
 
 MAX_NAMES = 8
-"""Names in a sentence that the text lists; the files have them all."""
+"""Maximum number of names that a sentence lists; the files have all of them."""
 
 _MAX_PAIRS = 3
-"""Pairs of metrics that the text lists."""
+"""Maximum number of pairs of metrics that the text lists."""
 
 
 def describe_change(change: SmallestChange) -> list[str]:
@@ -35,8 +35,8 @@ def list_effects(result: SearchResult) -> list[str]:
     if len(names) > MAX_METRICS:
         listed = ["score", *effects.rank_metrics(result.metric_weights)[:MAX_METRICS]]
     lines = [
-        f"Change of each metric when {100 * effects.step:g} % of the mixture moves to a domain "
-        "from the others, in proportion (positive is better):"
+        f"Change of each metric when {100 * effects.step:g} % of the mixture moves to one domain, "
+        "from all domains in proportion to their weights (positive is better):"
     ]
     for name in listed:
         lines.append(f"{name}: {_describe_effects(name, effects)}.")
@@ -54,7 +54,7 @@ def list_effects(result: SearchResult) -> list[str]:
 
 
 def _describe_effects(name: str, effects: EffectsRecord) -> str:
-    """Name the domains that help and hurt a metric most, if beyond one standard deviation."""
+    """Name a metric's best and worst domain, if the effect exceeds its standard deviation."""
     of_domain = {domain: metrics[name] for domain, metrics in effects.domains.items()}
     clear = {domain: e.mean for domain, e in of_domain.items() if abs(e.mean) > e.std}
     parts = []

@@ -1,7 +1,7 @@
-"""Export a mixture of `climb recommend`: the files are the user's own, one folder per domain.
+"""Export a mixture of `climb recommend` for the user's own files, one folder of files per domain.
 
-Only the files that name them and their weights are written. Tokens and documents of each domain
-come from PRIOR.csv.
+The user's files are not copied: the export only lists them with their weights. The numbers of
+tokens and documents of each domain come from PRIOR.csv.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def export_own(mixture: Path, prior: Path, data: Path, cfg: Config) -> str:
-    """Write the files that name the user's files and their weights.
+    """Write an export that lists the user's files with their weights.
 
     Args:
         mixture: BEST.csv (domain, weight).
@@ -37,10 +37,10 @@ def export_own(mixture: Path, prior: Path, data: Path, cfg: Config) -> str:
         cfg: section `export` has the format and the output folder.
 
     Returns:
-        What was written.
+        A summary to print.
 
     Raises:
-        ConfigError: the format stores the mixture in the text itself.
+        ConfigError: the format or a setting of the export cannot be used with the user's files.
         InputError: a domain has no files, or a column is missing or wrong.
     """
     format: Format = build(cfg.export.format, Format)
@@ -57,18 +57,21 @@ def export_own(mixture: Path, prior: Path, data: Path, cfg: Config) -> str:
         "contents": dump_contents(contents),
     }
     if target.is_current(plan):
-        return f"up to date in {target.path}"
+        return f"the export in {target.path} is up to date"
     target.start(plan)
     export = FinishedExport(cfg.export.format, format, contents, plan, mixture.stem)
     target.finish(render_files(export, CardFacts(), {}), {})
-    return f"weights of {len(domains)} domains and {len(shards)} files for {name} in {target.path}"
+    return (
+        f"wrote the weights of {len(domains)} domains and {len(shards)} files for {name} to "
+        f"{target.path}"
+    )
 
 
 def _check_format(format: Format, cfg: ExportConfig) -> None:
-    """Check that a format can name files that are the user's own.
+    """Check that a format and the settings of the export can be used with the user's own files.
 
     Raises:
-        ConfigError: it cannot, or needs to know their tokenizer.
+        ConfigError: they cannot, or the format needs a tokenizer and none is configured.
     """
     name = type(format).__name__
     check_tokenizer(format, cfg.tokenizer)
@@ -77,8 +80,8 @@ def _check_format(format: Format, cfg: ExportConfig) -> None:
     if not format.endings:
         raise ConfigError(
             f"format {name} cannot be used with --mixture and --data, because its trainer needs "
-            f"files that climb writes; formats that can: {', '.join(list_for_own_files())}. "
-            "Or run `climb mix`, and `climb export` without --mixture"
+            f"files that climb writes; use one of {', '.join(list_for_own_files())}, or run "
+            "`climb mix` and then `climb export` without --mixture"
         )
     if format.stores_tokens and cfg.tokenizer is None:
         raise ConfigError(
@@ -109,7 +112,7 @@ def _describe_domains(
     """Describe the domains with a positive weight.
 
     Raises:
-        InputError: PRIOR.csv has other domains, or lacks documents.
+        InputError: PRIOR.csv has other domains, or lacks the tokens or documents of a domain.
     """
     tokens = _read_column(prior, "tokens")
     if tokens.keys() != weights.keys():
@@ -149,7 +152,7 @@ def _read_column(path: Path, column: str) -> dict[str, float]:
     """Read one column of numbers by domain.
 
     Raises:
-        InputError: the column is missing, or a domain is there twice, or a number is negative.
+        InputError: the column is missing, a domain occurs twice, or a number is negative.
     """
     sheet = Sheet.read(path)
     values = sheet.read_numbers([column])[:, 0].tolist()
@@ -157,20 +160,20 @@ def _read_column(path: Path, column: str) -> dict[str, float]:
     names = [row[position].strip() for row in sheet.rows]
     found = dict(zip(names, values, strict=True))
     if len(found) < len(names):
-        raise InputError(f"{path}: a domain occurs twice")
+        raise InputError(f"{path}: a domain occurs twice; keep one row for each domain")
     negative = [name for name, value in found.items() if value < 0.0]
     if negative:
-        raise InputError(f"{path}: column {column} of {negative[0]} is negative")
+        raise InputError(f"{path}: column {column} of {negative[0]} is negative; use 0 or more")
     return found
 
 
 def _find_shards(data: Path, domain: ExportedDomain, format: Format) -> list[Shard]:
-    """Find the files of a domain: those with the endings of the format.
+    """Find a domain's files with the endings of the format.
 
-    The tokens of the domain are divided among them by their size.
+    The tokens of the domain are divided among its shards in proportion to their sizes.
 
     Raises:
-        InputError: there are none, or one lacks the other files of its shard.
+        InputError: there are no such files or all are empty, or a shard lacks a file.
     """
     folder, endings = data / domain.name, format.endings
     groups = _group_files(sorted(folder.rglob("*")), endings, needs_all_endings(format))
@@ -178,8 +181,8 @@ def _find_shards(data: Path, domain: ExportedDomain, format: Format) -> list[Sha
     total = sum(map(sum, sizes))
     if not total:
         raise InputError(
-            f"--data: {folder} has no file that ends in {' or '.join(endings)}; every domain of "
-            "the mixture needs a folder of that name with its files"
+            f"--data: {folder} has no file that ends in {' or '.join(endings)} and is not empty; "
+            "put the files of every domain into a folder with the name of the domain"
         )
     return [
         Shard("train", domain.name, tuple(map(str, f)), s, 0, domain.tokens * sum(s) // total)
@@ -190,10 +193,10 @@ def _find_shards(data: Path, domain: ExportedDomain, format: Format) -> list[Sha
 def _group_files(
     files: Sequence[Path], endings: Sequence[str], needs_all: bool
 ) -> dict[str, list[Path]]:
-    """Group files by what is before their ending, or put each in a group of its own.
+    """Group files by their path without its ending; if not `needs_all`, each file is its own group.
 
     Raises:
-        InputError: a group lacks a file with one of the endings, and needs all.
+        InputError: with `needs_all`, a group lacks a file with one of the endings.
     """
     groups: dict[str, list[Path]] = {}
     for file in files:

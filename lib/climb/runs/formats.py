@@ -1,6 +1,6 @@
 """Published formats of runs, read into one `RunTable`: RegMix's and Olmix's pairs of CSV files.
 
-`curator.py` reads the format of the Curator tutorial, `table.py` climb's own.
+`curator.py` reads the format of the Curator tutorial, and `table.py` reads climb's own format.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from climb.runs.sheet import Sheet, list_names, parse_finite, quote_cell
 def read_regmix(mixtures: Path, losses: Path) -> RunTable:
     """Read RegMix's pair of files, joined by their column `index`.
 
-    The file of mixtures has a column `train_<domain>` per domain, the file of losses a column
+    The file of mixtures has a column `train_<domain>` per domain. The file of losses has a column
     `metric/<domain>_val_loss` per validation set. The common prefix of all domains (`the_pile_`)
     is removed in both files, so that a domain and the loss on its text have the same name.
 
@@ -45,8 +45,9 @@ def read_regmix(mixtures: Path, losses: Path) -> RunTable:
 def read_regmix_prior(path: Path) -> dict[str, float]:
     """Read token shares for RegMix's domains: a CSV file, or RegMix's own YAML file.
 
-    The CSV file has the columns `domain` and `token_share` (or `tokens`), the YAML file a section
-    `train` of names and shares. The common prefix of all names is removed, as in `read_regmix`.
+    The CSV file has the columns `domain` and `token_share` (or `tokens`). The YAML file has a
+    section `train` that maps names to shares. The common prefix of all names is removed, as in
+    `read_regmix`.
 
     Raises:
         InputError: the file cannot be read, or it has no such columns or section.
@@ -176,7 +177,7 @@ def _check_unique(path: Path, names: Sequence[str], columns: Sequence[str]) -> N
 
 
 def _read_section(path: Path, sections: Sequence[tuple[str, ...]]) -> dict[str, float]:
-    """Read names and numbers from the first of these sections of a YAML or JSON file."""
+    """Read names and numbers from the first of `sections` that a YAML or JSON file contains."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -30,10 +30,10 @@ from climb.runs.sheet import (
 )
 
 MIXTURES_PER_DOMAIN = 3
-"""Mixtures per domain below which runs are called few."""
+"""Number of mixtures per domain below which a message says that they are few."""
 
 _MAX_ROWS = 5
-"""Rows per reason that messages list; `<out>.rejected.csv` has all of them."""
+"""Maximum number of rows per reason that messages list; RUNS.rejected.csv has all of them."""
 
 
 @dataclass(frozen=True)
@@ -50,21 +50,21 @@ def import_runs(table: RunTable, out: Path, prior: Prior | None = None, objectiv
     """Write RUNS.csv with the valid runs of a table, and the rejected rows to another file.
 
     Weights and metrics keep all digits of the input; columns are sorted by name, rows keep the
-    order of the file. Rejected rows go to `<out>.rejected.csv` with row, name, reason, finding and
-    file; that file exists only if a row is rejected.
+    order of the file. Rejected rows go to RUNS.rejected.csv, with the columns row, name, reason,
+    found and file; RUNS.rejected.csv exists only if a row is rejected.
 
     Args:
-        table: rows of some format, not validated.
+        table: rows that are not yet validated.
         out: where RUNS.csv is written.
-        prior: tokens of the domains; None writes no PRIOR.csv.
+        prior: tokens of the domains; None: no PRIOR.csv is written.
         objective: objective that fits the format's metrics, for the suggested next command.
 
     Returns:
         A summary, in lines to print.
 
     Raises:
-        InputError: no row is valid, the prior has other domains, or a file cannot be written or is
-            also an input.
+        InputError: no row is valid, the prior lacks a domain or has invalid numbers, or an output
+            cannot be written or is also an input.
     """
     rejected_out = out.with_name(out.name.removesuffix(".csv") + ".rejected.csv")
     runs, rejected = validate_runs(table)
@@ -117,8 +117,8 @@ def _write_prior(prior: Prior, table: RunTable) -> None:
     amounts = {name: amount for name, amount in prior.amounts.items() if name in domains}
     if amounts.keys() != domains:
         raise InputError(
-            f"{prior.source}: the domains do not match those of the runs "
-            f"({compare_names(prior.amounts, domains)})"
+            f"{prior.source} lacks domains of the runs "
+            f"({compare_names(prior.amounts, domains)}); add or rename them"
         )
     whole, smallest = sum_exactly(list(amounts.values())), min(amounts.values())
     if smallest < 0.0 or whole == 0.0 or SUM_TOLERANCE < abs(whole - 1.0) < 1.0:
@@ -194,7 +194,7 @@ def _count_by_reason(rejected: Sequence[RejectedRow]) -> list[str]:
     for r in rejected:
         reasons.setdefault(r.reason, []).append(r)
     return [
-        f"{len(rows)} {reason}: {', '.join(map(_format_row, rows[:_MAX_ROWS]))}"
+        f"{reason} (count: {len(rows)}): {', '.join(map(_format_row, rows[:_MAX_ROWS]))}"
         + (", ..." if len(rows) > _MAX_ROWS else "")
         for reason, rows in sorted(reasons.items(), key=lambda item: (-len(item[1]), item[0]))
     ]

@@ -46,7 +46,7 @@ class RunPart:
 def read_parts(
     sheet: Sheet, key: str, columns: Sequence[str], name: str | None = None
 ) -> tuple[list[RunPart], list[RejectedRow]]:
-    """Read one part per row, with its cells in the order of `columns`; wrong widths are rejected.
+    """Read one part per row, with cells in the order of `columns`; reject rows of a wrong width.
 
     Args:
         sheet: a file read with `any_width`.
@@ -78,8 +78,8 @@ def join_parts(
     """Join the parts of each run.
 
     Returns:
-        Runs in the order of `weights`, and the rejected parts with their reasons. Of a run with an
-        invalid script, only the script is a rejected part.
+        Runs in the order of `weights`, and the rejected parts with their reasons. If the script of
+        a run is invalid, the script is a rejected part, but the metrics of the run are not.
     """
     unique = [_drop_duplicates(side) for side in (weights, metrics)]
     rejected = [r for _, duplicates in unique for r in duplicates]
@@ -143,12 +143,12 @@ def select_data_columns(sheet: Sheet, others: Collection[str]) -> list[str]:
 
 
 def _is_row_number(column: str) -> bool:
-    """pandas writes its row numbers under an empty header, and reads them as `Unnamed: 0`."""
+    """Return whether a column has pandas' row numbers, so its name is empty or `Unnamed: 0`."""
     return not column or column.startswith("Unnamed:")
 
 
 def _drop_duplicates(side: Iterable[RunPart]) -> tuple[list[RunPart], list[RejectedRow]]:
-    """Reject parts without a key, and parts with the same key and cells as an earlier one."""
+    """Reject parts without a key, and parts with the key and the cells of an earlier part."""
     unique: dict[tuple[str, tuple[str, ...]], RunPart] = {}
     rejected = []
     for part in side:
@@ -158,7 +158,8 @@ def _drop_duplicates(side: Iterable[RunPart]) -> tuple[list[RunPart], list[Rejec
             continue
         same = unique.setdefault((part.key, part.cells), part)
         if same is not part:
-            found = f"the same cells as row {same.location.row}"
+            row = same.location.row
+            found = f"the same cells as {f'row {row}' if row else same.location.file}"
             rejected.append(RejectedRow(part.location, part.name, DUPLICATE, found))
     return list(unique.values()), rejected
 

@@ -28,8 +28,9 @@ def read_prior(path: Path, domains: Sequence[str], cfg: SearchConfig) -> Feasibl
     apply.
 
     Raises:
-        InputError: missing columns, domains that differ from those of the runs, or bad numbers.
-        MixtureError: no mixture satisfies the constraints.
+        InputError: a column is missing, a cell is not a number, or the domains differ from those
+            of the runs.
+        MixtureError: a token count is invalid, or no mixture satisfies the constraints.
     """
     sheet = Sheet.read(path)
     tokens = sheet.read_numbers(["tokens"])[:, 0]

@@ -17,7 +17,7 @@ from climb.search.result import SearchResult
 from climb.search.trials import Trials
 
 _MORE = 1.1
-"""Epochs above the most of any run, as a factor, from which a prediction is extrapolated."""
+"""A mixture with this many times the most epochs of any run counts as extrapolated."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,10 @@ class DiscountedRuns:
 
     @classmethod
     def measure(cls, trials: Trials, problem: Problem) -> DiscountedRuns:
-        """Measure the cost. If there is none, runs with other tokens are replicates again."""
+        """Measure the cost of repetition.
+
+        If there is none, runs of one mixture are replicates even if their tokens differ.
+        """
         cost = measure_repetition(trials, problem)
         if cost is None or cost.decay is None:
             trials = dataclasses.replace(trials, tokens_T=None)
@@ -63,7 +66,7 @@ def describe_repeats(cost: RepetitionCost | None, result: SearchResult) -> list[
     elif most >= REPEATED:
         lines.append(
             f"{target}. What that costs is not measured: {cost.n_repeating} mixtures of the runs "
-            f"repeat a domain, {MIN_REPEATING} are needed."
+            f"repeat a domain, but {MIN_REPEATING} are needed."
         )
     if cost.n_repeating >= MIN_REPEATING and most >= max(REPEATED, _MORE * cost.max_epochs):
         lines.append(
@@ -79,6 +82,6 @@ def _describe_decay(cost: RepetitionCost, decay: float) -> str:
     return (
         f"Repeated text helps less ({cost.n_repeating} mixtures repeat a domain; decay "
         f"{decay:g}{others}): 4 epochs of a domain help "
-        f"as much as {count_new_epochs(4.0, decay):.2g} of new text. Predictions take this into "
-        "account."
+        f"as much as {count_new_epochs(4.0, decay):.2g} epochs of new text. Predictions take this "
+        "into account."
     )

@@ -1,6 +1,7 @@
 """Runs from other projects: check every row, and report every invalid row with its reason.
 
-Readers of formats build a `RunTable` of text; only `validate_runs` decides which rows are valid.
+Readers of formats build a `RunTable` of text, and reject rows that they cannot assign to a run.
+Only `validate_runs` checks the values of the other rows.
 """
 
 from __future__ import annotations
@@ -39,14 +40,15 @@ LEFT_OUT = {
     NO_MIXTURE: "rows without a mixture",
     DIVERGED: "rows of diverged runs",
 }
-"""Reasons for which the search leaves a row out and says so. Other invalid rows are an error."""
+"""Reasons for which the CSV commands ignore a row and print a note. Other invalid rows are an
+error."""
 
 DIVERGED_FACTOR = 1e6
-"""A run has diverged if a metric is more than this many times its median over all runs, both as
-absolute values."""
+"""A run has diverged if the absolute value of a metric is more than this many times the median
+absolute value over all runs."""
 
 _MAX_SEED = 2**53
-"""Integers up to here are exact in a cell that was once a float."""
+"""Integers up to this value are exact even if a program wrote the cell as a float."""
 
 RUN, SEED, PARAMS, TOKENS = "run", "seed", "params", "tokens"
 """Optional columns beside weights and metrics: the name of a run, its seed, the parameters of its
@@ -127,7 +129,7 @@ class Run:
 
 
 def validate_runs(table: RunTable) -> tuple[list[Run], list[RejectedRow]]:
-    """Split the rows of a table into valid runs and rejected rows. No other function decides this.
+    """Split the rows of a table into valid runs and rejected rows, those of the reader included.
 
     Rows with equal weights, metrics, seed, params and tokens are duplicates; the first one is kept.
 
@@ -166,7 +168,7 @@ def validate_runs(table: RunTable) -> tuple[list[Run], list[RejectedRow]]:
 def _drop_diverged(
     runs: Sequence[Run], places: Sequence[RunRow], labels: Sequence[str]
 ) -> tuple[list[Run], list[RejectedRow]]:
-    """Split runs into those that finished and those with a metric of another magnitude."""
+    """Split runs into those to keep and those that have diverged; see `DIVERGED_FACTOR`."""
     if not runs:
         return [], []
     metrics_RQ = np.abs([run.metrics for run in runs])
@@ -179,7 +181,10 @@ def _drop_diverged(
             continue
         q = int(above[0])
         median = limits_Q[q] / DIVERGED_FACTOR
-        found = f"{labels[q]} is {run.metrics[q]:.6g}; the median of all runs is {median:.6g}"
+        found = (
+            f"{labels[q]} is {run.metrics[q]:.6g}; the median absolute value over all runs is "
+            f"{median:.6g}"
+        )
         rejected.append(RejectedRow(row.metrics_location, run.name, DIVERGED, found))
     return kept, rejected
 
@@ -190,7 +195,7 @@ def label_columns(prefix: str, names: Iterable[str]) -> dict[str, str]:
 
 
 def collapse_whitespace(text: str) -> str:
-    """Replace line breaks and repeated spaces, so that the name of a run fits on one line."""
+    """Replace line breaks and repeated spaces by one space: a run's name must fit on one line."""
     return " ".join(text.split())
 
 
@@ -239,7 +244,7 @@ def _is_integer(cell: str) -> bool:
 
 
 def format_run(name: str) -> str:
-    """Return the name of a run in brackets; empty for a run without one."""
+    """Return the name of a run in brackets; empty for a run without a name."""
     return f" (run {name})" if name else ""
 
 

@@ -42,11 +42,11 @@ def list_scale_steps(scale: ScaleSummary) -> list[str]:
     if not scale.has_level:
         steps.append(
             f"Train {max(MIN_LEVEL_RUNS - scale.n_at_size, 1)} of the mixtures of your runs with "
-            f"{scale.target}: they determine the level of the metrics there."
+            f"{scale.target}: such runs determine the level of the metrics at this scale."
         )
     steps += [
         f"To learn whether the best mixture depends on {_WHAT[d.axis]}, measure {MIN_PAIRS} "
-        "mixtures, each at two values of it."
+        "mixtures, each with a small and with a large value."
         for d in scale.dependence
         if d.error_change is None and _is_stated(scale, d.axis)
     ]
@@ -54,7 +54,7 @@ def list_scale_steps(scale: ScaleSummary) -> list[str]:
 
 
 def _is_stated(scale: ScaleSummary, axis: str) -> bool:
-    """Return whether the runs state their model size, or their tokens."""
+    """Return whether the runs state their model size (axis `params`) or their tokens."""
     return (scale.target.params if axis == "params" else scale.target.tokens) != UNKNOWN
 
 
@@ -63,7 +63,7 @@ def _describe_dependence(dependence: Dependence) -> str:
     if dependence.error_change is None:
         return (
             f"Whether the best mixture depends on {what} is unknown: {n} mixtures were measured at "
-            f"two scales, {MIN_PAIRS} are needed."
+            f"two scales, but {MIN_PAIRS} are needed."
         )
     if dependence.is_beyond_noise:
         return (

@@ -49,11 +49,12 @@ class Target:
 LARGEST = Target()
 
 _PER_SIZE, _PER_LOG_TOKENS = 1e-3, 0.15
-"""A trial gets a `tv_distance`, so that other scales than the target's count less. It is the sum of
-two parts. `_PER_SIZE` is multiplied by the difference in rank of the trial's model size and of the
-size nearest to the target; it only keeps trials of several sizes apart. `_PER_LOG_TOKENS` is
-multiplied by d - min(d), where d is the distance of a trial's nearest checkpoint from the target's
-tokens, in log tokens. Times `STD_PER_TV_DISTANCE`, it is an error of 0.3 standard deviations."""
+"""Trials get a `tv_distance`, so that other scales than the target's have less weight. The distance
+is the sum of two parts. `_PER_SIZE` is multiplied by the difference in rank of the trial's model
+size and of the size nearest to the target; this part only keeps trials of several sizes apart.
+`_PER_LOG_TOKENS` is multiplied by d - min(d), where d is the distance of a trial's nearest
+checkpoint from the target's tokens, in log tokens. `_PER_LOG_TOKENS` times `STD_PER_TV_DISTANCE` is
+an error of 0.3 standard deviations."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class ScaleSummary:
 
     @property
     def n_at_size(self) -> int:
-        """Trials of the target's model size."""
+        """Number of trials of the target's model size."""
         return dict(self.sizes).get(self.target.params, 0)
 
     @property
@@ -93,7 +94,7 @@ class ScaleSummary:
         return self.n_at_size >= MIN_LEVEL_RUNS and self.level_stds["score"] is not None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values; an unknown size or number of tokens is null."""
+        """Return the fields as JSON values; an unknown target size or token count is null."""
         fields = dataclasses.asdict(self)
         known = {k: None if v == UNKNOWN else v for k, v in fields["target"].items()}
         return fields | {"target": known}
@@ -111,7 +112,7 @@ class RunSets:
     """A note on ignored rows and on other sets; empty if there are none."""
 
     scale: ScaleSummary | None
-    """None if all own runs have one scale."""
+    """None if all own runs have the target's scale, or if they are too few."""
 
 
 def read_run_sets(
@@ -175,7 +176,10 @@ def _resolve(valid: ValidRuns, target: Target) -> Scale:
 def _express(
     valid: ValidRuns, target: Scale, predictor: Predictor
 ) -> tuple[Trials, ExpressedTrials | None]:
-    """Express the runs of one file at the target scale; runs of one scale stay as they are."""
+    """Express the runs of one file at the target scale.
+
+    If all runs have the target's scale, or if they are too few, they stay as they are.
+    """
     n = len(valid.runs)
     params_R, tokens_R = (_read_scales(valid, column) for column in (PARAMS, TOKENS))
     # Other sets are shifted to the level of the own runs, so a size or a number of tokens that only
@@ -207,7 +211,7 @@ def _express(
 
 
 def _add_tokens(valid: ValidRuns) -> Trials:
-    """Return the runs of one scale, with their tokens if they state them."""
+    """Return the runs of one scale, with their median tokens if the file states them."""
     trials, tokens_R = valid.to_trials(), _read_scales(valid, TOKENS)
     if tokens_R is None or not len(trials):
         return trials

@@ -1,4 +1,4 @@
-"""CSV files of numbers: read and check every cell, report errors by row, write files atomically."""
+"""Read CSV files of numbers: check every cell, and report errors by row."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ SUM_TOLERANCE = 0.01
 """Weights that sum to 1 within this tolerance are normalized: their decimals may be rounded."""
 
 SIGN_TOLERANCE = 1e-6
-"""Weights from minus this to 0 are 0: solvers return such values for a bound of 0."""
+"""Weights from minus this value to 0 count as 0: solvers return them for a bound of 0."""
 
 _MAX_CELL_CHARS = 40
-"""Characters of a cell that a message shows."""
+"""Maximum number of characters of a cell that a message shows."""
 
 _MAX_NAMES = 20
-"""Names in a list that a message shows."""
+"""Maximum number of names in a list that a message shows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +53,8 @@ class Sheet:
             any_width: keep rows whose width differs from the header; the caller rejects them.
 
         Raises:
-            InputError: the file is missing, not a CSV file in UTF-8 or has no header, a column
-                name is not unique, or a row has a different width.
+            InputError: the file is missing, is not a CSV file in UTF-8 or has no header; a column
+                name is not unique or has a line break; or a row has a different width.
         """
         lines = [line for line in _read_lines(path) if any(cell.strip() for cell in line)]
         if not lines:
@@ -205,7 +205,7 @@ def compare_names(found: Iterable[str], expected: Iterable[str]) -> str:
 
 
 def parse_finite(text: str) -> float | None:
-    """Parse a cell as a finite number, else None. Python's digit groups (1_000) are rejected."""
+    """Parse a cell as a finite number; None if it is not one, or has digit groups (1_000)."""
     try:
         value = float(text)
     except ValueError:
@@ -229,11 +229,14 @@ def normalize(weights: Sequence[float]) -> tuple[float, ...]:
 
 
 def find_mixture_error(weights: Sequence[float]) -> str:
-    """Describe why weights are not a mixture; empty if they are, within `SUM_TOLERANCE`."""
+    """Describe why weights are not a mixture; empty if they are one, within `SUM_TOLERANCE`."""
     if min(weights) < -SIGN_TOLERANCE:
         return f"the smallest weight is {min(weights):.6g}; weights must be 0 or more"
     if abs(sum_exactly(weights) - 1.0) > SUM_TOLERANCE:
-        return f"weights sum to {sum_exactly(weights):.6g}; they must sum to 1 ± {SUM_TOLERANCE:g}"
+        return (
+            f"weights sum to {sum_exactly(weights):.6g}; they must sum to 1, with an error of less "
+            f"than {SUM_TOLERANCE:g}"
+        )
     return ""
 
 

@@ -59,13 +59,13 @@ class ValidRuns:
 
 
 def read_runs(path: Path) -> tuple[Trials, str]:
-    """Read RUNS.csv for a search, and a note on ignored rows; see `read_valid_runs`."""
+    """Return the trials of RUNS.csv, and a note on ignored rows; see `read_valid_runs`."""
     valid = read_valid_runs(path)
     return valid.to_trials(), valid.note
 
 
 def read_valid_runs(path: Path) -> ValidRuns:
-    """Read RUNS.csv. Rows of `LEFT_OUT` are ignored; other invalid rows are an error.
+    """Read RUNS.csv. Rows with a reason in `LEFT_OUT` are ignored; other invalid rows are an error.
 
     Raises:
         InputError: the file cannot be read, or rows are invalid; the message counts them and
@@ -76,8 +76,8 @@ def read_valid_runs(path: Path) -> ValidRuns:
     left_out = [r for r in rejected if r.reason in LEFT_OUT]
     invalid = [r for r in rejected if r.reason not in LEFT_OUT]
     errors = [(f"row {r.location.row}{format_run(r.name)}", r.found) for r in invalid]
-    # If a weight column has a misspelt name, the weights of no row sum to 1.
     fix = f". Fix these rows, or write a file without them: climb import csv {path} --out NEW.csv"
+    # An ignored column may be a misspelt weight column, without which no row sums to 1.
     if table.ignored_columns:
         prefixes = f"(names must start with {WEIGHT} or {METRIC})"
         fix = f"; {describe_ignored(table.ignored_columns)} {prefixes}{fix}"
@@ -128,11 +128,11 @@ def read_table(path: Path) -> RunTable:
 
 
 def read_mlflow_names(columns: Sequence[str]) -> tuple[str, ...]:
-    """Rename the columns of MLflow's CSV files of runs that `climb` logged; others stay.
+    """Rename the columns of MLflow's CSV files of runs that `climb` logged; other columns stay.
 
-    MLflow's page writes the keys as they are (`weight.code`, `metric.arc.bpb`), and `Name`.
-    `mlflow.search_runs().to_csv()` writes them with prefixes (`params.weight.code`,
-    `metrics.metric.arc.bpb`), and `tags.mlflow.runName`.
+    A CSV file of MLflow's page has the keys as they are (`weight.code`, `metric.arc.bpb`), and the
+    run's name in `Name`. `mlflow.search_runs().to_csv()` writes the keys with prefixes
+    (`params.weight.code`, `metrics.metric.arc.bpb`), and the run's name as `tags.mlflow.runName`.
     """
     if not any(name.startswith(("params." + WEIGHT, WEIGHT)) for name in columns):
         return tuple(columns)

@@ -19,8 +19,8 @@ from climb.search.surrogate import Surrogate
 Array = NDArray[np.float64]
 
 MIN_DISTANCE = 1e-3
-"""Minimum distance of two mixtures of a round, between the square roots of their weights. Nearer
-mixtures add no information."""
+"""Minimum distance between two mixtures of a round: the Euclidean distance between the square roots
+of their weights. Nearer mixtures add no information."""
 
 INFEASIBLE = 1e9
 """A mixture that violates an outcome constraint has the score -INFEASIBLE * (1 + violation), below
@@ -30,7 +30,7 @@ _ROUNDING = 1e-9
 """Relative rounding error: predictions of one mixture may differ by this between batches."""
 
 _MIN_INCREASE = 1e-8
-"""Standard deviations of the score over mixtures: a smaller difference of scores is a tie."""
+"""Smaller differences of scores are ties; in standard deviations of the score over mixtures."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,14 +40,14 @@ class PenalizedScore:
     surrogate: Surrogate
     space: FeasibleSet
     min_metrics_Q: Array | None
-    """Lower bound of every metric times its sign in the objective; None without a constraint."""
+    """Lower bound of sign * metric, with the sign of the metric's weight; None: no constraint."""
 
     @classmethod
     def build(cls, surrogate: Surrogate, space: FeasibleSet, max_drop: float | None) -> Self:
         """Add the outcome constraint of `search.max_drop` to a fitted surrogate.
 
         No metric may be predicted worse than at the natural mixture by more than `max_drop`. The
-        natural mixture satisfies this by definition, so at least one mixture satisfies it.
+        natural mixture satisfies this constraint by definition, so at least one mixture does.
         """
         min_metrics_Q = None
         if max_drop is not None:
@@ -65,7 +65,7 @@ class PenalizedScore:
         return np.where(violation_M > 0.0, -INFEASIBLE * (1.0 + violation_M), score_M)
 
     def evaluate(self, weights_MK: Array) -> tuple[Array, Array]:
-        """Return the score without outcome constraints (M,), and the slack of each (M, Q).
+        """Return the score without outcome constraints (M,), and the constraints' slacks (M, Q).
 
         A negative slack violates the outcome constraint; without constraints all slacks are 0.
         """
@@ -77,13 +77,13 @@ class PenalizedScore:
 
     @cached_property
     def metric_stds_Q(self) -> Array:
-        """Standard deviation of each predicted metric over the trials; 1 where it is 0."""
+        """Standard deviation of each predicted metric over the trials' mixtures; 1 if it is 0."""
         std_Q = self._means_DQ.std(axis=0)
         return np.where(std_Q > 0.0, std_Q, 1.0)
 
     @cached_property
     def score_std(self) -> float:
-        """Standard deviation of the score over the trials; 0 if it is only rounding error."""
+        """Standard deviation of the score over the trials' mixtures; 0 if it is only rounding."""
         score_D = self._means_DQ @ self.surrogate.weights_Q
         std = float(score_D.std())
         return std if std > _ROUNDING * float(np.abs(score_D).max()) else 0.0
@@ -101,11 +101,12 @@ class PenalizedScore:
 def select_distant(drawn_NK: Array, existing_MK: Array, n: int) -> NDArray[np.int64]:
     """Select up to n draws that are far from each other and from existing mixtures.
 
-    Farthest-point selection in the order of selection. Distances are Euclidean, between square
-    roots of weights, so small shares count.
+    Each step selects the draw that is farthest from all existing and selected mixtures. Distances
+    are Euclidean, between square roots of weights, so small shares count.
 
     Returns:
-        Indices into `drawn_NK`; fewer than n where the rest are nearer than `MIN_DISTANCE`.
+        Indices into `drawn_NK`, in the order of selection; fewer than n if all other draws are
+        nearer than `MIN_DISTANCE`.
     """
     roots_NK = np.sqrt(drawn_NK)
     distance_N = np.full(len(drawn_NK), np.inf)
@@ -124,9 +125,9 @@ def select_batch(
 ) -> NDArray[np.int64]:
     """Select a batch of up to n candidates by upper confidence bounds with diversity.
 
-    The first has the highest mean, unless it is near an existing mixture. Each later one has the
-    highest mean + std. The std shrinks near selected candidates: a trial there would add the same
-    information.
+    The candidate with the highest mean is the first, unless it is near an existing mixture. Each
+    later one has the highest mean + std. The std shrinks near selected candidates: a trial there
+    would add the same information.
 
     Returns:
         Indices into `pool_NK`, in the order of selection.

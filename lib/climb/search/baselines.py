@@ -1,7 +1,7 @@
 """Baselines: mixtures that are trained for comparison with the recommendation.
 
 A baseline is data: a plug-in of `search.baselines` with a name, a function that makes its mixture,
-and a number of replicates. The first one is the reference of the verdict.
+and a number of replicates. The first baseline is the reference of the verdict.
 
     baselines:
       - {use: "climb.search.baselines:NaturalMixture", name: natural}
@@ -34,11 +34,11 @@ class Baseline(Protocol):
 
     @property
     def name(self) -> str:
-        """Method of its trials, and its column in the report."""
+        """Its name in the report, and the `method` of its trials."""
 
     @property
     def replicates(self) -> int | None:
-        """Seeds that it is trained with, at least 2; None: as many as `search.replicates`."""
+        """Number of seeds that it is trained with, at least 2; None: `search.replicates`."""
 
     def make_mixture(self, space: FeasibleSet) -> Array:
         """Return a feasible mixture, shape (K,), in the order of `space.domains`."""
@@ -94,7 +94,8 @@ class FixedMixture:
 class DoremiMixture:
     """The mixture of DoReMi, projected into the feasible set; section `doremi` has its settings.
 
-    Job search first trains DoReMi's two models, and replaces this baseline by the domain weights.
+    The job `search` first trains DoReMi's two models. Then it replaces this baseline by a
+    `FixedMixture` with their domain weights.
     """
 
     name: str
@@ -129,7 +130,8 @@ def build_baselines(specs: Sequence[Mapping[str, Any]]) -> tuple[Baseline, ...]:
 
     Raises:
         ConfigError: a plug-in cannot be built, a name is used twice or reserved, the natural
-            mixture has another name, or a baseline has fewer than 2 replicates.
+            mixture has another name, another class has the name of the natural mixture, or a
+            baseline has fewer than 2 replicates.
     """
     baselines = tuple(build(spec, Baseline) for spec in specs)
     counts = Counter(baseline.name for baseline in baselines)
@@ -141,9 +143,10 @@ def build_baselines(specs: Sequence[Mapping[str, Any]]) -> tuple[Baseline, ...]:
         is_natural = isinstance(baseline, NaturalMixture)
         if (name == NATURAL and not is_natural) or (is_natural and not counts[NATURAL]):
             raise ConfigError(
-                f"search.baselines {name!r}: a NaturalMixture must have the name {NATURAL!r}, and "
-                "no other class may have it, because reused runs are shifted by the difference of "
-                "its metrics between the earlier and the present domains; change the name"
+                f"search.baselines {name!r}: only a NaturalMixture may have the name {NATURAL!r}, "
+                "and one NaturalMixture must have it, because the metrics of reused runs are "
+                "shifted by the difference between its metrics on earlier and on present domains; "
+                "change the name"
             )
         if baseline.replicates is not None and baseline.replicates < 2:
             raise ConfigError(

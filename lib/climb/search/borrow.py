@@ -1,9 +1,9 @@
 """Runs of other sets, used only if they help to predict held-out own runs.
 
 Other people's runs, or runs with another model, have the same domains but another level, and may
-mislead. Each set gets one shift per metric and one noise: a standard deviation of its errors, in
-standard deviations of the metric over mixtures. The noise with the lowest error on held-out own
-runs is chosen. A set that does not clearly lower this error is not used.
+mislead. Each set gets one shift per metric and one noise: the standard deviation of its errors, as
+a share of the metric's standard deviation over mixtures. The noise with the lowest error on
+held-out own runs is chosen. A set that does not clearly lower this error is not used.
 
 Axes: T runs, K domains, Q metrics, D distinct own mixtures.
 """
@@ -29,7 +29,7 @@ Array = NDArray[np.float64]
 logger = logging.getLogger(__name__)
 
 NOISES = (0.1, 0.3, 1.0)
-"""Standard deviations of a set's errors that are tried, as shares of the metric's."""
+"""Values that are tried for the noise of a set."""
 
 
 @dataclass(frozen=True)
@@ -38,22 +38,24 @@ class BorrowedSet:
 
     name: str
     n_runs: int
-    """Runs of the set whose text is in domains of the own runs."""
+    """Number of runs of the set that are kept: enough of their text is in domains of own runs."""
 
     n_dropped: int
-    """Runs with too much text in other domains."""
+    """Number of runs that are dropped, because too much of their text is in other domains."""
 
     noise: float | None
-    """Standard deviation of the set's errors, as a share of the metric's; None: not used."""
+    """Standard deviation of the set's errors, as a share of the metric's; None: set not used."""
 
     error_change: float
-    """Relative change of the squared error on held-out own runs, with the noise that is best."""
+    """Relative change of the squared error on held-out own runs, with the best noise."""
 
     def __str__(self) -> str:
         """Return one line for the summary of a command."""
         runs = f"{self.name}: {self.n_runs} runs"
         if self.n_dropped:
-            runs += f" ({self.n_dropped} more are mostly of other domains)"
+            runs += f" ({self.n_dropped} more dropped: too much weight on other domains)"
+        if not self.n_runs:
+            return f"{runs}, not used"
         change = f"the squared error on held-out own runs by {self.error_change:+.0%}"
         if self.noise is None:
             return (
@@ -77,13 +79,13 @@ def match_domains(
         min_kept: runs with a smaller weight in own domains are dropped.
 
     Raises:
-        SearchError: no domain or not every metric of the own runs is in the other set.
+        SearchError: the other set has no domain of the own runs, or lacks one of their metrics.
     """
     known = [domain for domain in other.domains if domain in own.domains]
     missing = sorted(set(own.metric_names) - set(other.metric_names))
     if missing or not known:
-        found = f"metric {missing[0]!r}" if missing else f"any of the domains {own.domains[:3]}"
-        raise SearchError(f"{name}: does not have {found} of the own runs, so it cannot be used")
+        found = f"metric {missing[0]!r}" if missing else _name_some(own.domains)
+        raise SearchError(f"{name}: does not have {found} of the own runs; leave this file out")
     part_TK = other.weights_TK[:, [other.domains.index(domain) for domain in known]]
     kept_T = part_TK.sum(axis=1)
     keep_T = kept_T >= max(min_kept, 1e-6)
@@ -102,6 +104,11 @@ def match_domains(
         tokens_T=None,  # the other set had its own text, so its epochs are unknown
     )
     return matched, BorrowedSet(name, len(matched), len(other) - len(matched), None, 0.0)
+
+
+def _name_some(domains: Sequence[str]) -> str:
+    shown = [*domains[:3], "..."] if len(domains) > 3 else domains
+    return f"any of the domains {', '.join(shown)}"
 
 
 def borrow(
@@ -127,8 +134,8 @@ def borrow(
         SearchError: fewer than 4 distinct own mixtures.
     """
     if (n_own := len(own.group_replicates().counts_D)) < MIN_MIXTURES:
-        text = f"the own runs have {n_own} distinct mixtures, but other sets are tested on"
-        raise SearchError(f"{text} {MIN_MIXTURES} or more: add own runs, or remove other files")
+        text = f"the own runs have {n_own} distinct mixtures, but a test of other sets needs"
+        raise SearchError(f"{text} {MIN_MIXTURES} or more: add own runs, or remove the other files")
     combined, done = own, []
     errors_D = _measure_errors(own, objective, predictor, seed)
     for trials, borrowed in others:
@@ -173,7 +180,7 @@ def _measure_errors(trials: Trials, objective: Objective, predictor: Predictor, 
 
 
 def _shift(own: Trials, other: Trials, objective: Objective, predictor: Predictor) -> Trials:
-    """Shift the other runs by their mean distance from a fit of the own ones, per metric."""
+    """Shift each metric of the other runs by their mean difference from a fit to the own runs."""
     surrogate = Surrogate.fit(own, objective, predictor)
     used = list(objective.weighted_columns)
     metrics_TQ = other.metrics_TQ.copy()
@@ -183,6 +190,6 @@ def _shift(own: Trials, other: Trials, objective: Objective, predictor: Predicto
 
 
 def _add_noise(other: Trials, noise: float) -> Trials:
-    """Add a standard deviation to the runs' errors, as a share of the metric's."""
+    """Include the noise, a share of the metric's standard deviation, in `tv_distance_T`."""
     least = noise / STD_PER_TV_DISTANCE
     return dataclasses.replace(other, tv_distance_T=np.hypot(other.tv_distance_T, least))

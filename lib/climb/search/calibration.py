@@ -35,7 +35,7 @@ _FACTOR_BOUNDS = (0.1, 1000.0)
 
 @dataclass(frozen=True)
 class Inflation:
-    """Factor from a predicted standard deviation to the real one, with a trend over predictions.
+    """Ratio of the real standard deviation to the predicted one, with a trend over predictions.
 
     Errors are often larger where losses are larger. A constant factor would overestimate the
     uncertainty of the best mixtures. Errors are modeled by a Student t that has the 90 % interval
@@ -175,7 +175,7 @@ class Calibration:
         return calibrated_M, self.inflate(weights_MK, mean_M) * std_M
 
     def inflate(self, weights_MK: Array, mean_M: Array) -> Array:
-        """Return the factor from predicted standard deviations to real ones, shape (M,)."""
+        """Return the ratio of real standard deviations to predicted ones, shape (M,)."""
         return self.spread_at(weights_MK) * self.inflation.factor_at(mean_M)
 
     def compute_new_run_std(
@@ -204,7 +204,7 @@ class CalibratedScore:
     """Standard deviation of one run over seeds; 0 without replicates."""
 
     inferred_noise: float
-    """Without replicates, the noise that the fits infer; the calibration includes it."""
+    """Noise that the fits infer if there are no replicates, else 0; the calibration includes it."""
 
     predicted_D: Array
     measured_D: Array

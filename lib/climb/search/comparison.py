@@ -29,10 +29,10 @@ class Method:
     comparison: str
     cfg: Config
     mixture: Mapping[str, Any] | None = None
-    """Plug-in that makes its mixture; None: it is searched."""
+    """Plug-in that makes its mixture; None: the mixture is searched."""
 
     first_job: str | None = None
-    """First job whose tables it needs for itself; None: it reads those of the run."""
+    """First job whose tables the method needs for itself; None: it reads those of the run."""
 
     def configure(self, seed: int) -> Config:
         """Return the configuration with the name and the seed of one repetition."""
@@ -50,21 +50,22 @@ def plan_comparison(cfg: Config) -> list[Method]:
     """List the methods of section `compare`.
 
     Raises:
-        ConfigError: there is none, a setting is wrong, or the budget is too small for a method.
+        ConfigError: no method is configured, a setting is wrong, or the budget is too small for a
+            method.
     """
     section, methods = cfg.compare, []
     for name, method in section.methods.items():
         if method is None:
             continue
         where = f"compare.methods.{name}"
-        # Trials of earlier domains would be free: no budget pays for them.
+        # No mixture reuse: the budget does not count trials of earlier domains.
         own = change(cfg, {"search": {**method.search, "reuse_min_kept": None}}, where)
         if method.mixture is None:
             own = _scale_rounds(own, section.budget, where)
         label = method.label or name
         methods.append(Method(name, label, section.name, own, method.mixture))
     if not methods:
-        raise ConfigError("compare.methods is empty; name at least one method")
+        raise ConfigError("compare.methods is empty or has only nulls; name at least one method")
     return methods
 
 
@@ -72,7 +73,7 @@ def plan_ablation(cfg: Config) -> list[Method]:
     """List the rows of section `ablate`.
 
     Raises:
-        ConfigError: there is none, a value is wrong, or the budget is too small for a row.
+        ConfigError: no row is configured, a value is wrong, or the budget is too small for a row.
     """
     section, methods = cfg.ablate, []
     for name, values in section.values.items():
@@ -108,7 +109,7 @@ def count_trials(search: SearchConfig) -> int:
 
 
 def count_fixed_trials(search: SearchConfig) -> int:
-    """Count the trials that are no proposals."""
+    """Count the trials that are not proposals."""
     baselines = build_baselines(search.baselines)
     return search.replicates + sum(count_replicates(b, search.replicates) for b in baselines)
 
@@ -141,7 +142,7 @@ def _scale_rounds(cfg: Config, budget: int, where: str) -> Config:
         rounds = split_budget(budget - fixed, search.trials_per_round)
     except ConfigError as error:
         raise ConfigError(
-            f"{where}: the budget is {budget} trials; baselines and replicates take {fixed} of "
+            f"{where}: the budget is {budget} trials; baselines and replicates need {fixed} of "
             f"them, and each of {len(search.trials_per_round)} rounds needs at least one: raise "
             "the budget, or lower search.replicates"
         ) from error

@@ -1,5 +1,7 @@
 """Effect of one percent more of each domain on every metric, and trade-offs between metrics.
 
+One percent more of a domain: one percent of the mixture is moved to this domain.
+
 Axes: K domains, Q metrics of the objective.
 """
 
@@ -15,7 +17,8 @@ from climb.search.surrogate import Surrogate
 Array = NDArray[np.float64]
 
 STEP = 0.01
-"""Share of the mixture that a domain gains; the other domains lose it in proportion."""
+"""Share of the mixture that is moved to a domain. It comes from all domains, this one included, in
+proportion to their weights."""
 
 _MAX_CORRELATION = -0.3
 """Two metrics trade off if their effects over domains correlate at this value or below."""
@@ -36,7 +39,7 @@ class TradeOff:
     """Domain whose effects on the two metrics differ most clearly: it helps the first more."""
 
     effects: tuple[float, float]
-    """Effect of one percent more of it on each metric, in the metric's unit; positive is better."""
+    """Effect of one percent more of this domain on each metric, in its unit; positive is better."""
 
 
 @dataclass(frozen=True, eq=False)

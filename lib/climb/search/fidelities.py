@@ -1,8 +1,8 @@
 """What cheap fidelities say about any mixture: their measurements, interpolated.
 
-A fidelity measures some mixtures. Between them, a Gaussian process interpolates each metric, so an
-estimate costs microseconds. The estimates are extra features of the predictor, and they select the
-draws of the first round.
+A fidelity is a plug-in that measures some mixtures, at lower cost than proxies. Between these
+mixtures, a Gaussian process interpolates each metric, so an estimate costs microseconds. The
+estimates are extra features of the predictor, and they select the draws of the first round.
 
 Axes: D measured mixtures, K domains, Q metrics, M mixtures.
 """
@@ -41,7 +41,7 @@ class Fidelities:
     """Metric -> its weight in the score."""
 
     estimates: tuple[Mapping[str, ExtraFeatures], ...]
-    """For each fidelity: metric -> function of weights to (M, 1)."""
+    """For each fidelity: metric -> function from weights (M, K) to estimates (M, 1)."""
 
     @classmethod
     def fit(
@@ -55,7 +55,7 @@ class Fidelities:
         Args:
             domains: in the order of the measured weights.
             objective: metric -> its weight in the score, not 0.
-            measured: by each fidelity.
+            measured: the measured mixtures of each fidelity.
         """
 
         def interpolate(one: MeasuredFidelity) -> dict[str, ExtraFeatures]:
@@ -79,7 +79,7 @@ class Fidelities:
         return tuple(select(name) for name in metric_names)
 
     def rank(self, weights_MK: Array, domains: Sequence[str]) -> Array:
-        """Return the mean over the fidelities of the standardized estimated score, shape (M,)."""
+        """Return estimated scores, standardized for each fidelity and then averaged, shape (M,)."""
         own_MK = weights_MK[:, [domains.index(name) for name in self.domains]]
         total_M = np.zeros(len(weights_MK))
         for one in self.estimates:

@@ -1,4 +1,4 @@
-"""The gain of one mixture over another, with an interval; for measured and predicted gains."""
+"""The gain of one mixture over another, measured or predicted, with an interval."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Gain:
     """Probability that the difference is above 0, from the Student t of the interval."""
 
     n_pairs: int
-    """Seeds that both mixtures were trained with; 0 for a prediction."""
+    """Number of seeds that both mixtures were trained with; 0 for a prediction."""
 
     @classmethod
     def from_std_error(
@@ -55,7 +55,7 @@ class Gain:
 
 
 def compute_half_width(std_error: float, degrees_of_freedom: float) -> float:
-    """Return half the width of the Student t interval of a mean, of coverage `LEVEL`."""
+    """Return half the width of the Student t interval of a mean, with coverage `LEVEL`."""
     return float(stats.t.ppf(0.5 + LEVEL / 2.0, degrees_of_freedom)) * std_error
 
 
@@ -86,7 +86,7 @@ def paired_gain(
 def compare(trials: Trials, objective: Objective, method: str, baseline: str) -> Gain:
     """Measure how much higher `method` scores than `baseline`, paired by seed.
 
-    It uses no predictor, so it is better evidence than a predicted gain.
+    The measurement uses no predictor, so it is better evidence than a predicted gain.
 
     Raises:
         SearchError: fewer than 2 seeds for which both have a finished trial; one pair cannot give

@@ -1,18 +1,19 @@
 """Successive halving within a round: which trials go on, and what the stopped ones would measure.
 
-A rung is a share of a trial's tokens. At a rung, all trials of a round are measured, and those with
-the best scores go on; the others stop. A rung is a prefix of the same run, with the learning rates
-of the whole run. So a trial that goes on to the end equals one that was measured only there.
+A rung is a share of a trial's tokens. At a rung, all active trials of a round are measured, and
+those with the best scores go on; the others stop. Up to a rung, a trial is trained with the
+learning rates of the whole run. So a trial that goes on to the end equals one without rungs.
 
-A stopped trial has a partial metric, whose level and range over mixtures differ from those of whole
-runs. Trials that went on have partial and final metrics. A straight line that is fitted to them
-converts the metrics of stopped trials, and its residuals give the error of the converted metrics.
-The choice depends on the partial scores alone. With one metric, it does not bias the line.
+A stopped trial has only partial metrics, those at the rung. Their level and range over mixtures
+differ from those of whole runs. Trials that went on have partial and final metrics. A straight line
+that is fitted to them converts the metrics of stopped trials, and its residuals give the error of
+the converted metrics. Which trials go on depends on the partial scores alone. With one metric, this
+selection does not bias the line.
 
 Source:
     Successive halving: Karnin, Koren and Somekh (2013); Jamieson and Talwalkar (arXiv 1502.07943).
 
-Axes: T stopped trials, P trials with both metrics, Q metrics.
+Axes: T stopped trials, P trials with partial and final metrics, Q metrics.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ from climb.search.trials import STD_PER_TV_DISTANCE, Trials
 Array = NDArray[np.float64]
 
 MIN_PAIRS = 4
-"""Smallest number of trials with both metrics for which a slope is fitted, not only a shift."""
+"""With fewer trials that have partial and final metrics, a shift is fitted, and no slope."""
 
 _ROUNDING = 1e-9
-"""A product of share and trials that exceeds a whole number by at most this is that number."""
+"""A share times a number of trials is rounded down if it exceeds a whole number by at most this."""
 
 
 def select_survivors(score_by_trial: Mapping[str, float], keep: float) -> frozenset[str]:
@@ -53,7 +54,7 @@ def find_stopped(
     keep: Sequence[float],
     score: Callable[[int, frozenset[str]], Mapping[str, float]],
 ) -> dict[str, int]:
-    """Find the trials of a round that were stopped, and the index of the rung of each.
+    """Find the stopped trials of a round: trial id -> index of the rung at which it was stopped.
 
     Args:
         entered: ids of the trials that compete, without replicates of baselines.
@@ -75,7 +76,7 @@ def count_full_trials(n_trials: int, rungs: Sequence[tuple[float, float]]) -> fl
 
     Args:
         n_trials: trials that compete.
-        rungs: share of the tokens, and share of the trials that go on.
+        rungs: for each rung, its share of the tokens, and the share of its trials that go on.
     """
     total, n_active, before = 0.0, n_trials, 0.0
     for share, keep in rungs:
@@ -97,7 +98,7 @@ def predict_final_metrics(
             that a predictor gives a stopped trial less weight.
 
     Raises:
-        SearchError: no trial has both metrics.
+        SearchError: no trial has partial and final metrics.
     """
     if not len(partial):
         raise SearchError(

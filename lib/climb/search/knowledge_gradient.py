@@ -28,13 +28,13 @@ Array = NDArray[np.float64]
 logger = logging.getLogger(__name__)
 
 _CANDIDATES = 300
-"""Mixtures whose scores are compared after each simulated outcome."""
+"""Number of mixtures whose scores are compared after each simulated outcome."""
 
 _EXPLORATION = 2.0
 """Standard deviations added to the mean when the candidates are selected."""
 
 _OUTCOMES = 1024
-"""Simulated outcomes of the round."""
+"""Number of simulated outcomes of the round."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class FurtherRound:
 
     n_trials: int
     expected_gain: float | None
-    """Expected increase of the recommendation's true score; None where the predictor has no
-    covariance between mixtures, so that it cannot be computed."""
+    """Expected increase of the recommendation's true score; None if it cannot be computed, because
+    the predictor has no covariance between mixtures."""
 
 
 def estimate_further_round(state: SearchState, calibration: Calibration) -> FurtherRound:
@@ -52,9 +52,9 @@ def estimate_further_round(state: SearchState, calibration: Calibration) -> Furt
 
     This is the knowledge gradient of a batch. The searcher proposes the round, and the fitted
     predictors simulate its outcomes (prediction error and observation noise). Every outcome changes
-    the predicted scores of the candidates. The result is the highest score after an outcome, as a
-    mean over outcomes, minus the highest score now. Standard deviations are first inflated to the
-    errors of cross-validation.
+    the predicted scores of the candidates. The result is the highest predicted score after an
+    outcome, averaged over outcomes, minus the highest predicted score now. Standard deviations are
+    first inflated to match the errors in cross-validation.
 
     Args:
         state: what the search knows.
@@ -74,7 +74,7 @@ def estimate_further_round(state: SearchState, calibration: Calibration) -> Furt
 def estimate_gain_of_round(trials: Trials, round_: int, problem: Problem) -> float | None:
     """Estimate the expected gain of a configured round before it is trained.
 
-    It depends on the trials of earlier rounds alone, as the round's proposals do; see
+    The estimate depends on the trials of earlier rounds alone, as the round's proposals do; see
     `estimate_further_round`.
 
     Raises:
@@ -103,7 +103,7 @@ def _estimate_gain(
     candidates_CK = candidates_CK[score(candidates_CK) > -INFEASIBLE]
     logger.info("simulating %d outcomes of a round", _OUTCOMES)
     root_CN = predict_changes(surrogate, candidates_CK, proposed_NK, calibration.inflation)
-    # Antithetic pairs have mean 0; otherwise a single candidate would seem to gain or lose.
+    # Antithetic pairs have mean 0; without them, a single candidate would seem to gain or lose.
     normal_NZ = state.problem.random(STAGE_FURTHER).normal(size=(n, _OUTCOMES // 2))
     normal_NZ = np.hstack([normal_NZ, -normal_NZ])
     # The slope shrinks predictions to what cross-validation supports; the KL penalty is exact.
@@ -117,9 +117,9 @@ def _estimate_gain(
 def predict_changes(
     surrogate: Surrogate, candidates_CK: Array, proposed_NK: Array, inflation: Inflation
 ) -> Array:
-    """Return a root of the covariance of the changes of the candidates' predicted scores, (C, N).
+    """Return a square root of the covariance of changes in the candidates' predictions, (C, N).
 
-    Errors of metrics are taken as fully correlated, as in `Surrogate.combine` and in the
+    The errors of different metrics count as fully correlated, as in `Surrogate.combine` and in the
     measurement of `inflation`.
     """
     every_MK = np.vstack([proposed_NK, candidates_CK])
@@ -131,7 +131,7 @@ def predict_changes(
     for q, (sign, noise) in enumerate(zip(surrogate.weights_Q, noise_Q, strict=True)):
         covariance_MM = surrogate.predict_covariance(q, every_MK)
         covariance_MM = covariance_MM * np.outer(factor_M, factor_M)
-        # Noise that the fits infer is inflated with the rest; noise of replicates is measured.
+        # Noise that the fits infer is inflated like the errors; measured noise is not.
         own_N = np.full(n, noise) if noise else factor_M[:n] * inferred_Q[q]
         proposed_NN = covariance_MM[:n, :n]
         jitter = 1e-9 * float(np.trace(proposed_NN)) / n + 1e-300
@@ -141,8 +141,7 @@ def predict_changes(
 
 
 def _make_candidates(state: SearchState) -> Array:
-    """Collect mixtures that may become the best: optima, and draws that differ from each other and
-    have a high mean plus standard deviations.
+    """Collect mixtures that may become the best: optima, and distant draws of high mean + std.
 
     With the highest means alone, all candidates would be near one optimum. An outcome would then
     change the scores of all by the same amount, and none would overtake another.

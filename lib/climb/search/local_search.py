@@ -21,17 +21,17 @@ from climb.search.acquisition import INFEASIBLE, PenalizedScore
 Array = NDArray[np.float64]
 
 _MAX_ROUNDS = 6
-"""Maximum number of rounds: a run of the optimizer, then a change of single domains."""
+"""Maximum number of rounds; a round is a run of the optimizer, then a change of domains."""
 
 _MAX_ITERATIONS = 50
-"""Steps of one run of the optimizer."""
+"""Maximum number of steps of one run of the optimizer."""
 
 _CONVERGED = 1e-4
-"""In standard deviations of the score over mixtures: a change of domains that gains less is not
-made, and its round is the last."""
+"""In standard deviations of the score over mixtures: if the changes of domains in a round gain at
+most this, the round is the last. Only changes that gain more are combined with others."""
 
 _TOLERANCE = 1e-9
-"""The optimizer stops when the score changes by less, in standard deviations over mixtures."""
+"""The optimizer stops if the score changes by less than this number of standard deviations."""
 
 _MAX_VARIED = 128
 """The optimizer varies at most this many domains, those with the largest weights. Its cost grows
@@ -41,10 +41,10 @@ _STEP = 1e-4
 """Step of a finite difference, in the logarithm of a weight."""
 
 _MIN_WEIGHT = 1e-6
-"""Lower bound of the optimizer; changes of single domains try 0."""
+"""Lower bound of a weight in the optimizer; changes of single domains try 0."""
 
 _MARGIN = 1e-6
-"""Distance from an outcome constraint, in standard deviations of the metric."""
+"""Slack that the optimizer keeps to an outcome constraint, in the metric's standard deviations."""
 
 _ENTRY_WEIGHTS = (1e-3, 1e-2)
 """Weights that are tried for a domain of weight 0, beside the smallest weight allowed."""
@@ -115,7 +115,7 @@ def _optimize_smooth(current_K: Array, score: PenalizedScore) -> Array:
 def _change_domains(current_K: Array, value: float, score: PenalizedScore) -> Array:
     """Remove or add domains, and return the best single change and joint changes, (N, K)."""
     bounds = score.space.bounds.support_bounds
-    # The weight of the only domain may differ from 1 by rounding.
+    # Domains are counted, because the weight of a lone one may differ from 1 by rounding.
     is_alone = np.count_nonzero(current_K) == 1
     removable_K = (current_K > 0.0) & ~bounds.required_K & ~is_alone
     column, weight = [np.flatnonzero(removable_K)], [np.zeros(removable_K.sum())]

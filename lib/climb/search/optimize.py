@@ -20,10 +20,10 @@ Array = NDArray[np.float64]
 logger = logging.getLogger(__name__)
 
 _STARTS = 12
-"""Mixtures from which the pattern search starts."""
+"""Maximum number of mixtures from which the pattern search starts."""
 
 _LOCAL_SEARCHES = 3
-"""Best mixtures of the pattern search that are moved to their local optimum."""
+"""Number of best mixtures of the pattern search that are moved to their local optimum."""
 
 
 def maximize(
@@ -31,7 +31,8 @@ def maximize(
 ) -> Array:
     """Find mixtures of the highest penalized score from the best draws and trials, best first.
 
-    The first one is a local optimum. If optima tie, the one that was reached first comes first.
+    The first one is a local optimum. If optima tie, the one that was the best after the pattern
+    search comes first.
 
     Args:
         score: what to maximize; the result is in its feasible set.

@@ -18,8 +18,8 @@ from climb.search.problem import STAGE_PARETO, SearchState
 Array = NDArray[np.float64]
 
 _TIE = 1e-6
-"""Differences up to this have no effect, because they may be rounding errors. In standard
-deviations of a metric over mixtures."""
+"""Differences up to this number of standard deviations of a metric over mixtures have no effect,
+because they may be rounding errors."""
 
 
 @use_one_blas_thread
@@ -34,8 +34,8 @@ def find_pareto_front(state: SearchState, n: int) -> tuple[Array, Array]:
         n: number of weightings; at most this many mixtures are returned.
 
     Returns:
-        Mixtures (P, K) in the caller's order of domains, the highest penalized score first. And the
-        predicted mean of every metric that the objective uses, (P, Q).
+        The mixtures (P, K), and their predicted mean of every metric that the objective uses
+        (P, Q). The highest penalized score is first; domains have the caller's order.
 
     Raises:
         SearchError: fewer than 4 distinct mixtures.
@@ -61,8 +61,8 @@ def find_nondominated(values_PQ: Array, tie: float = 0.0) -> NDArray[np.int64]:
 
     Args:
         values_PQ: a value of each metric for each row; higher is better.
-        tie: a difference up to this has no effect. A row dominates another if it is nowhere worse
-            by more than `tie`, and better in total by more than that.
+        tie: a difference up to this has no effect. A row dominates another if no value is lower
+            by more than `tie`, and the sum of its values is higher by more than `tie`.
     """
     kept: list[int] = []
     for row, own_Q in enumerate(values_PQ):

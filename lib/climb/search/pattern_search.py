@@ -22,7 +22,7 @@ from climb.mixture import FeasibleSet
 Array = NDArray[np.float64]
 
 _STEPS = 48
-"""Steps tried from each start in an iteration."""
+"""Number of steps that are tried from each start in an iteration."""
 
 _MAX_ITERATIONS = 80
 
@@ -30,7 +30,7 @@ _ROUNDING = 1e-13
 """Share of a score by which two computations of it may differ."""
 
 _MIN_STEP = 2e-3
-"""Size of a step, in nats of a weight, at which a start has converged."""
+"""A start has converged if its step, in nats (logarithm of a weight), is at most this."""
 
 
 def pattern_search(
@@ -76,7 +76,7 @@ def pattern_search(
 
 
 def _choose_steps(score_SJ: Array, tie_S: Array) -> NDArray[np.int64]:
-    """Choose the first step of each start that no other exceeds by more than a tie, (S,).
+    """For each start, choose the first step whose score is within a tie of the highest, (S,).
 
     Rounding must not choose among steps of equal scores.
     """

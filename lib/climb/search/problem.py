@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 _USUAL_DOMAINS = 21
-"""With more domains than this, `search.concentration` is multiplied by their number divided by
-this. So the share of domains with weight stays the same. Strengths of 0.1 to 5 were published for
-17 to 21 domains."""
+"""With more domains than this, `search.concentration` is multiplied by the number of domains and
+divided by this constant. So the share of domains with a weight above 0 stays the same.
+Concentrations of 0.1 to 5 were published for 17 to 21 domains."""
 
 STAGE_PROPOSE, STAGE_RECOMMEND, STAGE_FURTHER, STAGE_PARETO, STAGE_CHANGE = 1, 2, 3, 4, 5
 STAGE_FIDELITY = 6
@@ -82,7 +82,7 @@ class Problem:
         """Build a problem with the plug-ins of the configuration.
 
         Raises:
-            ConfigError: a plug-in that cannot be built.
+            ConfigError: a plug-in cannot be built, or the baselines are invalid.
         """
         predictor, searcher = build(cfg.predictor, Predictor), build(cfg.searcher, Searcher)
         return cls(space, objective, predictor, searcher, cfg, build_baselines(cfg.baselines))
@@ -114,9 +114,9 @@ class Problem:
         return dataclasses.replace(self, objective=objective)
 
     def sort_domains(self) -> tuple[Problem, NDArray[np.int64]]:
-        """Return the problem with its domains sorted by name, and the columns that restore them.
+        """Return the problem with its domains sorted by name, and the columns to restore the order.
 
-        Random draws and iterations run in that order, so no result depends on the order in which
+        Random draws and iterations use the sorted order, so no result depends on the order in which
         the domains are listed.
         """
         names = self.space.domains

@@ -38,7 +38,7 @@ class MixtureRecord(Record):
 
 
 class RoundQuality(Record):
-    """The predictor's quality with all trials up to one round."""
+    """The predictor's quality with all trials up to and including one round."""
 
     round: int
     n_trials: int
@@ -69,7 +69,7 @@ class CalibrationRecord(Record):
 
 
 class Effect(Record):
-    """Change of a metric, better is positive, with its standard deviation."""
+    """Change of a metric with its standard deviation; positive is better."""
 
     mean: float
     std: float
@@ -85,7 +85,7 @@ class EffectsRecord(Record):
     trade_offs: tuple[TradeOff, ...]
 
     def rank_metrics(self, metric_weights: Mapping[str, float]) -> list[str]:
-        """List the metrics, those first that change the score most when weight moves."""
+        """List the metrics by how much they change the score when weight moves, largest first."""
         names = {name for row in self.domains.values() for name in row} - {"score"}
         influence = {
             name: abs(metric_weights.get(name, 0.0))

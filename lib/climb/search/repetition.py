@@ -5,10 +5,10 @@ domain counts with a smaller, effective weight:
 
     effective = weight * n(e) / e,   n(e) = 1 + decay * (1 - exp(-(e - 1) / decay))
 
-for e above 1; below it, all text is new. n(e) is the number of epochs of new text that would help
-as much. Predictors are fitted to the effective weights of the runs, and mixtures are predicted with
-the epochs of the target run. So what was learnt from runs with few epochs holds for a target with
-many. `climb.search.repetition_cost` measures the decay.
+for e above 1; otherwise all text is new. n(e) is the number of epochs of new text that would help
+as much as e epochs of the same text. Predictors are fitted to the effective weights of the runs,
+and mixtures are predicted with the epochs of the target run. So what was learnt from runs with few
+epochs holds for a target with many. `climb.search.repetition_cost` measures the decay.
 
 Source:
     The form of n(e) is that of Muennighoff et al. 2023 (arXiv 2305.16264), who found a decay of
@@ -36,7 +36,7 @@ class Repetition:
     """Tokens of each domain."""
 
     target_tokens: float
-    """Tokens of the target run, whose epochs the predicted mixtures have."""
+    """Tokens of the target run; predicted mixtures repeat text as in this run."""
 
     def discount(self, weights_MK: Array, tokens_M: Array | None = None) -> Array:
         """Return effective weights, shape (M, K).
@@ -54,7 +54,7 @@ class Repetition:
 
 
 def count_new_epochs(epochs: ArrayLike, decay: float) -> Array:
-    """Return how many epochs of new text help as much as 1 or more epochs of the same text."""
+    """Return how many epochs of new text help as much as `epochs` (1 or more) of the same text."""
     return 1.0 - decay * np.expm1((1.0 - np.asarray(epochs, dtype=np.float64)) / decay)
 
 

@@ -26,14 +26,14 @@ DECAYS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """Decays that are compared with "no cost"."""
 
 REPEATED = 1.5
-"""Epochs from which a run counts as one that repeats a domain."""
+"""A run counts as repeating a domain if it reads the domain at least this many times."""
 
 MIN_REPEATING = 8
 """Distinct mixtures with a repeated domain that a measurement needs."""
 
 _STANDARD_ERRORS = 2.0
 """A cost of repetition counts if it lowers the absolute error by this many standard errors. Squared
-errors depend on a few extreme mixtures: with them, fewer planted costs were found."""
+errors depend on a few extreme mixtures: in simulated runs, fewer costs were found with them."""
 
 
 @dataclass(frozen=True)
@@ -50,18 +50,18 @@ class RepetitionCost:
     """Measured decay; None: the runs do not repeat enough, or show no cost beyond noise."""
 
     decays: tuple[float, ...] = ()
-    """Decays that describe the runs as well, to two standard errors."""
+    """Decays whose error is less than two standard errors above that of `decay`."""
 
 
 def measure_repetition(trials: Trials, problem: Problem) -> RepetitionCost | None:
-    """Measure what repetition costs, from the score in cross-validation.
+    """Measure what repetition costs, from the errors of the score in cross-validation.
 
     Args:
         trials: with the tokens of the runs, and the domains in the order of the problem.
         problem: has the tokens of the domains, the objective, the predictor and the seed.
 
     Returns:
-        None if the tokens of runs or of domains are unknown.
+        The measured cost; None if the tokens of runs or of domains are unknown.
     """
     available_K = problem.space.tokens_K
     if trials.tokens_T is None or np.isnan(available_K).any():
@@ -87,7 +87,7 @@ def _measure_errors(scored: Trials, problem: Problem, decay: float | None) -> Ar
 
 
 def _choose_decay(cost: RepetitionCost, errors: list[Array]) -> RepetitionCost:
-    """Choose the decay with the smallest error, if it is clearly smaller than without a cost."""
+    """Choose the decay with the smallest error, if the error without a cost is clearly larger."""
     without_D, *rest = errors
     error_CD = np.stack(rest)
     best = int(error_CD.mean(axis=1).argmin())
@@ -99,7 +99,7 @@ def _choose_decay(cost: RepetitionCost, errors: list[Array]) -> RepetitionCost:
 
 
 def _compare(one_D: Array, other_D: Array) -> float:
-    """Return how much larger one's errors are, in standard errors; 0 if they are equal."""
+    """Return the mean of one_D - other_D in its standard errors; 0 if all differences are equal."""
     difference_D = one_D - other_D
     error = float(difference_D.std(ddof=1)) / np.sqrt(len(difference_D))
     return float(difference_D.mean()) / error if error > 0.0 else 0.0

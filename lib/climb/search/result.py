@@ -1,4 +1,4 @@
-"""The record of a finished search: written by the search alone, read by report and MLflow.
+"""The record of a finished search: job `search` or `climb recommend` writes it.
 
     result = SearchResult.build(state, recommend(state))
     text = result.model_dump_json()                      # column `result` of table `mixtures`
@@ -55,14 +55,14 @@ WITHOUT_TABLES: Mapping[str, Any] = {
     "reuse": None,
     "read_versions": {},
 }
-"""Fields of the result of a search without tables."""
+"""Values that a search without tables has in the fields of a search over tables."""
 
 WEAK_RANKING = 0.6
 """Spearman correlation below which the order of predicted mixtures is weak evidence."""
 
 
 class SearchResult(Record):
-    """The typed record of a finished search. Only the search writes it."""
+    """The typed record of a finished search."""
 
     version: Literal[4]
     search: str
@@ -80,7 +80,7 @@ class SearchResult(Record):
     """By baseline: gain of the recommendation, as the surrogate predicts it."""
 
     measured_gains: dict[str, Gain]
-    """By baseline: gain of the recommendation over replicates, paired by seed."""
+    """By baseline: gain of the recommendation, measured with replicates that are paired by seed."""
 
     calibration: CalibrationRecord
     quality: tuple[RoundQuality, ...]
@@ -99,7 +99,7 @@ class SearchResult(Record):
     """By metric: the fitted parameters; empty in BEST.json."""
 
     repetition: RepetitionRecord | None
-    """The cost of repeated text, of which `parameters` know nothing; null: none was measured."""
+    """The cost of repeated text, which `parameters` do not contain; null: none was measured."""
 
     n_trials: int
     """Trials that the recommendation was computed from, reused ones included."""
@@ -159,7 +159,7 @@ class SearchResult(Record):
             where: the table or file, for the error.
 
         Raises:
-            TableError: a field is missing, unknown or wrong: another version of climb wrote it.
+            TableError: a field is missing, unknown or wrong: another version wrote the record.
         """
         try:
             return cls.model_validate_json(text)
@@ -294,6 +294,6 @@ def _map_names(names: Sequence[str], values: NDArray[np.float64]) -> Mapping[str
 
 
 def _export_parameters(surrogate: Surrogate) -> dict[str, Parameters]:
-    """Export the fitted parameters by metric; empty for a predictor that exports none."""
+    """Export the fitted parameters by metric; {} where a predictor exports none."""
     names = surrogate.objective.weighted_names
     return dict(zip(names, surrogate.predicts.export(), strict=True))

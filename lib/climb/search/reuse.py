@@ -4,9 +4,10 @@ A mixture is a distribution over documents. P(new | old) is the share of an old 
 is in a new domain. Old weights w map to `w @ P`, scaled to sum to 1. The result is the mixture of
 new domains that is nearest to the run's text in Kullback-Leibler divergence.
 
-The mapping is approximate. Some of the run's text may be in no current domain. And of a new domain,
-the run read only the parts that were in its old domains. `tv_distance` (total variation distance)
-measures this. It is the share of the run's text that a run of the mapped mixture would replace.
+The mapping is approximate. Some of the run's text may be in no current domain. And the run read
+only those parts of a new domain that were in the old domains. `tv_distance` (total variation
+distance) measures this. It is the share of the run's text that a run of the mapped mixture would
+replace.
 
     overlap = Overlap.from_clusters(old_tokens, new_tokens)
     mapped = ReusableTrials.from_trials(old, overlap, min_kept=0.5)
@@ -35,7 +36,7 @@ TokenTable = Mapping[tuple[str | None, int | None], float]
 
 @dataclass(frozen=True, eq=False)
 class Overlap:
-    """Tokens that old and new domains share; both are sorted by name."""
+    """Tokens that old and new domains share; domains are sorted by name."""
 
     old: tuple[str, ...]
     new: tuple[str, ...]
@@ -63,8 +64,8 @@ class Overlap:
     def from_clusters(cls, old: TokenTable, new: TokenTable) -> Self:
         """Build from the clusters of old and new domains.
 
-        Exact if every cluster is in at most one new domain. If a new domain has more tokens of a
-        cluster than the old domains had, the difference counts as new text.
+        The overlap is exact if every cluster is in at most one new domain. If a new domain has more
+        tokens of a cluster than the old domains had, the difference counts as new text.
         """
         clusters = sorted({c for _, c in [*old, *new] if c is not None})
         names_J, names_K = (
@@ -82,7 +83,7 @@ class Overlap:
 
     @property
     def share_JK(self) -> Array:
-        """P(new | old): a row sums to the share of an old domain's tokens that new domains have."""
+        """P(new | old): the sum of a row is the share of an old domain's tokens in new domains."""
         return _divide(self.shared_JK, self.old_J[:, None])
 
 
@@ -180,7 +181,7 @@ class ReusableTrials:
 
         Another corpus has another base checkpoint, so its metrics have another level. They are
         shifted by the difference between the natural mixtures' metrics. The result is None if `own`
-        or these runs lack a natural mixture, or if these runs lack a metric.
+        or these runs have no trial of the natural mixture, or if these runs lack a metric.
         """
         here, there = own.with_method(NATURAL), self.trials.with_method(NATURAL)
         if not (len(here) and len(there) and set(own.metric_names) <= {*self.trials.metric_names}):

@@ -28,7 +28,7 @@ _DRAWS_PER_MEASURED = 4
 
 _DRAWS_PER_ESTIMATE = 2
 """With fidelities, this many times as many mixtures are drawn, and those of the highest estimated
-score are kept. The kept half still fills the set, which the predictor needs."""
+score are kept. The kept half still fills the whole set: the predictor needs such mixtures."""
 
 
 def propose(trials: Trials, round_: int, problem: Problem) -> Array:
@@ -46,8 +46,8 @@ def propose(trials: Trials, round_: int, problem: Problem) -> Array:
         Feasible mixtures, shape (M, K).
 
     Raises:
-        SearchError: no such round, too few distinct mixtures in the set, or fewer than 4 distinct
-            mixtures in earlier rounds.
+        SearchError: the round does not exist, too few distinct mixtures in the set, or fewer than 4
+            distinct mixtures in earlier rounds.
         ComponentError: the searcher returned a wrong shape or invalid mixtures.
     """
     per_round = problem.cfg.trials_per_round
@@ -125,7 +125,7 @@ def sample_measured(n: int, problem: Problem) -> Array:
     random = problem.random(STAGE_FIDELITY)
     drawn_NK = problem.sample(random, n * _DRAWS_PER_MEASURED)
     selected = select_distant(drawn_NK, problem.make_baselines(), n)
-    require_count(selected, n, problem.space, "the mixtures of the fidelity (search.fidelities)")
+    require_count(selected, n, problem.space, "`mixtures` of the fidelity in search.fidelities")
     return drawn_NK[selected]
 
 
@@ -151,10 +151,10 @@ def require_count(
         selected: indices of the mixtures.
         n: number that is needed.
         space: for the message.
-        setting: that sets n, for the message.
+        setting: configuration key that sets n, for the message.
 
     Raises:
-        SearchError: it has fewer.
+        SearchError: the selection has fewer.
     """
     if len(selected) < n:
         raise SearchError(

@@ -4,14 +4,14 @@ To express a trial at a scale is to convert its metrics to what a run at that sc
 
     metric(w, N, D) = curve(N, D) * exp(effect(w))
 
-The effect of a mixture w is the same at all model sizes N. Checkpoints near the target's tokens D
+The effect of a mixture w is the same at all model sizes N. Checkpoints near the target's tokens
 count most, because the effect may change during training. Each size has an offset from the curve,
 so runs of the target size determine the level of the predictions there. If a metric has values of 0
 or less, the effect is added instead.
 
     expressed = express_at(runs, Scale(1e9, 1e12), predictor)
 
-Shared effects, offsets and the width were chosen on published runs of two sizes
+Shared effects, offsets and `TOKEN_WIDTH` were chosen on published runs of two sizes
 (docs/decisions/predictor.md).
 
 Axes: R rows (checkpoints of runs), T trials, N model sizes, S settings (pairs of size and tokens),
@@ -40,16 +40,16 @@ logger = logging.getLogger(__name__)
 
 TOKEN_WIDTH = 0.15
 """A checkpoint has the weight exp(-(x / TOKEN_WIDTH)^2 / 2). x is its distance from the target's
-tokens, in log tokens, less that of the trial's nearest checkpoint."""
+tokens, in log tokens, minus the distance of the trial's nearest checkpoint."""
 
 MIN_LEVEL_RUNS = 3
-"""Smallest number of trials of the target's model size with which the level at it is measured."""
+"""Fewest trials of the target's model size that determine the level at this size."""
 
 _LOWEST = 0.1
-"""A level is at least this share of the smallest value of a positive metric."""
+"""The level of a positive metric is at least this share of the metric's smallest value."""
 
 _PASSES = 2
-"""Further fits of the curve and then of the effects, after the first fits of both."""
+"""How often the curve and the effects are fitted again, after the first fit of each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +80,7 @@ class ExpressedTrials:
     """Distance of the nearest checkpoint from the target's tokens, in log tokens."""
 
     tokens_T: Array
-    """Mean tokens of the checkpoints, each with its weight in the effect."""
+    """Mean tokens of each trial's checkpoints, weighted as in its effect."""
 
     level_std_Q: Array
     """Standard deviation of the level that all mixtures share; NaN if the level is unknown."""
@@ -131,7 +131,7 @@ def express_at(runs: ScaledRuns, target: Scale, predictor: Predictor) -> Express
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Rows with the numbers of their trials and sizes."""
+    """Rows with the indices of their trials and model sizes."""
 
     runs: ScaledRuns
     is_log_Q: NDArray[np.bool_]
@@ -206,12 +206,12 @@ class Offsets:
     """Standard error of each offset."""
 
     effects_TQ: Array
-    """Fitted effect of each trial's mixture: without its own error, so that settings with other
-    mixtures can be compared."""
+    """Fitted effect of each trial's mixture, without the trial's error. It makes settings with
+    different mixtures comparable."""
 
     @classmethod
     def fit(cls, raw_TQ: Array, rows: Rows, predictor: Predictor) -> Self:
-        """Fit the effects of the size with most trials, and compare the other sizes with them."""
+        """Fit the effects at the size with most trials, and compare the other sizes with them."""
         counts_N = np.bincount(rows.size_T)
         anchor = int(counts_N.argmax())
         is_anchor_T = rows.size_T == anchor
@@ -232,7 +232,7 @@ class Offsets:
         return cls(offset_NQ, error_NQ, effects_TQ)
 
     def find_level(self, curves: ScaleCurves, rows: Rows, target: Scale) -> tuple[Array, Array]:
-        """Return every metric's mean over mixtures at the target, and its error, shapes (Q,)."""
+        """Return every metric's mean over mixtures at the target, and its std, shapes (Q,)."""
         at_size = np.flatnonzero(is_size(rows.params_N, target.params))
         near_R = is_size(rows.runs.params_R, target.params)
         tokens_R = rows.runs.tokens_R[near_R] if len(at_size) else rows.runs.tokens_R
@@ -271,7 +271,7 @@ def _average(values_RQ: Array, index_R: Index, weight_R: Array) -> tuple[Array, 
 
 
 def _count_repeats(keys: Array) -> Index:
-    """Return how many equal rows come before each row: replicates without a name."""
+    """Number the replicates: return how many equal rows come before each row."""
     _, group_R = np.unique(keys, axis=0, return_inverse=True)
     seen: dict[int, int] = {}
     repeats = []
@@ -292,5 +292,5 @@ def _group_sizes(params_R: Array) -> tuple[Index, Array]:
 
 
 def is_size(params: Array, size: float) -> NDArray[np.bool_]:
-    """Return which model sizes are the same as another, to `SAME_SIZE`."""
+    """Return which model sizes differ from `size` by at most `SAME_SIZE`, as a share of `size`."""
     return np.asarray(np.abs(params / size - 1.0) <= SAME_SIZE)

@@ -24,14 +24,14 @@ UNKNOWN = 1.0
 """Size or tokens of runs that do not state them: the same for all, so that they have no effect."""
 
 _SIZE_EXPONENT, _TOKEN_EXPONENT, _EXPONENT_STD = 0.34, 0.28, 0.15
-"""Normal priors of a and b: the values of Hoffmann et al., and a standard deviation."""
+"""Means of the normal priors of a and b (values of Hoffmann et al.), and their std."""
 
 _EXPONENTS_G2 = np.array(
     [(a, b) for a in np.linspace(0.1, 0.9, 9) for b in np.linspace(0.05, 0.95, 19)]
 )
 
 _MIN_ERROR = 1e-3
-"""Smallest residual standard deviation that a fit assumes, as a share of the metric's size."""
+"""Smallest residual standard deviation of a fit, as a share of the metric's root mean square."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class ScaleCurves:
             weights_S: weight of each setting; their mean is 1.
         """
         unit = Scale(float(np.exp(np.log(params_S).mean())), float(np.exp(np.log(tokens_S).mean())))
-        # Without runs of other sizes, or of other tokens, there is no such term.
+        # If all sizes, or all tokens, are equal, the curve has no term for them.
         varies_3 = np.array([True, varies(params_S), varies(tokens_S)])
         n_free = max(len(means_SQ) - int(varies_3.sum()), 1)
         # A metric that is 0 in every run has no scale of its own.
@@ -122,7 +122,7 @@ def varies(values: Array) -> bool:
 
 
 def _compute_terms(params_S: Array, tokens_S: Array, unit: Scale, exponents_2: Array) -> Array:
-    """Return 1, N^-a and D^-b in units, shape (S, 3)."""
+    """Return 1, N^-a and D^-b, with N and D divided by `unit`, shape (S, 3)."""
     a, b = exponents_2
     size_S, data_S = (params_S / unit.params) ** -a, (tokens_S / unit.tokens) ** -b
     return np.stack([np.ones_like(size_S), size_S, data_S], axis=1)

@@ -33,7 +33,7 @@ MIN_RATIO = 2.0
 """Smallest ratio of the tokens of a late and an early checkpoint that count as two scales."""
 
 _FOLDS, _REPEATS = 5, 4
-"""Folds of the cross-validation, and its repeats with other folds, whose errors are averaged."""
+"""Folds of the cross-validation, and repeats with other folds; errors are averaged over repeats."""
 
 _CHANCE = 2.0
 """A dependence is beyond noise if the error falls by more than this many standard errors."""
@@ -49,16 +49,16 @@ class Dependence:
 
     error_change: float | None
     """Relative change of the squared error of held-out differences, if they are predicted from the
-    mixture; None with too few mixtures."""
+    mixture and not by the mean difference; None with too few mixtures."""
 
     is_beyond_noise: bool | None
-    """None if it is unknown."""
+    """None with too few mixtures."""
 
 
 def measure_dependence(
     expressed: ExpressedTrials, weights_Q: Array, predictor: Predictor
 ) -> tuple[Dependence, Dependence]:
-    """Judge both axes by the score with these weights of the metrics."""
+    """Measure the dependence on size and on tokens of the score with these metric weights."""
     pairs = {"params": _pair_sizes(expressed), "tokens": _pair_tokens(expressed)}
     size, tokens = (
         _judge(axis, mixtures_PK, _remove_scaling(scales_P2Q @ weights_Q), predictor)
@@ -79,7 +79,7 @@ def _remove_scaling(scores_P2: Array) -> Array:
 
 
 def _pair_sizes(expressed: ExpressedTrials) -> tuple[Array, Array]:
-    """Return mixtures of several sizes, and metrics at the smallest and largest (P, 2, Q)."""
+    """Return mixtures run at several sizes, and metrics at the smallest and largest (P, 2, Q)."""
     rounded_TK = np.round(expressed.weights_TK, SAME_DECIMALS)
     _, mixture_T = np.unique(rounded_TK, axis=0, return_inverse=True)
     mixtures, scales = [], []

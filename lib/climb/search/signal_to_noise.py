@@ -77,8 +77,8 @@ def reweight_objective(objective: Objective, trials: Trials, cfg: SearchConfig) 
     """Return the objective with weights according to `search.scale` and `search.down_weight`.
 
     Weights depend on the trials of round 0 alone, so the score means the same in every round. With
-    `search.down_weight`, the weight of a metric below `search.min_signal_to_noise` is multiplied by
-    ratio / (1 + ratio): the share of its variance that mixtures cause.
+    `search.down_weight`, the weight of a metric with a ratio below `search.min_signal_to_noise` is
+    multiplied by ratio / (1 + ratio): the share of the metric's variance that mixtures cause.
 
     Raises:
         SearchError: no replicates, a metric without noise to scale by, or no metric that varies.
@@ -97,8 +97,8 @@ def reweight_objective(objective: Objective, trials: Trials, cfg: SearchConfig) 
         factor_Q *= np.where(low_Q, share_Q, 1.0)
         if not measured.ratio_Q.any():
             raise SearchError(
-                "search.down_weight=true leaves no metric: none varies over the mixtures; set "
-                "search.down_weight=false or train more mixtures"
+                "search.down_weight=true leaves no metric: none varies over the mixtures beyond "
+                "its noise; set search.down_weight=false or train more mixtures"
             )
     weights_Q = objective.weights_Q.copy()
     weights_Q[list(objective.weighted_columns)] *= factor_Q
@@ -106,11 +106,11 @@ def reweight_objective(objective: Objective, trials: Trials, cfg: SearchConfig) 
 
 
 def _explain_noise(cfg: SearchConfig, name: str, noise: float) -> str:
-    """Explain which settings need the noise of a metric that is unknown or 0."""
+    """Explain which settings need a metric's noise, if this noise is unknown or 0."""
     is_unknown = bool(np.isnan(noise))
     settings = ["search.scale=raw"] if cfg.scale == "noise" else []
     settings += ["search.down_weight=false"] if cfg.down_weight and is_unknown else []
-    found = "unknown" if is_unknown else f"{noise:g}"
+    found = "unknown" if is_unknown else f"{noise:g}, which cannot be a divisor"
     return (
         f"search.scale={cfg.scale} with search.down_weight={str(cfg.down_weight).lower()} needs "
         f"the noise of every metric, but that of {name!r} is {found}: train mixtures with several "

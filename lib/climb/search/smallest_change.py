@@ -53,7 +53,7 @@ class NearNatural(PenalizedScore):
 
     @cached_property
     def score_std(self) -> float:
-        """Scale of tolerances: 1 nat; for a score, it is the standard deviation."""
+        """Scale of tolerances: 1 nat, instead of the standard deviation of a score."""
         return 1.0
 
 
@@ -95,12 +95,12 @@ class SmallestChange:
 
 @use_one_blas_thread
 def find_smallest_change(state: SearchState, metric: str, amount: float) -> SmallestChange:
-    """Find the feasible mixture nearest to the natural one whose metric is better by an amount.
+    """Find the mixture nearest to the natural one among those that improve a metric by an amount.
 
     "Nearest" means the lowest Kullback-Leibler divergence. The search's constraints apply.
 
     Args:
-        state: what the search knows.
+        state: trials and problem of the search.
         metric: one that the objective uses.
         amount: in the metric's unit, above 0; better means higher or lower as in the objective.
 
@@ -120,7 +120,8 @@ def find_smallest_change(state: SearchState, metric: str, amount: float) -> Smal
     if float(near(found_K[None])[0]) <= -INFEASIBLE:
         raise SearchError(
             f"no mixture is predicted to improve {metric} by {amount:g} within the constraints: "
-            f"the best found improves it by {improvement:.3g}; use a smaller amount, or relax them"
+            f"the best found improves it by {improvement:.3g}; use a smaller amount, or relax the "
+            "constraints (search.max_drop included)"
         )
     restore_K = state.restore_K
     return SmallestChange(
@@ -157,7 +158,7 @@ def _predict_improvements(state: SearchState, q: int, weights_MK: Array) -> Arra
 
 
 def _make_starts(state: SearchState, q: int, drawn_NK: Array) -> Array:
-    """Add mixtures between the natural one and those where the metric is best, (N, K)."""
+    """Return the draws, and mixtures between the natural one and the draws with the best metric."""
     space = state.problem.space
     natural_K = space.project(space.natural_K)
     order = np.argsort(-_predict_improvements(state, q, drawn_NK), kind="stable")

@@ -2,7 +2,7 @@
 
 Observation noise may differ between mixtures by a large factor: 25 was reported for one swarm of
 proxies (github.com/marin-community/marin, issue 2345). One noise for all mixtures makes the
-intervals of quiet mixtures too wide, and those of noisy ones too narrow.
+intervals of mixtures with little noise too wide, and those of noisy mixtures too narrow.
 
     spread = Spread.fit(weights_DK, Errors(squared_D, ratio_D, degrees_D))
     std_M = spread.factor_at(weights_MK) * std_M
@@ -89,15 +89,16 @@ class Spread:
 
     @classmethod
     def fit(cls, weights_DK: Array, errors: Errors) -> Self | None:
-        """Fit the most probable slopes; None where the errors do not depend on the weights.
+        """Fit the most probable slopes; None if the errors show no dependence on the weights.
 
-        This is a score test with permutations. The statistic is the sum of the squared correlations
-        of the score (the derivative of each error's likelihood) with the weights. Errors depend on
-        the weights if at most 1 % of random orders of the errors have as high a statistic.
+        The test is a score test with permutations. Its statistic is the sum of the squared
+        correlations of the score (the derivative of each error's log likelihood) with the weights.
+        Errors depend on the weights if at most 1 % of random orders of the errors have as high a
+        statistic. With fewer than `MIN_MIXTURES` mixtures, the result is None.
 
         Args:
             weights_DK: distinct mixtures.
-            errors: of the same mixtures, with a constant standard deviation.
+            errors: of the same mixtures, relative to what is expected without this dependence.
         """
         std_K = weights_DK.std(axis=0)
         varies_K = std_K > 1e-9

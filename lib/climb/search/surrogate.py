@@ -105,9 +105,10 @@ class Surrogate:
 
     @property
     def validation_D(self) -> NDArray[np.bool_]:
-        """Mixtures that validate predictions: those trained on these domains; all if under 4 are.
+        """Mixtures that validate predictions: those trained on these domains.
 
         A reused run differs from its mapped mixture, so its error is not the predictor's alone.
+        With fewer than 4 mixtures that were trained on these domains, all mixtures are used.
         """
         own_D: NDArray[np.bool_] = self.replicates.tv_distance_D == 0.0
         return own_D if own_D.sum() >= MIN_MIXTURES else np.ones_like(own_D)
@@ -126,7 +127,7 @@ class Surrogate:
         return self.combine(*self.predict_metrics(weights_MK))
 
     def predict_means(self, weights_MK: Array) -> Array:
-        """Predict the mean of every metric, shape (M, Q); cheaper than with the deviation."""
+        """Predict the mean of every metric, shape (M, Q); cheaper than `predict_metrics`."""
         return self.predicts.predict_means(self._discount(weights_MK))
 
     def predict_mean(self, weights_MK: Array) -> Array:
@@ -194,7 +195,7 @@ class Surrogate:
         return means_DQ, stds_DQ
 
     def _discount(self, weights_MK: Array) -> Array:
-        """Return the weights that predictors see: those that count at the target run's epochs."""
+        """Return the weights that predictors see: effective weights at the target run's epochs."""
         return self.repetition.discount(weights_MK) if self.repetition else weights_MK
 
 

@@ -1,4 +1,4 @@
-"""Finished trials as arrays, in an order that does not depend on the order of their rows.
+"""Finished trials as arrays, in an order that does not depend on the order of the input rows.
 
 Axes: T trials, K domains, Q metrics, D distinct mixtures.
 """
@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 
 RECOMMENDED, PROPOSAL, REUSED = "recommended", "proposal", "reused"
 """Methods of trials that are not baselines: replicates of the recommendation, proposals of the
-search, and runs of earlier domains or of other sets."""
+search, and runs of earlier domains or of other CSV files."""
 
 NATURAL = "natural"
 """Name of the baseline with the token shares of the corpus. The metrics of reused trials are
@@ -53,8 +53,8 @@ class Trials:
     """Share of a reused run's text that a run of its mapped mixture would replace; 0 for others."""
 
     tokens_T: Array | None = None
-    """Tokens that each run read, where `climb.search.repetition` needs them; NaN: unknown. Runs of
-    one mixture with different tokens are no replicates then."""
+    """Tokens that each run read, if `climb.search.repetition` needs them; NaN: unknown. Runs of one
+    mixture are then replicates only if their tokens are equal."""
 
     @classmethod
     def from_rows(
@@ -63,7 +63,7 @@ class Trials:
         domains: Sequence[str],
         metric_names: Sequence[str],
     ) -> Self:
-        """Read rows with the keys round, method, seed, weights and metrics (both by name).
+        """Read rows with the keys round, method, seed, weights (by name) and metrics (by name).
 
         The runs were trained on these domains, so their `tv_distance_T` is 0. Rows are sorted by
         round, method, seed, weights and metrics.
@@ -137,7 +137,7 @@ class Trials:
         return dataclasses.replace(self, metric_names=tuple(names), metrics_TQ=metrics_TQ)
 
     def group_replicates(self) -> Replicates:
-        """Average the trials of each mixture; a reused run is not a replicate of an own one."""
+        """Average the trials of each mixture, with reused runs apart from the search's own runs."""
         keys = [self.weights_TK, self.tv_distance_T]
         if self.tokens_T is not None:
             keys.append(np.nan_to_num(np.log(self.tokens_T)))
@@ -222,7 +222,7 @@ class Replicates:
 
     @property
     def n_mixtures(self) -> int:
-        """Distinct mixtures; own and reused runs of one mixture are one."""
+        """Number of distinct mixtures; a mixture with own and reused runs counts once."""
         return len(np.unique(np.round(self.weights_DK, SAME_DECIMALS), axis=0))
 
     def select(self, mask_D: NDArray[np.bool_]) -> Replicates:

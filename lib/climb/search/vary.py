@@ -1,6 +1,7 @@
 """Values of one key of section `search`, for example predictors, side by side on the same trials.
 
-Every value is fitted to all trials, judged on held-out ones, and asked for its recommendation.
+For every value, a surrogate is fitted to all trials and judged on held-out ones, and the searcher
+recommends a mixture.
 
 Axes: F fits, K domains, D mixtures of the cross-validation.
 """
@@ -30,7 +31,7 @@ logger = logging.getLogger("climb.search.vary")
 
 @dataclass(frozen=True)
 class VariedFit:
-    """One value of the key."""
+    """The fit and the recommendation with one value of the key."""
 
     name: str
     spearman: Mapping[str, float]
@@ -38,20 +39,20 @@ class VariedFit:
 
     error: float
     """Root mean squared error of the score on held-out trials, divided by the standard deviation of
-    the measured scores; 1 is as good as their mean."""
+    the measured scores; 1 is as good as predicting their mean."""
 
     weights: Mapping[str, float]
     """The recommendation."""
 
     gain: Gain
-    """Its predicted gain over the reference baseline, by this value itself."""
+    """The recommendation's gain over the reference baseline, as this value's fit predicts it."""
 
     judged: float
-    """Mean of the gains that the other values predict for this recommendation; NaN: no others."""
+    """Mean gain that the other values' fits predict for this recommendation; NaN: no others."""
 
 
 def vary_fits(trials: Trials, problem: Problem, cfg: Config, key: str) -> list[VariedFit]:
-    """Fit every value of `compare.values` for a key to the same trials.
+    """Fit a surrogate to the same trials with every value of `compare.values` for a key.
 
     Args:
         trials: finished ones.

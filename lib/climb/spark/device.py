@@ -15,7 +15,7 @@ from pyspark import TaskContext
 from pyspark.sql import SparkSession
 
 GPU_DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
-"""Device files of NVIDIA's driver, of the one in Windows' Linux, and of AMD's."""
+"""Device files of the drivers of NVIDIA, of WSL (Linux in Windows), and of AMD."""
 
 CONTEXT_BYTES = 2**30
 """Memory of a process on a GPU besides torch's tensors: its CUDA context, libraries and kernels.
@@ -25,7 +25,7 @@ GPU_AMOUNTS = ("spark.executor.resource.gpu.amount", "spark.task.resource.gpu.am
 
 
 def get_task_device(is_gpu_shared: bool = False) -> str:
-    """Return the device of this task, as `choose_device` does.
+    """Return the device of this task, which `choose_device` selects.
 
     Args:
         is_gpu_shared: `shares_local_gpu` of the session; tasks cannot ask the session.
@@ -37,7 +37,7 @@ def get_task_device(is_gpu_shared: bool = False) -> str:
     address = gpu.addresses[0] if gpu is not None and gpu.addresses else None
     device = choose_device(address, os.environ.get("CUDA_VISIBLE_DEVICES"), is_gpu_shared)
     if device != "cpu":
-        # Before the first use of cuBLAS in this process, which reads it: training needs it.
+        # cuBLAS reads this at its first use in a process; deterministic training needs it.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     return device
 
@@ -51,8 +51,9 @@ def choose_device(address: str | None, visible: str | None, is_gpu_shared: bool)
         is_gpu_shared: whether a task without an assigned GPU may use the first visible one.
 
     Returns:
-        `cuda:INDEX`, or `cpu` for a task without a GPU. Where the address is not among the visible
-        devices, the platform has hidden the GPUs of other tasks, and the first one is meant.
+        `cuda:INDEX`, or `cpu` for a task without a GPU. If the address is not among the visible
+        devices, the platform has hidden the GPUs of other tasks; then the first visible GPU is the
+        assigned one.
     """
     if address is None:
         return "cuda:0" if is_gpu_shared else "cpu"
@@ -90,7 +91,7 @@ def shares_local_gpu(session: SparkSession) -> bool:
 
 @functools.cache
 def has_visible_gpu() -> bool:
-    """Whether CUDA finds a GPU. Without a driver, torch is not imported, which takes seconds."""
+    """Whether CUDA finds a GPU. Importing torch takes seconds, so a driver is looked for first."""
     if not any(Path(path).exists() for path in GPU_DRIVERS):
         return False
     try:
@@ -109,9 +110,9 @@ class GpuMemory:
 
 @contextlib.contextmanager
 def track_gpu_memory(device: str) -> Iterator[GpuMemory]:
-    """Measure the most memory of a GPU that this process needs in between, through torch.
+    """Measure the peak GPU memory of this process inside the `with` block, through torch.
 
-    The share is known at the end: what torch has reserved, and CONTEXT_BYTES.
+    The share is set at the end of the block: the memory that torch reserved, plus CONTEXT_BYTES.
     """
     torch = sys.modules.get("torch") if device != "cpu" else None
     if torch is not None and torch.cuda.is_initialized():
@@ -126,7 +127,7 @@ def track_gpu_memory(device: str) -> Iterator[GpuMemory]:
 
 
 def release_gpu_memory() -> None:
-    """Return this process's unused GPU memory, which torch keeps, so that other runs can use it."""
+    """Free unused GPU memory that torch keeps in this process, so that other runs can use it."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         gc.collect()

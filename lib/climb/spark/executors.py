@@ -32,23 +32,23 @@ Found = tuple[str, str, str | None, list[str]]
 
 
 def count_registered(context: SparkContext) -> int:
-    """Count the executors that are registered; 1 where none is yet, as with dynamic allocation."""
+    """Count the registered executors; 1 if none is registered yet, as with dynamic allocation."""
     status = context._jsc.sc().getExecutorMemoryStatus()
     return max(1, int(status.size()) - 1)  # the driver has an entry too
 
 
 def check_executors(session: SparkSession, packages: Mapping[str, str]) -> None:
-    """Check that executors can import climb and the packages, with one short task for each of them.
+    """Check that executors can import climb and the packages, with one short task per executor.
 
     Executors that start later have the same environment. In local mode, tasks have the packages of
-    this process, which are then looked for without a task.
+    this process, so the check starts no task.
 
     Args:
         session: of the cluster.
-        packages: import name -> what needs it, besides `CORE`.
+        packages: import name -> what needs it; `CORE` is always checked too.
 
     Raises:
-        PreflightError: executors cannot start Python, lack a package or have another climb.
+        PreflightError: executors cannot start Python, lack a package or have another climb version.
     """
     context = session.sparkContext
     look = _build_look([*CORE, *packages])
@@ -76,7 +76,7 @@ def _look_on_executors(
 
 
 def _build_look(names: list[str]) -> Callable[[object], Iterator[Found]]:
-    """Build the body of the task. Nested, so that Spark sends its code: climb may be missing."""
+    """Build the body of the task: nested, so that Spark sends its code (climb may be missing)."""
 
     def look(_: object) -> Iterator[Found]:
         import importlib.metadata
@@ -97,7 +97,7 @@ def _build_look(names: list[str]) -> Callable[[object], Iterator[Found]]:
 def describe_missing(
     found: list[Found], packages: Mapping[str, str], release: str | None
 ) -> str | None:
-    """Describe what is wrong with the first environment that lacks something; None if none does.
+    """Describe what is wrong with the first unsuitable environment; None if all are suitable.
 
     Args:
         found: what each executor has.

@@ -6,10 +6,11 @@ A training run fails in one of four ways:
 |----------------|-----------------------------|--------------------------------------------------|
 | deterministic  | the loss became NaN         | recorded as failed; never retried                |
 | resource       | memory ran out              | repeated alone; then recorded if it fails again  |
-| infrastructure | lost worker, device, mount  | repeated by Spark and next start; never recorded |
+| infrastructure | lost worker, device, mount  | Spark and the next start repeat it; not recorded |
 | bug            | every other exception       | stops the search with the worker's traceback     |
 
-Every other ClimbError is a mistake of the user: the search stops with its one-line message.
+A ClimbError of none of the first three kinds is a mistake of the user: the search stops with the
+error's one-line message.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 def is_worker_lost(text: str) -> bool:
     """Whether Spark's message reports a lost worker, and not an exception of Python code.
 
-    A task that raises an InfrastructureError counts as lost, because Spark's retries failed too.
+    A task that raises an InfrastructureError counts as lost: Spark's retries of it failed too.
     """
     if "SparkException" not in text:  # an error of the driver, such as a failed pickling
         return False
@@ -102,7 +103,7 @@ def reraise_task_errors() -> Iterator[None]:
     """Raise a task's ClimbError in the driver; Spark wraps it in its own error and tracebacks.
 
     Raises:
-        ClimbError: of the class and with the message that the task raised.
+        ClimbError: the task raised it; class and message are those of the task's error.
     """
     try:
         yield

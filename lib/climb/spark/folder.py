@@ -16,8 +16,9 @@ from climb.files import is_uri, write_file
 def to_hadoop_path(path: str) -> str:
     """Return a path that Spark opens in the same file system as Python.
 
-    A local path becomes `file:/...`: where HADOOP_CONF_DIR names another default file system,
-    Spark would look for it there. URIs stay, and so do the mounts of Databricks.
+    A local path becomes `file:/...`. Without this prefix, Spark would look for the path in the
+    default file system that HADOOP_CONF_DIR names. URIs, and all paths on Databricks, stay as they
+    are.
     """
     if is_uri(path) or "DATABRICKS_RUNTIME_VERSION" in os.environ:
         return path
@@ -75,7 +76,7 @@ class Folder(ABC):
         """Delete the folder and everything in it, if it exists."""
 
     def is_empty(self) -> bool:
-        """Whether the folder has no files."""
+        """Whether the folder contains nothing, or does not exist."""
         return not self.list_names()
 
 
@@ -122,7 +123,7 @@ class LocalFolder(Folder):
 
 
 class HadoopFolder(Folder):
-    """A folder of a file system that only Hadoop opens: s3a://, abfss://, dbfs:/, file:/, ..."""
+    """A folder that Hadoop opens, as its path is a URI: s3a://, abfss://, dbfs:/, file:/, ..."""
 
     def __init__(self, session: SparkSession, path: str) -> None:
         self.path = path.rstrip("/")

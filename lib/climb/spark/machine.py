@@ -25,7 +25,7 @@ def find_home() -> Path | None:
 def find_delta_jars() -> list[Path]:
     """Return Delta's jars for the installed delta-spark; an empty list if one is missing.
 
-    With them, Spark starts without Ivy: without a network, and with a HOME that cannot be written.
+    With these jars, Spark starts without Ivy, so it needs neither a network nor a writable HOME.
     """
     release = version("delta-spark")
     names = (f"delta-spark_2.13-{release}", f"delta-storage-{release}")
@@ -47,7 +47,7 @@ def find_ivy_folder() -> Path | None:
 
 
 def is_utf8_locale() -> bool:
-    """Return whether the locale that a new process gets has UTF-8, as the JVM reads it."""
+    """Return whether a JVM that starts now uses UTF-8, from the locale in the environment."""
     names = (os.environ.get(key) for key in ("LC_ALL", "LC_CTYPE", "LANG"))
     locale = next((name for name in names if name), "C")
     return locale.lower().replace("-", "").endswith("utf8")

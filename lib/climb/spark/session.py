@@ -1,4 +1,4 @@
-"""The Spark session: an existing one, or a small one on this machine."""
+"""The Spark session: that of Databricks or of spark-submit, or a small one on this machine."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ SMALL_MACHINE = {
     # A machine that is busy with training sends heartbeats late.
     "spark.network.timeout": "800s",
     "spark.executor.heartbeatInterval": "60s",
-    # The threads of the parallel collector compete with the tasks. The second compiler stays on,
-    # although it starts slowly: without it MLlib's vector instructions use boxed objects.
+    # The threads of the parallel garbage collector compete with the tasks. The second JIT compiler
+    # stays on, although it starts slowly: MLlib's vector instructions use boxed objects without it.
     "spark.driver.extraJavaOptions": "-XX:+UseSerialGC",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
     # Documents are long: 10,000 in a batch would be hundreds of megabytes in a Python worker.
     "spark.sql.execution.arrow.maxRecordsPerBatch": "512",
-    # The longest documents make larger batches even so: 512 times 2 million characters.
+    # Even 512 documents can be too many: the longest have 2 million characters each.
     "spark.sql.execution.arrow.maxBytesPerBatch": "67108864",
     # The stage bars of Spark overwrite the lines that climb prints.
     "spark.ui.showConsoleProgress": "false",
@@ -52,13 +52,13 @@ SMALL_MACHINE = {
 def start_session(cfg: SparkConfig, folder: Path | None = None) -> SparkSession:
     """Return the session of Databricks, or build one.
 
-    Settings of spark-submit take precedence over the settings here. Those for a small machine are
-    used with a local master only, so a cluster keeps its own.
+    Settings of spark-submit take precedence over the settings here. SMALL_MACHINE is used
+    with a local master only, so a cluster keeps its own settings.
 
     Args:
         cfg: section spark.
         folder: folder for what Spark writes beside the tables (its warehouse, and a metastore if
-            Hive is on); None: the system's temporary folder.
+            Hive is on); None: a folder in the system's temporary folder.
 
     Raises:
         ConfigError: the shares of GPUs and cores do not fit the executors.
@@ -142,7 +142,7 @@ def _drop_gpus(conf: SparkConf) -> None:
         names = ", ".join(sorted(keys))
         log("spark", f"warning: local mode does not schedule GPUs; ignored settings: {names}")
     for key in keys:
-        # _jvm is None only without a session.
+        # _jvm is None only before `_ensure_initialized`.
         SparkContext._jvm.java.lang.System.clearProperty(key)  # type: ignore[union-attr]
 
 

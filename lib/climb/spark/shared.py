@@ -51,7 +51,7 @@ def check_shared(session: SparkSession, folder: Path, key: str = "storage.files"
 
 
 def read_token(path: str, token: str, wait: float) -> Iterator[tuple[str, bool]]:
-    """Read the file in a task, and yield the name of this host and whether it has the token."""
+    """Read the file in a task, and yield this host's name and whether the file has the token."""
     until = time.monotonic() + wait
     while not (is_found := _has_content(Path(path), token)) and time.monotonic() < until:
         time.sleep(0.1)
@@ -61,7 +61,7 @@ def read_token(path: str, token: str, wait: float) -> Iterator[tuple[str, bool]]
 def describe_unshared(folder: Path, hosts: list[str], key: str) -> str:
     """Describe which hosts do not see the folder."""
     return (
-        f"{key} is not shared: {', '.join(hosts)} does not see a file that the driver on "
+        f"{key} is not shared: {', '.join(hosts)} cannot see a file that the driver on "
         f"{socket.gethostname()} wrote to {folder}; mount one folder at this path on every node "
         f"(NFS, FUSE, /Volumes), and set {key} to it"
     )

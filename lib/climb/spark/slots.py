@@ -27,7 +27,7 @@ EXECUTOR_GPUS, TASK_GPUS = GPU_AMOUNTS
 
 @dataclass(frozen=True)
 class GpuShare:
-    """What a GPU task gets, and how many of them an executor runs at the same time."""
+    """What a GPU task gets, and how many such tasks an executor runs at the same time."""
 
     gpus: float
     cores: int
@@ -43,16 +43,16 @@ class Slots:
     """The resources that each task requests; None: those of the configuration."""
 
     has_own_gpu: bool = False
-    """Whether a task has at least one whole GPU, so that tasks share none."""
+    """Whether a task has at least one whole GPU, which it shares with no other task."""
 
     count_again: Callable[[], int] | None = None
-    """Counts the slots now, because executors come and go; None: their number is fixed."""
+    """Counts the slots now, because executors come and go; None: the number of slots is fixed."""
 
     processes: int = 1
-    """Tasks of each slot: the processes that train one model together."""
+    """Number of tasks of each slot: the processes that train one model together."""
 
     max_per_gpu: int | None = None
-    """Cores for each GPU: as many trials may share it. None: a slot has no whole GPU."""
+    """Maximum number of trials per GPU: the cores for each GPU. None: a slot has no whole GPU."""
 
 
 def plan_slots(session: SparkSession, cfg: SparkConfig, tasks_per_gpu: int = 1) -> Slots:
@@ -61,7 +61,7 @@ def plan_slots(session: SparkSession, cfg: SparkConfig, tasks_per_gpu: int = 1) 
     Args:
         session: of the cluster.
         cfg: section spark; `parallel_trials` sets the count.
-        tasks_per_gpu: tasks that share a GPU, where profiles decide.
+        tasks_per_gpu: number of tasks that share a GPU; unused if the configuration sets the share.
 
     Raises:
         ConfigError: the shares of GPUs and cores do not fit the executors.
@@ -110,9 +110,9 @@ def plan_process_slots(session: SparkSession, cfg: SparkConfig, processes: int) 
     n_slots = _count_slots(session, share, 1)
     if n_slots < processes:
         raise ConfigError(
-            f"train.processes is {processes}, but the cluster runs only {n_slots} such tasks at "
-            "the same time, and all processes of a model must run at once; add executors, or "
-            f"set train.processes to at most {n_slots}"
+            f"train.processes is {processes}, but only {n_slots} processes can run at the same "
+            "time here, and all processes of a model must run together; add executors, or set "
+            f"train.processes to at most {n_slots}"
         )
     again = None if _is_local(session) else count
     return Slots(count(), None, share is not None, again, processes)
@@ -122,7 +122,8 @@ def check_barrier(conf: Mapping[str, str], processes: int) -> None:
     """Check that TorchDistributor can start processes with these settings of Spark.
 
     Raises:
-        ConfigError: it would fail, wait indefinitely, or give two processes the same GPU.
+        ConfigError: TorchDistributor would fail, wait indefinitely, or give two processes the same
+            GPU.
     """
     start = f"train.processes is {processes}, "
     if conf.get("spark.dynamicAllocation.enabled", "false") == "true":
@@ -134,9 +135,9 @@ def check_barrier(conf: Mapping[str, str], processes: int) -> None:
     amount = conf.get(TASK_GPUS, "0")
     if gpus and amount != "1":
         raise ConfigError(
-            f"{start}but {TASK_GPUS} is {amount}, and TorchDistributor knows no resource profiles; "
-            f"set {TASK_GPUS} to 1 and spark.task.cpus to the cores for each GPU, for jobs "
-            "target_base and train"
+            f"{start}but {TASK_GPUS} is {amount}, and TorchDistributor ignores resource profiles; "
+            f"set {TASK_GPUS} to 1 (not 1.0) and spark.task.cpus to the cores for each GPU, for "
+            "jobs target_base and train"
         )
     if gpus > 1 and conf.get("spark.python.worker.reuse", "true") != "false":
         raise ConfigError(
@@ -160,7 +161,7 @@ def plan_profile(session: SparkSession, cfg: SparkConfig, plugin: object) -> Res
 
 
 def name_device(session: SparkSession, cfg: SparkConfig, plugin: object) -> str:
-    """Name what the tasks that run a plug-in compute on, for the run log."""
+    """Return `GPUs` or `CPU cores`: what the tasks of a plug-in compute on, for the run log."""
     has_gpu = _find_share(session, cfg, 1) is not None or shares_local_gpu(session)
     return "GPUs" if has_gpu and getattr(plugin, "uses_gpu", True) else "CPU cores"
 
@@ -199,13 +200,14 @@ def divide_executor(gpus: int, cores: int, tasks_per_gpu: int) -> GpuShare:
         raise ConfigError(
             f"spark.trials_per_gpu is {tasks_per_gpu}, which needs a core for each of {n_tasks} "
             f"tasks on the {gpus} GPUs of an executor, but an executor has {cores} cores; raise "
-            f"spark.executor.cores or set spark.trials_per_gpu to at most {max(1, cores // gpus)}"
+            f"spark.executor.cores to at least {n_tasks}, or set spark.trials_per_gpu to at most "
+            f"{max(1, cores // gpus)}"
         )
     return GpuShare(1.0 / tasks_per_gpu, cores // n_tasks, n_tasks)
 
 
 def read_configured_share(conf: Mapping[str, str]) -> GpuShare:
-    """Read what every task gets from the settings of the session.
+    """Read the GPU share and the cores of every task from the settings of the session.
 
     Raises:
         ConfigError: tasks get no GPU, or the cores allow fewer tasks than the GPUs.
@@ -215,7 +217,7 @@ def read_configured_share(conf: Mapping[str, str]) -> GpuShare:
     if amount <= 0:
         raise ConfigError(
             f"{EXECUTOR_GPUS} is {gpus:g}, but no task gets a GPU: tasks have no resource profile "
-            f"here (spark.resource_profiles), and {TASK_GPUS} is not set; set it to 1 and "
+            f"here (spark.resource_profiles), and {TASK_GPUS} is 0 or not set; set it to 1 and "
             "spark.task.cpus to spark.executor.cores, or use conf/spark/cpu-cluster.conf for jobs "
             "without a GPU"
         )

@@ -32,13 +32,13 @@ from climb.tokenizer import TokenizerFile, train_json
 
 
 def check_proxy(proxy: Proxy, folder: Path, device: str = "cpu", n_tokens: int = 4_096) -> None:
-    """Train a proxy on a tiny generated corpus, from random weights and from a checkpoint.
+    """Train a proxy on a tiny generated corpus, from a random model and from a checkpoint.
 
     Args:
         proxy: the recipe.
         folder: an empty folder for files.
         device: where to train.
-        n_tokens: of each run; at least two steps of the proxy.
+        n_tokens: tokens of each run, enough for at least two steps of the proxy.
 
     Raises:
         AssertionError: the proxy breaks a rule, which the message states.
@@ -61,7 +61,7 @@ def check_proxy(proxy: Proxy, folder: Path, device: str = "cpu", n_tokens: int =
     assert first == again, f"equal runs must give equal metrics; found {first} and {again}"
     partial = proxy.train(dataclasses.replace(continued, stop_tokens=n_tokens // 2), device)
     _check_metrics(partial, continued)
-    assert partial != first, "a run must be measured after `stop_tokens`"
+    assert partial != first, "a run must stop and be measured after `stop_tokens`"
     again = proxy.train(continued, device)
     assert first == again, "a run that stopped and continues must equal one that did not stop"
     other = dataclasses.replace(continued, weights={"letters": 0.0, "numbers": 1.0})
@@ -69,7 +69,7 @@ def check_proxy(proxy: Proxy, folder: Path, device: str = "cpu", n_tokens: int =
 
 
 def check_predictor(predictor: Predictor) -> None:
-    """Fit a predictor to a small generated metric, in two orders, with and without noise.
+    """Fit a predictor to a small generated metric, in two orders of trials, with and without noise.
 
     If its `fit` takes `extra`, an informative extra feature must improve the predictions.
 
@@ -118,13 +118,13 @@ def check_searcher(searcher: Searcher, predictor: Predictor | None = None) -> No
 def _ask_checked(
     problem: Problem, trials: Trials, round_: int | None = None, n: int | None = None
 ) -> Array:
-    """Check the proposals for a round, or the recommendation: valid and deterministic.
+    """Check that the proposals for a round, or the recommendation, are valid and deterministic.
 
     The same trials go to a copy of the searcher; the searcher itself gets them in another order.
     """
 
     def ask(searcher: Searcher, own: Trials) -> Array:
-        # A new state each time: it keeps the fitted surrogate.
+        # A new state for each call, because a state keeps its fitted surrogate.
         state = SearchState(own, problem, np.arange(len(own.domains)))
         if round_ is None or n is None:
             return np.asarray(searcher.recommend(state))
@@ -235,7 +235,7 @@ def build_tiny_run(folder: Path, n_tokens: int) -> ProxyRun:
 
     Args:
         folder: for the files; created if needed.
-        n_tokens: of the run.
+        n_tokens: tokens of the run.
 
     Returns:
         A run that starts from a random model, reads both domains with weight 0.5, and saves the

@@ -24,7 +24,7 @@ from climb.export.groups import escape_name
 
 WEIGHTS = {"café/old letters": 0.5, "novels": 0.3, "notes": 0.2}
 MEAN_TOKENS = {"café/old letters": 60, "novels": 400, "notes": 20}
-"""Documents of one domain are twenty times as long as those of another."""
+"""Mean tokens of a document; the largest mean is twenty times the smallest."""
 
 N_TOKENS = 40_000
 """Tokens of each domain."""
@@ -35,7 +35,7 @@ TOKENIZATION = Tokenization("check", 1000, 999)
 
 
 def check_format(format: Format, folder: Path) -> None:
-    """Write small exports, and read them by rule.
+    """Write small exports, and read them with `read_by_rule`.
 
     Args:
         format: the format with its fields.
@@ -47,8 +47,10 @@ def check_format(format: Format, folder: Path) -> None:
     name = type(format).__name__
     assert isinstance(format, Format), f"{name} lacks a method or property of climb.export.Format"
     assert pickle.loads(pickle.dumps(format)) == format, f"{name} must be equal to its pickled copy"
-    assert format.unit in ("tokens", "documents"), f"{name}.unit is {format.unit!r}"
-    assert format.kinds, f"{name}.kinds is empty"
+    assert format.unit in ("tokens", "documents"), (
+        f"{name}.unit is {format.unit!r}; it must be 'tokens' or 'documents'"
+    )
+    assert format.kinds, f"{name}.kinds is empty; it must list 'mixed', 'recipe' or both"
     for kind in format.kinds:
         contents = write_small_export(format, folder / kind / "export", kind, batch=7)
         again = write_small_export(format, folder / kind / "again", kind, batch=1000)
@@ -58,11 +60,11 @@ def check_format(format: Format, folder: Path) -> None:
 
 
 def write_small_export(format: Format, folder: Path, kind: Kind, batch: int) -> Contents:
-    """Write an export of three domains whose documents have unlike lengths.
+    """Write an export of three domains whose documents have different lengths.
 
     Args:
         format: the format with its fields.
-        folder: where it is written.
+        folder: where the export is written.
         kind: the kind of the export.
         batch: rows of an Arrow batch.
     """
@@ -99,7 +101,7 @@ def write_small_export(format: Format, folder: Path, kind: Kind, batch: int) -> 
 
 
 def _write_description(format: Format, contents: Contents) -> None:
-    """Write the files of `describe`."""
+    """Write the files that `describe` returns."""
     folder, name = Path(contents.folder), type(format).__name__
     described = format.describe(contents)
     files = {file for shard in contents.shards for file in shard.files}
@@ -112,7 +114,7 @@ def _write_description(format: Format, contents: Contents) -> None:
 
 def _check_files(name: str, one: Contents, other: Contents) -> None:
     assert [s.files for s in one.shards] == [s.files for s in other.shards], (
-        f"{name} names files by something else than split, domain and number"
+        f"{name} names files by something other than split, domain and number"
     )
     for file in (file for shard in one.shards for file in shard.files):
         same = Path(one.folder, file).read_bytes() == Path(other.folder, file).read_bytes()
@@ -122,7 +124,7 @@ def _check_files(name: str, one: Contents, other: Contents) -> None:
 
 
 def _check_shares(name: str, format: Format, contents: Contents) -> None:
-    """Read by rule: the weights arrive, and they are read from the files."""
+    """Check that `read_by_rule` reads the weights from the files, and delivers these shares."""
     if format.unit == "tokens" and contents.kind == "mixed":
         return  # a sequence has several domains
     fixed_length = format.unit == "tokens"
@@ -136,17 +138,17 @@ def _check_shares(name: str, format: Format, contents: Contents) -> None:
         shares = {row.domain: round(row.delivered, 3) for row in result.domains}
         assert result.arrived, (
             f"{name}, kind {contents.kind}: the files deliver {shares} instead of {WEIGHTS}; "
-            f"weights must be read from the files, and count {format.unit}"
+            f"weights must be read from the files, and their unit must be {format.unit}"
         )
 
 
 def _list_lengths(groups: Iterable[list[dict[str, Any]]], domain: str) -> list[int]:
-    """List the tokens of the documents of a domain, in all groups of rows."""
+    """List the number of tokens of each document of a domain, over all groups of rows."""
     return [row["n_tokens"] for rows in groups for row in rows if row["domain"] == domain]
 
 
 def _check_without_validation(name: str, format: Format, contents: Contents) -> None:
-    """Read an export without a validation split by rule, unless the format refuses it."""
+    """Check `read_by_rule` on an export without validation split, unless the format refuses it."""
     train = dataclasses.replace(contents, shards=tuple(contents.list_shards("train")))
     for shard in contents.list_shards("validation"):
         for file in shard.files:
@@ -158,21 +160,21 @@ def _check_without_validation(name: str, format: Format, contents: Contents) -> 
     except (LookupError, ArithmeticError, TypeError, ValueError) as error:
         raise AssertionError(
             f"{name}, kind {contents.kind}: describe fails without a validation split, with "
-            f"{error!r}; it may raise ConfigError"
+            f"{error!r}; it must work, or raise ConfigError"
         ) from error
     sample = next(iter(format.read_by_rule(Path(contents.folder), train)), None)
-    assert sample is not None, f"{name} reads nothing where there is no validation split"
+    assert sample is not None, f"{name} reads nothing from an export without a validation split"
 
 
 def _draw_lengths(domain: str) -> list[int]:
-    """Draw the tokens of the documents of a domain."""
+    """Draw the number of tokens of each document of a domain."""
     mean = MEAN_TOKENS[domain]
     random = np.random.default_rng(mean)
     return list(map(int, random.integers(mean // 2, mean + mean // 2, N_TOKENS // mean)))
 
 
 def _make_rows(domain: str, lengths_N: list[int], split: Split | str) -> list[dict[str, Any]]:
-    """Make one row a document; a text has as many words as tokens."""
+    """Make one row per document; a text has as many words as tokens."""
     lengths_N = lengths_N if split == "train" else lengths_N[:8]
     return [
         {"doc_id": f"{split}-{domain}-{i}", "copy": 0, "domain": domain, "n_tokens": n}
@@ -182,7 +184,7 @@ def _make_rows(domain: str, lengths_N: list[int], split: Split | str) -> list[di
 
 
 def _mix_rows(rows: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Repeat rows so that the domains have their shares of tokens, in random order."""
+    """Repeat rows until each domain has its share of tokens, and shuffle them."""
     mixed: list[dict[str, Any]] = []
     for domain, own in rows.items():
         wanted = WEIGHTS[domain] * 2 * N_TOKENS
@@ -196,7 +198,7 @@ def _mix_rows(rows: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
 
 
 def _write_shard(format: Format, path: Path, rows: list[dict[str, Any]], batch: int) -> list[Path]:
-    """Write one shard as a task does, and return its files."""
+    """Write one shard as a Spark task does, and return the shard's files."""
     import pyarrow as pa
 
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -59,9 +59,9 @@ def check_embedder(
     _require(embed([]).shape == (0, embedder.dim), embedder, "must accept an empty batch")
     single_ND = np.concatenate([embed([text]) for text in texts])
     reversed_ND = embed(list(texts)[::-1])[::-1]
-    for other_ND, how in ((single_ND, "alone"), (reversed_ND, "in another order")):
+    for other_ND, how in ((single_ND, "a batch of one"), (reversed_ND, "a reversed batch")):
         change = float(np.abs(other_ND - vectors_ND).max())
-        _require(change <= tolerance, embedder, f"changes a text's vector by {change:.2g} {how}")
+        _require(change <= tolerance, embedder, f"changes a vector by {change:.2g} in {how}")
 
 
 def check_scorer(
@@ -83,7 +83,7 @@ def check_scorer(
     """
     _check_recipe(scorer)
     unique = len(set(scorer.names)) == len(scorer.names) > 0
-    _require(unique, scorer, f"must have unique names; found {scorer.names}")
+    _require(unique, scorer, f"must have one or more unique names; found {scorer.names}")
     score = scorer.load(device)
     scores = score(list(texts))
     singles = [score([text]) for text in texts]

@@ -33,7 +33,7 @@ class PlantedFidelity:
         return tuple(f"{target.name}.bpb" for target in run.targets)
 
     def load(self, inputs: FidelityInputs, device: str) -> MeasureMixtures:
-        """Check that the components exist.
+        """Check that the components exist, and return the function that measures mixtures.
 
         Raises:
             ComponentError: the folder of a component does not exist.

@@ -25,8 +25,8 @@ class PlantedProxy:
 
     Each target's bits per byte is `floor + slope * |weights - best|^2` plus normal noise, a
     function of (seed, weights, target). A run that stops after the share s of its tokens has
-    `floor + 1 - s`, and s times the rest. Shards and items are not read. The proxy keeps the
-    contract: equal runs give equal metrics, and a saved model is a folder.
+    `floor + (1 - s) + s * (slope * |weights - best|^2 + noise)`. Shards and items are not read. The
+    proxy keeps the contract: equal runs give equal metrics, and a saved model is a folder.
     """
 
     best: Mapping[str, float] = field(default_factory=dict)
@@ -94,7 +94,7 @@ class PlantedProxy:
 
         Args:
             weights: the mixture.
-            share: share of the tokens after which it is measured.
+            share: share of a run's tokens after which the mixture is measured.
         """
         best = self.best or draw_best_mixture(tuple(weights))
         domains = sorted({*weights, *best})

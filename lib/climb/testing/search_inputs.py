@@ -1,4 +1,4 @@
-"""What the jobs before a search leave behind, as rows: for searches with planted proxies."""
+"""Rows of the tables that a search reads, for tests of searches with `PlantedProxy`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from climb.tables import Table
 from climb.tokenizer import train_json
 
 VOCABULARY = 300
-"""Set `count.vocab_size` to this."""
+"""Vocabulary size of the tokenizer; set `count.vocab_size` to this number."""
 
 KINDS = ("base", "trial", "target-base", "target")
 UNUSED = {"n_documents": 10, "terms": [], "examples": [], "sample": [], "generated_name": ""}

@@ -32,7 +32,7 @@ _SHIFT = 0.02
 
 @dataclass(frozen=True, eq=False)
 class PlantedWorld:
-    """Losses that decay with the weight of every domain, at different rates, plus seed noise.
+    """Losses that decay with every domain's weight, with different coefficients, plus seed noise.
 
     loss_q(w) = sum_k need_qk (w_k + shift)^-decay. The needs make the mean of all losses minimal at
     `best_K`. The losses are strictly convex, so this minimum is unique.
@@ -54,7 +54,7 @@ class PlantedWorld:
             n_domains: K.
             n_metrics: Q.
             noise: noise of the mean loss, as a share of its standard deviation over mixtures.
-            seed: of the world; other seeds give other best mixtures.
+            seed: determines the world; other seeds give other best mixtures.
         """
         rng = np.random.default_rng([seed, n_domains, n_metrics])
         tokens_K = 1e9 * rng.dirichlet(np.full(n_domains, 2.0))

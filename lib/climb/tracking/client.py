@@ -6,8 +6,9 @@ There is one parent run per search and one child run per trial. Every child has 
 numeric keys: params `weight.<domain>` and `tokens`, metrics `score`, `metric.<name>`, `round`,
 `seed` and `seconds`. So the table and the parallel coordinates of the compare page work without
 configuration. The parent has the recommendation, and how reliable it is (`values.py` has the keys).
-Runs that are missing on the server are found by tag and logged. If the server is down, a warning is
-printed. The first call after RETRY_AFTER seconds, or of a later process, logs what is missing.
+Tags identify the runs that the server has; missing runs are logged. If the server is down, a
+warning is printed. The first call after RETRY_AFTER seconds, or of a later process, logs what is
+missing.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from climb.spark.delta.store import Store
 
 PARAMS_PER_BATCH, METRICS_PER_BATCH = 100, 1000
-"""Maximum numbers in one MLflow call."""
+"""Maximum numbers of params and metrics in one MLflow call."""
 
 RETRY_AFTER = 600.0
 """Seconds that this process waits after a failure before it tries again."""
@@ -55,16 +56,17 @@ def mirror(store: Store, cfg: Config) -> str | None:
     """Log what MLflow does not have yet. Never raises.
 
     Returns:
-        One line that says what was logged; None if tracking is off or failed, or without trials.
+        One line that says what was logged; None if tracking is off or failed, or if there
+        is no table `trials`.
     """
     return attempt(cfg, lambda uri: _update(store, cfg, uri))
 
 
 def attempt(cfg: Config, update: Callable[[str], str | None]) -> str | None:
-    """Call `update(uri)`; a failure becomes a warning, and no more calls for RETRY_AFTER seconds.
+    """Call `update(uri)`; after a failure, warn, and call nothing for RETRY_AFTER seconds.
 
     Returns:
-        What it returned; None if tracking is off or failed.
+        What `update` returned; None if tracking is off or failed.
     """
     uri = resolve_tracking_uri(cfg)
     if uri is None:
@@ -81,7 +83,7 @@ def attempt(cfg: Config, update: Callable[[str], str | None]) -> str | None:
     except Exception as error:
         _failed_at[uri] = time.monotonic()
         reason = hide_credentials(one_line(error, 1_000))[:160]
-        retry = f"; it is tried again after {RETRY_AFTER / 60:g} minutes, or at the next start"
+        retry = f"; the next try is after {RETRY_AFTER / 60:g} minutes, or at the next start"
         remedy = "" if isinstance(error, PreflightError) else retry
         log("mlflow", f"warning: {hide_credentials(uri)} was not updated{remedy}: {reason}")
         return None
@@ -158,10 +160,13 @@ class MirroredSearch:
     experiment: str
     search: str
     store: str
-    """Id of table `trials`, which stays when its folder is moved."""
+    """Id of table `trials`, which does not change when the table's folder is moved."""
 
     def find_runs(self, kind: str) -> list[Any]:
-        """Find all runs of one kind. A filter cannot match a search whose name has quotes."""
+        """Find all runs of one kind.
+
+        Names of searches are compared here: MLflow's filters cannot match a name with quotes.
+        """
         runs, token = [], None
         while True:
             where = f"tags.\"climb.kind\" = '{kind}' and tags.\"climb.store\" = '{self.store}'"
@@ -194,7 +199,7 @@ class MirroredSearch:
         return self.create_run({**tags, **kind}, **options)
 
     def log_missing_trials(self, parent: str, runs: list[ChildRun]) -> int:
-        """Log the trials whose run has not ended; a run that a crash left open is completed."""
+        """Log the trials without an ended run; a run that is still open is completed."""
         ended, left_open = set(), {}
         for run in self.find_runs("trial"):
             trial_id = run.data.tags.get("climb.trial_id")
@@ -226,10 +231,10 @@ def log_values(
 
     Args:
         client: MlflowClient.
-        run_id: of the run.
-        params: by key.
+        run_id: id of the run.
+        params: values by key.
         metrics: key, value and step of each.
-        time_ms: of the metrics.
+        time_ms: time of the metrics.
     """
     from mlflow.entities import Metric, Param
 
@@ -246,13 +251,13 @@ def _list_figures(store: Store) -> list[Path]:
 
 
 def _update_parent(client: Any, parent: str, parent_run: ParentRun, files: list[Path]) -> None:
-    """Log only those metrics and tags of the parent run that have changed, and its files.
+    """Log the changed metrics and tags of the parent run, and its files.
 
     Args:
         client: MLflow's client.
         parent: id of the parent run.
-        parent_run: what it should have.
-        files: report and figures; empty: no file is logged, those of `parent_run` neither.
+        parent_run: what the run should have.
+        files: report and figures; if empty, the files of `parent_run` are not logged either.
     """
     from mlflow.entities import Metric, RunTag
 

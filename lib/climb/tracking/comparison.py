@@ -22,10 +22,10 @@ KIND = "comparison"
 
 
 def log_comparison(store: Store, cfg: Config, done: Done) -> bool:
-    """Log a comparison, unless a run has this table already; a failure becomes a warning.
+    """Log a comparison, unless a finished run has its table; a failure becomes a warning.
 
     Returns:
-        Whether nothing is left to log.
+        Whether nothing is left to log: after success, or if tracking is off.
     """
     logged = attempt(cfg, lambda uri: _log(store, cfg, done, uri))
     return logged is not None or resolve_tracking_uri(cfg) is None
@@ -47,7 +47,7 @@ def make_metrics(cells: Sequence[Cell]) -> dict[str, float]:
 
 
 def _log(store: Store, cfg: Config, done: Done, uri: str) -> str:
-    # Fixed mixtures need no trials, whose table otherwise identifies the store.
+    # A comparison of fixed mixtures has no trials; otherwise table `trials` identifies the store.
     owner = tables.TRIALS if store.exists(tables.TRIALS) else tables.EVALUATIONS
     title = done.files[0].stem
     tags = {

@@ -2,10 +2,10 @@
 
     with LiveRuns(store, cfg, setup) as live:
         study = replace(study, on_progress=live.update)
-        search(study, on_round)                 # which calls live.finish() and then mirror(...)
+        search(study, on_round)                 # on_round calls live.finish(), then mirror(...)
 
 A trial that takes longer than SECONDS_PER_UPDATE gets its run while it is trained, and `mirror`
-completes the run after the round. A thread of its own calls MLflow, so that a slow server delays no
+completes the run after the round. A separate thread calls MLflow, so that a slow server delays no
 trial.
 """
 
@@ -34,7 +34,7 @@ SECONDS_PER_UPDATE = 30.0
 
 
 class LiveRuns:
-    """The runs of active trials."""
+    """The MLflow runs of active trials."""
 
     def __init__(self, store: Store, cfg: Config, setup: TrainingSetup) -> None:
         self._store, self._cfg, self._setup = store, cfg, setup
@@ -54,7 +54,11 @@ class LiveRuns:
         self._pool.shutdown()
 
     def update(self, running: Sequence[tuple[PlannedTrial, RunProgress]]) -> None:
-        """Log the progress of all active trials, if it is time; return at once."""
+        """Start to log the progress of active trials, and return at once.
+
+        Trials that have been active for less than SECONDS_PER_UPDATE are left out. A call does
+        nothing while an update is running, or less than SECONDS_PER_UPDATE after its start.
+        """
         now = time.monotonic()
         seen = {planned.trial_id: self._seen.get(planned.trial_id, now) for planned, _ in running}
         self._seen = seen
@@ -74,7 +78,7 @@ class LiveRuns:
     def _log(self, uri: str, running: Sequence[tuple[PlannedTrial, RunProgress]]) -> None:
         from mlflow.entities import Metric
 
-        if not self._store.exists(tables.TRIALS):  # whose id identifies the runs
+        if not self._store.exists(tables.TRIALS):  # its id identifies the runs
             return
         check_database(uri)
         with limit_mlflow():
@@ -108,7 +112,7 @@ class LiveRuns:
         return self._mirrored
 
     def _ensure_run(self, mirrored: MirroredSearch, planned: PlannedTrial) -> str:
-        """Return the id of the run of a trial; it is created at the first progress."""
+        """Return the id of a trial's run; the first call for a trial creates its run."""
         if planned.trial_id not in self._run_ids:
             tags = make_tags(
                 {

@@ -1,6 +1,6 @@
 """Whether MLflow has everything already: a file has the digest of what was logged last.
 
-Importing MLflow takes seconds, so this module does not.
+Importing MLflow takes seconds, so this module does not import it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def is_mirrored(cfg: Config, versions: Mapping[str, int | None]) -> bool:
 
     Args:
         cfg: the configuration.
-        versions: table -> version, with `trials`, `mixtures`, `evaluations` and `learning_curves`.
+        versions: table -> version, for `trials`, `mixtures`, `evaluations` and `learning_curves`.
     """
     uri = resolve_tracking_uri(cfg)
     if uri is None or versions["trials"] is None:
@@ -54,7 +54,7 @@ def digest_models(cfg: Config, uri: str, versions: Mapping[str, int | None]) -> 
 
 
 def digest_state(cfg: Config, uri: str, versions: Mapping[str, int | None]) -> str:
-    """Hash everything that determines what is logged; the URI may contain a password."""
+    """Hash everything that determines what is logged; the hash hides a password in the URI."""
     report = locate_report(cfg)
     state = {
         "uri": uri,
@@ -70,6 +70,6 @@ def digest_state(cfg: Config, uri: str, versions: Mapping[str, int | None]) -> s
 
 
 def is_up_to_date(marker: Path, state: str, uri: str) -> bool:
-    """Whether the file `marker` has this state, and an SQLite file of this URI still exists."""
+    """Whether the file `marker` has this state, and the SQLite file, if any, still exists."""
     exists = not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).exists()
     return exists and marker.exists() and marker.read_text() == state

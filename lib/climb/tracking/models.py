@@ -44,7 +44,8 @@ def mirror_models(store: Store, cfg: Config) -> str | None:
     """Log the target models that MLflow does not have yet. Never raises.
 
     Returns:
-        One line that says what was logged; None if tracking is off or failed, or without models.
+        One line that says what was logged; None if tracking is off or failed, or if a
+        table is missing.
     """
     return attempt(cfg, lambda uri: _update(store, cfg, uri))
 
@@ -82,7 +83,7 @@ def make_model_runs(
     """Make a run for each model that was trained on a mixture of a search.
 
     Args:
-        evaluations: rows of the table.
+        evaluations: rows of table `evaluations`.
         curves: rows of table `learning_curves`.
         mixtures: method -> weights, of the search.
     """
@@ -137,12 +138,12 @@ def _make_run(
 
 
 def log_missing_models(mirrored: MirroredSearch, parent: str, runs: Sequence[ModelRun]) -> int:
-    """Log the models without a finished run; one that a crash left open is completed.
+    """Log the models without an ended run; a run that a crash left open is completed.
 
     Args:
         mirrored: the runs of the search.
         parent: id of the run of the search.
-        runs: of all its models.
+        runs: the runs of all target models of the search.
 
     Returns:
         The number of runs that were logged.

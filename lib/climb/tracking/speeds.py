@@ -29,7 +29,8 @@ def read_trial_speed(cfg: Config) -> TrialSpeed:
     The trials should have the proxy of the configuration, and a device of their own.
 
     Raises:
-        InputError: the experiment has no finished trial.
+        InputError: tracking is off, or the experiment has no finished trial.
+        PreflightError: the SQLite file of MLflow cannot be opened.
         InfrastructureError: MLflow cannot be read.
     """
     uri, name = resolve_tracking_uri(cfg), cfg.tracking.experiment
@@ -41,7 +42,7 @@ def read_trial_speed(cfg: Config) -> TrialSpeed:
         runs = _find_trials(uri, name)
     except Exception as error:
         reason = hide_credentials(one_line(error, 1_000))[:160]
-        raise InfrastructureError(f"--own-trials: MLflow at {shown}: {reason}") from error
+        raise InfrastructureError(f"--own-trials: cannot read {shown}: {reason}") from error
     speeds = [
         float(run.data.params["tokens"]) / run.data.metrics["seconds"]
         for run in runs
@@ -57,7 +58,7 @@ def read_trial_speed(cfg: Config) -> TrialSpeed:
 
 
 def _find_trials(uri: str, experiment: str) -> list[Any]:
-    """Find the finished trials of an experiment; none if it does not exist."""
+    """Find the latest finished trials of an experiment; none if it does not exist."""
     with limit_mlflow():
         from mlflow import MlflowClient
 

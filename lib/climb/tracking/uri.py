@@ -27,11 +27,12 @@ def resolve_tracking_uri(cfg: Config) -> str | None:
 
 
 def check_database(uri: str) -> None:
-    """Check that an SQLite file, if it exists, opens: MLflow would repeat its attempts.
+    """Check that an SQLite file, if it exists, can be opened; MLflow would retry for long.
 
     Raises:
-        PreflightError: it is not a database, it cannot be read or written, or MLflow has no SQLite.
-        InfrastructureError: another process writes to it.
+        PreflightError: the file is not a database, it cannot be read or written, or MLflow has no
+            SQLite store.
+        InfrastructureError: another process writes to the file.
     """
     if uri.startswith("sqlite:") and importlib.util.find_spec("sqlalchemy") is None:
         raise PreflightError(

@@ -1,4 +1,4 @@
-"""Trials and results as the flat keys and values of MLflow runs. It does not import MLflow."""
+"""Trials and results as the flat keys and values of MLflow runs. Nothing here imports MLflow."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from climb.config.sections import SearchConfig
 
 MAX_METRICS = 10
-"""Metrics with keys of their own in the run of a search: those that change the score most."""
+"""Maximum number of metrics with keys in the run of a search: those that change the score most."""
 
 COLUMNS = ("round", "seed", "seconds")
 """Columns of a trial that are metrics of its run.
@@ -54,7 +54,8 @@ class ParentRun:
     as CSV."""
 
     plan: Mapping[str, PlannedRecord] = field(default_factory=dict)
-    """Trial id -> its round, method and seed in this search; another search may have trained it."""
+    """Trial id -> its round, method and seed in this search; another search may have trained
+    the trial."""
 
     step: int = 0
     """Version of table `mixtures`: MLflow keeps the values of earlier versions."""
@@ -65,8 +66,8 @@ def select_trials(
 ) -> list[Mapping[str, Any]]:
     """Select the trials of a search, with the round, method and seed that they have in it.
 
-    Another search may have trained a trial of the plan, with another part in it. Trials that this
-    search stopped early are left out.
+    Another search may have trained a trial of the plan, with another round, method or seed. Trials
+    that this search stopped early are left out.
     """
     selected: list[Mapping[str, Any]] = []
     for row in rows:
@@ -126,7 +127,7 @@ def make_parent_run(result: SearchResult, versions: Mapping[str, Any]) -> Parent
     """Make the run of a finished search.
 
     Args:
-        result: of the search.
+        result: the result of the search.
         versions: table -> version that the search read or wrote.
     """
     values: dict[str, float | None] = {
@@ -157,8 +158,11 @@ Quality = tuple[float | None, float | None, float | None]
 
 
 def _list_quality(result: SearchResult) -> dict[str, float | None]:
-    """List what the claims rest on: the numbers of trials and metrics, the quality of the metrics
-    that change the score most, what halving saved, and the gain of a further round."""
+    """List the values that show how reliable the result is.
+
+    These are the numbers of trials and metrics, the quality of the metrics that change the score
+    most, what halving saved, and the expected gain of a further round.
+    """
     rows = _collect_quality(result)
     ranked = result.effects.rank_metrics(result.metric_weights)
     names = sorted((name for name in rows if name != "score"), key=_make_order(ranked))

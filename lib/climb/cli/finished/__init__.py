@@ -5,10 +5,10 @@
         job.text = ...
 
 A job decides inside itself, in Spark, what it has to do. This package never repeats that decision.
-It proves that nothing which the job reads or writes has changed since the job last ran to its end:
-its settings and models, its input files, the tables that it used, the files that it wrote, and the
-code. Both sides describe this state with one function, `state.describe_state`. Whatever is unknown
-is a change, and then the job runs and decides itself.
+It only checks whether anything that the job reads or writes has changed since its last complete
+run: its settings and models, its input files, the tables that it used, the files that it wrote, and
+the code. `state.describe_state` describes this state, both for the record of a job and for the
+check. A part that cannot be read counts as changed: the job runs and decides itself.
 
 delta_log  the newest change of a Delta table, from its log alone
 state      what a job depends on

@@ -21,7 +21,7 @@ LOG = "_delta_log"
 COMMIT = re.compile(r"\d{20}\.json")
 
 UNPUBLISHED = ("_commits", "_staged_commits")
-"""Folders for commits that a catalog coordinates: the newest commits may be there alone."""
+"""Folders for commits that a catalog coordinates: the newest commits may be only there."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class Change:
 
     version: int
     digest: str
-    """Hash of what the commit records about itself: time, operation, inputs, transaction id."""
+    """Hash of what the commit records about itself: time, operation, inputs, transaction id. For a
+    table of other programs: hash of the commit file's size and time."""
 
 
 def read_last_change(table: Path) -> Change | None:
@@ -43,7 +44,7 @@ def read_last_change(table: Path) -> Change | None:
         The commit; None if the table does not exist.
 
     Raises:
-        TableError: the log does not show which commit that is.
+        TableError: the log cannot be read, or does not show which commit last changed rows.
     """
     commits = _list_commits(table)
     for version in sorted(commits, reverse=True):
@@ -59,7 +60,7 @@ def read_last_change(table: Path) -> Change | None:
 
 
 def read_last_commit(table: Path) -> Change:
-    """Read the newest commit of a table that others write, whatever it did.
+    """Read the newest commit, of any operation, of a table that other programs write.
 
     Raises:
         TableError: there is no readable log.

@@ -9,13 +9,14 @@ from climb.config import Config
 from climb.tables import TABLES
 
 WIDTH = 12
-"""Characters of the longest name of a job, and one."""
+"""Length of the longest job name in the pipeline, plus one."""
 
 
 def describe_plan(names: Sequence[str], cfg: Config) -> str:
     """Describe for every job whether it is done or would run, and why.
 
-    A job that is done itself would still run if an earlier job changes a table that it uses.
+    A job whose own state is unchanged would still run if an earlier job changes a table that it
+    uses.
     """
     lines: list[str] = []
     active: list[str] = []

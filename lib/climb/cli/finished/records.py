@@ -49,7 +49,7 @@ class Verdict:
 
     is_done: bool
     reason: str
-    """When and what it wrote, or what has changed."""
+    """When it ended and what it wrote, which later job is up to date, or why it has to run."""
 
     used: tuple[str, ...] = ()
     """Tables that it reads or writes, if that is known."""
@@ -76,9 +76,9 @@ class RunningJob:
 def record_job(name: str, cfg: Config) -> Iterator[RunningJob]:
     """Delete the record of a job, and write it if the block ends without an error.
 
-    The record has the inputs from before the block: what others change meanwhile is a
-    change for the next start. The job's own tables and files are those after the block. A job
-    that is not part of the pipeline has no record.
+    The record has the state of the inputs before the block, so the next start finds what others
+    change during the block. It has the state of the job's own tables and files after the block. A
+    job that is not in SETTINGS has no record.
     """
     job = RunningJob()
     if name not in SETTINGS:
@@ -106,7 +106,7 @@ def record_job(name: str, cfg: Config) -> Iterator[RunningJob]:
 
 
 def check_job(name: str, cfg: Config) -> Verdict:
-    """Check whether nothing has changed since a job ended."""
+    """Check whether a job is done: nothing changed since it ended, or its files are not needed."""
     verdict = _check_own(name, cfg)
     later = NEEDED_BY.get(name)
     if not verdict.is_done and later is not None and (needs := _check_own(later, cfg)).is_done:
@@ -145,7 +145,7 @@ def _explain_missing(name: str, cfg: Config) -> str:
 
 
 def _describe(name: str, cfg: Config, used: Used) -> State | None:
-    """Describe the state; None if Spark alone can read it."""
+    """Describe the state; None if it cannot be read without Spark."""
     try:
         return describe_state(name, cfg, used) if find_obstacle(cfg) is None else None
     except (ClimbError, OSError):
@@ -186,7 +186,7 @@ def _list_changed(before: Any, now: Mapping[str, Any]) -> list[str]:
 
 
 def _find_unlogged(name: str, cfg: Config) -> Iterator[str]:
-    """Whether MLflow lacks runs; job `report` logs them."""
+    """Yield a reason if MLflow lacks runs, which job `report` logs."""
     if name != "report":
         return
     names = ("trials", "mixtures", "evaluations", "learning_curves")
@@ -201,7 +201,7 @@ def _locate(name: str, cfg: Config) -> Path:
 
 
 def _read(name: str, cfg: Config) -> dict[str, Any] | None:
-    """Read a record; None if there is none, or it is not one of this version."""
+    """Read a record; None if no record in the format of this version exists."""
     try:
         record = json.loads(_locate(name, cfg).read_text(encoding="utf-8"))
         is_valid = record["format"] == FORMAT and isinstance(record["state"]["tables"], dict)

@@ -15,6 +15,7 @@ from typing import Any
 from climb.cli.finished.delta_log import Change, read_last_change, read_last_commit
 from climb.cli.plugins import list_plugins
 from climb.config import Config, find_model_paths
+from climb.config.uris import hide_credentials
 from climb.errors import ClimbError, TableError
 from climb.files import is_uri, resolve
 from climb.ingest.files import find_files
@@ -46,8 +47,9 @@ SETTINGS: Mapping[str, tuple[str, ...]] = {
     "compare": (*TRAINED, "train", "compare"),
     "ablate": (*TRAINED, "train", "ablate", "cluster", "prune", "embed", "score"),
 }
-"""Job -> the sections or keys that it reads. Section `storage` is part of every state; `spark` and
-`tracking` change no table. A test compares this with the keys that the jobs read."""
+"""Job -> the sections or keys that it reads. The folders storage.root and storage.files are part of
+every state; `spark` and `tracking` change no table. A test compares this with the keys that the
+jobs read."""
 
 STARTS: Mapping[str, tuple[str, ...]] = {
     "compare": ("base", "search", "doremi", "target_base", "train"),
@@ -62,8 +64,8 @@ OUTPUTS: Mapping[str, tuple[str, ...]] = {
     "target_base": ("models/proxies/**/*",),
     "report": ("report.html", "figures/*.svg", "mlflow.mirrored", "mlflow.models"),
 }
-"""Job -> patterns of the files that it leaves below storage.files. The folder of `mix` has a key,
-and `pack` names its folders itself."""
+"""Job -> patterns of the files that it leaves below storage.files. Two jobs are missing:
+`mix.export` names the folder of `mix`, and `pack` reports its folders itself (`Used.folders`)."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +92,12 @@ def describe_state(name: str, cfg: Config, used: Used) -> State:
     """Describe everything that decides what a job would do now.
 
     Args:
-        name: of a job of the pipeline.
+        name: name of a job in SETTINGS.
         cfg: the configuration.
         used: what the last run of the job has used.
 
     Raises:
-        ClimbError: a part cannot be read without Spark.
+        ClimbError: a part cannot be read, or only Spark can read it.
     """
     storage = cfg.storage
     return {
@@ -111,7 +113,7 @@ def describe_state(name: str, cfg: Config, used: Used) -> State:
 
 
 def read_changes(cfg: Config, names: Collection[str]) -> dict[str, list[Any] | None]:
-    """Read the newest change of tables, in the form that a state has; None: no such table."""
+    """Read the newest change of each table as a state records it; None: no such table."""
     folder = Path(cfg.storage.root).absolute() / "tables"
     return {name: _format_change(read_last_change(folder / name)) for name in names}
 
@@ -122,6 +124,8 @@ def _format_change(change: Change | None) -> list[Any] | None:
 
 def _read_setting(cfg: Config, key: str) -> Any:
     value: Any = cfg.model_dump(mode="json")
+    uri = value["tracking"]["uri"]
+    value["tracking"]["uri"] = uri and hide_credentials(uri)
     for part in key.split("."):
         value = value[part]
     return value
@@ -129,7 +133,7 @@ def _read_setting(cfg: Config, key: str) -> Any:
 
 @functools.cache
 def _digest_code() -> str:
-    """Hash the source of the package and of the jobs: a new version may decide otherwise."""
+    """Hash the source of the package and of the jobs: a new version may decide differently."""
     total = hashlib.sha256()
     for name in ("climb", "climb.jobs"):
         spec = importlib.util.find_spec(name)

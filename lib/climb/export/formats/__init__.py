@@ -26,7 +26,7 @@ FORMATS = {
 
 
 def find_format(name: str) -> dict[str, str]:
-    """Return the plug-in spec of a format: a short name, or `module:Class` of the user's own.
+    """Return the plug-in spec of a format, from its short name or the user's `module:Class`.
 
     Raises:
         ConfigError: there is no such format.
@@ -41,7 +41,7 @@ def find_format(name: str) -> dict[str, str]:
 
 
 def list_for_own_files() -> list[str]:
-    """List the short names of the formats that can name files that are the user's own."""
+    """List the short names of the formats that support files of the user's own."""
     able = []
     for name, path in FORMATS.items():
         module, cls = path.split(":")

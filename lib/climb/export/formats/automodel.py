@@ -1,10 +1,10 @@
-"""NeMo Automodel: Megatron's indexed datasets, and the sections `dataset` of its configuration.
+"""NeMo Automodel: Megatron's indexed datasets, and the dataset sections of a configuration.
 
     automodel.yaml   dataset and validation_dataset, for the configuration of a recipe
 
 `paths` lists weight, prefix, weight, prefix, ... of each split. The weights count samples of a
-fixed length, so tokens. They need a number of training steps: `step_scheduler.max_steps`. Without
-`index_mapping_dir`, index files are written beside the prefixes.
+fixed length, so they are shares of tokens. Automodel needs a number of training steps to use them:
+`step_scheduler.max_steps`. Without `index_mapping_dir`, it writes index files beside the prefixes.
 
 Source: components/datasets/loader.py, components/datasets/llm/megatron_dataset.py and
 components/datasets/llm/megatron/ in nemo_automodel 0.7.0. The loader compiles its helpers with

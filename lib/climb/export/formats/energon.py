@@ -5,8 +5,9 @@
     train/law/00000-of-00004.jsonl.idx      where each line starts and where the last ends
 
 Energon treats each JSON Lines file as a separate dataset. So a domain of four files has four
-entries; each has the weight of the domain times its part of the documents. No `energon prepare` is
-needed: the index is what it would write. The samples are crude; a task encoder cooks them:
+entries. The weight of an entry is the weight of the domain times the file's share of the domain's
+documents. `energon prepare` is not needed: it would write the same index. The samples are "crude"
+in Energon's terms: a task encoder must convert ("cook") them:
 
     from megatron import energon
 
@@ -19,7 +20,7 @@ needed: the index is what it would write. The samples are crude; a task encoder 
         cookers = [energon.Cooker(cook)]
 
 Source: megatron-energon 7.4.1, executed: weights of a blend count samples, which are documents
-here. `flavors/jsonl/ijsonl.py` has the index, `metadataset/metadataset_v2.py` the blend.
+here. `flavors/jsonl/ijsonl.py` defines the index, `metadataset/metadataset_v2.py` the blend.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@
 
 `interleave_datasets(probabilities=)` draws documents, so `load.py` has shares of documents.
 
-Source: datasets 5.2.0, executed: with documents of 20-fold lengths the probabilities are shares of
-documents. Names of configurations must not contain <>:/\\|?* (`datasets/builder.py`).
+Source: datasets 5.2.0, executed with documents whose lengths differ 20-fold: the probabilities are
+shares of documents. Names of configurations must not contain <>:/\\|?* (`datasets/builder.py`).
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ LOAD = '''"""Mix the domains of this folder with the package `datasets` of Huggi
 
 from pathlib import Path
 
-# Configuration -> share of documents. These are shares of tokens divided by the tokens per
-# document of the domain, because interleave_datasets draws documents.
+# Configuration -> share of documents, because interleave_datasets draws documents. The shares are
+# proportional to (share of tokens / tokens per document) of each domain.
 PROBABILITIES = %(probabilities)s
 SEED = %(seed)d
 
@@ -136,7 +136,7 @@ class HuggingFace(ParquetFolders):
 
 
 def _name_configuration(contents: Contents, group: str) -> str:
-    """Name the configuration of a group: its domain, without characters that are not allowed.
+    """Name the configuration of a group: its domain, with forbidden characters escaped.
 
     Names that differ stay different, because `%` is escaped.
     """
@@ -146,7 +146,7 @@ def _name_configuration(contents: Contents, group: str) -> str:
 
 
 def _describe_files(shards: Sequence[Shard]) -> str | list[str]:
-    """Return the pattern of a folder of the export, or those of all files of the user's own."""
+    """Return the pattern of a folder of the export, or one pattern per file of the user's own."""
     files = list_files(shards, ".parquet")
     if all(Path(file).is_absolute() for file in files):
         return [glob.escape(file) for file in files]
@@ -154,7 +154,7 @@ def _describe_files(shards: Sequence[Shard]) -> str | list[str]:
 
 
 def _find_files(folder: Path, patterns: str | list[str]) -> list[Path]:
-    """Find the files of patterns that are relative to a folder, or absolute."""
+    """Find the files that match patterns, which are absolute or relative to the folder."""
     listed = [patterns] if isinstance(patterns, str) else patterns
     root = Path("/")
     found = (
@@ -165,7 +165,7 @@ def _find_files(folder: Path, patterns: str | list[str]) -> list[Path]:
 
 
 def _read_header(folder: Path) -> str:
-    """Return the YAML between the first line of the card and the next that is `---`.
+    """Return the YAML header of the card, which is between two lines `---`.
 
     Raises:
         ValueError: the card has no header.

@@ -1,4 +1,4 @@
-"""JSON Lines for any trainer: text, domain, doc_id and n_tokens, compressed with Zstandard.
+"""JSON Lines for any trainer: text, domain, doc_id and n_tokens; by default with Zstandard.
 
     train/law/00000-of-00004.jsonl.zst      kind recipe; kind mixed: train/mixed/...
     weights.json                            the weights in tokens and in documents, and the files

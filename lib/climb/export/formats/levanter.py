@@ -5,12 +5,13 @@
     validation/law/00000-of-00001.jsonl.gz
 
 Add `tokenizer` and `cache_dir` to the section. Levanter fills blocks of `mixture_block_size`
-sequences; a domain has its weight times the size, rounded down, and the largest has the rest. With
-its default of 2048 a domain with less than 0.05 % of the tokens would never be read.
+sequences. In a block, a domain has its weight times the block size, rounded down, and the largest
+domain has the rest. With Levanter's default of 2048, a domain with less than 0.05 % of the tokens
+would never be read.
 
 Source: marin-levanter 0.2.20.dev202606180959 (PyPI), `data/text/datasets.py` and `data/mixture.py`,
 executed: weights count sequences of a fixed length, each of one component, so they count tokens.
-Levanter 1.1 of PyPI is another, older project state; it has `configs` instead of `components`.
+Levanter 1.1 on PyPI is an older state of the project, with `configs` instead of `components`.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Levanter:
     """Bytes of text after which a file ends."""
 
     block_size: int = 1 << 15
-    """Sequences of a block, in which every domain has a fixed number; Levanter allows at most
+    """Sequences of a block; every domain has a fixed number of them. Levanter allows at most
     65,535."""
 
     unit: ClassVar[Unit] = "tokens"
@@ -82,7 +83,7 @@ class Levanter:
         """Return the section `data` of a configuration.
 
         Raises:
-            ConfigError: a domain with a weight has no sequence in a block.
+            ConfigError: a domain with a positive weight has no sequence in a block.
         """
         import yaml
 
@@ -110,16 +111,17 @@ class Levanter:
             if count == 0:
                 raise ConfigError(
                     f"Levanter: domain {component} has the weight {weights[component]:.2g}, which "
-                    f"gives it no sequence of a block of {self.block_size}, so it would never be "
-                    f"read; raise block_size (at most {MOST_BLOCK_SIZE}), or set the weight to 0"
+                    f"gives it no sequence in a block of {self.block_size} sequences, so it would "
+                    f"never be read; raise block_size (at most {MOST_BLOCK_SIZE}), or set the "
+                    "weight to 0"
                 )
 
     def read_samples(self, folder: Path, contents: Contents) -> Iterator[Sample]:
-        """Yield the parts of the sequences of Levanter's training set for `data.yaml`.
+        """Yield the sequences of Levanter's training set for `data.yaml`: a sample for each domain.
 
-        Levanter tokenizes all text before it starts; here it gets the first file of each domain.
-        The tokenizer is not that of a model: a document becomes the number of its domain, as often
-        as it has tokens.
+        Levanter tokenizes all text before it starts, so it gets only the first file of each domain.
+        A stub replaces the tokenizer: it encodes a document as the number of its domain, once for
+        each token of the document.
         """
         import tempfile
 
@@ -143,7 +145,7 @@ class Levanter:
                 start += 64
 
     def read_by_rule(self, folder: Path, contents: Contents) -> Iterator[Sample]:
-        """Fill blocks with sequences as `data.yaml` configures it."""
+        """Fill blocks with sequences as `data.yaml` configures them."""
         values = _read_section(folder)
         sources = [
             repeat_files(read_json_lines, list(map(Path, component["source"]["train_urls"])))
@@ -159,7 +161,7 @@ class Levanter:
 
 
 def _count_sequences(weights: Sequence[float], size: int) -> NDArray[np.int64]:
-    """Count the sequences of each component in a block; the first of the largest has the rest."""
+    """Count the sequences of each component in a block; the (first) largest gets the rest."""
     weights_G = np.asarray(weights)
     counts_G: NDArray[np.int64] = (weights_G / weights_G.sum() * size).astype(np.int64)
     counts_G[counts_G.argmax()] += size - counts_G.sum()
@@ -178,7 +180,7 @@ def _read_section(folder: Path) -> dict[str, Any]:
 
 
 def _read_configuration(folder: Path, cache: str, names: Sequence[str]) -> Any:
-    """Read `data.yaml` as Levanter does, with the first file of each domain and our tokenizer."""
+    """Read `data.yaml` as Levanter does, with one file of each domain and a stub tokenizer."""
     import dataclasses
 
     import draccus  # type: ignore[import-not-found]
@@ -198,7 +200,7 @@ def _read_configuration(folder: Path, cache: str, names: Sequence[str]) -> Any:
 
 
 def _make_domain_format(numbers: dict[str, int]) -> Any:
-    """Return a format of Levanter whose documents are the number of their domain, repeated."""
+    """Return a Levanter format that encodes a document as the number of its domain, repeated."""
     from levanter.data._preprocessor import BatchProcessor  # type: ignore[import-not-found]
     from levanter.data.text.formats import TextLmDatasetFormat  # type: ignore[import-not-found]
 

@@ -1,15 +1,15 @@
-"""Meta Lingua: a folder for each domain with chunks of JSON Lines, and its part of the YAML.
+"""Meta Lingua: a folder for each domain with chunks of JSON Lines, and the section `data`.
 
-    data.yaml                               `data:` with root_dir, sources and seed
+    data.yaml                               `data:` with root_dir, sources, seed and seq_len
     train/law/law.chunk.00.jsonl            kind mixed: train/mixed/...
     validation/law/law.00.val.jsonl
 
 Lingua gives a chunk to every rank. Chunks beyond the number of ranks are never read. If there are
-more ranks than chunks, their number must be a multiple of the number of chunks of every domain. One
-chunk, the default, fits any number of ranks: each rank reads every n-th line.
+more ranks than chunks, the number of ranks must be a multiple of the number of chunks of every
+domain. One chunk, the default, fits any number n of ranks: each rank reads every n-th line.
 
 Source: facebookresearch/lingua, `lingua/data.py`, read 2026-11-27 and executed outside of this
-project: `choose_source` draws a document at a time, so that the weights count documents.
+project: `choose_source` draws one document at a time, so the weights count documents.
 """
 
 from __future__ import annotations

@@ -3,14 +3,15 @@
     train/domain=law/index.json       made for StreamingDataset(..., item_loader=TokensLoader(...))
     combined.json                     arguments of CombinedStreamingDataset and its datasets
 
-CombinedStreamingDataset draws the source of each block with `random.Random(seed)`, so its weights
-are shares of blocks of a fixed length, which are tokens. With `iterate_over_all=False`, which
-weights require, a pass ends when one dataset has no block left. The next pass draws the same
-sources again, so `shuffle=True` is needed: without it, a domain that a pass reads in part is read
-from its start each time. Tokens of a chunk that fill no block are never read.
+CombinedStreamingDataset draws the source of each block with `random.Random(seed)`. Its weights are
+shares of blocks of a fixed length, so they are shares of tokens. Weights require
+`iterate_over_all=False`; then a pass ends when one dataset has no block left. The next pass draws
+the same sources again, so `shuffle=True` is needed. Without it, a domain that a pass reads only in
+part is read from its start each time. Tokens at the end of a chunk that fill no block are never
+read.
 
-A chunk is, in uint32: the number of documents, and their offsets in bytes with the end; then the
-ids. Its size is less than 4 GiB.
+A chunk starts with uint32 numbers: the number of documents, the offset of each in bytes, and the
+end of the last. Then the ids follow. The size of a chunk is less than 4 GiB.
 
 Source: writer.py, item_loader.py and combined.py in litdata/streaming of litdata 0.2.76.
 """
@@ -36,7 +37,7 @@ from climb.export.writers.tokens import TokenWriter
 
 FILE = "combined.json"
 FORMATS = {"uint16": "no_header_numpy:5", "uint32": "no_header_numpy:6"}
-"""LitData's names of arrays of ids, by their dtype."""
+"""Type of the ids -> LitData's name of an array of them."""
 
 LEAF = '[1, {"type": null, "context": null, "children_spec": []}]'
 """LitData's description of an item that is one array."""
@@ -75,7 +76,7 @@ class LitData:
         for split in SPLITS:
             for _, _, shards in list_weighted(contents, split):
                 files[f"{find_folder(shards)}/index.json"] = self._index(shards, contents)
-        # A block has the labels of its inputs too, as in LitGPT.
+        # A block has one token more than the inputs, for the labels, as in LitGPT.
         block_size = contents.sequence_length + 1
         for name, weight, shards in list_weighted(contents):
             _check_blocks(name, shards, block_size)
@@ -111,7 +112,7 @@ class LitData:
             "item_loader": "TokensLoader",
         }
         index: dict[str, Any] = {"chunks": chunks, "config": config}
-        # LitData reuses chunks of a remote folder that it cached, while this is the same.
+        # LitData reuses cached chunks of a remote folder as long as `updated_at` is the same.
         version = json.dumps([index, contents.seed, tokenization.tokenizer])
         index["updated_at"] = hashlib.sha256(version.encode()).hexdigest()[:16]
         return json.dumps(index, sort_keys=True)
@@ -151,7 +152,7 @@ class LitData:
         """Yield the blocks of one pass, drawn as LitData draws them.
 
         Raises:
-            ValueError: an index does not fit to its chunks.
+            ValueError: an index does not match its chunks, or a domain has no block.
         """
         from random import Random
 
@@ -165,11 +166,14 @@ class LitData:
             left[source] -= 1
             yield Sample(names[folders[source]], arguments["block_size"])
         if left == blocks:
-            raise ValueError(f"{folders[source]} has too few tokens for a block")
+            raise ValueError(
+                f"{folders[source]} has too few tokens for a block; lower export.sequence_length "
+                "and export again"
+            )
 
 
 class ChunkWriter(TokenWriter):
-    """Writes the ids of a chunk, and at the end the chunk, whose header has all offsets."""
+    """Writes the ids to a temporary file, then the chunk, whose header needs all offsets."""
 
     def __init__(self, path: Path, dtype: str) -> None:
         self._ids = path.with_name(path.name + ".ids")
@@ -180,12 +184,15 @@ class ChunkWriter(TokenWriter):
         """Write the chunk.
 
         Raises:
-            ConfigError: it has 4 GiB or more.
+            ConfigError: the chunk has 4 GiB or more.
         """
         header = 4 * (self.n_documents + 2)
         size = header + self.n_tokens * self.dtype.itemsize
         if size >= MOST_BYTES:
-            raise ConfigError(f"a chunk has {size} bytes, 4 GiB or more: lower shard_bytes")
+            raise ConfigError(
+                f"LitData: a chunk has {size} bytes, but must have less than 4 GiB; "
+                "lower shard_bytes"
+            )
         with self._chunk.open("wb") as chunk:
             chunk.write(np.array([self.n_documents, header], dtype="<u4").tobytes())
             for ends_N in self.read_ends():
@@ -197,7 +204,7 @@ class ChunkWriter(TokenWriter):
 
 
 def _check_blocks(name: str, shards: list[Shard], block_size: int) -> None:
-    """Check that a domain has a block: drawing one without a block would end LitData's pass.
+    """Check that a domain has a block, since a draw of a domain without blocks ends the pass.
 
     Raises:
         ConfigError: no chunk has enough tokens.
@@ -206,7 +213,7 @@ def _check_blocks(name: str, shards: list[Shard], block_size: int) -> None:
     if most < block_size:
         raise ConfigError(
             f"LitData: no chunk of {name} has the {block_size} tokens of a block, the largest has "
-            f"{most}; lower export.sequence_length, raise shard_bytes, or give it no weight"
+            f"{most}; lower export.sequence_length, raise shard_bytes, or set the weight to 0"
         )
 
 

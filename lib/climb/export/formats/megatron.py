@@ -3,8 +3,9 @@
     blend.txt    --data-args-path, with --split 1,0,0: weight prefix weight prefix ...
     blend.json   --per-split-data-args-path: the same lists for train, valid and test
 
-The weights count samples of a fixed length, so tokens. Lists are divided at white space, and a
-weight of 0 is rejected. `blend.json` needs all three keys; a split without documents is null.
+The weights count samples of a fixed length, so they are shares of tokens. Megatron splits lists at
+white space, and rejects a weight of 0. `blend.json` needs all three keys; a split without documents
+is null.
 
 Source: megatron/core/datasets (utils.py, blended_megatron_dataset_builder.py, blended_dataset.py,
 gpt_dataset.py) of megatron-core 0.16.1, and get_blend_and_blend_per_split in
@@ -61,7 +62,7 @@ class IndexedDatasets:
         """Check the path of the export; see `climb.export.format.check_early`.
 
         Raises:
-            ConfigError: it has white space.
+            ConfigError: the path has white space.
         """
         check_white_space(folder)
 
@@ -132,10 +133,10 @@ def list_prefixes(contents: Contents, split: Split) -> list[str]:
 
 
 def check_white_space(path: str) -> None:
-    """Check that a prefix, or the folder of all, has no white space.
+    """Check that a prefix, or the folder of the export, has no white space.
 
     Raises:
-        ConfigError: it has some; Megatron would divide its lists there.
+        ConfigError: the path has white space, where Megatron would split its lists.
     """
     if path.split() != [path]:
         raise ConfigError(
@@ -146,7 +147,7 @@ def check_white_space(path: str) -> None:
 def sample_prefixes(
     weights: list[float], prefixes: list[str], contents: Contents
 ) -> Iterator[Sample]:
-    """Yield endless samples of indexed datasets, whose files are checked first."""
+    """Check the files of indexed datasets, and then yield endless samples of them."""
     groups = name_groups(contents)
     names = [find_group(groups, f"{prefix}.bin") for prefix in prefixes]
     for prefix in prefixes:
@@ -157,7 +158,7 @@ def sample_prefixes(
 
 @dataclass(frozen=True)
 class StubTokenizer:
-    """What a GPT dataset asks of a tokenizer, in Megatron and in NeMo Automodel."""
+    """The attributes of a tokenizer that a GPT dataset of Megatron or NeMo Automodel reads."""
 
     vocab_size: int
     eod: int
@@ -182,8 +183,8 @@ class StubTokenizer:
 def open_cache() -> Iterator[str]:
     """Yield a temporary folder for index files, in a process group of one process.
 
-    Without a cache of its own, Megatron writes these files beside the prefixes. With one, it needs
-    a process group.
+    Without a folder for its cache, Megatron writes these files beside the prefixes. With such a
+    folder, it needs a process group.
     """
     import torch.distributed as dist
 
@@ -199,7 +200,7 @@ def open_cache() -> Iterator[str]:
 
 
 def _build_dataset(blend: Any, contents: Contents, cache: str) -> Any:
-    """Build the training split."""
+    """Build Megatron's dataset of the training split."""
     from megatron.core.datasets.blended_megatron_dataset_builder import (
         BlendedMegatronDatasetBuilder,
     )

@@ -5,12 +5,13 @@
     shard_99999.parquet       validation: the last file by name
 
 The documents are in the order of training, each as often as the mixture requires: nanochat has no
-weights. Set NANOCHAT_BASE_DIR so that the folder is its data folder, or link to it.
+weights. Set NANOCHAT_BASE_DIR so that this folder is nanochat's data folder, or make that folder a
+link to this one.
 
 Source: karpathy/nanochat, nanochat/dataset.py and dataloader.py, read 2026-11-27. The loader lists
-the folder itself (no folders in it), sorts by name and takes the last file for validation. Rank r
-of R reads the row groups r, r + R, ... of each file. So a file with fewer row groups than ranks
-leaves a rank without text: in validation that rank would wait forever.
+the files of the folder, but not of its subfolders. It sorts them by name, and uses the last one for
+validation. Rank r of R reads the row groups r, r + R, ... of each file. So a file with fewer row
+groups than ranks leaves a rank without text: in validation that rank would wait forever.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ VALIDATION = "shard_99999"
 COLUMNS = ("text", "domain", "doc_id", "n_tokens")
 
 MOST_GROUP_BYTES = 1 << 27
-"""Bytes of text after which a row group ends, however few documents it has: a task that writes it
-and a loader that reads it hold it in memory, several times while it is compressed."""
+"""Bytes of text after which a row group ends, even if it has few documents. A writing task and a
+loader hold a row group in memory; the task holds several copies of it during compression."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +65,8 @@ class Nanochat:
             return f"shard_{index:05d}"
         if count > 1:
             raise ConfigError(
-                f"format nanochat: the validation split has {count} shards, and nanochat reads one "
-                "file; raise shard_bytes or make the split smaller"
+                f"format nanochat: the validation split has {count} shards, but nanochat reads "
+                "only one file; raise shard_bytes, or lower export.validation_share"
             )
         return VALIDATION
 
@@ -92,7 +93,7 @@ class Nanochat:
             )
 
     def describe(self, contents: Contents) -> dict[str, str]:
-        """Return no file: nanochat has no configuration of its data.
+        """Return no files: nanochat has no configuration file for its data.
 
         Raises:
             ConfigError: there is no validation file.

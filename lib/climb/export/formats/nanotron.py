@@ -1,18 +1,19 @@
-"""Nanotron: tokenized files of datatrove, a folder for each domain, and a stage of its run.
+"""Nanotron: tokenized files of datatrove, a folder for each domain, and a data stage in YAML.
 
     train/domain=law/part-00000.ds            ids
     train/domain=law/part-00000.ds.index      end of each document in tokens, uint64
-    train/domain=law/part-00000.ds.metadata   name of the tokenizer | bytes of an id, tokens
+    train/domain=law/part-00000.ds.metadata   tokenizer|bytes per id; number of tokens
     nanotron.yaml                             data_stages: folders with weights
 
-A sample is sequence_length + 1 ids, of one file. Nanotron's Nanoset orders as many samples as all
-folders have, each from the folder that is furthest below its weight, shuffles them, and repeats
-this list. So weights are shares of samples of a fixed length, which are tokens, and every pass has
-the same samples: a folder with a small weight is read in part, from the start of its files.
+A sample is sequence_length + 1 ids of one file. Nanotron's Nanoset makes a list of as many samples
+as all folders have together, each from the folder that is furthest below its weight. It shuffles
+this list, and repeats it. So weights are shares of samples of a fixed length, that is, of tokens.
+Every pass has the same samples: a folder with a small weight is only read in part, from the start
+of its files.
 
 Source: utils/dataset.py and pipeline/tokens/tokenizer.py of datatrove 0.10.1; data/nanoset.py and
 config/config.py in src/nanotron of github.com/huggingface/nanotron (commit 00708b8 and later). The
-package nanotron 0.4 has no Nanoset, so the order is ours and the samples are datatrove's.
+package nanotron 0.4 has no Nanoset, so climb computes the order, and datatrove reads the samples.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ class Nanotron:
         """Yield endless samples in the order of a Nanoset.
 
         Raises:
-            ValueError: a file does not fit to its index, or a folder has no sample.
+            ValueError: a file does not match its index or metadata, or a folder has no sample.
         """
         stage = _read_stage(folder)
         dataset, length = stage["dataset"], contents.sequence_length + 1
@@ -154,7 +155,7 @@ class DatatroveWriter(TokenWriter):
 
 
 def draw_samples(weights: list[float], lengths: list[int], seed: int) -> Iterator[tuple[int, int]]:
-    """Yield endless pairs of a folder and the sample in it, in the order of a Nanoset.
+    """Yield endless pairs (index of a folder, index of a sample in it), in a Nanoset's order.
 
     Args:
         weights: weight of each folder.
@@ -175,7 +176,7 @@ def draw_samples(weights: list[float], lengths: list[int], seed: int) -> Iterato
     for source, length in enumerate(lengths):
         chosen_N = sources_N == source
         samples_N[chosen_N] = np.arange(chosen_N.sum()) % length
-    # Nanoset shuffles with another generator; a pass has the same samples.
+    # Nanoset shuffles with another generator, but its passes have the same samples.
     order_N = np.random.default_rng(seed).permutation(n_samples)
     while True:
         yield from zip(sources_N[order_N].tolist(), samples_N[order_N].tolist(), strict=True)
@@ -199,7 +200,7 @@ def _name_folders(folders: list[str], contents: Contents) -> list[str]:
 
 
 def _count_tokens(path: Path, size: int) -> int:
-    """Return the tokens of a file.
+    """Return the number of tokens of a file.
 
     Raises:
         ValueError: its index or its metadata has another number.

@@ -1,13 +1,14 @@
 """OLMo-core: files of token ids without a header, and the sources of a mixture.
 
-    source_mixture.yaml   SourceMixtureList.from_yaml; a source for each domain
+    source_mixture.yaml   for SourceMixtureList.from_yaml: a source for each domain
 
 The target ratios are shares of the requested tokens, and sum to exactly 1. Documents are
-concatenated and cut to instances of the sequence length; the end of a file that fills no instance
-is never read. A source that would be repeated more often than `max_repetition_ratio` is an error.
+concatenated and cut to instances of the sequence length. The rest at the end of a file, which fills
+no instance, is never read. A source that would be repeated more often than `max_repetition_ratio`
+is an error.
 
-If `requested_tokens` is no multiple of `global_batch_size`, OLMo-core fills the last batch evenly
-from all files, which changes the shares where files are many and batches few. Request whole
+If `requested_tokens` is not a multiple of `global_batch_size`, OLMo-core fills the last batch
+evenly from all files. With many files and few batches, this changes the shares, so request whole
 batches. A file that is read in part is read from its start, so documents must be in random order.
 
 Source: source_mixture.py, numpy_dataset.py and data_loader.py in olmo_core/data of ai2-olmo-core
@@ -40,14 +41,14 @@ from climb.export.writers.tokens import TokenWriter
 
 FILE = "source_mixture.yaml"
 DIGITS = 15
-"""Decimal digits of a ratio; as many survive in a float."""
+"""Decimal digits of a ratio; a float keeps this many."""
 
 BATCH = 8
 """Sequences of a batch of the check."""
 
 HEADER = """\
 # OLMo-core: SourceMixtureList.from_yaml("source_mixture.yaml")
-# The numbers of repetitions hold for requested_tokens up to {tokens}; request a multiple of
+# max_repetition_ratio suffices for requested_tokens up to {tokens}; request a multiple of
 # global_batch_size. dtype of the files: {dtype}. vocab_size {vocab}, eos_token_id {end}.
 """
 
@@ -70,7 +71,7 @@ class OlmoCore:
         return name_part(split, domain, index)
 
     def open_shard(self, path: Path, tokenization: Tokenization | None) -> ShardWriter:
-        """Start `PATH.npy`, which has no header of NumPy."""
+        """Start `PATH.npy`, which has no NumPy header."""
         dtype = require_tokenization(tokenization).dtype
         return TokenWriter(path.with_name(path.name + ".npy"), dtype)
 
@@ -124,7 +125,7 @@ class OlmoCore:
 
 
 def list_sources(contents: Contents) -> list[dict[str, Any]]:
-    """List the sources of a mixture as values of YAML; domains without weight are left out."""
+    """List the sources of a mixture as YAML values; domains without weight are left out."""
     groups = [(name, weight, shards) for name, weight, shards in contents.list_groups() if shards]
     ratios = round_exactly([weight for _, weight, _ in groups])
     domains = {domain.name: domain for domain in contents.domains}
@@ -146,15 +147,15 @@ def list_sources(contents: Contents) -> list[dict[str, Any]]:
 
 
 def limit_repetition(domain: ExportedDomain | None, needed: float) -> float:
-    """Return how often a source may be repeated: what the search allows, and what the run needs.
+    """Return how often a source may be repeated: the search's limit, or the run's need if larger.
 
-    The run may need more than the search allowed: the validation split takes documents away, and
-    the tokens of this tokenizer are not those of job count.
+    The run may need more than the search allowed: the validation split removes documents, and this
+    tokenizer may count other numbers of tokens than job count.
 
     Args:
-        domain: its limit is `max_epochs`, or there is none; None: a mixed export, whose documents
-            are repeated already.
-        needed: tokens that the target run reads of the source / its tokens.
+        domain: the domain of the source, which may have a limit `max_epochs`; None for a mixed
+            export, whose documents are repeated already.
+        needed: tokens that the target run reads from the source / tokens of the source.
     """
     if domain is not None and domain.max_epochs is not None:
         limit = max(domain.max_epochs, 1.0)
@@ -179,14 +180,14 @@ def round_exactly(weights: list[float]) -> list[float]:
 
 
 def _count_instances(source: dict[str, Any], contents: Contents) -> int:
-    """Count the instances that OLMo-core takes from a source, but for the last batch."""
+    """Count the instances that OLMo-core reads from a source, before it fills the last batch."""
     dtype = np.dtype(require_tokenization(contents.tokenization).dtype)
     sizes = [Path(path).stat().st_size // dtype.itemsize for path in source["paths"]]
     needed = int(contents.target_tokens * source["target_ratio"])
     if needed > int(sum(sizes) * source["max_repetition_ratio"]):
         raise ValueError(
             f"source {source['source_name']} has {sum(sizes)} tokens; the run needs {needed}, more "
-            f"than max_repetition_ratio ({source['max_repetition_ratio']}) allows"
+            f"than max_repetition_ratio ({source['max_repetition_ratio']}) allows; export again"
         )
     whole, rest = divmod(needed / sum(sizes), 1.0)
     whole_instances = sum(size // contents.sequence_length for size in sizes)

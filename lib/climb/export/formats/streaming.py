@@ -13,7 +13,7 @@
 
 Source: mosaicml-streaming 0.13.0, executed: `proportion` counts samples, which are documents here.
 In an epoch each stream has its proportion of the samples, rounded to whole samples. In a small
-export this rounding matters, so its `epoch_size` is larger than its number of documents.
+export this rounding matters, so climb sets `epoch_size` above the number of documents.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Streaming:
         return {STREAMS: f"# proportion: share of documents\n{text}", **indices}
 
     def read_samples(self, folder: Path, contents: Contents) -> Iterator[Sample]:
-        """Yield the samples of a StreamingDataset with the streams of `streams.yaml`, by epochs."""
+        """Yield the samples of a StreamingDataset for `streams.yaml`, one epoch after another."""
         import yaml
         from streaming import Stream, StreamingDataset  # type: ignore[import-not-found]
 
@@ -127,7 +127,7 @@ class Streaming:
 
 
 def read_mds(path: Path) -> Iterator[Sample]:
-    """Yield the documents of a file of MDS that has our columns."""
+    """Yield the documents of an MDS file that climb wrote."""
     with path.open("rb") as file:
         (n_documents,) = struct.unpack("<I", file.read(4))
         offsets = struct.unpack(f"<{n_documents + 1}I", file.read(4 * n_documents + 4))
@@ -141,7 +141,10 @@ def read_mds(path: Path) -> Iterator[Sample]:
 
 
 def _find_epoch_size(contents: Contents, documents: dict[str, float]) -> int:
-    """Return the samples of an epoch in which one document is no more than 0.1 % of the tokens."""
+    """Return the samples of an epoch in which one mean document has at most 0.1 % of the tokens.
+
+    The mean is that of the domain with the longest documents. A mixed export needs no such size: 0.
+    """
     if contents.kind == "mixed":
         return 0
     means = {domain.name: domain.mean_tokens for domain in contents.domains}

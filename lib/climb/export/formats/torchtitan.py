@@ -96,10 +96,10 @@ class Torchtitan(ParquetFolders):
         return {MODULE: CONFIGURATION % {"weights": text, "seed": contents.seed}}
 
     def read_samples(self, folder: Path, contents: Contents) -> Iterator[Sample]:
-        """Yield the parts of the sequences of torchtitan's loader, configured by `climb_data.py`.
+        """Yield the sequences of torchtitan's loader for `climb_data.py`: a sample for each domain.
 
-        The tokenizer is not that of a model: a document becomes the number of its domain, as often
-        as it has tokens.
+        A stub replaces the tokenizer: it encodes a document as the number of its domain, once for
+        each token of the document.
         """
         from torchtitan.hf_datasets.text_datasets import (  # type: ignore[import-not-found]
             DATASETS,

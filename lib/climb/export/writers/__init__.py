@@ -1,1 +1,1 @@
-"""Shards of documents: JSON Lines, Parquet, tokens. Several formats share each of them."""
+"""Writers of shards: JSON Lines, Parquet, MDS and token ids. The formats use them."""

@@ -2,8 +2,8 @@
 
 `.bin` has the token ids. `.idx` has, little-endian: MMIDIDX and two zero bytes, the version 1 (8
 bytes), the code of the dtype (1 byte), the number N of sequences and N + 1 (8 bytes each), then the
-lengths of the sequences (int32), their offsets in bytes (int64), and the sequences at which
-documents start, with N at the end (int64). Each of our documents is one sequence.
+lengths of the sequences (int32), their offsets in bytes (int64), and the number of each document's
+first sequence, with N at the end (int64). climb writes each document as one sequence.
 
 Source: megatron/core/datasets/indexed_dataset.py of megatron-core 0.16.1.
 """
@@ -23,7 +23,7 @@ from climb.export.writers.tokens import BLOCK, TokenWriter
 MAGIC = b"MMIDIDX\x00\x00"
 HEADER = struct.Struct("<QBQQ")
 CODES: dict[int, np.dtype[Any]] = {8: np.dtype("<u2"), 4: np.dtype("<i4")}
-"""Types of ids, by the codes of the format, which has no uint32."""
+"""Code of the format -> type of the ids. The format has no uint32."""
 
 
 class IndexedWriter(TokenWriter):
@@ -44,7 +44,7 @@ class IndexedWriter(TokenWriter):
             for lengths_N in self.read_lengths():
                 file.write(lengths_N.astype("<i4").tobytes())
             file.write(np.zeros(min(self.n_documents, 1), dtype="<i8").tobytes())
-            left = self.n_documents - 1  # the end of the last document is no offset
+            left = self.n_documents - 1  # the end of the last document is not an offset
             for ends_N in self.read_ends():
                 file.write((ends_N[:left] * self.dtype.itemsize).astype("<i8").tobytes())
                 left -= len(ends_N)
@@ -59,7 +59,7 @@ def read_lengths(prefix: Path) -> NDArray[np.int32]:
 
     Raises:
         OSError: a file is missing.
-        ValueError: the index is not one of this format, or does not fit to the tokens.
+        ValueError: the index does not have this format, or does not match the token file.
     """
     index, data = prefix.with_name(prefix.name + ".idx"), prefix.with_name(prefix.name + ".bin")
     with index.open("rb") as file:
@@ -73,5 +73,5 @@ def read_lengths(prefix: Path) -> NDArray[np.int32]:
     ends_N = np.cumsum(lengths_N, dtype=np.int64) * CODES[code].itemsize
     starts_N = np.concatenate([[0], ends_N])
     if data.stat().st_size != starts_N[-1] or not np.array_equal(offsets_N, starts_N[:-1]):
-        raise ValueError(f"{data} has other documents than {index}; export again")
+        raise ValueError(f"{index} and {data} do not match in size or offsets; export again")
     return lengths_N

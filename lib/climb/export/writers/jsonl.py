@@ -1,9 +1,9 @@
-"""Write documents as JSON Lines: one object a line, UTF-8, plain or compressed.
+"""Write documents as JSON Lines: one object per line, UTF-8, plain or compressed.
 
     {"text": "...", "domain": "law", "doc_id": "0f3a", "n_tokens": 812}
 
-A field that a trainer does not know is harmless: those that read JSON Lines take `text` and ignore
-the rest. `n_tokens` is how a check counts what a loader returned.
+Trainers that read JSON Lines use `text` and ignore the other fields. A check uses `n_tokens` to
+count the tokens that a loader returned.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FIELDS = ("text", "domain", "doc_id", "n_tokens")
 ENDINGS: dict[Compression, str] = {"none": ".jsonl", "gzip": ".jsonl.gz", "zstd": ".jsonl.zst"}
 
 CHUNK = 1 << 20
-"""Bytes that a compressor gets at once: what it returns must not depend on batches."""
+"""Bytes that a compressor gets at once, so that its output does not depend on batches."""
 
 OFFSET = np.dtype("<u8")
 
@@ -43,8 +43,8 @@ class JsonLinesWriter:
             path: path of the file without its ending.
             compression: how the file is compressed; it decides the ending.
             level: level of the compression.
-            offsets: also write `NAME.jsonl.idx`, where each line starts and where the last ends,
-                as 64-bit unsigned integers. Only useful for a file that is not compressed.
+            offsets: also write `NAME.jsonl.idx`: the offsets at which each line starts and the
+                last line ends, as 64-bit unsigned integers. Only useful without compression.
         """
         self._file = Path(f"{path}{ENDINGS[compression]}").open("wb")  # noqa: SIM115  # see close
         self._compressor = _open_compressor(compression, level)

@@ -1,8 +1,9 @@
 """Write documents as MDS, the format of MosaicML streaming.
 
-A file has, as 32-bit unsigned integers, the number of samples and the offsets of their bytes with
-the end as the last; then a JSON header with the columns; then the samples. A sample has the lengths
-of its columns without a fixed length, and then the columns, sorted by name.
+A file starts with 32-bit unsigned integers: the number of samples, the offset of each sample, and
+the end of the last sample. A JSON header follows, which describes the columns; then the samples. A
+sample starts with the lengths of its columns of variable length. All columns follow, sorted by
+name.
 
 Source: mosaicml-streaming 0.13.0, `streaming/base/format/mds/writer.py` and `encodings.py`; the
 files are equal to those of its MDSWriter.
@@ -32,10 +33,10 @@ COLUMNS = {"doc_id": "str", "domain": "str", "n_tokens": "int", "text": "str"}
 COLUMN_SIZES = (None, None, 8, None)
 
 SIZE_LIMIT = 1 << 26
-"""What MDSWriter states as the limit of a file; readers do not use it."""
+"""Limit of a file's size that MDSWriter writes to the header; readers do not use it."""
 
 MOST_BYTES = (1 << 32) - 1
-"""Offsets have 32 bits."""
+"""Largest size of a file, because offsets have 32 bits."""
 
 
 def describe_columns() -> dict[str, Any]:
@@ -59,7 +60,7 @@ def describe_file(name: str, n_bytes: int, n_documents: int) -> dict[str, Any]:
 
 
 class MdsWriter:
-    """Writes one file; the samples wait on the disk, because their offsets come first."""
+    """Writes one file; a temporary file keeps the samples, because their offsets come first."""
 
     def __init__(self, path: Path) -> None:
         """Open the file `path`.mds."""
@@ -91,7 +92,7 @@ class MdsWriter:
         offsets_N += np.uint64(4 + 4 * len(offsets_N) + len(header))
         if offsets_N[-1] > MOST_BYTES:
             raise InputError(
-                f"{self._path.name} needs {offsets_N[-1]} bytes, and a file of MDS has at most "
+                f"{self._path.name} needs {offsets_N[-1]} bytes, but an MDS file can have at most "
                 f"{MOST_BYTES}; lower shard_bytes"
             )
         with self._samples, self._path.open("wb") as file:

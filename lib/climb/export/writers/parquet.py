@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 COLUMNS = ("doc_id", "copy", "domain", "n_tokens", "text")
 
 GROUP_BYTES = 1 << 24
-"""Bytes of text after which a row group ends. With small groups, pages of memory are used again."""
+"""Bytes of text after which a row group ends. Small groups let the allocator reuse memory."""
 
 RELEASE_GROUPS = 4
-"""Row groups after which Arrow returns unused memory; without that, it keeps more and more."""
+"""Arrow returns unused memory after this many row groups; otherwise its memory would grow."""
 
 
 class ParquetWriter:
@@ -48,7 +48,7 @@ class ParquetWriter:
         self._schema = pa.schema(
             [(c, pa.int32() if c in ("copy", "n_tokens") else pa.string()) for c in columns]
         )
-        # Ids and texts are distinct: a dictionary of them costs time, and is thrown away.
+        # Ids and texts are distinct: a dictionary would cost time, and Parquet would discard it.
         self._writer = pq.ParquetWriter(
             str(path), self._schema, compression="zstd", store_schema=False,
             use_dictionary=[c for c in columns if c not in ("doc_id", "text")],

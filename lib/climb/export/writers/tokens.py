@@ -28,7 +28,7 @@ class TokenWriter:
         """Open the file.
 
         Args:
-            path: the whole path of the file.
+            path: path of the file with its ending.
             dtype: type of the stored ids; they are stored little-endian.
         """
         self.dtype = np.dtype(dtype).newbyteorder("<")
@@ -39,7 +39,7 @@ class TokenWriter:
     def write(self, rows: pa.RecordBatch, ids_N: Sequence[Any] | None) -> None:
         """Append documents; see `climb.export.format.ShardWriter`."""
         if ids_N is None:
-            raise TypeError("a format with tokens got no ids")
+            raise TypeError("a format that stores tokens got no token ids")
         if len(ids_N) == 0:
             return
         lengths_N = np.array([len(ids) for ids in ids_N], dtype="<i8")
@@ -60,7 +60,7 @@ class TokenWriter:
             yield np.frombuffer(block, dtype="<i8")
 
     def read_ends(self) -> Iterator[NDArray[np.int64]]:
-        """Yield for each document how many tokens end with it, int64, in blocks."""
+        """Yield the number of tokens up to the end of each document, int64, in blocks."""
         done = 0
         for lengths_N in self.read_lengths():
             ends_N = done + np.cumsum(lengths_N)

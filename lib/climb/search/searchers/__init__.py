@@ -1,1 +1,1 @@
-"""Ways to spend trials: the default (ucb), and published methods to compare it with."""
+"""Searchers: the default (ucb), and published methods to compare it with."""

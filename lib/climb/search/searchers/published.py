@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class RandomSearcher:
-    """Random search: the recommendation is the draw whose proxy scored best."""
+    """Random search: the recommendation is the trained mixture with the best measured score."""
 
     def propose(self, state: SearchState, round_: int, n: int) -> Array:
         """Draw n mixtures, shape (n, K)."""
@@ -52,13 +52,13 @@ class UniformSearcher(RandomSearcher):
     """Always recommend equal weights."""
 
     def recommend(self, state: SearchState) -> Array:
-        """Return the same weight for every domain, shape (K,)."""
+        """Return the feasible mixture nearest to equal weights, shape (K,)."""
         return state.problem.space.uniform_K
 
 
 @dataclass(frozen=True, kw_only=True)
 class SingleDomainSearcher(RandomSearcher):
-    """The best single domain: each trial puts as much weight on one domain as its cap allows."""
+    """Best single domain: each trial of round 0 has the largest feasible weight on one domain."""
 
     def propose(self, state: SearchState, round_: int, n: int) -> Array:
         """Propose one domain per trial in round 0, the largest first; draw the rest at random."""
@@ -70,10 +70,22 @@ class SingleDomainSearcher(RandomSearcher):
         more_MK = RandomSearcher.propose(self, state, round_, n - len(single_MK))
         return np.vstack([single_MK, more_MK])
 
+    def recommend(self, state: SearchState) -> Array:
+        """Return the best mixture of a single domain, shape (K,); any mixture if none succeeded."""
+        space, replicates = state.problem.space, state.trials.group_replicates()
+        single_KK = space.project(np.eye(len(space.domains)))
+        distance_DK = np.abs(replicates.weights_DK[:, None] - single_KK).max(axis=2)
+        is_single_D = (distance_DK < 1e-6).any(axis=1)
+        if not is_single_D.any():
+            return RandomSearcher.recommend(self, state)
+        single = replicates.select(is_single_D)
+        score_D = state.problem.required_objective.score(single.means_DQ)
+        return np.asarray(single.weights_DK[score_D.argmax()])
+
 
 @dataclass(frozen=True, kw_only=True)
 class RegMixSearcher(RandomSearcher):
-    """RegMix: one regression of the score on the weights; the mean of the best simulated mixtures.
+    """RegMix: one regression of the score; the mean of the best simulated mixtures is recommended.
 
     Every trial is a random draw, so rounds make no difference. Use it with the predictor
     `climb.predictor.lightgbm:LightGBMPredictor` and RegMix's settings.
@@ -97,7 +109,7 @@ class RegMixSearcher(RandomSearcher):
 
 @dataclass(frozen=True, kw_only=True)
 class OlmixSearcher(RandomSearcher):
-    """Olmix: one law per metric; the optimum of the predicted mean with a KL penalty.
+    """Olmix: one law per metric; the optimum of the score less a KL penalty is recommended.
 
     Every trial is a random draw, so rounds make no difference. Use it with the predictor
     `climb.predictor.loglinear:LogLinearPredictor`.
@@ -110,7 +122,7 @@ class OlmixSearcher(RandomSearcher):
     kl_penalty: float = 0.05
 
     def recommend(self, state: SearchState) -> Array:
-        """Return the optimum of the penalized mean, shape (K,)."""
+        """Return the optimum of the penalized score, shape (K,)."""
         problem = state.problem
         random = problem.random(STAGE_RECOMMEND)
         space = dataclasses.replace(problem.space, kl_penalty=self.kl_penalty)
@@ -127,8 +139,8 @@ class ClimbSearcher(RandomSearcher):
     Use it with the predictor `climb.predictor.lightgbm:LightGBMPredictor`, fitted to the score.
 
     Source:
-        arXiv 2504.13161, sections 3 and 4; N as in NVIDIA's recipe, max(M^2, 128) for M trials,
-        since the paper does not publish it.
+        arXiv 2504.13161, sections 3 and 4. The paper does not publish N; here it is as in NVIDIA's
+        recipe: max(M^2, 128) for a round of M trials.
     """
 
     pool_setting: ClassVar[str] = "search.candidates"
@@ -179,18 +191,18 @@ class UniformStartSearcher(ClimbSearcher):
 
 @dataclass(frozen=True, kw_only=True)
 class NvidiaSearcher(ClimbSearcher):
-    """NVIDIA's recipe: as CLIMB, but its pool has another distribution than its first round.
+    """NVIDIA's recipe: like CLIMB, but the pool and the first round have different distributions.
 
     Use it with the predictor `climb.predictor.lightgbm:LightGBMPredictor` and the recipe's
     settings.
 
     Source:
         NVIDIA-NeMo/Curator, tutorials/text/nemotron-climb-data-curation, 5_mixture.py (Dirichlet
-        concentrations at 15 log-spaced values, draws over the cap rejected, small weights to 0) and
-        8_predict.py (a pool of Dirichlet draws with the token shares as parameters, without caps).
+        concentrations at 15 log-spaced values, draws over the cap rejected, small weights set to 0)
+        and 8_predict.py (a pool of Dirichlet draws with the token shares as parameters, no caps).
     """
 
-    pool_setting: ClassVar[str] = "the searcher's field simulated"
+    pool_setting: ClassVar[str] = "search.searcher.simulated"
 
     min_strength: float = 0.1
     max_strength: float = 5.0
@@ -199,10 +211,13 @@ class NvidiaSearcher(ClimbSearcher):
     minimum: float = 2e-4
     simulated: int = 100_000
     tries: int = 100
-    """Draws per mixture, the recipe's sample_multiplier; tight caps reject most draws."""
+    """Number of draws per mixture, the recipe's sample_multiplier; tight caps reject most draws."""
 
     def sample_first(self, n: int, problem: Problem, random: np.random.Generator) -> Array:
-        """Draw mixtures under the cap; if too few are, add others, which the caller projects."""
+        """Draw mixtures under the cap, shape (n, K).
+
+        If there are too few, mixtures over the cap are added; the caller projects them.
+        """
         prior_K = _dirichlet_parameters(problem.space) ** self.temperature
         strengths = np.geomspace(self.min_strength, self.max_strength, 15)
         picked_N1 = random.choice(strengths, size=(n * self.tries, 1))

@@ -1,4 +1,4 @@
-"""The default searcher: fill the set first, then maximize upper confidence bounds with diversity.
+"""The default searcher: fill the feasible set, then use upper confidence bounds with diversity.
 
 Axes: M mixtures, N candidates, S starts, K domains.
 """
@@ -23,10 +23,10 @@ Array = NDArray[np.float64]
 logger = logging.getLogger(__name__)
 
 _BOLD_STARTS = 6
-"""Best mixtures from which mean + std is maximized too."""
+"""Maximum number of best mixtures from which mean + std is maximized as well."""
 
 _NEAR_TIES = 500
-"""Mixtures around the optimum that are tested for a tie with it."""
+"""Number of mixtures around the optimum that are tested for a tie with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +42,9 @@ class UCBSearcher:
     """Standard deviations added to the mean when a trial is selected (the kappa of UCB)."""
 
     shortlist: int = 1024
-    """Number of candidates from which a batch is selected. First, four times as many with the
-    highest mean are taken; of these, the ones with the highest mean + std. A standard deviation
-    costs more than a mean, so only these get one."""
+    """Number of candidates from which a batch is selected: those with the highest mean + std out
+    of four times as many with the highest mean. A standard deviation costs more than a mean, so it
+    is computed only for the latter."""
 
     near_ties: float = 0.0
     """The recommendation is the mean of all candidates that tie with the best: those whose score is

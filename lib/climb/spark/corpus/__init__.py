@@ -1,1 +1,1 @@
-"""Text to domains, and domains to the mixed dataset: one thin module per job."""
+"""The Spark code of the jobs that turn text into domains, and domains into the mixed dataset."""

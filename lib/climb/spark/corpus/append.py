@@ -24,8 +24,8 @@ def append_missing(
 ) -> tuple[int, int]:
     """Append `compute(documents)` for the documents that have no row of this recipe in `table`.
 
-    A crash costs at most one step. The step of a document is a hash of its id, so it does not
-    depend on the order of files or partitions.
+    A crash costs at most one step. A hash of the doc_id assigns each document to a step, so the
+    steps do not depend on the order of files or partitions.
 
     Args:
         store: has the table.
@@ -55,16 +55,19 @@ def append_in_steps(
     n_per_step: int,
     compute: Callable[[DataFrame], DataFrame],
 ) -> int:
-    """Append `compute(missing)` in commits of about n_per_step documents; return their number.
+    """Append `compute(missing)` in commits of about n_per_step documents.
 
-    The step of a document is a hash of its id: the steps share no document.
+    A hash of the doc_id assigns each document to one step.
+
+    Returns:
+        The number of documents.
 
     Raises:
         ClimbError: a task raised it.
     """
     n_missing = missing.count()
     n_steps = -(-n_missing // n_per_step)
-    # One task per slot: a small table is a single file, which one core would read.
+    # One task per slot. Without it, one core would process a small table, which is one file.
     slots = store.session.sparkContext.defaultParallelism
     for step in show_progress(range(n_steps), n_steps, table.writer, "step"):
         chosen = missing.where(F.pmod(F.xxhash64("doc_id"), F.lit(n_steps)) == step)

@@ -59,14 +59,14 @@ class Clustering:
     name: str
     centroids_CD: Array
     fitted: bool
-    """Whether they were fitted now, not read."""
+    """Whether they were fitted now; false: they were read from table `centroids`."""
 
 
 def ensure_centroids(store: Store, cfg: Config, vectors: DataFrame, n_vectors: int) -> Clustering:
     """Read the centroids of these settings, or fit and write them.
 
     Args:
-        store: table `centroids` is read, and replaced if it has other settings.
+        store: table `centroids` is read, or replaced after a fit.
         cfg: sections `cluster` and `embed`.
         vectors: (doc_id, embedding) of the configured embedder.
         n_vectors: number of vectors.
@@ -101,8 +101,8 @@ def ensure_centroids(store: Store, cfg: Config, vectors: DataFrame, n_vectors: i
 def is_fitted(store: Store, cfg: Config) -> bool:
     """Whether all K centroids of these settings exist, so that no document is embedded for a fit.
 
-    Centroids of fewer documents than K do not count: they are fitted again when there are more.
-    Nor do any if they are to be fitted again.
+    Centroids of fewer documents than K do not count, because more documents lead to a new fit.
+    With `cluster.refit`, no centroids count.
     """
     if cfg.cluster.refit:
         return False
@@ -120,7 +120,7 @@ def assign_missing(store: Store, vectors: DataFrame, n_vectors: int, clustering:
         How many documents were assigned now.
 
     Raises:
-        ComponentError: a vector has another width than the centroids, or NULL in it.
+        ComponentError: a vector has another width than the centroids, or contains NULL.
     """
     name, table = clustering.name, tables.ASSIGNMENTS
     is_replaced = not store.exists(table) or not (
@@ -161,7 +161,7 @@ def assign_batches(
     """Assign Arrow batches of (doc_id, embedding). This is the body of the UDF, without Spark.
 
     Raises:
-        ComponentError: a vector has another width than the centroids, or NULL in it.
+        ComponentError: a vector has another width than the centroids, or contains NULL.
     """
     nearest = NearestCentroid(centroids_CD)
     for batch in batches:
@@ -181,7 +181,7 @@ def _describe_settings(cfg: ClusterConfig, embedder: str, n_vectors: int) -> dic
     return {
         "embedder": embedder,
         "clusterer": recipe_of(build(cfg.clusterer, Clusterer)),
-        # Centroids of few documents are fitted again as soon as there are enough for all K.
+        # With fewer vectors than K, a change of their number leads to a new fit.
         "k": min(cfg.k, n_vectors),
         "seed": cfg.seed,
         "sample_per_cluster": cfg.sample_per_cluster,
@@ -200,7 +200,7 @@ def _have_changed(store: Store, inputs: Inputs) -> bool:
 
 
 def _fit_centroids(cfg: ClusterConfig, vectors: DataFrame, n_vectors: int) -> Array:
-    """Run the clusterer on all vectors or on a sample by hash, and check its result."""
+    """Run the clusterer on all vectors or on a sample chosen by hash, and check its result."""
     k = min(cfg.k, n_vectors)
     if k < cfg.k:
         log("cluster", f"warning: cluster.k is {cfg.k:,}, but there are {k:,} vectors: K = {k:,}")
@@ -221,10 +221,10 @@ def _fit_centroids(cfg: ClusterConfig, vectors: DataFrame, n_vectors: int) -> Ar
 
 
 def _check_centroids(centroids_CD: Any, k: int) -> Array:
-    """Return the centroids in canonical order, rounded to single precision.
+    """Check centroids, quantize and sort them, remove duplicates, and round to single precision.
 
     Raises:
-        ComponentError: the clusterer returned another shape, or values that are not finite.
+        ComponentError: the clusterer returned a wrong shape, or values that are not finite.
     """
     centroids_CD = np.asarray(centroids_CD, dtype=np.float64)
     if centroids_CD.ndim != 2 or not 1 <= len(centroids_CD) <= k:

@@ -32,11 +32,11 @@ from climb.spark.corpus.remove import delete_documents
 from climb.spark.delta.store import Store
 
 MAX_LINES = 20
-"""Lines of counts in the run log, those with the most documents."""
+"""Maximum lines of counts in the run log; the lines with the most documents are printed."""
 
 
 def check_documents(store: Store, cfg: Config) -> tuple[str, int, int]:
-    """Check the documents that have no row for these items yet.
+    """Check the documents that were not yet checked for the configured evaluation items.
 
     Returns:
         The recipe of the rows, how many documents were checked, and how many had a row already.
@@ -52,8 +52,8 @@ def check_documents(store: Store, cfg: Config) -> tuple[str, int, int]:
     def share_index() -> Broadcast[OverlapIndex]:
         index = build_index(groups)
         if index.n_short:
-            n = f"{index.n_short:,} of {len(index.names):,}"
-            log("items", f"{n} have fewer than {MIN_WORDS} words, and are not looked up")
+            n = f"{index.n_short:,} of {len(index.names):,} items"
+            log("contamination", f"{n} have fewer than {MIN_WORDS} words, and are not looked up")
         return store.session.sparkContext.broadcast(index)
 
     new, existing = append_missing(
@@ -68,7 +68,7 @@ def check_documents(store: Store, cfg: Config) -> tuple[str, int, int]:
 
 
 def map_overlaps(documents: DataFrame, index: Broadcast[OverlapIndex], recipe: str) -> DataFrame:
-    """Look up documents(doc_id, source, text) -> rows of `contamination`."""
+    """Find the items that documents(doc_id, source, text) contain -> rows of `contamination`."""
     schema = cast(StructType, StructType.fromDDL(tables.CONTAMINATION.columns))
     arrow = to_arrow_schema(schema)
 
@@ -87,7 +87,8 @@ def count_overlaps(store: Store, recipe: str) -> tuple[int, list[str]]:
     """Count the documents that contain items.
 
     Returns:
-        Their number, and a line for each source and target, those with the most documents first.
+        The number of documents, and a line for each source, target and split. The lines with the
+        most documents come first; after MAX_LINES, a line has the number of the others.
     """
     rows = _read_contaminated(store, recipe)
     overlaps = rows.select("doc_id", "source", F.explode("overlaps").alias("o"))
@@ -101,19 +102,19 @@ def count_overlaps(store: Store, recipe: str) -> tuple[int, list[str]]:
         for row in ordered[:MAX_LINES]
     ]
     n_left = len(ordered) - len(lines)
-    return rows.count(), lines + ([f"          and {n_left:,} more pairs"] if n_left > 0 else [])
+    return rows.count(), lines + ([f"          and {n_left:,} more lines"] if n_left > 0 else [])
 
 
 def drop_documents(store: Store, recipe: str, split: str | None) -> int:
-    """Delete documents that contain items, and keep ingest from reading their text again.
+    """Delete documents that contain items, and make later ingests reject the same texts.
 
-    The texts are recorded first. If the process is killed, the next call finds the documents that
-    are left.
+    The hashes of the texts are recorded first. If the process is killed, the next run of the job
+    checks and drops the documents that are left.
 
     Args:
         store: all tables.
-        recipe: of the rows of `contamination`.
-        split: `search` or `report`: the items that count; None: all.
+        recipe: selects rows of `contamination`; see `check_documents`.
+        split: `search` or `report`: only the items of this split count; None: all items count.
 
     Returns:
         The number of dropped documents.
@@ -155,9 +156,10 @@ def _write_dropped(store: Store, rows: DataFrame) -> None:
 
 
 def _read_contaminated(store: Store, recipe: str) -> DataFrame:
-    """Read the rows with overlaps. The version is fixed, because their deletion is a commit too.
+    """Read the rows with overlaps, at a fixed version of the table.
 
-    Delta's commit drops what Spark has cached, so the rows are read again after it.
+    `drop_documents` deletes these rows while it uses them. Each commit of Delta clears what Spark
+    has cached, so Spark reads the rows again.
 
     Raises:
         TableError: job contamination has not run.

@@ -21,7 +21,7 @@ def read_tokenizer_json(store: Store, cfg: Config) -> str:
     """Read the JSON of the configured tokenizer from its table.
 
     Raises:
-        TableError: job `count` has not run.
+        TableError: job `count` has not run with this tokenizer.
     """
     rows = store.read_rows(tables.TOKENIZERS, recipe=cfg.count.recipe)
     if not rows:

@@ -1,4 +1,4 @@
-"""The documents of the kept clusters with their domains: the rows of shards and of the dataset."""
+"""Read the documents of the kept clusters with their domains, for shards and the dataset."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from climb.config import Config
 from climb.spark.delta.store import Store
 
 MAX_BROADCAST_DOCUMENTS = 1_000_000
-"""Number of kept documents up to which their ids are sent to every executor. Then the texts are not
+"""Up to this many kept documents, their ids are sent to every executor, so that the texts are not
 shuffled."""
 
 
@@ -20,8 +20,8 @@ def read_domain_documents(store: Store, cfg: Config, only: Column | None = None)
     Args:
         store: tables `clusters`, `tokens`, `assignments` and `documents`.
         cfg: names the tokenizer.
-        only: a condition on doc_id. Every table is filtered before it is joined, so that the texts
-            of other documents are not moved.
+        only: a condition on doc_id; None: all documents. Every table with a doc_id is filtered
+            before it is joined, so that the texts of other documents are not moved.
     """
     condition = F.lit(True) if only is None else only
     kept = store.read(tables.CLUSTERS).where("kept").select("cluster", "domain")

@@ -1,6 +1,6 @@
 """Record the distances at the fit of the centroids, and measure the drift since then.
 
-Axes: C clusters.
+Axes: C clusters, B bins of distances.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ SQUARE_BITS = 20
 def record_fit(store: Store, clustering: str) -> bool:
     """Record the distances of all documents, unless this clustering has a record.
 
-    Call it when all documents are assigned. The first call after a fit records those of the fit.
+    Call it when all documents are assigned. The first call after a fit records the distances at
+    the fit.
 
     Returns:
-        Whether it did. Then there is no drift yet.
+        Whether the distances were recorded now. If so, there is no drift yet.
     """
     if store.exists(tables.FITS) and {clustering} == {
         row["clustering"] for row in store.read_rows(tables.FITS)
@@ -67,7 +68,7 @@ def read_drift(store: Store) -> Drift | None:
     """Measure the drift; None if nothing was added or removed since the fit.
 
     Raises:
-        TableError: there are no documents, then or now.
+        TableError: there were no documents at the fit, or there are none now.
     """
     rows = store.read_rows(tables.FITS)
     fit = Distances(
@@ -97,9 +98,9 @@ def _count_distances(assigned: DataFrame, n_clusters: int, far_distance: float) 
 
 
 def _read_domains(store: Store, n_clusters: int) -> NDArray[np.int64]:
-    """Return the number of each cluster's domain; all pruned clusters have one of their own.
+    """Return the number of each cluster's domain; all pruned clusters share one number.
 
-    Until these clusters are merged to domains by job `prune`, each is one.
+    Until job `prune` has merged these clusters into domains, each counts as a domain.
     """
     made_from = store.history.read_inputs(tables.CLUSTERS)
     version = store.history.read_version(tables.CENTROIDS)

@@ -54,7 +54,7 @@ def embed_batches(
     """Embed batches of text in their order. This is the body of the UDF, testable without Spark.
 
     An embedder that streams may read several batches before the first result. A zero vector becomes
-    None: it has no direction, and k-means would form a cluster of them.
+    None: it has no direction, and k-means would form a cluster of such vectors.
 
     Raises:
         ComponentError: the embedder returned a wrong shape, or values that are not finite.
@@ -62,7 +62,7 @@ def embed_batches(
     first = next(batches, None)
     if first is None:
         return  # an empty partition loads no model
-    embed = _load(embedder, device)  # type: ignore[arg-type]  # recipes are frozen: they hash
+    embed = _load(embedder, device)  # type: ignore[arg-type]  # frozen, so hashable
     starts: deque[list[str]] = deque()
 
     def read() -> Iterator[list[str]]:
@@ -78,7 +78,7 @@ def embed_batches(
 def _convert_vectors(
     vectors_ND: NDArray[np.float32], starts: list[str], embedder: Embedder
 ) -> pd.Series:
-    """Check the vectors of a batch, and convert them to a column; `starts` identify its texts."""
+    """Check the vectors of a batch, and convert them to a column; error messages use `starts`."""
     vectors_ND = np.asarray(vectors_ND, dtype=np.float32)
     if vectors_ND.shape != (len(starts), embedder.dim):
         raise ComponentError(
@@ -97,7 +97,7 @@ def _convert_vectors(
 
 @functools.lru_cache(maxsize=1)
 def _load(embedder: Embedder, device: str) -> Embed:
-    """Keep the model between tasks of one Python worker; the recipe is the cache key."""
+    """Load the model, and keep it between tasks of one Python worker that use the same embedder."""
     limit_threads()
     embed = embedder.load(device)
     limit_threads()

@@ -14,7 +14,7 @@ from climb.ingest.rows import ID_DIGITS
 from climb.spark.delta.store import Store
 
 REASON = "removed_source"
-"""Reason in table `rejected`; one row counts all rows of a source."""
+"""Reason in table `rejected` for the rows of a removed source, which have one row there."""
 
 CONTAMINATED = "contaminated"
 """Reason in table `rejected` for texts that job contamination has dropped."""
@@ -29,7 +29,7 @@ def read_exclusions(store: Store) -> dict[str, Removal]:
 
 
 def write_exclusions(store: Store, removals: dict[str, Removal]) -> None:
-    """Replace the removed sources."""
+    """Replace the rows of table `exclusions`."""
     rows = [{"source": name, "report": r.to_json()} for name, r in sorted(removals.items())]
     frame = store.create_frame(rows, tables.EXCLUSIONS)
     store.replace(frame, tables.EXCLUSIONS, store.history.describe_inputs())
@@ -39,7 +39,7 @@ def list_excluded(store: Store) -> list[str]:
     """List the removed sources.
 
     Raises:
-        TableError: documents of one are left, because its removal was interrupted.
+        TableError: a removal was interrupted, so table documents still has documents of a source.
     """
     names = sorted(read_exclusions(store))
     if names and store.exists(tables.DOCUMENTS):
@@ -57,7 +57,7 @@ def list_excluded(store: Store) -> list[str]:
 def reject_excluded(rows: DataFrame, excluded: Sequence[str]) -> DataFrame:
     """Reject the staged rows of removed sources: columns reason, digest and detail change.
 
-    Equal digests make one row of `rejected` from all rows of a source.
+    All rows of a source get the same digest, so `rejected` has one row for the source.
     """
     if not excluded:
         return rows

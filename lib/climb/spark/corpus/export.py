@@ -2,12 +2,13 @@
 
     mixed/README.md
     mixed/manifest.json
-    mixed/complete.json                     (not in an object store)
+    mixed/complete.json                     (not if the folder is a URI)
     mixed/data/domain=court-appeal-judge/part-00000.zstd.parquet
 
 The folder is written under another name and then renamed, so it is complete or does not exist. On a
-mount that refuses renames, an empty folder of the other name exists until the dataset is complete.
-Files of a URI go through Hadoop's file system, those of a path do not.
+mount that refuses renames, the folder is written in place, and an empty folder of the other name
+exists until the dataset is complete. Files of a URI go through Hadoop's file system, those of a
+path do not.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from climb.spark.folder import Folder, open_folder, to_hadoop_path
 from climb.spark.shared import check_shared
 
 TOKENS_PER_FILE = 50_000_000
-"""About 200 MB of text; a smaller domain is one file."""
+"""Target size of a file, about 200 MB of text; a smaller domain is one file."""
 
 WRITING, OLD = ".writing", ".old"
 """Suffixes of the folder while it is written, and of the older folder that it replaces."""
@@ -115,7 +116,7 @@ def _write_dataset(store: Store, folder: Folder, manifest: Mapping[str, Any]) ->
 
 
 def _select_rows(store: Store, manifest: Mapping[str, Any]) -> DataFrame:
-    """Select the rows of the dataset: files of similar size per domain, sorted by a hash."""
+    """Select the rows of the dataset, in files of similar size per domain, sorted by a hash."""
     n_files = {
         name: max(1, -(-domain["tokens"] // TOKENS_PER_FILE))
         for name, domain in manifest["domains"].items()
@@ -141,7 +142,7 @@ def _write_with_spark(rows: DataFrame, path: str) -> None:
 
 @contextlib.contextmanager
 def _explain_write_errors(path: str) -> Iterator[None]:
-    """Raise a refused write as one line; leave every other error as it is."""
+    """Raise a PreflightError of one line for a refused write; other errors stay as they are."""
     try:
         yield
     except Exception as error:

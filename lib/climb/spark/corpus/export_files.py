@@ -1,7 +1,7 @@
 """Write the Parquet files of an export from tasks, on a disk or on a mount.
 
-Spark's own writer renames every file that it wrote, which mounts of object stores may refuse. These
-files have names and bytes that depend on the rows alone.
+Spark's own writer renames every file that it wrote, which mounts of object stores may refuse. The
+files that this module writes have names and bytes that depend on the rows alone.
 
     data/domain=law/part-00000.zstd.parquet
 """
@@ -34,7 +34,7 @@ def write_parts(rows: DataFrame, folder: Path) -> tuple[dict[str, FileDigest], i
         folder: folder of the export, which every executor sees.
 
     Returns:
-        Path inside the folder -> digest of the file, and the number of rows.
+        Path inside the folder -> digest of the file; and the number of rows of all files.
     """
     path = str(folder)
     written = rows.mapInArrow(lambda batches: write_batches(batches, path), WRITTEN).collect()
@@ -43,7 +43,7 @@ def write_parts(rows: DataFrame, folder: Path) -> tuple[dict[str, FileDigest], i
 
 
 def write_batches(batches: Iterable[pa.RecordBatch], folder: str) -> Iterator[pa.RecordBatch]:
-    """Write the rows of one partition, and yield a row about each file: the body of the task."""
+    """Write the rows of one partition, and yield one row per file. This is the body of the task."""
     current: _PartFile | None = None
     for batch in batches:
         for key, table in _split_by_file(batch):

@@ -1,4 +1,4 @@
-"""Select the documents of the fit by hash, and estimate the loss against a fit on all."""
+"""Select the documents of the fit by hash, and compare the fit with one on all documents."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from climb.spark.corpus.samples import is_among_lowest, select_lowest
 from climb.spark.delta.store import Store
 
 MAX_LOSS = 0.005
-"""Largest accepted difference to the inertia of a fit on all documents."""
+"""Largest `SampleFit.loss` that is logged without a warning."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class SampleFit:
     def loss(self) -> float:
         """Estimate of the relative loss against a fit on all documents.
 
-        With n documents in a cluster, the mean of the sample is too low by about 1 / n of the
-        variance, compared with a fit on all documents. The mean of the other documents is too high
-        by as much. So half of the difference is the loss.
+        A fit on all documents has a mean squared distance between the two measured here. With n
+        sampled documents in a cluster, that of the sample is lower by about 1 / n of the variance.
+        That of the other documents is higher by as much. So half of the difference is the loss.
         """
         return max(0.0, (self.outside - self.inside) / 2.0 / self.outside)
 
     def describe(self) -> str:
-        """One line for the log, with what to do about a large loss."""
+        """Describe the loss in one line for the log, and what to do about a large one."""
         line = (
             f"mean squared distance {self.inside:.5f} in the sample of {self.n_inside:,}, "
             f"{self.outside:.5f} in the other {self.n_outside:,} documents: the fit is about "
@@ -49,7 +49,7 @@ class SampleFit:
 
 
 def count_sample(cfg: ClusterConfig, n_vectors: int) -> int:
-    """Return how many documents the centroids are fitted to: all, or so many per cluster."""
+    """Return how many documents the fit uses: all, or `sample_per_cluster` for each cluster."""
     if cfg.sample_per_cluster is None:
         return n_vectors
     return min(n_vectors, cfg.sample_per_cluster * min(cfg.k, n_vectors))
@@ -69,12 +69,13 @@ def select_lowest_hashes(rows: DataFrame, n: int, seed: int) -> DataFrame:
 def select_fit_documents(store: Store, cfg: Config, recipe: str) -> DataFrame:
     """Select the documents that need an embedding for the fit, embedded or not.
 
-    These are the lowest hashes, as many as the fit uses, and one more for each of them that is
-    known to have no vector. So the fit uses the same documents as if all were embedded.
+    These are the documents with the lowest hashes: as many as the fit uses, and one more for each
+    of these whose stored embedding is NULL. So the fit uses the same documents as it would if all
+    documents were embedded.
 
     Args:
         store: tables `documents` and `embeddings`; the latter may not exist yet.
-        cfg: section cluster, with a sample.
+        cfg: section cluster; `sample_per_cluster` is a number.
         recipe: name of the embedder.
     """
     documents = store.read(tables.DOCUMENTS)
@@ -94,7 +95,7 @@ def measure_sample(store: Store, cfg: ClusterConfig) -> SampleFit | None:
     """Compare the distances of table `assignments` inside and outside of the sample of the fit.
 
     Returns:
-        None if the centroids were fitted to all documents.
+        The mean squared distances; None if the centroids were fitted to all documents.
     """
     rows = store.read(tables.ASSIGNMENTS)
     n_rows = rows.count()
@@ -115,7 +116,7 @@ def _hash_documents(seed: int) -> Column:
 
 
 def _count_null(store: Store, chosen: DataFrame, recipe: str) -> int:
-    """Count the chosen documents that are embedded and have no vector."""
+    """Count the chosen documents whose stored embedding is NULL."""
     if not store.exists(tables.EMBEDDINGS):
         return 0
     rows = store.read(tables.EMBEDDINGS).where(F.col("recipe") == recipe)

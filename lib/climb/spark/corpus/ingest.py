@@ -1,6 +1,6 @@
-"""Keep every text once, count the rejected rows, and write both tables.
+"""Keep every text once, count the rejected rows, and write tables `documents` and `rejected`.
 
-`stage.py` reads the files and tables in Spark tasks; the rows here are those of its folder.
+`stage.py` reads the inputs in Spark tasks, and writes their rows to a folder that is read here.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ BROADCAST_IDS = 1_000_000
 """Up to this many row ids are sent to every task (16 MB); with more, the text is shuffled."""
 
 UNREAD = ("truncated_file", "unreadable_file", "unsupported_format")
-"""Reasons for which rows of a file are unknown."""
+"""Reasons in `rejected` for files that cannot be read completely, so some rows are unknown."""
 
 NO_ROW = ("empty_file", "ignored_file")
-"""Reasons in `rejected` for files without a row: they are listed, and count no row."""
+"""Reasons in `rejected` for files that have no rows or are not read; their `n_rows` is 0."""
 
 SAME_TEXT = "same text as "
-"""Detail of a duplicate in `rejected`, before the id of the document with its text."""
+"""Start of a duplicate's detail in `rejected`; the id of the document with this text follows."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ class Batch:
     """Delta tables: label and rows."""
 
     is_increment: bool
-    """Whether these are only the rows that were added since the last ingest. Rows that earlier
-    ingests rejected then stay in `rejected`, and their counts are added up."""
+    """Whether these are only the rows that were added since the last ingest. If so, the rejected
+    rows are added to those of earlier ingests in `rejected`; otherwise they replace them."""
 
     is_unread: bool = False
-    """Whether no ingest has read any of the rows, not even one that was killed. A row whose text is
-    a document is then a duplicate of it, and not the row that the document was made from."""
+    """Whether no ingest has read any of the rows, not even one that was killed. If so, a row with
+    the text of a document is a duplicate; otherwise, the document may come from this row."""
 
 
 @dataclass(frozen=True)
@@ -61,16 +61,16 @@ class Counts:
     rows: int
     new: int
     existing: int
-    """Documents of the table that are in these files again."""
+    """Documents of the table that are in these inputs again."""
 
     rejected: dict[str, int]
     """Reason -> rows, most frequent first."""
 
     older: int
-    """Documents of the table that are not in these files."""
+    """Documents of the table that are not in these inputs; 0 for an increment."""
 
     removed: int = 0
-    """Documents that were removed from the table, because they are not in these files."""
+    """Documents that were removed from the table, because they are not in these inputs."""
 
     empty_files: int = 0
 
@@ -87,14 +87,14 @@ class Counts:
 
 @dataclass(frozen=True)
 class TextCounts:
-    """Numbers of distinct texts in the files, and of accepted rows."""
+    """Numbers of distinct texts in the inputs, and of accepted rows."""
 
     new: int
     existing: int
-    """Texts of documents that are in the files again."""
+    """Texts of documents that are in the inputs again."""
 
     accepted: int
-    """Rows of all texts."""
+    """Accepted rows; several may have the same text."""
 
 
 def ingest_rows(store: Store, batch: Batch, cfg: IngestConfig, inputs: Inputs) -> Counts:
@@ -140,18 +140,18 @@ def ingest_rows(store: Store, batch: Batch, cfg: IngestConfig, inputs: Inputs) -
 
 
 def _check_readable(counts: Counts, n: TextCounts) -> None:
-    """Check that no document would be removed because its file cannot be read."""
+    """Check that no document would be removed only because its file cannot be read."""
     unread = [reason for reason in UNREAD if reason in counts.rejected]
     if unread or not n.accepted:
         found = ", ".join(unread) or "no row is a document"
         raise InputError(
-            f"ingest.remove_missing would remove documents whose files cannot be read ({found}: "
-            f"{counts}); repair the inputs first, or set it to false"
+            "ingest.remove_missing would remove documents by mistake, because inputs could not be "
+            f"used ({found}: {counts}); fix the inputs, or set ingest.remove_missing to false"
         )
 
 
 def count_rows(rows: DataFrame, rejected: DataFrame, n: TextCounts) -> Counts:
-    """Count the rows of the inputs, and check that every one is a document or rejected."""
+    """Count the rows of the inputs, and check that each is either a document or rejected."""
     reasons = count_rejected(rejected)
     empty = rejected.where(F.col("reason") == "empty_file").count() if reasons else 0
     n_rows = int(rows.agg(F.coalesce(F.sum("n_rows"), F.lit(0))).collect()[0][0])
@@ -163,8 +163,8 @@ def count_rows(rows: DataFrame, rejected: DataFrame, n: TextCounts) -> Counts:
 def group_texts(rows: DataFrame, store: Store, is_unread: bool) -> DataFrame:
     """Group the accepted rows by text, one row per text.
 
-    Of equal texts, the row with the smallest source is kept, then with the smallest metadata and
-    repairs. A text that is in `documents` already stays as it is there.
+    Of rows with equal texts, the one with the smallest (source, metadata, repairs) is kept. A text
+    that is in `documents` already stays as it is there.
 
     Args:
         rows: the staged rows.
@@ -172,8 +172,9 @@ def group_texts(rows: DataFrame, store: Store, is_unread: bool) -> DataFrame:
         is_unread: see `Batch`.
 
     Returns:
-        (digest, best: the row that is kept, n: rows of this text, file: smallest name,
-        existing_id: doc_id in `documents` or null, seen: whether one of the rows has this doc_id).
+        (digest, best: the row that is kept, n: rows of this text, file: smallest file name,
+        existing_id: doc_id in `documents` or null, seen: whether one of the rows has this doc_id;
+        false if `is_unread`).
     """
     light = rows.where("reason IS NULL").drop("text", "reason", "detail")
     light = light.join(_read_existing_texts(store), "digest", "left")
@@ -190,10 +191,10 @@ def group_texts(rows: DataFrame, store: Store, is_unread: bool) -> DataFrame:
 
 
 def _read_existing_texts(store: Store) -> DataFrame:
-    """Read (digest, existing_id) of `documents`; the text only if the document has a source.
+    """Read (digest, existing_id) of `documents`, at a fixed version.
 
-    Without a source, doc_id is the digest of the text. The version is fixed: the texts are compared
-    again after the new documents are written, because Delta's commit drops what Spark has cached.
+    Each commit of Delta clears what Spark has cached. So Spark compares the texts again after the
+    new documents are written, and must find the same existing texts.
     """
     version = store.history.read_version(tables.DOCUMENTS)
     if version is None:
@@ -203,7 +204,10 @@ def _read_existing_texts(store: Store) -> DataFrame:
 
 
 def add_digests(documents: DataFrame) -> DataFrame:
-    """Return (digest, doc_id, source) of documents; the text is read only if there is a source."""
+    """Return (digest, doc_id, source) of documents.
+
+    The text is read only if the document has a source: otherwise doc_id is the digest of the text.
+    """
     plain = documents.where("source = ''").select(
         F.col("doc_id").alias("digest"), "doc_id", "source"
     )
@@ -216,8 +220,8 @@ def add_digests(documents: DataFrame) -> DataFrame:
 def select_new_documents(rows: DataFrame, texts: DataFrame, n: TextCounts) -> DataFrame:
     """Select the kept rows whose text is not in `documents` yet, with the columns of that table.
 
-    The shorter list of ids is sent to the rows: in a first ingest the ids to leave out, later the
-    ids to keep. So terabytes of text are not shuffled.
+    The rows are joined with the shorter of two lists of row ids: in a first ingest usually the ids
+    to leave out, later the ids to keep. A short list is broadcast, so the text is not shuffled.
     """
     accepted = rows.where("reason IS NULL")
     new = texts.where("existing_id IS NULL").select(F.col("best.row_id").alias("row_id"))
@@ -234,7 +238,7 @@ def select_new_documents(rows: DataFrame, texts: DataFrame, n: TextCounts) -> Da
 
 
 def build_rejected_rows(rows: DataFrame, texts: DataFrame) -> DataFrame:
-    """Build the rows of `rejected`: one row for equal content that has the same reason."""
+    """Build the rows of `rejected`: one for all input rows with the same content and reason."""
     rejected = (
         rows.where("reason IS NOT NULL")
         .groupBy("reason", "digest")

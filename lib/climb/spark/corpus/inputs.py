@@ -1,7 +1,8 @@
-"""What an ingest reads: files, and for each Delta table all rows or those that were added.
+"""What an ingest reads: files, and for each Delta table all rows or only the added rows.
 
 Only the added rows of tables are read if the settings are those of the last ingest, no input is a
 file, and all commits since then only append. Only the added files are read if nothing else changed.
+With `ingest.remove_missing`, everything is read.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from climb.spark.delta.source import (
 from climb.spark.delta.store import Store
 
 KEYS = ("files", "rules", "settings", "excluded", "exclusions", "dropped")
-"""Inputs of an ingest beside the tables."""
+"""Keys of the recorded inputs of an ingest, beside `tables`."""
 
 REMOVE = "`climb ingest` with `--set ingest.remove_missing=true`"
 
@@ -49,14 +50,14 @@ class FoundInputs:
     """Name of a table that the last ingest read -> what happened to it since then."""
 
     new_files: FileListing | None
-    """The files that were added since then, if nothing else has changed."""
+    """The files that were added since the last ingest; None if anything else has changed."""
 
     def is_current(self, store: Store) -> bool:
         """Whether the last ingest has read the same inputs with the same settings."""
         return store.exists(tables.DOCUMENTS) and self.earlier == self.inputs
 
     def has_only_added_rows(self) -> bool:
-        """Whether nothing but appended rows of Delta tables differs from the last ingest."""
+        """Whether no input is a file, and only appended rows differ from the last ingest."""
         before = self.earlier["settings"] if self.earlier is not None else {}
         now = self.inputs["settings"]
         return (
@@ -97,8 +98,8 @@ def find_inputs(store: Store, cfg: IngestConfig) -> FoundInputs:
 def _describe_exclusions(store: Store) -> dict[str, Any]:
     """Describe the removed sources, and the versions of their table and of the dropped documents.
 
-    A removal that is undone before an ingest has deleted documents too, so the version counts.
-    Without a removal there is nothing: ingests of earlier versions of climb stay up to date.
+    The versions show that documents were deleted, even if the removal was undone before an ingest.
+    A missing table adds no key, so ingests of earlier versions of climb stay up to date.
     """
     described: dict[str, Any] = {}
     if store.exists(tables.EXCLUSIONS):
@@ -110,7 +111,7 @@ def _describe_exclusions(store: Store) -> dict[str, Any]:
 
 
 def read_batch(store: Store, found: FoundInputs, cfg: IngestConfig) -> Batch:
-    """Plan all files or those that were added, and read all rows of the tables or the added ones.
+    """Plan all files or only the added ones, and read all rows of tables or only the added ones.
 
     Raises:
         InputError: a file cannot be read, or has other columns than configured.

@@ -1,4 +1,4 @@
-"""Spark MLlib's k-means as a clusterer: the result does not depend on partitions or order.
+"""Spark MLlib's k-means as a clusterer; the partitions and order of the input do not matter.
 
 Axes: C centroids, D width.
 """
@@ -43,7 +43,7 @@ class MLlibKMeans:
     """Partitions of the fit. Part of the recipe: another number draws other first centroids."""
 
     def __post_init__(self) -> None:
-        """Check numbers here: MLlib would reject them in the middle of a job."""
+        """Check the numbers here: MLlib would reject wrong ones in the middle of a job."""
         if self.max_iterations < 1 or self.partitions < 1 or self.tolerance < 0:
             raise ConfigError(
                 f"{self}: max_iterations and partitions must be at least 1, tolerance at least 0"
@@ -67,7 +67,11 @@ class MLlibKMeans:
                 raise
             model = kmeans.setSolver("row").fit(rows)
         n_iterations = int(model.summary.numIter)
-        end = "its limit" if n_iterations == self.max_iterations else "no centroid moved further"
+        end = (
+            "the limit max_iterations"
+            if n_iterations == self.max_iterations
+            else f"no centroid moved further than {self.tolerance:g}"
+        )
         log("cluster", f"k-means ended after {n_iterations} iterations: {end}")
         return np.array(model.clusterCenters(), dtype=np.float64)
 
@@ -85,11 +89,11 @@ def quantize_column(column: str) -> Column:
 
 
 def distribute_rows(rows: DataFrame, n_partitions: int) -> DataFrame:
-    """Distribute rows by a hash of doc_id, and sort each partition: the order of no file matters.
+    """Distribute rows by a hash of doc_id, and sort each partition: file order does not matter.
 
     Args:
         rows: with a column doc_id.
-        n_partitions: exactly as many; adaptive execution does not merge them.
+        n_partitions: number of partitions; adaptive execution does not merge them.
     """
     return rows.repartition(n_partitions, "doc_id").sortWithinPartitions("doc_id")
 

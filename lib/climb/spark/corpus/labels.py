@@ -13,7 +13,7 @@ from climb.spark.delta.store import Store
 
 
 def read_labels(store: Store, cfg: ScorerTraining) -> tuple[list[str], list[float]]:
-    """Read the labelled texts; rows with an unknown doc_id are left out.
+    """Read the labelled texts; rows with an unknown doc_id or without a text are left out.
 
     Returns:
         The texts and their labels.

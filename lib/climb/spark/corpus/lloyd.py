@@ -82,7 +82,7 @@ def _log_fit(found: Fit, tolerance: float) -> None:
 
 
 def _collect_first(vectors: DataFrame, k: int, seed: int) -> Array:
-    """Collect the documents with the lowest hashes, in the order of their ids."""
+    """Collect the vectors of the documents with the lowest hashes, in the order of the ids."""
     chosen = select_lowest_hashes(vectors, DRAWN_FROM * k, seed).select("doc_id", "embedding")
     table = chosen.orderBy("doc_id").toArrow()
     column = table.column("embedding").combine_chunks()

@@ -1,4 +1,4 @@
-"""A function of texts over a DataFrame of documents, in tasks with their own resource profile."""
+"""Apply a function to the texts of a DataFrame, in tasks with their own resource profile."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pyspark.resource import ResourceProfile
 from pyspark.sql import DataFrame
 
 MapTexts = Callable[[Iterator[pd.Series]], Iterator[pd.Series]]
-"""Batches of texts -> batches of values, in their order; it may read batches ahead."""
+"""Batches of texts -> batches of values, in the same order; the function may read batches ahead."""
 
 
 def map_texts(
@@ -18,7 +18,8 @@ def map_texts(
 ) -> DataFrame:
     """Compute a value of every text: documents(doc_id, text) -> (doc_id, the column).
 
-    A column of a pandas UDF cannot have a resource profile, so the ids pass through Python too.
+    A pandas UDF cannot have a resource profile. So mapInPandas is used, and the ids pass through
+    Python too.
 
     Args:
         documents: the documents.

@@ -45,8 +45,8 @@ LOWEST = -(2**63)
 class Cut:
     """Which documents of a domain are selected, in hash order.
 
-    Every document is copied `copies` times, and once more up to and including (`position`,
-    `doc_id`).
+    Every document is selected `copies` times. The documents up to and including (`position`,
+    `doc_id`) are selected once more.
     """
 
     domain: str
@@ -86,7 +86,7 @@ def read_recommendation(store: Store, cfg: Config) -> tuple[dict[str, float], in
 def describe_mix_inputs(
     store: Store, cfg: Config, weights: Mapping[str, float], n_tokens: int
 ) -> Inputs:
-    """Describe what the rows depend on.
+    """Describe what the rows of table `corpus` depend on.
 
     This includes the weights, but not the version of table `mixtures`: other searches write to it.
     """

@@ -1,4 +1,4 @@
-"""Names of domains that survive clustering again: earlier names, and those that the user gave."""
+"""Keep names of domains when documents are clustered again, and apply names that the user gave."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class DomainNames:
     def choose(
         self, terms_K: Sequence[Sequence[str]], domain_of: Mapping[int, int]
     ) -> tuple[list[str], list[str]]:
-        """Choose the names of all domains, and return these and the generated names.
+        """Choose the names of all domains; return the chosen names and the generated names.
 
         Args:
             terms_K: distinctive terms of each domain.
@@ -57,8 +57,8 @@ class DomainNames:
         repeated = sorted({name for name in renamed if renamed.count(name) > 1})
         if repeated:
             raise ConfigError(
-                f"prune.names gives several domains the name {', '.join(repeated)}; the domains "
-                f"are {', '.join(names)}"
+                f"prune.names gives several domains the name {', '.join(repeated)}; choose other "
+                f"names; the generated names are {', '.join(names)}"
             )
         unused = sorted(self.given.keys() - set(names))
         if unused:
@@ -90,14 +90,14 @@ def read_given_names(path: str | None) -> dict[str, str]:
     """Read the file of `prune.names`.
 
     Raises:
-        ConfigError: it cannot be read, or is not a mapping from names to names of letters, digits,
-            `-`, `_` and `.`.
+        ConfigError: the file cannot be read, is not a mapping, or has an invalid new name.
     """
     given = {str(name): new for name, new in read_yaml(Path(path)).items()} if path else {}
     for name, new in given.items():
         if not isinstance(new, str) or not NAME.fullmatch(new):
             raise ConfigError(
-                f"prune.names: {path} gives domain {name!r} the name {new!r}; a name has letters, "
-                "digits, `-`, `_` and `.`, because it becomes a folder and a column"
+                f"prune.names: {path} gives domain {name!r} the name {new!r}; a name must begin "
+                "with an ASCII letter or digit, and have only ASCII letters, digits, `-`, `_` and "
+                "`.`, because it becomes a folder and a column"
             )
     return given

@@ -22,8 +22,8 @@ from climb.spark.slots import name_device, plan_profile
 def assign_without_vectors(store: Store, cfg: Config, clustering: Clustering) -> tuple[int, int]:
     """Embed and assign the documents that have neither an assignment nor a stored embedding.
 
-    A crash costs at most one commit. After the last one, each document without a vector gets a row
-    in `embeddings`, whose vector is NULL, so that the next call does not embed it again.
+    A crash costs at most one commit. After the last commit, each document without a vector gets a
+    row in `embeddings` with a NULL embedding, so that the next call does not embed this document.
 
     Args:
         store: table `assignments` has rows of this clustering only.
@@ -47,7 +47,7 @@ def assign_without_vectors(store: Store, cfg: Config, clustering: Clustering) ->
 
     n_per_step = cfg.storage.commit_documents
     device = name_device(store.session, cfg.spark, embedder)
-    log("cluster", f"the rest: embedding with {type(embedder).__name__} on {device}")
+    log("cluster", f"unassigned documents: embedding with {type(embedder).__name__} on {device}")
     missing = _select_unknown(store, recipe)
     n_missing = append_in_steps(store, missing, tables.ASSIGNMENTS, n_per_step, compute)
     without_vector = _select_unknown(store, recipe)

@@ -1,7 +1,7 @@
-"""Measure the clusters, sample their documents, and build the rows of `clusters` and `domains`.
+"""Measure the clusters, prune and merge them, and build the rows of `clusters` and `domains`.
 
 `climb.domains` decides which clusters are kept and merged; this module aggregates the measurements
-for that decision and writes its result as rows.
+for that decision and converts its result to rows.
 
 Axes: C clusters, S scores, D width of the vectors, K domains.
 """
@@ -40,7 +40,7 @@ EMPTY = "no documents"
 """Reason for which a cluster without tokens is pruned."""
 
 MAX_CLUSTERS_SHOWN = 20
-"""Clusters in the table of an error message."""
+"""Maximum clusters in the table of an error message."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,15 +54,15 @@ class ClusterMeasurements:
     """Names of the S scores."""
 
     scores_CS: Array
-    """Means over a cluster's documents; NaN if it has none."""
+    """Means over the documents of each cluster; NaN for a cluster without documents."""
 
 
 def measure_clusters(store: Store, cfg: Config) -> ClusterMeasurements:
     """Measure documents, tokens and mean scores of every cluster.
 
     Raises:
-        TableError: the assignments are of other centroids or incomplete, or documents have no token
-            count or no score.
+        TableError: the assignments are incomplete or belong to other centroids, or documents have
+            no token count or no score.
     """
     centroids = store.read_rows(tables.CENTROIDS)
     clusterings = {row["clustering"] for row in centroids}
@@ -95,8 +95,8 @@ def prune_and_merge(
     """Choose the clusters that are kept, and merge them into domains.
 
     Returns:
-        Per cluster, the reason why it is pruned, or None; the kept clusters; the domain of each of
-        these, numbered by tokens, largest first.
+        Per cluster, the reason why it is pruned, or None; the kept clusters; the domain of each
+        kept cluster. Domains are numbered by their tokens, largest first.
 
     Raises:
         ConfigError: no cluster or only one domain is left, or a threshold names an unknown score.
@@ -226,9 +226,10 @@ def _average_scores(
 
 
 def _check_assigned(store: Store, n_assigned: int) -> None:
-    """Check that no document waits for its assignment: one pass commits them in steps.
+    """Check that every document has an assignment, or a NULL embedding: no vector.
 
-    A document without a vector has no assignment, but a row in `embeddings`.
+    New documents may be embedded but not yet assigned. And `assign_without_vectors` commits in
+    steps, and may have been interrupted.
 
     Raises:
         TableError: documents have neither.
@@ -237,10 +238,15 @@ def _check_assigned(store: Store, n_assigned: int) -> None:
     n_documents = documents.count()
     if n_documents == n_assigned:
         return
-    made_from = store.history.read_inputs(tables.CENTROIDS)
-    recipe = {} if made_from is None else {"recipe": made_from["settings"]["embedder"]}
     missing = store.select_missing(documents.select("doc_id"), tables.ASSIGNMENTS)
-    n_missing = store.select_missing(missing, tables.EMBEDDINGS, **recipe).count()
+    if store.exists(tables.EMBEDDINGS):
+        without_vector = store.read(tables.EMBEDDINGS).where(F.col("embedding").isNull())
+        made_from = store.history.read_inputs(tables.CENTROIDS)
+        if made_from is not None:
+            recipe = made_from["settings"]["embedder"]
+            without_vector = without_vector.where(F.col("recipe") == recipe)
+        missing = missing.join(without_vector.select("doc_id"), "doc_id", "left_anti")
+    n_missing = missing.count()
     if n_missing:
         raise TableError(
             f"table assignments has no row for {n_missing:,} of {n_documents:,} documents; "

@@ -1,4 +1,4 @@
-"""k-means on GPUs as a clusterer: cuML through spark-rapids-ml. The cluster's image must have cuML.
+"""k-means on GPUs as a clusterer: cuML through spark-rapids-ml. Executors must have cuML.
 
 Axes: C centroids, D width.
 """
@@ -29,7 +29,7 @@ class RapidsKMeans:
 
     The rows have a fixed distribution and order, the vectors are quantized, and the centroids are
     stored once. But cuML adds in single precision and in no fixed order: two fits may differ in
-    some clusters. So only this clusterer has no promise of equal bits from run to run.
+    some clusters. So this is the only clusterer that may return other centroids in another run.
 
     Source:
         KMeans of spark-rapids-ml 26.6.
@@ -53,7 +53,7 @@ class RapidsKMeans:
     MB of GPU memory."""
 
     def __post_init__(self) -> None:
-        """Check numbers here: cuML would reject them in tasks, or replace them."""
+        """Check the numbers here: cuML would reject wrong ones in tasks, or replace them."""
         if min(self.max_iterations, self.workers, self.samples_per_batch) < 1:
             raise ConfigError(
                 f"{self}: max_iterations, workers and samples_per_batch must be at least 1"
@@ -86,7 +86,7 @@ class RapidsKMeans:
         """Build spark-rapids-ml's estimator; needs a Spark session, but no GPU."""
         from spark_rapids_ml.clustering import KMeans
 
-        # n_init=1 as in MLlib: every further start multiplies the time. Settings of
+        # n_init=1 as in MLlib: every further start takes as long as the first. Settings of
         # spark-rapids-ml in Spark's configuration apply only to arguments that are not passed.
         return KMeans(
             k=k,
@@ -112,7 +112,7 @@ class RapidsKMeans:
         if "The num_workers (" in text:
             return ConfigError(
                 f"cluster.clusterer.workers is {self.workers}, and this machine has fewer GPUs "
-                "or cores; set it to the number of GPUs"
+                "or cores; set it to at most the number of GPUs and of cores"
             )
         if "received no data" in text:
             return ConfigError(

@@ -1,4 +1,4 @@
-"""The files that ingests have read: if others were added since, only these are read."""
+"""Record the files that an ingest has read, so that the next one can read only the added files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from climb.spark.delta.store import Store
 
 
 def record_files(store: Store, listing: FileListing, inputs: Inputs) -> None:
-    """Record the files of a complete ingest, unless this has been done.
+    """Record the files of a complete ingest, unless they are recorded already.
 
     Call it after the commit of `rejected`: a record of an incomplete ingest would hide its files.
     """
@@ -34,11 +34,12 @@ def find_new_files(
         store: table `read_files` is read.
         listing: all files.
         inputs: what is to be read.
-        earlier: what the last complete ingest has read.
+        earlier: what the last complete ingest has read; None if there was none.
 
     Returns:
-        The added files; None if anything else has changed: another setting, a table, a file, or
-        the documents, by an ingest that was killed or a removal. All files are read then.
+        The added files; None if all files must be read. This is so if no ingest is recorded, a
+        path cannot be read, or anything else has changed: a setting, a table, a recorded file, or
+        the documents (by a removal, or by an ingest that was killed).
     """
     recorded = store.history.read_inputs(tables.READ_FILES)
     if recorded is None or earlier is None:

@@ -1,4 +1,4 @@
-"""Remove documents from every table with a row per document."""
+"""Remove documents from every table that has rows of documents."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ DEPENDENT = (
     *(tables.CONTAMINATION, tables.TOKENS, tables.EMBEDDINGS, tables.SCORES, tables.ASSIGNMENTS),
     tables.CORPUS,
 )
-"""Tables with rows of documents. `documents` comes last: if the removal is interrupted, the next
-one finds the same documents again."""
+"""Tables with rows of documents, beside `documents`. Rows of `documents` are deleted last: if the
+removal is interrupted, the next removal finds the same documents again."""
 
 
 def remove_missing_documents(store: Store, kept: DataFrame) -> int:
@@ -39,7 +39,7 @@ def remove_missing_documents(store: Store, kept: DataFrame) -> int:
 def delete_documents(store: Store, ids: DataFrame) -> None:
     """Delete the documents with these ids, and what was computed from them.
 
-    Later jobs find that their tables have changed, and compute theirs again. Earlier versions of
+    Later jobs find that their input tables have changed, and run again. Earlier versions of
     the tables, and shards that were packed before, still have the text: `climb maintain` and the
     deletion of old folders of shards remove it.
 

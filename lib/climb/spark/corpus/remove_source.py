@@ -20,14 +20,14 @@ from climb.spark.delta.store import Store
 from climb.spark.folder import open_folder
 
 MAX_SOURCES_SHOWN = 20
-"""Sources in an error message, those with the most documents."""
+"""Maximum sources that an error message lists; the sources with the most documents are listed."""
 
 STALE = (
     *((tables.CLUSTERS, "prune"), (tables.SHARDS, "pack"), (tables.SHARDS, "base")),
     *((tables.MIXTURES, "search"), (tables.CORPUS, "mix"), (tables.EVALUATIONS, "target_base")),
     *((tables.EVALUATIONS, "train"), (tables.MIXTURES, "report")),
 )
-"""Tables with the jobs whose results are out of date if the table exists."""
+"""(Table, job): if the table exists, a removal makes the results of the job out of date."""
 
 EMPTY = Counted(0, 0, 0, 0)
 
@@ -90,17 +90,19 @@ def _select_ids(store: Store, names: list[str] | tuple[str, ...]) -> DataFrame:
 
 
 def _check_sources(store: Store, names: list[str], n_documents: int) -> None:
-    """Check that every source has documents, and that others are left."""
+    """Check that every source has documents, and that other documents are left."""
     counts = store.read(tables.DOCUMENTS).groupBy("source").count()
     found = {
         row["source"]: row["count"] for row in counts.where(F.col("source").isin(*names)).collect()
     }
+    if "" in names:
+        raise ConfigError("remove.sources: '' is not a source; name the sources to remove")
     missing = [name for name in names if name not in found]
-    if missing or "" in names:
+    if missing:
         top = counts.where("source <> ''").orderBy(F.desc("count"), "source")
         shown = ", ".join(f"{row[0]!r} ({row[1]:,})" for row in top.head(MAX_SOURCES_SHOWN))
         raise ConfigError(
-            f"remove.sources: no document has the source {', '.join(map(repr, missing or ['']))}; "
+            f"remove.sources: no document has the source {', '.join(map(repr, missing))}; "
             + (f"the largest sources are {shown}" if shown else "set ingest.source_column first")
         )
     if n_documents == store.read(tables.DOCUMENTS).count():
@@ -111,7 +113,7 @@ def _check_sources(store: Store, names: list[str], n_documents: int) -> None:
 
 
 def _measure_removal(store: Store, cfg: Config, names: list[str], ids: DataFrame) -> Removal:
-    """Count everything before anything is deleted."""
+    """Count what the removal changes, before anything is deleted."""
     rows = {
         table.name: store.read(table).join(ids, "doc_id", "left_semi").count()
         for table in (tables.DOCUMENTS, *DEPENDENT)
@@ -153,7 +155,7 @@ def _count_domains(store: Store, cfg: Config, ids: DataFrame) -> dict[str | None
 
 
 def _count_repeated(store: Store, ids: DataFrame) -> int:
-    """Count the rows of `rejected` that repeat the text of a document to remove."""
+    """Count the rejected input rows that repeat the text of a document to remove."""
     if not store.exists(tables.REJECTED):
         return 0
     repeated = store.read(tables.REJECTED).where("reason = 'duplicate'")
@@ -167,13 +169,13 @@ def _list_remaining(store: Store, cfg: Config, rows: dict[str, int]) -> dict[str
     changed = [name for name, n in rows.items() if n]
     places = {
         f"tables {', '.join(changed)}": "earlier versions, until `climb maintain` deletes their "
-        "files (a week later)"
+        "files (at least a week later)"
     }
     stored = (
         (tables.DOMAINS, "table domains", "examples, until the next `climb prune`"),
         (tables.TOKENIZERS, "table tokenizers", "was trained on a sample; stays"),
         (tables.REPEATED_NGRAMS, "table repeated_ngrams", "has hashes of passages; stays"),
-        (tables.CENTROIDS, "table centroids", "was fitted with it, until `climb cluster --refit`"),
+        (tables.CENTROIDS, "table centroids", "was fitted with it; run `climb cluster --refit`"),
     )
     places |= {place: what for table, place, what in stored if store.exists(table)}
     report = cfg.report.path or str(store.locate_file("report.html"))

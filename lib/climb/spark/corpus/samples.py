@@ -11,13 +11,13 @@ from climb import tables
 from climb.spark.delta.store import Store
 
 SAMPLE_CHARS = 2_000
-"""Characters at the beginning of a sampled document that its terms are taken from."""
+"""Characters at the beginning of each sampled document from which terms are taken."""
 
 MAX_SAMPLED = 100_000
-"""Documents that are sampled from all clusters together: 200 MB of ASCII text on the driver."""
+"""Maximum documents sampled from all clusters together: 200 MB of ASCII text on the driver."""
 
 SAMPLE_IDS = 1_000
-"""Documents of a domain whose ids are kept in table `domains`."""
+"""Maximum documents of a domain whose ids are kept in table `domains`."""
 
 N_EXAMPLES = 3
 EXAMPLE_CHARS = 200
@@ -49,7 +49,7 @@ def is_among_lowest(rows: DataFrame, hashed: Column, n: int) -> Column:
 def sample_documents(store: Store, clusters: Sequence[int], n: int) -> list[list[Row]]:
     """Sample up to n documents of each cluster: those with the lowest hashes.
 
-    Fewer are sampled where all clusters would have more than MAX_SAMPLED.
+    Fewer are sampled if all clusters together would have more than MAX_SAMPLED documents.
 
     Returns:
         For each of `clusters`, in their order, rows of (cluster, doc_id, distance, text); the
@@ -74,7 +74,7 @@ def sample_documents(store: Store, clusters: Sequence[int], n: int) -> list[list
 
 
 def select_examples(samples: Sequence[Sequence[Row]]) -> list[str]:
-    """Select the nearest document of each cluster, then the second nearest, ..., shortened."""
+    """Select up to N_EXAMPLES texts, shortened: the nearest of each cluster, then the next ones."""
     ranked = sorted(
         (rank, row["cluster"], " ".join(row["text"].split())[:EXAMPLE_CHARS])
         for rows in samples
@@ -84,5 +84,5 @@ def select_examples(samples: Sequence[Sequence[Row]]) -> list[str]:
 
 
 def select_ids(samples: Sequence[Sequence[Row]]) -> list[str]:
-    """Select the documents by which the domain is recognized later, whatever clusters it has."""
+    """Select the ids of documents that identify the domain after a new clustering."""
     return sorted(row["doc_id"] for rows in samples for row in rows)[:SAMPLE_IDS]

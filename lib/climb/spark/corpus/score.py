@@ -25,7 +25,7 @@ from climb.spark.device import get_task_device, shares_local_gpu
 from climb.spark.threads import limit_threads
 
 MAX_NGRAMS = 5_000_000
-"""Repeated n-grams that are kept, the most frequent first: 40 MB in every Python worker."""
+"""Maximum repeated n-grams; the most frequent ones are kept: 40 MB in every Python worker."""
 
 
 def build_scorers(specs: Sequence[PluginSpec]) -> list[Scorer]:
@@ -62,7 +62,7 @@ def ensure_repeated_ngrams(
     if not known:
         rows = _count_ngrams(documents, scorer).withColumn("recipe", F.lit(recipe))
         marker = store.create_frame([{"recipe": recipe, "ngram": 0}], tables.REPEATED_NGRAMS)
-        # A corpus without repetition has the marker alone: it is counted once too.
+        # Without repeated n-grams, only the marker is written, so they are not counted again.
         store.append(rows.unionByName(marker), tables.REPEATED_NGRAMS, once=recipe)
     rows = store.read(tables.REPEATED_NGRAMS).where(F.col("recipe") == recipe)
     signed = rows.select("ngram").toArrow()["ngram"].to_numpy()
@@ -117,7 +117,7 @@ def score_documents(
 def score_batches(
     batches: Iterator[pd.Series], scorer: Scorer, load: Callable[[], Score]
 ) -> Iterator[pd.Series]:
-    """Score batches of text one by one: for each text, the values in the order of `names`.
+    """Score batches of text one by one, and yield the values of each text in the order of `names`.
 
     This is the body of the UDF, testable without Spark.
 
@@ -154,7 +154,7 @@ def score_batches(
         yield pd.Series(list(stacked_NS.astype(np.float32)))
 
 
-# Larger than the usual number of scorers: each is loaded once per worker, not once per batch.
+# The cache holds more than the usual number of scorers, so each is loaded once per worker.
 @functools.lru_cache(maxsize=8)
 def _load(scorer: Scorer, device: str) -> Score:
     limit_threads()

@@ -1,6 +1,6 @@
-"""Read all inputs in Spark tasks, once, into a staging folder of the rows.
+"""Read all inputs once, in Spark tasks, and write their rows to a staging folder.
 
-Later steps read the rows from this folder: they find duplicates (by id, without the text), count,
+Later steps read the rows from this folder: they find duplicates (by hash, without the text), count,
 and copy the text of new documents. So every file is read, decompressed and cleaned once. The counts
 agree with the rows even if a file changes meanwhile.
 """

@@ -26,8 +26,8 @@ RECENT_COMMITS = 20
 """The first query reads at least this many commits; if they have too few changes, all are read."""
 
 SCOPED_COMMITS = 1000
-"""Newest changes in which the last commit of a scope is searched for. A comparison writes one per
-method and seed."""
+"""Number of newest changes that are searched for the last commit of a scope. A comparison writes
+one commit per method and seed."""
 
 
 class Inputs(TypedDict):
@@ -128,7 +128,7 @@ class TableHistory:
             raise TableError(
                 f"table {table.name} ({self._locate(table)}) was written, but its history does not "
                 f"have the inputs (userMetadata is {str(found)[:80]!r}), so every job would run "
-                "again; use another version of Delta, or set storage.catalog to null"
+                "again; use another version of Delta, or set storage.catalog to null if it is set"
             )
 
     def _read_changes(self, table: Table, n: int) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Upkeep of the tables: compact small files, order rows for readers, delete unused files.
 
 No row changes, so no job runs again afterwards. An old version of a table loses its files a week
-after another one has replaced it (Delta's retention, `delta.deletedFileRetentionDuration`).
+after a newer version has replaced it (Delta's retention, `delta.deletedFileRetentionDuration`).
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ FILE_SIZES = (
     "spark.databricks.delta.optimize.minFileSize",
     "spark.databricks.delta.optimize.maxFileSize",
 )
-"""Settings: smaller files are compacted; size of a compacted file."""
+"""Settings: the size below which files are compacted, and the size of a compacted file."""
 
 LISTING = "spark.sql.sources.parallelPartitionDiscovery.parallelism"
-"""Setting: number of tasks with which VACUUM lists a table. The default of 10,000 takes a minute of
-a core, and our tables are one folder each."""
+"""Setting: number of tasks with which VACUUM lists a table. The default of 10,000 keeps a core busy
+for a minute, although each table is one folder."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class TableUpkeep:
 
     table: str
     files: int
-    """Data files before."""
+    """Number of data files before the upkeep."""
 
     n_bytes: int
     compacted: int
@@ -50,10 +50,10 @@ class TableUpkeep:
     """Files that VACUUM would delete; only with `dry_run`."""
 
     held: str | None
-    """Why no file of old versions was deleted; None: they were."""
+    """Why the files of old versions are kept; None: VACUUM may delete them."""
 
     def __str__(self) -> str:
-        """Describe it in one line."""
+        """Describe the upkeep in one line."""
         line = f"{self.table}: {self.files:,} files, {self.n_bytes / 1e6:,.1f} MB"
         if self.compacted:
             line += f"; {self.compacted:,} files became {self.added:,}"
@@ -63,12 +63,12 @@ class TableUpkeep:
 
 
 def maintain_tables(store: Store, held: Mapping[str, str], dry_run: bool) -> list[TableUpkeep]:
-    """Compact every table, and delete the files that no version within the retention has.
+    """Compact every table, and delete the files that no version within the retention needs.
 
     Args:
         store: all tables.
         held: table -> why the files of its old versions are still needed.
-        dry_run: whether files are only listed.
+        dry_run: whether to change nothing, and to list the files that would be deleted.
     """
     existing = [table for table in TABLES if store.exists(table)]
     with apply_settings(store.session, _list_settings(store.session)):
@@ -96,7 +96,7 @@ def _maintain(store: Store, table: Table, held: str | None, dry_run: bool) -> Ta
 
 
 def _set_layout(store: Store, table: Table, detail: Mapping[str, Any]) -> None:
-    """Set which columns have statistics, and by which OPTIMIZE orders the rows, if they differ."""
+    """Set the columns with statistics and those that OPTIMIZE orders by, unless they are set."""
     where, statistics = store.locate(table), list_statistics(table)
     if detail["properties"].get(STATISTICS) != statistics:
         store.session.sql(

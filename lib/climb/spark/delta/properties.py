@@ -9,7 +9,7 @@ from pyspark.sql.types import NumericType, StringType, StructType
 from climb.tables import Table
 
 PROPERTIES = {
-    # How long Delta keeps the commits of a table, which have the inputs of its rows. Its default of
+    # How long Delta keeps the commits of a table, which have the inputs of its rows. The default of
     # 30 days would make jobs run again a month later.
     "delta.logRetentionDuration": "interval 3650 days",
     # A checkpoint of the log takes as long as four commits, and the search commits each trial. The
@@ -31,7 +31,7 @@ def parse_schema(table: Table) -> StructType:
 
 
 def list_statistics(table: Table) -> str:
-    """List the columns with statistics, as Delta's property does: numbers and short strings."""
+    """List the columns with statistics, as Delta's property lists them: numbers, short strings."""
     left_out = {*table.long, *HASHED}
     return ",".join(
         f.name

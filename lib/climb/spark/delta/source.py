@@ -22,17 +22,17 @@ REWRITING = (
     *("RENAME COLUMN", "CHANGE COLUMN", "CHANGE COLUMNS", "DROP COLUMNS", "UPDATE SCHEMA"),
     *("DROP FEATURE", "REMOVE COLUMN MAPPING", "ROW TRACKING BACKFILL"),
 )
-"""Delta operations that keep all rows, and write them to other files or rename columns."""
+"""Delta operations that keep all rows, and write them to other files or change columns."""
 
 APPENDING = (
     *("COPY INTO", "ADD COLUMNS", "VACUUM START", "VACUUM END", "ANALYZE", "COMPUTE STATS"),
     *("SET TBLPROPERTIES", "UNSET TBLPROPERTIES", "ADD CONSTRAINT", "DROP CONSTRAINT"),
 )
-"""Delta operations that only add rows or columns, beside WRITE and STREAMING UPDATE in mode Append.
-Every other operation counts as one that changes or removes rows."""
+"""Delta operations that change or remove no row. WRITE and STREAMING UPDATE in mode Append count
+too. All operations outside this list and REWRITING count as changing or removing rows."""
 
 ADDED_FILE = "__climb_added_file"
-"""A column while rows of added files are selected; the table's own columns have other names."""
+"""Temporary column that selects rows of added files; a table has no column of this name."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class SourceTable:
     """Path, URI or name in a catalog."""
 
     table_id: str
-    """A table that was dropped and created again has another one."""
+    """A table that was dropped and created again has another id."""
 
     version: int
     """The version that is read."""
@@ -108,11 +108,13 @@ def find_changes(session: SparkSession, source: SourceTable, since: int) -> Chan
 
 
 def read_added(session: SparkSession, source: SourceTable, since: int) -> DataFrame | None:
-    """Return the rows of the files that were added after version `since` by commits that only add.
+    """Return the rows of the files that were added after version `since`.
+
+    All commits after this version must only add rows.
 
     Returns:
         The rows; None if they cannot be distinguished from the others. This is so if the log of the
-        older version was removed, two files have one name, or a column is called `_metadata`.
+        older version was removed, two files share a name, or a column is called `_metadata`.
     """
     try:
         before = set(_read_version(session, source.name, since).inputFiles())

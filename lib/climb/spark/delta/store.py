@@ -37,7 +37,7 @@ WRITE_ERRORS = (
 
 COMMIT_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 """Setting with the metadata of every commit. The option of a writer has precedence, but on some
-catalogs `saveAsTable` ignores it (delta-io/delta#2037)."""
+catalogs `saveAsTable` ignores that option (delta-io/delta#2037)."""
 
 SKIP_EMPTY_COMMITS = "spark.databricks.delta.skipRecordingEmptyCommits"
 """Whether Delta skips a commit that changes no file. `replace` sets it to false: otherwise an empty
@@ -47,7 +47,7 @@ table that is replaced by no rows would keep the inputs of its earlier version."
 def find_write_error(error: Exception) -> str | None:
     """Return the line in which a file system refuses a write; None for every other error.
 
-    An error of a Python worker is no refused write, even if it quotes a document with such words.
+    An error of a Python worker never counts as one, even if it quotes such words.
     """
     if find_climb_error(str(error)) is not None or "PythonException" in str(error):
         return None
@@ -56,13 +56,13 @@ def find_write_error(error: Exception) -> str | None:
 
 
 def _record_commit(session: SparkSession, metadata: str) -> AbstractContextManager[None]:
-    """Give the commits in the block these metadata, and record them even without a changed file."""
+    """Give the commits in the block these metadata; also record commits that change no file."""
     return apply_settings(session, {COMMIT_METADATA: metadata, SKIP_EMPTY_COMMITS: "false"})
 
 
 @dataclass(frozen=True)
 class Variant:
-    """Tables of another clustering, or of other domains, beside those of the run."""
+    """Tables of other clusters, domains or shards, beside those of the run."""
 
     name: str
     tables: frozenset[str]
@@ -87,7 +87,7 @@ class Store:
         """Names of the tables that were looked at or written, for the record of a job."""
 
         self.used_folders: set[str] = set()
-        """Folders that it wrote or found complete: if their files change, the job runs again."""
+        """Folders that a job wrote or found complete: if their files change, the job runs again."""
 
     def locate(self, table: Table) -> str:
         """Return the table's name in Delta's SQL."""
@@ -154,7 +154,7 @@ class Store:
     def read_rows(self, table: Table, **equals: str) -> list[Row]:
         """Return the rows of a small table as dicts, in the order of its key.
 
-        A key that occurs twice has its first row, see `Table.select_first`.
+        If several rows have the same key, the first of them is returned; see `Table.select_first`.
 
         Args:
             table: the table.
@@ -170,7 +170,7 @@ class Store:
         return table.select_first(r.asDict(recursive=True) for r in frame.orderBy(*order).collect())
 
     def select_missing(self, rows: DataFrame, table: Table, **equals: str) -> DataFrame:
-        """Select the rows whose doc_id is not in the table yet, among its rows with these values.
+        """Select the rows whose doc_id is missing among the table's rows with these values.
 
         Args:
             rows: with a column doc_id.

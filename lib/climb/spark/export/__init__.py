@@ -4,6 +4,6 @@ job      the steps of job export
 prepare  the plan and the contents
 rows     which documents are in which shard, by hashes
 shards   the body of the tasks
-write    the whole export: resumed after a kill; the folder exists only when complete
+write    start the tasks for all shards that have no record
 facts    what the data card says about sources, quality and what was dropped
 """

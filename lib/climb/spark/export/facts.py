@@ -12,13 +12,13 @@ from climb.export.card import CardFacts, Dropped, Origin
 from climb.spark.delta.store import Store
 
 MOST_ORIGINS = 30
-"""Sources and licences that the card lists; the others are summed."""
+"""The card lists at most this many sources, and as many licences; the others are summed."""
 
 MOST_NAMES = 10
-"""Domains that one row of the card names."""
+"""One row of the card names at most this many domains."""
 
 LICENCE = "licen[cs]e"
-"""Pattern of the names of metadata columns that have the licence of a document."""
+"""Regular expression in the name of a metadata column that has the licence of a document."""
 
 
 def read_facts(store: Store, domains: Sequence[str]) -> CardFacts:
@@ -53,13 +53,13 @@ def _average_scores(clusters: Sequence[tables.Row]) -> dict[str, float]:
 
 
 def _find_licence() -> Column:
-    """Return the first metadata value whose name is that of a licence, else null."""
+    """Return the metadata value whose name matches LICENCE (the first if sorted), else null."""
     named = F.map_filter("metadata", lambda name, _: F.lower(name).rlike(LICENCE))
     return F.try_element_at(F.array_sort(F.map_values(named)), F.lit(1)).alias("licence")
 
 
 def _count_origins(joined: DataFrame, column: str) -> list[Origin]:
-    """Count documents and tokens per value, most tokens first; documents without one are ''."""
+    """Count documents and tokens per value, most tokens first; a missing value counts as ''."""
     value = F.coalesce(F.col(column), F.lit("")).alias("name")
     counts = joined.groupBy(value).agg(F.count("*").alias("n"), F.sum("n_tokens").alias("tokens"))
     first = counts.orderBy(F.desc("tokens"), "name").limit(MOST_ORIGINS).collect()

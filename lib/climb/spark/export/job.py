@@ -19,7 +19,7 @@ TOKENIZER = "tokenizer.json"
 
 
 def export_mixture(store: Store, cfg: Config) -> str:
-    """Write the export, unless it is complete and current; return what was written."""
+    """Write the export, unless it is complete and current; return a message about it."""
     prepared = prepare(store, cfg)
     target = prepared.target
     if target.is_current(prepared.plan):

@@ -1,4 +1,4 @@
-"""What an export is made from, and what it contains, from the tables and the configuration."""
+"""Derive the plan and the contents of an export from the tables and the configuration."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Prepared:
     target: Target
     settings: ShardSettings
     plan: dict[str, Any]
-    """All that the files are made from; JSON values."""
+    """Everything that the files are made from, as JSON values."""
 
     weights: dict[str, float]
     target_tokens: int
@@ -77,7 +77,7 @@ def choose_kind(format: Format, kind: Kind | None) -> Kind:
     """Return the configured kind, or the default of the format.
 
     Raises:
-        ConfigError: the format does not support it.
+        ConfigError: the format does not support the configured kind.
     """
     if kind is not None and kind not in format.kinds:
         raise ConfigError(

@@ -15,7 +15,7 @@ from climb.export.groups import escape_name
 
 @dataclass(frozen=True)
 class ShardKey:
-    """One shard that is written: `number` is unique, `stem` is its path without endings."""
+    """One shard of an export: `number` is unique, `stem` is the shard's path without endings."""
 
     number: int
     split: Split
@@ -29,9 +29,9 @@ class ShardKey:
 def select_rows(corpus: DataFrame, kind: Kind, validation_share: float, seed: int) -> DataFrame:
     """Select the rows of an export.
 
-    A hash of the document's id decides whether a document is in the validation split; all of its
-    copies leave the training split then. The validation split has every document once, and so has
-    a recipe.
+    A hash of the document's id decides whether a document is in the validation split. If so, none
+    of its copies is in the training split. The validation split has each of its documents once, and
+    so has the training split of a recipe.
 
     Args:
         corpus: (doc_id, copy, domain, n_tokens, text).
@@ -57,7 +57,7 @@ def select_rows(corpus: DataFrame, kind: Kind, validation_share: float, seed: in
 
 
 def plan_shards(rows: DataFrame, format: Format) -> tuple[list[ShardKey], int]:
-    """Plan the shards: as many for each split and part as its bytes of text need.
+    """Plan the shards: their number for each split and part follows from its bytes of text.
 
     Args:
         rows: what `select_rows` returned.
@@ -84,7 +84,7 @@ def divide_rows(
 ) -> DataFrame:
     """Put the rows of the pending shards into partitions, sorted by shard and hash.
 
-    A shard is a range of the hash, so that the shards in order are the rows in order.
+    A shard is a range of the hash, so the shards, read one after another, have the rows in order.
 
     Args:
         rows: what `select_rows` returned.
@@ -96,7 +96,7 @@ def divide_rows(
     numbers = [(k.split, k.domain or "", k.index, k.number) for k in pending]
     counted = session.createDataFrame(counts, "split STRING, part STRING, n_shards BIGINT")
     wanted = session.createDataFrame(numbers, "split STRING, part STRING, shard BIGINT, number INT")
-    leading = F.shiftright("position", 32) + F.lit(2**31)  # the upper half of the hash, from 0 up
+    leading = F.shiftright("position", 32) + F.lit(2**31)  # upper 32 bits of the hash, from 0 on
     return (
         rows.join(F.broadcast(counted), on=["split", "part"])
         .withColumn("shard", F.shiftright(leading * F.col("n_shards"), 32))

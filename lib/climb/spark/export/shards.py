@@ -1,7 +1,7 @@
 """Write the shards of an export: the body of the tasks.
 
-A shard is written to the local disk, copied to the export, and recorded in a small file. An export
-that was killed goes on with the shards that have no record.
+A shard is written to the local disk, copied to the export, and recorded in a small file. If an
+export was killed, the next start writes only the shards that have no record.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class DomainCounts:
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """What the record of a finished shard says."""
+    """The record of a finished shard."""
 
     files: dict[str, FileDigest]
     """Path in the export -> digest."""
@@ -149,7 +149,7 @@ class _OpenShard:
 
 
 def _copy_files(source: Path, target: Path) -> dict[str, FileDigest]:
-    """Copy the files below a folder, and return path inside it -> digest."""
+    """Copy the files below a folder; return path inside the folder -> digest."""
     names = sorted(p.relative_to(source).as_posix() for p in source.rglob("*") if p.is_file())
     return {name: _copy_file(source / name, target / name) for name in names}
 
@@ -181,7 +181,7 @@ def read_records(folder: Path, keys: Sequence[ShardKey], data: Path) -> dict[int
             if all((data / n).stat().st_size == d.bytes for n, d in record.files.items()):
                 found[key.number] = record
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # not written, or cut off on a mount without renames
+            continue  # not written, or truncated on a mount without renames
     return found
 
 

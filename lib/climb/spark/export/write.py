@@ -29,11 +29,11 @@ class ShardSettings:
 def write_shards(
     rows: DataFrame, target: Target, settings: ShardSettings
 ) -> list[tuple[ShardKey, ShardRecord]]:
-    """Write all shards that have no record, and return all of them.
+    """Write the shards that have no record; return all shards that have rows, with their records.
 
     Args:
         rows: what `climb.spark.export.rows.select_rows` returned.
-        target: the folder; `start` was called.
+        target: the folder of the export, after `Target.start`.
         settings: the format and the tokenizer.
 
     Raises:
@@ -55,7 +55,7 @@ def write_shards(
         divided = divide_rows(rows, keys, pending)
         divided.mapInArrow(lambda batches: task.write(batches), WRITTEN).collect()
         finished = read_records(target.records, keys, target.data)
-    # Long documents may leave the range of a shard without a row.
+    # With long documents, the range of a shard may have no row; such a shard is not written.
     written = [(key, finished[key.number]) for key in keys if key.number in finished]
     n_written = sum(d.documents for _, record in written for d in record.domains.values())
     assert n_written == n_rows, (n_written, n_rows)
@@ -63,5 +63,5 @@ def write_shards(
 
 
 def collect_digests(written: Sequence[tuple[ShardKey, ShardRecord]]) -> dict[str, FileDigest]:
-    """Return path in the export -> digest, of all shards."""
+    """Return path in the export -> digest, for the files of all shards."""
     return {name: digest for _, record in written for name, digest in record.files.items()}

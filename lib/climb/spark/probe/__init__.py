@@ -1,1 +1,1 @@
-"""What a platform supports, asked on the platform: documentation does not say everything."""
+"""Tests of what a platform supports, run on the platform, as its documentation is incomplete."""

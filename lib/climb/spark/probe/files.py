@@ -1,4 +1,4 @@
-"""What a folder allows: the file operations that mounts of object stores refuse, one by one.
+"""Test in a folder, one by one, the file operations that mounts of object stores may refuse.
 
 Every function of `FILE_PROBES` does one operation in a folder, and returns what it found.
 """
@@ -112,7 +112,7 @@ def change_mode(folder: Path) -> str:
 
 
 def lock_file(folder: Path) -> str:
-    """Lock a file, as two drivers do that must not run at the same time."""
+    """Lock a file, as a driver does so that no second driver runs at the same time."""
     with (folder / "locked").open("a+b") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return "exclusive"
@@ -149,7 +149,7 @@ FILE_PROBES: dict[str, Callable[[Path], str]] = {
 
 
 def probe_folder(area: str, folder: Path) -> list[Row]:
-    """Do every operation in a new folder, and remove it."""
+    """Make a folder, do every operation in it, and remove the folder."""
     made = ask(area, "make a folder", partial(_make, folder))
     rows = [ask(area, name, partial(probe, folder)) for name, probe in FILE_PROBES.items()]
     return [made, *rows, ask(area, "remove a folder", partial(_remove, folder))]

@@ -1,4 +1,4 @@
-"""All questions: settings, files, tables, tasks and packages."""
+"""Ask all questions about a platform: settings, files, tables, tasks and packages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SETTINGS = (
 
 
 def probe_platform(session: SparkSession, files: Path, catalog: str | None) -> list[Row]:
-    """Ask all questions; nothing that fails stops the others.
+    """Ask all questions; one that fails does not stop the others.
 
     Args:
         session: of the cluster.
@@ -66,7 +66,7 @@ def _probe_files_in_task(session: SparkSession, folder: Path) -> list[Row]:
 
 
 def _probe_sharing(session: SparkSession, folder: Path) -> Row:
-    """Write a file in the driver, and read it in tasks of every executor."""
+    """Write a file in the driver, and check in tasks on the executors that it exists."""
 
     def share() -> str:
         folder.mkdir(parents=True)
@@ -82,11 +82,11 @@ def _probe_sharing(session: SparkSession, folder: Path) -> Row:
             raise ValueError(f"not shared: {', '.join(lacking)} did not see the driver's file")
         return f"seen on {', '.join(sorted({host for host, _ in found}))}"
 
-    return ask("files, task", "reads a file of the driver", share)
+    return ask("files, task", "sees a file of the driver", share)
 
 
 def _probe_tables(session: SparkSession, table: str) -> Iterator[Row]:
-    """Write Delta tables with metadata of the user, in two ways, and read the metadata back."""
+    """Write Delta tables, set `userMetadata` in two ways, and read the metadata back."""
     for way, save in (("option", _save_with_option), ("setting", _save_with_setting)):
         name = f"{table}_{way}"
         read = partial(_read_metadata, session, name, save)
@@ -120,7 +120,7 @@ def _read_metadata(
     last = session.sql(f"DESCRIBE HISTORY {table}").orderBy(F.desc("version")).first()
     found = last["userMetadata"] if last is not None else None
     if found != table:
-        raise ValueError(f"the commit has {found!r}")
+        raise ValueError(f"the commit has userMetadata {found!r}")
     return "read back from the history"
 
 

@@ -28,7 +28,7 @@ class Row:
 
 
 def ask(area: str, question: str, function: Callable[[], object]) -> Row:
-    """Call a function that returns the detail of a row; whatever it raises is the detail too."""
+    """Call a function that returns the detail of a row; if it raises, the detail is the error."""
     try:
         return Row(area, question, "ok", str(function()))
     except OSError as error:

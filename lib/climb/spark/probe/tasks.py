@@ -82,7 +82,7 @@ def describe_task() -> str:
 
 
 def _describe_cuda(device: str) -> str:
-    """Compute one number on the device, if torch is installed."""
+    """Describe the device; compute one number on it if it is a GPU and torch is installed."""
     try:
         import torch
     except ImportError:
@@ -110,7 +110,7 @@ def probe_tasks(session: SparkSession) -> list[Row]:
 
 
 def _build_profile(session: SparkSession) -> ResourceProfile:
-    """Build a profile of a whole GPU where executors have one, and else of all cores."""
+    """Build a profile of all cores of an executor, and of a whole GPU if executors have one."""
     conf = session.sparkContext.getConf()
     requests = TaskResourceRequests().cpus(int(conf.get("spark.executor.cores", "2")))
     if any(float(conf.get(key, "0") or 0) for key in GPU_AMOUNTS):

@@ -1,1 +1,1 @@
-"""Read the tables of a finished search, for the report and for the last lines of a run."""
+"""Results of searches: input of the report, comparisons, and the last lines of a run."""

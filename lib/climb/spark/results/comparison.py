@@ -22,7 +22,7 @@ class Done:
 
     name: str
     text: str
-    """The text of the job."""
+    """The text that the job returns."""
 
     files: tuple[Path, ...]
     cells: Sequence[Cell]
@@ -30,7 +30,7 @@ class Done:
 
 
 def run_comparison(trainer: Trainer, table: Table, name: str) -> Done:
-    """Train what is missing, and write the results after every seed.
+    """Train what is missing; write the files after every seed, and the table at the end.
 
     Args:
         trainer: of the methods.
@@ -55,7 +55,7 @@ def run_comparison(trainer: Trainer, table: Table, name: str) -> Done:
     assert progress is not None, "a comparison has a seed"
     frame = store.create_frame(make_rows(name, progress.runs, cells), table)
     inputs = _describe(trainer)
-    if progress.n_failed:  # so that the next start does not take them for complete
+    if progress.n_failed:  # so that the next start does not treat the rows as complete
         inputs["settings"]["n_failed"] = progress.n_failed
     store.replace(frame, table, inputs, scope)
     trained = f"{progress.n_paid:g} trials paid for, {progress.n_shared} of them shared"

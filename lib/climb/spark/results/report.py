@@ -56,7 +56,7 @@ def read_result(store: Store, search: str) -> SearchResult:
 
 
 def read_report(store: Store, cfg: Config) -> ReportData:
-    """Read the result of one search and the rows of the run around it.
+    """Read the result of the search `search.name`, and the rows of the other tables of the run.
 
     Only table `mixtures` is required.
 
@@ -147,9 +147,9 @@ def _make_trial(part: PlannedRecord, row: Mapping[str, Any]) -> Trial:
 
 
 def _read_evaluations(store: Store, result: SearchResult) -> tuple[Evaluation, ...]:
-    """Read the metrics of the target models that were trained on these mixtures.
+    """Read the metrics of the target models that were trained on the mixtures of the result.
 
-    The table may also hold models of earlier recommendations, of another target model and of other
+    The table may also hold models of earlier recommendations, of other settings and of other
     shards. If models with several settings match, those with the settings of the last trained model
     are shown.
     """

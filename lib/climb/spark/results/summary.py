@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from climb.report import ReportData, conclude_report
 
 MAX_NAME = 40
-"""Characters of a domain's name."""
+"""Maximum number of characters of a domain's name."""
 
 
 def summarize(data: ReportData, locations: Mapping[str, str]) -> str:

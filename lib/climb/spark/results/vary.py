@@ -1,4 +1,4 @@
-"""Fit the values of one key of section `search` to the trials of a finished search."""
+"""Compare the values of one key of section `search` on the trials of a finished search."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from climb.spark.training.study import PlannedTrial, open_study
 
 
 def run_vary(store: Store, cfg: Config, key: str) -> str:
-    """Fit all values to the same trials, and write a CSV file; nothing is trained.
+    """Fit a surrogate to the same trials with every value, and write a CSV file; train nothing.
 
     Raises:
         TableError: the search `search.name` has not finished.

@@ -1,8 +1,8 @@
 """Train a comparison: the searches of all methods, then target models of their mixtures.
 
-Each search has its own name and the tables of the run, so trials that several methods ask for are
+Each search has its own name and uses the tables of the run, so a trial that several methods plan is
 trained once. Models are trained seed by seed, so an interrupted comparison has all methods for each
-finished seed. Everything is recorded when it ends; the next start goes on from there.
+finished seed. Each trial and each model is recorded when it ends; the next start trains the rest.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ OWN_JOBS = ("cluster", "prune", "pack")
 
 @dataclass(frozen=True)
 class Progress:
-    """What is known after a number of seeds."""
+    """The results after a number of seeds."""
 
     runs: tuple[MethodRuns, ...]
     n_failed: int
     """Target models that failed or were lost; the next start tries them again."""
 
     n_paid: float
-    """Trials that the methods pay for, as a sum."""
+    """Sum of the trials that the methods pay for."""
 
     n_shared: int
-    """Of these, repetitions: a trial that the plans of searches have n times counts n - 1 times."""
+    """Repetitions: a trial that occurs n times in the plans of searches counts n - 1 times."""
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Trainer:
     methods: Sequence[Method]
     seeds: int
     jobs: Mapping[str, Job]
-    """`search`, and those of OWN_JOBS that a method needs, by name."""
+    """Name -> job: `search`, and those of OWN_JOBS that a method needs."""
 
     found: dict[tuple[str, int], FoundMixture] = field(default_factory=dict)
     """(method, seed) -> its mixture."""
@@ -68,7 +68,7 @@ class Trainer:
     _setups: dict[tuple[str | None, str], TrainingSetup] = field(default_factory=dict)
 
     def train(self) -> Iterator[Progress]:
-        """Train all seeds; yield what is known after each.
+        """Train all methods seed by seed; yield the results so far after each seed.
 
         Raises:
             ConfigError: no target has items to report on, or a plug-in is wrong.
@@ -76,8 +76,8 @@ class Trainer:
         """
         if all(target.report is None for target in self.cfg.proxy.targets):
             raise ConfigError(
-                "no target has a `report` file, so target models cannot be compared; set "
-                "proxy.targets"
+                "no target has a `report` file, so target models cannot be compared; set `report` "
+                "of a target in proxy.targets"
             )
         for method in self.methods:
             if method.mixture is not None:
@@ -92,11 +92,11 @@ class Trainer:
             yield self._collect(seed, n_failed)
 
     def _find(self, method: Method, seed: int, where: str) -> None:
-        """Make the mixture of a method, or run its search unless the result is current."""
+        """Make the mixture of a plug-in, or run a method's search unless its result is current."""
         store = self._open_store(method)
         if method.mixture is not None:
             self.found[method.name, seed] = found = make_mixture(store, method, seed)
-            log(self.stage, f"{where}: mixture of {found.n_trials:g} trials")
+            log(self.stage, f"{where}: mixture made; it cost {found.n_trials:g} trials")
             return
         cfg = method.configure(seed)
         setup = self._open_setup(method, cfg, build_trial_setup, cfg.proxy.model_dump_json())
@@ -107,9 +107,9 @@ class Trainer:
         try:
             log("search", self.jobs["search"](store, cfg))
         except ConfigError as error:
-            raise ConfigError(
-                f"method {method.label}: {error} (here, change {self.stage}.name, not search.name)"
-            ) from error
+            hint = f" (here, {self.stage}.name determines search.name)"
+            text = f"method {method.label}: {error}{hint if 'search.name' in str(error) else ''}"
+            raise ConfigError(text) from error
 
     def _read_searched(self, seed: int) -> None:
         for method in self.methods:
@@ -138,7 +138,7 @@ class Trainer:
         return n_failed
 
     def _collect(self, last: int, n_failed: int) -> Progress:
-        """Read the metrics of the models of all seeds up to the last one."""
+        """Read the metrics of the models of all seeds up to seed `last`."""
         metrics: dict[str, dict[str, float]] = {}
         for row in self.store.read_rows(tables.EVALUATIONS):
             metrics.setdefault(row["model"], {})[row["metric"]] = row["value"]
@@ -166,7 +166,7 @@ class Trainer:
         return {name: build(self.store, self.cfg).recipe for name, build in setups.items()}
 
     def _open_store(self, method: Method) -> Store:
-        """Open the tables of a method; the first call makes those that it has for itself."""
+        """Open the tables of a method; the first call makes the method's own tables."""
         if method.first_job is None:
             return self.store
         if method.name not in self._stores:
@@ -182,7 +182,7 @@ class Trainer:
     def _open_setup(
         self, method: Method, cfg: Config, build: Callable[[Store, Config], TrainingSetup], key: str
     ) -> TrainingSetup:
-        """Build a setup once; it reads tables and hashes the files of the targets."""
+        """Build a setup once, since building reads tables and hashes the files of the targets."""
         names = (_own_tables(method), key)
         if names not in self._setups:
             self._setups[names] = build(self._open_store(method), cfg)
@@ -190,5 +190,5 @@ class Trainer:
 
 
 def _own_tables(method: Method) -> str | None:
-    """Name the tables that a method has for itself; None: it reads those of the run."""
+    """Return the name of a method with tables of its own; None: it reads those of the run."""
     return method.name if method.first_job is not None else None

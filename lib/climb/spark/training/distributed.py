@@ -3,8 +3,8 @@
 Each task of the stage starts torchrun, and torchrun starts the process that trains. The result of
 the first process reaches the driver. If a retry would fail too, the process that fails writes a
 record beside the checkpoints before it exits, since the others only see that it is gone. The driver
-reads the record. If Spark retries the stage, its processes read it too, and end at once. A lost
-process leaves no record, and the driver tries the run again.
+reads the record. If Spark retries the stage, the new processes also read it, and end at once. A
+lost process leaves no record, and the driver tries the run again.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def train_process(proxy: Proxy, name: str, run: ProxyRun, backend: str) -> Outco
     """Train as one process of several: the body of a process that torchrun has started.
 
     Raises:
-        InfrastructureError: another process was lost, or a mount.
-        SystemExit: this process failed; on GPUs, the others wait until Spark ends their tasks.
+        InfrastructureError: another process or a mount was lost.
+        SystemExit: this process failed on a GPU. The others wait until Spark ends their tasks.
     """
     if (failure := read_failure(run)) is not None:
         return failure
@@ -92,7 +92,7 @@ def train_process(proxy: Proxy, name: str, run: ProxyRun, backend: str) -> Outco
         try:
             result = train_one(proxy, name, own, device="cuda:0" if backend == "nccl" else "cpu")
         except InfrastructureError:
-            # Where another process failed for good, its record was written before it left.
+            # If another process failed for good, it wrote its record before it exited.
             if (failure := read_failure(run)) is not None:
                 return failure
             raise

@@ -43,7 +43,7 @@ class DoremiResult:
     """The mixture of DoReMi, and what it cost."""
 
     weights: dict[str, float]
-    """Domain -> mean weight over the steps of the proxy. Constraints are not applied to it."""
+    """Domain -> mean weight over the steps of the proxy. Constraints are not applied."""
 
     n_tokens: int
     """Tokens of the reference model and of the proxy together, without the base checkpoint."""
@@ -60,7 +60,7 @@ class DoremiPlan:
     """The two runs of DoReMi."""
 
     name: str
-    """Identifies the result: recipe, data, budget, settings and seed."""
+    """Identifies the result: a hash of recipe, data, budget, settings and seed."""
 
     reference: ProxyRun
     proxy: Proxy
@@ -99,7 +99,7 @@ def train_doremi(
     plan = plan_doremi(cfg, setup, trials)
     rows = _read_recorded(store, plan)
     if was_trained := not rows:
-        log("doremi", f"reference and proxy together have the tokens of {trials} trials")
+        log("doremi", f"reference model and proxy together read as many tokens as {trials} trials")
         log("doremi", _describe_repetition(store, plan))
         rows = _train(store, cfg, setup, plan)
         frame = store.create_frame(rows, tables.DOREMI)
@@ -110,7 +110,7 @@ def train_doremi(
 
 
 def add_doremi(study: Study) -> Study:
-    """Return the study with the domain weights of DoReMi, if this is one of its baselines.
+    """Return the study with the domain weights of DoReMi, if DoReMi is one of its baselines.
 
     Raises:
         ClimbError: as for `train_doremi`.
@@ -135,7 +135,8 @@ def plan_doremi(cfg: Config, setup: TrainingSetup, n_trials: int) -> DoremiPlan:
     if not isinstance(setup.proxy, Recipe):
         raise ConfigError(
             f"proxy.model is a {type(setup.proxy).__name__}, whose training DoReMi cannot change; "
-            "use climb.proxy.llama:LlamaProxy or HuggingFaceProxy, or leave DoReMi out"
+            "use climb.proxy.llama:LlamaProxy or climb.proxy.llama:HuggingFaceProxy, or leave "
+            "DoReMi out"
         )
     doremi, folder = cfg.doremi, setup.files / "doremi"
     total = n_trials * setup.n_tokens
@@ -176,8 +177,8 @@ def _describe_repetition(store: Store, plan: DoremiPlan) -> str:
     smallest = min(rows, key=lambda row: (row["n_tokens"], row["domain"]))
     epochs = plan.run.n_tokens / len(rows) / smallest["n_tokens"]
     return (
-        f"the proxy reads equally much of each domain, and the shard of {smallest['domain']} "
-        f"({smallest['n_tokens']:,} tokens) {epochs:.1f} times"
+        "the proxy reads equally many tokens of each domain; it reads the shard of "
+        f"{smallest['domain']} ({smallest['n_tokens']:,} tokens) {epochs:.1f} times"
     )
 
 

@@ -1,9 +1,9 @@
-"""The fidelities of a search: train their components, and measure mixtures with them, once.
+"""The fidelities of a search: train their components, and measure mixtures, each only once.
 
 A component is a trial of one domain alone whose model is kept. Its name depends on the recipe and
-on the data, its folder counts once it is complete, and its row of `trials` is committed when it
-ends. The measured mixtures are a file, named by everything that they depend on. So a search that
-was interrupted finds both again.
+on the data. Its folder counts only if it is complete, and its row of `trials` is committed when the
+training ends. The measured mixtures are a file, named by everything that they depend on. So a
+search that was interrupted finds the components and the measurements again.
 
 Axes: D measured mixtures, K domains, Q metrics.
 """
@@ -59,7 +59,7 @@ COMPONENT_SEED = 0
 
 
 def add_fidelities(study: Study) -> Study:
-    """Return the study with what its fidelities estimate; unchanged without fidelities.
+    """Return the study with the estimates of its fidelities; unchanged if it has none.
 
     Raises:
         ClimbError: a component was not trained, or a mixture cannot be measured.
@@ -107,7 +107,7 @@ def _read_recorded(study: Study, setup: TrainingSetup) -> set[str]:
 
 
 def build_component(setup: TrainingSetup, domain: str) -> tuple[str, ProxyRun]:
-    """Build the run of a component, and its name."""
+    """Build the name and the run of a component."""
     weights = {domain: 1.0}
     name = setup.name_run(weights, COMPONENT_SEED)
     run = setup.build_run(weights, COMPONENT_SEED)
@@ -117,7 +117,7 @@ def build_component(setup: TrainingSetup, domain: str) -> tuple[str, ProxyRun]:
 def _train(
     study: Study, setup: TrainingSetup, todo: Mapping[str, ProxyRun], recorded: Collection[str]
 ) -> None:
-    """Train components, and commit the row of each when it ends, unless it is recorded.
+    """Train components; when one ends, commit its row unless the row is recorded already.
 
     Raises:
         ClimbError: a component failed or was lost; the next start trains those that are missing.
@@ -125,7 +125,10 @@ def _train(
     session, cfg = study.store.session, study.cfg.spark
     ensure_base_checkpoint(study.store, study.setup, plan_slots(session, cfg))
     share = len(todo) * setup.n_tokens / study.setup.n_tokens
-    log("search", f"{len(todo)} components have as many tokens as {share:.1f} trials")
+    log(
+        "search",
+        f"training {len(todo)} components; together they read as many tokens as {share:.1f} trials",
+    )
     watch = WatchSettings("search", setup.hung_minutes)
     batches = train_trials(study.store, cfg, setup.recipe, setup.proxy, list(todo.items()), watch)
     outcomes = chain.from_iterable(batches)
@@ -136,7 +139,7 @@ def _train(
 
 
 def _make_component_row(setup: TrainingSetup, run: ProxyRun, outcome: Outcome) -> tables.Row:
-    """Build a row of `trials`; a component belongs to all searches of these domains.
+    """Build a row of `trials` without `search`: all searches of these domains use the component.
 
     Raises:
         ClimbError: the component was not trained.
@@ -186,7 +189,7 @@ def _measure_mixtures(
 def _measure_in_tasks(
     study: Study, fidelity: Fidelity, components: Mapping[str, str], weights_DK: Array
 ) -> Array:
-    """Measure mixtures, as many parts at a time as there are slots; shape (D, Q).
+    """Measure mixtures in parallel, one part for each slot; return metrics of shape (D, Q).
 
     Raises:
         ClimbError: a part found a mistake that the user can fix.
@@ -225,8 +228,8 @@ def measure_part(
     """Measure some mixtures: the body of a task.
 
     Returns:
-        The metrics (M, Q), or the exception that stops the search: Spark would repeat a task that
-        raises it, with the same end.
+        The metrics (M, Q), or the exception that stops the search. If the task raised it, Spark
+        would repeat the task, and the repetition would fail too.
 
     Raises:
         Exception: a worker, device or mount was lost; Spark repeats the task.
@@ -252,8 +255,14 @@ def _check_metrics(
     fidelity: Fidelity, names: Sequence[str], metrics_DQ: Array, weights_DK: Array
 ) -> None:
     shape = (len(weights_DK), len(names))
-    if metrics_DQ.shape != shape or not np.isfinite(metrics_DQ).all():
+    if metrics_DQ.shape != shape:
         raise ComponentError(
-            f"{fidelity} measured an array of shape {metrics_DQ.shape}; it must have shape {shape} "
-            "and finite values (search.fidelities)"
+            f"the metrics of {fidelity} have shape {metrics_DQ.shape}; they must have shape "
+            f"{shape}, one column for each name of list_metrics (search.fidelities)"
+        )
+    invalid = [names[q] for q in np.flatnonzero(~np.isfinite(metrics_DQ).all(axis=0))]
+    if invalid:
+        raise ComponentError(
+            f"{fidelity} measured values that are not finite: {', '.join(invalid)} "
+            "(search.fidelities)"
         )

@@ -1,9 +1,9 @@
-"""Successive halving over tables: metrics at rungs, who goes on, and trials that were stopped.
+"""Successive halving over tables: metrics at rungs, and which trials go on or are stopped.
 
-Table `rungs` has a row for each trial and rung. Like a row of `trials`, it depends on the trial
-alone and not on `search.halving`, so searches with other rungs share rows. Which trials go on is
-computed again from these rows at every start. It depends on the trials of the round and of earlier
-rounds at that rung, and on nothing else that is recorded.
+Table `rungs` has a row for each trial and rung. Like a row of `trials`, this row depends on the
+trial alone and not on `search.halving`, so searches with different rungs share rows. At every
+start, the choice of the trials that go on is computed again from these rows. At a rung, the
+choice depends only on the rows of this round and of earlier rounds at that rung.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ class Rungs:
     def find_stopped(
         self, plan: Sequence[PlannedTrial], n_rungs: int | None = None
     ) -> dict[str, int]:
-        """Find the stopped trials: trial id -> tokens of the rung.
+        """Find the stopped trials: trial id -> tokens of its rung.
 
         Args:
             plan: the trials of all rounds so far.
-            n_rungs: only this many rungs, the first ones, are applied; None: all. Every trial that
-                reached one of them must have a row there, or have failed.
+            n_rungs: number of rungs to apply, from the first; None: all. Every trial that reached
+                one of these rungs must have a row there, or have failed.
         """
         stopped: dict[str, int] = {}
         keep = [rung.keep for rung in self.study.cfg.search.halving][:n_rungs]
@@ -64,7 +64,7 @@ class Rungs:
         earlier: Mapping[str, int],
         keep: Sequence[float],
     ) -> dict[str, int]:
-        """Find the trials that are stopped in one round; `earlier` were stopped before it."""
+        """Find the trials that one round stops; earlier rounds stopped those of `earlier`."""
         others = [p for p in plan if p.round_ <= round_ and not _competes(p, round_)]
         settled = {p.trial_id for p in others}
         here = [p for p in plan if _competes(p, round_) and p.trial_id not in settled]
@@ -83,7 +83,7 @@ class Rungs:
         return max((row["seconds"] for row in rows), default=0.0)
 
     def read_trials(self, plan: Sequence[PlannedTrial]) -> Trials:
-        """Read the finished trials of a plan, and the stopped ones as they would have ended.
+        """Read the finished trials of a plan, and the stopped ones with predicted final metrics.
 
         Raises:
             SearchError: every trial failed, or no finished trial has metrics at the rung of a
@@ -144,8 +144,8 @@ class Rungs:
 def find_end(planned: PlannedTrial, stopped: Mapping[str, int]) -> int | None:
     """Return the tokens after which a planned trial was stopped; None if it was not.
 
-    A replicate of the recommendation may be the same run as a stopped proposal. It is trained in
-    full nevertheless.
+    A replicate of the recommendation may be the same run as a stopped proposal. The replicate is
+    trained in full nevertheless.
 
     Args:
         planned: the trial.
@@ -155,5 +155,5 @@ def find_end(planned: PlannedTrial, stopped: Mapping[str, int]) -> int | None:
 
 
 def _competes(planned: PlannedTrial, round_: int) -> bool:
-    """Whether a trial may be stopped in a round: true for its proposals, false for baselines."""
+    """Whether a trial may be stopped in a round: true only for proposals of this round."""
     return planned.round_ == round_ and planned.method == PROPOSAL

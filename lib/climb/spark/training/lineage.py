@@ -62,14 +62,14 @@ def record_lineage(store: Store, cfg: Config, shards: Sequence[Mapping[str, Any]
 def find_held_tables(store: Store) -> dict[str, str]:
     """Find the tables whose old versions are still needed: table -> why.
 
-    After a new clustering, the next `pack` reads the assignments that the last one has read. Until
-    it has run, VACUUM must keep them.
+    After a new clustering, the next `pack` reads the version of the assignments that the last
+    `pack` read. VACUUM must keep this version until then.
     """
     inputs = store.history.read_inputs(tables.SHARDS)
     version = inputs["read"].get("assignments") if inputs else None
     if version is None or version == store.history.read_version(tables.ASSIGNMENTS):
         return {}
-    reason = f"the next `climb pack` may read version {version}, so run it first"
+    reason = f"the next `climb pack` may read version {version}; run it before `climb maintain`"
     return {tables.ASSIGNMENTS.name: reason}
 
 
@@ -179,7 +179,7 @@ def _count_moved_tokens(store: Store, cfg: Config, assignments: DataFrame) -> Ar
     """Count tokens by cluster of the old assignments and cluster of the current ones.
 
     Returns:
-        Shape (B, C + 1); the last column counts documents that have no cluster now.
+        Shape (B, C + 1); the last column has the tokens of documents without a cluster now.
     """
     now = store.read(tables.ASSIGNMENTS).select("doc_id", F.col("cluster").alias("now"))
     counts = store.read(tables.TOKENS).where(F.col("recipe") == cfg.count.recipe)

@@ -28,7 +28,7 @@ class FoundMixture:
     """Domain -> weight."""
 
     n_trials: float = 0.0
-    """Trials; models of another kind count as the trials that have as many tokens."""
+    """Number of trials. Other models count by their tokens, divided by the tokens of a trial."""
 
     n_tokens: float = 0.0
     trial_ids: tuple[str, ...] = ()
@@ -37,9 +37,10 @@ class FoundMixture:
 
 @runtime_checkable
 class MixtureMethod(Protocol):
-    """A plug-in of `compare.methods` that trains for its mixture: a frozen dataclass.
+    """A plug-in of `compare.methods` that trains models for its mixture: a frozen dataclass.
 
-    Its work must be resumable, and a function of the configuration and the tables up to `pack`.
+    Its work must be resumable. Its mixture must depend only on the configuration and on the tables
+    up to `pack`.
     """
 
     def count_trials(self, cfg: Config) -> float:
@@ -77,7 +78,7 @@ class DoremiMethod:
 
 
 def build_plugin(method: Method) -> Baseline | MixtureMethod:
-    """Build the plug-in of a method that is not searched.
+    """Build the plug-in of a method that has no search.
 
     Raises:
         ConfigError: it cannot be built, has no suitable method, or exceeds the budget.
@@ -88,7 +89,10 @@ def build_plugin(method: Method) -> Baseline | MixtureMethod:
     if isinstance(plugin, MixtureMethod):
         n, budget = plugin.count_trials(method.cfg), method.cfg.compare.budget
         if n > budget:
-            raise ConfigError(f"{where} needs {n:g} trials; compare.budget is {budget}")
+            raise ConfigError(
+                f"{where} needs {n:g} trials; compare.budget is {budget}: raise the budget, or "
+                "lower the trials of this method"
+            )
         return plugin
     if isinstance(plugin, Baseline):
         return plugin
@@ -99,7 +103,7 @@ def build_plugin(method: Method) -> Baseline | MixtureMethod:
 
 
 def make_mixture(store: Store, method: Method, seed: int) -> FoundMixture:
-    """Make the mixture of a method that is not searched."""
+    """Make the mixture of a method that has no search."""
     plugin, cfg = build_plugin(method), method.configure(seed)
     if isinstance(plugin, MixtureMethod):
         return plugin.find_mixture(store, cfg)
@@ -110,7 +114,7 @@ def make_mixture(store: Store, method: Method, seed: int) -> FoundMixture:
 def read_searched(store: Store, cfg: Config) -> FoundMixture:
     """Read the recommendation of a finished search, and count its trials.
 
-    The tokens of a trial are those of the configuration; halving counts those that were trained.
+    A trial counts with the configured tokens; with halving, only trained tokens count.
     """
     [row] = store.read_rows(tables.MIXTURES, search=cfg.search.name, method=RECOMMENDED)
     where = f"table mixtures, search {cfg.search.name!r}"

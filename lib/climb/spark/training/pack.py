@@ -4,8 +4,9 @@ If a proxy trains on 1/r of the target run's tokens, it reads 1/r of each domain
 scarce text equally often. Shards of trials and target runs have the documents with the lowest
 hashes; shards of base checkpoints have those with the highest.
 
-The tokens of every bucket of the hash are summed first. From these sums `climb.proxy.shards` plans
-the files of all shards; then tasks write them side by side. No task sorts or holds a whole domain.
+First, the tokens of every bucket (a range of hashes) are summed. `climb.proxy.shards` plans the
+files of all shards from these sums. Then tasks write the files side by side. No task sorts or holds
+a whole domain.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ def is_from_top(kind: str) -> bool:
 def compute_domain_share(run_tokens: int, cfg: Config) -> float:
     """Return the share of every domain that a run of `run_tokens` tokens reads, from 0 to 1.
 
-    It is the run's share of the target run, so that both repeat a domain equally often.
+    It is the ratio of this run's tokens to those of the target run, so that both repeat a domain
+    equally often.
     """
     return min(1.0, run_tokens / cfg.search.target_tokens)
 
@@ -84,9 +86,10 @@ def plan_shards(domains: list[tables.Row], cfg: Config) -> list[Shard]:
         cfg: `proxy` and `train` give the tokens of base checkpoints, trials and target runs.
 
     Returns:
-        Per domain, shards of trials and of target runs with the share of `compute_domain_share`,
-        and shards of base checkpoints with the domain's part of the base's tokens. If repetition is
-        not matched, the shard of a trial has as many tokens as a trial can read of the domain.
+        For each domain: shards of trials and of target runs with the share of
+        `compute_domain_share`, and shards of base checkpoints with the domain's share of their
+        tokens. If repetition is not matched, the shard of a trial has as many tokens as a trial can
+        read of the domain.
     """
     total = sum(row["n_tokens"] for row in domains)
     shares: dict[Kind, float] = {
@@ -106,13 +109,13 @@ def plan_shards(domains: list[tables.Row], cfg: Config) -> list[Shard]:
 
 
 def pack_shards(store: Store, cfg: Config, inputs: Inputs) -> list[tables.Row]:
-    """Write the files of shards that do not exist yet, and return the rows of all shards.
+    """Write the missing files of shards, and return the rows of all shards.
 
     Args:
         store: tables `documents`, `assignments`, `clusters`, `domains`, `tokens` are read.
         cfg: the configuration.
-        inputs: what the shards are made from. It names their folder, so shards of other inputs
-            stay.
+        inputs: what the shards are made from. Their folder's name contains a hash of the inputs, so
+            shards of other inputs stay.
 
     Raises:
         ConfigError: the tokenizer does not have the end-of-text token.
@@ -156,14 +159,14 @@ def _hash_documents() -> Column:
 
 
 def _order_documents(documents: DataFrame, buckets: Mapping[str, int]) -> DataFrame:
-    """Put every document into both orders: that from the lowest hash, and that from the highest.
+    """Put every document into two orders: from the lowest hash, and from the highest hash.
 
     Args:
         documents: (doc_id, domain, n_tokens, ...).
         buckets: number of buckets of each domain.
 
     Returns:
-        The documents, twice, with (from_top, position, bucket).
+        Every document once in each order, with (from_top, position, bucket).
     """
     rows = sorted(buckets.items())
     sizes = documents.sparkSession.createDataFrame(rows, "domain STRING, n_buckets INT")
@@ -180,7 +183,7 @@ def _order_documents(documents: DataFrame, buckets: Mapping[str, int]) -> DataFr
 def _count_bucket_tokens(
     ordered: DataFrame, buckets: Mapping[str, int]
 ) -> dict[tuple[str, bool], NDArray[np.int64]]:
-    """Sum the tokens of each bucket with the ends of documents: (domain, from_top) -> tokens_B."""
+    """Sum tokens, end-of-text tokens included, by bucket: (domain, from_top) -> tokens_B."""
     sums = ordered.groupBy("domain", "from_top", "bucket").agg(F.sum(F.col("n_tokens") + 1))
     tokens: dict[tuple[str, bool], NDArray[np.int64]] = {}
     for domain, from_top, bucket, n in sums.collect():
@@ -215,7 +218,7 @@ def _plan_files(
 
 
 def _select_ends(files: Sequence[ShardFile], buckets: Mapping[str, int]) -> Column:
-    """Return the condition that a document is in the part of some order that the files need."""
+    """Return a condition: the document is in the part of either order that the files need."""
     last = {False: 0.0, True: 0.0}
     for file in files:
         end = (file.part.last_bucket + 1) / buckets[file.domain]
@@ -239,7 +242,7 @@ def _divide_documents(ordered: DataFrame, files: Sequence[ShardFile]) -> DataFra
     schema = "domain STRING, from_top BOOLEAN, first INT, last INT, number INT"
     ranges = F.broadcast(session.createDataFrame(rows, schema))
     n_tokens = sum(file.part.n_tokens for file in files)
-    # A task for every small file would take longer than the file.
+    # Starting a task for every small file would take longer than writing the file.
     n_tasks = max(session.sparkContext.defaultParallelism, n_tokens // plan.PART_TOKENS)
     return (
         ordered.join(ranges, on=["domain", "from_top"])
@@ -251,7 +254,7 @@ def _divide_documents(ordered: DataFrame, files: Sequence[ShardFile]) -> DataFra
 
 
 def _describe_shards(files: Sequence[ShardFile]) -> list[tables.Row]:
-    """Complete the folders of shards with several files, and return the rows of table `shards`."""
+    """Mark the folders of shards as complete, and return the rows of table `shards`."""
     by_shard: dict[tuple[str, str], list[ShardFile]] = {}
     for file in files:
         by_shard.setdefault((file.kind, file.domain), []).append(file)

@@ -1,7 +1,8 @@
 """Write the files of shards from Spark tasks, in memory that does not grow with a file.
 
-The ids of a file go to the local disk as its texts are encoded. The file is then copied to its
-place, with its completion file last. Packing that was killed goes on with the other files.
+The token ids of a file go to the local disk while its texts are encoded. Then the file is copied
+to its place, and its completion file is written last. If packing is killed, the next start writes
+only the files that are not complete.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class _OpenFile:
         self._scratch = tempfile.NamedTemporaryFile(prefix="climb-")  # noqa: SIM115  # see finish
 
     def add(self, rows: pa.RecordBatch) -> None:
-        """Write the ids of documents, each followed by the end-of-text token, up to the cut."""
+        """Write the ids of documents, each with the end-of-text token, until the file is full."""
         counts = rows["n_tokens"].to_pylist()
         ends_N = np.cumsum(np.array(counts, dtype=np.int64) + 1)
         n = int(np.searchsorted(ends_N, self._missing)) + 1  # the last one may be cut
@@ -83,9 +84,9 @@ class _OpenFile:
             if len(ids) != counts[i]:
                 raise TableError(
                     f"table tokens records {counts[i]:,} tokens for document "
-                    f"{rows['doc_id'][i].as_py()}, but its tokenizer returns {len(ids):,}; another "
-                    "version of the package tokenizers counted them: delete table tokens, and run "
-                    "`climb count` again"
+                    f"{rows['doc_id'][i].as_py()}, but the tokenizer returns {len(ids):,}; the "
+                    "counts are from another version of package tokenizers: delete table tokens, "
+                    "and run `climb count` again"
                 )
             kept = np.array(ids + self._end, self._dtype)[: self._missing]
             self._scratch.write(kept.tobytes())

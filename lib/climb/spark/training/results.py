@@ -1,4 +1,4 @@
-"""What job train leaves of each model: a model card, and the rows of its learning curve."""
+"""What job train writes for each model: a model card, and the rows of its learning curve."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def write_model_card(
     metrics: Mapping[str, float],
     versions: Mapping[str, int | None],
 ) -> None:
-    """Write README.md into the folder of a model, if it is kept."""
+    """Write README.md into the folder of a model, if the model is kept."""
     if model.run.save is None:
         return
     proxy: Any = setup.proxy

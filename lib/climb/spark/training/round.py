@@ -71,7 +71,7 @@ def train_round(study: Study, plan: Sequence[PlannedTrial], round_: int) -> Trai
     known = {row["trial_id"] for row in study.read_recorded(going)}
     ended += _train(study, [p for p in going if p.trial_id not in known], rungs, None)
     for p in new.values():
-        if p.trial_id in stopped:  # if it is needed in full later, it starts again
+        if p.trial_id in stopped:  # a later full run starts again from its first step
             shutil.rmtree(study.setup.build_run(p.weights, p.seed).checkpoints, ignore_errors=True)
     return TrainedRound(
         n_trained=len({outcome.name for outcome in ended}),
@@ -118,7 +118,7 @@ def _train(
 
 
 class TrialCommits:
-    """Writes the rows of outcomes: of whole and failed trials to `trials`, of others to `rungs`."""
+    """Writes the rows of whole and failed trials to `trials`, and all others to `rungs`."""
 
     def __init__(self, study: Study, rungs: Rungs, tokens: int | None) -> None:
         self._study, self._rungs = study, rungs
@@ -127,7 +127,7 @@ class TrialCommits:
     def write_all(
         self, planned: Mapping[str, PlannedTrial], batches: Iterable[Sequence[Outcome]]
     ) -> Iterator[Outcome]:
-        """Commit the rows of each batch, except lost runs, and yield its outcomes."""
+        """Commit the rows of each batch, except those of lost runs, and yield its outcomes."""
         store = self._study.store
         for batch in batches:
             rows: dict[Table, list[tables.Row]] = {}

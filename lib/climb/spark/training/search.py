@@ -75,8 +75,8 @@ def is_worth_training(study: Study, round_: int, earlier: Sequence[PlannedTrial]
     if gain < threshold:
         log(
             "search",
-            f"round {round_ + 1} and later ones are skipped: its expected gain {gain:.2g} is below "
-            f"search.min_expected_gain {threshold:g}",
+            f"round {round_ + 1} and later ones are skipped: the expected gain of round "
+            f"{round_ + 1} is {gain:.2g}, below search.min_expected_gain {threshold:g}",
         )
     return gain >= threshold
 
@@ -171,7 +171,7 @@ def _count_halving(
 
 
 def describe_search(store: Store, cfg: Config, setup: TrainingSetup) -> tuple[Inputs, str]:
-    """Return what a search is made from, and the condition of its rows in table `mixtures`."""
+    """Return the inputs of a search, and the SQL condition for its rows in table `mixtures`."""
     settings = {"search": cfg.search, "proxy": setup.recipe}
     if needs_doremi(cfg.search.baselines):
         settings["doremi"] = cfg.doremi
@@ -180,7 +180,7 @@ def describe_search(store: Store, cfg: Config, setup: TrainingSetup) -> tuple[In
 
 
 def refuse_other_settings(earlier: Inputs | None, now: Inputs) -> None:
-    """Refuse to replace the result of a search of this name that had another section `search`.
+    """Refuse to replace a result of the same name that has other settings in section `search`.
 
     A search may be extended: other values of the keys `EXTENDING` are accepted.
 
@@ -189,7 +189,7 @@ def refuse_other_settings(earlier: Inputs | None, now: Inputs) -> None:
         now: the inputs of the search that starts.
 
     Raises:
-        ConfigError: another setting of section `search` has changed.
+        ConfigError: a setting of section `search` that is not in EXTENDING has changed.
     """
     before = earlier["settings"].get("search", {}) if earlier else {}
     after = now["settings"]["search"]

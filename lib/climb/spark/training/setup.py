@@ -70,7 +70,7 @@ class TrainingSetup:
     """Folder of checkpoints."""
 
     hung_minutes: float | None = None
-    """Time without progress after which a run hangs; None: no run does."""
+    """Minutes without progress after which a run counts as hung; None: no limit."""
 
     local_copies: LocalCopies | None = None
     processes: int = 1
@@ -94,7 +94,7 @@ class TrainingSetup:
         return f"{model}-{digest_values(trained)}"
 
     def _describe_processes(self) -> list[Any]:
-        """Describe the number of processes; empty for one, so that earlier names stay."""
+        """Describe the number of processes; empty for one, so that existing names stay valid."""
         return [] if self.processes == 1 else [f"{self.processes} processes"]
 
     @cached_property
@@ -162,7 +162,7 @@ def _list_weights(weights: Mapping[str, float]) -> list[tuple[str, float]]:
 def build_trial_setup(store: Store, cfg: Config) -> TrainingSetup:
     """Build the setup of the search: the proxy, measured on the targets' `search` items.
 
-    Items that a target reports on are left out.
+    Items that are also report items of any target are left out.
 
     Raises:
         TableError: the shards are missing, or of other domains.
@@ -207,7 +207,7 @@ def ensure_base_checkpoint(store: Store, setup: TrainingSetup, slots: Slots) -> 
     Args:
         store: has the session.
         setup: what is trained.
-        slots: of runs with whole GPUs; the checkpoint takes one of them.
+        slots: with whole GPUs, or with cores; the run takes one slot.
 
     Raises:
         TrialError: its loss became NaN.
@@ -276,7 +276,7 @@ def _write_tokenizer(store: Store, cfg: Config) -> TokenizerFile:
 
 
 def _describe_target(target: Target) -> list[Any]:
-    """Describe a target; a field at its default is left out, so that earlier recipes stay."""
+    """Describe a target; empty `where` or `excluded` add nothing, so existing names stay valid."""
     described = [target.name, target.kind, target.limit, hash_content(resolve(target.path))]
     return [*described, *(field for field in (target.where, target.excluded) if field)]
 

@@ -24,21 +24,21 @@ trials, such as the lengths of their texts."""
 
 @dataclass(frozen=True)
 class TrialSlots:
-    """The slots of trials, and how many trials may start before they are planned again."""
+    """The slots of trials, and how many trials may start before the slots are planned again."""
 
     slots: Slots
     n_first: int | None = None
-    """Trials that show how much memory a trial needs; None: all trials get these slots."""
+    """Number of trials that show how much memory a trial needs; None: all get these slots."""
 
 
 def plan_trials(store: Store, cfg: SparkConfig, recipe: str, n_runs: int) -> TrialSlots:
-    """Plan the trials that share a GPU: `spark.trials_per_gpu`, or as many as its memory allows.
+    """Plan how many trials share a GPU: `spark.trials_per_gpu`, or as many as its memory allows.
 
     Args:
-        store: its tables `trials` and `rungs` have what finished trials needed.
+        store: its tables `trials` and `rungs` have the GPU memory that finished trials needed.
         cfg: section spark.
         recipe: of the trials, `TrainingSetup.recipe`.
-        n_runs: trials that are to be trained.
+        n_runs: number of trials to train.
 
     Raises:
         ConfigError: the shares of GPUs and cores do not fit the executors.
@@ -56,20 +56,20 @@ def plan_trials(store: Store, cfg: SparkConfig, recipe: str, n_runs: int) -> Tri
         return TrialSlots(whole, n_first=whole.count)
     most = max((share for share in shares if share is not None), default=None)
     n_trials = choose_trials_per_gpu(most, gpus.max_per_gpu)
-    # Spark fills a GPU before it uses the next: few trials must not share more than they have to.
+    # Spark fills a GPU before it uses the next one: without a limit, few trials leave GPUs idle.
     n_active = min(n_runs, cfg.parallel_trials or n_runs)
     n_trials = min(n_trials, math.ceil(n_active / gpus.count))
     if is_local:
         cfg = _limit_parallel(cfg, n_trials)
     elif gpus.profile is None:
-        _log_sharing(most, n_trials, "could share one (spark.task.resource.gpu.amount)")
+        _log_sharing(most, n_trials, "could share a GPU (spark.task.resource.gpu.amount)")
         return TrialSlots(plan_slots(session, cfg))
-    _log_sharing(most, n_trials, "share one (spark.trials_per_gpu)")
+    _log_sharing(most, n_trials, "share a GPU (spark.trials_per_gpu)")
     return TrialSlots(plan_slots(session, cfg, n_trials))
 
 
 def _limit_parallel(cfg: SparkConfig, n: int) -> SparkConfig:
-    """Limit the trials at the same time; local mode has nothing else that does."""
+    """Limit the trials that run at the same time; nothing else limits them in local mode."""
     return cfg.model_copy(update={"parallel_trials": min(n, cfg.parallel_trials or n)})
 
 
@@ -83,8 +83,8 @@ def choose_trials_per_gpu(share: float | None, max_trials: int) -> int:
 
     Args:
         share: largest share of a GPU's memory that a finished trial needed; None: trials use no
-            GPU through torch, so nothing is known.
-        max_trials: cores for each GPU; a trial needs one.
+            GPU through torch, so their memory is unknown.
+        max_trials: cores for each GPU; a trial needs one core.
     """
     if share is None:
         return 1
@@ -115,11 +115,11 @@ def train_trials(
 
 
 def _read_gpu_shares(store: Store, recipe: str) -> list[float | None]:
-    """Return what each finished trial of a recipe needed."""
+    """Return the share of GPU memory that each finished trial of a recipe needed."""
     rows = [
         row
         for table in (tables.TRIALS, tables.RUNGS)
         if store.exists(table)
         for row in store.read_rows(table, proxy=recipe)
     ]
-    return [row["gpu_share"] for row in rows if row.get("status") != "failed"]  # rungs have none
+    return [row["gpu_share"] for row in rows if row.get("status") != "failed"]  # rungs: no status

@@ -1,4 +1,4 @@
-"""One search over tables: what it reads, how its trials are named, and what it knows."""
+"""One search over tables: its inputs, the names of its trials, and what is recorded."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ class Study:
     """Runs of earlier domains, fixed when the search starts."""
 
     read_versions: Mapping[str, int | None]
-    """Table -> version, from before it was read."""
+    """Table -> its version just before it was read."""
 
     on_progress: OnProgress | None = None
     """Gets the progress of the active trials; the MLflow mirror is connected here."""
 
     def watch_trials(self, plan: Mapping[str, PlannedTrial]) -> WatchSettings:
-        """Return how the trials of a plan, by id, are watched while they are trained."""
+        """Return how trials are watched while they are trained; `plan` has them by id."""
         on_progress = self.on_progress
         if on_progress is None:
             return WatchSettings("search", self.setup.hung_minutes)
@@ -97,7 +97,7 @@ class Study:
             SearchError: no trial is recorded, or every trial failed.
         """
         if not rows:
-            raise SearchError("no trial is recorded; job search trains and records them")
+            raise SearchError("no trial of this search is recorded; run `climb search`")
         finished = [row for row in rows if row["status"] == "finished"]
         if not finished:
             raise SearchError(f"all {len(rows)} trials failed; the first: {rows[0]['error']}")

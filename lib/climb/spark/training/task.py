@@ -24,7 +24,8 @@ class Outcome:
 
     name: str
     status: Literal["finished", "failed", "lost"]
-    """failed: a retry would fail too. lost: the worker died, and Spark's retries failed too."""
+    """failed: the loss became NaN, or memory ran out. lost: the worker died or the run hung, and
+    retries failed too."""
 
     seconds: float
     metrics: dict[str, float] = field(default_factory=dict)
@@ -53,11 +54,12 @@ def train_one(
         device: `cpu`, `cuda:0`, ...; None: that of the Spark task.
 
     Returns:
-        The outcome, or the exception that stops the search. The task returns it instead of raising
-        it, since Spark repeats a task that raises, and every repetition would end in the same way.
+        The outcome, or the exception that stops the search. The task does not raise this exception,
+        since Spark repeats a task that raises, and every repetition would end in the same way.
 
     Raises:
-        InfrastructureError: Spark repeats the task, in another process or on another machine.
+        InfrastructureError: a device or a mount was lost; Spark repeats the task in another process
+            or on another machine.
     """
     began = time.monotonic()
     try:

@@ -37,7 +37,7 @@ def train_mixtures(store: Store, cfg: Config, setup: TrainingSetup) -> tuple[int
 def train_planned(
     store: Store, cfg: Config, setup: TrainingSetup, planned: Mapping[str, PlannedModel]
 ) -> tuple[int, int, int]:
-    """Train the planned models, by name of the run, unless they are recorded already.
+    """Train the planned models (name of the run -> model) that are not recorded yet.
 
     A model's card is written before its rows in `evaluations`, and its learning curve after them.
 

@@ -1,14 +1,14 @@
 """Train many models at once: each is one Spark job, started as soon as a slot is free.
 
-A job has one task per process of the model. There is one job per run. So its row is committed when
-the run ends, and other slots do not wait for a slow run. A lost machine interrupts only the runs
-that were active on it. On a cluster, Spark starts their tasks again, and they continue from their
-checkpoints; in local mode, the next start continues them. `climb.spark.failures` describes the
-kinds of failure and what happens after each.
+A job has one task per process of the model. There is one job per run. So a run's row is committed
+when the run ends, and other slots do not wait for a slow run. A lost machine interrupts only the
+runs that were active on it. On a cluster, Spark starts their tasks again, and they continue
+from their checkpoints; in local mode, the next start continues them. `climb.spark.failures`
+describes the kinds of failure and what happens after each.
 
 A run that makes no progress for `hung_minutes` is ended and tried again, from its last checkpoint.
-After HUNG_TRIES it is lost. If the caller stops, or an error ends the job, active runs are
-cancelled. Their checkpoints stay, and the next start continues them.
+After HUNG_TRIES tries it counts as lost. If the caller stops, or an error ends the job, active
+runs are cancelled. Their checkpoints stay, and the next start continues them.
 """
 
 from __future__ import annotations
@@ -74,12 +74,13 @@ def train_batches(
 ) -> Iterator[list[Outcome]]:
     """Train the named runs, as many at a time as there are slots, and yield the outcomes.
 
-    A batch has all runs that have ended since the last one. So runs that end together are recorded
-    in one commit, and their slots wait for one only.
+    A batch has all runs that have ended since the last batch. So runs that end together are
+    recorded in one commit, and their slots wait for this commit only.
 
     A run of one process that is alone on its device halves its micro-batch when memory runs out. On
-    a shared device, halving would depend on the other runs, and so would the rounding. There, such
-    runs are repeated alone at the end, and may halve it then. Runs of several processes never do.
+    a shared device, halving would depend on the other runs, and so would the rounding. There, a
+    run that runs out of memory is repeated alone at the end, and may halve its micro-batch then.
+    Runs of several processes never halve it.
 
     Raises:
         ClimbError: a run found a mistake that the user can fix, such as a missing shard.
@@ -89,7 +90,7 @@ def train_batches(
     is_alone = len(runs) == 1 or (slots.count <= 1 and slots.count_again is None)
     watch = _limit_watch(watch or WatchSettings(), proxy)
     runs = [(name, replace(run, heartbeat=f"{run.checkpoints}.progress")) for name, run in runs]
-    if slots.processes > 1:  # each would halve its own, and their gradients would not match
+    if slots.processes > 1:  # they would halve separately, and gradients would not match
         runs = _forbid_halving(runs)
     first = runs if is_alone or slots.has_own_gpu else _forbid_halving(runs)
     repeated = set()
@@ -137,7 +138,7 @@ def _forbid_halving(runs: Sequence[NamedRun]) -> list[NamedRun]:
 
 
 def _limit_watch(watch: WatchSettings, proxy: Proxy) -> WatchSettings:
-    """Leave out the limit for a proxy that does not report progress."""
+    """Remove `hung_minutes` for a proxy that does not report progress."""
     reports = getattr(proxy, "reports_progress", False)
     return watch if reports else replace(watch, hung_minutes=None)
 
@@ -215,7 +216,7 @@ def _wait(
 def _settle(
     outcome: Outcome, was_ended: bool, slots: Slots, settings: WatchSettings, tries: Counter[str]
 ) -> Outcome | None:
-    """Return the outcome of a run, or None: it hung or lost one of its processes; try it again.
+    """Return the outcome of a run; None if it hung or lost a process, and is tried again.
 
     On a cluster, Spark repeats a task that is lost for another reason; in local mode it does not.
     """

@@ -22,7 +22,7 @@ MAX_POLL_SHARE = 0.05
 """Largest share of the driver's time that polls take."""
 
 QUARTER, LINE_SECONDS = 0.25, 60.0
-"""Without a terminal, a line is printed for every quarter of a run, and at most one a minute."""
+"""Without a terminal, every quarter of a run prints a line, at most one per minute and run."""
 
 Observe = Callable[[Mapping[str, RunProgress]], None]
 """Gets the progress of all active runs by name."""
@@ -36,7 +36,7 @@ class WatchSettings:
     """Name of the job, for lines and bars."""
 
     hung_minutes: float | None = None
-    """A run without progress for this long hangs; None: no run does."""
+    """A run without progress for this long counts as hung; None: no limit."""
 
     observe: Observe | None = None
     """Called after every poll, in the driver's thread; it must return at once."""
@@ -64,13 +64,13 @@ class Watch:
     _next: float = 0.0
 
     def start(self, name: str, path: Path) -> None:
-        """Watch a run that is about to be submitted; forget an earlier heartbeat."""
+        """Watch a run that is about to be submitted; delete its earlier heartbeat."""
         with contextlib.suppress(OSError):
             path.unlink()
         self._runs[name] = _Watched(path)
 
     def stop(self, name: str) -> bool:
-        """Stop watching a run that has ended, and delete its file; return whether it hung."""
+        """Stop watching a run that has ended, and delete its heartbeat; return whether it hung."""
         run = self._runs.pop(name)
         with contextlib.suppress(OSError):
             run.path.unlink()
@@ -78,9 +78,9 @@ class Watch:
         return run.is_hung
 
     def poll(self) -> list[str]:
-        """Read the heartbeats if it is time, and show them; return the names of runs that hang.
+        """Read and show the heartbeats if it is time; return the names of newly hung runs.
 
-        The time of a run starts with its first heartbeat: before, it may wait for a machine.
+        The time of a run starts with its first heartbeat: until then, it may wait for a machine.
         """
         began = self.clock()
         if began < self._next:
@@ -113,7 +113,7 @@ class RunDisplay:
         self._stage = stage
         self._is_terminal = sys.stderr.isatty() if is_terminal is None else is_terminal
         self._bars: dict[str, tuple[int, Any]] = {}
-        """Name -> line of the terminal below that of all trials, and the bar."""
+        """Name -> (number of lines below the bar of all trials, bar of the run)."""
         self._printed: dict[str, tuple[float, float]] = {}
 
     def update(self, running: Mapping[str, RunProgress]) -> None:
