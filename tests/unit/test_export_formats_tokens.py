@@ -202,11 +202,13 @@ def test_megatron_gets_the_weights_of_the_validation_split(tmp_path):
     assert blend["test"] is None
 
 
-@pytest.mark.parametrize("damage", ["bin", "idx"])
-def test_megatron_files_that_do_not_fit_are_reported(tmp_path, damage):
+@pytest.mark.parametrize(
+    ("damage", "end"), [("bin", -8), ("idx", -8), ("idx", 20), ("idx", 0)], ids=str
+)
+def test_megatron_files_that_do_not_fit_are_reported(tmp_path, damage, end):
     contents = write_export(Megatron(), tmp_path)
     path = next((tmp_path / "train").rglob(f"*.{damage}"))
-    path.write_bytes(path.read_bytes()[:-8])
+    path.write_bytes(path.read_bytes()[:end])
     with pytest.raises(ValueError, match="export again"):
         next(Megatron().read_by_rule(tmp_path, contents))
 

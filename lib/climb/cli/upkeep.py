@@ -35,7 +35,7 @@ def cluster(refit: bool, conf: tuple[str, ...], settings: tuple[str, ...]) -> No
     multiple=True,
     required=True,
     metavar="NAME",
-    help="Value of ingest.source_column; may be repeated.",
+    help="Source to remove, as in column `source` of table documents; may be repeated.",
 )
 @click.option("--dry-run", is_flag=True, help="Report what would change, and change nothing.")
 @click.option("--undo", is_flag=True, help="Let the next ingest read the sources again.")

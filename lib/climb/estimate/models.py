@@ -36,7 +36,7 @@ def count_parameters(
     """Count the parameters of a model.
 
     The first of these that exists is used: the given number, the configured shape, the file
-    config.json in the model's folder, the size in the name of this folder.
+    config.json in the model's folder, the last size in the folder's path.
 
     Args:
         key: key of the model in the configuration.
@@ -69,7 +69,7 @@ def count_parameters(
 
 
 def _count_llama(shape: Mapping[str, Any], vocabulary: int) -> float:
-    """Count the parameters of a `climb.proxy.llama.LlamaProxy`."""
+    """Count the parameters of a `LlamaProxy`, or of a model with the shape in a config.json."""
     hidden, layers = int(shape["hidden"]), int(shape["layers"])
     inner = shape.get("feed_forward") or -(-8 * hidden // 3 // 8) * 8
     matrices = 1 if shape.get("tied", True) else 2

@@ -33,7 +33,7 @@ class Dropped:
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What the card says besides the mixture; empty for text that is the user's own."""
+    """What the card says besides the mixture; empty for files that the user already has."""
 
     sources: Sequence[Origin] = ()
     licences: Sequence[Origin] = ()
@@ -105,9 +105,10 @@ def _describe_kind(contents: Contents) -> Iterator[str]:
     if contents.tokenization is None:
         yield "Tokens are counted by climb's job count, without end-of-text tokens."
     else:
+        name = contents.tokenization.tokenizer
         yield (
-            f"Tokens are counted with the tokenizer `{contents.tokenization.tokenizer}` "
-            "(`tokenizer.json`), with one end-of-text token after every document."
+            f"The numbers of tokens are counted with the tokenizer `{name}` (`tokenizer.json`), "
+            "with one end-of-text token after every document."
         )
 
 

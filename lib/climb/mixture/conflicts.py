@@ -19,7 +19,9 @@ _MAX_LISTED = 8
 
 
 def find_conflicts(bounds: DomainBounds) -> list[str]:
-    """Describe every conflict between bounds: where it is, how large it is, and how to fix it.
+    """Describe conflicts between bounds: where they are, and how to fix them.
+
+    Conflicts that exist only because of `search.min_weight` are left out if there are others.
 
     Returns:
         One sentence per conflict; empty if there is a mixture that satisfies all bounds.

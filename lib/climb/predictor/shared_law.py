@@ -4,7 +4,7 @@
 
 It is the law of `climb.predictor.powerlaw`, fitted to all metrics by one batched
 Levenberg-Marquardt iteration. A common exponent makes powers of the features the same for all
-metrics of a group, so sums over domains are matrix products.
+metrics of a group, so the sums over features are matrix products.
 
 Axes: T trials, V features (weights and their sums), Q metrics, M mixtures, P parameters: log
 coefficients (V), log base, floor, log scale, log decay.
@@ -177,7 +177,7 @@ class _Fits:
         return replace(self, **{name: getattr(self, name)[rows] for name in metrics})
 
     def refit(self, groups_Q: Array) -> Self:
-        """Fit again, with the noise estimated from this fit's residuals and improved exponents."""
+        """Fit again, with improved exponents and the noise estimated from this fit's residuals."""
         noise_var_QT = self.known_var_QT + self._estimate_residual_var()[:, None]
         data = (self.features_TV, self.values_QT, self.known_var_QT)
         exponents_Q = self._improve_exponents(groups_Q)

@@ -47,7 +47,8 @@ class Extras:
     """Further results that `recommend` can be asked for."""
 
     front: Path | None = None
-    """CSV file for mixtures of the predicted Pareto front: weights, and the mean of each metric."""
+    """CSV file for mixtures of the predicted Pareto front: weights, and predicted means of the
+    metrics of the objective."""
 
     improve: tuple[str, float] | None = None
     """A metric and an amount: find the smallest change of the natural mixture that improves the
@@ -223,8 +224,8 @@ def _find_change(state: SearchState, extras: Extras, result: SearchResult) -> Sm
 def _format_contract(result: SearchResult, notes: advice.Notes) -> str:
     """Format BEST.json: first the fields that other tools need, then the whole result.
 
-    The `parameters` of the result are left empty: with 110 metrics they take 100 MB, and
-    `climb predict` computes the same fits from the runs.
+    The `parameters` of the result are left empty: with 110 metrics they take 100 MB, and the fits
+    can be computed again from the runs.
     """
     gain = result.gains[result.baselines[0]]
     fields = {

@@ -163,7 +163,9 @@ def _read_column(path: Path, column: str) -> dict[str, float]:
         raise InputError(f"{path}: a domain occurs twice; keep one row for each domain")
     negative = [name for name, value in found.items() if value < 0.0]
     if negative:
-        raise InputError(f"{path}: column {column} of {negative[0]} is negative; use 0 or more")
+        raise InputError(
+            f"{path}: column {column!r} is negative for domain {negative[0]!r}; use 0 or more"
+        )
     return found
 
 

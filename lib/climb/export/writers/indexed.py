@@ -62,14 +62,18 @@ def read_lengths(prefix: Path) -> NDArray[np.int32]:
         ValueError: the index does not have this format, or does not match the token file.
     """
     index, data = prefix.with_name(prefix.name + ".idx"), prefix.with_name(prefix.name + ".bin")
-    with index.open("rb") as file:
-        magic = file.read(len(MAGIC))
-        version, code, n_sequences, n_documents = HEADER.unpack(file.read(HEADER.size))
-        lengths_N = np.frombuffer(file.read(4 * n_sequences), dtype="<i4")
-        offsets_N = np.frombuffer(file.read(8 * n_sequences), dtype="<i8")
-        documents_N = np.frombuffer(file.read(), dtype="<i8")
-    if magic != MAGIC or version != 1 or code not in CODES or len(documents_N) != n_documents:
+    content, start = index.read_bytes(), len(MAGIC) + HEADER.size
+    if len(content) < start or not content.startswith(MAGIC):
         raise ValueError(f"{index} is not an index of Megatron; export again")
+    version, code, n_sequences, n_documents = HEADER.unpack_from(content, len(MAGIC))
+    if (
+        version != 1
+        or code not in CODES
+        or len(content) != start + 12 * n_sequences + 8 * n_documents
+    ):
+        raise ValueError(f"{index} is not a complete index of Megatron; export again")
+    lengths_N = np.frombuffer(content, "<i4", n_sequences, start)
+    offsets_N = np.frombuffer(content, "<i8", n_sequences, start + 4 * n_sequences)
     ends_N = np.cumsum(lengths_N, dtype=np.int64) * CODES[code].itemsize
     starts_N = np.concatenate([[0], ends_N])
     if data.stat().st_size != starts_N[-1] or not np.array_equal(offsets_N, starts_N[:-1]):

@@ -57,8 +57,8 @@ class DomainNames:
         repeated = sorted({name for name in renamed if renamed.count(name) > 1})
         if repeated:
             raise ConfigError(
-                f"prune.names gives several domains the name {', '.join(repeated)}; choose other "
-                f"names; the generated names are {', '.join(names)}"
+                f"with prune.names, several domains have the same name: {', '.join(repeated)}; "
+                f"choose other names; the generated names are {', '.join(names)}"
             )
         unused = sorted(self.given.keys() - set(names))
         if unused:

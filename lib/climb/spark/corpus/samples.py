@@ -49,7 +49,7 @@ def is_among_lowest(rows: DataFrame, hashed: Column, n: int) -> Column:
 def sample_documents(store: Store, clusters: Sequence[int], n: int) -> list[list[Row]]:
     """Sample up to n documents of each cluster: those with the lowest hashes.
 
-    Fewer are sampled if all clusters together would have more than MAX_SAMPLED documents.
+    n is lowered if n times the number of clusters is larger than MAX_SAMPLED.
 
     Returns:
         For each of `clusters`, in their order, rows of (cluster, doc_id, distance, text); the

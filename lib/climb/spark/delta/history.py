@@ -101,7 +101,9 @@ class TableHistory:
         return self.read_inputs(table, scope) == inputs
 
     def read_inputs(self, table: Table, scope: str | None = None) -> Inputs | None:
-        """Return the inputs of the newest commit (of this scope); None if there is none.
+        """Return the inputs of the newest commit that changed rows, or of the newest of a scope.
+
+        None if there is no such commit, if it has no inputs, or, without a scope, if it has one.
 
         Raises:
             TableError: the table's log cannot be read.

@@ -19,7 +19,7 @@ from climb.spark.training.setup import TrainingSetup
 
 @dataclass(frozen=True)
 class PlannedModel:
-    """One model of table `evaluations`."""
+    """One model that job `train` trains, and then records in table `evaluations`."""
 
     method: str
     seed: int
@@ -27,7 +27,7 @@ class PlannedModel:
 
 
 def read_data_versions(store: Store) -> dict[str, int | None]:
-    """Read the versions of the tables that the training data and the mixtures are made from."""
+    """Read versions of `shards` and `mixtures`, and of the tables that `shards` is made from."""
     inputs = store.history.read_inputs(tables.SHARDS)
     own = store.history.describe_inputs(tables.SHARDS, tables.MIXTURES)["read"]
     return {**(inputs["read"] if inputs else {}), **own}
