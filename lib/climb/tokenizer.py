@@ -176,21 +176,22 @@ class TokenizerFile:
         return token_id
 
 
-def find_end_of_text(tokenizer: Tokenizer, configured: str | None) -> str:
+def find_end_of_text(
+    tokenizer: Tokenizer, configured: str | None, key: str = "count.end_of_text"
+) -> str:
     """Find the token that separates documents.
 
     Args:
         tokenizer: the open tokenizer.
-        configured: `count.end_of_text`; None chooses the first of `USUAL_ENDS` that exists.
+        configured: the configured token; None chooses the first of `USUAL_ENDS` that exists.
+        key: configuration key of the token, for error messages.
 
     Raises:
         ConfigError: the tokenizer lacks the configured token, or has none of the usual ones.
     """
     if configured is not None:
         if tokenizer.token_to_id(configured) is None:
-            raise ConfigError(
-                f"count.end_of_text is {configured!r}, but the tokenizer has no such token"
-            )
+            raise ConfigError(f"{key} is {configured!r}, but the tokenizer has no such token")
         return configured
     for token in USUAL_ENDS:
         if tokenizer.token_to_id(token) is not None:
@@ -198,5 +199,5 @@ def find_end_of_text(tokenizer: Tokenizer, configured: str | None) -> str:
     added = [str(token) for token in tokenizer.get_added_tokens_decoder().values()]
     raise ConfigError(
         f"the tokenizer has none of the usual end-of-text tokens {list(USUAL_ENDS)}; set "
-        f"count.end_of_text to the token that ends a document (special tokens: {added[:20]})"
+        f"{key} to the token that ends a document (special tokens: {added[:20]})"
     )

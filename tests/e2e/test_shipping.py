@@ -35,6 +35,22 @@ def environment(tmp_path_factory, wheel):
     return shipping.make_environment(tmp_path_factory.mktemp("shipped") / "env", wheel)
 
 
+@pytest.fixture(autouse=True)
+def end_submitted(monkeypatch):
+    """A test that fails or runs into its limit leaves no driver behind."""
+    processes, submit = [], shipping.submit
+
+    def record(*args, **options):
+        processes.append(submit(*args, **options))
+        return processes[-1]
+
+    monkeypatch.setattr(shipping, "submit", record)
+    yield
+    for process in processes:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 def finish(process, timeout=900):
     out, _ = process.communicate(timeout=timeout)
     return process.returncode, out

@@ -50,11 +50,11 @@ def count_parameters(
     if key in given:
         return ModelSize(given[key], f"--parameters {key}")
     if {"hidden", "layers"} <= spec.keys():
-        return ModelSize(_count_llama(spec, vocabulary), f"the shape in {key}")
+        return ModelSize(_count_shape(spec, vocabulary), f"the shape in {key}")
     path = str(spec.get("model", ""))
     shape = _read_shape(path)
     if shape is not None:
-        size = _count_llama(shape, int(shape["vocabulary"]))
+        size = _count_shape(shape, int(shape["vocabulary"]))
         return ModelSize(size, f"config.json in {path}")
     sizes = SIZE.findall(re.sub(r"[_/-]", " ", path))
     if not sizes:
@@ -68,7 +68,7 @@ def count_parameters(
     return ModelSize(float(number) * scale, f"the path {path}")
 
 
-def _count_llama(shape: Mapping[str, Any], vocabulary: int) -> float:
+def _count_shape(shape: Mapping[str, Any], vocabulary: int) -> float:
     """Count the parameters of a `LlamaProxy`, or of a model with the shape in a config.json."""
     hidden, layers = int(shape["hidden"]), int(shape["layers"])
     inner = shape.get("feed_forward") or -(-8 * hidden // 3 // 8) * 8

@@ -20,11 +20,7 @@ def describe_tokenizer(json: str, name: str, end_of_text: str | None) -> Tokeniz
         ConfigError: the tokenizer has no such token.
     """
     opened = tokenizer.open_tokenizer(json)
-    try:
-        end = tokenizer.find_end_of_text(opened, end_of_text)
-    except ConfigError as error:
-        text = str(error).replace("count.end_of_text", "export.end_of_text")
-        raise ConfigError(text) from error
+    end = tokenizer.find_end_of_text(opened, end_of_text, "export.end_of_text")
     vocabulary = opened.get_vocab(with_added_tokens=True)
     return Tokenization(name, max(vocabulary.values()) + 1, vocabulary[end])
 

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from climb.errors import InputError, one_line
 from climb.files import is_uri
 from climb.ingest import FileProblem, InputFile
-from climb.ingest.formats import COMPRESSIONS, DESCRIPTION, detect_kind, parse_partitions
+from climb.ingest.formats import DESCRIPTION, detect_kind, find_ending, parse_partitions
 from climb.ingest.walk import Entry, describe_path, find_table_above, list_below
 
 WILDCARD = re.compile(r"[*?\[]")
@@ -213,13 +213,6 @@ def _has_file_below(folder: str, files: Sequence[str]) -> bool:
     return first < len(files) and files[first].startswith(f"{folder}/")
 
 
-def _find_ending(path: str) -> str:
-    """Return the ending of a file name, with the one before it if the last is a compression's."""
-    suffixes = PurePosixPath(path).suffixes
-    is_compressed = bool(suffixes) and suffixes[-1].lower() in COMPRESSIONS
-    return "".join(suffixes[-2:] if is_compressed else suffixes[-1:])
-
-
 def _classify_entry(
     root: str, entry: Entry, format_: str | None, files: Sequence[str]
 ) -> InputFile | FileProblem | None:
@@ -242,7 +235,7 @@ def _classify_entry(
         return FileProblem(name, "unsupported_format", "a folder without files")
     kind = format_ or kind
     if kind is None:
-        ending = _find_ending(entry.path) or "an empty ending"
+        ending = find_ending(entry.path) or "an empty ending"
         detail = f"{ending} is not one of {DESCRIPTION}; ingest.format sets the format of all files"
         return FileProblem(name, "unsupported_format", detail)
     if entry.size == 0 and kind == "parquet":

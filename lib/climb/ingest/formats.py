@@ -53,6 +53,13 @@ def detect_kind(path: str) -> str | None:
     return None if plain != name and kind not in COMPRESSED_KINDS else kind
 
 
+def find_ending(path: str) -> str:
+    """Return the ending of a file name, with the one before it if the last is a compression's."""
+    suffixes = PurePosixPath(path).suffixes
+    is_compressed = bool(suffixes) and suffixes[-1].lower() in COMPRESSIONS
+    return "".join(suffixes[-2:] if is_compressed else suffixes[-1:])
+
+
 def parse_partitions(path: str) -> tuple[tuple[str, str], ...]:
     """Return the columns in the folder names of a path, as Hive and Spark write them.
 

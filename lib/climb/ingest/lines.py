@@ -13,18 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from climb.ingest import InputFile, Unit
+from climb.ingest.clean import WIDE_ENCODINGS
 from climb.ingest.compression import (
     CHUNK_BYTES,
     DamagedFileError,
     explain_damage,
     open_unpacked,
 )
-
-ENCODING_MARKS = {
-    "UTF-32": (b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff"),
-    "UTF-16": (b"\xff\xfe", b"\xfe\xff"),
-}
-"""Byte order marks. The mark of little-endian UTF-32 starts with that of UTF-16."""
 
 CHECKED_ROWS = 100
 """Rows at the start of a file that are checked for the configured columns."""
@@ -102,8 +97,9 @@ def _iterate_lines(
 
 def reject_utf16_and_utf32(line: bytes) -> None:
     """Raise a DamagedFileError if a file starts with the byte order mark of UTF-16 or UTF-32."""
-    for name, marks in ENCODING_MARKS.items():
-        if line.startswith(marks):
+    for mark, (encoding, _) in WIDE_ENCODINGS.items():
+        if line.startswith(mark):
+            name = encoding.upper()
             raise DamagedFileError(
                 "unsupported_format", f"is {name}; it must be UTF-8 (iconv -f {name} -t UTF-8)"
             )

@@ -19,9 +19,8 @@ LATER = {"omit_default": True}
 """Metadata of fields that were added later. A recipe in which they have their defaults keeps its
 identifier."""
 
-REQUIRED = dict.fromkeys(("batch", "learning_rate", "micro_batch"), "above 0")
-REQUIRED |= {"sequence": "at least 2"}
-"""Numbers whose minimum is not 0."""
+POSITIVE = ("batch", "learning_rate", "micro_batch")
+"""Numbers that must not be 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +93,10 @@ class Recipe:
             name, value = field_.name, getattr(self, field_.name)
             if not isinstance(value, (int, float)):
                 continue
-            required = REQUIRED.get(name, "at least 0")
-            least = 2 if required == "at least 2" else 0
-            if value < least or not math.isfinite(value) or (required == "above 0" and value == 0):
+            least = 2 if name == "sequence" else 0
+            is_valid = value > 0 if name in POSITIVE else value >= least
+            if not is_valid or not math.isfinite(value):
+                required = "above 0" if name in POSITIVE else f"at least {least}"
                 raise ConfigError(
                     f"{type(self).__name__}.{name} is {value}; it must be finite and {required}"
                 )

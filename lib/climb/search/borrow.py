@@ -84,7 +84,7 @@ def match_domains(
     known = [domain for domain in other.domains if domain in own.domains]
     missing = sorted(set(own.metric_names) - set(other.metric_names))
     if missing or not known:
-        found = f"metric {missing[0]!r}" if missing else _name_some(own.domains)
+        found = f"metric {missing[0]!r}" if missing else f"any domain, such as {own.domains[0]!r},"
         raise SearchError(f"{name}: does not have {found} of the own runs; leave this file out")
     part_TK = other.weights_TK[:, [other.domains.index(domain) for domain in known]]
     kept_T = part_TK.sum(axis=1)
@@ -104,11 +104,6 @@ def match_domains(
         tokens_T=None,  # the other set had its own text, so its epochs are unknown
     )
     return matched, BorrowedSet(name, len(matched), len(other) - len(matched), None, 0.0)
-
-
-def _name_some(domains: Sequence[str]) -> str:
-    shown = [*domains[:3], "..."] if len(domains) > 3 else domains
-    return f"any of the domains {', '.join(shown)}"
 
 
 def borrow(

@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climb.errors import SearchError
-from climb.mixture import FeasibleSet
+from climb.mixture import SAME_DECIMALS, FeasibleSet
 from climb.search.acquisition import PenalizedScore
 from climb.search.optimize import maximize
 from climb.search.problem import STAGE_PROPOSE, STAGE_RECOMMEND, Problem, SearchState
 from climb.search.surrogate import SCORE, Surrogate, express_score
+from climb.search.trials import Replicates
 
 Array = NDArray[np.float64]
 
@@ -32,10 +33,7 @@ class RandomSearcher:
 
     def recommend(self, state: SearchState) -> Array:
         """Return the mixture of the best measured score, averaged over replicates, shape (K,)."""
-        replicates = state.trials.group_replicates()
-        scores_D = state.problem.required_objective.score(replicates.means_DQ)
-        best_K: Array = replicates.weights_DK[scores_D.argmax()]
-        return best_K
+        return _choose_best(state, state.trials.group_replicates())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +73,10 @@ class SingleDomainSearcher(RandomSearcher):
         space, replicates = state.problem.space, state.trials.group_replicates()
         single_KK = space.project(np.eye(len(space.domains)))
         distance_DK = np.abs(replicates.weights_DK[:, None] - single_KK).max(axis=2)
-        is_single_D = (distance_DK < 1e-6).any(axis=1)
-        if not is_single_D.any():
-            return RandomSearcher.recommend(self, state)
-        single = replicates.select(is_single_D)
-        score_D = state.problem.required_objective.score(single.means_DQ)
-        return np.asarray(single.weights_DK[score_D.argmax()])
+        is_single_D = (distance_DK < 10.0**-SAME_DECIMALS).any(axis=1)
+        if is_single_D.any():
+            replicates = replicates.select(is_single_D)
+        return _choose_best(state, replicates)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,6 +228,11 @@ class NvidiaSearcher(ClimbSearcher):
     def sample_pool(self, problem: Problem, random: np.random.Generator) -> Array:
         """Draw from a Dirichlet distribution with the token shares as parameters, (N, K)."""
         return random.dirichlet(_dirichlet_parameters(problem.space), self.simulated)
+
+
+def _choose_best(state: SearchState, replicates: Replicates) -> Array:
+    score_D = state.problem.required_objective.score(replicates.means_DQ)
+    return np.asarray(replicates.weights_DK[score_D.argmax()])
 
 
 def _dirichlet_parameters(space: FeasibleSet) -> Array:

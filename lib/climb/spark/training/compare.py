@@ -107,9 +107,9 @@ class Trainer:
         try:
             log("search", self.jobs["search"](store, cfg))
         except ConfigError as error:
-            hint = f" (here, {self.stage}.name determines search.name)"
-            text = f"method {method.label}: {error}{hint if 'search.name' in str(error) else ''}"
-            raise ConfigError(text) from error
+            # The name of the search contains that of the comparison.
+            text = str(error).replace("search.name", f"{self.stage}.name")
+            raise ConfigError(f"method {method.label}: {text}") from error
 
     def _read_searched(self, seed: int) -> None:
         for method in self.methods:
