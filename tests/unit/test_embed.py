@@ -338,6 +338,18 @@ def test_a_model_that_needs_more_than_token_ids_runs_its_own_forward_pass(
     np.testing.assert_allclose(embed(TEXTS), encode_with_library(folder), atol=1e-5)
 
 
+def test_a_lack_of_memory_does_not_select_the_slow_forward_pass(tmp_path, monkeypatch):
+    from torch import OutOfMemoryError
+
+    def pool(self, ids_BL, mask_BL):
+        raise OutOfMemoryError("no memory")
+
+    folder = build_encoder(tmp_path)
+    monkeypatch.setattr(TokenModel, "_pool", pool)
+    with pytest.raises(OutOfMemoryError, match="no memory"):
+        sentence(model=str(folder), dim=WIDTH).load("cpu")
+
+
 def test_a_prompt_is_a_prefix_of_every_text(tmp_path):
     folder = str(build_encoder(tmp_path))
     plain = sentence(model=folder, dim=WIDTH).load("cpu")
