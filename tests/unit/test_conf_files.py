@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from climb.config import build, load
-from climb.estimate.models import _count_llama
+from climb.estimate.models import count_parameters as estimate_parameters
 from climb.proxy import Proxy
 from climb.spark.session import DELTA, SMALL_MACHINE
 from climb.spark.slots import (
@@ -98,8 +98,8 @@ def test_no_other_hidden_size_comes_nearer_to_the_number_of_the_paper(name):
     assert spec["layers"] == 32
 
     def distance(hidden):
-        shape = spec | {"hidden": hidden}
-        return abs(_count_llama(shape, cfg.count.vocab_size) - SIZES[name])
+        size = estimate_parameters("model", spec | {"hidden": hidden}, cfg.count.vocab_size, {})
+        return abs(size.parameters - SIZES[name])
 
     others = {heads * size for size in range(32, 65, 8) for heads in range(4, 60)}
     assert min(others, key=distance) == spec["hidden"]
