@@ -89,12 +89,12 @@ def write_all(folder, template):
     trial = dataclasses.replace(
         base, start=base.save, save=None, checkpoints=str(folder / "checkpoints" / "trial")
     )
-    with hold_locks(folder / "locks", ["search"]):
+    with hold_locks(folder / "locks", ["search"], "search"):
         metrics = [TINY.train(base, "cpu"), TINY.train(trial, "cpu")]
     train_scorer(SCORER, TEXTS, [float(i % 2) for i in range(len(TEXTS))], folder / "scorer")
     for version in (b"a long first version", b"second"):
         write_if_changed(folder / "report.html", version)
-    with hold_locks(folder / "locks", ["search"]):  # the lock file exists now
+    with hold_locks(folder / "locks", ["search"], "search"):  # the lock file exists now
         pass
     files = sorted((folder / "shards").rglob("*.npy"))
     files += [Path(base.save) / "model.safetensors"]

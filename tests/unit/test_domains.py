@@ -61,6 +61,13 @@ def test_the_best_clusters_are_kept_until_the_share_is_reached(share, kept):
     assert [reason is None for reason in reasons] == kept_C.tolist()
 
 
+def test_a_share_that_is_reached_exactly_keeps_no_further_cluster():
+    kept_C, reasons = prune_to_share(np.array([[5.0], [1.0]]), np.array([7, 93]), 0.07)
+    assert 0.07 * 100 > 7  # in floating point
+    assert kept_C.tolist() == [True, False]
+    assert reasons[1].endswith(": the kept clusters, down to 5, have at least 0.07 of all tokens")
+
+
 def test_of_equal_clusters_the_lower_number_is_kept():
     kept_C, _ = prune_to_share(np.ones((3, 1)), np.array([1, 1, 1]), 0.5)
     assert kept_C.tolist() == [True, True, False]

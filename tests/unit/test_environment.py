@@ -121,7 +121,7 @@ def test_a_second_driver_of_a_job_is_told_who_runs_it_since_when(tmp_path):
     folder = tmp_path / "out" / "locks"
     code = (
         "import sys; from pathlib import Path; from climb.cli.lock import hold_locks\n"
-        f"with hold_locks(Path({str(folder)!r}), ['ingest', 'count']):\n"
+        f"with hold_locks(Path({str(folder)!r}), ['ingest', 'count'], 'remove'):\n"
         "    print('locked', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
@@ -129,16 +129,16 @@ def test_a_second_driver_of_a_job_is_told_who_runs_it_since_when(tmp_path):
     ) as owner:
         assert owner.stdout.readline() == "locked\n"
         with (
-            pytest.raises(PreflightError, match=r"`climb count` is already running on") as error,
-            hold_locks(folder, ["count"]),
+            pytest.raises(PreflightError, match=r"^job count cannot run on ") as error,
+            hold_locks(folder, ["count"], "count"),
         ):
             pass
-        assert f"{tmp_path}/out: process {owner.pid} on " in str(error.value)
-        assert " UTC; wait until it ends, or use another storage.root" in str(error.value)
-        with hold_locks(folder, ["embed"]):
+        assert f"{tmp_path}/out beside remove, process {owner.pid} on " in str(error.value)
+        assert " UTC; wait until that ends, or use another storage.root" in str(error.value)
+        with hold_locks(folder, ["embed"], "embed"):
             pass
         owner.kill()
-    with hold_locks(folder, ["ingest", "count"]):
+    with hold_locks(folder, ["ingest", "count"], "ingest to count"):
         assert f"process {os.getpid()}" in (folder / "count.owner").read_text()
 
 
@@ -165,5 +165,5 @@ def test_locks_need_no_support_of_the_file_system(monkeypatch, tmp_path, capsys)
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr("climb.cli.lock.fcntl.flock", refuse)
-    with hold_locks(Path(tmp_path) / "locks", ["mix"]):
+    with hold_locks(Path(tmp_path) / "locks", ["mix"], "mix"):
         assert "has no file locks (Operation not supported)" in capsys.readouterr().out

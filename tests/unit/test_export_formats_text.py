@@ -406,6 +406,12 @@ def test_rare_domains_are_in_the_blocks_of_levanter(tmp_path):
     assert "law: 0.0001" in Levanter(block_size=10_001).describe(contents)["data.yaml"]
 
 
+def test_a_domain_too_rare_for_levanter_is_named_as_the_corpus_names_it(tmp_path):
+    weights = {"law": 0.6, CODE: 1e-9, "chat": 0.4}
+    with pytest.raises(ConfigError, match=f"domain {re.escape(CODE)} has the weight 1e-09"):
+        make_export(Levanter(), tmp_path, "recipe", weights=weights)
+
+
 def test_the_size_of_a_block_of_levanter_has_limits():
     for size in (0, 1 << 16):
         with pytest.raises(ConfigError, match="block_size"):

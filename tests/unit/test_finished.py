@@ -412,4 +412,4 @@ def test_a_plan_names_what_would_run_and_what_may_follow(world):
     assert lines[0] == "ingest       would run  the input files have changed"
     assert lines[1] == "count        would run  if `ingest` changes table documents"
     assert lines[-2].startswith("report       done       up to date since ")
-    assert lines[-1] == "12 of 13 jobs would run"
+    assert lines[-1] == "1 of 13 jobs would run, and 11 more if a table changes"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from climb.cli.commands import main
 from climb.cli.doctor import check_java, check_machine
 from climb.cli.preflight import run_preflight
 from climb.cli.start import PIPELINE
@@ -349,6 +350,15 @@ def test_the_doctor_says_how_to_install_a_supported_java(fake_java):
     check = next(check for check in check_machine() if check.name == "java")
     assert not check.ok
     assert "openjdk-17-jre-headless" in check.fix
+
+
+def test_the_doctor_ends_with_exit_code_1_if_a_check_fails(fake_java, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["climb", "doctor"])
+    fake_java('openjdk version "11.0.22" 2024-01-16')
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 1
+    assert "FAIL java" in capsys.readouterr().out
 
 
 def test_the_java_check_of_make_setup_needs_no_installed_package(fake_java):

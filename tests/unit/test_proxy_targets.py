@@ -189,6 +189,18 @@ def test_a_truncated_file_is_an_error(tmp_path, tokenizer):
         load_items(target, tokenizer, 64)
 
 
+def test_a_file_with_a_damaged_byte_is_an_error_wherever_the_byte_is(tmp_path, tokenizer):
+    rows = [GOOD | {"context": str(i * 7919)} for i in range(99)]
+    target = write_target(tmp_path / "damaged.jsonl.gz", rows)
+    whole = (tmp_path / "damaged.jsonl.gz").read_bytes()
+    for place in range(20, len(whole), 40):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0xFF
+        (tmp_path / "damaged.jsonl.gz").write_bytes(damaged)
+        with pytest.raises(InputError, match=r"damaged\.jsonl\.gz (cannot be read|line)"):
+            load_items(target, tokenizer, 64)
+
+
 def test_an_uncompressed_file_with_extension_gz_is_an_error(tmp_path, tokenizer):
     (tmp_path / "t.jsonl.gz").write_text(json.dumps(GOOD))
     target = Target(name="sky", kind="choices", path=str(tmp_path / "t.jsonl.gz"))

@@ -204,6 +204,18 @@ def test_random_search_recommends_the_best_mean_and_not_the_best_single_run():
     np.testing.assert_array_equal(recommended_K, good_K)
 
 
+def test_random_search_recommends_no_run_of_other_domains_while_it_has_its_own():
+    trials = make_trials([make_row([0.2, 0.4, 0.3, 0.1]), make_row([0.0, 0.0, 0.0, 1.0])])
+    reused = dataclasses.replace(
+        make_trials([make_row([0.4, 0.2, 0.3, 0.1], shift=-9.0)]), tv_distance_T=np.array([0.2])
+    )
+    both = trials.concatenate([reused])
+    recommended_K = ask_recommendation(RandomSearcher(), both)
+    np.testing.assert_array_equal(recommended_K, [0.2, 0.4, 0.3, 0.1])
+    recommended_K = ask_recommendation(RandomSearcher(), reused)
+    np.testing.assert_array_equal(recommended_K, [0.4, 0.2, 0.3, 0.1])
+
+
 @pytest.mark.parametrize(
     "searcher",
     [RandomSearcher(), NaturalSearcher(), UniformSearcher(), RegMixSearcher()],

@@ -38,6 +38,14 @@ def test_more_trials_per_gpu_than_cores_are_refused_with_the_largest_number_that
     message = r"needs a core for each of 8 tasks on the 2 GPUs .* has 6 cores; .* to at most 3$"
     with pytest.raises(ConfigError, match=message):
         divide_executor(2, 6, 4)
+    with pytest.raises(ConfigError, match=r"raise spark.executor.cores to at least 4$"):
+        divide_executor(4, 2, 1)
+
+
+def test_tasks_with_a_gpu_on_executors_without_one_are_refused():
+    settings = GPU | {AMOUNT: "1", "spark.executor.resource.gpu.amount": "0"}
+    with pytest.raises(ConfigError, match=r"task.resource.gpu.amount is 1, but .* is 0; set both"):
+        plan("spark://head:7077", settings, "spark.resource_profiles=true")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from climb.progress import log
 
 
 @contextlib.contextmanager
-def hold_locks(folder: Path, jobs: Sequence[str]) -> Iterator[None]:
+def hold_locks(folder: Path, jobs: Sequence[str], running: str) -> Iterator[None]:
     """Lock these jobs while the block runs. The system releases the locks of a killed process.
 
     Different jobs may run at the same time, as the tasks of a Databricks job do.
@@ -25,36 +25,38 @@ def hold_locks(folder: Path, jobs: Sequence[str]) -> Iterator[None]:
     Args:
         folder: folder of the lock files, the same for every driver of a storage root.
         jobs: names of the jobs.
+        running: what this process runs, for the message of another process: a job may lock others
+            that it does not run.
 
     Raises:
         PreflightError: a lock file cannot be written, or another process holds the lock of a job;
-            the message names this process and when it took the lock.
+            the message names this process, what it runs, and when it took the lock.
     """
     with contextlib.ExitStack() as stack:
         for job in jobs:
-            _lock(stack, folder, job)
+            _lock(stack, folder, job, running)
         yield
 
 
-def _lock(stack: contextlib.ExitStack, folder: Path, job: str) -> None:
+def _lock(stack: contextlib.ExitStack, folder: Path, job: str, running: str) -> None:
     """Open the lock file of a job, lock it, and write the owner into a file beside it.
 
     The lock file stays empty: mounts of object stores refuse to change a file that exists.
     """
     path, owner = folder / f"{job}.lock", folder / f"{job}.owner"
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    process = f"process {os.getpid()} on {socket.gethostname()}{_name_user()}, since {now}\n"
+    process = f"process {os.getpid()} on {socket.gethostname()}{_name_user()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         stack.callback(os.close, handle)
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        write_file(owner, lambda: [process.encode()])
+        write_file(owner, lambda: [f"{running}, {process}, since {now}\n".encode()])
     except BlockingIOError:
         name = owner.read_text(encoding="utf-8").strip() if owner.exists() else "another process"
         raise PreflightError(
-            f"`climb {job}` is already running on {folder.parent}: {name}; wait until it ends, or "
-            "use another storage.root (and another storage.files, if it is set)"
+            f"job {job} cannot run on {folder.parent} beside {name}; wait until that ends, or use "
+            "another storage.root (and another storage.files, if it is set)"
         ) from None
     except OSError as error:
         if not is_refused(error):

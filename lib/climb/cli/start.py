@@ -85,15 +85,16 @@ def add_config_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def run_command(command: click.Command) -> None:
-    """Run a command. A ClimbError is printed as one line with exit code 1; others keep a traceback.
+    """Run a command; end the process if it fails.
 
-    On success this returns: Databricks treats every SystemExit as a failure.
+    A ClimbError is printed as one line and a wrong option as click prints it, both with exit code
+    1; an interruption has exit code 130; other exceptions keep a traceback. On success this
+    returns: Databricks treats every SystemExit as a failure.
     """
     try:
-        command.main(standalone_mode=False)
-    except click.exceptions.Exit as error:
-        if error.exit_code:
-            sys.exit(error.exit_code)
+        # click returns the code of `Exit`; of a command without it, the result: None.
+        if code := command.main(standalone_mode=False):
+            sys.exit(code)
     except click.ClickException as error:
         error.show()
         sys.exit(1)
@@ -138,7 +139,8 @@ def run_jobs(
 
     others = () if set(names).isdisjoint(EXCLUSIVE) else (*PIPELINE, *EXCLUSIVE)
     locked = list(dict.fromkeys([*add_started(names), *others]))
-    with hold_locks(cfg.storage.files_folder / "locks", locked):
+    running = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
+    with hold_locks(cfg.storage.files_folder / "locks", locked, running):
         _run_all(jobs, cfg, skip)
     if "mix" in names:
         print(suggest_export(cfg, conf, settings))

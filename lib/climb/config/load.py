@@ -34,8 +34,8 @@ def find_conf_folder() -> Path:
     found = installed if installed.is_dir() else package.parents[1] / "conf"
     if not found.is_dir():
         raise ConfigError(
-            f"climb runs from {package.parent}, which has no folder conf; install the wheel "
-            "instead of naming it in --py-files or PYTHONPATH (see docs/cluster.md)"
+            f"climb runs from {package.parent}, and {installed} is not a folder on disk; install "
+            "the wheel instead of naming it in --py-files or PYTHONPATH (see docs/cluster.md)"
         )
     return found
 

@@ -77,9 +77,10 @@ def prune_to_share(
     order_C = np.argsort(-mean_C, kind="stable")
     before_C = np.concatenate([[0], np.cumsum(tokens_C[order_C])[:-1]])
     kept_C = np.zeros(len(mean_C), dtype=bool)
-    kept_C[order_C] = before_C < share * tokens_C.sum()
+    # Rounded up, the product would keep one cluster more where the share is reached exactly.
+    kept_C[order_C] = before_C < share * tokens_C.sum() * (1 - 1e-12)
     worst = mean_C[kept_C].min(initial=np.inf)
-    explanation = f"the better clusters, down to {worst:.4g}, have {share:.4g} of all tokens"
+    explanation = f"the kept clusters, down to {worst:.4g}, have at least {share:.4g} of all tokens"
     reasons = [
         None if kept else f"mean score {mean:.4g}: {explanation}"
         for kept, mean in zip(kept_C, mean_C, strict=True)

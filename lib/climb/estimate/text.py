@@ -55,7 +55,7 @@ def format_bytes(n: float) -> str:
 
 
 def format_hours(hours: float) -> str:
-    """Format hours with three digits, or all whole hours from 1,000 on; "-" for zero."""
+    """Format hours: three significant digits, whole hours from 1,000 on, "-" for zero."""
     if hours == 0.0:
         return "-"
     return f"{hours:,.0f}" if hours >= 999.5 else f"{hours:.3g}"

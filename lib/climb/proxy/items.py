@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import itertools
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -67,11 +68,13 @@ def read_records(target: Target) -> Iterator[Record]:
 
 
 def check_first_items(target: Target) -> None:
-    """Check the first items of a target, before anything is trained.
+    """Check the first lines of a target, and with `where` also those up to the first selected item.
+
+    This finds wrong files before anything is trained.
 
     Raises:
-        InputError: the file cannot be read, one of these lines is not a valid item, or there is
-            no item.
+        InputError: the file cannot be read, a checked line is not a valid item, or there is no
+            item or no selected item.
     """
     if not any(True for _ in itertools.islice(_read_lines(target), CHECKED_ITEMS)):
         raise InputError(_describe_absence(target))
@@ -82,8 +85,8 @@ def check_first_items(target: Target) -> None:
 def identify(values: dict[str, Any], kind: str) -> str:
     """Identify an item by its words: the text, or the context and the right choice.
 
-    Bits per byte are measured on these parts. Case, punctuation, white space and the other choices
-    do not change the identity.
+    Bits per byte are measured on these parts. Case, white space, the other choices, and the
+    punctuation of a part that has words do not change the identity.
     """
     if kind == "text":
         parts = [values["text"]]
@@ -152,7 +155,7 @@ def _read_lines(target: Target) -> Iterator[Record]:
                     where = f"target {target.name!r}: {target.path} line {number}"
                     values = _parse_line(text, target.kind, where)
                     yield Record(values, hashlib.sha256(text).digest(), number)
-    except (OSError, EOFError) as error:  # gzip: bad magic, bad checksum, truncated
+    except (OSError, EOFError, zlib.error) as error:  # the last two: truncated or damaged gzip
         raise InputError(
             f"target {target.name!r}: {target.path} cannot be read: {error}"
         ) from error

@@ -33,7 +33,8 @@ class DiscountedRuns:
     def measure(cls, trials: Trials, problem: Problem) -> DiscountedRuns:
         """Measure the cost of repetition.
 
-        If there is none, runs of one mixture are replicates even if their tokens differ.
+        If no cost is found, or none can be measured, runs of one mixture are replicates even if
+        their tokens differ.
         """
         cost = measure_repetition(trials, problem)
         if cost is None or cost.decay is None:

@@ -197,11 +197,11 @@ def divide_executor(gpus: int, cores: int, tasks_per_gpu: int) -> GpuShare:
     """
     n_tasks = gpus * tasks_per_gpu
     if n_tasks > cores:
+        fewer = f", or set spark.trials_per_gpu to at most {cores // gpus}" if cores >= gpus else ""
         raise ConfigError(
             f"spark.trials_per_gpu is {tasks_per_gpu}, which needs a core for each of {n_tasks} "
             f"tasks on the {gpus} GPUs of an executor, but an executor has {cores} cores; raise "
-            f"spark.executor.cores to at least {n_tasks}, or set spark.trials_per_gpu to at most "
-            f"{max(1, cores // gpus)}"
+            f"spark.executor.cores to at least {n_tasks}{fewer}"
         )
     return GpuShare(1.0 / tasks_per_gpu, cores // n_tasks, n_tasks)
 
@@ -246,7 +246,12 @@ def _find_share(session: SparkSession, cfg: SparkConfig, tasks_per_gpu: int) -> 
             "spark.executor.cores is not set, and a task that uses a GPU asks for its share of the "
             "cores; set it to the cores of an executor"
         )
-    n_gpus = int(float(conf.get(EXECUTOR_GPUS, "1")))
+    n_gpus = int(float(conf.get(EXECUTOR_GPUS, "1") or 0))
+    if n_gpus < 1:
+        raise ConfigError(
+            f"{TASK_GPUS} is {conf[TASK_GPUS]}, but {EXECUTOR_GPUS} is "
+            f"{conf[EXECUTOR_GPUS] or 'empty'}; set both, or neither"
+        )
     return divide_executor(n_gpus, int(conf["spark.executor.cores"]), tasks_per_gpu)
 
 

@@ -20,6 +20,7 @@ def describe_plan(names: Sequence[str], cfg: Config) -> str:
     """
     lines: list[str] = []
     active: list[str] = []
+    n_conditional = 0
     for name in names:
         verdict = check_job(name, cfg)
         written = {
@@ -32,9 +33,12 @@ def describe_plan(names: Sequence[str], cfg: Config) -> str:
             table, writer = next(iter(written.items()))
             state, why = "would run", f"if `{writer}` changes table {table}"
             active.append(name)
+            n_conditional += 1
         else:
             state, why = "done", verdict.reason
         lines.append(f"{name:<{WIDTH}} {state:<10} {why}")
-    n = len(active)
-    last = "nothing to do" if not n else f"{n} of {len(names)} jobs would run"
+    last = "nothing to do"
+    if active:
+        last = f"{len(active) - n_conditional} of {len(names)} jobs would run"
+        last += f", and {n_conditional} more if a table changes" if n_conditional else ""
     return "\n".join([*lines, last])

@@ -96,7 +96,7 @@ class Levanter:
             urls = {"train_urls": shards, "validation_urls": validation.get(name, [])}
             source = {key: _list_urls(contents, of_split) for key, of_split in urls.items()}
             components[component] = {"source": {"type": "url"} | source}
-        self._check_weights(weights)
+        self._check_weights({name: weight for name, weight, _ in list_weighted(contents)})
         values = {
             "components": components,
             "train_weights": weights,
@@ -107,10 +107,10 @@ class Levanter:
 
     def _check_weights(self, weights: dict[str, float]) -> None:
         counts = _count_sequences(list(weights.values()), self.block_size)
-        for component, count in zip(weights, counts, strict=True):
+        for name, count in zip(weights, counts, strict=True):
             if count == 0:
                 raise ConfigError(
-                    f"Levanter: domain {component} has the weight {weights[component]:.2g}, which "
+                    f"Levanter: domain {name} has the weight {weights[name]:.2g}, which "
                     f"gives it no sequence in a block of {self.block_size} sequences, so it would "
                     f"never be read; raise block_size (at most {MOST_BLOCK_SIZE}), or set the "
                     "weight to 0"

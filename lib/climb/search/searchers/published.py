@@ -231,6 +231,10 @@ class NvidiaSearcher(ClimbSearcher):
 
 
 def _choose_best(state: SearchState, replicates: Replicates) -> Array:
+    """Choose the best measured mixture; a reused run measured another one, so own runs precede."""
+    is_own_D = replicates.tv_distance_D == 0.0
+    if is_own_D.any():
+        replicates = replicates.select(is_own_D)
     score_D = state.problem.required_objective.score(replicates.means_DQ)
     return np.asarray(replicates.weights_DK[score_D.argmax()])
 

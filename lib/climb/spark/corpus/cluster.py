@@ -1,8 +1,8 @@
 """Fit centroids to a table of vectors, and assign every document to its nearest centroid, exactly.
 
 Centroids are fitted once: new documents are assigned to them, so a cluster keeps its meaning. They
-are fitted again if the embedder, the clusterer, K, the seed or the sample changes, or on request
-(`cluster.refit`).
+are fitted again if the embedder, the clusterer, K, the seed or the sample size changes, and, with
+`cluster.refit`, if the embeddings have changed since the fit.
 
 Axes: N vectors, C centroids, D width.
 """
@@ -99,7 +99,7 @@ def ensure_centroids(store: Store, cfg: Config, vectors: DataFrame, n_vectors: i
 
 
 def is_fitted(store: Store, cfg: Config) -> bool:
-    """Whether all K centroids of these settings exist, so that no document is embedded for a fit.
+    """Whether centroids of these settings exist; if so, no document needs to be embedded for a fit.
 
     Centroids of fewer documents than K do not count, because more documents lead to a new fit.
     With `cluster.refit`, no centroids count.

@@ -62,7 +62,7 @@ def _record_commit(session: SparkSession, metadata: str) -> AbstractContextManag
 
 @dataclass(frozen=True)
 class Variant:
-    """Tables of other clusters, domains or shards, beside those of the run."""
+    """Own tables of a method of a comparison that has other clusters, domains or shards."""
 
     name: str
     tables: frozenset[str]
@@ -110,7 +110,7 @@ class Store:
 
     def locate_file(self, name: str) -> Path:
         """Return the path of a file or folder that every node opens as a plain path."""
-        if self.variant is not None and name == "shards":  # named by versions of its own tables
+        if self.variant is not None and name == "shards":  # they depend on the variant's own tables
             return self.cfg.files_folder / "variants" / self.variant.name / name
         return self.cfg.files_folder / name
 
