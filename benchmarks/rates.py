@@ -47,8 +47,11 @@ PER = {
 }
 """Table or folder -> what its size is proportional to."""
 
+COUNTING = ("pack", "mix")
+"""Stages that also count every document, at the rate of stage prune, which comes before them."""
+
 LEAST_SHARE = 0.05
-"""Smallest share of a slope that is left for Spark when the scorers alone are subtracted."""
+"""Smallest share of a slope that is left when the work that other rates explain is subtracted."""
 
 TOKENS_PER_DOCUMENT, BYTES_PER_TOKEN = 400.0, 3.88
 """Of the estimates in docs/scale.md: web documents, and the text of the shared corpus."""
@@ -125,7 +128,12 @@ def fit_rates(sizes: Sequence[Size], write_conf: WriteConf, cores: int) -> dict[
         slope = cores * more / (amount - before[stage][0])
         fixed = max(0.0, last.seconds[stage] - slope * amount / cores)
         found[f"fixed.{stage}"] = (fixed, FIXED_UNIT)
-        found[NAMES.get(stage, stage)] = (1.0 / _subtract_known(stage, slope, cfg), unit)
+        known = _find_known(stage, cfg)
+        if stage in COUNTING:
+            per_unit = (last.documents - first.documents) / (amount - before[stage][0])
+            known = per_unit / found["prune"][0]
+        rate = 1.0 / max(slope - known, LEAST_SHARE * slope)
+        found[NAMES.get(stage, stage)] = (rate, unit)
     for table, per in PER.items():
         found[f"size.{table}"] = (last.bytes_of[table] / _count(per, last, cfg), f"bytes per {per}")
     rows = _format_rows(found)
@@ -230,15 +238,15 @@ def _list_work(size: Size, cfg: Config) -> dict[str, tuple[float, str]]:
     }
 
 
-def _subtract_known(stage: str, slope: float, cfg: Config) -> float:
-    """Subtract from core-seconds per unit what other rates explain: scorers, and the assignment."""
-    rates, known = load_rates({}), 0.0
+def _find_known(stage: str, cfg: Config) -> float:
+    """Find the core-seconds per unit that kept rates explain: scorers, and the assignment."""
+    rates = load_rates({})
     if stage == "score":
-        known = 1.0 / rates.find("scorer.RuleScorer", "benchmarks/scale.py").value
+        return 1.0 / rates.find("scorer.RuleScorer", "benchmarks/scale.py").value
     if stage == "cluster":
         operations = 2.0 * cfg.cluster.k * cfg.embed.embedder["dim"]
-        known = operations / rates.find("assign", "benchmarks/scale.py").value
-    return max(slope - known, LEAST_SHARE * slope)
+        return float(operations / rates.find("assign", "benchmarks/scale.py").value)
+    return 0.0
 
 
 def _count(per: str, size: Size, cfg: Config) -> float:

@@ -14,22 +14,18 @@ from climb.files import is_complete
 from climb.spark.delta.store import Store
 from climb.spark.training.lineage import record_lineage
 from climb.spark.training.pack import pack_shards
+from climb.spark.training.pack_settings import list_pack_settings
 
 
 def run(store: Store, cfg: Config) -> str:
     """Write the shards of base checkpoints, trials and target runs, and record the lineage."""
-    # The default is left out of the inputs, so that shards of earlier versions stay up to date.
-    unmatched = {} if cfg.proxy.match_repetition else {"match_repetition": False}
     inputs = store.history.describe_inputs(
         tables.DOCUMENTS,
         tables.TOKENS,
         tables.ASSIGNMENTS,
         tables.CLUSTERS,
         tables.DOMAINS,
-        tokenizer=[cfg.count.recipe, cfg.count.end_of_text],
-        base_tokens=[cfg.proxy.base_tokens, cfg.train.base_tokens],
-        run_tokens=[cfg.proxy.trial_tokens, cfg.train.tokens, cfg.search.target_tokens],
-        **unmatched,
+        **list_pack_settings(cfg),
     )
     if store.history.is_current(tables.SHARDS, inputs):
         rows = store.read_rows(tables.SHARDS)

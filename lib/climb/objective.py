@@ -30,6 +30,10 @@ _TERM = re.compile(
     r"\s*:\s*(?P<direction>min|max)".replace("{item}", r"(?:\s*\0\s*|[^(),\0]+)")
 )
 
+_DIGITS = r"(?:\d+\.?\d*|\.\d+)"
+_NUMBER = re.compile(rf"([+-]{_DIGITS}(?:[eE]-?\d+)?|{_DIGITS}[eE]-?\d+)\*")
+"""A number with a sign or an exponent, which is no weight, and `*`."""
+
 _QUOTED = re.compile(r'"[^"]*"')
 
 
@@ -178,6 +182,11 @@ def _find_metric(pattern: _Pattern, names: tuple[str, ...], text: str) -> int:
     name = pattern.text
     if name in names:
         return names.index(name)
+    if not pattern.is_quoted and (number := _NUMBER.match(name)):
+        raise ConfigError(
+            f"objective {text!r}: {number[1]!r} is not a weight; write a weight without "
+            "sign and exponent, such as 0.5, and exchange min and max instead of a negative weight"
+        )
     if not pattern.is_quoted and any(character in name for character in "*?["):
         raise ConfigError(
             f"objective {text!r}: {name!r} is a pattern; write mean({name}) for the mean of all "
@@ -195,9 +204,11 @@ def _match_metrics(patterns: Sequence[_Pattern], names: tuple[str, ...], text: s
     for pattern in patterns:
         matched = [q for q, name in enumerate(names) if pattern.matches(name)]
         if not matched:
-            listed = ", ".join(names)
+            listed, hint = ", ".join(names), ""
+            if "[" in pattern.text and not pattern.is_quoted:
+                hint = f'; brackets are a set of characters: quote a name, mean("{pattern.text}")'
             raise ConfigError(
-                f"objective {text!r}: no metric matches {pattern.text!r} (metrics: {listed})"
+                f"objective {text!r}: no metric matches {pattern.text!r}{hint} (metrics: {listed})"
             )
         columns.update(matched)
     return sorted(columns)

@@ -82,14 +82,20 @@ def world(spark, tmp_path_factory):
         {"cluster": 8, "n_documents": 5, "n_tokens": 6, "scores": {"rules": 4.0}}
         | {"kept": True, "reason": None, "domain": "unused"}
     )
+    weights = WEIGHTS | {"none": 0.0}
+    mixture = dict.fromkeys(tables.MIXTURES.column_names)
+    mixture |= {"search": "default", "method": "recommended", "weights": weights}
     rejected = [{"reject_id": "1", "reason": "too short", "file": "a", "n_rows": 3, "detail": None}]
     for table, rows in (
         (tables.DOCUMENTS, documents),
         (tables.CLUSTERS, clusters),
         (tables.REJECTED, rejected),
+        (tables.MIXTURES, [mixture]),
     ):
         store.append(store.create_frame(rows, table), table)
-    inputs = store.history.describe_inputs(weights=WEIGHTS | {"none": 0.0}, tokens=TOKENS)
+    inputs = store.history.describe_inputs(
+        tables.DOCUMENTS, tables.CLUSTERS, search="default", weights=weights, tokens=TOKENS
+    )
     rows = store.create_frame(list(list_corpus()), tables.CORPUS).repartition(3)
     store.replace(rows, tables.CORPUS, inputs)
     return root
@@ -325,6 +331,36 @@ def test_without_a_mixture_the_message_names_the_job(run, spark, tmp_path):
     cfg = load(settings=[f"storage.root={tmp_path / 'empty'}"])
     with pytest.raises(TableError, match="run `climb mix` first"):
         export.run(Store(spark, cfg.storage), cfg)
+
+
+def test_a_dataset_of_earlier_tables_or_of_an_earlier_search_is_refused(spark, world, tmp_path):
+    """Upkeep changes versions, but no rows; a refused export writes nothing."""
+    shutil.copytree(world, tmp_path / "tables")
+    store = Store(spark, load(settings=[f"storage.root={tmp_path}/tables"]).storage)
+
+    def run_here(*settings):
+        return run_export(spark, tmp_path / "tables", tmp_path / "export", *settings)[0]
+
+    properties = "SET TBLPROPERTIES ('delta.logRetentionDuration' = 'interval 9 days')"
+    spark.sql(f"ALTER TABLE {store.locate(tables.CLUSTERS)} {properties}")
+    assert "documents with" in run_here()
+    before = hash_files(tmp_path / "export")
+    with pytest.raises(TableError, match=r"the search 'default', but search.name is 'x'; run"):
+        run_here("search.name=x")
+    mixture = store.read_rows(tables.MIXTURES)[0]
+    other = mixture | {"weights": {"code": 1.0}}
+    inputs = store.history.describe_inputs()
+    store.replace(store.create_frame([other], tables.MIXTURES), tables.MIXTURES, inputs)
+    with pytest.raises(TableError, match=r"an earlier recommendation of the search 'default'"):
+        run_here()
+    store.replace(store.create_frame([mixture], tables.MIXTURES), tables.MIXTURES, inputs)
+    assert "up to date" in run_here()
+    rows = [row for row in store.read_rows(tables.CLUSTERS) if row["domain"] != "law"]
+    store.replace(store.create_frame(rows, tables.CLUSTERS), tables.CLUSTERS, inputs)
+    message = r"corpus was made from an earlier version of clusters; run `climb mix` first"
+    with pytest.raises(TableError, match=message):
+        run_here("export.kind=mixed")
+    assert hash_files(tmp_path / "export") == before
 
 
 def test_a_domain_that_is_all_in_the_validation_split_is_refused():

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import os
 
 import numpy as np
 import pyarrow as pa
@@ -172,6 +173,17 @@ def test_new_files_alone_are_read_with_the_result_of_all_files(
     (tmp_path / "in/c.jsonl").unlink()
     write_sited(tmp_path / "in/f.jsonl", [GOOD[11]], "a")
     assert "new files read" not in ingest(*settings)  # a file has gone: its rows count no more
+
+
+def test_files_whose_names_are_not_utf8_are_read_once(store, tmp_path, ingest):
+    names = [os.fsdecode(name) for name in (b"caf\xe9.jsonl", b"caf\xe8.jsonl")]
+    for i, name in enumerate(names):
+        write_sited(tmp_path / "in" / name, [GOOD[i]], "a")
+        os.utime(tmp_path / "in" / name, ns=(1, 1))
+        line = ingest()
+        assert line.startswith("1 new documents, 0 already ingested")
+        assert line.endswith("; 1 new files read") == (i > 0)
+        assert ingest() == f"inputs unchanged, {i + 1} documents up to date"
 
 
 def test_names_order_row_groups_and_partitions_do_not_change_a_row(store, tmp_path, ingest):

@@ -187,8 +187,8 @@ def test_a_rerun_changes_nothing_and_a_deleted_export_is_written_again(store, cf
     assert "up to date" in mix.run(store, cfg)
     assert manifest.stat().st_mtime_ns == stamp
 
-    folder.rename(folder.with_name("mixed.old"))  # killed between the two renames
-    folder.with_name("mixed.writing").mkdir()
+    folder.rename(f"{folder}{export.OLD}")  # killed between the two renames
+    Path(f"{folder}{export.WRITING}").mkdir()
     assert "dataset in" in mix.run(store, cfg)
     assert manifest.read_text() == text
     assert not list(folder.parent.glob("mixed.*"))
@@ -274,7 +274,7 @@ def test_an_export_on_a_mount_without_renames_is_written_in_place(store, tmp_pat
         patch.setattr(export, "write_parts", kill)
         with pytest.raises(KeyboardInterrupt):
             mix.run(store, settings)
-    assert path.with_name("mixed.writing").is_dir()
+    assert Path(f"{path}{export.WRITING}").is_dir()
     assert read_export_inputs(store, str(path)) is None
     mix.run(store, settings)
     assert [child.name for child in path.parent.iterdir()] == ["mixed"]

@@ -9,6 +9,8 @@ from climb import tables
 from climb.config import load
 from climb.errors import ConfigError, InputError
 from climb.quality.rules import RuleScorer
+from climb.spark.corpus.count import ensure_tokenizer
+from climb.spark.corpus.score import build_scorers, ensure_repeated_ngrams
 
 GOOD = "The cell divides when the energy of its membrane is near the enzyme, and that is all. " * 8
 BAD = "BUY cheap pills NOW >>> {click} {click} {click} "
@@ -106,6 +108,23 @@ def test_unusable_labels_are_an_error(store, tmp_path, rows, settings, message):
         train_scorer.run(store, cfg)
 
 
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (
+            ['{"text": "x", "label": 1}', '{"text": "y", "label": 2', "7", ""],
+            r"2 of 3 lines are not JSON objects, for example '7'; fix or remove these lines$",
+        ),
+        (["[", "]"], r"no line is a JSON object; write one object per line$"),
+    ],
+)
+def test_broken_lines_of_labels_are_counted_in_an_error(store, tmp_path, lines, message):
+    path = tmp_path / "labels.jsonl"
+    path.write_text("\n".join(lines))
+    with pytest.raises(InputError, match=rf"labels\.jsonl: {message}"):
+        train_scorer.run(store, configure_training(path, tmp_path))
+
+
 def test_the_error_of_training_without_labels_names_the_key_to_set(store):
     with pytest.raises(ConfigError, match=r"score\.training\.labels is null"):
         train_scorer.run(store, load())
@@ -129,3 +148,29 @@ def test_passages_of_many_documents_lower_their_score_and_are_counted_once(store
     assert store.history.read_version(tables.REPEATED_NGRAMS) == version
     rows = {row["doc_id"]: row["scores"]["unrepeated"] for row in store.read_rows(tables.SCORES)}
     assert rows["d12"] == 0.0
+
+
+def test_deleted_passages_and_tokenizers_are_written_again_and_each_time_once(store, monkeypatch):
+    add_documents(store, [" ".join(f"clause{i} of the licence" for i in range(30))] * 3)
+    spec = "{use: 'climb.quality.repetition:RepetitionScorer', sample: 1, min_documents: 2}"
+    cfg = load(settings=[f"score.scorers=[{spec}]", "count.vocab_size=300"])
+    [scorer] = build_scorers(cfg.score.scorers)
+    made = (tables.REPEATED_NGRAMS, tables.TOKENIZERS)
+    append = type(store).append
+
+    def append_twice(self, *args, **options):
+        for _ in range(2):
+            append(self, *args, **options)
+
+    def write():
+        ensure_repeated_ngrams(store, store.read(tables.DOCUMENTS), scorer)
+        ensure_tokenizer(store, cfg)
+        return [sorted(tuple(row) for row in store.read(table).collect()) for table in made]
+
+    monkeypatch.setattr(type(store), "append", append_twice)  # as two drivers do
+    passages, tokenizers = write()
+    assert len(passages) > 50
+    assert len(tokenizers) == 1
+    for table in made:
+        store.session.sql(f"DELETE FROM {store.locate(table)}")
+    assert write() == [passages, tokenizers]

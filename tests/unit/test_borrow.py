@@ -11,7 +11,7 @@ from climb.errors import SearchError
 from climb.objective import Objective
 from climb.predictor.pooled import PooledPredictor
 from climb.runs.commands import predict
-from climb.runs.sets import RunFiles
+from climb.runs.sets import RunFiles, read_run_sets
 from climb.search import Surrogate
 from climb.search.borrow import BorrowedSet, borrow, match_domains
 from climb.search.trials import STD_PER_TV_DISTANCE
@@ -62,6 +62,24 @@ def test_the_stated_noise_is_that_of_the_borrowed_runs():
         combined.tv_distance_T[is_borrowed_T] * STD_PER_TV_DISTANCE, borrowed.noise
     )
     assert (combined.tv_distance_T[~is_borrowed_T] == 0.0).all()
+
+
+def test_replicates_of_another_set_do_not_set_the_noise_of_the_own_runs():
+    rng = np.random.default_rng(0)
+    noisy = OTHER.concatenate([OTHER])
+    noisy = dataclasses.replace(
+        noisy, metrics_TQ=noisy.metrics_TQ + rng.normal(0.0, 0.3, noisy.metrics_TQ.shape)
+    )
+    own = OWN.concatenate([draw_trials(20, 1).select(np.arange(20) < 5)])
+    own = dataclasses.replace(
+        own, metrics_TQ=own.metrics_TQ + rng.normal(0.0, 0.001, own.metrics_TQ.shape)
+    )
+    other = match_domains(own, noisy, "other", 0.5)
+    combined, [borrowed] = borrow(own, [other], OBJECTIVE, PREDICTOR, 0)
+    assert borrowed.noise is not None
+    assert borrowed.n_runs == 120
+    found, alone = combined.group_replicates().noise_Q, own.group_replicates().noise_Q
+    np.testing.assert_allclose(found, alone)
 
 
 def test_a_set_without_a_usable_run_is_not_tested():
@@ -124,28 +142,44 @@ def test_sets_without_a_common_domain_or_metric_and_too_few_own_runs_are_refused
         match_domains(OWN, strange, "other", 0.5)
     few = OWN.select(np.arange(len(OWN)) < 3)
     matched = match_domains(few, OTHER, "other", 0.5)
-    with pytest.raises(SearchError, match="a test of other sets needs 4 or more"):
-        borrow(few, [matched], OBJECTIVE, PREDICTOR, 0)
+    sizes = few.concatenate([dataclasses.replace(few, scale_distance_T=np.full(3, 1e-3))])
+    for own in (few, sizes):  # three mixtures, of one size and of two
+        with pytest.raises(SearchError, match="have 3 distinct mixtures, but a test of other sets"):
+            borrow(own, [matched], OBJECTIVE, PREDICTOR, 0)
+
+
+CFG = load(settings=["search.predictor={use: climb.predictor.pooled:PooledPredictor}"]).search
+
+
+def write(path, trials, tokens_T=None):
+    header = [f"weight.{d}" for d in trials.domains] + [f"metric.{m}" for m in trials.metric_names]
+    columns = [trials.weights_TK, trials.metrics_TQ]
+    if tokens_T is not None:
+        header, columns = [*header, "tokens"], [*columns, tokens_T[:, None]]
+    rows = np.hstack(columns)
+    lines = [",".join(header), *(",".join(map(repr, row)) for row in rows.tolist())]
+    path.write_text("\n".join(lines) + "\n")
+    return path
 
 
 def test_the_commands_take_other_runs_and_say_what_they_did_with_them(tmp_path):
-    def write(name, trials):
-        header = [f"weight.{d}" for d in trials.domains] + [
-            f"metric.{m}" for m in trials.metric_names
-        ]
-        rows = np.hstack([trials.weights_TK, trials.metrics_TQ])
-        lines = [",".join(header), *(",".join(map(repr, row)) for row in rows.tolist())]
-        (tmp_path / name).write_text("\n".join(lines) + "\n")
-        return tmp_path / name
-
-    files = [write("own.csv", OWN), write("others.csv", OTHER)]
-    cfg = load(settings=["search.predictor={use: climb.predictor.pooled:PooledPredictor}"]).search
+    files = [write(tmp_path / "own.csv", OWN), write(tmp_path / "others.csv", OTHER)]
     mixtures = write(
-        "mixtures.csv",
+        tmp_path / "mixtures.csv",
         dataclasses.replace(OTHER, metric_names=(), metrics_TQ=OTHER.metrics_TQ[:, :0]),
     )
-    said = predict(RunFiles(files), mixtures, tmp_path / "out.csv", cfg, "mean(*):min")
+    said = predict(RunFiles(files), mixtures, tmp_path / "out.csv", CFG, "mean(*):min")
     assert "others.csv: 60 runs, used with a noise of " in said
+
+
+def test_own_runs_of_several_token_counts_judge_another_set(tmp_path):
+    tokens_T = np.where(np.arange(len(OWN)) < 17, 1e10, 1.3e10)
+    own = write(tmp_path / "own.csv", OWN, tokens_T)
+    other = write(tmp_path / "others.csv", OTHER, np.full(len(OTHER), 1e10))
+    cfg = load(settings=["search.predictor.use=climb.predictor.gp:GPPredictor"]).search
+    sets = read_run_sets(RunFiles([own, other]), "mean(*):min", cfg)
+    assert "others.csv: 60 runs, used with a noise of " in sets.note
+    assert len(sets.trials) == len(OWN) + len(OTHER)
 
 
 def test_how_often_other_runs_repeated_a_domain_is_unknown():

@@ -1,9 +1,11 @@
 """What a comparison plans: methods as data, equal budgets, and which tables a row needs."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from training_setup import make_setup
 
 from climb.cli.finished.state import STARTS
 from climb.cli.preflight import run_preflight
@@ -11,6 +13,7 @@ from climb.cli.start import add_started
 from climb.config import change, load
 from climb.errors import ConfigError, PreflightError
 from climb.estimate.comparison import count_paid, describe_comparison
+from climb.proxy.llama import LlamaProxy
 from climb.search.comparison import (
     count_trials,
     find_first_job,
@@ -18,7 +21,10 @@ from climb.search.comparison import (
     plan_comparison,
     split_budget,
 )
+from climb.spark.training import compare as compare_module
+from climb.spark.training.compare import Trainer
 from climb.spark.training.methods import FoundMixture, build_plugin, make_mixture
+from climb.spark.training.results import write_model_card
 
 ROOT = Path(__file__).resolve().parents[2]
 ABLATIONS = sorted((ROOT / "conf" / "ablations").glob("*.yaml"))
@@ -168,6 +174,69 @@ def test_an_estimate_counts_the_models_of_a_plug_in_in_full_and_stopped_trials_i
     assert tokens["climb"] == pytest.approx(in_full * (55 / 4 + 23 * 3 / 4 + 9) / 64, rel=1e-2)
 
 
+def read_stage(text, name):
+    """Return the core-hours and the work of a stage."""
+    [line] = [line for line in text.splitlines() if line.startswith(f"{name} ")]
+    _, hours, _, *work = line.split()
+    return float(hours), " ".join(work)
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [("schedule", (1, 1)), ("clusters", (7, 7)), ("first-draw", (1, 1)), ("proxy-size", (3, 1))],
+)
+def test_an_estimate_counts_the_base_checkpoints_of_rows_with_other_proxies_or_domains(
+    name, counts
+):
+    cfg = load(ROOT / "conf" / "ablations" / f"{name}.yaml")
+    text = describe_comparison("ablate", cfg, 2)
+    rows = [
+        cfg.model_copy(update={"ablate": cfg.ablate.model_copy(update={"values": {key: value}})})
+        for key, value in cfg.ablate.values.items()
+    ]
+    alone = [describe_comparison("ablate", row, 2) for row in rows]
+    for stage, n in zip(("base", "target_base"), counts, strict=True):
+        hours = [read_stage(row, stage)[0] for row in alone[:n]]
+        assert read_stage(text, stage)[0] == pytest.approx(sum(hours), rel=0.01)
+
+
+def test_a_target_model_like_the_proxies_needs_no_base_checkpoint_of_its_own():
+    cfg = load(settings=[REPORTED])
+    alike = {"model": cfg.proxy.model, "base_tokens": cfg.proxy.base_tokens}
+    text = describe_comparison("compare", change(cfg, {"train": alike}, "x"), 2)
+    assert read_stage(text, "target_base") == (0.0, "nothing: it is the checkpoint of `base`")
+    assert read_stage(describe_comparison("compare", cfg, 2), "target_base")[0] > 0.0
+
+
+def test_an_estimate_counts_doremi_and_components_once_for_all_seeds_and_equal_searches():
+    baselines = [{"use": "climb.search.baselines:DoremiMixture", "name": "doremi"}]
+    merged = [{"use": "climb.fidelity.merged:MergedFidelity", "component_tokens": 1_000_000}]
+    cfg = load(settings=[REPORTED, "prune.domains=10", "prune.merge_height=null"])
+    cfg = change(cfg, {"search": {"halving": []}, "doremi": {"trials": 30}}, "x")
+    only = dict.fromkeys(cfg.compare.methods, None) | {"a": {}, "b": {"search": {"candidates": 9}}}
+    plain = change(cfg, {"compare": {"methods": only}}, "x")
+    found = {}
+    for name, search in (
+        ("plain", {}),
+        ("doremi", {"baselines": [*cfg.search.baselines, *baselines]}),
+        ("components", {"fidelities": merged}),
+    ):
+        text = describe_comparison("compare", change(plain, {"search": search}, "x"), 2)
+        found[name] = read_stage(text, "search")
+    n_tokens = 2 * 3 * 64 * cfg.proxy.trial_tokens
+    doremi = 4 / 3 * 30 * cfg.proxy.trial_tokens
+    for name, extra in (("doremi", doremi), ("components", 10 * 1_000_000)):
+        assert found[name][0] / found["plain"][0] == pytest.approx(1 + extra / n_tokens, rel=1e-2)
+        assert f"{n_tokens:.3g} tokens of trials, {extra:.3g} of DoReMi" in found[name][1]
+    without = change(
+        plain,
+        {"search": {"fidelities": merged}, "prune": {"domains": None, "merge_height": 1.5}},
+        "x",
+    )
+    work = read_stage(describe_comparison("compare", without, 2), "search")[1]
+    assert work.endswith("components are not counted: set prune.domains")
+
+
 def test_the_experiment_s_two_tables_share_all_that_is_trained_before_the_objective_counts():
     general, stem = (
         load(ROOT / "conf" / "experiments" / f"{name}.yaml") for name in ("general", "mmlu-stem")
@@ -234,3 +303,59 @@ def test_a_change_merges_as_a_file_does_but_replaces_plug_ins():
     assert change(load(), {"proxy": {"model": spec}}, "x").proxy.model == spec
     with pytest.raises(ConfigError, match=r"^here: unknown key proxy\.modell"):
         change(load(), {"proxy": {"modell": 1}}, "here")
+
+
+TWO_TARGETS = (
+    "proxy.targets=[{name: a, kind: choices, search: a.jsonl, report: b.jsonl, limit: null}, "
+    "{name: b, kind: choices, search: c.jsonl, report: null, limit: null}]"
+)
+
+
+def start_training(*settings):
+    """Start a comparison without a method; it yields after its checks."""
+    cfg = load(settings=[TWO_TARGETS, *settings])
+    trainer = Trainer("compare", None, cfg, [], 1, {})
+    trainer._collect = lambda last, n_failed: "checked"
+    return next(trainer.train())
+
+
+@pytest.mark.parametrize(
+    "objective", ["0.3*a.bpb:min + 0.7*b.bpb:min", "mean(*.bpb):min", "mean(a.bpb, b.bpb):min"]
+)
+def test_a_target_of_the_objective_without_items_to_report_on_is_found_before_training(objective):
+    with pytest.raises(ConfigError, match="uses the targets b, which have no `report` file"):
+        start_training(f"search.objective='{objective}'")
+
+
+@pytest.mark.parametrize("objective", ["a.bpb:min", "mean(a.*):max", "of-a-plug-in:min"])
+def test_a_target_that_the_objective_does_not_use_needs_no_items_to_report_on(objective):
+    assert start_training(f"search.objective='{objective}'") == "checked"
+
+
+def test_the_card_of_a_model_names_the_search_that_found_its_mixture(tmp_path, monkeypatch):
+    proxy = LlamaProxy(hidden=8, layers=1, heads=2, sequence=32, batch=4, learning_rate=1e-2)
+    setup = make_setup(tmp_path, proxy, {"law": 0.5, "web": 0.5})
+    setup = dataclasses.replace(setup, kept_models=tmp_path)
+    cfg = load(settings=["compare.name=mine"])
+    methods = [method for method in plan_comparison(cfg) if method.name in ("regmix", "climb")]
+    trainer = Trainer("compare", None, cfg, methods, 1, {})
+    trainer._open_setup = lambda *_: setup
+    trainer._setups[None, "target"] = setup
+    for i, method in enumerate(methods):
+        weights = {"law": 0.1 + 0.1 * i, "web": 0.9 - 0.1 * i}
+        trainer.found[method.name, 0] = FoundMixture(weights)
+
+    def write_cards(store, cfg, setup, planned):
+        for model in planned.values():
+            write_model_card(setup, model, {"a.bpb": 1.0}, {})
+        return len(planned), 0, 0
+
+    monkeypatch.setattr(compare_module, "train_planned", write_cards)
+    assert trainer._train_targets(0) == 0
+    titles = {
+        next(line for line in path.read_text().splitlines() if line.startswith("# "))
+        for path in tmp_path.glob("*/README.md")
+    }
+    assert titles == {
+        f"# Mixture `{name}` of search `mine.{name}.0`, seed 0" for name in ("regmix", "climb")
+    }

@@ -131,6 +131,31 @@ def test_a_root_that_is_a_uri_needs_a_folder_that_proxies_can_open():
     assert load(settings=["storage.root=s3://bucket/climb", "storage.files=/mnt/climb"])
 
 
+@pytest.mark.parametrize("key", ["ingest.inputs", "storage.root", "storage.files", "mix.export"])
+def test_an_unset_variable_of_the_shell_is_not_the_working_directory(key):
+    with pytest.raises(ConfigError, match=rf"{key}.*the path is empty; is a variable"):
+        load(settings=[f"{key}="] if key in ("ingest.inputs", "storage.root") else [f"{key}=''"])
+
+
+PLAIN_PATHS = (
+    *("storage.files", "storage.local_folder", "report.path", "export.path", "remove.out"),
+    "score.training.output",
+)
+
+
+@pytest.mark.parametrize("key", PLAIN_PATHS)
+def test_files_that_are_written_as_plain_paths_cannot_be_at_a_uri(key):
+    with pytest.raises(ConfigError, match=rf"{key}.*'dbfs:/Volumes/x' is a URI, but"):
+        load(settings=[f"{key}=dbfs:/Volumes/x"])
+
+
+def test_the_home_folder_may_be_written_as_in_a_shell(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ann")
+    cfg = load(settings=["storage.root=~/climb", "report.path=~/r.html", "ingest.inputs=[~/a, b~]"])
+    assert (cfg.storage.root, cfg.report.path) == ("/home/ann/climb", "/home/ann/r.html")
+    assert cfg.ingest.inputs == ("/home/ann/a", "b~")
+
+
 def test_the_fields_of_a_plugin_are_converted_to_their_types():
     assert build({"use": HERE, "name": "you", "times": "2"}, Greeter).greet() == "hello you" * 2
 

@@ -130,6 +130,22 @@ def test_results_do_not_depend_on_the_batches(index, monkeypatch):
     assert sum(map(len, together)) == 11
 
 
+@pytest.mark.parametrize(
+    ("kind", "item", "other"),
+    [
+        ("text", STORY, {"context": "none", "choices": None, "label": 3}),
+        ("text", STORY, {"choices": ["a", "b"], "label": "sport"}),
+        ("choices", LONG, {"text": "animals"}),
+        ("choices", LONG, {"text": None}),
+    ],
+)
+def test_an_item_is_found_whatever_its_other_fields_are(tmp_path, kind, item, other):
+    path = write_items(tmp_path / "i.jsonl", [item | other])
+    index = build_index([("report", Target(name="i", kind=kind, path=path))])
+    assert len(find(index, words(0, 20) if kind == "text" else QUESTION)[0]) == 1
+    assert index.n_short == 0
+
+
 def test_equal_hashes_of_other_words_are_no_overlap(tmp_path, monkeypatch):
     monkeypatch.setattr("climb.quality.ngrams.zlib.crc32", lambda data: 7)
     path = write_items(tmp_path / "t.jsonl", [STORY])

@@ -17,6 +17,7 @@ from climb.config import build, load, recipe_of
 from climb.embed import Embedder, StreamingEmbed, embed_stream
 from climb.embed.batches import Batching, split_batches
 from climb.embed.device import launch_or_halve
+from climb.embed.limits import find_max_tokens
 from climb.embed.sentence import SentenceEmbedder
 from climb.embed.static import StaticEmbedder, average_token_vectors
 from climb.embed.transformer import TokenModel, WholeModel
@@ -179,6 +180,40 @@ def test_the_batch_size_is_not_part_of_the_recipe():
 def test_a_transformer_that_does_not_match_its_configuration_is_an_error(changes, error, message):
     with pytest.raises(error, match=message):
         sentence(**changes).load("cpu")
+
+
+def build_small(kind, **changes):
+    """A random transformer of one layer, of the given kind."""
+    from transformers import AutoConfig, AutoModel
+
+    sizes = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8, "vocab_size": 10}
+    config = AutoConfig.for_model(kind, num_hidden_layers=1, pad_token_id=1, **sizes, **changes)
+    return AutoModel.from_config(config)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "n_tokens"),
+    [
+        ("bert", {"max_position_embeddings": 40}, 40),
+        ("roberta", {"max_position_embeddings": 40}, 38),
+        ("xlm-roberta", {"max_position_embeddings": 40}, 38),
+        ("mpnet", {"max_position_embeddings": 40}, 38),
+    ],
+)
+def test_the_limit_of_a_transformer_is_the_longest_text_that_it_embeds(kind, changes, n_tokens):
+    import torch
+
+    model = build_small(kind, **changes)
+    assert find_max_tokens(model) == n_tokens
+    model(input_ids=torch.full((1, n_tokens), 5))
+    with pytest.raises((IndexError, RuntimeError)):
+        model(input_ids=torch.full((1, n_tokens + 1), 5))
+
+
+def test_a_transformer_with_relative_positions_has_no_limit():
+    deberta = {"relative_attention": True, "position_biased_input": False}
+    assert find_max_tokens(build_small("deberta-v2", **deberta)) is None
+    assert find_max_tokens(None) is None
 
 
 def test_a_folder_without_a_model_is_an_error_and_nothing_is_downloaded(tmp_path):

@@ -5,6 +5,7 @@ import math
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -120,9 +121,12 @@ def test_a_target_model_like_the_proxies_has_their_base_checkpoint():
     assert hours[0] > 0.0 == hours[1]
 
 
+@pytest.mark.parametrize("matched", ["true", "false"])
 @pytest.mark.parametrize("tokens", [5_000, 1_000_000])
-def test_packed_tokens_are_those_that_pack_plans(tmp_path, tokens):
-    cfg = load(world.write_world(tmp_path))
+def test_packed_tokens_are_those_that_pack_plans(tmp_path, tokens, matched):
+    domains = ["prune.domains=1", "prune.merge_height=null"]
+    settings = [f"proxy.match_repetition={matched}", *domains]
+    cfg = load(world.write_world(tmp_path), settings)
     domains = [{"domain": "a", "n_tokens": tokens, "n_documents": 10}]
     planned = sum(shard.n_tokens for shard in plan_shards(domains, cfg))
     assert count_packed_tokens(cfg, Workload(10, tokens, 4.0)) == pytest.approx(planned, abs=4)
@@ -153,6 +157,73 @@ def test_a_sample_bounds_the_fit_of_the_clusters():
     cfg = load(PAPER, ["cluster.sample_per_cluster=256"])
     sampled = compute_estimate(cfg, WORKLOAD, Machines(), load_rates())
     assert find(sampled, "cluster").core_hours < every / 20
+
+
+def test_vectors_of_a_sample_alone_are_stored_and_the_others_are_embedded_by_job_cluster():
+    """The default embedder runs on cores, that of the paper on GPUs."""
+    settings = ["cluster.k=1000", "cluster.sample_per_cluster=256"]
+    for conf in (None, PAPER):
+        every, sample = (
+            compute_estimate(load(conf, [*settings, *more]), WORKLOAD, Machines(), load_rates())
+            for more in ([], ["cluster.embeddings=sample"])
+        )
+        share = 256_000 / WORKLOAD.documents
+        assert sample.sizes["embeddings"] == pytest.approx(share * every.sizes["embeddings"])
+        work = [find(e, "embed").core_hours + find(e, "embed").gpu_hours for e in (every, sample)]
+        assert work[1] == pytest.approx(share * work[0])
+        assert sample.core_hours == pytest.approx(every.core_hours)
+        assert sample.gpu_hours == pytest.approx(every.gpu_hours)
+
+
+def test_a_sample_of_more_documents_than_there_are_is_all_of_them():
+    settings = ["cluster.sample_per_cluster=3_000_000", "cluster.embeddings=sample"]
+    found = compute_estimate(load(PAPER, settings), WORKLOAD, Machines(), load_rates())
+    assert found.sizes["embeddings"] == estimate_paper().sizes["embeddings"]
+
+
+def test_a_dataset_table_without_texts_is_a_hundredth():
+    found = compute_estimate(load(PAPER, ["mix.text=false"]), WORKLOAD, Machines(), load_rates())
+    whole = estimate_paper().sizes
+    assert found.sizes["corpus"] == pytest.approx(whole["corpus"] / 100)
+    assert found.sizes["mixed (export)"] == whole["mixed (export)"]
+    assert any("upper bound" in note for note in find(found, "mix").stage.notes)
+
+
+def test_shards_of_trials_that_may_repeat_any_domain_are_those_of_a_trial_for_each_domain():
+    settings = ["proxy.match_repetition=false", "prune.domains=7", "prune.merge_height=null"]
+    cfg = load(PAPER, settings)
+    others = (cfg.proxy.base_tokens + cfg.train.base_tokens) / 1e13 + 1.0
+    share = others + 7 * cfg.proxy.trial_tokens / 1e13
+    assert count_packed_tokens(cfg, Workload(1e9, 1e13, 4.0)) == pytest.approx(share * 1e13)
+
+
+@pytest.mark.parametrize("name", ["pack", "mix"])
+def test_shards_and_dataset_need_a_pass_over_all_documents(name):
+    """Equal tokens in a hundredfold number of documents."""
+    few, many = (estimate_paper(workload=Workload(n, 8e11, 4.0)) for n in (1e8, 1e10))
+    more = find(many, name).core_hours - find(few, name).core_hours
+    assert more == pytest.approx(find(many, "prune").core_hours * 0.99)
+    assert any("as in stage prune" in note for note in find(many, name).stage.notes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedder:
+    """An embedder whose width is a default."""
+
+    dim: int = 12
+
+    def load(self, device):
+        raise NotImplementedError
+
+
+def test_the_width_of_vectors_may_be_a_default_of_the_embedder():
+    spec = f"embed.embedder={{use: '{__name__}:Embedder'}}"
+    rates = load_rates().override({"embed.Embedder": 1e6}, "test")
+    sizes = [
+        compute_estimate(load(settings=[one]), WORKLOAD, Machines(), rates).sizes["embeddings"]
+        for one in (spec, spec.replace("}", ", dim: 24}"))
+    ]
+    assert sizes[1] - sizes[0] == 12 * 4 * WORKLOAD.documents
 
 
 def test_sizes_of_vectors_and_shards_follow_from_their_types():
@@ -370,6 +441,29 @@ def test_a_given_rate_replaces_the_measured_one_and_is_named_as_such(tmp_path):
 def test_an_option_of_another_form_is_refused(text):
     with pytest.raises(ConfigError, match="write NAME=VALUE"):
         parse_assignments([text], "--rate")
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--rate=gpu.h10=1e14", r"--rate gpu\.h10 is unknown .*did you mean 'gpu\.h100'"),
+        ("--rate=embed=1e6", r"--rate embed is unknown .*known: .*embed\.StaticEmbedder"),
+        ("--parameters=proxy=3e8", r"did you mean 'proxy\.model'\? \(known: embed\.embedder, "),
+        ("--parameters=score.scorers.9=3e8", r"scorers\.9 is unknown .*score\.scorers\.0"),
+    ],
+)
+def test_a_mistyped_name_is_an_error_that_lists_the_known_ones(option, message):
+    with pytest.raises(ConfigError, match=message):
+        run("--documents", 1e6, "--tokens", 1e9, option)
+
+
+def test_rates_of_stages_and_of_plug_ins_may_be_given():
+    names = ("search", "base", "train", "fixed.report", "embed.Mine", "scorer.Mine", "gpu.h100")
+    given = [word for name in names for word in ("--rate", f"{name}=1e6")]
+    settings = ["embed.embedder={use: 'm:Mine', dim: 8}", "score.scorers=[{use: 'm:Mine'}]"]
+    given += [word for setting in settings for word in ("--set", setting)]
+    out = run("--documents", 1e6, "--tokens", 1e9, *given, "--parameters", "proxy.model=3e8")
+    assert "scorer.Mine: 1e+06" in out
 
 
 def test_the_command_imports_neither_spark_nor_torch():

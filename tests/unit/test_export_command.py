@@ -67,6 +67,18 @@ def test_the_files_of_a_user_get_weights_of_tokens(own):
     assert "| web | 0.75000 | 0.99174 | 10.0 |" in card  # 0.75 / 10 against 0.25 / 400
 
 
+def test_shards_of_short_and_long_documents_are_weighed_by_their_tokens(own):
+    """Not by the size of their index, which grows with the number of documents."""
+    for name, length in (("long", 2000), ("short", 10)):
+        documents = [np.full(length, 7, "uint16") for _ in range(20_000 // length)]
+        write_shard(Megatron(), own / "data" / "books", name, documents)
+    (own / "BEST.csv").write_text("domain,weight\nbooks,1.0\n")
+    (own / "PRIOR.csv").write_text("domain,tokens\nbooks,40000\n")
+    invoke("--to", "megatron", "--out", own / "out", *options(own),
+           "--tokenizer", own / "tokenizer.json")  # fmt: skip
+    assert json.loads((own / "out" / "blend.json").read_text())["train"][::2] == ["0.5", "0.5"]
+
+
 def test_the_files_of_a_user_are_checked_where_they_store_tokens(own):
     invoke("--to", "megatron", "--out", own / "out", *options(own),
            "--tokenizer", own / "tokenizer.json")  # fmt: skip
@@ -80,6 +92,24 @@ def test_the_files_of_a_user_are_checked_where_they_store_tokens(own):
     mark(own / "out")
     with pytest.raises(MixtureError, match=r"web should be 0.7500 of the tokens"):
         invoke("--verify", "--out", own / "out", "--samples", 4000)
+
+
+def test_the_weights_of_the_same_files_are_not_written_again(own):
+    arguments = ["--to", "megatron", *options(own), "--tokenizer", own / "tokenizer.json"]
+    invoke(*arguments, "--out", own / "out")
+    assert "is up to date" in invoke(*arguments, "--out", own / "out")
+    write_shard(Megatron(), own / "data" / "law", "part-2", [np.full(9, 7, "uint16")])
+    assert "5 files for Megatron" in invoke(*arguments, "--out", own / "out")
+
+
+def test_a_link_to_a_large_disk_is_followed_and_stays(own):
+    (own / "link").symlink_to(own / "disk" / "out")
+    arguments = ["--to", "megatron", *options(own), "--tokenizer", own / "tokenizer.json"]
+    for _ in range(2):
+        output = invoke(*arguments, "--out", own / "link", "--verify", "--samples", 4000)
+        assert str(own / "disk" / "out") in output
+    assert (own / "link").is_symlink()
+    assert [path.name for path in (own / "disk").iterdir()] == ["out"]
 
 
 def test_weights_of_documents_need_the_documents_of_every_domain(own):

@@ -1,7 +1,10 @@
 """The Parquet files of an export depend on the rows alone, and need little of a mount."""
 
 import errno
+import json
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -9,9 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from hostile.mount import HostileMount
 
+from climb.dataset.card import FORMAT
 from climb.export.groups import escape_name
 from climb.files import FileDigest, can_rename, is_complete, mark_complete, write
-from climb.spark.corpus import export_files
+from climb.spark.corpus import export, export_files
 from climb.spark.corpus.export_files import write_batches
 
 ROWS = [
@@ -82,6 +86,55 @@ def test_files_of_an_export_survive_each_refused_call(tmp_path, monkeypatch, cal
     assert is_complete(folder)
     assert can_rename(folder) == (call not in ("rename", "all"))
     assert len(list(folder.iterdir())) == 2
+
+
+@pytest.fixture
+def store(monkeypatch):
+    """A store for exports of local folders that have one row."""
+
+    def write_dataset(store, folder, manifest):
+        folder.write("row", "text")
+        folder.write("manifest.json", json.dumps(manifest))
+        mark_complete(Path(folder.path))
+
+    monkeypatch.setattr(export, "_write_dataset", write_dataset)
+    return SimpleNamespace(session=None)
+
+
+@pytest.mark.parametrize("renames", [True, False])
+@pytest.mark.parametrize("is_dangling", [True, False])
+def test_an_export_folder_that_is_a_link_stays_one(
+    store, tmp_path, monkeypatch, renames, is_dangling
+):
+    monkeypatch.setattr(export, "can_rename", lambda folder: renames)
+    (tmp_path / "disk").mkdir()
+    target, link = tmp_path / "disk" / "dataset", tmp_path / "mixed"
+    link.symlink_to("disk/dataset")
+    if not is_dangling:
+        target.mkdir()
+    for version in (1, 2):
+        manifest = {"format": FORMAT, "made_from": version}
+        assert export.read_export_inputs(store, str(link)) != version
+        export.export(store, f"{link}/", manifest)
+        assert export.read_export_inputs(store, str(link)) == version
+        assert link.is_symlink()
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "mixed"]
+        assert [path.name for path in (tmp_path / "disk").iterdir()] == ["dataset"]
+    Path(f"{target}{export.WRITING}").mkdir()  # killed
+    assert export.read_export_inputs(store, str(link)) is None
+
+
+def test_folders_beside_an_export_that_a_user_may_have_stay(store, tmp_path):
+    names = ["mixed.old", "mixed.writing", "mixed.bak"]
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine").touch()
+    path = str(tmp_path / "mixed")
+    for version in (1, 2):
+        export.export(store, path, {"format": FORMAT, "made_from": version})
+        assert export.read_export_inputs(store, path) == version
+    assert {path.name for path in tmp_path.iterdir()} == {"mixed", *names}
+    assert all((tmp_path / name / "mine").exists() for name in names)
 
 
 def test_the_name_of_a_domain_is_escaped_as_in_spark():

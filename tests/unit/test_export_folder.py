@@ -1,16 +1,24 @@
 """The folder of an export is complete or not there, whenever the process is killed."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
 import pytest
+from text_export import make_export, name_format
 
 from climb.errors import ConfigError
 from climb.export import folder
+from climb.export.card import CardFacts
 from climb.export.folder import Target
-from climb.export.index import INDEX, MARK
+from climb.export.formats.jsonl import JsonLines
+from climb.export.formats.levanter import Levanter
+from climb.export.formats.lingua import Lingua
+from climb.export.formats.streaming import Streaming
+from climb.export.index import INDEX, MARK, read_export
+from climb.export.render import FinishedExport, render_files
 from climb.files import is_complete
-from climb.files.complete import digest_file
+from climb.files.complete import digest_file, read_mark
 
 PLAN, OTHER = {"a": 1}, {"a": 2}
 
@@ -45,7 +53,8 @@ def path(request, tmp_path, monkeypatch):
 
 
 def read(path):
-    return {p.relative_to(path).as_posix(): p.read_text() for p in path.rglob("*") if p.is_file()}
+    files = [p for p in path.rglob("*") if p.is_file()]
+    return {p.relative_to(path).as_posix(): p.read_text(errors="replace") for p in files}
 
 
 def test_a_finished_export_leaves_nothing_beside_it(path):
@@ -142,3 +151,66 @@ def test_an_export_that_lost_a_file_is_written_again(path):
     (path / "train" / "x").unlink()
     assert export(path, PLAN)
     assert is_complete(path)
+
+
+def export_text(path, plan, form):
+    """Write an export of a format, as the job does, and return whether it was written."""
+    target = Target(folder.follow_link(path))
+    if target.is_current(plan):
+        return False
+    contents = make_export(form, target.path.with_name("made"), "recipe")
+    target.start(plan)
+    shutil.copytree(target.path.with_name("made"), target.data, dirs_exist_ok=True)
+    digests = {n: digest_file(target.data / n) for shard in contents.shards for n in shard.files}
+    shutil.rmtree(target.path.with_name("made"))
+    contents = dataclasses.replace(contents, folder=str(target.path))
+    export = FinishedExport(name_format(form), form, contents, plan, "search")
+    target.finish(render_files(export, CardFacts(), digests), digests)
+    return True
+
+
+@pytest.mark.parametrize(
+    "form", [Lingua(), Levanter(), Streaming(), JsonLines()], ids=lambda form: type(form).__name__
+)
+def test_an_export_that_was_moved_gets_the_paths_of_its_new_folder(tmp_path, form, capsys):
+    old, new = tmp_path / "a" / "old", tmp_path / "b" / "a-longer-name"
+    assert export_text(old, PLAN, form)
+    before = read(old)
+    new.parent.mkdir()
+    old.rename(new)
+    written = {name: (new / name).stat().st_mtime_ns for name in before}
+    assert not export_text(new, PLAN, form)
+    assert (
+        capsys.readouterr().out == f"export   {new} was moved from {old}; its paths are updated\n"
+    )
+    read_export(new).check_files()
+    after = read(new)
+    moved = {name: text.replace(str(old), str(new)) for name, text in before.items()}
+    assert after == moved | {"complete.json": after["complete.json"]}
+    changed = {name for name, text in before.items() if moved[name] != text} | {"complete.json"}
+    assert {n for n in before if (new / n).stat().st_mtime_ns != written[n]} == changed
+    assert all(digest_file(new / name) == digest for name, digest in read_mark(new).items())
+    assert not export_text(new, PLAN, form)
+    assert capsys.readouterr().out == ""
+
+
+def test_an_export_to_a_link_is_written_to_the_folder_behind_it(path):
+    """Also if that folder does not exist yet, and again over an older export."""
+    disk = path.parent / "disk" / "data"
+    path.symlink_to(disk)
+    assert export_text(path, PLAN, Lingua())
+    assert export_text(path, OTHER, Lingua())
+    assert not export_text(path, OTHER, Lingua())
+    assert path.is_symlink()
+    assert [p.name for p in disk.parent.iterdir()] == ["data"]
+    assert f"root_dir: {disk}/train" in (disk / "data.yaml").read_text()
+    read_export(folder.follow_link(path)).check_files()
+
+
+def test_a_plan_with_tuples_is_that_of_the_file(path):
+    """JSON has only lists."""
+    plan = {"a": 1, "sizes": (1, 2)}
+    assert export_text(path, plan, JsonLines())
+    assert not export_text(path, plan, JsonLines())
+    Target(path).start(plan | {"a": 2})
+    assert Target(path).start(plan | {"a": 2})

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import tracemalloc
 from decimal import Decimal
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from token_export import (
+    SEQUENCE,
     WEIGHTS,
     make_documents,
     measure_shares,
@@ -247,6 +249,16 @@ def test_olmo_core_reads_the_weights_of_its_list(tmp_path):
     rewrite(tmp_path / "source_mixture.yaml", "ratio: 0.3", "ratio: 0.6")
     shares = measure_shares(OlmoCore().read_by_rule(tmp_path, contents))
     assert shares == pytest.approx({"long books": 0.2, "notes": 0.6, "web/news": 0.2}, abs=0.01)
+
+
+def test_a_long_run_of_olmo_core_is_checked_without_memory_for_all_of_its_samples(tmp_path):
+    contents = write_export(OlmoCore(), tmp_path, target_tokens=SEQUENCE * 20_000_000)
+    tracemalloc.start()
+    shares = measure_shares(OlmoCore().read_by_rule(tmp_path, contents), count=20_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6  # 20 million samples would need 320 MB
+    assert shares == pytest.approx(WEIGHTS, abs=0.015)
 
 
 def test_olmo_core_may_repeat_a_domain_as_often_as_the_search_allowed(tmp_path):

@@ -7,7 +7,9 @@ import sys
 import pytest
 
 from climb.files import (
+    exists,
     hash_content,
+    list_files,
     read_digest,
     resolve,
     write_atomically,
@@ -74,6 +76,28 @@ def test_one_changed_byte_or_name_changes_the_digest(tmp_path):
     assert one == folder("b", "w", b"abc")
     assert one != folder("c", "w", b"abd")
     assert one != folder("d", "v", b"abc")
+
+
+def test_files_behind_a_link_are_part_of_the_digest_and_a_link_in_a_circle_is_not(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights").write_text(name)
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config").write_text("{}")
+    (model / "inner").symlink_to(tmp_path / "one")
+    (tmp_path / "one" / "up").symlink_to(tmp_path)
+    names = [path.relative_to(model).as_posix() for path in list_files(model)]
+    assert [name for name in names if "up" not in name] == ["config", "inner/weights"]
+    first = hash_content(model)
+    (model / "inner").unlink()
+    (model / "inner").symlink_to(tmp_path / "two")
+    assert hash_content(model) != first
+
+
+def test_a_path_that_cannot_be_looked_up_does_not_exist(tmp_path):
+    assert exists(tmp_path)
+    assert not exists(tmp_path / ("a" * 300))
 
 
 def test_a_package_path_resolves_to_a_file_of_the_installed_package():

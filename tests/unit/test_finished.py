@@ -151,8 +151,8 @@ def _truncate_part(folder):
 
 
 def _leave_unfinished_export(folder):
-    (folder / "out" / "mixed.writing").mkdir()
-    (folder / "out" / "mixed.writing" / "part").write_text("row")
+    (folder / "out" / "mixed.climb-writing").mkdir()
+    (folder / "out" / "mixed.climb-writing" / "part").write_text("row")
 
 
 def _delete_report(folder):
@@ -227,6 +227,24 @@ def test_other_code_concerns_every_job(world, monkeypatch):
     finish(settings)
     monkeypatch.setattr("climb.cli.finished.state._digest_code", lambda: "other")
     assert find_done(settings) == set()
+
+
+def test_another_model_in_the_same_folder_concerns_the_jobs_that_start_its_training(world):
+    folder, settings = world
+    model = folder / "model"
+    (folder / "weights").mkdir()
+    (folder / "weights" / "w").write_text("1")
+    model.mkdir()
+    (model / "inner").symlink_to(folder / "weights")
+    shape = "sequence: 8, batch: 2, learning_rate: 0.1"
+    spec = f"{{use: 'climb.proxy.llama:HuggingFaceProxy', model: {model}, {shape}}}"
+    settings = (*settings, f"proxy.model={spec}", "compare.seeds=2")
+    names = ["search", "compare"]
+    finish(settings, names)
+    cfg = load(settings=settings)
+    assert all(check_job(name, cfg).is_done for name in names)
+    (folder / "weights" / "w").write_text("other")
+    assert not any(check_job(name, cfg).is_done for name in names)
 
 
 def test_a_record_has_no_password(world):

@@ -91,11 +91,27 @@ def test_the_gain_of_a_metric_follows_its_direction_and_not_the_order_of_seeds()
     assert paired_gain(dict(reversed(one.items())), other) == higher
 
 
-def test_without_noise_the_interval_is_a_point():
-    gain = compare_pair({0: 0.0, 1: 0.0}, {0: 0.0, 1: 0.0})
-    assert gain.low == gain.mean == gain.high > 0
-    assert gain.p_better == 1.0
-    assert gain.n_pairs == 2
+@pytest.mark.parametrize(
+    ("n_seeds", "verdict"), [(2, "no gain found"), (4, "no gain found"), (5, "gain")]
+)
+def test_equal_differences_of_few_seeds_are_no_certain_gain(n_seeds, verdict):
+    """Accuracies on 100 items: a sign test needs 5 equal signs, too."""
+    recommended, natural = ({s: x + 0.02 * s for s in range(n_seeds)} for x in (0.53, 0.52))
+    gain = paired_gain(recommended, natural)
+    assert gain.mean == pytest.approx(0.01)
+    assert gain.verdict == verdict
+    # The standard error is that of differences whose standard deviation is their mean.
+    half = stats.t.ppf(0.95, n_seeds - 1) * 0.01 / np.sqrt(n_seeds)
+    assert (gain.low, gain.high) == pytest.approx((0.01 - half, 0.01 + half))
+    assert 0.5 < gain.p_better < 1.0
+    loss = paired_gain(natural, recommended)
+    assert (loss.high < 0.0) == (verdict == "gain")
+
+
+def test_differences_that_are_all_zero_have_the_interval_of_zero():
+    gain = paired_gain({0: 0.1 + 0.2, 1: 0.5}, {0: 0.3, 1: 0.5})
+    assert (gain.mean, gain.low, gain.high, gain.p_better) == (0.0, 0.0, 0.0, 0.5)
+    assert gain.verdict == "no gain found"
     assert Gain.from_std_error(0.0, 0.0).p_better == 0.5
 
 

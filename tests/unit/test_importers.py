@@ -346,7 +346,8 @@ def test_a_script_with_commands_is_rejected_and_never_executed(climb, tmp_path):
     assert code == 0
     assert "kept 1, rejected 1" in printed
     assert not (tmp_path / "ran").exists()
-    (row,) = read(tmp_path / "runs.rejected.csv")
+    row, result = read(tmp_path / "runs.rejected.csv")
+    assert (result["file"], result["row"]) == ("results.csv", "1")
     assert (row["name"], row["reason"]) == ("n1", rows.INVALID_WEIGHT)
     assert row["found"] == "the weight of 'ran' contains 'touch'; expected a finite number"
     assert row["file"].endswith("n1.sh")
@@ -365,9 +366,11 @@ def test_an_invalid_script_rejects_only_its_own_run(climb, tmp_path, lines, foun
     write(tmp_path / "mixtures" / "n1.sh", script(*lines))
     write(tmp_path / "mixtures" / "n2.sh", script("1.0 d/c2"))
     assert climb("nvidia", results, "--mixtures", "mixtures", "--out", "runs.csv")[0] == 0
-    (row,) = read(tmp_path / "runs.rejected.csv")
+    row, result = read(tmp_path / "runs.rejected.csv")
     assert (row["name"], row["reason"]) == ("n1", "mixture script is invalid")
     assert row["found"] == found
+    assert (result["file"], result["row"]) == ("results.csv", "1")
+    assert result["found"].endswith(f"n1.sh: {found}")
 
 
 def test_a_binary_script_rejects_only_its_own_run(climb, tmp_path):
@@ -375,7 +378,7 @@ def test_a_binary_script_rejects_only_its_own_run(climb, tmp_path):
     write(tmp_path / "mixtures" / "n2.sh", script("1.0 d/c2"))
     (tmp_path / "mixtures" / "n1.sh").write_bytes(b"\x7fELF\xff\xfe")
     assert climb("nvidia", results, "--mixtures", "mixtures", "--out", "runs.csv")[0] == 0
-    (row,) = read(tmp_path / "runs.rejected.csv")
+    row, _ = read(tmp_path / "runs.rejected.csv")
     assert row["found"] == "the file cannot be read as UTF-8 text: UnicodeDecodeError"
 
 
@@ -485,7 +488,7 @@ def table(*changed, n_good=1):
             "column 'seed' contains '1.5'; expected an integer from -2**53 to 2**53",
         ),
         ({5: "1,2"}, "wrong number of cells", "7 cells, but the header has 6"),
-        ({3: "0.5"}, "exact duplicate", "the same values as row 1 (run good)"),
+        ({0: "good", 3: "0.5"}, "exact duplicate", "the same values as row 1 (run good)"),
     ],
 )
 def test_each_kind_of_invalid_row_is_rejected_with_its_reason(
@@ -494,14 +497,23 @@ def test_each_kind_of_invalid_row_is_rejected_with_its_reason(
     write(tmp_path / "runs.csv", table(changes))
     code, printed, _ = climb("csv", "runs.csv", "--out", "clean.csv")
     assert code == 0
+    name = changes.get(0, "bad0")
     assert "Read 2 rows with 2 domains and 2 metrics: kept 1, rejected 1." in printed
-    assert f"- {reason} (count: 1): row 2 of runs.csv (run bad0)" in printed
+    assert f"- {reason} (count: 1): row 2 of runs.csv (run {name})" in printed
     assert "wrote clean.csv, clean.rejected.csv" in printed
     assert [r["run"] for r in read(tmp_path / "clean.csv")] == ["good"]
     (row,) = read(tmp_path / "clean.rejected.csv")
     assert list(row) == ["row", "name", "reason", "found", "file"]
     assert found in row.pop("found")
-    assert row == {"row": "2", "name": "bad0", "reason": reason, "file": "runs.csv"}
+    assert row == {"row": "2", "name": name, "reason": reason, "file": "runs.csv"}
+
+
+def test_equal_rows_of_runs_with_other_names_are_replicates(tmp_path):
+    """Accuracies on few items are often equal."""
+    path = write(tmp_path / "runs.csv", table({3: "0.5"}, {3: "0.5"}, {0: "bad1", 3: "0.5"}))
+    trials, note = read_runs(path)
+    assert trials.metrics_TQ[:, 0].tolist() == [0.5] * 3
+    assert note == "1 exact duplicate rows ignored: 4 (run bad1)"
 
 
 def test_the_same_mixture_with_other_metrics_or_another_seed_is_a_replicate_not_a_duplicate(
@@ -569,8 +581,10 @@ def test_rows_that_cannot_be_joined_are_counted_in_both_files(climb, tmp_path):
 
 def test_a_number_missing_in_the_second_file_is_reported_with_its_location(climb, regmix):
     losses = write(regmix[1], LOSSES.replace("1,4.25,", "1,,"))
-    assert climb("regmix", regmix[0], losses, "--out", "runs.csv")[0] == 0
-    (row,) = read(losses.with_name("runs.rejected.csv"))
+    code, printed, _ = climb("regmix", regmix[0], losses, "--out", "runs.csv")
+    assert code == 0
+    assert "Read 3 rows with 3 domains and 2 metrics: kept 2, rejected 1." in printed
+    row, mixture = read(losses.with_name("runs.rejected.csv"))
     column = "column 'metric/the_pile_pubmed_central_val_loss'"
     assert row == {
         "row": "2",
@@ -579,6 +593,27 @@ def test_a_number_missing_in_the_second_file_is_reported_with_its_location(climb
         "found": f"{column} is empty; expected a finite number",
         "file": "loss.csv",
     }
+    found = f"row 2 of loss.csv: {row['found']}"
+    assert mixture == {**row, "row": "1", "file": "mix.csv", "found": found}
+
+
+@pytest.mark.parametrize(
+    ("ratio", "metric", "at"),
+    [("0.5,0.9", "2", "ratios"), ("0.5,0.5", "nan", "metrics"), ("0.5,0.5", "1e30", "metrics")],
+)
+def test_every_row_of_two_files_is_in_an_output_row_or_in_the_list(
+    climb, tmp_path, ratio, metric, at
+):
+    ratios = write(tmp_path / "ratios.csv", f"run,a,b\none,0.5,0.5\ntwo,{ratio}\nthree,0.1,0.9\n")
+    metrics = write(tmp_path / "metrics.csv", f"run,x\nthree,3\none,1\ntwo,{metric}\n")
+    code, printed, _ = climb("olmix", ratios, metrics, "--out", "runs.csv")
+    assert code == 0
+    assert "Read 3 rows with 2 domains and 1 metrics: kept 2, rejected 1." in printed
+    assert [r["run"] for r in read(tmp_path / "runs.csv")] == ["one", "three"]
+    rejected = read(tmp_path / "runs.rejected.csv")
+    assert [(r["file"], r["row"]) for r in rejected] == [("metrics.csv", "3"), ("ratios.csv", "2")]
+    place = {"ratios": "row 2 of ratios.csv: ", "metrics": "row 3 of metrics.csv: "}[at]
+    assert sum(r["found"].startswith(place) for r in rejected) == 1
 
 
 def test_an_index_that_pandas_wrote_as_a_float_joins_the_same_run(climb, regmix):
@@ -706,6 +741,10 @@ def test_files_in_the_wrong_order_are_an_error(climb, regmix):
             "open.yaml is not valid YAML or JSON: while parsing",
         ),
         (
+            ("olmix", "ratios.csv", "named.csv"),
+            "named.csv: column 'score' would be the metric 'score', a name that is reserved for",
+        ),
+        (
             ("nvidia", "harness.csv", "--prior", ".", "--prior-out", "p.csv"),
             ". has no token files <domain>.bin",
         ),
@@ -716,6 +755,7 @@ def test_an_error_is_one_line_that_says_what_is_wrong(climb, regmix, tmp_path, a
         "runs.csv": table(),
         "ratios.csv": "run,a,b\none,0.5,0.5\n",
         "scores.csv": "run,x\none,2\n",
+        "named.csv": "run,score\none,2\n",
         "unmeasured.csv": "model_benchmark_path,c0\nn1,1\n",
         "open.csv": 'weight.a,metric.x\n"1,2\n1,3\n',
         "broken.csv": 'weight.a,"metric.\nx"\n1,2\n',

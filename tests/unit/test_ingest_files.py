@@ -1,6 +1,10 @@
 """Inputs are expanded to files by path, folder, glob and URI; other entries become problems."""
 
+import re
+from types import SimpleNamespace
+
 import pytest
+from pyarrow import fs
 
 from climb.errors import InputError
 from climb.ingest.files import compile_glob, find_files
@@ -55,6 +59,61 @@ def test_a_uri_finds_the_same_files_as_its_path(tmp_path):
     make(tmp_path, "a.jsonl", "x/b.jsonl")
     assert find_files([f"file://{tmp_path}"]) == find_files([str(tmp_path)])
     assert find_files([f"file://{tmp_path}/*.jsonl"]) == find_files([f"{tmp_path}/*.jsonl"])
+
+
+@pytest.fixture
+def remote(tmp_path, monkeypatch):
+    """The folder of a host's files, which Arrow opens by the host's URI and lists as it does."""
+
+    def open_uri(uri):
+        scheme, _, rest = uri.partition("://")
+        host, _, path = rest.partition("?")[0].partition("/")
+        container, _, account = host.rpartition("@")
+        if scheme == "hdfs":
+            return fs.LocalFileSystem(), f"/{path}"
+        folder = str(tmp_path / account)
+        bucket = "" if "." in host and not container else f"{container or host}/"
+        return fs.SubTreeFileSystem(folder, fs.LocalFileSystem()), bucket + path
+
+    monkeypatch.setattr(fs, "FileSystem", SimpleNamespace(from_uri=open_uri))
+    return tmp_path
+
+
+REMOTE = {
+    "s3://bucket/web?region=eu-west-1&endpoint_override=host": ("bucket", "s3://bucket/web"),
+    "s3://bucket/w*?region=eu-west-1": ("bucket", "s3://bucket/web"),
+    "s3a://bucket/web": ("bucket", "s3://bucket/web"),
+    "gs://bucket/web": ("bucket", "gs://bucket/web"),
+    "abfss://bucket@a.net/web": ("a.net", "abfss://bucket@a.net/web"),
+    "abfss://bucket@a.net/w*": ("a.net", "abfss://bucket@a.net/web"),
+    "abfss://a.net/bucket/web": ("a.net", "abfss://a.net/bucket/web"),
+}
+
+
+@pytest.mark.parametrize("uri", REMOTE)
+def test_the_name_of_a_remote_file_is_its_uri(remote, uri):
+    host, folder = REMOTE[uri]
+    make(remote / host / "bucket" / "web", "x/a.jsonl")
+    assert [file.name for file in find_files([uri]).files] == [f"{folder}/x/a.jsonl"]
+
+
+def test_files_of_two_accounts_or_hosts_are_all_listed(remote):
+    for account in ("europe.net", "usa.net"):
+        make(remote / account / "corpus" / "web", "a.jsonl")
+    uris = [f"abfss://corpus@{account}/web" for account in ("europe.net", "usa.net")]
+    uris += [f"hdfs://{host}{remote}/usa.net/corpus/web" for host in ("nn:8020", "other:8020")]
+    assert [file.name for file in find_files(uris).files] == [f"{uri}/a.jsonl" for uri in uris]
+
+
+@pytest.mark.parametrize(
+    ("host", "uri"),
+    [("a.net", "abfss://bucket@a.net/"), ("bucket", "s3a://bucket/"), ("bucket", "s3://bucket/")],
+)
+def test_the_name_of_a_remote_table_is_a_uri_that_spark_opens(remote, host, uri):
+    make(remote / host / "bucket" / "lake", "t/_delta_log/0.json", "t/a.parquet")
+    assert find_files([f"{uri}lake"]).tables == (f"{uri}lake/t",)
+    with pytest.raises(InputError, match=re.escape(f"name the whole table: delta:{uri}lake/t")):
+        find_files([f"{uri}lake/t/a.parquet"])
 
 
 def test_a_file_that_two_inputs_match_is_listed_once(tmp_path):

@@ -4,6 +4,7 @@ import bz2
 import csv
 import datetime
 import gzip
+import hashlib
 import io
 import json
 import lzma
@@ -13,9 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from climb.config import load
 from climb.errors import InputError
+from climb.ingest import invalid_utf8
 from climb.ingest.files import find_files
 from climb.ingest.formats import parse_partitions
 from climb.ingest.plan import bundle_units, plan_units
@@ -55,8 +59,8 @@ def to_csv(delimiter):
     return out.getvalue().encode()
 
 
-def to_arrow(kind):
-    table, sink = pa.table({"text": TEXTS}), pa.BufferOutputStream()
+def to_arrow(kind, type_):
+    table, sink = pa.table({"text": pa.array(TEXTS, type_)}), pa.BufferOutputStream()
     new = pa.ipc.new_file if kind == "file" else pa.ipc.new_stream
     with new(sink, table.schema) as writer:
         writer.write_table(table, max_chunksize=7)
@@ -88,8 +92,9 @@ FILES = {
     "rows.tsv": to_csv("\t"),
     "rows.csv.gz": gzip.compress(to_csv(",")),
     "with-a-mark.csv": b"\xef\xbb\xbf" + to_csv(","),
-    "data-00000-of-00001.arrow": to_arrow("stream"),
-    "file.arrow": to_arrow("file"),
+    "data-00000-of-00001.arrow": to_arrow("stream", pa.string()),
+    "file.arrow": to_arrow("file", pa.string()),
+    "as-polars-writes-it.arrow": to_arrow("file", pa.string_view()),
 }
 
 
@@ -119,12 +124,26 @@ def test_a_window_above_the_configured_one_names_the_remedy(tmp_path, read):
         (json.dumps([{"text": "x"}]), "the first is a JSON array; to convert: jq -c '.[]' FILE"),
         (json.dumps([{"text": "x"}], indent=1), "one value in several lines; .* jq -c '.\\[\\]'"),
         (json.dumps({"text": "x"}, indent=1), "one value in several lines; .* jq -c . FILE"),
+        ('[\n{"text": "x"},\n{"text": "y"}\n]\n', "one value in several lines; .* jq -c '.\\[\\]'"),
+        ('[{"text": "x"},\n{"text": "y"}\n]\n', "one value in several lines; .* jq -c '.\\[\\]'"),
+        (
+            '{"rows": [\n{"text": "x"},\n{"text": "y"}\n]}',
+            "one value in several lines; .* jq -c . F",
+        ),
     ],
 )
 def test_json_that_is_not_in_lines_is_refused_with_the_command(tmp_path, read, content, remedy):
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(InputError, match=remedy.replace("'.[]'", r"'\.\[\]'")):
         read()
+
+
+def test_an_invalid_first_line_that_does_not_continue_rejects_only_itself(tmp_path, read):
+    for name, line in {"a": b'{"text": "cut\n', "b": b'["a list"]\n', "c": b"text {\n"}.items():
+        (tmp_path / f"{name}.jsonl").write_bytes(line + LINES)
+    rows = read()
+    assert texts(rows) == sorted(TEXTS * 3)
+    assert sorted(reasons(rows)) == ["bad_json", "wrong_type"]
 
 
 def test_rows_of_a_csv_file_with_other_widths_are_rejected(tmp_path, read):
@@ -135,6 +154,37 @@ def test_rows_of_a_csv_file_with_other_widths_are_rejected(tmp_path, read):
         "3 cells, but the header has 2",
         "1 cells, but the header has 2",
     ]
+
+
+def test_a_csv_row_with_an_invalid_byte_and_another_width_rejects_only_itself(tmp_path, read):
+    wide = b"x,a caf\xe9 in Latin-1, with a comma\n"
+    byte = b'y,"A second caf\xe9, with a private \xee\xbf\xa9 and \xef\xbf\xbd, of some length."\n'
+    (tmp_path / "a.csv").write_bytes(to_csv(",") + wide + byte)
+    rows = read("ingest.max_invalid_share=0.1")
+    repaired = "A second caf\ufffd, with a private \uefe9 and \ufffd, of some length."
+    assert texts(rows) == sorted([*TEXTS, repaired])
+    assert {row["text"]: row["repairs"] for row in rows}[repaired] == ["invalid_utf8"]
+    [rejected] = [row for row in rows if row["reason"] is not None]
+    assert (rejected["reason"], rejected["detail"]) == (
+        "wrong_columns",
+        "3 cells, but the header has 2",
+    )
+    assert rejected["digest"] == hashlib.sha256(wide.strip()).hexdigest()[:32]
+
+
+@given(st.lists(st.binary() | st.text("aé\uef80\uefff\uf000\U0001f600").map(str.encode)))
+@settings(max_examples=200, deadline=None)
+@pytest.mark.parametrize("chunk_bytes", [1, 7, 1 << 20])
+def test_escaped_bytes_are_utf8_and_are_restored_exactly(chunk_bytes, parts):
+    content = b"".join(parts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(invalid_utf8, "CHUNK_BYTES", chunk_bytes)
+        file = invalid_utf8.EscapedFile(io.BytesIO(content))
+        escaped = io.BufferedReader(file).read()
+    escaped.decode()
+    assert invalid_utf8.restore_bytes(escaped) == content
+    assert len(escaped) <= 3 * len(content)
+    assert file.has_escaped == (escaped != content)
 
 
 EMPTY = {
@@ -192,16 +242,25 @@ def test_a_column_with_a_dot_in_its_name_comes_before_a_path(tmp_path, read):
 
 
 def test_names_of_folders_are_columns(tmp_path, read):
-    for lang in ("en", "fr%2Dca", "__HIVE_DEFAULT_PARTITION__"):
+    for lang in ("en", "fr%2Dca"):
         (tmp_path / f"lang={lang}").mkdir()
-        (tmp_path / f"lang={lang}" / "a.parquet").parent.mkdir(exist_ok=True)
         pq.write_table(pa.table({"text": [lang * 20]}), tmp_path / f"lang={lang}" / "a.parquet")
     (tmp_path / "lang=en" / "b.txt").write_text("A text in a file of its own, of some length.")
-    rows = read("ingest.metadata_columns=[lang]", path=f"{tmp_path}/lang=[ef]*")
+    rows = read("ingest.metadata_columns=[lang]")
     assert sorted(row["metadata"] for row in rows) == ['{"lang": "en"}'] * 2 + ['{"lang": "fr-ca"}']
     assert parse_partitions("/x/a=1/b/c=d%20e/f=g.txt") == (("a", "1"), ("c", "d e"))
-    with pytest.raises(InputError, match="no column 'lang' among text"):
-        read("ingest.metadata_columns=[lang]")
+
+
+def test_a_null_partition_is_a_null_column(tmp_path, read):
+    folder = tmp_path / "lang=__HIVE_DEFAULT_PARTITION__"
+    folder.mkdir()
+    pq.write_table(pa.table({"text": TEXTS}), folder / "a.parquet")
+    (folder / "b.jsonl").write_bytes(LINES)
+    (folder / "c.csv").write_bytes(to_csv(","))
+    (folder / "d.txt").write_text("A text in a file of its own, of some length.")
+    rows = read("ingest.metadata_columns=[lang]", "ingest.source_column=lang")
+    assert len(texts(rows)) == len(rows) == 61
+    assert {(row["source"], row["metadata"]) for row in rows} == {("", "{}")}
 
 
 CELLS = {
@@ -263,6 +322,16 @@ def test_names_that_are_not_utf8_are_read(tmp_path, read):
     rows = read()
     assert texts(rows) == sorted(TEXTS)
     assert {row["file"] for row in rows} == {f"{tmp_path}/caf\ufffd.jsonl"}
+
+
+def test_an_unsupported_ending_that_is_not_utf8_is_rejected_with_its_name(tmp_path, read):
+    (tmp_path / "a.jsonl").write_bytes(LINES)
+    (tmp_path / os.fsdecode(b"b.\xe9")).touch()
+    rows = read("ingest.skip_corrupt=true")
+    assert texts(rows) == sorted(TEXTS)
+    [rejected] = [row for row in rows if row["reason"] == "unsupported_format"]
+    assert rejected["file"] == f"{tmp_path}/b.\ufffd"
+    assert rejected["detail"].startswith(".\ufffd is not one of .parquet, ")
 
 
 def test_a_snapshot_of_the_hub_is_read_once_without_its_read_me(tmp_path, read):

@@ -10,8 +10,11 @@ import zstandard
 
 from climb.config import load
 from climb.errors import InputError
+from climb.ingest import Unit, rows
 from climb.ingest.files import find_files
 from climb.ingest.plan import UNIT_BYTES, bundle_units, plan_units
+from climb.ingest.rows import ROWS_PER_BUNDLE, encode_bundle, read_bundles, read_table_rows
+from climb.spark.corpus.stage import MAX_TABLES, TABLE_BUNDLES, check_numbers
 
 
 @pytest.fixture
@@ -182,3 +185,44 @@ def test_bundles_contain_every_unit_once_and_are_balanced(tmp_path, plan_folder,
     assert [unit for bundle in bundles for unit in bundle] == units
     assert max(map(len, bundles)) <= min(map(len, bundles[:-1] or bundles)) + 1
     assert len(bundles) == {1: 2, 4: 8, 1000: 10}[parallelism]
+
+
+def test_many_files_and_each_of_many_tables_have_row_ids_of_their_own():
+    """17,000 files of 16 MB, as `plan_units` weighs them, are more than 2^14 bundles."""
+    units = [Unit("", "/x", f"{i}.jsonl.zst", "jsonl", n_bytes=64 << 20) for i in range(17_000)]
+    n = len(bundle_units(units, 512))
+    assert n == 17_000
+    check_numbers(n, MAX_TABLES)
+    table = pa.RecordBatch.from_pydict({"text": ["A text of a table that is long enough."]})
+    problem = encode_bundle([Unit("", "", "a", "problem", reason="unreadable_file", detail="-")])
+    last = pa.RecordBatch.from_pydict({"bundle": [n - 1], "units": [problem]})
+    cfg = load().ingest
+    [from_file] = read_bundles(iter([last]), cfg)
+    first, *_, most = (
+        next(read_table_rows(iter([table]), "t", TABLE_BUNDLES * (i + 1), cfg))["row_id"][0].as_py()
+        for i in range(MAX_TABLES)
+    )
+    assert from_file["row_id"][0].as_py() + ROWS_PER_BUNDLE <= first
+    assert most + TABLE_BUNDLES * ROWS_PER_BUNDLE == 2**63
+
+
+@pytest.mark.parametrize(
+    ("n_bundles", "n_tables", "message"),
+    [
+        (TABLE_BUNDLES + 1, 0, "4,194,305 bundles of files are too many .* at most 4,194,304; "),
+        (0, MAX_TABLES + 1, "512 tables are too many for one ingest, which reads at most 511; "),
+    ],
+)
+def test_inputs_that_would_share_row_ids_are_refused(n_bundles, n_tables, message):
+    with pytest.raises(InputError, match=rf"^ingest\.inputs: {message}ingest a part of the inputs"):
+        check_numbers(n_bundles, n_tables)
+
+
+def test_more_rows_in_a_task_than_it_has_row_ids_are_an_error(monkeypatch):
+    monkeypatch.setattr(rows, "ROWS_PER_BUNDLE", 4)
+    batches = [pa.RecordBatch.from_pydict({"text": ["x", "y"]})] * 3
+    out = read_table_rows(iter(batches[:2]), "delta:t", 1, load().ingest)
+    assert [i for batch in out for i in batch["row_id"].to_pylist()] == [4, 5, 6, 7]
+    out = read_table_rows(iter(batches), "delta:t", 1, load().ingest)
+    with pytest.raises(InputError, match=r"more than 4 rows, the last of them from delta:t; split"):
+        list(out)

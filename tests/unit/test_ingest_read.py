@@ -7,6 +7,7 @@ import resource
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 import zstandard
@@ -78,6 +79,37 @@ def test_the_same_rows_come_from_every_format(tmp_path, read):
     assert [row["metadata"] for row in kept[:2]] == ['{"who": "x"}', "{}"]
     assert [row["source"] for row in kept[:5]] == ["0", "1", "2", "3", "4"]
     assert len({row["row_id"] for row in out}) == 20
+
+
+def write_long_file(path, table):
+    """Write the table so that a reader gets several record batches of more than 512 rows."""
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
+    elif path.suffix == ".parquet":
+        pq.write_table(table, path, row_group_size=1500)
+    elif path.suffix == ".arrow":
+        open_writer = pa.ipc.new_file if path.stem == "file" else pa.ipc.new_stream
+        with open_writer(path, table.schema) as writer:
+            writer.write_table(table, max_chunksize=1500)
+    else:
+        delimiter = {".csv": ",", ".tsv": "\t"}[path.suffix]
+        pa.csv.write_csv(table, path, pa.csv.WriteOptions(delimiter=delimiter))
+
+
+@pytest.mark.parametrize(
+    "name", ["a.csv", "a.tsv", "file.arrow", "stream.arrow", "a.parquet", "a.jsonl"]
+)
+@pytest.mark.parametrize("has_rejections", [False, True])
+def test_all_texts_of_a_long_file_are_read_exactly(tmp_path, read, name, has_rejections):
+    texts = [f"Document {i}: {'é and more ' * (i % 97)}its end is {i}." for i in range(4000)]
+    wrong = ["too short", "too many characters " * 200, "more bytes than are read " * 1000]
+    for row in range(5, 4000, 211) if has_rejections else ():
+        texts[row] = wrong[row % 3]
+    write_long_file(tmp_path / name, pa.table({"text": texts}))
+    rows = read("ingest.min_chars=20", "ingest.max_chars=2000")
+    expected = [text if 20 <= len(text) <= 2000 else None for text in texts]
+    assert [row["text"] for row in rows] == expected
+    assert sum(row["reason"] is not None for row in rows) == expected.count(None)
 
 
 def test_each_invalid_line_is_rejected_with_its_reason(tmp_path, read):

@@ -46,6 +46,10 @@ def list_copies(folder):
     return sorted(path.name for path in folder.glob("*.npy"))
 
 
+def locate_copies(disk):
+    return disk / f"climb-local-{os.getuid()}"
+
+
 def name_copy(path):
     return f"{hashlib.sha256(path.read_bytes()).hexdigest()}.npy"
 
@@ -59,7 +63,20 @@ def test_a_shard_is_copied_once_and_named_by_its_digest(tmp_path, monkeypatch):
         assert [read_digest(found[p]) for p in paths] == [read_digest(p) for p in paths]
     monkeypatch.setattr(local, "_copy", lambda *_: pytest.fail("it was copied again"))
     with copies.hold(paths) as found:
-        assert found[paths[0]].parent == tmp_path / "disk"
+        assert found[paths[0]].parent == locate_copies(tmp_path / "disk")
+
+
+def test_a_folder_with_other_files_keeps_them(tmp_path):
+    disk, paths = tmp_path / "disk", [make_shard(tmp_path, name) for name in "ab"]
+    (disk / ".ssh").mkdir(parents=True)
+    others = [disk / ".netrc", disk / f"{'a' * 64}.bin", disk / ".ssh" / "key"]
+    for other in others:
+        other.write_text("of the user")
+    for path in paths:
+        with LocalCopies(str(disk), 1.5 * KB).hold([path]) as found:
+            assert found[path] != path
+    assert all(other.exists() for other in others)
+    assert len(list_copies(locate_copies(disk))) == 1
 
 
 def test_a_trial_neither_reads_the_mount_nor_hashes_a_shard_again(tmp_path, monkeypatch):
@@ -116,6 +133,7 @@ def test_the_copy_that_was_not_used_longest_makes_room_but_never_one_that_is_rea
     paths[:2] = paths[1::-1]
     with copies.hold([paths[1]]):  # the older one is used again
         pass
+    disk = locate_copies(disk)
     (disk / ".killed.npy.123").write_bytes(b"part")
     with copies.hold([paths[2]]):
         assert list_copies(disk) == sorted(name_copy(p) for p in paths[1:])
@@ -158,7 +176,7 @@ def test_a_shard_with_other_bytes_than_were_written_is_an_error(tmp_path):
     copies = LocalCopies(str(tmp_path / "disk"), 1.0)
     with pytest.raises(ComponentError, match=r"a\.npy has SHA-256 .* run `climb pack` again"):
         copies.hold([path]).__enter__()
-    assert list_copies(tmp_path / "disk") == []
+    assert list_copies(locate_copies(tmp_path / "disk")) == []
 
 
 def test_a_mount_that_returns_old_bytes_once_is_read_again(tmp_path, monkeypatch):
@@ -242,7 +260,7 @@ def test_a_task_trains_on_copies_and_completes_the_model_of_a_plug_in(tmp_path):
     outcome = train_one(RecordingProxy(), "run", run)
     assert outcome.status == "finished"
     shards = json.loads((tmp_path / "model" / "shards.json").read_text())
-    assert Path(shards["a"]).parent == tmp_path / "disk"
+    assert Path(shards["a"]).parent == locate_copies(tmp_path / "disk")
     assert shards["b"] == str(paths["b"])  # a domain of weight 0 is not read
     assert is_complete(tmp_path / "model")
 

@@ -103,6 +103,28 @@ def test_a_condition_selects_items_by_nested_fields(tmp_path):
     check_first_items(target)
 
 
+@pytest.mark.parametrize(
+    ("kind", "row", "where"),
+    [
+        ("text", {"text": "A rocket \ud83d starts."}, r"'text' has '\\ud83d' after 'A rocket '"),
+        ("choices", SKY | {"context": "\ude80"}, r"'context' has '\\ude80' after ''"),
+        ("choices", SKY | {"choices": ["blue", "\ud83d"]}, r"'choices' has '\\ud83d' after 'blue'"),
+    ],
+)
+def test_half_of_a_character_in_an_item_is_found_before_anything_is_trained(
+    tmp_path, kind, row, where
+):
+    target = write_target(tmp_path / "s.jsonl", [row], kind=kind)
+    with pytest.raises(InputError, match=rf"'sky': .*s\.jsonl line 1: {where}.*whole character$"):
+        check_first_items(target)
+
+
+def test_whole_characters_and_other_fields_may_have_any_code_point(tmp_path):
+    rows = [SKY | {"context": "A \U0001f680", "source": "\ud83d"}]
+    [record] = read_records(write_target(tmp_path / "s.jsonl", rows))
+    assert record.values == rows[0]
+
+
 def test_paths_of_targets_are_below_their_folder(tmp_path):
     task = "{name: a, kind: text, search: s.jsonl, report: null, limit: 3}"
     settings = [f"proxy.targets=[{task}]", f"proxy.target_folder={tmp_path}"]

@@ -325,6 +325,18 @@ def test_a_transformer_with_one_output_satisfies_the_contract(tiny_transformer):
     )
 
 
+def test_a_limit_that_the_classifier_does_not_accept_is_an_error(tiny_transformer):
+    fields = {"model": tiny_transformer, "name": "edu", "batch_tokens": 1024}
+    long = " ".join("ab" * 1000)
+    assert TransformerScorer(**fields, max_tokens=512).load("cpu")([long])["edu"].shape == (1,)
+    with pytest.raises(ComponentError, match=r"max_tokens is 513; '.*' accepts at most 512 tokens"):
+        TransformerScorer(**fields, max_tokens=513).load("cpu")
+    with pytest.raises(
+        ConfigError, match="TransformerScorer: max_tokens is 0; it must be at least"
+    ):
+        TransformerScorer(**fields, max_tokens=0)
+
+
 class FixedScores:
     """A scorer that returns fixed scores."""
 

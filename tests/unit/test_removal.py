@@ -10,7 +10,7 @@ from climb.cli import start
 from climb.cli.commands import climb
 from climb.cli.start import PIPELINE
 from climb.config import load
-from climb.dataset.removal import Counted, Removal
+from climb.dataset.removal import Counted, Removal, find_report
 from climb.errors import PreflightError, TableError
 
 
@@ -66,6 +66,28 @@ def test_a_report_of_another_format_is_an_error_of_one_line():
         Removal.from_json('{"format": "climb-removal-0"}')
 
 
+def test_a_removal_that_was_killed_goes_on_with_all_of_its_sources():
+    report = make_removal(sources=("a", "b"))
+    removals = {"a": report, "b": report}
+    for names in (["a"], ["b"], ["a", "b"]):
+        assert find_report(removals, names, is_complete=False) == report
+    assert find_report(removals, ["a", "c"], is_complete=False) is None
+    assert find_report({}, ["a"], is_complete=False) is None
+
+
+def test_a_killed_removal_is_measured_again_once_one_of_its_sources_is_back():
+    report, later = make_removal(sources=("a", "b")), make_removal(sources=("a",))
+    for removals in ({"b": report}, {"a": later, "b": report}):
+        assert find_report(removals, ["b"], is_complete=False) is None
+        assert find_report(removals, ["b"], is_complete=True) == report
+
+
+def test_a_source_that_is_no_longer_removed_is_in_no_earlier_report():
+    report = make_removal(sources=("a", "b"))
+    for is_complete in (False, True):
+        assert find_report({"b": report}, ["a", "b"], is_complete=is_complete) is None
+
+
 @pytest.fixture
 def started(monkeypatch):
     """What the commands would run: names of jobs, and the configuration."""
@@ -79,11 +101,12 @@ def started(monkeypatch):
 
 
 def test_the_options_of_the_commands_are_settings(started, tmp_path):
-    odd = "null: [1, 'x']"
+    odd = ("null: [1, 'x']", "12", "\U0001d54f \u2028", "...", " a, b]\n")
+    named = [word for source in odd for word in ("--source", source)]
     for command in (
         ["cluster"],
         ["cluster", "--refit"],
-        ["remove", "--source", odd, "--source", "12", "--dry-run", "--out", f"{tmp_path}/r.json"],
+        ["remove", *named, "--dry-run", "--out", f"{tmp_path}/r.json"],
         ["remove", "--source", "a", "--undo"],
         ["maintain"],
         ["maintain", "--dry-run"],
@@ -101,7 +124,7 @@ def test_the_options_of_the_commands_are_settings(started, tmp_path):
     )
     assert [cfg.cluster.refit for cfg in configs[:2]] == [False, True]
     removals = [cfg.remove for cfg in configs[2:4]]
-    assert removals[0].sources == (odd, "12")
+    assert removals[0].sources == odd
     assert [(r.dry_run, r.undo) for r in removals] == [(True, False), (False, True)]
     assert removals[0].out == f"{tmp_path}/r.json"
     assert [cfg.maintain.dry_run for cfg in configs[4:]] == [False, True]

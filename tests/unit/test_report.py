@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,8 +19,9 @@ from climb.report import (
     Trial,
     render,
 )
+from climb.report.charts import mixture_chart
 from climb.report.effects import tabulate_effects
-from climb.report.formats import NOTHING, number, signed
+from climb.report.formats import NOTHING, THIN, number, signed
 from climb.report.measured import Run, mean_of, measure, objective_of
 from climb.search.effects import TradeOff
 from climb.search.gains import Gain
@@ -27,6 +29,7 @@ from climb.search.knowledge_gradient import FurtherRound
 from climb.search.records import Effect, EffectsRecord, HalvingRecord, MixtureRecord, RoundQuality
 from climb.search.reuse import ReuseSummary
 from climb.search.trials import RECOMMENDED
+from climb.spark.results.report import _read_evaluations
 
 SEARCH = small_search()
 RESULT = SEARCH.result
@@ -117,6 +120,27 @@ def data():
         versions={"documents": 1, "trials": 37, "mixtures": 0, "evaluations": 8},
         configuration="search:\n  name: default\n  seed: 0\n",
     )
+
+
+def test_baselines_that_another_search_trained_later_do_not_hide_the_recommendation():
+    def list_rows(method, recipe, day):
+        return [
+            {"model": f"{recipe} {method}", "method": method, "seed": 0, "recipe": recipe}
+            | {"corpus_digest": "d", "weights": SEARCH.mixture(method), "n_tokens": 1}
+            | {"metric": name, "value": value, "seconds": 1.0, "finished": day}
+            for name, value in SEARCH.metrics(method, 0).items()
+        ]
+
+    own = [row for m in (RECOMMENDED, *RESULT.baselines) for row in list_rows(m, "own", 1)]
+    others = [row for m in RESULT.baselines for row in list_rows(m, "other", 2)]
+
+    def read(rows):
+        store = SimpleNamespace(exists=lambda _: True, read_rows=lambda _: rows)
+        return _read_evaluations(store, RESULT)
+
+    assert {row.method for row in read(own)} == {RECOMMENDED, *RESULT.baselines}
+    assert read([*own, *others]) == read(own)
+    assert read(others) != ()  # without a model of the recommendation, its baselines are shown
 
 
 def change(data, **fields):
@@ -529,7 +553,7 @@ def test_scores_use_the_metric_weights_of_the_search():
 
 
 def test_a_metric_that_is_better_when_low_gives_positive_gains():
-    values = {RECOMMENDED: (2.0, 2.1), "natural": (2.2, 2.3)}
+    values = {RECOMMENDED: (2.0, 2.1), "natural": (2.19, 2.31)}
     runs = [
         Run(method, seed, {"a.bpb": value})
         for method, pair in values.items()
@@ -591,6 +615,29 @@ def test_a_report_of_a_result_alone_states_what_is_missing():
     assert page.open == []
     assert "Proxy models show a gain" in page.visible
     assert "No finished trial has a score" in page.visible
+
+
+def test_equal_values_over_seeds_have_no_interval():
+    runs = [
+        Run(method, seed, {"a.accuracy": value})
+        for method, value in ((RECOMMENDED, 0.53), ("natural", 0.52))
+        for seed in (0, 1)
+    ]
+    (metric,) = measure(runs, RESULT).metrics
+    assert metric.means[RECOMMENDED] == mean_of([0.53, 0.53])
+    assert (metric.means[RECOMMENDED].low, metric.means[RECOMMENDED].high) == (None, None)
+    assert metric.gains["natural"].low < 0.0
+
+
+@pytest.mark.parametrize(
+    ("largest", "labels"),
+    [(0.2, ["0", "5", "10", "15", "20"]), (0.009, ["0.0", "0.2", "0.4", "0.6", "0.8"])],
+)
+def test_the_labels_of_the_mixture_chart_show_their_ticks_exactly(largest, labels):
+    shares = {f"d{i}": largest * (1.0 - i / 1000) for i in range(30)}
+    pair = [SimpleNamespace(name=name, weights=shares) for name in (RECOMMENDED, "natural")]
+    drawn = re.findall(r'text-anchor="middle">([^<]*)</text>', mixture_chart(pair, ()))
+    assert [label.removesuffix(f"{THIN}%") for label in drawn] == labels
 
 
 def test_a_hundred_domains_are_charted_in_thirty_rows_and_a_sum(data):

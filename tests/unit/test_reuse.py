@@ -226,6 +226,15 @@ def test_old_metrics_are_shifted_by_the_difference_of_the_natural_mixtures():
     assert any(np.allclose(metrics_Q, [0.8, 0.2]) for metrics_Q in plain)
 
 
+def test_runs_are_not_reused_if_a_new_constraint_moved_the_natural_mixture_far_away():
+    """The difference of the metrics would be that of two mixtures, not that of two corpora."""
+    natural = make_rows([[0.3, 0.7]], "xy", method="natural")
+    own = Trials.from_rows(natural + make_rows([[0.1, 0.9]], "xy"), ("x", "y"), METRICS)
+    assert make_reusable().add_to(own) is own
+    summary = make_reusable().summarize(own)
+    assert (summary.n_reused, summary.n_dropped) == (0, 5)
+
+
 @pytest.mark.parametrize("missing", ["own natural", "old natural", "metric"])
 def test_without_natural_mixtures_or_a_metric_no_run_is_reused(missing):
     own, reusable = make_own(), make_reusable()

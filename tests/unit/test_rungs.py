@@ -1,15 +1,20 @@
 """Which trials of a search stop, from rows of table `rungs` alone."""
 
+import dataclasses
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from climb.config import load
+from climb.search.reuse import ReusableRuns
 from climb.search.trials import PROPOSAL, RECOMMENDED
 from climb.spark.training.halving import Rungs, find_end
-from climb.spark.training.study import PlannedTrial
+from climb.spark.training.search import _describe_search
+from climb.spark.training.study import PlannedTrial, Study
 
 DOMAINS = ("code", "news")
+SPACE = SimpleNamespace(domains=DOMAINS)
 TOKENS = (25, 50)
 
 
@@ -31,7 +36,7 @@ def measure(planned, tokens, loss):
 def open_rungs(rows, *settings):
     rungs = "[{share: 0.25, keep: 0.5}, {share: 0.5, keep: 0.5}]"
     cfg = load(settings=[f"search.halving={rungs}", *settings])
-    study = SimpleNamespace(cfg=cfg, space=SimpleNamespace(domains=DOMAINS))
+    study = SimpleNamespace(cfg=cfg, space=SPACE)
     return Rungs(study, TOKENS, {(row["trial_id"], row["n_tokens"]): row for row in rows})
 
 
@@ -97,3 +102,53 @@ def test_a_replicate_of_the_recommendation_that_equals_a_stopped_proposal_is_tra
     assert stopped["p02"] == 25
     assert find_end(FIRST[2], stopped) == 25
     assert find_end(replicate, stopped) is None
+
+
+def open_study(rows):
+    """A search without rungs over these rows of `trials`."""
+    cfg = load(settings=["search.halving=[]", "search.replicates=0"])
+    store = SimpleNamespace(exists=lambda _: True, read_rows=lambda _: rows)
+    setup, problem = SimpleNamespace(n_tokens=100), SimpleNamespace(space=SPACE, baselines=())
+    return Study(store, cfg, setup, problem, ReusableRuns(), {})
+
+
+def rename(planned, method):
+    return [dataclasses.replace(p, method=method) for p in planned]
+
+
+@pytest.mark.parametrize("order", [("natural", "ours"), ("ours", "natural")])
+def test_baselines_of_one_mixture_share_their_trials_which_count_once_for_the_predictor(order):
+    losses = [1.00, 1.02, 0.97]
+    rows = [measure(p, 100, v) for p, v in zip(BASELINES, losses, strict=True)]
+    rows = [row | {"status": "finished"} for row in rows]
+    study = open_study(rows)
+    planned = [trial for method in order for trial in rename(BASELINES, method)]
+    trials = Rungs.read(study).read_trials(planned)
+    replicates = trials.group_replicates()
+    assert replicates.counts_D.tolist() == [3]
+    assert replicates.noise_Q == pytest.approx([np.std(losses, ddof=1)])
+    assert trials.methods_T == ("natural",) * 3  # mixture reuse looks for it
+    measured = study.to_trials(study.read_recorded(planned))
+    assert [len(measured.with_method(method)) for method in order] == [3, 3]
+
+
+def test_trials_that_two_baselines_share_count_once_in_the_noise_that_scales_the_score():
+    """Metric a varies over seeds of one mixture, metric b over those of another, equally much."""
+    natural, other = plan(0, 2, "natural"), plan(0, 2, "uniform")
+    other = [dataclasses.replace(p, weights={"code": 0.5, "news": 0.5}) for p in other]
+    losses = [(0.0, 0.0), (0.1, 1.0), (0.0, 0.0), (1.0, 0.1), (1.0, 0.0), (0.0, 1.1)]
+    rows = [
+        measure(p, 25, a) | {"metrics": {"a.bpb": a, "b.bpb": b}}
+        for p, (a, b) in zip([*natural, *other, *FIRST[:2]], losses, strict=True)
+    ]
+    rungs = open_rungs(rows, "search.scale=noise", "search.down_weight=false")
+    alone = [*natural, *other, *FIRST[:2]]
+    assert rungs.find_stopped(alone, 1) == {"p01": 25}
+    assert rungs.find_stopped([*rename(natural, "ours"), *alone], 1) == {"p01": 25}
+
+
+def test_a_failed_trial_that_two_baselines_share_is_one_failure():
+    planned = [*FIRST, *BASELINES, *rename(BASELINES, "ours")]
+    rows = [measure(p, 100, float(i)) for i, p in enumerate([*FIRST, *BASELINES])]
+    rows = [row | {"status": "failed" if row["trial_id"] == "n01" else "finished"} for row in rows]
+    assert _describe_search(open_study(rows), planned, None)["n_failed"] == 1

@@ -7,7 +7,8 @@ from climb.cli.commands import climb
 from climb.errors import InputError
 from climb.runs.formats import read_olmix, read_olmix_prior
 from climb.runs.importer import Prior, import_runs
-from climb.runs.table import read_mlflow_names, read_runs, read_table
+from climb.runs.mlflow import read_mlflow_names
+from climb.runs.table import read_runs, read_table
 
 
 def write(path, header, *rows):
@@ -75,6 +76,66 @@ def test_the_two_layouts_of_mlflow_give_the_runs_of_the_table(tmp_path):
     assert (tmp_path / "o.csv").read_text().splitlines()[0] == (
         "run,seed,tokens,weight.a,weight.b,metric.x"
     )
+
+
+PAGE = ["Start Time", "Duration", "Run ID", "Name", "Status"]
+
+
+def test_columns_of_mlflows_page_that_are_params_and_metrics_are_merged(tmp_path):
+    """The search logs its weights as metrics, a trial as params; the seed is a metric of both."""
+    params, metrics = ["seed", "tokens", "weight.a", "weight.b"], ["metric.x", "seed", "weight.a"]
+    page = write(
+        tmp_path / "page.csv",
+        [*PAGE, *params, *metrics, "weight.b"],
+        ["t", "1s", "f0", "search default", "FINISHED", *[""] * 6, 0.4, 0.6],
+        ["t", "1s", "f1", "one", "FINISHED", "", 100, 0.5, 0.5, "'-2.5", 3, "", ""],
+        ["t", "1s", "f2", "two", "FINISHED", "", 100, 1, 0, "'-3.5", 4, "", ""],
+    )
+    with pytest.raises(InputError, match=r"1 of 3 rows are invalid.*row 1 .run search default"):
+        read_runs(page)  # without tags, the search looks like a trial without metrics
+    out = tmp_path / "o.csv"
+    found = CliRunner().invoke(climb, ["import", "mlflow", str(page), "--out", str(out)])
+    assert "kept 2, rejected 1" in found.output
+    assert out.read_text().splitlines() == [
+        "run,seed,tokens,weight.a,weight.b,metric.x",
+        "one,3,100,0.5,0.5,-2.5",
+        "two,4,100,1,0,-3.5",
+    ]
+    short = write(tmp_path / "s.csv", [*PAGE, "weight.a", "weight.a", "metric.x"], ["t", "", "f1"])
+    (row,) = read_table(short).rejected
+    assert row.found == "3 cells, but the header has 8 columns"
+
+
+@pytest.mark.parametrize(
+    ("weight", "metric", "tag", "name"),
+    [("", "", "", "Name"), ("params.", "metrics.", "tags.", "tags.mlflow.runName")],
+)
+def test_runs_of_mlflow_that_are_no_trials_are_left_out(tmp_path, weight, metric, tag, name):
+    keys = [f"{weight}weight.a", f"{weight}weight.b", f"{metric}metric.x"]
+    path = write(
+        tmp_path / "runs.csv",
+        ["Start Time", "Run ID", name, f"{tag}climb.kind", *keys],
+        ["t", "f0", "one", "trial", 0.5, 0.5, 2.0],
+        ["t", "f1", "other tool", "", 1, 0, 3.0],
+        ["t", "f2", "target", "model", 0.2, 0.8, 0.1],
+        ["t", "f3", "search default", "search", 0.4, 0.6, ""],
+    )
+    trials, note = read_runs(path)
+    assert sorted(trials.metrics_TQ[:, 0]) == [2.0, 3.0]
+    left_out = "2 rows that are not trials ignored: 3 (run target), 4 (run search default)"
+    assert note.startswith(left_out)
+    assert "climb.kind" not in note
+    out = tmp_path / "o.csv"
+    found = CliRunner().invoke(climb, ["import", "mlflow", str(path), "--out", str(out)])
+    assert "kept 2, rejected 2.\n- not a trial (count: 2): row 3 of runs.csv" in found.output
+    rejected = out.with_suffix(".rejected.csv").read_text()
+    assert "column 'climb.kind' contains 'model'; runs of proxies have 'trial'" in rejected
+
+
+def test_repeated_columns_of_other_files_are_refused(tmp_path):
+    path = write(tmp_path / "r.csv", [*HEADER, "weight.a", "Run ID"], [0.5, 0.5, 2.0, "", "f0"])
+    with pytest.raises(InputError, match=r"duplicate column names: 'weight\.a'"):
+        read_runs(path)
 
 
 def test_own_columns_are_not_renamed():

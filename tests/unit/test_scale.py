@@ -9,9 +9,11 @@ from scipy.stats import spearmanr
 
 from climb.config import load
 from climb.errors import InputError
+from climb.objective import Objective
 from climb.predictor.gp import GPPredictor
 from climb.runs.commands import predict, recommend
 from climb.runs.sets import RunFiles, Target, read_run_sets
+from climb.search import Surrogate
 from climb.search.scale import ScaledRuns, express_at
 from climb.search.scale_curve import Scale, ScaleCurves
 from climb.search.scale_dependence import measure_dependence
@@ -401,6 +403,100 @@ def test_trials_that_ended_early_count_less(files):
     parts = (runs.weights_RK, runs.metrics_RQ, runs.params_R, runs.tokens_R, runs.run_R)
     write_runs(folder / "r.csv", ScaledRuns(*(part[last] for part in parts)))
     sets = read_run_sets(RunFiles([folder / "r.csv"]), "mean(*):min", CFG)
-    distance_T = sets.trials.tv_distance_T
+    distance_T = sets.trials.scale_distance_T
     assert set(np.round(distance_T, 3)) == {0.0, round(0.15 * np.log(8.0), 3)}
     assert (distance_T > 0.0).sum() == 12
+
+
+def select_rows(runs, is_kept_R):
+    parts = (runs.weights_RK, runs.metrics_RQ, runs.params_R, runs.tokens_R, runs.run_R)
+    return ScaledRuns(*(part[is_kept_R] for part in parts))
+
+
+def read_trials(path, target=None):
+    return read_run_sets(RunFiles([path], target or Target()), "mean(*):min", GP_CFG).trials
+
+
+def count_validating(trials):
+    objective = Objective.parse("mean(*):min", trials.metric_names)
+    return int(Surrogate.fit(trials, objective, GPPredictor()).validation_D.sum())
+
+
+GP_CFG = load(settings=["search.predictor.use=climb.predictor.gp:GPPredictor"]).search
+
+
+@pytest.mark.parametrize("n_large", [3, 4])
+def test_runs_of_every_size_validate_predictions_for_the_largest(tmp_path, n_large):
+    runs = make_runs(sizes=(1e8,), few=[(3e8, n_large)])
+    last = select_rows(runs, runs.tokens_R == TOKENS[-1])
+    trials = read_trials(write_runs(tmp_path / "r.csv", last))
+    assert count_validating(trials) == len(WEIGHTS_MK) + n_large
+
+
+def test_runs_that_ended_early_validate_predictions_too(tmp_path):
+    runs = make_runs(sizes=(3e8,))
+    is_whole_R = (runs.weights_RK[:, None] == WEIGHTS_MK[:4]).all(axis=2).any(axis=1)
+    kept = select_rows(runs, runs.tokens_R == np.where(is_whole_R, TOKENS[-1], TOKENS[-2]))
+    trials = read_trials(write_runs(tmp_path / "r.csv", kept))
+    assert (trials.list_scale_distances() == 0.0).sum() == 4
+    assert count_validating(trials) == len(WEIGHTS_MK)
+
+
+def test_a_smaller_and_a_larger_size_are_not_replicates_of_each_other(tmp_path):
+    runs = make_runs(sizes=(1e8, 3e8, 9e8))
+    last = select_rows(runs, runs.tokens_R == TOKENS[-1])
+    trials = read_trials(write_runs(tmp_path / "r.csv", last), Target(3e8))
+    assert trials.group_replicates().counts_D.tolist() == [1] * 3 * len(WEIGHTS_MK)
+
+
+@pytest.mark.parametrize("columns", [("params", "tokens"), ("tokens",)])
+def test_seeds_that_ended_a_few_percent_of_the_tokens_apart_are_replicates(tmp_path, columns):
+    random = np.random.default_rng(4)
+    weights_RK = np.repeat(WEIGHTS_MK, 3, axis=0)
+    n = len(weights_RK)
+    tokens_R = 16e9 * (1.0 + random.uniform(-0.04, 0.04, n))
+    noise_R1 = np.exp(0.01 * random.normal(size=(n, 1)))
+    metrics_RQ = np.vstack(
+        [measure(w[None], 3e8, t) for w, t in zip(weights_RK, tokens_R, strict=True)]
+    )
+    runs = ScaledRuns(weights_RK, metrics_RQ * noise_R1, np.full(n, 3e8), tokens_R, np.arange(n))
+    path = write_runs(tmp_path / "r.csv", runs, columns)
+    lines = path.read_text().splitlines()
+    seeds = ["seed", *(str(r % 3) for r in range(n))]
+    path.write_text("\n".join(f"{s},{line}" for s, line in zip(seeds, lines, strict=True)) + "\n")
+    replicates = read_trials(path).group_replicates()
+    assert replicates.counts_D.tolist() == [3] * len(WEIGHTS_MK)
+    level_Q = metrics_RQ.mean(axis=0)
+    np.testing.assert_allclose(replicates.noise_Q, 0.01 * level_Q, rtol=0.5)
+
+
+def test_checkpoints_of_replicates_that_have_no_name_are_refused(tmp_path):
+    """Their numbers would depend on the order of the rows."""
+    runs = make_runs(sizes=(3e8,))
+    twice = ScaledRuns(
+        *(np.concatenate([getattr(runs, f)] * 2) for f in ScaledRuns.__annotations__)
+    )
+    twice.metrics_RQ[len(runs.run_R) :] *= 1.01
+    path = write_runs(tmp_path / "r.csv", twice)
+    message = (
+        r"r\.csv: it is unknown which rows are checkpoints of one run: for 24 mixtures, several "
+        r"rows have the same run, seed, params and tokens \(first: 2 rows of .*e\+09 tokens\), and "
+        "others have other tokens; give every run its own name in column 'run'"
+    )
+    with pytest.raises(InputError, match=message):
+        read_trials(path)
+    lines = path.read_text().splitlines()
+    names = ["run", *("first" if r < len(runs.run_R) else "second" for r in range(len(lines) - 1))]
+    path.write_text("\n".join(f"{n},{line}" for n, line in zip(names, lines, strict=True)) + "\n")
+    assert read_trials(path).group_replicates().counts_D.tolist() == [2] * len(WEIGHTS_MK)
+
+
+def test_replicates_of_one_number_of_tokens_need_no_name(tmp_path):
+    runs = make_runs(sizes=(1e8, 3e8))
+    last = select_rows(runs, runs.tokens_R == TOKENS[-1])
+    twice = ScaledRuns(
+        *(np.concatenate([getattr(last, f)] * 2) for f in ScaledRuns.__annotations__)
+    )
+    twice.metrics_RQ[len(last.run_R) :] *= 1.01
+    trials = read_trials(write_runs(tmp_path / "r.csv", twice))
+    assert trials.group_replicates().counts_D.tolist() == [2] * 2 * len(WEIGHTS_MK)

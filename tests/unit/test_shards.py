@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -173,7 +174,8 @@ def test_a_run_on_copies_of_many_files_is_the_same_run(remote, tmp_path):
         local_copies=LocalCopies(str(tmp_path / "disk"), 1.0),
     )
     with hold_local_shards(run) as held:
-        assert all(Path(path).parent == tmp_path / "disk" for path in held.shards.values())
+        folder = tmp_path / "disk" / f"climb-local-{os.getuid()}"
+        assert all(Path(path).parent == folder for path in held.shards.values())
         assert compute_run_digest(proxy, held, "cpu") == compute_run_digest(proxy, run, "cpu")
 
 

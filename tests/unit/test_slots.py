@@ -61,6 +61,28 @@ def test_without_profiles_the_configuration_says_what_every_task_gets(settings, 
     assert read_configured_share(GPU | settings) == expected
 
 
+@pytest.mark.parametrize(
+    ("gpus", "amount", "cores", "cpus", "n_tasks"),
+    [
+        (4, 0.3, 12, 1, 12),
+        (2, 0.4, 4, 1, 4),
+        (2, 0.6, 8, 4, 2),
+        (8, 0.15, 48, 1, 48),
+        (3, 1 / 3, 9, 1, 9),
+        (8, 1, 16, 2, 8),
+        (8, 2, 16, 4, 4),
+    ],
+)
+def test_the_share_of_a_task_is_a_part_of_one_gpu(gpus, amount, cores, cpus, n_tasks):
+    settings = {
+        "spark.executor.resource.gpu.amount": str(gpus),
+        "spark.executor.cores": str(cores),
+        "spark.task.cpus": str(cpus),
+        AMOUNT: str(amount),
+    }
+    assert read_configured_share(settings) == GpuShare(amount, cpus, n_tasks)
+
+
 def test_without_known_cores_the_gpus_alone_count():
     assert read_configured_share({AMOUNT: "0.5", "spark.task.cpus": "4"}) == GpuShare(0.5, 4, 2)
 
@@ -70,6 +92,10 @@ def test_without_known_cores_the_gpus_alone_count():
     [
         ({AMOUNT: "0.25", "spark.task.cpus": "8"}, r"allow 1 tasks .*; set spark.task.cpus to 2$"),
         ({AMOUNT: "0.0625"}, rf"set spark.task.cpus to 1 and {AMOUNT} to 0.125$"),
+        (
+            {AMOUNT: "0.1", "spark.executor.cores": "6"},
+            rf"set spark.task.cpus to 1 and {AMOUNT} to 0.166666$",
+        ),
     ],
 )
 def test_a_quarter_of_a_gpu_with_all_cores_is_refused_with_the_values_that_fit(settings, fix):
@@ -80,7 +106,7 @@ def test_a_quarter_of_a_gpu_with_all_cores_is_refused_with_the_values_that_fit(s
         key, _, value = word.partition(" to ")
         fitting[key] = value
     share = read_configured_share(fitting)
-    assert share.per_executor * share.cores <= 8
+    assert share.per_executor * share.cores == int(fitting["spark.executor.cores"])
 
 
 def test_gpus_that_no_task_would_get_are_refused():

@@ -643,6 +643,29 @@ def test_a_long_trial_has_a_run_while_it_is_trained_and_the_mirror_completes_it(
     assert {**children[1].data.tags, **children[0].data.tags}.keys() == children[1].data.tags.keys()
 
 
+def test_the_run_of_a_trial_that_was_stopped_early_ends_with_the_search(store, cfg, client, clock):
+    with LiveRuns(store, cfg, SETUP) as live:
+        for clock.now in (0.0, 31.0):
+            live.update([(plan_trial(i), make_progress(100)) for i in (0, 9)])
+            live.finish()
+        mirror(store, cfg)
+        assert {run.info.status for run in runs_by_kind(client, "trial")} == {
+            "FINISHED",
+            "RUNNING",
+            "FAILED",
+        }
+    stopped = PlannedRecord(
+        trial_id=trial(9)["trial_id"], round=3, method="proposal", seed=0, stopped_at=50
+    )
+    store.put(tables.MIXTURES, [finished(plan=(stopped,))])
+    mirror(store, cfg)
+    runs = {
+        run.data.tags["climb.trial_id"]: run.info.status for run in runs_by_kind(client, "trial")
+    }
+    assert runs[stopped.trial_id] == "KILLED"
+    assert runs[trial(0)["trial_id"]] == "FINISHED"
+
+
 def test_a_search_that_starts_again_continues_the_runs_that_were_left_open(
     store, cfg, client, clock
 ):

@@ -2,17 +2,25 @@
 
 import csv
 import io
+import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from small_search import small_search
 
+from climb import tables
 from climb.cli.compare import compare
 from climb.config import load
+from climb.config.sections import SearchConfig
 from climb.errors import ConfigError
 from climb.search import Problem
-from climb.search.vary import format_fits, format_fits_csv, vary_fits
+from climb.search.reuse import ReusableRuns
+from climb.search.trials import RECOMMENDED
+from climb.search.vary import KEYS, format_fits, format_fits_csv, vary_fits
+from climb.spark.results import vary
+from climb.spark.training.study import Study
 
 KEY = "search.predictor"
 SETTINGS = (
@@ -82,12 +90,81 @@ def test_the_default_lists_the_family_of_the_paper_beside_the_others():
     assert list(values)[:4] == ["default", "stack", "xgboost", "lightgbm"]
 
 
-def test_only_keys_of_section_search_are_varied():
-    with pytest.raises(ConfigError, match="only keys of section search"):
-        vary_fits(None, None, load(), "proxy.model")
+@pytest.mark.parametrize(
+    "key", ["proxy.model", "search.max_epochs", "search.scale", "search.objective", "search"]
+)
+def test_a_key_that_changes_no_fit_of_recorded_trials_is_refused(key):
+    with pytest.raises(ConfigError, match=f"vary is '{key}', but only the keys predictor, search"):
+        vary_fits(None, None, load(), key)
+
+
+def test_every_key_that_can_be_varied_is_a_key_of_section_search():
+    assert set(KEYS) < SearchConfig.model_fields.keys()
 
 
 def test_a_dry_run_with_vary_is_refused_because_nothing_would_be_trained():
     done = CliRunner().invoke(compare, ["--vary", KEY, "--dry-run"])
     assert done.exit_code == 2
     assert "--vary trains nothing: leave out --dry-run" in done.output
+
+
+RUNG = 50_000
+RIDGE = 'compare.values={search.predictor: {ridge: {use: "climb.predictor.ridge:RidgePredictor"}}}'
+DOREMI = {"use": "climb.search.baselines:DoremiMixture", "name": "doremi"}
+NATURAL = {"use": "climb.search.baselines:NaturalMixture", "name": "natural"}
+
+
+@pytest.fixture
+def run_vary(monkeypatch, tmp_path):
+    """Fit the trials of the small search over tables; all but the failed one reached a rung."""
+    search = small_search()
+
+    def run(result, *settings):
+        def read_rows(table, **_):
+            if table == tables.TRIALS:
+                stopped = {p.trial_id for p in result.plan if p.stopped_at is not None}
+                return [row for row in search.rows if row["trial_id"] not in stopped]
+            return [
+                row
+                | {"n_tokens": RUNG}
+                | {"metrics": {name: v + i % 3 / 50 for name, v in row["metrics"].items()}}
+                for i, row in enumerate(search.rows)
+                if row["status"] == "finished"
+            ]
+
+        store = SimpleNamespace(
+            exists=lambda _: True, read_rows=read_rows, locate_file=lambda _: tmp_path
+        )
+        cfg = load(settings=[*SETTINGS[:-1], RIDGE, *settings])
+        problem = Problem.from_config(search.world.space, None, cfg.search)
+        setup = SimpleNamespace(n_tokens=4 * RUNG)
+        study = Study(store, cfg, setup, problem, ReusableRuns(), {})
+        monkeypatch.setattr(vary, "open_study", lambda *_: study)
+        monkeypatch.setattr(vary, "read_result", lambda *_: result)
+        return vary.run_vary(store, cfg, KEY)
+
+    return run
+
+
+@pytest.mark.parametrize("are_stopped", [False, True])
+def test_the_fits_have_the_trials_of_the_search_stopped_ones_included(run_vary, are_stopped):
+    """The replicates of the recommendation are not among them. Other settings change nothing."""
+    result = small_search().result
+    assert sum(part.method == RECOMMENDED for part in result.plan) == 3
+    if are_stopped:
+        plan = [
+            p.model_copy(update={"stopped_at": RUNG if p.method == "proposal" else None})
+            for p in result.plan
+        ]
+        result = result.model_copy(update={"plan": tuple(plan)})
+    text = run_vary(result, "search.halving=[]")
+    assert f"fitted to {result.n_trials} trials of search 'default'" in text
+    assert run_vary(result, "search.halving=[{share: 0.25, keep: 0.4}]") == text
+
+
+def test_the_mixture_of_doremi_comes_from_the_result_and_nothing_is_trained(run_vary):
+    result = small_search().result
+    doremi = result.mixtures[2].model_copy(update={"name": "doremi"})
+    result = result.model_copy(update={"mixtures": (*result.mixtures, doremi)})
+    baselines = f"search.baselines={json.dumps([NATURAL, DOREMI])}"
+    assert "1 values of search.predictor fitted" in run_vary(result, baselines)

@@ -42,7 +42,7 @@ def check_machine() -> list[Check]:
         _check_delta_jar(),
         _check_package("torch", "torch"),
         _check_gpus(),
-        _check_package("xgboost", "xgboost", other="xgboost-cpu"),
+        _check_optional("xgboost", "xgboost", other="xgboost-cpu", needs="XGBoostPredictor"),
         _check_package("mlflow", "mlflow", other="mlflow-skinny"),
         _check_requirements(),
         _check_memory(),
@@ -90,6 +90,12 @@ def _check_package(name: str, project: str, prefix: str = "", other: str | None 
         ok = version.startswith(prefix)
         return Check(name, ok, version if ok else f"{version}; climb needs {prefix}x", fix)
     return Check(name, False, "not installed", fix)
+
+
+def _check_optional(name: str, project: str, other: str, needs: str) -> Check:
+    """Check a package that only one plug-in needs; the check does not fail without it."""
+    check = _check_package(name, project, other=other)
+    return check if check.ok else Check(name, True, f"not installed; only {needs} needs it")
 
 
 def _check_requirements() -> Check:

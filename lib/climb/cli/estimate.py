@@ -9,7 +9,7 @@ import click
 from climb.cli.start import add_config_options
 from climb.config import load
 from climb.estimate import Machines, Workload, compute_estimate, load_rates
-from climb.estimate.rates import parse_assignments
+from climb.estimate.names import list_models, list_rates, parse_own
 from climb.estimate.text import format_json, format_text
 from climb.files import write_file
 
@@ -81,14 +81,14 @@ def estimate(
         speed = read_trial_speed(cfg)
         own = dict.fromkeys(("base", "search"), speed.tokens_per_second)
         rates = rates.override(own, speed.source)
-    rates = rates.override(parse_assignments(given, "--rate"), "given with --rate")
+    rates = rates.override(parse_own("--rate", given, list_rates(cfg, rates)), "given with --rate")
     per_token = bytes_per_token or rates.find("bytes_per_token", "the size of the text").value
     result = compute_estimate(
         cfg,
         Workload(documents, tokens, per_token),
         Machines(node_cores, node_gpus, cpu_price, gpu_price, train_on == "gpu"),
         rates,
-        parse_assignments(parameters, "--parameters"),
+        parse_own("--parameters", parameters, list_models(cfg)),
     )
     click.echo(format_text(result))
     if out is not None:

@@ -11,6 +11,7 @@ import click
 from climb.cli.start import add_config_options, import_jobs, run_jobs
 from climb.config import load
 from climb.errors import ConfigError, MixtureError
+from climb.export.folder import follow_link
 from climb.export.formats import FORMATS, find_format
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -83,7 +84,7 @@ def export(
             "--kind and --tokenizer do not change an existing export; add --to to write it again"
         )
     if verify:
-        verify_export(cfg.export_folder, samples, python)
+        verify_export(follow_link(cfg.export_folder), samples, python)
 
 
 def verify_export(folder: Path, n_samples: int, python: str) -> None:

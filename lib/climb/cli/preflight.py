@@ -19,7 +19,7 @@ from climb.cli.doctor import FREE_GB, check_java
 from climb.cli.environment import check_environment
 from climb.cli.plugins import check_plugin, list_plugins
 from climb.errors import ConfigError, InputError, PreflightError
-from climb.files import is_uri, probe_folder
+from climb.files import exists, is_uri, probe_folder
 
 if TYPE_CHECKING:
     from climb.config import Config
@@ -56,6 +56,7 @@ def run_preflight(cfg: Config, jobs: Collection[str] | None = None, packages: bo
         problems += _check_export(cfg)
     if will_run("prune"):
         problems += _check_thresholds(cfg)
+        problems += [] if cfg.prune.names is None else _check_file("prune.names", cfg.prune.names)
     if will_run("search"):
         problems += _check_search(cfg)
     if will_run("search", "contamination"):
@@ -110,8 +111,8 @@ def _check_inputs(inputs: Collection[str]) -> Iterator[str]:
 
     for path in inputs:
         local = Path(path).expanduser()
-        exists = is_uri(path) or path.startswith(TABLE_PREFIX) or local.exists()
-        if not exists and next(glob.iglob(str(local), recursive=True), None) is None:  # noqa: PTH207
+        is_found = is_uri(path) or path.startswith(TABLE_PREFIX) or exists(local)
+        if not is_found and next(glob.iglob(str(local), recursive=True), None) is None:  # noqa: PTH207
             yield (
                 f"ingest.inputs: {path!r} matches no file or folder (looked at "
                 f"{local.absolute()}); correct the path"
@@ -121,7 +122,7 @@ def _check_inputs(inputs: Collection[str]) -> Iterator[str]:
 def _check_file(key: str, path: str) -> Iterator[str]:
     if is_uri(path):
         yield f"{key}: {path!r} is a URI, but workers open it as a file; mount its folder"
-    elif not Path(path).exists():
+    elif not exists(Path(path)):
         looked_at = Path(path).absolute()
         yield f"{key}: {path!r} does not exist (looked at {looked_at}); correct the path"
 
@@ -259,7 +260,7 @@ def _check_folder(key: str, root: str) -> Iterator[str]:
     if is_uri(root):
         return
     folder = Path(root).absolute()
-    while not folder.exists():
+    while not exists(folder):
         folder = folder.parent
     if not folder.is_dir():
         yield f"{key}: {folder} is a file; set {key} to a folder"

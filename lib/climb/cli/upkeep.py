@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
+import yaml
 
 from climb.cli.start import add_config_options, import_jobs, run_jobs
 
@@ -50,8 +50,11 @@ def remove(
     settings: tuple[str, ...],
 ) -> None:
     """Remove all documents of a source from every table, and report what changed."""
-    chosen = {"sources": sources, "dry_run": dry_run, "undo": undo}
-    values = [f"remove.{key}={json.dumps(value)}" for key, value in chosen.items()]
+    # JSON writes a character beyond U+FFFF as two, which YAML reads as two.
+    texts = yaml.safe_dump(
+        list(sources), default_flow_style=True, default_style='"', width=1 << 31
+    ).strip()
+    values = [f"remove.sources={texts}", f"remove.dry_run={dry_run}", f"remove.undo={undo}"]
     values += [] if out is None else [f"remove.out={out.absolute()}"]
     run_jobs(import_jobs(["remove"]), conf, (*settings, *values))
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from climb.config.section import PluginSpec, Section
+from climb.config.section import PluginSpec, Section, check_path, check_plain_path
 from climb.tokenizer import name_recipe
 
 
@@ -53,6 +53,11 @@ class IngestConfig(Section):
     zstd_window_log: int = Field(ge=10, le=31)
     """Base-2 logarithm of the largest accepted window of a Zstandard file, in bytes. A task may
     need as much memory as this window."""
+
+    @field_validator("inputs")
+    @classmethod
+    def _check_inputs(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(check_path(path) or path for path in value)
 
 
 class EmbedConfig(Section):
@@ -101,6 +106,8 @@ class ScorerTraining(Section):
     trainer: PluginSpec
     output: str | None
     """Folder of the model; null: scorer/ in storage.files (or root)."""
+
+    _check_output = field_validator("output")(check_plain_path)
 
 
 class ScoreConfig(Section):

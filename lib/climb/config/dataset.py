@@ -6,8 +6,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt, field_validator
 
-from climb.config.section import PluginSpec, Section
-from climb.files import is_uri
+from climb.config.section import PluginSpec, Section, check_path, check_plain_path
 
 
 class MixConfig(Section):
@@ -22,6 +21,8 @@ class MixConfig(Section):
     text: bool
     """Whether table corpus has the texts. false: it has only ids, which take a hundredth of the
     space, and exports read the texts from table documents."""
+
+    _check_export = field_validator("export")(check_path)
 
 
 class ExportConfig(Section):
@@ -52,12 +53,4 @@ class ExportConfig(Section):
     validation_share: float = Field(ge=0, le=0.5)
     """Share of the documents in the validation split; a hash of the document id selects them."""
 
-    @field_validator("path")
-    @classmethod
-    def _check_path(cls, value: str | None) -> str | None:
-        if value is not None and is_uri(value):
-            raise ValueError(
-                f"{value!r} is a URI, but tasks write the files of trainers as plain paths; mount "
-                "the storage, or export to a folder and copy it"
-            )
-        return value
+    _check_path = field_validator("path")(check_plain_path)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
-from climb.config.section import PluginSpec, Section
+from climb.config.section import PluginSpec, Section, check_plain_path
 
 
 class TrainConfig(Section):
@@ -65,3 +65,5 @@ class ReportConfig(Section):
 
     path: str | None
     """File to write; null: report.html in storage.files (or root)."""
+
+    _check_path = field_validator("path")(check_plain_path)

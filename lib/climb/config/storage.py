@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Self
 
-from pydantic import NonNegativeFloat, PositiveInt, model_validator
+from pydantic import NonNegativeFloat, PositiveInt, field_validator, model_validator
 
-from climb.config.section import Section
+from climb.config.section import Section, check_path, check_plain_path
 from climb.files import LocalCopies, is_uri
 
 VOLUMES = ("/Volumes/", "dbfs:/Volumes/")
@@ -27,8 +27,9 @@ class StorageConfig(Section):
     """`catalog.schema` of the tables; null: tables are identified by path."""
 
     local_folder: str | None
-    """Folder on the local disk of a node, for copies of the shards that its trials read; null:
-    `climb-local-UID` in the system's temporary folder. Not used if shards are on a local disk."""
+    """Folder on the local disk of a node; its subfolder `climb-local-UID` has copies of the shards
+    that the node's trials read. null: the system's temporary folder. Not used if shards are on a
+    local disk."""
 
     local_gb: NonNegativeFloat
     """Maximum size in GB of all copies on a node. Shards that do not fit are read from `files`. 0:
@@ -36,6 +37,9 @@ class StorageConfig(Section):
 
     commit_documents: PositiveInt
     """Documents per commit of count, embed and score. A crash loses at most one commit."""
+
+    _check_root = field_validator("root")(check_path)
+    _check_plain = field_validator("files", "local_folder")(check_plain_path)
 
     @property
     def files_folder(self) -> Path:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from climb.config.section import Section
+from pydantic import field_validator
+
+from climb.config.section import Section, check_plain_path
 
 
 class RemoveConfig(Section):
@@ -21,6 +23,8 @@ class RemoveConfig(Section):
 
     out: str | None
     """JSON file of the report; null: none."""
+
+    _check_out = field_validator("out")(check_plain_path)
 
 
 class MaintainConfig(Section):

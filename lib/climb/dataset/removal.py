@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -128,3 +128,25 @@ class Removal:
                 f"{n.removed_tokens:13,}  {shares.get(name, '')}".rstrip()
             )
         return lines
+
+
+def find_report(
+    removals: Mapping[str, Removal], names: Sequence[str], is_complete: bool
+) -> Removal | None:
+    """Find the report of an earlier removal that covers all of these sources.
+
+    If documents are left, that removal was interrupted, and goes on with all of its sources. So its
+    report counts only if none of its sources was readmitted, or removed again, since then.
+
+    Args:
+        removals: removed source -> report.
+        names: the sources to remove.
+        is_complete: whether no document of them is left.
+    """
+    if not removals.keys() >= set(names):
+        return None
+    for report in (removals[name] for name in names):
+        is_valid = is_complete or all(removals.get(s) == report for s in report.sources)
+        if is_valid and set(report.sources) >= set(names):
+            return report
+    return None

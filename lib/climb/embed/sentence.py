@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from climb.config.plugins import ModelPath
 from climb.embed.batches import Batching, run_model, stream_model
 from climb.embed.device import choose_batching
+from climb.embed.limits import check_max_tokens
 from climb.embed.transformer import (
     TokenModel,
     WholeModel,
@@ -136,13 +137,8 @@ def _load_model(spec: SentenceEmbedder, device: str) -> Any:
             f"model path {spec.model!r} contains no sentence-transformers model: {text}"
         ) from error
     model.eval().to(getattr(torch, spec.precision))
-    config = getattr(getattr(model[0], "auto_model", None), "config", None)
-    longest = getattr(config, "max_position_embeddings", None)
-    if longest is not None and spec.max_tokens > longest:
-        raise ComponentError(
-            f"embed.embedder.max_tokens is {spec.max_tokens}; "
-            f"{spec.model!r} accepts at most {longest} tokens"
-        )
+    transformer = getattr(model[0], "auto_model", None)
+    check_max_tokens("embed.embedder.max_tokens", spec.max_tokens, spec.model, transformer)
     with contextlib.suppress(AttributeError):  # a static model has no limit to set
         model.max_seq_length = spec.max_tokens
     # sentence-transformers 6 renamed this method.

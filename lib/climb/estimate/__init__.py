@@ -5,6 +5,7 @@
     estimate = compute_estimate(cfg, workload, Machines(), rates)
 
 rates     throughputs: throughputs.yaml is kept by hand, measured.json is written by a benchmark
+names     names of rates and models that the user may set
 models    parameters of the configured models
 corpus    work of the stages from ingest to prune, in seconds of a core or a GPU
 training  work of the stages that pack, train and write the dataset

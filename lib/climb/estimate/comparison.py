@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 
 from climb.config import Config, build
+from climb.config.section import PluginSpec
 from climb.errors import ConfigError
 from climb.estimate.cost import HOUR
-from climb.estimate.rates import load_rates
+from climb.estimate.rates import Rates, load_rates
 from climb.estimate.stage import Stage
-from climb.estimate.training import count_mean_tokens, estimate_runs
+from climb.estimate.training import (
+    DOREMI_WORK,
+    count_component_tokens,
+    count_doremi_tokens,
+    count_mean_tokens,
+    estimate_runs,
+)
 from climb.search.comparison import Method, plan_ablation, plan_comparison
+
+Given = tuple[Config, Rates, Mapping[str, float], bool]
+"""What `estimate_runs` needs besides the runs."""
 
 
 def describe_comparison(name: str, cfg: Config, cores: int | None) -> str:
@@ -76,36 +87,86 @@ def _estimate_stages(
     cfg: Config, methods: Sequence[Method], seeds: int, on_gpu: bool
 ) -> list[Stage]:
     """Estimate base checkpoints, searches and target models."""
-    rates = load_rates()
-    given = (cfg, rates, dict[str, float](), on_gpu)
     if all(target.report is None for target in cfg.proxy.targets):
         raise ConfigError("no target has a `report` file; set `report` in proxy.targets")
-    base = ("proxy.model", cfg.proxy.model, 1.0, cfg.proxy.base_tokens)
-    searches = [
-        estimate_runs(
-            "search",
-            ("proxy.model", m.cfg.proxy.model, seeds * count_paid(m), _tokens(m)),
-            (m.cfg, rates, {}, on_gpu),
-        )
-        for m in methods
-        if count_paid(m)
-    ]
-    tokens = sum(seeds * count_paid(m) * _tokens(m) for m in methods)
-    search = Stage(
-        "search",
-        f"{tokens:.3g} tokens of trials",
-        sum(stage.core_seconds for stage in searches),
-        sum(stage.gpu_seconds for stage in searches),
-    )
-    n_models, train = float(seeds * len(methods)), cfg.train
-    target_base = ("train.model", train.model, 1.0, train.base_tokens)
-    models = ("train.model", train.model, n_models, train.tokens)
+    given = (cfg, load_rates(), dict[str, float](), on_gpu)
+    bases = {_identify_base(m, m.cfg.proxy.model, m.cfg.proxy.base_tokens): m for m in methods}
+    targets = {_identify_base(m, m.cfg.train.model, m.cfg.train.base_tokens) for m in methods}
+    train, n_models = cfg.train, float(seeds * len(methods))
+    # A target model with the shape and the base tokens of the proxies continues their checkpoint.
+    n_targets = float(len(targets - bases.keys()))
+    target_base = Stage("target_base", "nothing: it is the checkpoint of `base`")
+    if n_targets:
+        run = ("train.model", train.model, n_targets, train.base_tokens)
+        target_base = estimate_runs("target_base", run, given)
     return [
-        estimate_runs("base", base, given),
-        search,
-        estimate_runs("target_base", target_base, given),
-        estimate_runs("train", models, given),
+        _estimate_bases(list(bases.values()), given),
+        _estimate_searches(methods, seeds, given),
+        target_base,
+        estimate_runs("train", ("train.model", train.model, n_models, train.tokens), given),
     ]
+
+
+def _identify_base(method: Method, model: PluginSpec, tokens: int) -> tuple[str, ...]:
+    """Identify a base checkpoint: methods share it if model, tokens and domains are equal."""
+    return (_own_domains(method), json.dumps(model, sort_keys=True), str(tokens))
+
+
+def _own_domains(method: Method) -> str:
+    """Return the name of a method with domains of its own; empty if it has those of the run."""
+    return method.name if method.first_job in ("cluster", "prune") else ""
+
+
+def _estimate_bases(methods: Sequence[Method], given: Given) -> Stage:
+    """Estimate the base checkpoints of the proxies of these methods."""
+    models = [(m.cfg.proxy.model, m.cfg.proxy.base_tokens) for m in methods]
+    parts = [estimate_runs("base", ("proxy.model", m, 1.0, n), given) for m, n in models]
+    work = parts[0].work if len(parts) == 1 else f"{len(parts)} checkpoints"
+    return _add_up("base", work, parts)
+
+
+def _estimate_searches(methods: Sequence[Method], seeds: int, given: Given) -> Stage:
+    """Estimate the trials of all seeds, and what a search trains besides them only once."""
+    tokens, parts = 0.0, list[Stage]()
+    for m in methods:
+        if n := seeds * count_paid(m):
+            tokens += n * _tokens(m)
+            run = ("proxy.model", m.cfg.proxy.model, n, _tokens(m))
+            parts.append(estimate_runs("search", run, (m.cfg, *given[1:])))
+    extra = _list_extra(methods)
+    for m, n_tokens in extra.values():
+        run = ("proxy.model", m.cfg.proxy.model, 1.0, round(n_tokens))
+        parts.append(estimate_runs("search", run, (m.cfg, *given[1:])))
+    work = f"{tokens:.3g} tokens of trials"
+    if extra:
+        n_tokens = sum(n for _, n in extra.values())
+        work += f", {n_tokens:.3g} of DoReMi and of components of fidelities"
+    if any(m.cfg.search.fidelities and m.cfg.prune.domains is None for m in methods):
+        work += "; components are not counted: set prune.domains"
+    return _add_up("search", work, parts)
+
+
+def _list_extra(methods: Sequence[Method]) -> dict[tuple[str, ...], tuple[Method, float]]:
+    """List DoReMi and the components of fidelities, with their tokens, weighted by work per token.
+
+    Their seeds are those of the configuration, so all seeds of a search share them, and so do
+    searches with the same proxy, domains and tokens.
+    """
+    found = dict[tuple[str, ...], tuple[Method, float]]()
+    for m in methods:
+        if m.mixture is None:
+            extra = (DOREMI_WORK * count_doremi_tokens(m.cfg), count_component_tokens(m.cfg))
+            for kind, tokens in zip(("doremi", "components"), extra, strict=True):
+                proxy = m.cfg.proxy.model_dump_json()
+                if tokens:
+                    found[kind, _own_domains(m), proxy, f"{tokens:g}"] = (m, tokens)
+    return found
+
+
+def _add_up(name: str, work: str, parts: Sequence[Stage]) -> Stage:
+    """Add up the seconds of the parts of a stage."""
+    seconds = [(part.core_seconds, part.gpu_seconds) for part in parts]
+    return Stage(name, work, sum(cores for cores, _ in seconds), sum(gpus for _, gpus in seconds))
 
 
 def _tokens(method: Method) -> int:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from climb.config import Config
 from climb.config.section import PluginSpec
+from climb.embed import build_embedder
 from climb.errors import ConfigError
 from climb.estimate.models import count_parameters, count_vocabulary
+from climb.estimate.names import name_rate
 from climb.estimate.rates import Rate, Rates
 from climb.estimate.stage import Stage, Workload
 
@@ -29,14 +32,37 @@ def estimate_corpus(
     Raises:
         ConfigError: a throughput or the size of a model is unknown.
     """
+    embed = _estimate_embed(cfg, workload, rates, parameters)
+    cluster = _estimate_cluster(cfg, workload, rates)
+    if cfg.cluster.embeddings == "sample":
+        share = count_fitted(cfg, workload) / workload.documents
+        embed, cluster = _move_embedding(embed, cluster, share)
     return [
         _by_bytes("ingest", workload, rates),
         _by_bytes("count", workload, rates),
-        _estimate_embed(cfg, workload, rates, parameters),
+        embed,
         _estimate_score(cfg, workload, rates, parameters),
-        _estimate_cluster(cfg, workload, rates),
+        cluster,
         _estimate_prune(workload, rates),
     ]
+
+
+def count_fitted(cfg: Config, workload: Workload) -> float:
+    """Count the documents to which the centroids are fitted: all, or a sample."""
+    cluster, documents = cfg.cluster, workload.documents
+    if cluster.sample_per_cluster is None:
+        return documents
+    return min(documents, float(cluster.sample_per_cluster * cluster.k))
+
+
+def find_width(cfg: Config) -> int:
+    """Return the width of the vectors: the field `dim` of the embedder, or of the built plug-in.
+
+    Raises:
+        ConfigError: the embedder cannot be built.
+    """
+    spec = cfg.embed.embedder
+    return int(spec["dim"]) if "dim" in spec else build_embedder(cfg.embed).dim
 
 
 def find_fixed(name: str, rates: Rates) -> float:
@@ -60,15 +86,11 @@ def _by_bytes(name: str, workload: Workload, rates: Rates, key: str | None = Non
     )
 
 
-def _name_class(spec: PluginSpec) -> str:
-    return str(spec["use"]).rpartition(":")[2]
-
-
 def _estimate_embed(
     cfg: Config, workload: Workload, rates: Rates, parameters: Mapping[str, float]
 ) -> Stage:
     spec = cfg.embed.embedder
-    name = f"embed.{_name_class(spec)}"
+    name = name_rate("embed", spec)
     if name in rates.by_name:
         return _by_bytes("embed", workload, rates, name)
     if "max_tokens" not in spec:
@@ -116,7 +138,7 @@ def _estimate_score(
     cores, gpus, sources = workload.text_bytes / spark.value, 0.0, [cite(spark)]
     notes: list[str] = []
     for index, spec in enumerate(cfg.score.scorers):
-        key, name = f"score.scorers.{index}", f"scorer.{_name_class(spec)}"
+        key, name = f"score.scorers.{index}", name_rate("scorer", spec)
         if name in rates.by_name or not spec["use"].startswith("climb.quality.transformer:"):
             rate = rates.find(name, key)
             cores += workload.text_bytes / rate.value
@@ -139,10 +161,7 @@ def _estimate_score(
 
 def _estimate_cluster(cfg: Config, workload: Workload, rates: Rates) -> Stage:
     """Estimate the fit on the sample, and the assignment of every document."""
-    cluster, width = cfg.cluster, int(cfg.embed.embedder["dim"])
-    sample = workload.documents
-    if cluster.sample_per_cluster is not None:
-        sample = min(sample, float(cluster.sample_per_cluster * cluster.k))
+    cluster, width, sample = cfg.cluster, find_width(cfg), count_fitted(cfg, workload)
     iterations = int(cluster.clusterer.get("max_iterations", 1))
     names = ("fit", "assign", "cluster")
     fitting, assigning, reading = (rates.find(name, "stage cluster") for name in names)
@@ -156,6 +175,33 @@ def _estimate_cluster(cfg: Config, workload: Workload, rates: Rates) -> Stage:
         fixed_seconds=find_fixed("cluster", rates),
         sources=(cite(fitting), cite(assigning), cite(reading)),
         notes=(f"assumes all {iterations} iterations of k-means, so this is an upper bound",),
+    )
+
+
+def _move_embedding(embed: Stage, cluster: Stage, share: float) -> tuple[Stage, Stage]:
+    """Move the embedding of all documents outside of the sample of the fit to job cluster.
+
+    Args:
+        embed: the embedding of all documents.
+        cluster: the fit and the assignment.
+        share: share of the documents in the sample, which job embed embeds.
+    """
+    rest = 1.0 - share
+    return (
+        replace(
+            embed,
+            work=f"{share:.2g} of {embed.work}",
+            core_seconds=share * embed.core_seconds,
+            gpu_seconds=share * embed.gpu_seconds,
+        ),
+        replace(
+            cluster,
+            work=f"{cluster.work}; {rest:.2g} of them embedded",
+            core_seconds=cluster.core_seconds + rest * embed.core_seconds,
+            gpu_seconds=cluster.gpu_seconds + rest * embed.gpu_seconds,
+            sources=(*cluster.sources, *embed.sources),
+            notes=(*cluster.notes, *embed.notes),
+        ),
     )
 
 

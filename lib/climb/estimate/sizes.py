@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from climb.config import Config
+from climb.estimate.corpus import count_fitted, find_width
 from climb.estimate.models import count_parameters, count_vocabulary
 from climb.estimate.rates import Rates
 from climb.estimate.stage import Workload
@@ -18,6 +19,10 @@ from climb.estimate.training import (
 
 FLOAT_BYTES = 4
 """Bytes of a number in a vector, and of a parameter in the folder of a model."""
+
+TEXTLESS_SHARE = 0.01
+"""Size of table `corpus` without texts (`mix.text: false`) / its size with them.
+Source: docs/decisions/mixing.md."""
 
 SMALL_IDS = 1 << 16
 """Largest vocabulary for which a token of a shard has two bytes; above it, four."""
@@ -35,7 +40,8 @@ def estimate_sizes(
     Raises:
         ConfigError: a rate or the size of a model is unknown.
     """
-    documents, width = workload.documents, int(cfg.embed.embedder["dim"])
+    documents, width = workload.documents, find_width(cfg)
+    embedded = count_fitted(cfg, workload) if cfg.cluster.embeddings == "sample" else documents
     mixed = count_mixed_tokens(cfg) * workload.bytes_per_token
 
     def find(name: str) -> float:
@@ -45,12 +51,12 @@ def estimate_sizes(
     return {
         "documents": workload.text_bytes * find("documents"),
         "tokens": documents * find("tokens"),
-        "embeddings": documents * (width * FLOAT_BYTES + find("tokens")),
+        "embeddings": embedded * (width * FLOAT_BYTES + find("tokens")),
         "scores": documents * find("scores") * max(1, len(cfg.score.scorers)),
         "assignments": documents * find("assignments"),
         "shards": count_packed_tokens(cfg, workload) * id_bytes,
         "models": FLOAT_BYTES * _count_kept_parameters(cfg, parameters),
-        "corpus": mixed * find("corpus"),
+        "corpus": mixed * find("corpus") * (1.0 if cfg.mix.text else TEXTLESS_SHARE),
         "mixed (export)": mixed * find("mixed"),
     }
 

@@ -17,6 +17,8 @@ from climb.search.halving import count_full_trials
 
 ALL_KEPT = "assumes that no cluster is pruned, so this is an upper bound"
 
+AS_PRUNE = "assumes that counting a document takes as long as in stage prune"
+
 ONE_CORE = ("search", "train")
 """Stages whose runs have one core each if there are no GPUs. Small models use several cores poorly,
 so a base checkpoint, which has the whole machine, has another rate."""
@@ -115,11 +117,16 @@ def count_models(cfg: Config) -> int:
 
 
 def count_packed_tokens(cfg: Config, workload: Workload) -> float:
-    """Count the tokens of the shards of all kinds, as `pack` plans them."""
+    """Count the tokens of the shards of all kinds, as `pack` plans them.
+
+    If repetition is not matched, a trial can read all of its tokens from one domain. The number of
+    domains is then `prune.domains`, or at most that of clusters.
+    """
     target = float(cfg.search.target_tokens)
+    most = cfg.proxy.trial_tokens * (cfg.prune.domains or cfg.cluster.k)
     shares = [
         cfg.proxy.base_tokens / workload.tokens,
-        cfg.proxy.trial_tokens / target if cfg.proxy.match_repetition else 1.0,  # at most
+        cfg.proxy.trial_tokens / target if cfg.proxy.match_repetition else most / workload.tokens,
         cfg.train.base_tokens / workload.tokens,
         cfg.train.tokens / target,
     ]
@@ -178,25 +185,32 @@ def _find_core_speed(name: str, rates: Rates, parameters: float) -> tuple[float,
 
 
 def _estimate_pack(cfg: Config, workload: Workload, rates: Rates) -> Stage:
+    """Estimate the shards; before they are written, all documents are ordered and counted."""
     rate, tokens = rates.find("pack", "stage pack"), count_packed_tokens(cfg, workload)
+    per_document = rates.find("prune", "stage pack")
     return Stage(
         "pack",
-        f"{tokens:.3g} tokens of shards",
-        core_seconds=tokens / rate.value,
+        f"{tokens:.3g} tokens of shards; {workload.documents:.3g} documents counted",
+        core_seconds=tokens / rate.value + workload.documents / per_document.value,
         fixed_seconds=find_fixed("pack", rates),
-        sources=(cite(rate),),
-        notes=(ALL_KEPT,),
+        sources=(cite(rate), cite(per_document)),
+        notes=(ALL_KEPT, AS_PRUNE),
     )
 
 
 def _estimate_mix(cfg: Config, workload: Workload, rates: Rates) -> Stage:
-    """Estimate the dataset; its text is written twice, to table `corpus` and to files."""
-    rate = rates.find("mix", "stage mix")
+    """Estimate the dataset; its text is written twice, to table `corpus` and to files.
+
+    Before that, all documents are ordered and counted.
+    """
+    rate, per_document = rates.find("mix", "stage mix"), rates.find("prune", "stage mix")
     written = count_mixed_tokens(cfg) * workload.bytes_per_token
+    once = "assumes that table corpus has the texts, so this is an upper bound"
     return Stage(
         "mix",
-        f"{written / 1e12:.3g} TB of text",
-        core_seconds=written / rate.value,
+        f"{written / 1e12:.3g} TB of text; {workload.documents:.3g} documents counted",
+        core_seconds=written / rate.value + workload.documents / per_document.value,
         fixed_seconds=find_fixed("mix", rates),
-        sources=(cite(rate),),
+        sources=(cite(rate), cite(per_document)),
+        notes=(AS_PRUNE,) if cfg.mix.text else (AS_PRUNE, once),
     )

@@ -11,6 +11,9 @@ complete or absent at any time.
 
 On a mount that refuses renames, the files are written to OUT itself, so an older export is deleted
 first. An incomplete export has no valid `complete.json`.
+
+An export that was moved is still current: only those files that have the absolute path of its
+folder are written again.
 """
 
 from __future__ import annotations
@@ -18,19 +21,27 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from climb.errors import ConfigError
-from climb.export.index import INDEX, MARK, read_json
+from climb.export.index import INDEX, MARK, read_export, read_json, render_index
 from climb.files import FileDigest, can_rename, is_complete, mark_complete, write_recorded
+from climb.files.complete import locate_mark, read_mark
+from climb.progress import log
 
+CARD = "README.md"
 PLAN = "plan.json"
 STATE = ".{name}.climb-export"
 """Template of the name of the state folder beside OUT. The folder is created before OUT changes,
 and deleted after the last change of OUT."""
+
+
+def follow_link(path: Path) -> Path:
+    """Return the folder that a symbolic link names: an export replaces it, and not the link."""
+    return path.resolve() if path.is_symlink() else path
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,7 @@ class Target:
     """The folder of an export, and the state folder that is beside it during the export."""
 
     path: Path
+    """Absolute path of the folder; no symbolic link."""
 
     @property
     def state(self) -> Path:
@@ -77,20 +89,42 @@ class Target:
     def is_current(self, plan: Mapping[str, Any]) -> bool:
         """Whether the folder has a complete export of this plan.
 
-        If so, a state folder from a process that was killed after the last rename is deleted.
+        If so, a state folder from a process that was killed after the last rename is deleted. If
+        the export was moved, the files with its absolute path are written again.
 
         Raises:
-            ConfigError: the folder has files that are not an export.
+            ConfigError: the folder has files that are not an export, or the format cannot be used
+                in this folder.
         """
-        if self._read_plan() != plan:
+        if self._read_plan() != json.loads(_dump(plan)):
             return False
         if self.state.exists():
             shutil.rmtree(self.state)
+        if read_json(self.path / INDEX).get("folder", str(self.path)) != str(self.path):
+            self._update_paths(plan)
         return True
+
+    def _update_paths(self, plan: Mapping[str, Any]) -> None:
+        """Write the files again that have the absolute path of a folder that was moved."""
+        export = read_export(self.path)
+        format, contents = export.load_format(), export.contents
+        old = format.describe(replace(contents, folder=export.written_to))
+        # The data card follows the README.md of a format, which has no absolute path.
+        texts = {
+            name: text
+            for name, text in format.describe(contents).items()
+            if text != old.get(name) and name != CARD
+        }
+        texts[INDEX] = render_index(export.spec, contents, plan)
+        recorded = read_mark(self.path) or {}
+        locate_mark(self.path, is_folder=True).unlink()
+        written = {name: _write_text(self.path / name, text) for name, text in texts.items()}
+        mark_complete(self.path, {**recorded, **written})
+        log("export", f"{self.path} was moved from {export.written_to}; its paths are updated")
 
     def start(self, plan: Mapping[str, Any]) -> bool:
         """Prepare the folders; return whether an export of the same plan was begun before."""
-        if read_json(self.state / PLAN) == plan:
+        if read_json(self.state / PLAN) == json.loads(_dump(plan)):
             return True
         # The state folder exists until the end: without it, files in OUT would seem the user's.
         self.state.mkdir(parents=True, exist_ok=True)
@@ -111,7 +145,7 @@ class Target:
             digests: path in the folder -> digest, for the files of all shards.
         """
         if not (self.data / INDEX).exists() or not is_complete(self.data):
-            written = {name: self._write_text(name, text) for name, text in files.items()}
+            written = {n: _write_text(self.data / n, text) for n, text in files.items()}
             mark_complete(self.data, {**digests, **written})
         if self.data != self.path:
             old = self.state / "old"
@@ -122,8 +156,9 @@ class Target:
             self.data.rename(self.path)
         shutil.rmtree(self.state)
 
-    def _write_text(self, name: str, text: str) -> FileDigest:
-        return write_recorded(self.data / name, lambda: [text.encode()])
+
+def _write_text(path: Path, text: str) -> FileDigest:
+    return write_recorded(path, lambda: [text.encode()])
 
 
 def _dump(values: Mapping[str, Any]) -> bytes:

@@ -88,7 +88,11 @@ class Format(Protocol):
         """
 
     def describe(self, contents: Contents) -> dict[str, str]:
-        """Return the index and configuration files: path in the folder -> text."""
+        """Return the index and configuration files: path in the folder -> text.
+
+        They may have the absolute path `contents.folder`, except a README.md: after the folder was
+        moved, the data card that follows its text cannot be written again.
+        """
 
     def read_samples(self, folder: Path, contents: Contents) -> Iterator[Sample]:
         """Yield training samples in the order in which the trainer's loader returns them.
@@ -111,8 +115,8 @@ def needs_all_endings(format: Format) -> bool:
     """Return whether a shard of the user's own files needs one file for each of `endings`.
 
     `.bin` and `.idx` are an example. A format sets this with its optional attribute
-    `needs_all_endings`. Without this attribute, each file is a shard, and the endings are
-    alternatives.
+    `needs_all_endings`; the first of the endings is then that of the file with text or tokens.
+    Without this attribute, each file is a shard, and the endings are alternatives.
     """
     return bool(getattr(format, "needs_all_endings", False))
 

@@ -19,7 +19,14 @@ from climb.files.complete import (
     write_recorded,
 )
 from climb.files.local import LocalCopies
-from climb.files.paths import MAX_CELL_CHARS, hash_content, is_uri, resolve
+from climb.files.paths import (
+    MAX_CELL_CHARS,
+    exists,
+    hash_content,
+    is_uri,
+    list_files,
+    resolve,
+)
 from climb.files.text_tables import escape_cell, format_csv
 from climb.files.write import (
     can_rename,
@@ -37,6 +44,7 @@ __all__ = [
     "LocalCopies",
     "can_rename",
     "escape_cell",
+    "exists",
     "format_csv",
     "hash_content",
     "is_complete",
@@ -44,6 +52,7 @@ __all__ = [
     "is_uri",
     "join_complete",
     "list_complete_files",
+    "list_files",
     "mark_complete",
     "probe_folder",
     "read_chunks",

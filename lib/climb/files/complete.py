@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from climb.files.paths import COMPLETE, combine_digests, hash_content
+from climb.files.paths import COMPLETE, combine_digests, hash_content, list_files
 from climb.files.write import Chunk, Content, read_chunks, write_file, write_over
 
 
@@ -165,8 +165,7 @@ def locate_mark(path: Path, is_folder: bool = False) -> Path:
 
 def _list_files(folder: Path) -> list[tuple[str, Path]]:
     """List the files below a folder with their relative paths, except the completion file."""
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
-    named = [(file.relative_to(folder).as_posix(), file) for file in files]
+    named = [(file.relative_to(folder).as_posix(), file) for file in list_files(folder)]
     return [(name, file) for name, file in named if name != COMPLETE]
 
 

@@ -55,7 +55,8 @@ class LocalCopies:
     """Folder and maximum size of a node's copies: `storage.local_folder`, `storage.local_gb`."""
 
     folder: str | None
-    """Folder on the local disk; None: `climb-local-UID` in the system's temporary folder."""
+    """Folder on the local disk; None: the system's temporary folder. The copies are in its
+    subfolder `climb-local-UID`: other files are left alone."""
 
     max_gb: float
     """Maximum size of all copies together; 0 copies nothing."""
@@ -97,8 +98,7 @@ class LocalCopies:
         return copy
 
     def _create_folder(self) -> Path:
-        name = f"climb-local-{os.getuid()}"
-        folder = Path(self.folder or Path(tempfile.gettempdir()) / name)
+        folder = Path(self.folder or tempfile.gettempdir()) / f"climb-local-{os.getuid()}"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if folder.stat().st_uid != os.getuid():
             raise OSError(

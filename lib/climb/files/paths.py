@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
+import os
 import re
 import socket
 from collections.abc import Mapping
@@ -24,6 +25,24 @@ def is_uri(path: str) -> bool:
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", path) is not None
 
 
+def exists(path: Path) -> bool:
+    """Whether a path exists; False if a folder above it cannot be read."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def list_files(folder: Path) -> list[Path]:
+    """List the files below a folder, sorted. Links are followed, except to a folder above them."""
+    found = []
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = Path(parent).resolve()
+        folders[:] = [n for n in folders if not real.is_relative_to(Path(parent, n).resolve())]
+        found += [Path(parent, name) for name in names]
+    return sorted(path for path in found if path.is_file())
+
+
 def resolve(path: str) -> Path:
     """Find a model file or folder: a path, or `package:NAME/inner/path` in an installed package.
 
@@ -41,7 +60,7 @@ def resolve(path: str) -> Path:
         found = Path(next(iter(spec.submodule_search_locations))) / inner
     else:
         found = Path(path)
-    if not found.exists():
+    if not exists(found):
         raise PreflightError(
             f"model path {path!r} does not exist (looked at {found.absolute()} on "
             f"{socket.gethostname()}); use a path that every machine has"
@@ -57,7 +76,7 @@ def hash_content(path: Path) -> str:
     files = [path]
     if path.is_dir():
         mark = path / COMPLETE
-        files = sorted(p for p in path.rglob("*") if p.is_file() and p != mark)
+        files = [file for file in list_files(path) if file != mark]
     stamp = tuple((str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files)
     return _hash_files(path, stamp)
 

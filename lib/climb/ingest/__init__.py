@@ -40,8 +40,8 @@ class InputFile:
     size: int
     mtime_ns: int
 
-    partitions: tuple[tuple[str, str], ...] = ()
-    """Columns in the names of its folders: `lang=en/` is ("lang", "en")."""
+    partitions: tuple[tuple[str, str | None], ...] = ()
+    """Columns in the names of its folders: `lang=en/` is ("lang", "en"); None is null."""
 
 
 @dataclass(frozen=True)
@@ -75,4 +75,4 @@ class Unit:
 
     reason: str = ""
     detail: str = ""
-    partitions: tuple[tuple[str, str], ...] = ()
+    partitions: tuple[tuple[str, str | None], ...] = ()

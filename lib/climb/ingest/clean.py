@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-RULES_VERSION = 2
+RULES_VERSION = 3
 """Version of these steps. Raise it with every change, so that unchanged files are read again."""
 
 SUSPECT_PATTERN = r"[\x00-\x08\x0b-\x1f]|\xef\xbf[\xbe\xbf]|\A\xef\xbb\xbf"

@@ -18,7 +18,7 @@ from climb.ingest.clean import Rejection, clean_label, encode_metadata
 MAX_LISTED_COLUMNS = 50
 """Maximum columns in one message: a JSON object may have a million keys."""
 
-Partitions = Mapping[str, str]
+Partitions = Mapping[str, str | None]
 
 
 @dataclass

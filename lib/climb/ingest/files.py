@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from climb.config.uris import AZURE
 from climb.errors import InputError, one_line
 from climb.files import is_uri
 from climb.ingest import FileProblem, InputFile
@@ -98,7 +99,7 @@ def _add_input(text: str, format_: str | None, found: _Found) -> bool:
     for entry in entries:
         name = _name_entry(root, entry.path)
         if entry.table_kind == "Delta":
-            found.tables.add(_name_entry(root, entry.table))
+            found.tables.add(_name_table_folder(text, root, entry.table))
         elif entry.table_kind:
             raise InputError(_refuse_table(_name_entry(root, entry.table), entry.table_kind))
         elif entry.kind == "ignored":
@@ -119,7 +120,27 @@ def _name_table(text: str) -> str:
 
 
 def _name_entry(root: str, path: str) -> str:
-    return f"{root.partition('://')[0]}://{path}" if root else path
+    """Return the path of a local entry, or the URI of a remote one with the host of its root.
+
+    Arrow's path of a remote entry starts with a slash (hdfs), or with the bucket or container.
+    """
+    if not root:
+        return path
+    scheme, _, rest = root.partition("://")
+    host = rest.partition("?")[0].partition("/")[0]
+    if path.startswith("/"):
+        return f"{scheme}://{host}{path}"
+    if scheme not in AZURE:
+        return f"{scheme}://{path}"
+    container, _, inner = path.partition("/")
+    # container@account/path, account@container/path or account.domain/container/path
+    return f"{scheme}://{host}/{inner if container in host.split('@') else path}"
+
+
+def _name_table_folder(text: str, root: str, path: str) -> str:
+    """Name a Delta table with the scheme of the input: Spark may open only s3a, not Arrow's s3."""
+    scheme, name = text.partition("://")[0], _name_entry(root, path)
+    return f"{scheme}://{name.partition('://')[2]}" if root else name
 
 
 def _refuse_table(name: str, kind: str) -> str:
@@ -167,7 +188,7 @@ def _check_whole_table(text: str, root: str, path: str, table: tuple[str, str] |
     """
     if table is None or (table[0] == path.rstrip("/") and table[1] == "Delta"):
         return
-    name, kind = _name_entry(root, table[0]), table[1]
+    name, kind = _name_table_folder(text, root, table[0]), table[1]
     if kind != "Delta":
         raise InputError(_refuse_table(name, kind))
     raise InputError(

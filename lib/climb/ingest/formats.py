@@ -60,14 +60,14 @@ def find_ending(path: str) -> str:
     return "".join(suffixes[-2:] if is_compressed else suffixes[-1:])
 
 
-def parse_partitions(path: str) -> tuple[tuple[str, str], ...]:
+def parse_partitions(path: str) -> tuple[tuple[str, str | None], ...]:
     """Return the columns in the folder names of a path, as Hive and Spark write them.
 
-    `x/lang=en/day=1/a.parquet` has (lang, en) and (day, 1). A null partition has no entry.
+    `x/lang=en/day=1/a.parquet` has (lang, en) and (day, 1). The value of a null partition is None.
     """
     pairs = (part.partition("=") for part in PurePosixPath(path).parts[:-1])
     return tuple(
-        (unquote(key), unquote(value))
+        (unquote(key), None if value == NULL_PARTITION else unquote(value))
         for key, equals, value in pairs
-        if key and equals and value != NULL_PARTITION
+        if key and equals
     )

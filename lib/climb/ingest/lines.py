@@ -154,8 +154,8 @@ def read_start(file: InputFile, max_chars: int, window_log: int) -> FileStart:
         with explain_damage(), open_unpacked(file.root, file.path, window_log) as opened:
             stream, start.is_compressed = opened
             lines = _iterate_lines(stream, max_bytes, 0, 0)
-            for line in itertools.islice(lines, CHECKED_ROWS):
-                value = _parse_object(line)
+            for row, line in enumerate(itertools.islice(lines, CHECKED_ROWS)):
+                value = _parse_object(line, is_first=row == 0)
                 if isinstance(value, dict):
                     start.objects.append(value)
                 else:
@@ -168,16 +168,34 @@ def read_start(file: InputFile, max_chars: int, window_log: int) -> FileStart:
     return start
 
 
-def _parse_object(line: bytes | LongLine) -> dict[str, Any] | str:
-    """Return the JSON object of a line, or the reason why it has none."""
+def _parse_object(line: bytes | LongLine, is_first: bool) -> dict[str, Any] | str:
+    """Return the JSON object of a line, or the reason why it has none.
+
+    Raises:
+        DamagedFileError: the first line starts a value of several lines.
+    """
     if isinstance(line, LongLine):
         return f"the first has {line.n_bytes:,} bytes, too many"
     try:
         value = parse_line(line)
     except ValueError as error:
-        if filter_ := {b"{": ".", b"[": "'.[]'"}.get(line.strip()):
-            return f"it is one value in several lines; to convert: jq -c {filter_} FILE > NEW.jsonl"
+        if is_first:
+            _refuse_several_lines(line)
         return f"the first is invalid: {error}"
     if isinstance(value, list):
         return "the first is a JSON array; to convert: jq -c '.[]' FILE > NEW.jsonl"
     return value if isinstance(value, dict) else f"the first is {value!r:.40}"
+
+
+def _refuse_several_lines(line: bytes) -> None:
+    """Raise a DamagedFileError if an invalid first line starts a value of several lines.
+
+    Other lines of such a value may be JSON objects: its last row, for example.
+    """
+    start = line.strip()
+    filter_ = {b"{": ".", b"[": "'.[]'"}.get(start[:1])
+    if filter_ and (start.startswith(b"[") or start.endswith((b"{", b"["))):
+        raise DamagedFileError(
+            "unsupported_format",
+            f"it is one value in several lines; to convert: jq -c {filter_} FILE > NEW.jsonl",
+        )

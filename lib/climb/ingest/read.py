@@ -164,7 +164,7 @@ def _read_tabular(unit: Unit, cfg: IngestConfig, buffer: _RowBuffer) -> Iterator
     try:
         with explain_damage():
             for batch in batches:
-                bytes_per_row = max(1, batch.nbytes // max(1, len(batch)))
+                bytes_per_row = max(1, batch.get_total_buffer_size() // max(1, len(batch)))
                 size = max(1, min(BATCH_ROWS, BATCH_BYTES // bytes_per_row))
                 for start in range(0, len(batch), size):
                     part = batch.slice(start, size)

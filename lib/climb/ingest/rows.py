@@ -9,10 +9,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from climb.config.sections import IngestConfig
+from climb.errors import InputError
 from climb.ingest import Unit
 from climb.ingest.clean import CleanedCells, Rejection, clean_cells, reject_by_length
 from climb.ingest.columns import RawRows, convert_batch
@@ -29,7 +30,8 @@ rejected row, all columns from doc_id on are null or empty. row_id identifies a 
 ID_DIGITS = 32
 """Hexadecimal digits of an id: 128 bits, so a collision among 10^15 documents is unlikely."""
 
-ROWS_PER_BUNDLE = 1 << 40
+ROWS_PER_BUNDLE = 1 << 32
+"""Row ids reserved for each bundle. A BIGINT has room for 2^31 bundles."""
 
 
 def encode_bundle(units: Sequence[Unit]) -> str:
@@ -46,14 +48,14 @@ def read_bundles(batches: Iterator[Any], cfg: IngestConfig) -> Iterator[Any]:
 
     Yields:
         Arrow record batches of COLUMNS, one row per row or unreadable part of a file.
+
+    Raises:
+        InputError: a bundle has more than ROWS_PER_BUNDLE rows.
     """
     for batch in batches:
         for bundle, text in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            row_id = bundle * ROWS_PER_BUNDLE
             units = [Unit(*values) for values in json.loads(text)]
-            for rows in read_units(units, cfg):
-                yield build_batch(rows, row_id, cfg)
-                row_id += len(rows.files)
+            yield from _number_rows(read_units(units, cfg), bundle, cfg)
 
 
 def read_table_rows(
@@ -63,11 +65,25 @@ def read_table_rows(
 
     Yields:
         As `read_bundles`.
+
+    Raises:
+        InputError: as `read_bundles`.
     """
+    yield from _number_rows((convert_batch(b, name, cfg, {}) for b in batches), bundle, cfg)
+
+
+def _number_rows(batches: Iterable[RawRows], bundle: int, cfg: IngestConfig) -> Iterator[Any]:
+    """Build the batches of a bundle, with consecutive row ids."""
     row_id = bundle * ROWS_PER_BUNDLE
-    for batch in batches:
-        yield build_batch(convert_batch(batch, name, cfg, {}), row_id, cfg)
-        row_id += len(batch)
+    for rows in batches:
+        next_id = row_id + len(rows.files)
+        if next_id > (bundle + 1) * ROWS_PER_BUNDLE:
+            raise InputError(
+                f"ingest.inputs: a task has read more than {ROWS_PER_BUNDLE:,} rows, the last of "
+                f"them from {_make_printable(rows.files[-1])}; split this input into several files"
+            )
+        yield build_batch(rows, row_id, cfg)
+        row_id = next_id
 
 
 def build_batch(rows: RawRows, first_id: int, cfg: IngestConfig) -> Any:
@@ -87,8 +103,8 @@ def build_batch(rows: RawRows, first_id: int, cfg: IngestConfig) -> Any:
     _reject_missing(rows, rejections, cfg.text_column)
     _record_left_out(rows, cleaned)
     n = len(rows.files)
-    accepted = pa.array([row not in rejections for row in range(n)], pa.bool_())
-    texts = pc.if_else(accepted, cleaned.texts, pa.scalar(None, pa.large_string()))
+    rejected = pa.array([row in rejections for row in range(n)], pa.bool_())
+    texts = pc.replace_with_mask(cleaned.texts, rejected, pa.scalar(None, pa.large_string()))
     digests, doc_ids = _compute_ids(texts, rows.sources)
     for row, rejection in rejections.items():
         digest = rejection.digest or hashlib.sha256(rows.cells[row].as_py() or b"").hexdigest()
@@ -99,9 +115,9 @@ def build_batch(rows: RawRows, first_id: int, cfg: IngestConfig) -> Any:
         "row_id": pa.array(range(first_id, first_id + n), pa.int64()),
         "digest": pa.array(digests, pa.string()),
         "reason": pa.array([v.reason if v else None for v in verdicts], pa.string()),
-        "detail": pa.array([v.detail if v else None for v in verdicts], pa.string()),
+        "detail": _build_printable([v.detail if v else None for v in verdicts]),
         "n_rows": pa.array([v.n_rows if v else 1 for v in verdicts], pa.int64()),
-        "file": pa.array([_make_printable(file) for file in rows.files], pa.string()),
+        "file": _build_printable(rows.files),
         "doc_id": pa.array(doc_ids, pa.string()),
         "source": pa.array(rows.sources, pa.string()),
         "n_bytes": pc.binary_length(texts).cast(pa.int64()),
@@ -134,7 +150,8 @@ def _drop_long_cells(rows: RawRows, rejections: dict[int, Rejection], max_chars:
     for row in pc.indices_nonzero(long).to_pylist():
         n_bytes = len(rows.cells[row].as_py())
         rejections[row] = Rejection("too_long", f"{n_bytes:,} bytes")
-    return pc.if_else(long, pa.scalar(None, pa.large_binary()), rows.cells)
+    # pc.if_else returns wrong bytes for a slice (docs/decisions/ingest.md).
+    return pc.replace_with_mask(rows.cells, long, pa.scalar(None, pa.large_binary()))
 
 
 def _compute_ids(texts: Any, sources: Sequence[str]) -> tuple[list[str | None], list[str | None]]:
@@ -164,6 +181,13 @@ def hash_content(source: str, text: bytes | memoryview) -> str:
     return digest.hexdigest()[:ID_DIGITS]
 
 
+def _build_printable(texts: Sequence[str | None]) -> Any:
+    """Build a column of file names, or of texts that quote them."""
+    import pyarrow as pa
+
+    return pa.array([None if t is None else _make_printable(t) for t in texts], pa.string())
+
+
 def _make_printable(name: str) -> str:
-    """Replace the bytes of a file name that are not valid UTF-8 by U+FFFD."""
+    """Replace the bytes of file names that are not valid UTF-8 by U+FFFD."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -13,7 +13,8 @@ from climb.files import MAX_CELL_CHARS
 from climb.ingest import InputFile, Unit
 from climb.ingest.clean import Rejection
 from climb.ingest.columns import list_names
-from climb.ingest.compression import DamagedFileError, open_unpacked
+from climb.ingest.compression import CHUNK_BYTES, DamagedFileError, open_unpacked
+from climb.ingest.invalid_utf8 import EscapedFile, restore_bytes
 from climb.ingest.lines import compute_max_line_bytes, reject_utf16_and_utf32
 from climb.ingest.walk import open_input_file
 
@@ -58,35 +59,53 @@ def iterate_csv(
         cfg: section ingest.
         reject: called for every row with a wrong number of cells.
     """
-    import pyarrow as pa
-    from pyarrow import csv as arrow_csv
 
     def skip(row: Any) -> str:
         detail = f"{row.actual_columns} cells, but the header has {row.expected_columns}"
-        digest = hashlib.sha256((row.text or "").encode("utf-8", "surrogatepass")).hexdigest()
-        reject(Rejection("wrong_columns", detail, digest))
+        content = restore_bytes((row.text or "").encode())
+        reject(Rejection("wrong_columns", detail, hashlib.sha256(content).hexdigest()))
         return "skip"
 
     with open_unpacked(unit.root, unit.path, cfg.zstd_window_log) as (stream, _):
         header, _ = read_header(_as_file(unit), cfg.zstd_window_log)
         names = [name for name in list_columns(cfg) if name in header]
-        reader = arrow_csv.open_csv(
-            pa.PythonFile(stream, mode="r"),
-            arrow_csv.ReadOptions(
-                use_threads=False, block_size=compute_max_line_bytes(cfg.max_chars)
-            ),
-            arrow_csv.ParseOptions(
-                delimiter=DELIMITERS[unit.kind],
-                newlines_in_values=True,
-                invalid_row_handler=skip,
-            ),
-            arrow_csv.ConvertOptions(
-                check_utf8=False,
-                include_columns=names,
-                column_types=dict.fromkeys(names, pa.binary()),
-            ),
-        )
-        yield from reader
+        escaped = EscapedFile(stream)
+        for batch in _open_csv(escaped, unit.kind, names, cfg, skip):
+            yield _restore_batch(batch) if escaped.has_escaped else batch
+
+
+def _open_csv(
+    file: EscapedFile, kind: str, names: list[str], cfg: IngestConfig, skip: Callable[[Any], str]
+) -> Any:
+    """Open Arrow's reader of some columns as bytes; it calls `skip` for rows of another width."""
+    import pyarrow as pa
+    from pyarrow import csv as arrow_csv
+
+    return arrow_csv.open_csv(
+        pa.PythonFile(io.BufferedReader(file, CHUNK_BYTES), mode="r"),
+        arrow_csv.ReadOptions(use_threads=False, block_size=compute_max_line_bytes(cfg.max_chars)),
+        arrow_csv.ParseOptions(
+            delimiter=DELIMITERS[kind],
+            newlines_in_values=True,
+            invalid_row_handler=skip,
+        ),
+        arrow_csv.ConvertOptions(
+            check_utf8=False,
+            include_columns=names,
+            column_types=dict.fromkeys(names, pa.binary()),
+        ),
+    )
+
+
+def _restore_batch(batch: Any) -> Any:
+    """Restore the bytes of all cells that were escaped for the reader."""
+    import pyarrow as pa
+
+    columns = [
+        pa.array([cell and restore_bytes(cell) for cell in column.to_pylist()], pa.binary())
+        for column in batch.columns
+    ]
+    return pa.record_batch(columns, batch.schema.names)
 
 
 def list_columns(cfg: IngestConfig) -> list[str]:

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import itertools
 import json
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,8 @@ from climb.quality.ngrams import split_words
 
 CHECKED_ITEMS = 100
 """Number of items at the start of a file that are checked before a run."""
+
+LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 ID_DIGITS = 16
 """Hexadecimal digits of the identity of an item."""
@@ -186,7 +189,7 @@ def _find_mistake(record: Any, kind: str) -> str | None:
     if not isinstance(text, str):
         return f"{text_key!r} is {text!r}; it must be a string"
     if kind == "text":
-        return None if text else "'text' is empty"
+        return _find_lone_surrogate(text_key, text) if text else "'text' is empty"
     choices, label = record.get("choices"), record.get("label")
     if not isinstance(choices, list) or len(choices) < 2:
         return f"'choices' is {choices!r}; it must be a list of at least two strings"
@@ -194,4 +197,19 @@ def _find_mistake(record: Any, kind: str) -> str | None:
         return f"'choices' is {choices!r}; every choice must be a string that is not blank"
     if not isinstance(label, int) or isinstance(label, bool) or not 0 <= label < len(choices):
         return f"'label' is {label!r}; it must be an integer >= 0 and < {len(choices)}"
-    return None
+    return _find_lone_surrogate(text_key, text) or _find_lone_surrogate("choices", "".join(choices))
+
+
+def _find_lone_surrogate(key: str, text: str) -> str | None:
+    """Describe the first lone surrogate, which JSON may contain and a tokenizer cannot read.
+
+    `ingest` replaces lone surrogates in documents. Items are measured as they are published, and
+    another character has other bits per byte, so an item with one is refused.
+    """
+    found = LONE_SURROGATE.search(text)
+    if found is None:
+        return None
+    return (
+        f"{key!r} has {found[0]!r} after {text[: found.start()][-20:]!r}; this lone surrogate is "
+        "half of a character: write the whole character"
+    )

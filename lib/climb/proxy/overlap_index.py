@@ -27,7 +27,7 @@ N_WORDS = 13
 MIN_WORDS = 5
 """Minimum words of an item that is looked up. Shorter items ("4 3 7") match by chance."""
 
-RULES_VERSION = 1
+RULES_VERSION = 2
 """Increased when the rules of this module change, so that documents are checked again."""
 
 PROMPT = re.compile(r"\A\s*Question:|\bAnswer:\s*\Z")
@@ -138,9 +138,28 @@ def build_index(groups: Sequence[tuple[str, Target]]) -> OverlapIndex:
     for number, (_, target) in enumerate(groups):
         for record in read_records(target):
             name = record.values.get("id")
-            builder.add(record.values, number, name if isinstance(name, str) else str(record.line))
+            name = name if isinstance(name, str) else str(record.line)
+            builder.add(_read_parts(record.values, target.kind), number, name)
     labels = tuple((target.name, split) for split, target in groups)
     return builder.finish(labels)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The parts of an item that are looked up."""
+
+    context: str
+    choices: Sequence[str]
+    """A text has one empty choice."""
+
+    label: int
+
+
+def _read_parts(values: Mapping[str, Any], kind: str) -> _Parts:
+    """Read the fields that items of this kind have; all others may have any value."""
+    if kind == "text":
+        return _Parts(values["text"], [""], 0)
+    return _Parts(values["context"], values["choices"], values["label"])
 
 
 class _Builder:
@@ -155,12 +174,11 @@ class _Builder:
         self._n_short = 0
         self._found: dict[int, list[tuple[Hashes, NDArray[np.int32]]]] = {}
 
-    def add(self, values: dict[str, Any], group: int, name: str) -> None:
+    def add(self, parts: _Parts, group: int, name: str) -> None:
         """Add one item."""
-        context = values.get("text", values.get("context", ""))
-        question, prompt = split_words(PROMPT.sub(" ", context)), split_words(context)
-        choices = [split_words(choice) for choice in values.get("choices", [""])]
-        right, item = values.get("label", 0), len(self._names)
+        question, prompt = split_words(PROMPT.sub(" ", parts.context)), split_words(parts.context)
+        choices = [split_words(choice) for choice in parts.choices]
+        right, item = parts.label, len(self._names)
         self._groups.append(group)
         self._names.append(name)
         lines = [" ".join(words) for words in (question, *choices)]

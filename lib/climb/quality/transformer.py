@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from climb.config.plugins import ModelPath
 from climb.embed.batches import Wait, run_model
 from climb.embed.device import choose_batching, fetch, launch_or_halve
-from climb.errors import ComponentError, PreflightError, one_line
+from climb.embed.limits import check_max_tokens
+from climb.errors import ComponentError, ConfigError, PreflightError, one_line
 from climb.files import resolve
 from climb.quality import Score
 
@@ -47,14 +48,26 @@ class TransformerScorer:
         """Name of the only score."""
         return (self.name,)
 
+    def __post_init__(self) -> None:
+        """Check the limits.
+
+        Raises:
+            ConfigError: a limit is below 1.
+        """
+        for name in ("max_tokens", "batch_tokens"):
+            if (value := getattr(self, name)) < 1:
+                raise ConfigError(f"TransformerScorer: {name} is {value}; it must be at least 1")
+
     def load(self, device: str) -> Score:
         """Load the weights.
 
         Raises:
             PreflightError: the folder is missing or contains no sequence classifier.
-            ComponentError: the model has several outputs, and a label is not a number.
+            ComponentError: the model has several outputs, and a label is not a number; or
+                `max_tokens` exceeds the model's maximum input.
         """
         tokenizer, model = _open_model(self.model)
+        check_max_tokens("TransformerScorer: max_tokens", self.max_tokens, self.model, model)
         model.eval().float().to(device)
         labels_L = parse_label_numbers(model.config.id2label, self.model)
         classifier = _Classifier(tokenizer, model, labels_L, self.max_tokens, device)

@@ -54,9 +54,11 @@ def mixture_chart(mixtures: Sequence[MixtureRecord], domains: Sequence[Domain]) 
     for i, (rank, name) in enumerate(((1, reference.name), (0, RECOMMENDED))):
         drawing.mark((308 + 150 * i, 12), rank, name)
         drawing.text((320 + 150 * i, 17), f"{printable(name, 20)} share", LABEL)
-    for tick in x.ticks(6):
+    ticks = x.ticks(6)
+    digits = decimals([100.0 * tick for tick in ticks])
+    for tick in ticks:
         drawing.line((x(tick), 28, x(tick), bottom), GRID)
-        drawing.text((x(tick), bottom + 16), share(tick, 0), TICK)
+        drawing.text((x(tick), bottom + 16), share(tick, digits), TICK)
     for i, (name, about, before, after) in enumerate(rows):
         y = 54 + 44 * i
         drawing.text((0, y), printable(name, 34), NAME)

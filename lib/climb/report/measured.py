@@ -12,7 +12,7 @@ import numpy as np
 
 from climb.objective import Array, Objective
 from climb.report.data import Evaluation, Trial
-from climb.search.gains import Gain, compute_half_width, paired_gain
+from climb.search.gains import Gain, compute_half_width, is_constant, paired_gain
 from climb.search.result import SearchResult
 from climb.search.trials import RECOMMENDED
 
@@ -28,7 +28,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over seeds with its interval; a single seed has no interval."""
+    """A mean over seeds with its interval; a single seed, or equal values, have no interval."""
 
     mean: float
     low: float | None
@@ -142,10 +142,14 @@ def _measure(
 
 
 def mean_of(values_S: Sequence[float]) -> Mean:
-    """Return the mean over seeds with its Student t interval; a single seed has no interval."""
+    """Return the mean over seeds with its Student t interval.
+
+    A single seed has no interval, and neither have equal values: accuracies on few items are often
+    equal by chance, and then they show no standard deviation.
+    """
     values: Array = np.asarray(values_S, dtype=np.float64)
     mean = float(values.mean())
-    if len(values) < 2:
+    if len(values) < 2 or is_constant(values):
         return Mean(mean, None, None, len(values))
     std_error = float(values.std(ddof=1)) / np.sqrt(len(values))
     half_width = compute_half_width(std_error, len(values) - 1)

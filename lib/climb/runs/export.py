@@ -15,7 +15,7 @@ from climb.errors import ConfigError, InputError
 from climb.export import Contents, ExportedDomain, Format, Shard
 from climb.export.card import CardFacts
 from climb.export.contents import dump_contents
-from climb.export.folder import Target
+from climb.export.folder import Target, follow_link
 from climb.export.format import needs_all_endings
 from climb.export.formats import list_for_own_files
 from climb.export.render import FinishedExport, render_files
@@ -49,7 +49,7 @@ def export_own(mixture: Path, prior: Path, data: Path, cfg: Config) -> str:
     weights = _read_column(mixture, "weight")
     domains = _describe_domains(weights, prior, format, cfg)
     shards = tuple(shard for domain in domains for shard in _find_shards(data, domain, format))
-    target = Target(cfg.export_folder)
+    target = Target(follow_link(cfg.export_folder))
     contents = _describe_contents(domains, shards, target, cfg)
     plan = {
         "mixture": mixture.stem,
@@ -172,23 +172,26 @@ def _read_column(path: Path, column: str) -> dict[str, float]:
 def _find_shards(data: Path, domain: ExportedDomain, format: Format) -> list[Shard]:
     """Find a domain's files with the endings of the format.
 
-    The tokens of the domain are divided among its shards in proportion to their sizes.
+    The tokens of the domain are divided among its shards in proportion to the sizes of their files
+    with text or tokens: an index grows with the number of documents.
 
     Raises:
         InputError: there are no such files or all are empty, or a shard lacks a file.
     """
-    folder, endings = data / domain.name, format.endings
-    groups = _group_files(sorted(folder.rglob("*")), endings, needs_all_endings(format))
-    sizes = [tuple(file.stat().st_size for file in files) for files in groups.values()]
-    total = sum(map(sum, sizes))
+    folder, endings, needs_all = data / domain.name, format.endings, needs_all_endings(format)
+    groups = _group_files(sorted(folder.rglob("*")), endings, needs_all).values()
+    sizes = [{str(file): file.stat().st_size for file in files} for files in groups]
+    ending = endings[0] if needs_all else ""
+    weighed = [sum(size for name, size in s.items() if name.endswith(ending)) for s in sizes]
+    total = sum(weighed)
     if not total:
         raise InputError(
             f"--data: {folder} has no file that ends in {' or '.join(endings)} and is not empty; "
             "put the files of every domain into a folder with the name of the domain"
         )
     return [
-        Shard("train", domain.name, tuple(map(str, f)), s, 0, domain.tokens * sum(s) // total)
-        for f, s in zip(groups.values(), sizes, strict=True)
+        Shard("train", domain.name, tuple(s), tuple(s.values()), 0, domain.tokens * size // total)
+        for s, size in zip(sizes, weighed, strict=True)
     ]
 
 

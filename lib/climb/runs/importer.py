@@ -11,12 +11,15 @@ from climb.runs.output import check_output_paths, format_number, write_rows
 from climb.runs.rows import (
     PARAMS,
     RUN,
+    SCORE,
     SEED,
     TOKENS,
+    Location,
     RejectedRow,
     Run,
     RunTable,
     describe_ignored,
+    format_run,
     validate_runs,
 )
 from climb.runs.sheet import (
@@ -51,7 +54,8 @@ def import_runs(table: RunTable, out: Path, prior: Prior | None = None, objectiv
 
     Weights and metrics keep all digits of the input; columns are sorted by name, rows keep the
     order of the file. Rejected rows go to RUNS.rejected.csv, with the columns row, name, reason,
-    found and file; RUNS.rejected.csv exists only if a row is rejected.
+    found and file; RUNS.rejected.csv exists only if a row is rejected. A run that was joined from
+    two files counts as one row, but RUNS.rejected.csv lists its rows of both files.
 
     Args:
         table: rows that are not yet validated.
@@ -63,12 +67,17 @@ def import_runs(table: RunTable, out: Path, prior: Prior | None = None, objectiv
         A summary, in lines to print.
 
     Raises:
-        InputError: no row is valid, the prior lacks a domain or has invalid numbers, or an output
-            cannot be written or is also an input.
+        InputError: no row is valid, a metric has the reserved name `score`, the prior lacks a
+            domain or has invalid numbers, or an output cannot be written or is also an input.
     """
     rejected_out = out.with_name(out.name.removesuffix(".csv") + ".rejected.csv")
     runs, rejected = validate_runs(table)
     outputs = [out, rejected_out, *([prior.out] if prior else [])]
+    if SCORE in table.metrics:
+        raise InputError(
+            f"{table.files[-1]}: {table.metrics[SCORE]} would be the metric {SCORE!r}, a name that "
+            "is reserved for the value of the objective; rename the column"
+        )
     check_output_paths([*table.files, *([prior.source] if prior else [])], outputs)
     if not runs:
         raise InputError(_explain_no_runs(table, rejected))
@@ -133,15 +142,21 @@ def _write_prior(prior: Prior, table: RunTable) -> None:
 def _write_rejected(path: Path, rejected: Sequence[RejectedRow]) -> None:
     if rejected:
         header = ["row", "name", "reason", "found", "file"]
-        rows = [
-            [r.location.row or "", r.name, r.reason, r.found, r.location.file] for r in rejected
-        ]
+        lines = [(r.location, r) for r in rejected]
+        lines += [(r.partner, r) for r in rejected if r.partner is not None]
+        lines.sort(key=lambda line: (line[0].file, line[0].row))
+        rows = [[at.row or "", r.name, r.reason, _describe(at, r), at.file] for at, r in lines]
         write_rows(path, header, rows)
         return
     try:
         path.unlink(missing_ok=True)  # an earlier import may have left a list of other rows
     except OSError as error:
         raise InputError(f"cannot remove {path}: {error.strerror}") from error
+
+
+def _describe(at: Location, r: RejectedRow) -> str:
+    """Say what was found; for the partner of a row, also where."""
+    return r.found if at == r.location else f"{_locate(r)}: {r.found}"
 
 
 def _summarize(
@@ -201,5 +216,8 @@ def _count_by_reason(rejected: Sequence[RejectedRow]) -> list[str]:
 
 
 def _format_row(r: RejectedRow) -> str:
-    where = f"row {r.location.row} of {r.location.file}" if r.location.row else r.location.file
-    return f"{where} (run {r.name})" if r.name else where
+    return f"{_locate(r)}{format_run(r.name)}"
+
+
+def _locate(r: RejectedRow) -> str:
+    return f"row {r.location.row} of {r.location.file}" if r.location.row else r.location.file

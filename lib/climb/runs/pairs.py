@@ -79,7 +79,7 @@ def join_parts(
 
     Returns:
         Runs in the order of `weights`, and the rejected parts with their reasons. If the script of
-        a run is invalid, the script is a rejected part, but the metrics of the run are not.
+        a run is invalid, its metrics are the partner of the script.
     """
     unique = [_drop_duplicates(side) for side in (weights, metrics)]
     rejected = [r for _, duplicates in unique for r in duplicates]
@@ -87,16 +87,16 @@ def join_parts(
     rows = []
     for one, other in (by_key, by_key[::-1]):
         for key, parts in one.items():
-            n = max(len(parts), len(other.get(key, ())))
+            n, partner = max(len(parts), len(other.get(key, ()))), None
             if n > 1:
                 why = AMBIGUOUS_NAME, f"{n} rows of one of the two files have the run name {key!r}"
             elif key not in other:
                 why = NO_MATCH, f"only this file has run {key!r}"
             elif parts[0].error:
-                why = INVALID_SCRIPT, parts[0].error
+                why, partner = (INVALID_SCRIPT, parts[0].error), other[key][0].location
             else:
                 continue
-            rejected += [RejectedRow(part.location, part.name, *why) for part in parts]
+            rejected += [RejectedRow(part.location, part.name, *why, partner) for part in parts]
     for key, (part, *more) in by_key[0].items():
         matches = by_key[1].get(key, [])
         if len(matches) == 1 and not more and not part.error:

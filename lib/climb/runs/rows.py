@@ -6,6 +6,7 @@ Only `validate_runs` checks the values of the other rows.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,11 +34,13 @@ INVALID_SCALE = "params or tokens is not a positive number"
 INVALID_WIDTH = "wrong number of cells"
 DUPLICATE = "exact duplicate"
 NO_MIXTURE = "no mixture"
+NOT_A_TRIAL = "not a trial"
 DIVERGED = "diverged"
 
 LEFT_OUT = {
     DUPLICATE: "exact duplicate rows",
     NO_MIXTURE: "rows without a mixture",
+    NOT_A_TRIAL: "rows that are not trials",
     DIVERGED: "rows of diverged runs",
 }
 """Reasons for which the CSV commands ignore a row and print a note. Other invalid rows are an
@@ -74,6 +77,8 @@ class RejectedRow:
     name: str
     reason: str
     found: str
+    partner: Location | None = None
+    """The row of the other file with which this row was joined to one run."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,17 @@ class RunRow:
 
     params: str | None = None
     tokens: str | None = None
+
+    def reject_weights(self, reason: str, found: str) -> RejectedRow:
+        """Return the rejected row for an error in the weights, or in the whole run."""
+        return self._reject(self.weights_location, self.metrics_location, reason, found)
+
+    def reject_metrics(self, reason: str, found: str) -> RejectedRow:
+        """Return the rejected row for an error in the metrics."""
+        return self._reject(self.metrics_location, self.weights_location, reason, found)
+
+    def _reject(self, at: Location, other: Location, reason: str, found: str) -> RejectedRow:
+        return RejectedRow(at, self.name, reason, found, other if other != at else None)
 
 
 @dataclass(frozen=True)
@@ -131,7 +147,8 @@ class Run:
 def validate_runs(table: RunTable) -> tuple[list[Run], list[RejectedRow]]:
     """Split the rows of a table into valid runs and rejected rows, those of the reader included.
 
-    Rows with equal weights, metrics, seed, params and tokens are duplicates; the first one is kept.
+    Rows with equal name, weights, metrics, seed, params and tokens are duplicates; the first one is
+    kept. Runs of two names may have equal metrics, such as accuracies on few items.
 
     Returns:
         The runs in the order of their rows, and the rejected rows ordered by file and row.
@@ -152,14 +169,14 @@ def validate_runs(table: RunTable) -> tuple[list[Run], list[RejectedRow]]:
             _parse_scale(row.params),
             _parse_scale(row.tokens),
         )
-        key = (normalize(run.weights), run.metrics, run.seed, run.params, run.tokens)
+        key = dataclasses.replace(run, weights=normalize(run.weights))
         same = first.setdefault(key, row)
         if same is row:
             runs.append(run)
             places.append(row)
         else:
             found = f"the same values as row {same.weights_location.row}{format_run(same.name)}"
-            rejected.append(RejectedRow(row.weights_location, row.name, DUPLICATE, found))
+            rejected.append(row.reject_weights(DUPLICATE, found))
     runs, diverged = _drop_diverged(runs, places, list(table.metrics.values()))
     rejected += diverged
     return runs, sorted(rejected, key=lambda r: (r.location.file, r.location.row))
@@ -185,7 +202,7 @@ def _drop_diverged(
             f"{labels[q]} is {run.metrics[q]:.6g}; the median absolute value over all runs is "
             f"{median:.6g}"
         )
-        rejected.append(RejectedRow(row.metrics_location, run.name, DIVERGED, found))
+        rejected.append(row.reject_metrics(DIVERGED, found))
     return kept, rejected
 
 
@@ -204,23 +221,23 @@ def _find_error(row: RunRow, table: RunTable) -> RejectedRow | None:
     if error := _find_cell_error(
         row.weights, table.domains.values(), MISSING_WEIGHT, INVALID_WEIGHT
     ):
-        return RejectedRow(row.weights_location, row.name, *error)
+        return row.reject_weights(*error)
     weights = [float(cell) for cell in row.weights]
     if found := find_mixture_error(weights):
         reason = NEGATIVE_WEIGHT if min(weights) < -SIGN_TOLERANCE else INVALID_SUM
-        return RejectedRow(row.weights_location, row.name, reason, found)
+        return row.reject_weights(reason, found)
     if error := _find_cell_error(
         row.metrics, table.metrics.values(), MISSING_METRIC, INVALID_METRIC
     ):
-        return RejectedRow(row.metrics_location, row.name, *error)
+        return row.reject_metrics(*error)
     if row.seed and row.seed.strip() and not _is_integer(row.seed):
         expected = "expected an integer from -2**53 to 2**53"
         found = f"column {SEED!r} contains {quote_cell(row.seed)}; {expected}"
-        return RejectedRow(row.weights_location, row.name, INVALID_SEED, found)
+        return row.reject_weights(INVALID_SEED, found)
     for label, cell in ((PARAMS, row.params), (TOKENS, row.tokens)):
         if cell and cell.strip() and not (parse_finite(cell) or 0.0) > 0.0:
             found = f"column {label!r} contains {quote_cell(cell)}; expected a number above 0"
-            return RejectedRow(row.weights_location, row.name, INVALID_SCALE, found)
+            return row.reject_weights(INVALID_SCALE, found)
     return None
 
 

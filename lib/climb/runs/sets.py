@@ -1,6 +1,6 @@
 """Read the runs of a CSV command: own runs, runs of other sets, runs of several scales.
 
-Axes: R rows (checkpoints of runs), K domains, Q metrics.
+Axes: R rows (checkpoints of runs), Q metrics.
 """
 
 from __future__ import annotations
@@ -20,20 +20,13 @@ from climb.errors import InputError
 from climb.objective import Objective
 from climb.predictor import Predictor
 from climb.runs.rows import PARAMS, TOKENS
-from climb.runs.sheet import normalize
+from climb.runs.scales import express, read_scales
 from climb.runs.table import ValidRuns, read_valid_runs
 from climb.search.borrow import borrow, match_domains
-from climb.search.scale import (
-    MIN_LEVEL_RUNS,
-    ExpressedTrials,
-    ScaledRuns,
-    express_at,
-    is_size,
-)
-from climb.search.scale_curve import UNKNOWN, Scale, varies
+from climb.search.scale import MIN_LEVEL_RUNS, ExpressedTrials, is_size
+from climb.search.scale_curve import UNKNOWN, Scale
 from climb.search.scale_dependence import Dependence, measure_dependence
-from climb.search.surrogate import MIN_MIXTURES
-from climb.search.trials import PROPOSAL, Trials
+from climb.search.trials import Trials
 
 Array = NDArray[np.float64]
 
@@ -47,14 +40,6 @@ class Target:
 
 
 LARGEST = Target()
-
-_PER_SIZE, _PER_LOG_TOKENS = 1e-3, 0.15
-"""Trials get a `tv_distance`, so that other scales than the target's have less weight. The distance
-is the sum of two parts. `_PER_SIZE` is multiplied by the difference in rank of the trial's model
-size and of the size nearest to the target; this part only keeps trials of several sizes apart.
-`_PER_LOG_TOKENS` is multiplied by d - min(d), where d is the distance of a trial's nearest
-checkpoint from the target's tokens, in log tokens. `_PER_LOG_TOKENS` times `STD_PER_TV_DISTANCE` is
-an error of 0.3 standard deviations."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +118,7 @@ def read_run_sets(
     valid = read_valid_runs(files.paths[0])
     predictor: Predictor = build(cfg.predictor, Predictor)
     target = _resolve(valid, files.target)
-    own, expressed = _express(valid, target, predictor)
+    own, expressed = express(valid, target, predictor)
     scale = None
     if expressed is not None:
         wanted = Objective.parse(objective, own.metric_names)
@@ -143,7 +128,7 @@ def read_run_sets(
     notes, others = [valid.note], []
     for path in files.paths[1:]:
         other = read_valid_runs(path)
-        trials, _ = _express(other, target, predictor)
+        trials, _ = express(other, target, predictor)
         others.append(match_domains(own, trials, path.name, cfg.reuse_min_kept or 0.0))
         notes.append(other.note)
     judged_by = Objective.parse(needed or objective, own.metric_names)
@@ -154,7 +139,7 @@ def read_run_sets(
 
 def _resolve(valid: ValidRuns, target: Target) -> Scale:
     """Return the scale to predict for: what is asked for, else that of the largest own model."""
-    params_R, tokens_R = (_read_scales(valid, column) for column in (PARAMS, TOKENS))
+    params_R, tokens_R = (read_scales(valid, column) for column in (PARAMS, TOKENS))
     for column, values_R, asked in (
         (PARAMS, params_R, target.params),
         (TOKENS, tokens_R, target.tokens),
@@ -171,99 +156,6 @@ def _resolve(valid: ValidRuns, target: Target) -> Scale:
         return Scale(params, UNKNOWN)
     own_R = tokens_R if params_R is None else tokens_R[is_size(params_R, params)]
     return Scale(params, target.tokens or float((own_R if len(own_R) else tokens_R).max()))
-
-
-def _express(
-    valid: ValidRuns, target: Scale, predictor: Predictor
-) -> tuple[Trials, ExpressedTrials | None]:
-    """Express the runs of one file at the target scale.
-
-    If all runs have the target's scale, or if they are too few, they stay as they are.
-    """
-    n = len(valid.runs)
-    params_R, tokens_R = (_read_scales(valid, column) for column in (PARAMS, TOKENS))
-    # Other sets are shifted to the level of the own runs, so a size or a number of tokens that only
-    # one file states is ignored.
-    if params_R is None or target.params == UNKNOWN:
-        params_R, target = np.full(n, UNKNOWN), dataclasses.replace(target, params=UNKNOWN)
-    if tokens_R is None or target.tokens == UNKNOWN:
-        tokens_R, target = np.full(n, UNKNOWN), dataclasses.replace(target, tokens=UNKNOWN)
-    is_one_scale = not varies(np.append(params_R, target.params))
-    is_one_scale &= not varies(np.append(tokens_R, target.tokens))
-    if is_one_scale or n < MIN_MIXTURES:
-        return _add_tokens(valid), None
-    # Domains and metrics are sorted by name: the order of columns must not change a result.
-    domains, metrics = sorted(valid.domains), sorted(valid.metrics)
-    by_domain = [valid.domains.index(name) for name in domains]
-    by_metric = [valid.metrics.index(name) for name in metrics]
-    number: dict[tuple[str, int | None], int] = {}
-    runs = ScaledRuns(
-        np.array([normalize(run.weights) for run in valid.runs])[:, by_domain],
-        np.array([run.metrics for run in valid.runs])[:, by_metric],
-        params_R,
-        tokens_R,
-        np.array([number.setdefault((run.name, run.seed), len(number)) for run in valid.runs]),
-    )
-    expressed = express_at(runs, target, predictor)
-    seeds = [valid.runs[row].seed or 0 for row in expressed.first_T]
-    trials = _build_trials(tuple(domains), tuple(metrics), expressed, seeds)
-    return trials.reorder_domains(np.argsort(by_domain)), expressed
-
-
-def _add_tokens(valid: ValidRuns) -> Trials:
-    """Return the runs of one scale, with their median tokens if the file states them."""
-    trials, tokens_R = valid.to_trials(), _read_scales(valid, TOKENS)
-    if tokens_R is None or not len(trials):
-        return trials
-    return dataclasses.replace(trials, tokens_T=np.full(len(trials), np.median(tokens_R)))
-
-
-def _read_scales(valid: ValidRuns, column: str) -> Array | None:
-    """Return params or tokens of every run; None if no run has any."""
-    values = [run.params if column == PARAMS else run.tokens for run in valid.runs]
-    n_missing = values.count(None)
-    if n_missing == len(values):
-        return None
-    if n_missing:
-        raise InputError(
-            f"{valid.path}: column {column!r} is empty in {n_missing} of {len(values)} runs; fill "
-            "it in every row, or remove the column"
-        )
-    return np.array(values, dtype=np.float64)
-
-
-def _build_trials(
-    domains: tuple[str, ...],
-    metrics: tuple[str, ...],
-    expressed: ExpressedTrials,
-    seeds: list[int],
-) -> Trials:
-    """Build the trials of a search; `tv_distance` states how far their scale is from the target.
-
-    So trials of two sizes are not replicates, and trials that ended far from the target's tokens
-    get less weight.
-    """
-    n = len(seeds)
-    params_N, size_T, counts_N = np.unique(
-        expressed.params_T, return_inverse=True, return_counts=True
-    )
-    nearest = int(np.abs(np.log(params_N / expressed.target.params)).argmin())
-    if counts_N[nearest] < MIN_MIXTURES:
-        nearest = int(counts_N.argmax())
-    distance_T = _PER_SIZE * np.abs(size_T - nearest)
-    distance_T = distance_T + _PER_LOG_TOKENS * (expressed.distance_T - expressed.distance_T.min())
-    has_tokens = expressed.target.tokens != UNKNOWN
-    return Trials(
-        domains,
-        expressed.weights_TK,
-        metrics,
-        expressed.metrics_TQ,
-        np.zeros(n, dtype=np.int64),
-        (PROPOSAL,) * n,
-        np.array(seeds, dtype=np.int64),
-        distance_T,
-        expressed.tokens_T if has_tokens else None,
-    )
 
 
 def _summarize(

@@ -45,12 +45,13 @@ class Sheet:
     rows: tuple[tuple[str, ...], ...]
 
     @classmethod
-    def read(cls, path: Path, *, any_width: bool = False) -> Sheet:
+    def read(cls, path: Path, *, any_width: bool = False, any_names: bool = False) -> Sheet:
         """Read a whole file; lines without text are skipped.
 
         Args:
             path: the file.
             any_width: keep rows whose width differs from the header; the caller rejects them.
+            any_names: accept repeated column names; the caller merges or refuses them.
 
         Raises:
             InputError: the file is missing, is not a CSV file in UTF-8 or has no header; a column
@@ -66,20 +67,29 @@ class Sheet:
                 f"{path}: the column name {quote_cell(broken[0])} in the header contains a line "
                 "break; remove it"
             )
-        # Columns without a name are never read; pandas writes one for the index.
-        counts = Counter(name for name in columns if name)
-        repeated = sorted(name for name, count in counts.items() if count > 1)
-        if repeated:
-            raise InputError(
-                f"{path}: the header contains duplicate column names: "
-                f"{', '.join(map(repr, repeated))}; each name must be unique"
-            )
         sheet = cls(path, columns, tuple(tuple(line) for line in lines[1:]))
+        if not any_names:
+            sheet.check_names()
         if not any_width:
             sheet._raise_for_rows(
                 [(n, e) for n, row in sheet.enumerate_rows() if (e := sheet.find_width_error(row))]
             )
         return sheet
+
+    def check_names(self) -> None:
+        """Check that column names are unique.
+
+        Raises:
+            InputError: a name is not unique.
+        """
+        # Columns without a name are never read; pandas writes one for the index.
+        counts = Counter(name for name in self.columns if name)
+        repeated = sorted(name for name, count in counts.items() if count > 1)
+        if repeated:
+            raise InputError(
+                f"{self.path}: the header contains duplicate column names: "
+                f"{', '.join(map(repr, repeated))}; each name must be unique"
+            )
 
     def enumerate_rows(self) -> Iterator[tuple[int, tuple[str, ...]]]:
         """Iterate over pairs of row number and row."""

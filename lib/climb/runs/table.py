@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from climb.errors import InputError
+from climb.runs.mlflow import KIND, convert_mlflow, find_kind_error
 from climb.runs.rows import (
     INVALID_WIDTH,
     LEFT_OUT,
     NO_MIXTURE,
+    NOT_A_TRIAL,
     PARAMS,
     RUN,
     SCORE,
@@ -89,25 +91,21 @@ def read_valid_runs(path: Path) -> ValidRuns:
 def read_table(path: Path) -> RunTable:
     """Read RUNS.csv as text: columns weight.<domain> and metric.<name>, and optional ones.
 
-    MLflow's two CSV layouts are read too; see `read_mlflow_names`.
+    MLflow's two CSV layouts are read too; see `climb.runs.mlflow`.
 
     Raises:
         InputError: the file cannot be read, or it has no weight or no metric column.
     """
-    sheet = Sheet.read(path, any_width=True)
-    sheet = replace(sheet, columns=read_mlflow_names(sheet.columns))
+    sheet = convert_mlflow(Sheet.read(path, any_width=True, any_names=True))
+    sheet.check_names()
     domains, metrics = sheet.select_names(WEIGHT), sheet.select_names(METRIC)
     _check_columns(sheet, domains, metrics)
     rows, rejected = [], []
     for number, row in sheet.enumerate_rows():
         cells = dict(zip(sheet.columns, row, strict=False))
         location, name = Location(path.name, number), collapse_whitespace(cells.get(RUN, ""))
-        if error := sheet.find_width_error(row):
-            rejected.append(RejectedRow(location, name, INVALID_WIDTH, error))
-            continue
-        if not any(cells[WEIGHT + domain].strip() for domain in domains):
-            found = "all weights are empty"
-            rejected.append(RejectedRow(location, name, NO_MIXTURE, found))
+        if error := _find_row_error(sheet, row, cells, domains):
+            rejected.append(RejectedRow(location, name, *error))
             continue
         rows.append(
             RunRow(
@@ -121,29 +119,24 @@ def read_table(path: Path) -> RunTable:
                 cells.get(TOKENS),
             )
         )
-    optional = (RUN, SEED, PARAMS, TOKENS)
-    ignored = [c for c in sheet.columns if c not in optional and not c.startswith((WEIGHT, METRIC))]
+    optional = (RUN, SEED, PARAMS, TOKENS, KIND)
+    others = [c for c in sheet.columns if c and c not in optional]
+    ignored = [c for c in others if not c.startswith((WEIGHT, METRIC))]
     named = label_columns(WEIGHT, domains), label_columns(METRIC, metrics)
     return RunTable((path,), *named, tuple(rows), tuple(rejected), tuple(ignored))
 
 
-def read_mlflow_names(columns: Sequence[str]) -> tuple[str, ...]:
-    """Rename the columns of MLflow's CSV files of runs that `climb` logged; other columns stay.
-
-    A CSV file of MLflow's page has the keys as they are (`weight.code`, `metric.arc.bpb`), and the
-    run's name in `Name`. `mlflow.search_runs().to_csv()` writes the keys with prefixes
-    (`params.weight.code`, `metrics.metric.arc.bpb`), and the run's name as `tags.mlflow.runName`.
-    """
-    if not any(name.startswith(("params." + WEIGHT, WEIGHT)) for name in columns):
-        return tuple(columns)
-    names = {"Name": RUN, "tags.mlflow.runName": RUN, f"metrics.{SEED}": SEED}
-    names[f"params.{TOKENS}"] = TOKENS
-    renamed: list[str] = []
-    for column in columns:
-        is_prefixed = column.startswith((f"params.{WEIGHT}", f"metrics.{METRIC}"))
-        new = column.partition(".")[2] if is_prefixed else names.get(column, column)
-        renamed.append(column if new in columns or new in renamed else new)
-    return tuple(renamed)
+def _find_row_error(
+    sheet: Sheet, row: Sequence[str], cells: Mapping[str, str], domains: Sequence[str]
+) -> tuple[str, str] | None:
+    """Return reason and description of why a row is no run; None if it may be one."""
+    if error := sheet.find_width_error(row):
+        return INVALID_WIDTH, error
+    if error := find_kind_error(cells):
+        return NOT_A_TRIAL, error
+    if not any(cells[WEIGHT + domain].strip() for domain in domains):
+        return NO_MIXTURE, "all weights are empty"
+    return None
 
 
 def _check_columns(sheet: Sheet, domains: Sequence[str], metrics: Sequence[str]) -> None:

@@ -128,7 +128,7 @@ def borrow(
     Raises:
         SearchError: fewer than 4 distinct own mixtures.
     """
-    if (n_own := len(own.group_replicates().counts_D)) < MIN_MIXTURES:
+    if (n_own := own.group_replicates().n_mixtures) < MIN_MIXTURES:
         text = f"the own runs have {n_own} distinct mixtures, but a test of other sets needs"
         raise SearchError(f"{text} {MIN_MIXTURES} or more: add own runs, or remove the other files")
     combined, done = own, []
@@ -136,7 +136,7 @@ def borrow(
     for trials, borrowed in others:
         if len(trials):
             logger.info("testing whether the runs of %s help", borrowed.name)
-            shifted = _shift(own, trials, objective, predictor)
+            shifted = _shift(own, _average_replicates(trials), objective, predictor)
             candidates = [combined.concatenate([_add_noise(shifted, noise)]) for noise in NOISES]
             found = [_measure_errors(one, objective, predictor, seed) for one in candidates]
             best = int(np.mean(found, axis=1).argmin())
@@ -172,6 +172,23 @@ def _measure_errors(trials: Trials, objective: Objective, predictor: Predictor, 
     metrics_D = (np.square(error_DQ) / np.where(var_Q > 0.0, var_Q, 1.0)).mean(axis=1)
     score_D = np.square(error_DQ @ surrogate.weights_Q) / (score_var or 1.0)
     return np.asarray(0.5 * (metrics_D + score_D))
+
+
+def _average_replicates(other: Trials) -> Trials:
+    """Return one run per mixture: the noise of own runs is not measured on other runs."""
+    found = other.group_replicates()
+    n = len(found.counts_D)
+    return dataclasses.replace(
+        other,
+        weights_TK=found.weights_DK,
+        metrics_TQ=found.means_DQ,
+        rounds_T=np.full(n, -1),
+        methods_T=(REUSED,) * n,
+        seeds_T=np.zeros(n, dtype=np.int64),
+        tv_distance_T=found.tv_distance_D,
+        tokens_T=None,
+        scale_distance_T=found.scale_distance_D if other.scale_distance_T is not None else None,
+    )
 
 
 def _shift(own: Trials, other: Trials, objective: Objective, predictor: Predictor) -> Trials:

@@ -7,14 +7,20 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from climb.errors import SearchError
 from climb.objective import Objective
 from climb.search.trials import Trials
 
+Array = NDArray[np.float64]
+
 LEVEL = 0.90
 """Coverage of every interval of a gain."""
+
+_ROUNDING = 1e-12
+"""Differences below this share of the values' size are rounding."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,11 @@ def paired_gain(
     Both continue the same base checkpoint. With the same seed, both read the windows of a domain in
     the same order, so most of the effect of the seed cancels in the difference.
 
+    If all differences are equal, they show no standard deviation. This happens by chance with
+    accuracies on few items. Then the difference itself counts as the standard deviation. So the
+    interval contains 0 with up to 4 seeds, as in a sign test: 4 equal signs have a probability of
+    1/16, and 5 of 1/32. If all differences are 0, the interval is [0, 0].
+
     Args:
         scores: seed -> value of the one mixture.
         baseline_scores: seed -> value of the other.
@@ -78,9 +89,19 @@ def paired_gain(
     seeds = sorted(scores.keys() & baseline_scores.keys())
     if len(seeds) < 2:
         return None
-    gains_S = sign * np.array([scores[seed] - baseline_scores[seed] for seed in seeds])
-    std_error = float(gains_S.std(ddof=1)) / np.sqrt(len(seeds))
-    return Gain.from_std_error(float(gains_S.mean()), std_error, len(seeds) - 1, len(seeds))
+    values_2S = np.array([[one[seed] for seed in seeds] for one in (scores, baseline_scores)])
+    gains_S = sign * (values_2S[0] - values_2S[1])
+    mean, std = float(gains_S.mean()), float(gains_S.std(ddof=1))
+    rounding = _ROUNDING * float(np.abs(values_2S).max())
+    if float(np.ptp(gains_S)) <= rounding:
+        mean = mean if abs(mean) > rounding else 0.0
+        std = abs(mean)
+    return Gain.from_std_error(mean, std / np.sqrt(len(seeds)), len(seeds) - 1, len(seeds))
+
+
+def is_constant(values: Array) -> bool:
+    """Return whether values differ by rounding alone."""
+    return float(np.ptp(values)) <= _ROUNDING * float(np.abs(values).max())
 
 
 def compare(trials: Trials, objective: Objective, method: str, baseline: str) -> Gain:

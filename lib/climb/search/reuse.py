@@ -30,6 +30,11 @@ from climb.search.trials import NATURAL, REUSED, Trials
 
 Array = NDArray[np.float64]
 
+MAX_NATURAL_DISTANCE = 0.25
+"""Largest total variation distance between the natural mixtures of an earlier search and of this
+one. The difference of their metrics has to be the difference between two corpora, not between two
+mixtures: 0.25 is an error of up to 0.5 standard deviations (`STD_PER_TV_DISTANCE`)."""
+
 TokenTable = Mapping[tuple[str | None, int | None], float]
 """Tokens by (domain, cluster). Domain None: pruned. Cluster None: documents without a cluster."""
 
@@ -181,9 +186,13 @@ class ReusableTrials:
 
         Another corpus has another base checkpoint, so its metrics have another level. They are
         shifted by the difference between the natural mixtures' metrics. The result is None if `own`
-        or these runs have no trial of the natural mixture, or if these runs lack a metric.
+        or these runs have no trial of the natural mixture, if constraints moved one of the two
+        natural mixtures away from the other, or if these runs lack a metric.
         """
         here, there = own.with_method(NATURAL), self.trials.with_method(NATURAL)
+        if len(here) and len(there):
+            moved_TK = np.abs(there.weights_TK - here.weights_TK.mean(axis=0))
+            there = there.select(0.5 * moved_TK.sum(axis=1) <= MAX_NATURAL_DISTANCE)
         if not (len(here) and len(there) and set(own.metric_names) <= {*self.trials.metric_names}):
             return None
         columns_Q = [self.trials.metric_names.index(name) for name in own.metric_names]

@@ -150,7 +150,7 @@ class Rows:
     @classmethod
     def index(cls, runs: ScaledRuns, target: Scale) -> Self:
         """Number the trials and sizes, and weight the checkpoints."""
-        size_R, params_N = _group_sizes(runs.params_R)
+        size_R, params_N = group_sizes(runs.params_R)
         keys = np.column_stack([np.round(runs.weights_RK, SAME_DECIMALS), size_R, runs.run_R])
         keys = np.column_stack([keys, _count_repeats(np.column_stack([keys, runs.tokens_R]))])
         _, first_T, trial_R = np.unique(keys, axis=0, return_index=True, return_inverse=True)
@@ -281,7 +281,7 @@ def _count_repeats(keys: Array) -> Index:
     return np.array(repeats, dtype=np.int64)
 
 
-def _group_sizes(params_R: Array) -> tuple[Index, Array]:
+def group_sizes(params_R: Array) -> tuple[Index, Array]:
     """Number model sizes that differ by more than `SAME_SIZE`, smallest first."""
     order_R = np.argsort(params_R, kind="stable")
     sorted_R = params_R[order_R]

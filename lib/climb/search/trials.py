@@ -56,6 +56,11 @@ class Trials:
     """Tokens that each run read, if `climb.search.repetition` needs them; NaN: unknown. Runs of one
     mixture are then replicates only if their tokens are equal."""
 
+    scale_distance_T: Array | None = None
+    """Error of converting each run's metrics from its own model size and tokens to those of the
+    predictions, in the unit of `tv_distance_T`; None: all runs have one scale. Runs of one mixture
+    are replicates only if it is equal."""
+
     @classmethod
     def from_rows(
         cls,
@@ -116,6 +121,7 @@ class Trials:
         tables = [self, *others]
         assert {(t.domains, t.metric_names) for t in tables} == {(self.domains, self.metric_names)}
         tokens = [t.list_tokens() for t in tables]
+        has_scales = any(t.scale_distance_T is not None for t in tables)
         return Trials(
             self.domains,
             np.concatenate([t.weights_TK for t in tables]),
@@ -126,11 +132,16 @@ class Trials:
             np.concatenate([t.seeds_T for t in tables]),
             np.concatenate([t.tv_distance_T for t in tables]),
             None if self.tokens_T is None else np.concatenate(tokens),
+            np.concatenate([t.list_scale_distances() for t in tables]) if has_scales else None,
         )._sort()
 
     def list_tokens(self) -> Array:
         """Return the tokens that each run read, shape (T,); NaN where they are unknown."""
         return np.full(len(self), np.nan) if self.tokens_T is None else self.tokens_T
+
+    def list_scale_distances(self) -> Array:
+        """Return the distance of each run's scale from that of the predictions, shape (T,)."""
+        return np.zeros(len(self)) if self.scale_distance_T is None else self.scale_distance_T
 
     def replace_metrics(self, names: Sequence[str], metrics_TQ: Array) -> Trials:
         """Return the same trials with other metrics, shape (T, Q)."""
@@ -139,6 +150,8 @@ class Trials:
     def group_replicates(self) -> Replicates:
         """Average the trials of each mixture, with reused runs apart from the search's own runs."""
         keys = [self.weights_TK, self.tv_distance_T]
+        if self.scale_distance_T is not None:
+            keys.append(self.scale_distance_T)
         if self.tokens_T is not None:
             keys.append(np.nan_to_num(np.log(self.tokens_T)))
         _, first_D, index_T, counts_D = np.unique(
@@ -160,10 +173,15 @@ class Trials:
             noise_Q = np.sqrt(squares_DQ.sum(axis=0) / degrees_of_freedom)
             # Equal replicates differ from their mean by rounding.
             noise_Q[noise_Q <= _ROUNDING * np.abs(means_DQ).max(axis=0)] = 0.0
-        tv_distance_D = self.tv_distance_T[first_D]
-        weights_DK, tokens_D = self.weights_TK[first_D], self.list_tokens()[first_D]
         return Replicates(
-            weights_DK, means_DQ, counts_D, noise_Q, tv_distance_D, squares_DQ, tokens_D
+            self.weights_TK[first_D],
+            means_DQ,
+            counts_D,
+            noise_Q,
+            self.tv_distance_T[first_D],
+            squares_DQ,
+            self.list_tokens()[first_D],
+            self.list_scale_distances()[first_D],
         )
 
     def _take_rows(self, rows: NDArray[np.int64]) -> Trials:
@@ -177,12 +195,14 @@ class Trials:
             self.seeds_T[rows],
             self.tv_distance_T[rows],
             None if self.tokens_T is None else self.tokens_T[rows],
+            None if self.scale_distance_T is None else self.scale_distance_T[rows],
         )
 
     def _sort(self) -> Trials:
-        """Sort by round, method, seed, weights, metrics, `tv_distance_T` and tokens."""
+        """Sort by round, method, seed, weights, metrics, `tv_distance_T`, scale and tokens."""
         keys = (*self.metrics_TQ.T[::-1], *self.weights_TK.T[::-1], self.seeds_T, self.methods_T)
-        last = (np.nan_to_num(self.list_tokens()), self.tv_distance_T)
+        tokens_T = np.nan_to_num(self.list_tokens())
+        last = (tokens_T, self.list_scale_distances(), self.tv_distance_T)
         return self._take_rows(np.lexsort((*last, *keys, self.rounds_T)))
 
 
@@ -205,6 +225,9 @@ class Replicates:
     tokens_D: Array
     """Tokens that the runs read; NaN where they are unknown."""
 
+    scale_distance_D: Array
+    """See `Trials.scale_distance_T`."""
+
     @property
     def known_noise_Q(self) -> Array:
         """Standard deviation over seeds; 0 without any replicates."""
@@ -212,12 +235,11 @@ class Replicates:
 
     @property
     def noise_DQ(self) -> Array:
-        """Standard deviation of each mean: over seeds (0 if unknown) and from mixture reuse."""
+        """Standard deviation of each mean: over seeds (0 if unknown), from reuse and scale."""
         seeds_DQ = self.known_noise_Q / np.sqrt(self.counts_D)[:, None]
         std_Q = np.std(self.means_DQ, axis=0)
-        noise_DQ: Array = np.hypot(
-            seeds_DQ, STD_PER_TV_DISTANCE * self.tv_distance_D[:, None] * std_Q
-        )
+        distance_D = np.hypot(self.tv_distance_D, self.scale_distance_D)
+        noise_DQ: Array = np.hypot(seeds_DQ, STD_PER_TV_DISTANCE * distance_D[:, None] * std_Q)
         return noise_DQ
 
     @property
@@ -235,6 +257,7 @@ class Replicates:
             self.tv_distance_D[mask_D],
             self.squares_DQ[mask_D],
             self.tokens_D[mask_D],
+            self.scale_distance_D[mask_D],
         )
 
     def select_metrics(self, indices: Sequence[int]) -> Replicates:

@@ -28,6 +28,11 @@ from climb.search.trials import Trials
 Array = NDArray[np.float64]
 logger = logging.getLogger("climb.search.vary")
 
+KEYS = ("predictor", "searcher", "candidates", "concentration", "temperature", "max_drop", "seed")
+"""Keys of section `search` that can be varied: those of the fit, and those of the recommendation
+from a fit. All fits share the feasible set, the objective, the baselines and the estimates of the
+fidelities, so that their gains are comparable."""
+
 
 @dataclass(frozen=True)
 class VariedFit:
@@ -58,15 +63,19 @@ def vary_fits(trials: Trials, problem: Problem, cfg: Config, key: str) -> list[V
         trials: finished ones.
         problem: with its objective.
         cfg: the configuration.
-        key: `search.NAME`.
+        key: `search.NAME`, with a name of KEYS.
 
     Raises:
-        ConfigError: the key is no key of section `search`, or a value is wrong.
+        ConfigError: the key cannot be varied, or a value is wrong.
         SearchError: fewer than 4 distinct mixtures.
     """
     section, _, name = key.partition(".")
-    if section != "search" or not name:
-        raise ConfigError(f"compare.vary is {key!r}; only keys of section search can be varied")
+    if section != "search" or name not in KEYS:
+        raise ConfigError(
+            f"compare.vary is {key!r}, but only the keys {', '.join(KEYS)} of section search can "
+            "be varied on the trials of a finished search; to vary another key, train searches "
+            "(compare.methods or ablate.keys)"
+        )
     states, found = dict[str, SearchState](), dict[str, Recommendation]()
     for label, value in cfg.compare.values[key].items():
         own = change(cfg, {"search": {name: value}}, f"compare.values {key} {label}")

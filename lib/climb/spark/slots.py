@@ -221,11 +221,14 @@ def read_configured_share(conf: Mapping[str, str]) -> GpuShare:
             "spark.task.cpus to spark.executor.cores, or use conf/spark/cpu-cluster.conf for jobs "
             "without a GPU"
         )
-    n_tasks = max(1, int(gpus / amount + 1e-9))
+    # Spark gives a task whole GPUs, or a share of one GPU: it never joins the rests of two.
+    n_tasks = int(gpus) * int(1 / amount + 1e-9) if amount <= 1 else int(gpus / amount)
+    n_tasks = max(1, n_tasks)
     cores = int(conf.get("spark.executor.cores", n_tasks * cpus))
     if n_tasks * cpus > cores:
         fits = f"set spark.task.cpus to {max(1, cores // n_tasks)}"
-        fits += f" and {TASK_GPUS} to {gpus / cores:g}" if n_tasks > cores else ""
+        rounded = int(1e6 * gpus / cores) / 1e6  # down: 0.166667 is too much for a sixth task
+        fits += f" and {TASK_GPUS} to {rounded:g}" if n_tasks > cores else ""
         raise ConfigError(
             f"{TASK_GPUS} {amount:g} lets {n_tasks} tasks share the {gpus:g} GPUs of an executor, "
             f"but its {cores} cores allow {cores // cpus} tasks with spark.task.cpus {cpus}; {fits}"

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,7 +106,8 @@ def _update(store: Store, cfg: Config, uri: str) -> str | None:
         client = MlflowClient(tracking_uri=uri)
         mirrored = open_mirrored(client, store, cfg, uri)
         parent = mirrored.ensure_parent()
-        logged = mirrored.log_missing_trials(parent, runs)
+        stopped = [name for name, p in parent_run.plan.items() if p.stopped_at is not None]
+        logged = mirrored.log_missing_trials(parent, runs, stopped)
         files = [report, *_list_figures(store)] if cfg.tracking.artifacts else []
         _update_parent(client, parent, parent_run, files)
     write_if_changed(marker, state.encode())
@@ -198,8 +199,11 @@ class MirroredSearch:
         kind = {"climb.kind": "trial", "mlflow.parentRunId": parent}
         return self.create_run({**tags, **kind}, **options)
 
-    def log_missing_trials(self, parent: str, runs: list[ChildRun]) -> int:
-        """Log the trials without an ended run; a run that is still open is completed."""
+    def log_missing_trials(self, parent: str, runs: list[ChildRun], stopped: Sequence[str]) -> int:
+        """Log the trials without an ended run; a run that is still open is completed.
+
+        The open runs of the trials in `stopped` (ids) end as killed: halving stopped them.
+        """
         ended, left_open = set(), {}
         for run in self.find_runs("trial"):
             trial_id = run.data.tags.get("climb.trial_id")
@@ -217,6 +221,8 @@ class MirroredSearch:
             log_values(self.client, run_id, run.params, metrics, run.ended_ms)
             status = "FINISHED" if run.finished else "FAILED"
             self.client.set_terminated(run_id, status, end_time=run.ended_ms)
+        for trial_id in left_open.keys() & stopped:
+            self.client.set_terminated(left_open[trial_id], "KILLED")
         return len(missing)
 
 

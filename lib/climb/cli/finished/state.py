@@ -7,7 +7,7 @@ import glob
 import hashlib
 import importlib.util
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from climb.cli.plugins import list_plugins
 from climb.config import Config, find_model_paths
 from climb.config.uris import hide_credentials
 from climb.errors import ClimbError, TableError
-from climb.files import is_uri, resolve
+from climb.files import is_uri, list_files, resolve
 from climb.ingest.files import find_files
 
 State = dict[str, Any]
@@ -150,10 +150,11 @@ def _identify_models(name: str, cfg: Config) -> dict[str, str]:
     Raises:
         ClimbError: a plug-in cannot be built, or a file does not exist.
     """
+    started = {name, *STARTS.get(name, ())}
     files: dict[str, str | None] = {
         f"{plugin.key}.{field}": path
         for plugin in list_plugins(cfg)
-        if name in (*plugin.loaded_by, *plugin.identified_by)
+        if not started.isdisjoint((*plugin.loaded_by, *plugin.identified_by))
         for field, path in find_model_paths(plugin.build()).items()
     }
     if "count" in SETTINGS[name]:
@@ -169,7 +170,7 @@ def _identify_models(name: str, cfg: Config) -> dict[str, str]:
 def _stamp(path: Path) -> str:
     """Hash names, sizes and times of a file or folder; models are too large to be read again."""
     if path.is_dir():
-        return _digest_files(path, "**/*")
+        return _digest_paths(path, list_files(path))
     return _digest_files(path.parent, glob.escape(path.name))
 
 
@@ -204,8 +205,12 @@ def _list_outputs(name: str, cfg: Config) -> dict[str, str]:
 
 
 def _digest_files(folder: Path, pattern: str) -> str:
+    return _digest_paths(folder, sorted(folder.glob(pattern)))
+
+
+def _digest_paths(folder: Path, paths: Sequence[Path]) -> str:
     lines = []
-    for path in sorted(folder.glob(pattern)):
+    for path in paths:
         status = path.stat()
         size = status.st_size if path.is_file() else -1
         changed = status.st_mtime_ns if path.is_file() else 0

@@ -11,6 +11,8 @@ If `requested_tokens` is not a multiple of `global_batch_size`, OLMo-core fills 
 evenly from all files. With many files and few batches, this changes the shares, so request whole
 batches. A file that is read in part is read from its start, so documents must be in random order.
 
+Axes: S sources, N samples.
+
 Source: source_mixture.py, numpy_dataset.py and data_loader.py in olmo_core/data of ai2-olmo-core
 3.0.0.
 """
@@ -31,6 +33,7 @@ import numpy as np
 from climb.export.contents import Contents, ExportedDomain, Kind, Sample, Split, Tokenization
 from climb.export.format import ShardWriter, Unit
 from climb.export.token_files import (
+    MOST_SAMPLES,
     find_group,
     limit_samples,
     name_groups,
@@ -107,7 +110,7 @@ class OlmoCore:
                     yield Sample(names[bisect.bisect_right(ends, index)], len(ids))
 
     def read_by_rule(self, folder: Path, contents: Contents) -> Iterator[Sample]:
-        """Yield one epoch: the instances of each source in a random order.
+        """Yield the instances of one epoch in a random order, or random draws from a long one.
 
         Raises:
             ValueError: a source has too few tokens.
@@ -115,13 +118,16 @@ class OlmoCore:
         import yaml
 
         sources = yaml.safe_load((folder / FILE).read_text(encoding="utf-8"))["sources"]
-        groups, names = name_groups(contents), list[str]()
-        for source in sources:
-            paths = source["paths"]
-            count = _count_instances(source, contents)
-            names += [find_group(groups, paths[0])] * count
-        for index in np.random.default_rng(contents.seed).permutation(len(names)):
-            yield Sample(names[index], contents.sequence_length)
+        groups, rng = name_groups(contents), np.random.default_rng(contents.seed)
+        names = [find_group(groups, source["paths"][0]) for source in sources]
+        counts_S = np.array([_count_instances(source, contents) for source in sources])
+        total = counts_S.sum()
+        if total > MOST_SAMPLES:
+            drawn_N = rng.choice(len(names), MOST_SAMPLES, p=counts_S / total)
+        else:
+            drawn_N = rng.permutation(np.repeat(np.arange(len(names)), counts_S))
+        for source in drawn_N:
+            yield Sample(names[source], contents.sequence_length)
 
 
 def list_sources(contents: Contents) -> list[dict[str, Any]]:

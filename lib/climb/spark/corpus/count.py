@@ -40,6 +40,9 @@ def ensure_tokenizer(store: Store, cfg: Config) -> str:
         The tokenizer as JSON.
     """
     recipe = cfg.count.recipe
+    # In the commit's name, so a row that a user deleted can be written again. It is read before the
+    # row, so of two drivers that find none, Delta skips the commit of the second.
+    version = store.history.read_version(tables.TOKENIZERS)
     if store.exists(tables.TOKENIZERS):
         rows = store.read_rows(tables.TOKENIZERS, recipe=recipe)
         if rows:
@@ -48,8 +51,8 @@ def ensure_tokenizer(store: Store, cfg: Config) -> str:
         json = tokenizer.read_tokenizer(cfg.count.path)
     else:
         json = tokenizer.train_json(_read_sample(store, cfg.count), cfg.count.vocab_size)
-    row = {"recipe": recipe, "tokenizer": json}
-    store.append(store.create_frame([row], tables.TOKENIZERS), tables.TOKENIZERS, once=recipe)
+    frame = store.create_frame([{"recipe": recipe, "tokenizer": json}], tables.TOKENIZERS)
+    store.append(frame, tables.TOKENIZERS, once=f"{recipe}:{version}")
     return json
 
 

@@ -35,8 +35,9 @@ from climb.spark.shared import check_shared
 TOKENS_PER_FILE = 50_000_000
 """Target size of a file, about 200 MB of text; a smaller domain is one file."""
 
-WRITING, OLD = ".writing", ".old"
-"""Suffixes of the folder while it is written, and of the older folder that it replaces."""
+WRITING, OLD = ".climb-writing", ".climb-old"
+"""Suffixes of the folder while it is written, and of the older folder that it replaces. An export
+deletes folders of these names, so they are names that no user chooses."""
 
 
 def read_export_inputs(store: Store, path: str) -> Inputs | None:
@@ -47,7 +48,7 @@ def read_export_inputs(store: Store, path: str) -> Inputs | None:
         PreflightError: the folder cannot be read.
     """
     with _explain_write_errors(path):
-        folder = open_folder(store.session, path)
+        folder = _open_export(store, path)
         if any(folder.with_suffix(suffix).exists() for suffix in (WRITING, OLD)):
             return None  # an export was killed here; object stores rename a folder file by file
         text = folder.read("manifest.json")
@@ -84,12 +85,12 @@ def export(store: Store, path: str, manifest: Mapping[str, Any]) -> None:
         PreflightError: the folder cannot be written.
     """
     with _explain_write_errors(path):
-        folder = open_folder(store.session, path)
+        folder = _open_export(store, path)
         new, old = folder.with_suffix(WRITING), folder.with_suffix(OLD)
         for unfinished in (new, old):  # of an export that was killed
             unfinished.delete()
         new.create()
-        if not is_uri(path) and not can_rename(Path(path).parent):
+        if not is_uri(path) and not can_rename(Path(folder.path).parent):
             folder.delete()  # `new` marks the folder as unfinished until the end
             _write_dataset(store, folder, manifest)
             new.delete()
@@ -99,6 +100,13 @@ def export(store: Store, path: str, manifest: Mapping[str, Any]) -> None:
             folder.move(old.path)
         new.move(folder.path)
         old.delete()
+
+
+def _open_export(store: Store, path: str) -> Folder:
+    """Open the folder of the export; of a link, the target: renames would replace the link."""
+    if not is_uri(path) and Path(path).is_symlink():
+        path = str(Path(path).resolve())
+    return open_folder(store.session, path)
 
 
 def _write_dataset(store: Store, folder: Folder, manifest: Mapping[str, Any]) -> None:

@@ -20,7 +20,8 @@ def read_labels(store: Store, cfg: ScorerTraining) -> tuple[list[str], list[floa
 
     Raises:
         ConfigError: no file is configured.
-        InputError: the file or a column is missing, a label is not a number, or no row is left.
+        InputError: the file or a column is missing, a line is not a JSON object, a label is not a
+            number, or no row is left.
     """
     if cfg.labels is None:
         raise ConfigError(
@@ -50,14 +51,40 @@ def read_labels(store: Store, cfg: ScorerTraining) -> tuple[list[str], list[floa
     return [row.text for row in found], [row.label for row in found]
 
 
+BROKEN = "climb_broken_line"
+"""Column in which Spark returns a line that is not a JSON object; its other columns are null."""
+
+
 def _read(store: Store, path: str) -> DataFrame:
     reader = store.session.read
     try:
         if path.endswith((".jsonl", ".json", ".jsonl.gz", ".json.gz")):
-            return reader.json(path)
+            return _read_json(store, path)
         if path.endswith((".csv", ".csv.gz")):
             return reader.csv(path, header=True, multiLine=True, escape='"')
         return reader.parquet(path)
     except AnalysisException as error:
         reason = " ".join(str(error).split("\n")[0].split())
         raise InputError(f"labels {path!r} cannot be read: {reason}") from error
+
+
+def _read_json(store: Store, path: str) -> DataFrame:
+    """Read JSON Lines; Spark adds column BROKEN only if there is such a line.
+
+    Raises:
+        InputError: a line is not a JSON object.
+    """
+    rows = store.session.read.json(path, columnNameOfCorruptRecord=BROKEN)
+    others = [name for name in rows.columns if name != BROKEN]
+    if not others and rows.columns:
+        raise InputError(f"{path}: no line is a JSON object; write one object per line")
+    if BROKEN in rows.columns:
+        # Spark refuses a query of this column alone, so another column is counted too.
+        other = F.count(f"`{others[0]}`")
+        counts = rows.agg(F.count(BROKEN), F.min(BROKEN), F.count("*"), other)
+        [(n, line, n_lines, _)] = counts.collect()
+        raise InputError(
+            f"{path}: {n:,} of {n_lines:,} lines are not JSON objects, for example "
+            f"{line[:80]!r}; fix or remove these lines"
+        )
+    return rows

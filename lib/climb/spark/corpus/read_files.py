@@ -18,7 +18,10 @@ def record_files(store: Store, listing: FileListing, inputs: Inputs) -> None:
     recorded = store.history.read_inputs(tables.READ_FILES)
     if recorded is not None and recorded["settings"]["inputs"] == inputs["settings"]:
         return
-    rows = [{"file": f.name, "n_bytes": f.size, "modified": f.mtime_ns} for f in listing.files]
+    rows = [
+        {"file": _encode_name(f.name), "n_bytes": f.size, "modified": f.mtime_ns}
+        for f in listing.files
+    ]
     made_from = store.history.describe_inputs(
         tables.DOCUMENTS, inputs=inputs["settings"], others=_count_others(listing)
     )
@@ -54,10 +57,18 @@ def find_new_files(
         return None
     rows = store.read(tables.READ_FILES).collect()
     known = {(row["file"], row["n_bytes"], row["modified"]) for row in rows}
-    found = {(f.name, f.size, f.mtime_ns): f for f in listing.files}
+    found = {(_encode_name(f.name), f.size, f.mtime_ns): f for f in listing.files}
     if not known < found.keys():
         return None
     return FileListing(tuple(file for key, file in found.items() if key not in known), ())
+
+
+def _encode_name(name: str) -> str:
+    """Return a file name as valid UTF-8: a byte that is not valid becomes `\\udc` and two digits.
+
+    U+FFFD would give different names the same row.
+    """
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _count_others(listing: FileListing) -> list[int]:

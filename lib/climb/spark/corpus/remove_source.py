@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from pyspark.sql import DataFrame
@@ -9,7 +10,7 @@ from pyspark.sql import functions as F
 
 from climb import tables
 from climb.config import Config
-from climb.dataset.removal import Counted, Removal
+from climb.dataset.removal import Counted, Removal, find_report
 from climb.errors import ConfigError, TableError
 from climb.files import is_uri
 from climb.ingest.rows import ID_DIGITS
@@ -36,7 +37,8 @@ def remove_sources(store: Store, cfg: Config) -> tuple[Removal, bool]:
     """Remove the documents of `remove.sources`, and keep ingest from reading them again.
 
     The sources are recorded first, with the report. If the process is killed, ingest refuses to
-    run, and the next call deletes the rest and returns the same report.
+    run, and the next call deletes the rest and returns the same report. If the removal of one of
+    them was undone in between, the next call measures and removes only its own sources.
 
     Returns:
         The report, and whether anything was left to remove.
@@ -50,13 +52,11 @@ def remove_sources(store: Store, cfg: Config) -> tuple[Removal, bool]:
     ids = _select_ids(store, names).cache()
     try:
         n_left = ids.count()
-        recorded = next((removals[name] for name in names if name in removals), None)
-        if recorded is not None and set(recorded.sources) >= set(names):
-            removal = recorded
-        else:
-            _check_sources(store, names, n_left)
+        removal = find_report(removals, names, is_complete=n_left == 0)
+        if removal is None:
+            _check_sources(store, names, n_left, removals)
             removal = _measure_removal(store, cfg, names, ids)
-        if not cfg.remove.dry_run and (n_left or recorded is None):
+        if not cfg.remove.dry_run and n_left:
             write_exclusions(store, removals | dict.fromkeys(removal.sources, removal))
             left = _select_ids(store, removal.sources).cache()
             delete_documents(store, left)
@@ -89,15 +89,17 @@ def _select_ids(store: Store, names: list[str] | tuple[str, ...]) -> DataFrame:
     return store.read(tables.DOCUMENTS).where(F.col("source").isin(*names)).select("doc_id")
 
 
-def _check_sources(store: Store, names: list[str], n_documents: int) -> None:
-    """Check that every source has documents, and that other documents are left."""
+def _check_sources(
+    store: Store, names: list[str], n_documents: int, removed: Collection[str]
+) -> None:
+    """Check that each source has documents or was removed before, and that others are left."""
     counts = store.read(tables.DOCUMENTS).groupBy("source").count()
     found = {
         row["source"]: row["count"] for row in counts.where(F.col("source").isin(*names)).collect()
     }
     if "" in names:
         raise ConfigError("remove.sources: '' is not a source; name the sources to remove")
-    missing = [name for name in names if name not in found]
+    missing = [name for name in names if name not in found and name not in removed]
     if missing:
         top = counts.where("source <> ''").orderBy(F.desc("count"), "source")
         shown = ", ".join(f"{row[0]!r} ({row[1]:,})" for row in top.head(MAX_SOURCES_SHOWN))

@@ -56,6 +56,9 @@ def ensure_repeated_ngrams(
         Their hashes, sorted.
     """
     recipe = recipe_of(scorer)
+    # In the commit's name, so rows that a user deleted can be written again. It is read before the
+    # rows, so of two drivers that find none, Delta skips the commit of the second.
+    version = store.history.read_version(tables.REPEATED_NGRAMS)
     known = store.exists(tables.REPEATED_NGRAMS) and not (
         store.read(tables.REPEATED_NGRAMS).where(F.col("recipe") == recipe).isEmpty()
     )
@@ -63,7 +66,8 @@ def ensure_repeated_ngrams(
         rows = _count_ngrams(documents, scorer).withColumn("recipe", F.lit(recipe))
         marker = store.create_frame([{"recipe": recipe, "ngram": 0}], tables.REPEATED_NGRAMS)
         # Without repeated n-grams, only the marker is written, so they are not counted again.
-        store.append(rows.unionByName(marker), tables.REPEATED_NGRAMS, once=recipe)
+        once = f"{recipe}:{version}"
+        store.append(rows.unionByName(marker), tables.REPEATED_NGRAMS, once=once)
     rows = store.read(tables.REPEATED_NGRAMS).where(F.col("recipe") == recipe)
     signed = rows.select("ngram").toArrow()["ngram"].to_numpy()
     return store.session.sparkContext.broadcast(np.unique(signed.view(np.uint64)))

@@ -26,7 +26,7 @@ from climb.errors import InputError, PreflightError
 from climb.ingest import FileProblem, Unit
 from climb.ingest.columns import find_mistakes
 from climb.ingest.plan import bundle_units, describe_mistakes, describe_unreadable
-from climb.ingest.rows import COLUMNS, encode_bundle, read_bundles, read_table_rows
+from climb.ingest.rows import COLUMNS, ROWS_PER_BUNDLE, encode_bundle, read_bundles, read_table_rows
 from climb.ingest.tabular import list_columns
 from climb.spark.delta.store import Store
 from climb.spark.folder import open_folder, to_hadoop_path
@@ -37,8 +37,11 @@ DAMAGED = ("truncated_file", "unreadable_file")
 EXACT_PATH = ("__globPaths__", "false")
 """Option of Spark's readers: the path is no pattern, even if it has a `[`, `{` or `*`."""
 
-TABLE_BUNDLES = 1 << 14
-"""Bundle numbers reserved for each table, one per partition; row ids suffice for 500 tables."""
+TABLE_BUNDLES = 1 << 22
+"""Bundle numbers reserved for all files (256 TiB of text), and for the partitions of each table."""
+
+MAX_TABLES = (1 << 63) // (ROWS_PER_BUNDLE * TABLE_BUNDLES) - 1
+"""Maximum number of tables: with more, row ids would not fit a BIGINT."""
 
 SourceRows = Sequence[tuple[str, DataFrame]]
 """Label and rows of each Delta table that is read."""
@@ -54,7 +57,8 @@ def stage_rows(
 
     Raises:
         PreflightError: the folder storage.root cannot be written.
-        InputError: a file is damaged and `skip_corrupt` is false, or a table lacks a column.
+        InputError: a file is damaged and `skip_corrupt` is false, a table lacks a column, or the
+            inputs are too large for the row ids.
     """
     frames = _read_files(store, units, cfg) if units else []
     frames += _read_tables(sources, cfg, first_bundle=TABLE_BUNDLES)
@@ -111,8 +115,24 @@ def _create_temporary_folder(store: Store) -> Iterator[str]:
             parent.delete()
 
 
+def check_numbers(n_bundles: int, n_tables: int) -> None:
+    """Check that each bundle of files and each table gets row ids of its own.
+
+    Raises:
+        InputError: there are too many.
+    """
+    files = (n_bundles, TABLE_BUNDLES, "bundles of files")
+    for n, most, what in (files, (n_tables, MAX_TABLES, "tables")):
+        if n > most:
+            raise InputError(
+                f"ingest.inputs: {n:,} {what} are too many for one ingest, which reads at most "
+                f"{most:,}; ingest a part of the inputs, and then the others"
+            )
+
+
 def _read_files(store: Store, units: Sequence[Unit], cfg: IngestConfig) -> list[DataFrame]:
     shared = bundle_units(units, store.session.sparkContext.defaultParallelism)
+    check_numbers(len(shared), 0)
     data = [(number, encode_bundle(bundle)) for number, bundle in enumerate(shared)]
     frame = store.session.createDataFrame(data, "bundle BIGINT, units STRING")
 
@@ -125,6 +145,7 @@ def _read_files(store: Store, units: Sequence[Unit], cfg: IngestConfig) -> list[
 
 def _read_tables(sources: SourceRows, cfg: IngestConfig, first_bundle: int) -> list[DataFrame]:
     """Convert the rows of tables; bundles are numbered from `first_bundle`, for the row ids."""
+    check_numbers(0, len(sources))
     mistakes, frames = [], []
     for label, rows in sources:
         names = [name for name in list_columns(cfg) if name in rows.columns]
@@ -144,8 +165,13 @@ def _build_reader(
     def read(batches: Iterable[RecordBatch]) -> Iterable[RecordBatch]:
         context = TaskContext.get()
         assert context is not None, "this runs in a task"
-        bundle = first_bundle + context.partitionId()
-        return read_table_rows(iter(batches), label, bundle, cfg)
+        partition = context.partitionId()
+        if partition >= TABLE_BUNDLES:
+            raise InputError(
+                f"{label}: Spark reads it in more than {TABLE_BUNDLES:,} partitions; raise "
+                "spark.sql.files.maxPartitionBytes"
+            )
+        return read_table_rows(iter(batches), label, first_bundle + partition, cfg)
 
     return read
 

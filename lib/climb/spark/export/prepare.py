@@ -11,9 +11,11 @@ from climb import tables
 from climb.config import Config, build
 from climb.errors import ConfigError, TableError
 from climb.export import Contents, ExportedDomain, Format, Kind, Tokenization
-from climb.export.folder import Target
+from climb.export.folder import Target, follow_link
 from climb.export.tokenization import check_tokenizer, describe_tokenizer, read_own_tokenizer
 from climb.spark.corpus.count import read_tokenizer_json
+from climb.spark.corpus.mix import read_recommendation
+from climb.spark.delta.history import Inputs
 from climb.spark.delta.store import Store
 from climb.spark.export.rows import ShardKey
 from climb.spark.export.shards import DomainCounts, ShardRecord
@@ -37,7 +39,7 @@ def prepare(store: Store, cfg: Config) -> Prepared:
     """Read the mixture of table `corpus` and the tokenizer, and make the plan.
 
     Raises:
-        TableError: job mix has not run.
+        TableError: job mix has not run since the tables changed that it reads.
         ConfigError: the format does not support `export.kind`, or the tokenizer cannot be used.
     """
     format: Format = build(cfg.export.format, Format)
@@ -45,6 +47,7 @@ def prepare(store: Store, cfg: Config) -> Prepared:
     inputs = store.history.read_inputs(tables.CORPUS)
     if inputs is None:
         raise TableError("table corpus has no mixture; run `climb mix` first")
+    _check_current(store, cfg, inputs)
     check_tokenizer(format, cfg.export.tokenizer)
     json, tokenization = _read_tokenizer(store, cfg) if format.stores_tokens else (None, None)
     read = (tables.CORPUS, tables.CLUSTERS, tables.DOCUMENTS, tables.REJECTED)
@@ -65,12 +68,32 @@ def prepare(store: Store, cfg: Config) -> Prepared:
         },
     }
     return Prepared(
-        Target(cfg.export_folder),
+        Target(follow_link(cfg.export_folder)),
         ShardSettings(format, kind, tokenization, json),
         plan,
         dict(inputs["settings"]["weights"]),
         int(inputs["settings"]["tokens"]),
     )
+
+
+def _check_current(store: Store, cfg: Config, inputs: Inputs) -> None:
+    """Check that table `corpus` was made from the present tables and recommendation.
+
+    Raises:
+        TableError: it was not.
+    """
+    named = {table.name: table for table in tables.TABLES}
+    read, settings = inputs["read"], inputs["settings"]
+    changed = sorted(n for n in read if store.history.read_version(named[n]) != read[n])
+    search, origin = cfg.search.name, ""
+    if changed:
+        origin = f"an earlier version of {', '.join(changed)}"
+    elif settings["search"] != search:
+        origin = f"the search {settings['search']!r}, but search.name is {search!r}"
+    elif settings["weights"] != read_recommendation(store, cfg)[0]:
+        origin = f"an earlier recommendation of the search {search!r}"
+    if origin:
+        raise TableError(f"table corpus was made from {origin}; run `climb mix` first")
 
 
 def choose_kind(format: Format, kind: Kind | None) -> Kind:

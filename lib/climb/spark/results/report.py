@@ -149,9 +149,9 @@ def _make_trial(part: PlannedRecord, row: Mapping[str, Any]) -> Trial:
 def _read_evaluations(store: Store, result: SearchResult) -> tuple[Evaluation, ...]:
     """Read the metrics of the target models that were trained on the mixtures of the result.
 
-    The table may also hold models of earlier recommendations, of other settings and of other
-    shards. If models with several settings match, those with the settings of the last trained model
-    are shown.
+    The table may also hold models of earlier recommendations, of other searches, of other settings
+    and of other shards. If models with several settings match, those with the settings of the last
+    trained model of the recommendation are shown: another search may have trained its baselines.
     """
     evaluations = _read_rows(store, tables.EVALUATIONS)
     rows = [
@@ -162,7 +162,8 @@ def _read_evaluations(store: Store, result: SearchResult) -> tuple[Evaluation, .
     ]
     if not rows:
         return ()
-    _, last = max(rows, key=lambda pair: (pair[1]["finished"], pair[1]["model"]))
+    own = [pair for pair in rows if pair[0] == RECOMMENDED] or rows
+    _, last = max(own, key=lambda pair: (pair[1]["finished"], pair[1]["model"]))
     return tuple(
         Evaluation(
             method=method,

@@ -14,7 +14,10 @@ from functools import cached_property
 from climb import tables
 from climb.config import Config
 from climb.errors import ConfigError
+from climb.objective import Objective
 from climb.progress import log
+from climb.proxy.items import list_targets
+from climb.proxy.metrics import list_metrics
 from climb.report.comparison import MethodRuns
 from climb.search.comparison import Method
 from climb.spark.delta.store import Store, Variant
@@ -37,7 +40,7 @@ class Progress:
 
     runs: tuple[MethodRuns, ...]
     n_failed: int
-    """Target models that failed or were lost; the next start tries them again."""
+    """Target models that failed; the next start tries them again."""
 
     n_paid: float
     """Sum of the trials that the methods pay for."""
@@ -71,14 +74,10 @@ class Trainer:
         """Train all methods seed by seed; yield the results so far after each seed.
 
         Raises:
-            ConfigError: no target has items to report on, or a plug-in is wrong.
+            ConfigError: a target of the objective has no items to report on, or a plug-in is wrong.
             ClimbError: a search or the training of a model stopped.
         """
-        if all(target.report is None for target in self.cfg.proxy.targets):
-            raise ConfigError(
-                "no target has a `report` file, so target models cannot be compared; set `report` "
-                "of a target in proxy.targets"
-            )
+        _check_reported(self.cfg)
         for method in self.methods:
             if method.mixture is not None:
                 build_plugin(method)  # mistakes show before anything is trained
@@ -124,7 +123,8 @@ class Trainer:
             setup = self._open_setup(method, self.cfg, build_target_setup, "target")
             weights = self.found[method.name, seed].weights
             name = setup.name_run(weights, seed)
-            model = PlannedModel(method.name, seed, setup.build_run(weights, seed))
+            search = method.configure(seed).search.name
+            model = PlannedModel(search, method.name, seed, setup.build_run(weights, seed))
             planned.setdefault(_own_tables(method), {}).setdefault(name, model)
             self._models[method.name, seed] = name
         for own, models in planned.items():
@@ -187,6 +187,34 @@ class Trainer:
         if names not in self._setups:
             self._setups[names] = build(self._open_store(method), cfg)
         return self._setups[names]
+
+
+def _check_reported(cfg: Config) -> None:
+    """Check that target models are measured on every target that the objective uses.
+
+    If the objective has metrics that only a plug-in measures, its targets are not checked.
+
+    Raises:
+        ConfigError: a target lacks a `report` file, or all do.
+    """
+    reported = list_targets(cfg.proxy, "report")
+    if not reported:
+        raise ConfigError(
+            "no target has a `report` file, so target models cannot be compared; set `report` "
+            "of a target in proxy.targets"
+        )
+    text, searched = cfg.search.objective, list_metrics(list_targets(cfg.proxy, "search"))
+    try:
+        used = Objective.parse(text, searched).weighted_names
+    except ConfigError:
+        return
+    missing = {name.rpartition(".")[0] for name in set(used) - set(list_metrics(reported))}
+    if missing:
+        raise ConfigError(
+            f"search.objective {text!r} uses the targets {', '.join(sorted(missing))}, which have "
+            "no `report` file, so target models are not scored by it; set `report` of each in "
+            "proxy.targets, or leave them out of the objective"
+        )
 
 
 def _own_tables(method: Method) -> str | None:

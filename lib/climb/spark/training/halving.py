@@ -17,7 +17,7 @@ from climb.search import Trials
 from climb.search.halving import find_stopped, predict_final_metrics
 from climb.search.signal_to_noise import build_objective
 from climb.search.trials import PROPOSAL, RECOMMENDED
-from climb.spark.training.study import PART, PlannedTrial, Study
+from climb.spark.training.study import PART, PlannedTrial, Study, drop_repetitions
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,7 @@ class Rungs:
         n_tokens = tuple(
             round(rung.share * study.setup.n_tokens) for rung in study.cfg.search.halving
         )
-        has_rows = n_tokens and study.store.exists(tables.RUNGS)
-        rows = study.store.read_rows(tables.RUNGS) if has_rows else []
-        return cls(study, n_tokens, {(row["trial_id"], row["n_tokens"]): row for row in rows})
+        return cls(study, n_tokens, _read_rows(study) if n_tokens else {})
 
     def find_stopped(
         self, plan: Sequence[PlannedTrial], n_rungs: int | None = None
@@ -85,11 +83,37 @@ class Rungs:
     def read_trials(self, plan: Sequence[PlannedTrial]) -> Trials:
         """Read the finished trials of a plan, and the stopped ones with predicted final metrics.
 
+        A trial that several baselines share is read once.
+
+        Raises:
+            SearchError: see `_combine`.
+        """
+        return self._combine(plan, self.find_stopped(plan))
+
+    @classmethod
+    def read_finished(
+        cls, study: Study, plan: Sequence[PlannedTrial], stopped: Mapping[str, int]
+    ) -> Trials:
+        """Read the trials of a finished search as `read_trials` does, whatever is configured now.
+
+        Args:
+            study: `search.halving` is not used.
+            plan: of the finished search.
+            stopped: its stopped trials: trial id -> tokens of its rung.
+
+        Raises:
+            SearchError: see `_combine`.
+        """
+        return cls(study, (), _read_rows(study) if stopped else {})._combine(plan, stopped)
+
+    def _combine(self, plan: Sequence[PlannedTrial], stopped: Mapping[str, int]) -> Trials:
+        """Combine whole trials and stopped ones.
+
         Raises:
             SearchError: every trial failed, or no finished trial has metrics at the rung of a
                 stopped one.
         """
-        stopped = self.find_stopped(plan)
+        plan = drop_repetitions(plan)
         recorded = self.study.read_recorded([p for p in plan if p.trial_id not in stopped])
         trials = self.study.to_trials(recorded)
         if not stopped:
@@ -130,7 +154,8 @@ class Rungs:
                 on them (`search.scale`, `search.down_weight`).
             tokens: of the rung.
         """
-        rows = self._read_rung([p.part for p in (*here, *others)], tokens)
+        reached = drop_repetitions([*here, *others])
+        rows = self._read_rung([p.part for p in reached], tokens)
         if not rows:
             return {}
         cfg, names = self.study.cfg.search, sorted(rows[0]["metrics"])
@@ -139,6 +164,12 @@ class Rungs:
         ids = {p.trial_id for p in here}
         found = {row["trial_id"]: objective.score_run(row["metrics"]) for row in rows}
         return {name: score for name, score in found.items() if name in ids and score is not None}
+
+
+def _read_rows(study: Study) -> dict[tuple[str, int], tables.Row]:
+    """Read table `rungs`, if it exists."""
+    rows = study.store.read_rows(tables.RUNGS) if study.store.exists(tables.RUNGS) else []
+    return {(row["trial_id"], row["n_tokens"]): row for row in rows}
 
 
 def find_end(planned: PlannedTrial, stopped: Mapping[str, int]) -> int | None:

@@ -38,6 +38,7 @@ from climb.spark.training.pack_files import PackTask, ShardFile
 from climb.tokenizer import find_end_of_text, open_tokenizer
 
 Kind = Literal["base", "trial", "target-base", "target"]
+KINDS: tuple[Kind, ...] = ("base", "trial", "target-base", "target")
 
 ROUNDING = 1.0 + 1e-12
 """Factor of the last position that a filter keeps: rounding must not drop the last document."""
@@ -78,12 +79,25 @@ def compute_trial_share(cfg: Config) -> float:
     return compute_domain_share(cfg.proxy.trial_tokens, cfg) if matched else 1.0
 
 
-def plan_shards(domains: list[tables.Row], cfg: Config) -> list[Shard]:
-    """Plan the sizes of the shards of all four kinds.
+def _compute_share(kind: Kind, total: int, cfg: Config) -> float:
+    """Return the share of every domain in the shards of a kind, from 0 to 1."""
+    if kind == "trial":
+        return compute_trial_share(cfg)
+    if kind == "target":
+        return compute_domain_share(cfg.train.tokens, cfg)
+    base_tokens = cfg.proxy.base_tokens if kind == "base" else cfg.train.base_tokens
+    return min(1.0, base_tokens / total)
+
+
+def plan_shards(
+    domains: list[tables.Row], cfg: Config, kinds: Sequence[Kind] = KINDS
+) -> list[Shard]:
+    """Plan the sizes of the shards of these kinds.
 
     Args:
         domains: rows of table `domains`.
         cfg: `proxy` and `train` give the tokens of base checkpoints, trials and target runs.
+        kinds: of the shards.
 
     Returns:
         For each domain: shards of trials and of target runs with the share of
@@ -92,12 +106,7 @@ def plan_shards(domains: list[tables.Row], cfg: Config) -> list[Shard]:
         read of the domain.
     """
     total = sum(row["n_tokens"] for row in domains)
-    shares: dict[Kind, float] = {
-        "base": min(1.0, cfg.proxy.base_tokens / total),
-        "trial": compute_trial_share(cfg),
-        "target-base": min(1.0, cfg.train.base_tokens / total),
-        "target": compute_domain_share(cfg.train.tokens, cfg),
-    }
+    shares = {kind: _compute_share(kind, total, cfg) for kind in kinds}
     most = {} if cfg.proxy.match_repetition else {"trial": cfg.proxy.trial_tokens}
     return [
         Shard(

@@ -21,6 +21,9 @@ from climb.spark.training.setup import TrainingSetup
 class PlannedModel:
     """One model that job `train` trains, and then records in table `evaluations`."""
 
+    search: str
+    """Name of the search that found the mixture."""
+
     method: str
     seed: int
     run: ProxyRun
@@ -35,7 +38,6 @@ def read_data_versions(store: Store) -> dict[str, int | None]:
 
 def write_model_card(
     setup: TrainingSetup,
-    search: str,
     model: PlannedModel,
     metrics: Mapping[str, float],
     versions: Mapping[str, int | None],
@@ -47,7 +49,7 @@ def write_model_card(
     folder = Path(model.run.save)
     facts = ModelFacts(
         name=folder.name,
-        search=search,
+        search=model.search,
         method=model.method,
         seed=model.seed,
         weights=model.run.weights,

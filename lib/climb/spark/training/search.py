@@ -148,7 +148,7 @@ def _describe_search(
             baseline.name: compare(trials, objective, RECOMMENDED, baseline.name)
             for baseline in compared
         },
-        "n_failed": sum(row["status"] == "failed" for row in rows),
+        "n_failed": len({row["trial_id"] for row in rows if row["status"] == "failed"}),
         "plan": tuple(
             PlannedRecord(**p.part, seed=p.seed, stopped_at=find_end(p, stopped)) for p in plan
         ),

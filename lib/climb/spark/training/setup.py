@@ -27,12 +27,17 @@ from climb.spark.corpus.count import read_tokenizer_json
 from climb.spark.delta.store import Store
 from climb.spark.shared import check_shared
 from climb.spark.slots import Slots
+from climb.spark.training.pack import Kind
+from climb.spark.training.pack_settings import find_other_settings
 from climb.spark.training.trials import train_required
 from climb.spark.training.watch import WatchSettings
 from climb.tokenizer import TokenizerFile, find_end_of_text, open_tokenizer
 
-TRIAL_KINDS = ("base", "trial")
+TRIAL_KINDS: tuple[Kind, Kind] = ("base", "trial")
 """Kinds of the shards that the runs of the search read."""
+
+TARGET_KINDS: tuple[Kind, Kind] = ("target-base", "target")
+"""Kinds of the shards that target models read."""
 
 BASE_SEED = 0
 """The base checkpoint is shared, so it has one seed; the seeds of trials differ."""
@@ -84,6 +89,9 @@ class TrainingSetup:
 
     kept_models: Path | None = None
     """Folder of the trained models; None: they are not kept."""
+
+    other_settings: str | None = None
+    """Error if something is trained: the shards were packed for other settings; None: for these."""
 
     @cached_property
     def recipe(self) -> str:
@@ -184,8 +192,7 @@ def build_target_setup(store: Store, cfg: Config) -> TrainingSetup:
     """
     targets = list_targets(cfg.proxy, "report")
     sizes = (cfg.train.base_tokens, cfg.train.tokens)
-    kinds = ("target-base", "target")
-    setup = _build_setup(store, cfg, build(cfg.train.model, Proxy), kinds, sizes, targets)
+    setup = _build_setup(store, cfg, build(cfg.train.model, Proxy), TARGET_KINDS, sizes, targets)
     return replace(
         setup,
         processes=cfg.train.processes,
@@ -204,18 +211,23 @@ def digest_corpus(shards: Sequence[Mapping[str, Any]], kinds: Sequence[str] = TR
 def ensure_base_checkpoint(store: Store, setup: TrainingSetup, slots: Slots) -> bool:
     """Train the base checkpoint unless its folder is complete; return whether it was trained.
 
+    This is called before anything is trained.
+
     Args:
         store: has the session.
         setup: what is trained.
         slots: with whole GPUs, or with cores; the run takes one slot.
 
     Raises:
+        TableError: the shards were packed for other numbers of tokens.
         TrialError: its loss became NaN.
         ResourceError: memory ran out.
         InfrastructureError: its worker was lost; the next start continues it.
         PreflightError: an executor does not see the folder of files.
     """
     check_shared(store.session, store.cfg.files_folder)
+    if setup.other_settings is not None:
+        raise TableError(setup.other_settings)
     if is_complete(setup.base_folder):
         return False
     run = (setup.base_folder.name, setup.build_base_run())
@@ -229,7 +241,7 @@ def _build_setup(
     store: Store,
     cfg: Config,
     proxy: Proxy,
-    kinds: tuple[str, str],
+    kinds: tuple[Kind, Kind],
     sizes: tuple[int, int],
     targets: tuple[Target, ...],
 ) -> TrainingSetup:
@@ -260,6 +272,7 @@ def _build_setup(
         files=store.locate_file("models"),
         hung_minutes=cfg.proxy.hung_minutes,
         local_copies=cfg.storage.local_copies,
+        other_settings=find_other_settings(store, cfg, domains, kinds),
     )
 
 

@@ -15,6 +15,7 @@ from climb.proxy.heartbeat import RunProgress
 from climb.search import Problem, Trials
 from climb.search.reuse import ReusableRuns
 from climb.search.signal_to_noise import build_objective
+from climb.search.trials import NATURAL
 from climb.spark.delta.store import Store
 from climb.spark.training.lineage import read_reusable_runs
 from climb.spark.training.setup import TrainingSetup, build_trial_setup
@@ -84,7 +85,10 @@ class Study:
         return PlannedTrial(self.setup.name_run(weights, seed), round_, method, weights, seed)
 
     def read_recorded(self, plan: Sequence[PlannedTrial]) -> list[tables.Row]:
-        """Read the rows of the planned trials that have ended, with the plan's round and method."""
+        """Read the rows of the planned trials that have ended, with the plan's round and method.
+
+        A trial that is planned several times has a row for each; see `drop_repetitions`.
+        """
         if not self.store.exists(tables.TRIALS):
             return []
         rows = {row["trial_id"]: row for row in self.store.read_rows(tables.TRIALS)}
@@ -108,6 +112,19 @@ class Study:
         """Return the problem with the configured objective over the metrics of the trials."""
         search = self.cfg.search
         return self.problem.with_objective(build_objective(search.objective, trials, search))
+
+
+def drop_repetitions(plan: Sequence[PlannedTrial]) -> list[PlannedTrial]:
+    """Keep one entry for each trial: a run that is counted twice would understate the noise.
+
+    Baselines with equal mixtures share their trials. Those of the natural mixture keep its name,
+    by which mixture reuse finds them; all others keep the name of their first entry.
+    """
+    kept: dict[str, PlannedTrial] = {}
+    for planned in plan:
+        if planned.trial_id not in kept or planned.method == NATURAL:
+            kept[planned.trial_id] = planned
+    return list(kept.values())
 
 
 def open_study(store: Store, cfg: Config) -> Study:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from climb import tables
 from climb.config import Config
+from climb.errors import InfrastructureError
 from climb.progress import log, show_progress
 from climb.spark.delta.store import Store
 from climb.spark.slots import plan_process_slots
@@ -42,19 +43,25 @@ def train_planned(
     A model's card is written before its rows in `evaluations`, and its learning curve after them.
 
     Returns:
-        How many models were trained now, how many failed or were lost, and how many were recorded
-        already. A model without a row is trained again at the next start.
+        How many models were trained now, how many failed, and how many were recorded already. A
+        model without a row is trained again at the next start.
 
     Raises:
+        InfrastructureError: workers were lost; the models of the others are recorded.
         ClimbError: training the base checkpoint failed, a run found a mistake of the user, or the
             cluster cannot run the configured processes.
         RuntimeError: a run raised an unexpected exception; with the worker's traceback.
     """
     recorded = _read_recorded(store)
     todo = {name: model for name, model in planned.items() if name not in recorded}
-    n_failed = _train_models(store, cfg, setup, todo) if todo else 0
+    n_failed, lost = _train_models(store, cfg, setup, todo) if todo else (0, [])
     recorded = _read_recorded(store) if todo else recorded
     commit_curves(store, {name: planned[name] for name in planned.keys() & recorded})
+    if lost:
+        raise InfrastructureError(
+            f"{len(lost)} of {len(todo)} target models are not recorded, because their workers "
+            f"were lost; the first error: {lost[0].error}; start the job again to train them"
+        )
     return len(todo) - n_failed, n_failed, len(planned) - len(todo)
 
 
@@ -81,7 +88,7 @@ def _plan_models(store: Store, cfg: Config, setup: TrainingSetup) -> dict[str, P
     mixtures = store.read_rows(tables.MIXTURES, search=cfg.search.name)
     return {
         setup.name_run(row["weights"], seed): PlannedModel(
-            row["method"], seed, setup.build_run(row["weights"], seed)
+            cfg.search.name, row["method"], seed, setup.build_run(row["weights"], seed)
         )
         for seed in range(cfg.train.seeds)
         for row in mixtures
@@ -90,9 +97,9 @@ def _plan_models(store: Store, cfg: Config, setup: TrainingSetup) -> dict[str, P
 
 def _train_models(
     store: Store, cfg: Config, setup: TrainingSetup, todo: dict[str, PlannedModel]
-) -> int:
-    """Train these models and append their rows; return how many failed or were lost."""
-    n_failed = 0
+) -> tuple[int, list[Outcome]]:
+    """Train these models and append their rows; return how many failed, and the lost runs."""
+    n_failed, lost = 0, list[Outcome]()
     slots = plan_process_slots(store.session, cfg.spark, setup.processes)
     ensure_base_checkpoint(store, setup, slots)
     runs = [(name, model.run) for name, model in todo.items()]
@@ -103,17 +110,20 @@ def _train_models(
     for outcome in show_progress(outcomes, len(runs), "train", "model"):
         model = todo[outcome.name]
         if outcome.status != "finished":
-            n_failed += 1
+            if outcome.status == "lost":
+                lost.append(outcome)
+            else:
+                n_failed += 1
             log("train", f"{model.method} seed {model.seed} {outcome.status}: {outcome.error}")
             continue
-        write_model_card(setup, cfg.search.name, model, outcome.metrics, versions)
+        write_model_card(setup, model, outcome.metrics, versions)
         rows = _build_evaluation_rows(outcome, model, setup)
         store.append(store.create_frame(rows, tables.EVALUATIONS), tables.EVALUATIONS)
         done[outcome.name] = model
         if time.monotonic() > due:
             commit_curves(store, done)
             due = time.monotonic() + SECONDS_PER_COMMIT
-    return n_failed
+    return n_failed, lost
 
 
 def _build_evaluation_rows(
