@@ -75,7 +75,8 @@ test: setup format lint types ## Check format, lint and types, and run the tests
 test-long: setup coverage ## Run the slow tests (more than an hour); do this before an issue is closed.
 	@# A test compares every item with lm-eval.
 	@VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --no-deps -r requirements/bench.txt
-	@$(BIN)/python -m pytest tests -m slow --ignore tests/consumers -n 2 -vv --durations=10
+	@$(BIN)/python -m pytest tests -m slow --ignore tests/consumers \
+	  -n 2 --dist loadfile --no-loadscope-reorder -vv --durations=10
 
 consumers: setup ## Install the trainers that read exports, each into its own environment (12 GB).
 	@for file in requirements/consumers/*.txt; do \
