@@ -1,6 +1,7 @@
 """The penalized score: predicted score, KL penalty, and the outcome constraint `max_drop`."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -114,6 +115,18 @@ def test_no_metric_of_the_recommendation_is_predicted_worse_than_max_drop(max_dr
     assert state.problem.space.contains(recommendation.weights_K)
     # The constraint costs a part of the gain, but not all of it.
     assert 0.0 <= recommendation.gain.mean < unconstrained.gain.mean
+
+
+def test_forbidden_mixtures_rank_below_allowed_ones_whatever_the_unit_of_the_score():
+    """A sum of losses over a corpus may be 1e12 nats; the second mixture has a too low accuracy."""
+    means_MQ = np.array([[1e12, 0.98], [0.9e12, 0.97]])
+    surrogate = SimpleNamespace(
+        predict_means=lambda weights_MK: means_MQ, weights_Q=np.array([-1.0, 1.0])
+    )
+    space = SimpleNamespace(penalty=lambda weights_MK: 0.0)
+    score = PenalizedScore(surrogate, space, np.array([-np.inf, 0.975]))
+    allowed, forbidden = score(np.full((2, 4), 0.25))
+    assert forbidden < allowed
 
 
 def test_a_larger_max_drop_allows_a_better_score(unconstrained):

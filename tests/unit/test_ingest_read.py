@@ -112,6 +112,31 @@ def test_all_texts_of_a_long_file_are_read_exactly(tmp_path, read, name, has_rej
     assert sum(row["reason"] is not None for row in rows) == expected.count(None)
 
 
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("a.csv", '2,"cut here'),
+        ("a.csv", '2,"a "quoted" word, and more text"'),
+        ("a.csv", r'2,"a \"quoted\" word, as Spark writes it"'),
+        ("a.tsv", '2\t"unclosed start of a quote'),
+        ("a.tsv", '2\t"Hello" she said to all of them'),
+    ],
+)
+def test_a_broken_quote_does_not_join_rows_but_makes_the_file_unreadable(tmp_path, read, name, row):
+    mark = "," if name == "a.csv" else "\t"
+    lines = [f"id{mark}text", f"1{mark}{GOOD}", row, *(f"{i}{mark}{GOOD}" for i in range(3000))]
+    (tmp_path / name).write_text("\n".join(lines) + "\n")
+    [found] = read()
+    assert found["reason"] == "unreadable_file"
+    assert "line " in found["detail"]
+    assert "a quote is not closed, or a quote in a quoted cell is not doubled" in found["detail"]
+
+
+def test_quotes_in_cells_without_quotes_are_text(tmp_path, read):
+    (tmp_path / "a.csv").write_text(f'id,text\n1,{GOOD} 5\'10" tall\n2,"{GOOD} ""so""\n"\n')
+    assert [row["text"] for row in read()] == [f"{GOOD} 5'10\" tall", f'{GOOD} "so"\n']
+
+
 def test_each_invalid_line_is_rejected_with_its_reason(tmp_path, read):
     invalid = {
         "missing_text": [b'{"text": null}', b'{"id": 3}'],

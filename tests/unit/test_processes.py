@@ -20,6 +20,7 @@ from climb.proxy.language_model import accumulate_gradients
 from climb.proxy.llama import LlamaProxy
 from climb.proxy.processes import Processes
 from climb.proxy.training import run_training
+from climb.proxy.update import Updater
 from climb.testing.contracts import build_tiny_run
 
 TINY = LlamaProxy(hidden=16, layers=1, heads=2, sequence=16, batch=8, learning_rate=1e-2)
@@ -181,3 +182,21 @@ def test_summed_gradients_are_those_of_torchs_distributed_data_parallel(monkeypa
 
     results = call_together(compare, 2)
     assert max(max(pair) for pair in results) < 1e-5
+
+
+def test_a_process_without_sequences_adds_no_gradients_of_an_earlier_step(monkeypatch):
+    """With bfloat16 weights, the model keeps its gradients until the next pass replaces them."""
+    sent = []
+
+    def sum_gradients(processes, parameters, loss):
+        sent.append([None if p.grad is None else p.grad.abs().sum().item() for p in parameters])
+        return loss
+
+    monkeypatch.setattr(Processes, "sum_gradients", sum_gradients)
+    monkeypatch.setattr("torch.nn.utils.clip_grad_norm_", lambda *_: None)
+    recipe = dataclasses.replace(TINY, precision="bfloat16_weights", compile="eager")
+    updater = Updater(recipe, TINY.create_model(64), False, Processes(1, 2))
+    updater.take(torch.ones(4, 16, dtype=torch.int64), 0.01, n_sequences=8)
+    updater.take(torch.ones(0, 16, dtype=torch.int64), 0.01, n_sequences=1)
+    assert any(sent[0])
+    assert sent[1] == [None] * len(sent[0])

@@ -97,7 +97,8 @@ def test_a_choice_longer_than_a_sequence_is_truncated(tmp_path, tokenizer):
     (item,) = load_items(write_target(tmp_path / "t.jsonl", [row]), tokenizer, 16)
     (passage,) = item.passages
     assert decode(tokenizer, passage.continuations[0]) == "q" * 16
-    assert item.n_bytes[0] == 16
+    assert item.n_bytes == (16, 5)
+    assert item.n_characters == (16, 4)  # those that are scored, as for n_bytes
     assert len(passage.context) == 1
 
 

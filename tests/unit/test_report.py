@@ -59,6 +59,7 @@ def evaluations(noise=0.0, n_seeds=3, swap=None):
     rng = np.random.default_rng(7)
     return tuple(
         Evaluation(
+            model=f"{(swap or {}).get(method, method)}-{seed}",
             method=method,
             seed=seed,
             metric=name,
@@ -358,6 +359,18 @@ def test_failed_trials_are_listed_with_their_error(data):
     page = page_of(data)
     assert "loss became NaN at step 7" in page
     assert f"1 of {len(SEARCH.rows)} trials failed" in page
+
+
+def test_runs_that_two_methods_share_are_counted_once(data):
+    """A recommendation that equals the natural mixture has its trials and its models."""
+    shared = {RECOMMENDED: "natural"}
+    trials = [t for t in data.trials if t.method not in (RECOMMENDED, "natural")]
+    natural = [t for t in data.trials if t.method == "natural"]
+    trials += [*natural, *(replace(t, method=RECOMMENDED) for t in natural)]
+    page = page_of(replace(data, trials=tuple(trials), evaluations=evaluations(swap=shared)))
+    n_trials, n_models = len(trials) - len(natural), 3 * len(RESULT.baselines)
+    assert f" {n_trials} trials" in page
+    assert f"{n_models} target models" in page
 
 
 def test_a_domain_at_its_limit_of_epochs_is_named(data):

@@ -1,6 +1,7 @@
 """Runs of several model sizes and token counts: one level, shared effects, and what they tell."""
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
@@ -360,6 +361,22 @@ def test_the_order_of_columns_does_not_change_predictions(files):
         text = predict(RunFiles([folder / name]), folder / "m.csv", out, CFG, "mean(*):min")
         texts.append((text, out.read_text()))
     assert texts[0] == texts[1]
+
+
+def test_the_order_of_rows_does_not_change_trials(tmp_path):
+    """Seeds ended at other tokens, and runs have names, so nothing but the rows has an order."""
+    random = np.random.default_rng(4)
+    runs = make_runs(sizes=SIZES[:2], noise=0.01)
+    tokens_R = runs.tokens_R * (1.0 + random.uniform(0.0, 0.02, len(runs.tokens_R)))
+    path = write_runs(tmp_path / "r.csv", dataclasses.replace(runs, tokens_R=tokens_R))
+    header, *rows = path.read_text().splitlines()
+    rows = [f"r{number},{row}" for number, row in enumerate(rows)]
+    found = []
+    for order in (np.arange(len(rows)), random.permutation(len(rows))):
+        path.write_text("\n".join([f"run,{header}", *(rows[i] for i in order)]) + "\n")
+        found.append(read_trials(path))
+    for name in ("weights_TK", "metrics_TQ", "tokens_T", "scale_distance_T"):
+        np.testing.assert_array_equal(getattr(found[0], name), getattr(found[1], name))
 
 
 @pytest.mark.slow

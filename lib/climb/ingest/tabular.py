@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import csv
 import hashlib
 import io
@@ -58,7 +59,11 @@ def iterate_csv(
         unit: the whole file.
         cfg: section ingest.
         reject: called for every row with a wrong number of cells.
+
+    Raises:
+        DamagedFileError: a quote is not closed or not doubled.
     """
+    _check_quotes(unit, cfg.zstd_window_log)
 
     def skip(row: Any) -> str:
         detail = f"{row.actual_columns} cells, but the header has {row.expected_columns}"
@@ -72,6 +77,26 @@ def iterate_csv(
         escaped = EscapedFile(stream)
         for batch in _open_csv(escaped, unit.kind, names, cfg, skip):
             yield _restore_batch(batch) if escaped.has_escaped else batch
+
+
+def _check_quotes(unit: Unit, window_log: int) -> None:
+    """Check that all quotes are closed and doubled: else Arrow's reader joins rows silently.
+
+    Raises:
+        DamagedFileError: one is not.
+    """
+    with open_unpacked(unit.root, unit.path, window_log) as (stream, _):
+        text = io.TextIOWrapper(stream, "utf-8", "surrogateescape", newline="")
+        rows = csv.reader(text, delimiter=DELIMITERS[unit.kind], strict=True)
+        try:
+            collections.deque(rows, maxlen=0)
+        except csv.Error as error:
+            detail = (
+                f"line {rows.line_num}: a quote is not closed, or a quote in a quoted cell is not "
+                f"doubled ({error}); double it (Spark: option escape='\"'), or use Parquet or "
+                "JSON Lines"
+            )
+            raise DamagedFileError("unreadable_file", detail) from error
 
 
 def _open_csv(

@@ -36,10 +36,10 @@ class Item:
     each with one continuation."""
 
     n_bytes: tuple[int, ...]
-    """UTF-8 bytes of each choice, or of the whole text."""
+    """UTF-8 bytes of each choice as it is scored (truncated to the sequence), or of the text."""
 
     n_characters: tuple[int, ...]
-    """Characters of each choice after its leading white space, or of the whole text."""
+    """Characters of each choice as it is scored, after its leading white space, or of the text."""
 
     label: int
     """Index of the right choice; 0 for a text."""
@@ -106,7 +106,7 @@ class _PassageBuilder:
         max_context = self.sequence + 1 - max(map(len, continuations))
         passage = Passage((self.end_of_text, *before)[-max_context:], continuations)
         n_bytes = tuple(_count_utf8_bytes(text) for _, text in encoded)
-        n_characters = tuple(len(choice.lstrip()) for choice in record["choices"])
+        n_characters = tuple(max(1, len(text.lstrip())) for _, text in encoded)
         return Item((passage,), n_bytes, n_characters, record["label"])
 
     def build_text(self, record: dict[str, Any]) -> Item:

@@ -174,6 +174,8 @@ class Updater:
         import torch
 
         self._gradients.clear()
+        if not len(ids_BL):  # `clear` keeps gradients that the first pass would replace
+            self.optimizer.zero_grad()
         n_predicted = n_batch * (ids_BL.shape[1] - 1)
         total = torch.zeros((), device=ids_BL.device)
         for first in range(0, len(ids_BL), self.micro_batch):

@@ -47,6 +47,9 @@ class Trial:
 class Evaluation:
     """A row of `evaluations`: one metric of one target model."""
 
+    model: str
+    """Name of the model; methods with equal mixtures share a model."""
+
     method: str
     seed: int
     metric: str
@@ -85,7 +88,7 @@ class ReportData:
     result: SearchResult
     domains: tuple[Domain, ...] = ()
     trials: tuple[Trial, ...] = ()
-    """Trials of the result's plan."""
+    """Trials of the result's plan; methods with equal mixtures share trials."""
 
     evaluations: tuple[Evaluation, ...] = ()
     clusters: tuple[Cluster, ...] = ()
@@ -105,6 +108,11 @@ class ReportData:
 
     configuration: str = ""
     """The resolved configuration as YAML."""
+
+    @property
+    def unique_trials(self) -> tuple[Trial, ...]:
+        """The trials, each of them once."""
+        return tuple({trial.trial_id: trial for trial in self.trials}.values())
 
     @property
     def methods(self) -> tuple[str, ...]:

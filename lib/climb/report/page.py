@@ -46,7 +46,7 @@ def render(data: ReportData) -> str:
         weak_ranking=WEAK_RANKING,
         effects=tabulate_effects(data.result.effects, data.result.metric_weights),
         clusters=_summarize_clusters(data.clusters),
-        failed=[trial for trial in data.trials if trial.status == "failed"],
+        failed=[trial for trial in data.unique_trials if trial.status == "failed"],
         totals=_sum_up(data),
         steps=list_next_steps(data),
     )
@@ -213,6 +213,7 @@ class Totals:
     """Sums that the page shows."""
 
     rejected: int
+    trials: int
     trial_tokens: int
     trial_seconds: float
     models: int
@@ -223,11 +224,13 @@ class Totals:
 
 def _sum_up(data: ReportData) -> Totals:
     """Sum the rows, tokens and seconds that the page shows."""
-    models = {(row.method, row.seed): row for row in data.evaluations}
+    trials = data.unique_trials
+    models = {row.model: row for row in data.evaluations}
     return Totals(
         rejected=sum(row.n_rows for row in data.rejections),
-        trial_tokens=sum(trial.n_tokens for trial in data.trials),
-        trial_seconds=sum(trial.seconds for trial in data.trials),
+        trials=len(trials),
+        trial_tokens=sum(trial.n_tokens for trial in trials),
+        trial_seconds=sum(trial.seconds for trial in trials),
         models=len(models),
         model_tokens=sum(row.n_tokens for row in models.values()),
         model_seconds=sum(row.seconds for row in models.values()),

@@ -134,13 +134,14 @@ def _list_caveats(data: ReportData) -> tuple[str, ...]:
 def list_next_steps(data: ReportData) -> list[str]:
     """List recommended next steps for the user."""
     steps = []
-    failed = [trial for trial in data.trials if trial.status == "failed"]
+    trials = data.unique_trials
+    failed = [trial for trial in trials if trial.status == "failed"]
     if not data.evaluations:
         steps.append(
             "Run `climb train`: it tests a target model on items that the search never saw."
         )
     if failed:
-        steps.append(f"{len(failed)} of {len(data.trials)} trials failed; their errors are above.")
+        steps.append(f"{len(failed)} of {len(trials)} trials failed; their errors are above.")
     steps += _list_domain_limits(data)
     dropped = [n for n, w in sorted(data.result.recommended.weights.items()) if w == 0.0]
     if dropped:

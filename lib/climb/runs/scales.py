@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from climb.errors import InputError
 from climb.mixture import SAME_DECIMALS
 from climb.predictor import Predictor
-from climb.runs.rows import PARAMS, RUN, TOKENS, format_run
+from climb.runs.rows import PARAMS, RUN, TOKENS, Run, format_run
 from climb.runs.sheet import normalize
 from climb.runs.table import ValidRuns
 from climb.search.scale import ExpressedTrials, ScaledRuns, express_at, group_sizes
@@ -49,7 +49,7 @@ def express(
         InputError: some rows lack their size or tokens, or it is unknown which rows are checkpoints
             of one run.
     """
-    n = len(valid.runs)
+    n, valid = len(valid.runs), _sort_runs(valid)
     params_R, tokens_R = (read_scales(valid, column) for column in (PARAMS, TOKENS))
     # Other sets are shifted to the level of the own runs, so a size or a number of tokens that only
     # one file states is ignored.
@@ -78,6 +78,22 @@ def express(
     seeds = [valid.runs[row].seed or 0 for row in expressed.first_T]
     trials = _build_trials(tuple(domains), tuple(metrics), expressed, seeds)
     return trials.reorder_domains(np.argsort(by_domain)), expressed
+
+
+def _sort_runs(valid: ValidRuns) -> ValidRuns:
+    """Sort the runs, because the order of rows must not change a result."""
+    domains = sorted(range(len(valid.domains)), key=valid.domains.__getitem__)
+    metrics = sorted(range(len(valid.metrics)), key=valid.metrics.__getitem__)
+
+    def place(run: Run) -> tuple[object, ...]:
+        weights = normalize(run.weights)
+        return (
+            *(float(weights[k]) for k in domains),
+            *(run.params or 0.0, run.tokens or 0.0, run.seed or 0, run.name),
+            *(run.metrics[q] for q in metrics),
+        )
+
+    return dataclasses.replace(valid, runs=tuple(sorted(valid.runs, key=place)))
 
 
 def read_scales(valid: ValidRuns, column: str) -> Array | None:

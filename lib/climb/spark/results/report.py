@@ -166,6 +166,7 @@ def _read_evaluations(store: Store, result: SearchResult) -> tuple[Evaluation, .
     _, last = max(own, key=lambda pair: (pair[1]["finished"], pair[1]["model"]))
     return tuple(
         Evaluation(
+            model=row["model"],
             method=method,
             seed=row["seed"],
             metric=row["metric"],
