@@ -21,7 +21,8 @@ USUAL_ENDS = (
     *("<|im_end|>", "[SEP]"),
 )
 """Tokens that end a document in published tokenizers (the fifth is DeepSeek's). The first of them
-that a tokenizer has is used."""
+that a tokenizer has as a special token is used, else the first that it has: in Gemma, `</s>` is an
+ordinary token, a tag of HTML."""
 
 SAMPLE_CHARS = 20_000
 """First characters of each sampled document that train the BPE, so that no document dominates."""
@@ -183,7 +184,7 @@ def find_end_of_text(
 
     Args:
         tokenizer: the open tokenizer.
-        configured: the configured token; None chooses the first of `USUAL_ENDS` that exists.
+        configured: the configured token; None chooses one of `USUAL_ENDS`.
         key: configuration key of the token, for error messages.
 
     Raises:
@@ -193,11 +194,12 @@ def find_end_of_text(
         if tokenizer.token_to_id(configured) is None:
             raise ConfigError(f"{key} is {configured!r}, but the tokenizer has no such token")
         return configured
-    for token in USUAL_ENDS:
+    added = tokenizer.get_added_tokens_decoder().values()
+    special = {token.content for token in added if token.special}
+    for token in sorted(USUAL_ENDS, key=lambda token: token not in special):
         if tokenizer.token_to_id(token) is not None:
             return token
-    added = [str(token) for token in tokenizer.get_added_tokens_decoder().values()]
     raise ConfigError(
         f"the tokenizer has none of the usual end-of-text tokens {list(USUAL_ENDS)}; set "
-        f"{key} to the token that ends a document (special tokens: {added[:20]})"
+        f"{key} to the token that ends a document (special tokens: {sorted(special)[:20]})"
     )

@@ -112,6 +112,7 @@ def run_export(
             f"export.path={folder}",
             f"export.format={json.dumps(values)}",
             "export.validation_share=0.1",
+            f"mix.tokens={TOKENS}",
             *settings,
         ]
     )
@@ -347,6 +348,8 @@ def test_a_dataset_of_earlier_tables_or_of_an_earlier_search_is_refused(spark, w
     before = hash_files(tmp_path / "export")
     with pytest.raises(TableError, match=r"the search 'default', but search.name is 'x'; run"):
         run_here("search.name=x")
+    with pytest.raises(TableError, match=r"from 30,000 tokens, but mix.tokens .* is 40,000; run"):
+        run_here("mix.tokens=40000")
     mixture = store.read_rows(tables.MIXTURES)[0]
     other = mixture | {"weights": {"code": 1.0}}
     inputs = store.history.describe_inputs()

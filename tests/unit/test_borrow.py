@@ -82,6 +82,18 @@ def test_replicates_of_another_set_do_not_set_the_noise_of_the_own_runs():
     np.testing.assert_allclose(found, alone)
 
 
+def test_the_order_of_domains_changes_neither_the_choice_nor_the_runs():
+    order_K = np.random.default_rng(3).permutation(len(OWN.domains))
+    combined, [borrowed] = borrow_shifted()
+    shifted = dataclasses.replace(OTHER, metrics_TQ=OTHER.metrics_TQ + np.array([1.0, -2.0, 3.0]))
+    own, other = OWN.reorder_domains(order_K), shifted.reorder_domains(order_K[::-1])
+    again, [also] = borrow(own, [match_domains(own, other, "other", 0.5)], OBJECTIVE, PREDICTOR, 0)
+    assert (also.noise, also.error_change) == (borrowed.noise, borrowed.error_change)
+    back = again.reorder_domains(np.argsort(order_K))
+    np.testing.assert_array_equal(back.weights_TK, combined.weights_TK)
+    np.testing.assert_array_equal(back.metrics_TQ, combined.metrics_TQ)
+
+
 def test_a_set_without_a_usable_run_is_not_tested():
     found = str(BorrowedSet("far.csv", 0, 12, None, 0.0))
     assert found == "far.csv: 0 runs (12 more dropped: too much weight on other domains), not used"

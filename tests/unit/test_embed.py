@@ -6,7 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_torch_file
 from tiny_encoder import WIDTH, build_encoder
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -124,6 +126,16 @@ def test_files_of_another_kind_are_an_error_that_names_the_file(tiny, tmp_path):
         embedder = StaticEmbedder(**({**tiny, field: str(junk)}), dim=3, max_tokens=5)
         with pytest.raises(PreflightError, match="junk"):
             embedder.load("cpu")
+
+
+def test_a_table_of_a_type_that_numpy_lacks_is_an_error_that_names_the_file(tiny, tmp_path):
+    table = torch.ones(4, 3, dtype=torch.bfloat16)
+    save_torch_file({"table": table}, tmp_path / "half.safetensors")
+    changed = {**tiny, "table": str(tmp_path / "half.safetensors")}
+    with pytest.raises(
+        PreflightError, match=r"half\.safetensors.*convert it to float32 or float16"
+    ):
+        StaticEmbedder(**changed, dim=3, max_tokens=5).load("cpu")
 
 
 def test_a_tokenizer_with_more_ids_than_the_table_has_rows_is_an_error(tiny, tmp_path):

@@ -112,6 +112,22 @@ def test_a_link_to_a_large_disk_is_followed_and_stays(own):
     assert [path.name for path in (own / "disk").iterdir()] == ["out"]
 
 
+def test_files_of_a_nested_domain_and_of_a_linked_folder_belong_to_one_domain(own):
+    """`law/cases` has weight 0 here, so none of its files is named."""
+    (own / "BEST.csv").write_text("domain,weight\nlaw,0.25\nweb,0.75\nlaw/cases,0.0\n")
+    (own / "PRIOR.csv").write_text(
+        "domain,tokens,documents\nlaw,40000,100\nweb,30000,3000\nlaw/cases,5,1\n"
+    )
+    write_shard(Megatron(), own / "data" / "law" / "cases", "a", [np.full(9, 7, "uint16")])
+    write_shard(Megatron(), own / "disk2", "b", [np.full(9, 7, "uint16")])
+    (own / "data" / "web" / "more").symlink_to(own / "disk2")
+    arguments = ["--to", "megatron", *options(own), "--tokenizer", own / "tokenizer.json"]
+    assert "2 domains and 5 files" in invoke(*arguments, "--out", own / "out")
+    blend = (own / "out" / "blend.txt").read_text()
+    assert "cases" not in blend
+    assert "web/more/b" in blend
+
+
 def test_weights_of_documents_need_the_documents_of_every_domain(own):
     (own / "PRIOR.csv").write_text("domain,tokens\nlaw,40000\nweb,30000\nnone,5\n")
     with pytest.raises(InputError, match="no column documents; JsonLines counts documents"):

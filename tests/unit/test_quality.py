@@ -174,6 +174,14 @@ def test_a_balanced_classifier_detects_rare_junk_that_a_plain_one_misses(tmp_pat
     assert values[True] < 3.0 < values[False]
 
 
+def test_labels_with_too_many_different_values_are_refused_before_memory_runs_out(tmp_path):
+    texts, _ = make_labelled_texts(120)
+    labels = [float(i) for i in range(120)]
+    message = r"\d+ different labels, and each is a class .* at most 20; round the labels"
+    with pytest.raises(InputError, match=message):
+        train_scorer(classifier_trainer(), texts, labels, tmp_path / "m")
+
+
 def test_training_is_skipped_for_equal_labels_and_runs_for_other_labels(tmp_path):
     texts, labels = make_labelled_texts(120)
     first = train_scorer(classifier_trainer(), texts, labels, tmp_path / "m")

@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 
 from climb.config import load
+from climb.mixture import FeasibleSet
+from climb.objective import Objective
 from climb.runs.commands import propose, recommend
 from climb.runs.sets import RunFiles
+from climb.search import Problem
 from climb.search.repetition import Repetition, count_epochs, count_new_epochs
+from climb.search.repetition_cost import measure_repetition
 from climb.search.surrogate import SCORE, Surrogate
 from climb.search.trials import Trials
 
@@ -155,6 +159,31 @@ def test_runs_of_one_mixture_with_different_tokens_are_in_one_fold_and_are_no_re
     # A mixture is in the trials of four of the five folds, with all its tokens, or in none.
     assert len(seen) == 5
     assert sum(len(every - part) for part in seen) == len(every)
+
+
+@pytest.mark.slow
+def test_the_order_of_domains_does_not_change_the_measured_cost():
+    random = np.random.default_rng(1)
+    use_K, weights_TK = np.exp(random.normal(size=6)), random.dirichlet(np.ones(6), 40)
+    tokens_K = np.array([1e9, 2e9, 3e8, 4e9, 1e9, 6e8])
+    epochs_TK = weights_TK * 2e9 / tokens_K
+    worth_TK = np.where(epochs_TK > 1, 7.0 - 6.0 * np.exp((1.0 - epochs_TK) / 6.0), epochs_TK)
+    loss_T = 2.0 + ((worth_TK * tokens_K / 2e9 + 1e-3) ** 0.4 @ use_K + 0.3) ** -0.5
+    loss_T += 0.1 * loss_T.std() * random.normal(size=40)
+    found = []
+    for order_K in (np.arange(6), np.arange(6)[::-1]):
+        names = tuple(f"d{k}" for k in order_K)
+        one = np.ones(40, dtype=np.int64)
+        trials = Trials(
+            *(names, weights_TK[:, order_K], ("a",), loss_T[:, None], 0 * one),
+            *(("proposal",) * 40, 0 * one, np.zeros(40), np.full(40, 2e9)),
+        )
+        cfg = CFG.model_copy(update={"target_tokens": 2_000_000_000})
+        space = FeasibleSet.from_constraints(names, tokens_K[order_K], cfg.mixture_constraints)
+        problem = Problem.from_config(space, Objective.parse("a:min", ("a",)), cfg)
+        found.append(measure_repetition(trials, problem))
+    assert found[0].decay is not None
+    assert found[0] == found[1]
 
 
 @pytest.mark.slow

@@ -53,6 +53,16 @@ def test_a_tokenizer_without_an_end_of_text_token_is_an_error():
         find_end_of_text(tokenizer, "<|absent|>")
 
 
+def test_a_special_token_ends_documents_before_an_ordinary_one_of_another_tokenizer():
+    """In Gemma, `</s>` is an HTML tag, and `<eos>` ends documents."""
+    tokenizer = Tokenizer.from_str(train_json(TEXTS, 300).replace("<|endoftext|>", "<eos>"))
+    tokenizer.add_tokens(["</s>"])
+    assert find_end_of_text(tokenizer, None) == "<eos>"
+    ordinary = Tokenizer.from_str(train_json(TEXTS, 300).replace("<|endoftext|>", "<|other|>"))
+    ordinary.add_tokens(["</s>"])
+    assert find_end_of_text(ordinary, None) == "</s>"
+
+
 def save_after_use(setting):
     """The JSON of a tokenizer that was saved after one use; `setting` changed it."""
     used = Tokenizer.from_str(train_json(TEXTS, 400))

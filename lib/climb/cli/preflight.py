@@ -155,13 +155,15 @@ def _check_export(cfg: Config) -> Iterator[str]:
     """Check the folder and the tokenizer of an export, and what its format needs."""
     from climb.config import build
     from climb.export import Format
+    from climb.export.folder import follow_link
     from climb.export.format import check_early
     from climb.export.tokenization import read_own_tokenizer
 
     with contextlib.suppress(ConfigError):  # `check_plugin` reports what cannot be built
         format = build(cfg.export.format, Format)
         try:
-            check_early(format, str(cfg.export_folder), cfg.export.validation_share > 0.0)
+            folder = str(follow_link(cfg.export_folder))
+            check_early(format, folder, cfg.export.validation_share > 0.0)
         except ConfigError as error:
             yield f"export.format: {error}"
 

@@ -130,6 +130,11 @@ def _read_table(path: str, dim: int) -> NDArray[np.float64]:
         tensors = load_file(file)
     except SafetensorError as error:
         raise PreflightError(f"token table {path!r} is not a safetensors file: {error}") from error
+    except TypeError as error:  # NumPy has no bfloat16
+        raise PreflightError(
+            f"token table {path!r} has numbers that NumPy cannot read ({error}); convert it to "
+            "float32 or float16"
+        ) from error
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     if len(tensors) != 1 or len(next(iter(shapes.values()))) != 2:
         raise PreflightError(

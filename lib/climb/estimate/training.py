@@ -110,8 +110,12 @@ def count_mean_tokens(cfg: Config) -> float:
 
 
 def count_models(cfg: Config) -> int:
-    """Count the target models: the recommendation and the baselines, each with every seed."""
-    if all(target.report is None for target in cfg.proxy.targets):
+    """Count the target models: the recommendation and the baselines, each with every seed.
+
+    A configuration without targets gets them elsewhere, since no search can run without: they count
+    as targets with a `report` file.
+    """
+    if cfg.proxy.targets and all(target.report is None for target in cfg.proxy.targets):
         return 0
     return cfg.train.seeds * (1 + len(cfg.search.baselines))
 

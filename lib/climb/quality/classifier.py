@@ -19,6 +19,7 @@ from climb.config.plugins import ModelPath
 from climb.errors import PreflightError
 from climb.files import resolve, write_atomically
 from climb.quality import Score, Scorer
+from climb.quality.training import check_classes
 
 WEIGHTS, SETTINGS = "weights.npz", "model.json"
 
@@ -88,9 +89,14 @@ class ClassifierTrainer:
     labels."""
 
     def train(self, texts: Sequence[str], labels_N: NDArray[np.float64], folder: Path) -> Scorer:
-        """Train on N labelled texts, and write `weights.npz` and `model.json` into the folder."""
+        """Train on N labelled texts, and write `weights.npz` and `model.json` into the folder.
+
+        Raises:
+            InputError: there are too many different labels.
+        """
         from sklearn.linear_model import LogisticRegression
 
+        check_classes(labels_N)
         labels_L, classes_N = np.unique(labels_N, return_inverse=True)
         regression = LogisticRegression(
             C=self.inverse_penalty,

@@ -16,6 +16,7 @@ from climb.config.plugins import ModelPath
 from climb.errors import ComponentError, ConfigError, PreflightError
 from climb.files import resolve
 from climb.quality import Score, Scorer
+from climb.quality.training import check_classes
 
 LABEL = "__label__"
 MODEL = "model.bin"
@@ -119,8 +120,10 @@ class FastTextTrainer:
         """Train on N labelled texts, and write `model.bin` into the folder.
 
         Raises:
+            InputError: there are too many different labels.
             ComponentError: the weights become NaN with each of the learning rates.
         """
+        check_classes(labels_N)
         with tempfile.TemporaryDirectory() as scratch:
             lines = Path(scratch) / "train.txt"
             with lines.open("w", encoding="utf-8") as stream:

@@ -27,6 +27,11 @@ MIN_LABELS = 100
 """Minimum labels for a measurement, so that about ten texts or more are held out."""
 
 
+MAX_CLASSES = 20
+"""Maximum different labels of a trainer with a class for each label. Its memory and its model grow
+with their number."""
+
+
 @runtime_checkable
 class ScorerTrainer(Protocol):
     """A method that trains a scorer on labelled texts."""
@@ -36,6 +41,19 @@ class ScorerTrainer(Protocol):
 
         The folder is on the local disk. `train_scorer` copies it to the configured folder.
         """
+
+
+def check_classes(labels_N: NDArray[np.float64]) -> None:
+    """Check that a trainer can have a class for each label.
+
+    Raises:
+        InputError: there are more than MAX_CLASSES different labels.
+    """
+    if (n := len(np.unique(labels_N))) > MAX_CLASSES:
+        raise InputError(
+            f"score.training: {n:,} different labels, and each is a class of the scorer, which has "
+            f"at most {MAX_CLASSES}; round the labels, for example to whole numbers"
+        )
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ tokens and documents of each domain come from PRIOR.csv.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from climb.export.format import needs_all_endings
 from climb.export.formats import list_for_own_files
 from climb.export.render import FinishedExport, render_files
 from climb.export.tokenization import check_tokenizer, read_own_tokenizer
+from climb.files import list_files
 from climb.runs.sheet import Sheet, compare_names
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ def export_own(mixture: Path, prior: Path, data: Path, cfg: Config) -> str:
     _check_format(format, cfg.export)
     weights = _read_column(mixture, "weight")
     domains = _describe_domains(weights, prior, format, cfg)
-    shards = tuple(shard for domain in domains for shard in _find_shards(data, domain, format))
+    folders = {data / name for name in weights}
+    shards = tuple(s for domain in domains for s in _find_shards(data, domain, format, folders))
     target = Target(follow_link(cfg.export_folder))
     contents = _describe_contents(domains, shards, target, cfg)
     plan = {
@@ -169,17 +171,22 @@ def _read_column(path: Path, column: str) -> dict[str, float]:
     return found
 
 
-def _find_shards(data: Path, domain: ExportedDomain, format: Format) -> list[Shard]:
+def _find_shards(
+    data: Path, domain: ExportedDomain, format: Format, folders: Set[Path]
+) -> list[Shard]:
     """Find a domain's files with the endings of the format.
 
-    The tokens of the domain are divided among its shards in proportion to the sizes of their files
-    with text or tokens: an index grows with the number of documents.
+    Files in the folder of another domain, such as `web/news` in `web`, belong to that domain, also
+    if its weight is 0. The tokens of the domain are divided among its shards in proportion to the
+    sizes of their files with text or tokens: an index grows with the number of documents.
 
     Raises:
         InputError: there are no such files or all are empty, or a shard lacks a file.
     """
     folder, endings, needs_all = data / domain.name, format.endings, needs_all_endings(format)
-    groups = _group_files(sorted(folder.rglob("*")), endings, needs_all).values()
+    inner = {other for other in folders if folder in other.parents}
+    files = [file for file in list_files(folder) if inner.isdisjoint(file.parents)]
+    groups = _group_files(files, endings, needs_all).values()
     sizes = [{str(file): file.stat().st_size for file in files} for files in groups]
     ending = endings[0] if needs_all else ""
     weighed = [sum(size for name, size in s.items() if name.endswith(ending)) for s in sizes]

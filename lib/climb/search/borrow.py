@@ -81,7 +81,7 @@ def match_domains(
     Raises:
         SearchError: the other set has no domain of the own runs, or lacks one of their metrics.
     """
-    known = [domain for domain in other.domains if domain in own.domains]
+    known = sorted(set(own.domains) & set(other.domains))  # the sum depends on the order
     missing = sorted(set(own.metric_names) - set(other.metric_names))
     if missing or not known:
         found = f"metric {missing[0]!r}" if missing else f"any domain, such as {own.domains[0]!r},"
@@ -131,6 +131,24 @@ def borrow(
     if (n_own := own.group_replicates().n_mixtures) < MIN_MIXTURES:
         text = f"the own runs have {n_own} distinct mixtures, but a test of other sets needs"
         raise SearchError(f"{text} {MIN_MIXTURES} or more: add own runs, or remove the other files")
+    # The order of columns must not change the folds, and so the noise that is chosen.
+    order_K = np.argsort(own.domains)
+    in_order = own.reorder_domains(order_K)
+    others = [(trials.reorder_domains(order_K), borrowed) for trials, borrowed in others]
+    combined, done = _add_sets(in_order, others, objective, predictor, seed)
+    if combined is in_order:
+        return own, done
+    return combined.reorder_domains(np.argsort(order_K)), done
+
+
+def _add_sets(
+    own: Trials,
+    others: Sequence[tuple[Trials, BorrowedSet]],
+    objective: Objective,
+    predictor: Predictor,
+    seed: int,
+) -> tuple[Trials, tuple[BorrowedSet, ...]]:
+    """Add the sets that help, as `borrow` does, with the domains in their order."""
     combined, done = own, []
     errors_D = _measure_errors(own, objective, predictor, seed)
     for trials, borrowed in others:

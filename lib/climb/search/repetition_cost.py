@@ -63,6 +63,9 @@ def measure_repetition(trials: Trials, problem: Problem) -> RepetitionCost | Non
     Returns:
         The measured cost; None if the tokens of runs or of domains are unknown.
     """
+    # The order of domains must not change the folds of the cross-validation.
+    problem, restore_K = problem.sort_domains()
+    trials = trials.reorder_domains(np.argsort(restore_K))
     available_K = problem.space.tokens_K
     if trials.tokens_T is None or np.isnan(available_K).any():
         return None

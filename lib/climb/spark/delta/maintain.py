@@ -12,6 +12,7 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
+from climb.errors import TableError
 from climb.progress import show_progress
 from climb.spark.delta.properties import STATISTICS, list_statistics
 from climb.spark.delta.settings import apply_settings
@@ -69,8 +70,16 @@ def maintain_tables(store: Store, held: Mapping[str, str], dry_run: bool) -> lis
         store: all tables.
         held: table -> why the files of its old versions are still needed.
         dry_run: whether to change nothing, and to list the files that would be deleted.
+
+    Raises:
+        TableError: there is no table.
     """
     existing = [table for table in TABLES if store.exists(table)]
+    if not existing:
+        where = store.cfg.catalog or store.locate_folder("tables")
+        raise TableError(
+            f"{where} has no table of climb; set storage.root and storage.catalog as in the run"
+        )
     with apply_settings(store.session, _list_settings(store.session)):
         return [
             _maintain(store, table, held.get(table.name), dry_run)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -90,10 +90,26 @@ def _check_current(store: Store, cfg: Config, inputs: Inputs) -> None:
         origin = f"an earlier version of {', '.join(changed)}"
     elif settings["search"] != search:
         origin = f"the search {settings['search']!r}, but search.name is {search!r}"
-    elif settings["weights"] != read_recommendation(store, cfg)[0]:
-        origin = f"an earlier recommendation of the search {search!r}"
+    else:
+        origin = _find_other_settings(cfg, settings, *read_recommendation(store, cfg))
     if origin:
         raise TableError(f"table corpus was made from {origin}; run `climb mix` first")
+
+
+def _find_other_settings(
+    cfg: Config, settings: Mapping[str, Any], weights: Mapping[str, float], n_tokens: int
+) -> str:
+    """Describe what table `corpus` was made from, if that differs; empty if it does not."""
+    if settings["weights"] != weights:
+        return f"an earlier recommendation of the search {cfg.search.name!r}"
+    if settings["tokens"] != n_tokens:
+        return (
+            f"{settings['tokens']:,} tokens, but mix.tokens or search.target_tokens is {n_tokens:,}"
+        )
+    counted = settings.get("tokenizer", cfg.count.recipe)
+    if counted != cfg.count.recipe:
+        return f"counts of the tokenizer {counted!r}, but section count has {cfg.count.recipe!r}"
+    return ""
 
 
 def choose_kind(format: Format, kind: Kind | None) -> Kind:
