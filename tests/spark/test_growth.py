@@ -278,7 +278,7 @@ def test_the_report_has_the_numbers_that_are_counted_by_hand(world, removed):
     assert removed.report["rows"]["corpus"] > 0
     assert removed.report["repeated_rows"] == SHARED
     assert removed.report["stale"] == ["ingest", "prune", "search", "mix", "report"]
-    assert f"'{REMOVED}': documents {len(gone)} rows" in removed.line
+    assert f"(all of '{REMOVED}'): documents {len(gone)} rows" in removed.line
 
 
 def test_the_report_names_the_places_that_still_have_the_text(removed):
