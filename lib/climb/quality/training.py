@@ -26,7 +26,6 @@ HELD_OUT_EVERY = 10
 MIN_LABELS = 100
 """Minimum labels for a measurement, so that about ten texts or more are held out."""
 
-
 MAX_CLASSES = 20
 """Maximum different labels of a trainer with a class for each label. Its memory and its model grow
 with their number."""

@@ -189,16 +189,16 @@ def _find_shards(
     groups = _group_files(files, endings, needs_all).values()
     sizes = [{str(file): file.stat().st_size for file in files} for files in groups]
     ending = endings[0] if needs_all else ""
-    weighed = [sum(size for name, size in s.items() if name.endswith(ending)) for s in sizes]
-    total = sum(weighed)
+    n_bytes = [sum(size for name, size in s.items() if name.endswith(ending)) for s in sizes]
+    total = sum(n_bytes)
     if not total:
         raise InputError(
             f"--data: {folder} has no file that ends in {' or '.join(endings)} and is not empty; "
             "put the files of every domain into a folder with the name of the domain"
         )
     return [
-        Shard("train", domain.name, tuple(s), tuple(s.values()), 0, domain.tokens * size // total)
-        for s, size in zip(sizes, weighed, strict=True)
+        Shard("train", domain.name, tuple(s), tuple(s.values()), 0, domain.tokens * n // total)
+        for s, n in zip(sizes, n_bytes, strict=True)
     ]
 
 

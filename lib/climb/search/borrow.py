@@ -128,33 +128,15 @@ def borrow(
     Raises:
         SearchError: fewer than 4 distinct own mixtures.
     """
-    if (n_own := own.group_replicates().n_mixtures) < MIN_MIXTURES:
-        text = f"the own runs have {n_own} distinct mixtures, but a test of other sets needs"
-        raise SearchError(f"{text} {MIN_MIXTURES} or more: add own runs, or remove the other files")
+    _check_mixtures(own)
     # The order of columns must not change the folds, and so the noise that is chosen.
     order_K = np.argsort(own.domains)
-    in_order = own.reorder_domains(order_K)
-    others = [(trials.reorder_domains(order_K), borrowed) for trials, borrowed in others]
-    combined, done = _add_sets(in_order, others, objective, predictor, seed)
-    if combined is in_order:
-        return own, done
-    return combined.reorder_domains(np.argsort(order_K)), done
-
-
-def _add_sets(
-    own: Trials,
-    others: Sequence[tuple[Trials, BorrowedSet]],
-    objective: Objective,
-    predictor: Predictor,
-    seed: int,
-) -> tuple[Trials, tuple[BorrowedSet, ...]]:
-    """Add the sets that help, as `borrow` does, with the domains in their order."""
-    combined, done = own, []
-    errors_D = _measure_errors(own, objective, predictor, seed)
+    in_order = combined = own.reorder_domains(order_K)
+    done, errors_D = [], _measure_errors(in_order, objective, predictor, seed)
     for trials, borrowed in others:
         if len(trials):
             logger.info("testing whether the runs of %s help", borrowed.name)
-            shifted = _shift(own, _average_replicates(trials), objective, predictor)
+            shifted = _shift(in_order, trials.reorder_domains(order_K), objective, predictor)
             candidates = [combined.concatenate([_add_noise(shifted, noise)]) for noise in NOISES]
             found = [_measure_errors(one, objective, predictor, seed) for one in candidates]
             best = int(np.mean(found, axis=1).argmin())
@@ -162,7 +144,15 @@ def _add_sets(
             if is_used:
                 errors_D, combined = found[best], candidates[best]
         done.append(borrowed)
-    return combined, tuple(done)
+    back = own if combined is in_order else combined.reorder_domains(np.argsort(order_K))
+    return back, tuple(done)
+
+
+def _check_mixtures(own: Trials) -> None:
+    """Raise a SearchError if the own runs are too few to judge other sets."""
+    if (n_own := own.group_replicates().n_mixtures) < MIN_MIXTURES:
+        text = f"the own runs have {n_own} distinct mixtures, but a test of other sets needs"
+        raise SearchError(f"{text} {MIN_MIXTURES} or more: add own runs, or remove the other files")
 
 
 def _judge(
@@ -210,7 +200,11 @@ def _average_replicates(other: Trials) -> Trials:
 
 
 def _shift(own: Trials, other: Trials, objective: Objective, predictor: Predictor) -> Trials:
-    """Shift each metric of the other runs by their mean difference from a fit to the own runs."""
+    """Average the replicates of the other runs, and shift each metric to the level of the own runs.
+
+    The shift is the mean difference from a fit to the own runs.
+    """
+    other = _average_replicates(other)
     surrogate = Surrogate.fit(own, objective, predictor)
     used = list(objective.weighted_columns)
     metrics_TQ = other.metrics_TQ.copy()
