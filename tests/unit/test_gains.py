@@ -8,7 +8,7 @@ from climb.errors import SearchError
 from climb.objective import Objective
 from climb.search import Gain, Surrogate, Trials, compare
 from climb.search.calibration import Calibration, Inflation
-from climb.search.gains import paired_gain
+from climb.search.gains import combine_std_errors, paired_gain
 from climb.search.recommendation import predict_gain
 from climb.testing.predictors import BowlPredictor
 
@@ -156,4 +156,27 @@ def test_a_predicted_gain_is_shrunk_by_the_slope_and_its_interval_has_every_unce
     noise = 0.2 / np.sqrt(2.0)
     predicted = float(np.subtract(*noisy.predict_mean(pair_2K)))
     std = np.linalg.norm([error, 0.2 * predicted, noise, noise])
-    assert gain.high - gain.mean == pytest.approx(stats.t.ppf(0.95, 7 - 2) * std)
+    # The noise has 7 degrees of freedom, and the error of 7 predictions 7 - 2.
+    error_var, noise_var = std**2 - 2.0 * noise**2, 2.0 * noise**2
+    degrees = std**4 / (error_var**2 / (7 - 2) + noise_var**2 / 7)
+    assert gain.high - gain.mean == pytest.approx(stats.t.ppf(0.95, degrees) * std)
+
+
+def test_a_predicted_gain_over_noise_from_one_pair_of_seeds_is_as_uncertain_as_that_pair():
+    mixtures_TK = np.random.default_rng(0).dirichlet(np.ones(4), size=40)
+    rows = [make_row(w) for w in mixtures_TK]
+    trials = make_trials([*rows, make_row(mixtures_TK[0], seed=1, shift=50.0)])
+    surrogate = Surrogate.fit(trials, OBJECTIVE, BowlPredictor(std=0.3))
+    calibration = Calibration(
+        center=0.0, slope=1.0, slope_std=0.0, inflation=Inflation(level=1.0), spearman=1.0
+    )
+    gain = predict_gain(surrogate, calibration, trials, np.eye(4)[:2])
+    # Each of the two runs has noise of 50 / sqrt(2).
+    assert gain.high - gain.mean == pytest.approx(stats.t.ppf(0.95, 1) * 50.0, rel=0.01)
+
+
+def test_the_degrees_of_freedom_of_a_sum_lie_between_those_of_its_parts():
+    assert combine_std_errors((3.0, 4.0), (6, 6)) == (5.0, pytest.approx(5.0**4 * 6 / (81 + 256)))
+    assert combine_std_errors((3.0, 0.0), (6, 0)) == (3.0, pytest.approx(6.0))
+    assert combine_std_errors((1e-6, 4.0), (60, 2)) == (pytest.approx(4.0), pytest.approx(2.0))
+    assert combine_std_errors((0.0, 0.0), (6, 0)) == (0.0, np.inf)

@@ -19,6 +19,7 @@ from climb.search.knowledge_gradient import (
     predict_changes,
 )
 from climb.search.searchers.published import RandomSearcher
+from climb.search.spread import Spread
 from climb.spark.training.search import is_worth_training
 from climb.testing.predictors import BowlPredictor
 from climb.testing.world import PlantedWorld
@@ -72,7 +73,7 @@ def test_predicted_changes_have_the_covariance_that_the_posterior_loses():
     random = np.random.default_rng(1)
     proposed_NK, candidates_CK = random.dirichlet(np.ones(3), 5), random.dirichlet(np.ones(3), 8)
     surrogate = build_state(plane).penalized.surrogate
-    root_CN = predict_changes(surrogate, candidates_CK, proposed_NK, Inflation(level=1.0))
+    root_CN = predict_changes(surrogate, candidates_CK, proposed_NK, EXACT)
     precision_KK = np.eye(3) / plane.std**2 + proposed_NK.T @ proposed_NK / plane.noise**2
     lost_KK = plane.std**2 * np.eye(3) - np.linalg.inv(precision_KK)
     np.testing.assert_allclose(
@@ -89,14 +90,17 @@ def test_noise_of_replicates_takes_precedence_over_noise_that_the_fit_infers():
         build_state(plane, trials=t).penalized.surrogate for t in (TRIALS, replicated)
     )
     measured = float(replicated.group_replicates().noise_Q[0])
-    for surrogate, noise, level in (
-        (single, 0.0, 1.0),
-        (double, measured, 1.0),
-        (double, measured, 3.0),
+    doubled = Spread(level=np.log(2.0), slope_K=np.zeros(3), log_range=(0.0, 1.0))
+    for surrogate, level, spread, factor, noise in (
+        (single, 1.0, None, 1.0, 0.0),
+        (double, 1.0, None, 1.0, measured),
+        (double, 3.0, None, 3.0, measured),
+        (double, 3.0, doubled, 6.0, 2.0 * measured),
     ):
-        root_CN = predict_changes(surrogate, candidates_CK, proposed_NK, Inflation(level=level))
-        # The predicted variance is inflated; the measured noise is not.
-        expected = level**4 / (level**2 + noise**2)
+        calibration = dataclasses.replace(EXACT, inflation=Inflation(level), spread=spread)
+        root_CN = predict_changes(surrogate, candidates_CK, proposed_NK, calibration)
+        # The predicted variance is inflated. The measured noise only depends on the mixture.
+        expected = factor**4 / (factor**2 + noise**2)
         np.testing.assert_allclose(np.square(root_CN).sum(axis=1), expected, rtol=1e-6)
 
 
@@ -110,7 +114,7 @@ def test_errors_of_metrics_are_taken_as_fully_correlated():
     ):
         objective = Objective.parse(text, trials.metric_names)
         surrogate = build_state(plane, trials=trials, objective=objective).penalized.surrogate
-        roots.append(predict_changes(surrogate, np.eye(3), np.eye(3), Inflation(level=1.0)))
+        roots.append(predict_changes(surrogate, np.eye(3), np.eye(3), EXACT))
     np.testing.assert_allclose(roots[1], 2.0 * roots[0])
     np.testing.assert_allclose(np.abs(roots[2]), np.abs(roots[1]))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -63,6 +63,25 @@ class Gain:
 def compute_half_width(std_error: float, degrees_of_freedom: float) -> float:
     """Return half the width of the Student t interval of a mean, with coverage `LEVEL`."""
     return float(stats.t.ppf(0.5 + LEVEL / 2.0, degrees_of_freedom)) * std_error
+
+
+def combine_std_errors(
+    std_errors: Sequence[float], degrees_of_freedom: Sequence[float]
+) -> tuple[float, float]:
+    """Return the standard error of a sum of independent parts, and its degrees of freedom.
+
+    The degrees of freedom are Welch and Satterthwaite's approximation (Satterthwaite 1946,
+    Biometrics Bulletin 2(6)): those of the least certain part if it is most of the error.
+
+    Args:
+        std_errors: standard error of each part; parts of 0 do not count.
+        degrees_of_freedom: of each standard error.
+    """
+    parts = [(std**2, n) for std, n in zip(std_errors, degrees_of_freedom, strict=True) if std]
+    if not parts:
+        return 0.0, np.inf
+    variance = sum(part for part, _ in parts)
+    return float(np.sqrt(variance)), variance**2 / sum(part**2 / n for part, n in parts)
 
 
 def paired_gain(

@@ -15,7 +15,7 @@ from scipy.linalg import cholesky, solve_triangular
 
 from climb.errors import SearchError
 from climb.search.acquisition import INFEASIBLE, select_batch
-from climb.search.calibration import Calibration, Inflation, cross_validate
+from climb.search.calibration import Calibration, cross_validate
 from climb.search.optimize import maximize, sample_around
 from climb.search.parallel import use_one_blas_thread
 from climb.search.problem import STAGE_FURTHER, Problem, SearchState
@@ -102,7 +102,7 @@ def _estimate_gain(
     candidates_CK = _make_candidates(state)
     candidates_CK = candidates_CK[score(candidates_CK) > -INFEASIBLE]
     logger.info("simulating %d outcomes of a round", _OUTCOMES)
-    root_CN = predict_changes(surrogate, candidates_CK, proposed_NK, calibration.inflation)
+    root_CN = predict_changes(surrogate, candidates_CK, proposed_NK, calibration)
     # Antithetic pairs have mean 0; without them, a single candidate would seem to gain or lose.
     normal_NZ = state.problem.random(STAGE_FURTHER).normal(size=(n, _OUTCOMES // 2))
     normal_NZ = np.hstack([normal_NZ, -normal_NZ])
@@ -115,24 +115,26 @@ def _estimate_gain(
 
 
 def predict_changes(
-    surrogate: Surrogate, candidates_CK: Array, proposed_NK: Array, inflation: Inflation
+    surrogate: Surrogate, candidates_CK: Array, proposed_NK: Array, calibration: Calibration
 ) -> Array:
     """Return a square root of the covariance of changes in the candidates' predictions, (C, N).
 
     The errors of different metrics count as fully correlated, as in `Surrogate.combine` and in the
-    measurement of `inflation`.
+    measurement of the inflation.
     """
     every_MK = np.vstack([proposed_NK, candidates_CK])
-    factor_M = inflation.factor_at(surrogate.predict_mean(every_MK))
+    factor_M = calibration.inflate(every_MK, surrogate.predict_mean(every_MK))
     n = len(proposed_NK)
+    spread_N = calibration.spread_at(proposed_NK)
     noise_Q = surrogate.replicates.known_noise_Q
     root_CN = np.zeros((len(candidates_CK), n))
     inferred_Q = surrogate.predicts.noise_Q
     for q, (sign, noise) in enumerate(zip(surrogate.weights_Q, noise_Q, strict=True)):
         covariance_MM = surrogate.predict_covariance(q, every_MK)
         covariance_MM = covariance_MM * np.outer(factor_M, factor_M)
-        # Noise that the fits infer is inflated like the errors; measured noise is not.
-        own_N = np.full(n, noise) if noise else factor_M[:n] * inferred_Q[q]
+        # Noise that the fits infer is inflated like the errors. Measured noise only depends on the
+        # mixture.
+        own_N = noise * spread_N if noise else factor_M[:n] * inferred_Q[q]
         proposed_NN = covariance_MM[:n, :n]
         jitter = 1e-9 * float(np.trace(proposed_NN)) / n + 1e-300
         lower_NN = cholesky(proposed_NN + np.diag(np.square(own_N) + jitter), lower=True)

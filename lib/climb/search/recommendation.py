@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from climb.search.calibration import Calibration, CrossValidation, cross_validate
 from climb.search.effects import Effects, estimate_effects
-from climb.search.gains import Gain
+from climb.search.gains import Gain, combine_std_errors
 from climb.search.knowledge_gradient import FurtherRound, estimate_further_round
 from climb.search.parallel import use_one_blas_thread
 from climb.search.problem import SearchState
@@ -142,6 +142,9 @@ def predict_gain(
     A predictor overestimates most at its optimum. So the difference is multiplied by the slope of a
     regression of measured on predicted values. The interval includes the error of the slope.
 
+    Few replicates show the noise over seeds. Where it is most of the error, the interval's Student
+    t has few degrees of freedom.
+
     Args:
         surrogate: fitted to `trials`.
         calibration: of the score, from cross-validation.
@@ -151,11 +154,15 @@ def predict_gain(
     mean_2 = surrogate.predict_mean(pair_2K)
     predicted = float(mean_2[0] - mean_2[1])
     inflation_2 = calibration.inflate(pair_2K, mean_2)
-    noise = float(group_scores(trials, surrogate.objective).known_noise_Q[0])
-    noise_2 = noise * calibration.spread_at(pair_2K)
+    replicates = group_scores(trials, surrogate.objective)
+    noise_2 = float(replicates.known_noise_Q[0]) * calibration.spread_at(pair_2K)
+    inferred_2 = np.zeros(2)
     if not noise_2.any():
-        noise_2 = inflation_2 * surrogate.infer_noise(surrogate.objective)
+        inferred_2 = inflation_2 * surrogate.infer_noise(surrogate.objective)
     error = np.sqrt(np.square(inflation_2).mean()) * surrogate.predict_difference_std(*pair_2K)
-    std = np.linalg.norm([error, calibration.slope_std * predicted, *noise_2])
-    degrees_of_freedom = int(surrogate.validation_D.sum()) - 2
-    return Gain.from_std_error(calibration.slope * predicted, float(std), degrees_of_freedom)
+    prediction_std = np.linalg.norm([error, calibration.slope_std * predicted, *inferred_2])
+    std, degrees_of_freedom = combine_std_errors(
+        (float(prediction_std), float(np.linalg.norm(noise_2))),
+        (int(surrogate.validation_D.sum()) - 2, len(trials) - len(replicates.counts_D)),
+    )
+    return Gain.from_std_error(calibration.slope * predicted, std, degrees_of_freedom)
