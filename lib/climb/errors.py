@@ -63,7 +63,7 @@ class SearchError(ClimbError):
 
 
 class TrialError(ClimbError):
-    """Training failed deterministically, as a retry would: the trial is recorded as failed."""
+    """Training failed in a way that every retry would repeat: the trial is recorded as failed."""
 
 
 class ResourceError(ClimbError):

@@ -32,7 +32,7 @@ _TERM = re.compile(
 
 _DIGITS = r"(?:\d+\.?\d*|\.\d+)"
 _NUMBER = re.compile(rf"([+-]{_DIGITS}(?:[eE]-?\d+)?|{_DIGITS}[eE]-?\d+)\*")
-"""A number with a sign or an exponent, which is no weight, and `*`."""
+"""A number that a weight cannot have, because of its sign or exponent, and the `*` after it."""
 
 _QUOTED = re.compile(r'"[^"]*"')
 
@@ -137,7 +137,7 @@ class Objective:
         """Compute the score of one run from its metrics by name.
 
         Returns:
-            The score; None if the run has no value of a metric, or one that is not finite.
+            The score; None if a metric with a weight is missing, or its value is not finite.
         """
         row_1Q = np.array([[metrics.get(name, np.nan) for name in self.metric_names]])
         score = float(self.score(row_1Q)[0])

@@ -51,9 +51,10 @@ class Table:
     def select_first(self, rows: Iterable[Row]) -> list[Row]:
         """Select the first row of each key.
 
-        Mounts without file locks cannot exclude a second driver, which may write the same rows as
-        the first. `append` with `once` would skip the second row. But Delta then reads the table's
-        log for every commit, which takes three times as long.
+        On a mount without file locks, two drivers may run the same job and write the same rows.
+        Appending with `once` would prevent this. But Delta would then read the table's log for
+        every commit, which takes three times as long. So repeated rows are dropped when they are
+        read.
         """
         first: dict[tuple[Any, ...], Row] = {}
         for row in rows:

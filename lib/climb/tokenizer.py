@@ -25,7 +25,8 @@ that a tokenizer has as a special token is used, else the first that it has: in 
 ordinary token, a tag of HTML."""
 
 SAMPLE_CHARS = 20_000
-"""First characters of each sampled document that train the BPE, so that no document dominates."""
+"""The BPE is trained on at most this many characters from the start of a document, so that no long
+document dominates."""
 
 ENCODED_TEXTS = 256
 ENCODED_CHARS = 1 << 20

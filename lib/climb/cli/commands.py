@@ -77,7 +77,7 @@ def add_run_options(command: Callable[..., None]) -> Callable[..., None]:
 
     positive = click.FloatRange(min=0, min_open=True)
     for name, text in (
-        ("--tokens", "Training tokens to predict for; default: the maximum for this model."),
+        ("--tokens", "Training tokens to predict for; default: the maximum in runs of this model."),
         ("--params", "Model size to predict for, in parameters; default: the largest model."),
     ):
         wrapped = click.option(name, type=positive, help=text)(wrapped)

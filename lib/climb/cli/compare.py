@@ -9,8 +9,8 @@ from climb.config import load
 from climb.estimate.comparison import describe_comparison
 
 UP_TO_PACK = PIPELINE[: PIPELINE.index("pack") + 1]
-"""Jobs before a comparison; those that have nothing to do are skipped. The searches train the base
-checkpoint."""
+"""Jobs before a comparison; those that have nothing to do are skipped. Job `base` is left out: the
+searches of the comparison train the base checkpoint themselves."""
 
 DRY_RUN = click.option(
     "--dry-run", is_flag=True, help="Only print the methods, their trials, and the hours."
@@ -18,7 +18,7 @@ DRY_RUN = click.option(
 CORES = click.option(
     "--cores",
     type=click.IntRange(min=1),
-    help="Cores of the machine: --dry-run prints core-hours; default: GPU-hours of H100 GPUs.",
+    help="Cores of the machine; --dry-run then prints core-hours. Default: hours of H100 GPUs.",
 )
 
 
@@ -39,7 +39,7 @@ def compare(
     conf: tuple[str, ...],
     settings: tuple[str, ...],
 ) -> None:
-    """Compare methods: equal trials, target models, several seeds, and one table."""
+    """Compare methods at equal budgets: train their target models with several seeds."""
     if vary is not None and dry_run:
         raise click.UsageError("--vary trains nothing: leave out --dry-run")
     if vary is not None:

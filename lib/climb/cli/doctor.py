@@ -115,7 +115,7 @@ def _check_requirements() -> Check:
 
 
 def _check_delta_jar() -> Check:
-    """Say whether the first session has to download Delta's jar; this check never fails."""
+    """Say whether the first session has to download Delta's jar; fails only without delta-spark."""
     try:
         jars = find_delta_jars()
     except importlib.metadata.PackageNotFoundError:

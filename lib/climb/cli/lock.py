@@ -25,12 +25,12 @@ def hold_locks(folder: Path, jobs: Sequence[str], running: str) -> Iterator[None
     Args:
         folder: folder of the lock files, the same for every driver of a storage root.
         jobs: names of the jobs.
-        running: what this process runs, for the message of another process: a job may lock others
-            that it does not run.
+        running: what this process runs, which may be less than it locks. A process that cannot
+            get a lock quotes it in its error message.
 
     Raises:
         PreflightError: a lock file cannot be written, or another process holds the lock of a job;
-            the message names this process, what it runs, and when it took the lock.
+            the message names that process, what it runs, and when it took the lock.
     """
     with contextlib.ExitStack() as stack:
         for job in jobs:

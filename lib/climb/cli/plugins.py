@@ -25,7 +25,8 @@ class ConfiguredPlugin:
     """Jobs that load the model or fit the plug-in, and so need its packages."""
 
     identified_by: tuple[str, ...] = ()
-    """Jobs that only compute its recipe, which needs the files of the model, but no package."""
+    """Jobs that only compute its recipe (its identifier, `climb.config.recipe_of`). This needs the
+    files of the model, but no package."""
 
     in_tasks: bool = False
     """Whether tasks on executors load it; if not, the driver uses it."""

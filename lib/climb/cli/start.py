@@ -88,11 +88,11 @@ def run_command(command: click.Command) -> None:
     """Run a command; end the process if it fails.
 
     A ClimbError is printed as one line and a wrong option as click prints it, both with exit code
-    1; an interruption has exit code 130; other exceptions keep a traceback. On success this
-    returns: Databricks treats every SystemExit as a failure.
+    1; an interruption has exit code 130; other exceptions keep a traceback. On success no
+    SystemExit is raised, because Databricks treats every SystemExit as a failure.
     """
     try:
-        # click returns the code of `Exit`; of a command without it, the result: None.
+        # click returns the exit code if the command raised `Exit`, else the command's result: None.
         if code := command.main(standalone_mode=False):
             sys.exit(code)
     except click.ClickException as error:

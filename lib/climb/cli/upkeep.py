@@ -50,7 +50,7 @@ def remove(
     settings: tuple[str, ...],
 ) -> None:
     """Remove all documents of a source from every table, and report what changed."""
-    # JSON writes a character beyond U+FFFF as two, which YAML reads as two.
+    # YAML, not JSON: JSON writes a character beyond U+FFFF as two, and YAML would read it as two.
     texts = yaml.safe_dump(
         list(sources), default_flow_style=True, default_style='"', width=1 << 31
     ).strip()

@@ -85,7 +85,8 @@ class CountConfig(Section):
 
     end_of_text: str | None
     """Token at the end of every document in shards; null: the first of
-    `climb.tokenizer.USUAL_ENDS` that the tokenizer has (`<|endoftext|>`, `</s>`, ...)."""
+    `climb.tokenizer.USUAL_ENDS` (`<|endoftext|>`, `</s>`, ...) that is a special token of the
+    tokenizer, else the first that it has."""
 
     @property
     def recipe(self) -> str:

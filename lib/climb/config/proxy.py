@@ -44,8 +44,8 @@ class ProxyConfig(Section):
 
     match_repetition: bool
     """Whether trials repeat scarce text as often as the target run does. true: a trial with 1/r of
-    the target run's tokens reads 1/r of each domain. false: a trial reads new text of a domain for
-    as long as there is any. Target models repeat scarce text in both cases."""
+    the target run's tokens reads only from 1/r of each domain. false: a trial reads new text of a
+    domain for as long as there is any. Target models repeat scarce text in both cases."""
 
     checkpoint_steps: PositiveInt
     """Training steps between two checkpoints of a run."""

@@ -15,7 +15,7 @@ AZURE = ("abfs", "abfss", "wasb", "wasbs")
 """Schemes of Azure, whose URIs have `container@account` in place of a user."""
 
 _PASSWORD = r"[^/@:\s]*:(?!\d+(?:/|\s|$))"
-"""Start of `user:password`, which is no port. A secret key may contain a slash."""
+"""User and colon of `user:password`; `host:port` does not match. A password may contain a slash."""
 
 
 def hide_credentials(text: str) -> str:

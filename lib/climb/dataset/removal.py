@@ -42,11 +42,11 @@ class Removal:
     """Documents of pruned clusters."""
 
     repeated_rows: int
-    """Rows of `rejected` that repeat a removed text. If other sources have it, it comes back with
-    the next ingest."""
+    """Rows of `rejected` that repeat a removed text. The rows of other sources become documents
+    with the next ingest."""
 
     stale: tuple[str, ...]
-    """Jobs whose results have changed inputs, in their order."""
+    """Jobs whose results are out of date, because their inputs have changed; in their order."""
 
     remaining: Mapping[str, str]
     """Place -> what it has of the removed text, and until when."""

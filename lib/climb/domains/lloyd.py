@@ -166,9 +166,10 @@ def draw_centroids(vectors_ND: Array, k: int, rng: np.random.Generator) -> Array
 
 
 def move_centroids(centroids_CD: Array, total: ClusterSums, rng: np.random.Generator) -> Array:
-    """Return the means of the clusters. An empty cluster gets a part of one with a large inertia.
+    """Return the means of the clusters; each empty cluster gets a part of another cluster.
 
-    That cluster is split: its centroid moves to one side, that of the empty one to the other.
+    The clusters with the largest sums of squared distances are split. The centroid of such a
+    cluster moves to one side, and the centroid of the empty cluster is put on the other side.
 
     Args:
         centroids_CD: the centroids to which the vectors were assigned.
@@ -180,7 +181,7 @@ def move_centroids(centroids_CD: Array, total: ClusterSums, rng: np.random.Gener
         total.counts_C[:, None] > 0, total.sums_CD / counts_C[:, None], centroids_CD
     )
     empty = np.flatnonzero(total.counts_C == 0)
-    # Largest inertia first; of equal inertias, the lower number first.
+    # Largest sum of squares first; of equal sums, the lower number first.
     split = np.argsort(-total.squares_C, kind="stable")[: len(empty)]
     split = split[total.squares_C[split] > 0]
     lengths_C = np.sqrt(total.squares_C / SQUARE / counts_C)

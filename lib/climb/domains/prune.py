@@ -77,7 +77,7 @@ def prune_to_share(
     order_C = np.argsort(-mean_C, kind="stable")
     before_C = np.concatenate([[0], np.cumsum(tokens_C[order_C])[:-1]])
     kept_C = np.zeros(len(mean_C), dtype=bool)
-    # Rounded up, the product would keep one cluster more where the share is reached exactly.
+    # A product that is rounded up would keep one cluster too many if the share is met exactly.
     kept_C[order_C] = before_C < share * tokens_C.sum() * (1 - 1e-12)
     worst = mean_C[kept_C].min(initial=np.inf)
     explanation = f"the kept clusters, down to {worst:.4g}, have at least {share:.4g} of all tokens"

@@ -20,7 +20,7 @@ CPU_BATCH_TOKENS = 2_048
 """Tokens of a batch on a CPU: the activations of a small model stay in the cache."""
 
 MAX_BATCH_TOKENS = 131_072
-"""Maximum tokens of a batch whose size is measured. Fewer tokens keep even an H100 busy."""
+"""Maximum tokens of a batch whose size is measured: more than even an H100 needs to be busy."""
 
 PROBE_TOKENS = 8_192
 """Tokens of the batch with which the memory per token is measured."""

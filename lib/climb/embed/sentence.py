@@ -54,7 +54,8 @@ class SentenceEmbedder:
 
     precision: Literal["float32", "bfloat16", "float16"]
     """Data type of the weights. It changes the third digit of the vectors, so it is part of the
-    recipe. Half precision is faster on GPUs and on CPUs with avx512_bf16."""
+    recipe (`climb.config.recipe_of`). Half precision is faster on GPUs and on CPUs with
+    avx512_bf16."""
 
     batch_tokens: int | None = field(default=None, metadata={"speed_only": True})
     """Maximum tokens of a batch, padding included; None: as many as suit the device."""

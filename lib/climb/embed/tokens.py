@@ -16,7 +16,8 @@ EXTRA_CHARS = 512
 """Characters that are tokenised in addition, so that a low `max_tokens` rarely needs a retry."""
 
 EXTRA_TOKENS = 32
-"""Tokens that a cut text must have beyond the kept ones. The cut can change only the last word."""
+"""Tokens that a cut text must have beyond the kept ones. A cut can change the tokens of the last
+word only, and these are then not among the kept ones."""
 
 MAX_WORD_CHARS = 1_000_000
 """A text without a space for this many characters is cut inside a word."""

@@ -126,7 +126,7 @@ def _estimate_bases(methods: Sequence[Method], given: Given) -> Stage:
 
 
 def _estimate_searches(methods: Sequence[Method], seeds: int, given: Given) -> Stage:
-    """Estimate the trials of all seeds, and what a search trains besides them only once."""
+    """Estimate the trials of all seeds; what a search trains besides them counts once."""
     tokens, parts = 0.0, list[Stage]()
     for m in methods:
         if n := seeds * count_paid(m):

@@ -79,7 +79,8 @@ class Rates:
         for name, value in given.items():
             unit = self.by_name[name].unit if name in self.by_name else "tokens or bytes per second"
             changed[name] = Rate(name, value, unit, "not stated", source)
-        # A stage may have the name of an efficiency (`train`); only a figure has a factor to drop.
+        # A replaced figure (`trial.cpu`) loses its factor. The rate of stage `train` replaces no
+        # figure: the efficiency of the same name is a GPU's, and stays.
         replaced = changed.keys() & self.by_name.keys()
         efficiency = {name: one for name, one in self.efficiency.items() if name not in replaced}
         return replace(self, by_name={**self.by_name, **changed}, efficiency=efficiency)

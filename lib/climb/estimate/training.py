@@ -112,8 +112,8 @@ def count_mean_tokens(cfg: Config) -> float:
 def count_models(cfg: Config) -> int:
     """Count the target models: the recommendation and the baselines, each with every seed.
 
-    A configuration without targets gets them elsewhere, since no search can run without: they count
-    as targets with a `report` file.
+    No search can run without targets. So if this configuration has none, another --conf file will
+    add them, and they are assumed to have `report` files.
     """
     if cfg.proxy.targets and all(target.report is None for target in cfg.proxy.targets):
         return 0
@@ -123,8 +123,8 @@ def count_models(cfg: Config) -> int:
 def count_packed_tokens(cfg: Config, workload: Workload) -> float:
     """Count the tokens of the shards of all kinds, as `pack` plans them.
 
-    If repetition is not matched, a trial can read all of its tokens from one domain. The number of
-    domains is then `prune.domains`, or at most that of clusters.
+    If repetition is not matched, a trial can read all of its tokens from one domain, so the shard
+    of every domain has as many. The number of domains is `prune.domains`, else at most `cluster.k`.
     """
     target = float(cfg.search.target_tokens)
     most = cfg.proxy.trial_tokens * (cfg.prune.domains or cfg.cluster.k)

@@ -42,7 +42,7 @@ class FidelityInputs:
 
 @runtime_checkable
 class Fidelity(Protocol):
-    """A recipe of a cheap estimate: a frozen dataclass.
+    """Configuration of a cheap estimate: a frozen dataclass.
 
     The search uses a fidelity once, to measure `mixtures` mixtures, and interpolates between them.
     So one measurement may take a second, but not as long as a trial.

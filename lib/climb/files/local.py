@@ -1,4 +1,4 @@
-"""Copies of shards on the local disk of a node, since a mount reads each random window remotely.
+"""Copies of shards on the local disk of a node: on a mount, every random read is a remote read.
 
     with LocalCopies(None, 100.0).hold([Path("/Volumes/c/s/v/shards/ab/trial-law.npy")]) as local:
         np.load(local[path], mmap_mode="r")

@@ -21,8 +21,8 @@ from climb.ingest.walk import open_input_file
 CHUNK_BYTES = 1 << 20
 
 FRAME_BYTES = 4 << 10
-"""Compressed bytes of Zstandard that are unpacked at a time: they have at most 1,024 blocks of
-128 KiB."""
+"""Compressed bytes of Zstandard that are unpacked at a time. They contain at most 1,024 blocks, and
+a block unpacks to at most 128 KiB, so memory is bounded."""
 
 MAGIC = {
     b"\x1f\x8b": "gzip",

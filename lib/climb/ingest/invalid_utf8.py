@@ -39,7 +39,7 @@ class EscapedFile(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer; return the number of bytes, 0 at the end."""
         if not len(self._content) and (chunk := self._source.read(CHUNK_BYTES)):
-            # A chunk that ends inside a character is only slower.
+            # A character that a chunk's end divides is escaped and restored, which only costs time.
             self._content = memoryview(self._escape(chunk + self._source.readline(CHUNK_BYTES)))
         n = min(len(buffer), len(self._content))
         buffer[:n], self._content = self._content[:n], self._content[n:]

@@ -89,7 +89,7 @@ def _iterate_lines(
             position += long.n_bytes - len(line)
             yield long
             continue
-        # A byte order mark belongs to the file: its removal does not repair the first row.
+        # A byte order mark belongs to the file: its removal is no repair of the first row.
         row = line.removeprefix(b"\xef\xbb\xbf") if at_start else line
         if row.strip():
             yield row

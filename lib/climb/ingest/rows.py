@@ -47,7 +47,8 @@ def read_bundles(batches: Iterator[Any], cfg: IngestConfig) -> Iterator[Any]:
         cfg: section ingest.
 
     Yields:
-        Arrow record batches of COLUMNS, one row per row or unreadable part of a file.
+        Arrow record batches of COLUMNS: one row for each input row, and one for each unreadable
+        part of a file.
 
     Raises:
         InputError: a bundle has more than ROWS_PER_BUNDLE rows.

@@ -80,10 +80,10 @@ def iterate_csv(
 
 
 def _check_quotes(unit: Unit, window_log: int) -> None:
-    """Check that all quotes are closed and doubled: else Arrow's reader joins rows silently.
+    """Check that quotes are closed, and doubled in a cell: else Arrow's reader joins rows silently.
 
     Raises:
-        DamagedFileError: one is not.
+        DamagedFileError: a quote is not closed or not doubled.
     """
     with open_unpacked(unit.root, unit.path, window_log) as (stream, _):
         text = io.TextIOWrapper(stream, "utf-8", "surrogateescape", newline="")

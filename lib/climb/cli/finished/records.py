@@ -77,8 +77,8 @@ def record_job(name: str, cfg: Config) -> Iterator[RunningJob]:
     """Delete the record of a job, and write it if the block ends without an error.
 
     The record has the state of the inputs before the block, so the next start finds what others
-    change during the block. It has the state of the job's own tables and files after the block. A
-    job that is not in SETTINGS has no record.
+    change during the block. It has the state of the job's own tables and files after the block. No
+    record is written for a job that is not in SETTINGS, or that is not complete.
     """
     job = RunningJob()
     if name not in SETTINGS:

@@ -64,8 +64,8 @@ OUTPUTS: Mapping[str, tuple[str, ...]] = {
     "target_base": ("models/proxies/**/*",),
     "report": ("report.html", "figures/*.svg", "mlflow.mirrored", "mlflow.models"),
 }
-"""Job -> patterns of the files that it leaves below storage.files. Two jobs are missing:
-`mix.export` names the folder of `mix`, and `pack` reports its folders itself (`Used.folders`)."""
+"""Job -> patterns of the files that it leaves below storage.files. `mix` is missing, because
+`mix.export` names its folder, and so is `pack`, which reports its folders (`Used.folders`)."""
 
 
 @dataclass(frozen=True)
