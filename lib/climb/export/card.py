@@ -90,7 +90,7 @@ def _describe_kind(contents: Contents) -> Iterator[str]:
         yield (
             "This is the mixed corpus: all documents in the order of a hash, each as often as the "
             "mixture requires. Read it from the start to the end; no weights are needed. The "
-            "shares of the mixture refer to tokens as counted by climb's job count."
+            "shares of the mixture refer to tokens as counted by climb's job `count`."
         )
     else:
         yield (
@@ -103,7 +103,7 @@ def _describe_kind(contents: Contents) -> Iterator[str]:
         "split were chosen by a hash of their ids; none of their copies is in the training split."
     )
     if contents.tokenization is None:
-        yield "Tokens are counted by climb's job count, without end-of-text tokens."
+        yield "Tokens are counted by climb's job `count`, without end-of-text tokens."
     else:
         name = contents.tokenization.tokenizer
         yield (

@@ -1,11 +1,11 @@
 """Check that the samples of a trainer's loader have the shares of the mixture.
 
 A loader that draws documents delivers the wanted shares of tokens if the probability of each domain
-is proportional to its weight / mean tokens. Pearson's chi-square test compares the number of
-samples of each domain with these probabilities. It does not use the lengths of the samples: their
-heavy tails would make a test of tokens invalid. If samples are documents, a second test compares
-their mean length with that in the export; it finds documents that were cut or joined. A loader that
-balances its sources instead of drawing them at random gives a smaller statistic.
+is proportional to its weight / mean tokens per document. Pearson's chi-square test compares the
+number of samples of each domain with these probabilities. It does not use the lengths of the
+samples: their heavy tails would make a test of tokens invalid. If samples are documents, a second
+test compares their mean length with that in the export; it finds documents that were cut or joined.
+A loader that balances its sources instead of drawing them at random gives a smaller statistic.
 
 Axis: K domains.
 """

@@ -58,8 +58,8 @@ class Shard:
     documents: int
     tokens: int
     """Counted with the export's tokenizer, with end-of-text tokens; for formats of text, by job
-    count. For files that are the user's own: the domain's tokens in PRIOR.csv, divided by the size
-    of the file with text or tokens."""
+    `count`. For files that are the user's own: a part of the domain's tokens in PRIOR.csv (the
+    natural mixture), in proportion to the size of the file with text or tokens."""
 
 
 @dataclass(frozen=True)

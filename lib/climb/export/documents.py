@@ -1,7 +1,7 @@
 """What formats of text have in common: weights in documents, paths of shards, reading of files.
 
-Functions that read files return samples: the row of a document has its domain and its number of
-tokens.
+Functions that read files yield one `Sample` per document: each row of a file has the domain of its
+document and the number of tokens.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     .OUT.climb-export/plan.json            what the export is made from
     .OUT.climb-export/shards/000000.json   the record of a finished shard
-    .OUT.climb-export/data/...             the files, until the folder gets its name
+    .OUT.climb-export/data/...             the files, until `data` is renamed to OUT
     .OUT.climb-export/old/...              the export that is replaced
 
 If an export is started again with the same plan, it writes only the shards that have no record.
@@ -12,7 +12,7 @@ complete or absent at any time.
 On a mount that refuses renames, the files are written to OUT itself, so an older export is deleted
 first. An incomplete export has no valid `complete.json`.
 
-An export that was moved is still current: only those files that have the absolute path of its
+An export that was moved is still current: only those files that contain the absolute path of its
 folder are written again.
 """
 
@@ -40,7 +40,7 @@ and deleted after the last change of OUT."""
 
 
 def follow_link(path: Path) -> Path:
-    """Return the folder that a symbolic link names: an export replaces it, and not the link."""
+    """Return the target of a symbolic link, or the path itself: an export replaces no link."""
     return path.resolve() if path.is_symlink() else path
 
 
@@ -90,7 +90,7 @@ class Target:
         """Whether the folder has a complete export of this plan.
 
         If so, a state folder from a process that was killed after the last rename is deleted. If
-        the export was moved, the files with its absolute path are written again.
+        the export was moved, the files that contain its absolute path are written again.
 
         Raises:
             ConfigError: the folder has files that are not an export, or the format cannot be used
@@ -105,11 +105,11 @@ class Target:
         return True
 
     def _update_paths(self, plan: Mapping[str, Any]) -> None:
-        """Write the files again that have the absolute path of a folder that was moved."""
+        """Write those files again that contain the absolute path of the folder, which was moved."""
         export = read_export(self.path)
         format, contents = export.load_format(), export.contents
         old = format.describe(replace(contents, folder=export.written_to))
-        # The data card follows the README.md of a format, which has no absolute path.
+        # README.md is not written again: it has the data card, but never the absolute path.
         texts = {
             name: text
             for name, text in format.describe(contents).items()

@@ -90,8 +90,8 @@ class Format(Protocol):
     def describe(self, contents: Contents) -> dict[str, str]:
         """Return the index and configuration files: path in the folder -> text.
 
-        They may have the absolute path `contents.folder`, except a README.md: after the folder was
-        moved, the data card that follows its text cannot be written again.
+        They may contain the absolute path `contents.folder`, except a README.md. The data card is
+        appended to its text, so README.md is not written again after the folder was moved.
         """
 
     def read_samples(self, folder: Path, contents: Contents) -> Iterator[Sample]:

@@ -103,7 +103,7 @@ def _read_text(path: Path) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; empty if the file is missing or only a part of it."""
+    """Read a JSON object; empty if the file is missing or truncated."""
     try:
         values = json.loads(path.read_bytes())
     except (OSError, ValueError):

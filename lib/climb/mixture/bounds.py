@@ -21,7 +21,7 @@ from climb.mixture.support import Support, SupportBounds, find_widest_support
 Array = NDArray[np.float64]
 
 SourcedValue = tuple[float, str]
-"""A value and, for messages, the configuration key or reason that sets it; may be empty."""
+"""A value and, for messages, the configuration key or reason that sets it (empty: none does)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +82,7 @@ class DomainBounds:
 
     @cached_property
     def widest_support(self) -> Support:
-        """A support that admits a mixture; used where a mixture's own support admits none."""
+        """The support that `find_widest_support` chooses: what projection falls back on."""
         return find_widest_support(self.support_bounds)
 
     def columns(self, group: Constraint) -> NDArray[np.int64]:
@@ -111,8 +111,8 @@ def derive_bounds(
     Args:
         constraints: what is configured.
         domains: K names.
-        tokens_K: tokens of each domain, or shares where the constraints have no epochs; checked by
-            `check_tokens`.
+        tokens_K: tokens of each domain, as `check_tokens` returns them; shares are enough if the
+            constraints limit no epochs.
 
     Raises:
         MixtureError: constraints on domains that do not exist, groups that share domains, or fewer

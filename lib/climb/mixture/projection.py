@@ -4,11 +4,12 @@ Axes: M mixtures, K domains, P pools, E edges. `climb.mixture.space.FeasibleSet.
 arrays and calls this arithmetic.
 
 With bounds of single domains alone, the nearest mixture in KL divergence (min sum w' log(w' / w))
-is w' = clip(factor * w, lower, upper) with one factor. A pool whose sum is at its bound has a
-factor of its own. This is equivalent to narrower bounds of the pool's domains. Their new lower
-bounds are clip(factor * w, lower, upper) with the factor that gives the lower bound of the sum.
-Their new upper bounds use the factor that gives the upper bound of the sum. With the narrowed
-bounds, one factor for all domains gives exactly the nearest mixture.
+is w' = clip(factor * w, lower, upper) with one factor. A pool is a set of domains whose sum of
+weights has bounds. A pool whose sum is at its bound has a factor of its own. This is equivalent to
+narrower bounds of the pool's domains. Their new lower bounds are clip(factor * w, lower, upper)
+with the factor that gives the lower bound of the sum. Their new upper bounds use the factor that
+gives the upper bound of the sum. With the narrowed bounds, one factor for all domains gives exactly
+the nearest mixture.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _TINY_WEIGHT = 1e-120
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """Domains with a bounded sum of weights; those in no group form a pool with bounds 0 and 1."""
+    """Domains with a bounded sum of weights; domains in no group are a pool with bounds 0 and 1."""
 
     columns: NDArray[np.int64]
     lower: float
@@ -88,8 +89,8 @@ def scale_to_total(
 def _solve_factor(weights_MK: Array, lower_MK: Array, upper_MK: Array, total: float) -> Array:
     """Bisect for the interval of factors in which the sum reaches the total, then solve there.
 
-    The sum is linear in the factor between edges: the factors at which a domain leaves its lower
-    bound or reaches its upper bound.
+    Edges are the factors at which a domain leaves its lower bound or reaches its upper bound.
+    Between two edges, the sum is linear in the factor.
     """
     zero_MK = weights_MK <= 0.0
     upper_MK = np.where(zero_MK, lower_MK, upper_MK)

@@ -2,10 +2,10 @@
 
 Axes: M mixtures, K domains, P pools, N numbers of domains, O options.
 
-A pool is a set of domains whose sum of weights has bounds. A support admits a mixture if two
-conditions hold for every pool, and for all domains together, whose sum must be 1. The lower bounds
-of the domains sum to at most the upper bound of the sum. The upper bounds of the domains sum to at
-least the lower bound of the sum. Without a smallest weight, every domain may be in the support, so
+A pool is a set of domains whose sum of weights has bounds. A support admits a mixture if its
+domains satisfy two conditions: their lower bounds sum to at most the upper bound of the sum, and
+their upper bounds sum to at least its lower bound. Both must hold in every pool, and over all
+domains, whose sum must be 1. Without a smallest weight, every domain may be in the support, so
 there is nothing to choose.
 """
 
@@ -127,7 +127,10 @@ def choose_support(weights_MK: Array, bounds: SupportBounds, fallback_K: Bools) 
 
 
 def _extend_support(weights_MK: Array, support_MK: Bools, bounds: SupportBounds) -> Bools:
-    """Add domains, largest weights first, until pools reach their lower bounds and the sum 1."""
+    """Add domains, largest weights first, until every pool and the total can reach what they need.
+
+    A pool needs its lower bound, and all domains together need 1.
+    """
     shape = weights_MK.shape
     ties = (np.broadcast_to(bounds.rank_K, shape), np.broadcast_to(-bounds.upper_K, shape))
     order_MK = np.lexsort((*ties, -weights_MK, ~support_MK), axis=1)
@@ -171,9 +174,9 @@ def find_widest_support(bounds: SupportBounds) -> Support:
     """Find a support that admits a mixture, if there is one; the search is exact.
 
     All domains of a pool but the required ones have the same smallest weight. So for any number of
-    domains, those with the largest upper bounds are best. The options of the pools are combined one
-    pool at a time. An option is dropped if the lower bound of another is not larger, and its upper
-    bound is not smaller.
+    domains, those with the largest upper bounds are best. So the options of a pool are numbers of
+    domains. They are combined one pool at a time. An option is dropped if another option has a
+    lower bound that is not larger, and an upper bound that is not smaller.
     """
     lower_O, upper_O, picks_OP = np.zeros(1), np.zeros(1), np.zeros((1, 0), dtype=np.int64)
     orders = [_order_by_upper_bound(pool, bounds) for pool in bounds.pools]

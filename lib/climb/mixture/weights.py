@@ -1,4 +1,4 @@
-"""Conversions of mixtures, to whole units, dictionaries and arrays, and their comparison.
+"""Convert mixtures to whole units, dictionaries and arrays, and compare mixtures.
 
 Axes: K domains.
 """

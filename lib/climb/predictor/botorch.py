@@ -102,7 +102,7 @@ class _BoTorchModel:
 
     @property
     def noise(self) -> float:
-        # A reused run has the error of its mapping too, so its noise is larger than that of a run.
+        # The minimum, because the noise of a reused run includes the error of its mapping.
         return float(self.model.likelihood.noise.detach().min().sqrt())
 
     def predict(self, features_MF: Array) -> tuple[Array, Array]:

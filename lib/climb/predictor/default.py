@@ -18,8 +18,9 @@ class DefaultPredictor:
     """`StackPredictor` for few metrics, `PooledPredictor` for many.
 
     Source:
-        docs/decisions/predictor.md: on RegMix's 13 losses, stack and pooled fits have equal ranks,
-        and the stack has equal or lower regret. On Olmix's 110 metrics, pooled fits are faster.
+        docs/decisions/predictor.md: on RegMix's 13 losses, stack and pooled fits have equal rank
+        correlations, and the stack has equal or lower regret. On Olmix's 110 metrics, pooled fits
+        are faster.
     """
 
     many_metrics: int = 24

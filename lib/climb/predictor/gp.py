@@ -20,7 +20,7 @@ class GPPredictor:
 
     Source:
         Priors on length scales and noise: BoTorch's SingleTaskGP (Hvarfner et al., arXiv
-        2402.02229), whose fit takes thirty times as long. Power and kernel: measured on RegMix's
+        2402.02229), whose fit takes thirty times as long. Power and kernel: chosen on RegMix's
         published training runs (see docs/decisions/predictor.md). A power of 1/3 ranks unseen
         runs better than a logarithm at 32, 64 and 112 trials.
     """

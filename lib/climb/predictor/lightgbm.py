@@ -39,8 +39,8 @@ class LightGBMPredictor:
 
     Values are scaled to standard deviation 1 first, so the penalties do not depend on a metric's
     unit. Early stopping uses a part of the trials that `fit` receives; RegMix stops on the runs
-    that it reports on. The standard deviation is that of `members` bootstrap fits; it does not grow
-    far from the trials.
+    that it reports on. The standard deviation is that of `members` bootstrap fits; it does not
+    increase with distance from the trials.
 
     Source:
         NVIDIA: NeMo Curator, tutorials/text/nemotron-climb-data-curation/8_predict.py.

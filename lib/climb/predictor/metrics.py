@@ -182,7 +182,7 @@ class BoundedPredicts:
 
     @property
     def has_covariances(self) -> bool:
-        """Whether `predict_covariance` works for every metric."""
+        """Whether the predictor has covariances of its errors, for every metric."""
         return all(isinstance(predict, JointPredict) for predict in self.fitted.predicts_Q)
 
     def predict_covariance(self, q: int, weights_MK: Array) -> Array:

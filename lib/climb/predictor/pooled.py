@@ -55,8 +55,8 @@ class PooledPredictor:
 
     share_std: float = 0.15
     """Standard deviation of the normal prior on each metric's share. The prior's mean is the
-    common share. The common share itself has such a prior with mean 0, once per metric, because
-    the law is better far from the trials."""
+    common share. The common share has a prior too: the same with mean 0, once for each metric. It
+    favours the law, which is better far from the trials."""
 
     folds: int = 5
     """Folds of the cross-validation."""

@@ -23,7 +23,7 @@ class XGBoostPredictor:
     bootstrap samples; as with all trees, it does not increase with distance from the trials.
 
     Source:
-        Depth, rate, trees and subsampling: measured on RegMix's published runs (see
+        Depth, rate, trees and subsampling: chosen on RegMix's published runs (see
         docs/decisions/predictor.md).
         Trained on 64 runs, the library's defaults rank unseen runs at a correlation of 0.76, these
         settings at 0.967.

@@ -29,8 +29,8 @@ class Target:
     values are left out."""
 
     excluded: tuple[str, ...] = ()
-    """Identities of items that are left out, since they are report items; see
-    `climb.proxy.items`."""
+    """Identities of items that are left out, since they are report items: only the final
+    comparison uses those. See `climb.proxy.items`."""
 
 
 @dataclass(frozen=True, kw_only=True)

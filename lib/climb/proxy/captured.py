@@ -37,7 +37,7 @@ class CapturedStep:
         current, side = torch.cuda.current_stream(), torch.cuda.Stream()
         side.wait_stream(current)
         with torch.cuda.stream(side), warnings.catch_warnings():
-            # The optimizer expects that all of its steps are captured.
+            # The optimizer warns about steps that are not captured, such as these.
             warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")
             for _ in range(WARM_UP_STEPS):
                 take_step(self._ids_BL)

@@ -32,9 +32,10 @@ def compute_run_digest(
 ) -> str:
     """Hash everything that determines the trained weights.
 
-    These are recipe, mixture, data, base checkpoint, number of tokens, seed, kind of device and
-    number of processes. Data are identified by their content. Paths, targets, `checkpoint_steps`
-    and `stop_tokens` are left out, since they do not change the model's parameters after a step.
+    These are recipe, mixture, data, tokenizer, base checkpoint, number of tokens, seed, kind of
+    device and number of processes. Data are identified by their content. Paths, targets,
+    `checkpoint_steps` and `stop_tokens` are left out, since they do not change the model's
+    parameters after a step.
 
     Args:
         proxy: recipe of the model.

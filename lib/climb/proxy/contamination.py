@@ -15,7 +15,7 @@ from climb.proxy.overlap_index import OverlapIndex
 from climb.quality.ngrams import WORD, WordHashes, hash_ngrams, split_words
 
 BATCH_WORDS = 500_000
-"""Maximum words of the documents that are looked up together; a longer one is looked up alone."""
+"""Maximum words of documents that are looked up together; a longer document is looked up alone."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def _find_in_batch(
 def _find_positions(
     hash_G: NDArray[np.uint64], document_W: NDArray[np.int64], size: int, index: OverlapIndex
 ) -> list[int]:
-    """Return the positions of n-grams within one document whose hash an item has too."""
+    """Return the positions of n-grams whose hash an item has too, and that are in one document."""
     found = index.ngrams[size].find(hash_G)
     inside = document_W[found] == document_W[found + size - 1]
     return [int(position) for position in found[inside]]

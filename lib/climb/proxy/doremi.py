@@ -48,7 +48,7 @@ class DoremiProxy:
     """Folder of the reference model."""
 
     curve: str
-    """File of the curve; it is written at the end, and counts once it is complete."""
+    """File of the curve; it is written at the end, and is ignored unless it is complete."""
 
     step_size: float
     smoothing: float

@@ -88,7 +88,7 @@ def weigh_sequences(weights_K: Array, domain_B: Ints) -> Array:
     """Return the factor of each sequence's loss in a batch, shape (B,), with mean 1.
 
     Batches have about equally many sequences of each domain. So a sequence gets the weight of its
-    domain, divided by the mean over the batch. This is the authors' code. With equally many
+    domain, divided by the mean over the batch, as in the authors' code. With equally many
     sequences, the loss is that of the paper: the sum over domains of weight times mean loss.
     """
     weight_B = weights_K[domain_B]

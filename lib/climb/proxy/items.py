@@ -203,8 +203,8 @@ def _find_mistake(record: Any, kind: str) -> str | None:
 def _find_lone_surrogate(key: str, text: str) -> str | None:
     """Describe the first lone surrogate, which JSON may contain and a tokenizer cannot read.
 
-    `ingest` replaces lone surrogates in documents. Items are measured as they are published, and
-    another character has other bits per byte, so an item with one is refused.
+    `ingest` replaces lone surrogates in documents. Items are measured as they are published, and a
+    replaced character would change the bits per byte. So an item with a lone surrogate is refused.
     """
     found = LONE_SURROGATE.search(text)
     if found is None:

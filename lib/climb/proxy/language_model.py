@@ -265,10 +265,10 @@ def _check_logits(model: Any, folder: str | Path) -> None:
 
 
 def save_model(model: Any, tokenizer: TokenizerFile, folder: Path) -> None:
-    """Write a Hugging Face checkpoint with its tokenizer; it counts once it is complete.
+    """Write a Hugging Face checkpoint with its tokenizer; only a complete folder counts as a model.
 
-    It is saved on the local disk and then copied: safetensors truncates and renames its file, which
-    mounts of object stores may refuse.
+    The model is saved on the local disk and then copied: safetensors truncates and renames its
+    file, which mounts of object stores may refuse.
     """
     from transformers.utils import logging
 

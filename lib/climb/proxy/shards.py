@@ -29,8 +29,9 @@ PART_TOKENS = 1 << 24
 """Number of tokens of a file: 34 MB in uint16. A shard with fewer tokens is one file."""
 
 MAX_PARTS = 256
-"""If all shards of a kind together have more than MAX_PARTS * PART_TOKENS tokens, the files are
-larger. A run keeps all of its files open, and many systems allow a process 1,024 open files."""
+"""If all shards of a kind (such as base or trial) together have more than MAX_PARTS * PART_TOKENS
+tokens, the files are larger. A run keeps all of its files open, and many systems allow a process
+1,024 open files."""
 
 BUCKET_TOKENS = 1 << 16
 """Mean tokens of a bucket. A file ends where a bucket ends, unless it is the last of a shard."""

@@ -32,7 +32,7 @@ class ClassifierScorer:
     """Packages that `load` imports."""
 
     uses_gpu: ClassVar[bool] = False
-    """Whether `load` uses the GPU of its device; a scorer without this attribute counts as true."""
+    """Whether `load` uses the GPU of its device; true for scorers without this attribute."""
 
     model: ModelPath
     """Folder that job train_scorer wrote."""
@@ -85,8 +85,8 @@ class ClassifierTrainer:
 
     balanced: bool
     """Whether all labels get the same total weight (scikit-learn's class_weight="balanced"). Low
-    labels are rare: without balancing, a model of few labelled texts almost never predicts these
-    labels."""
+    labels are rare: without balancing, a model that is trained on few texts almost never predicts
+    these labels."""
 
     def train(self, texts: Sequence[str], labels_N: NDArray[np.float64], folder: Path) -> Scorer:
         """Train on N labelled texts, and write `weights.npz` and `model.json` into the folder.

@@ -46,7 +46,7 @@ class FastTextScorer:
     """Extra of climb-mixture that installs them."""
 
     uses_gpu: ClassVar[bool] = False
-    """Whether `load` uses the GPU of its device; a scorer without this attribute counts as true."""
+    """Whether `load` uses the GPU of its device; true for scorers without this attribute."""
 
     model: ModelPath
     """The .bin file."""

@@ -32,7 +32,7 @@ REMOVED_LINES = (
 SENTENCE_END = re.compile(rf"[.?!](?=[{QUOTES})\]]*(?:\s|$))")
 MIN_LINE_WORDS = 5
 MAX_WORD_CHARS = 1000
-"""C4 keeps a line if it has MIN_LINE_WORDS words or more, and no word exceeds MAX_WORD_CHARS."""
+"""C4 removes lines with fewer than MIN_LINE_WORDS words or a word longer than MAX_WORD_CHARS."""
 
 SHORT_LINE_CHARS = 30
 """FineWeb: a line of at most 30 characters is short."""

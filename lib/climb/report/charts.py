@@ -38,10 +38,10 @@ TICK_LEFT = Type(size=12, anchor="end")
 
 
 def mixture_chart(mixtures: Sequence[MixtureRecord], domains: Sequence[Domain]) -> str:
-    """Draw the share of every domain in the reference baseline and in the recommendation.
+    """Draw the share of every domain in the recommendation and in the reference baseline.
 
     Args:
-        mixtures: the recommendation, then the reference baseline.
+        mixtures: the recommendation, then the reference baseline: the first of the baselines.
         domains: rows with the terms that the chart shows below the names.
     """
     recommended, reference = mixtures[0], mixtures[1]
@@ -202,7 +202,7 @@ def _draw_column(
 
 
 def calibration_chart(pairs: Sequence[tuple[float, float]]) -> str:
-    """Draw predicted against measured scores of cross-validation."""
+    """Draw measured against predicted scores of cross-validation."""
     drawing = Drawing(HALF, HALF - 20, "Measured against predicted score")
     both = axis([value for pair in pairs for value in pair], 0, 1)
     x = Axis(both.low, both.high, 66, HALF - 12)

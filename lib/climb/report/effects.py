@@ -17,7 +17,8 @@ MAX_DOMAINS = 30
 """Number of rows; the table has the domains with the largest effects on the score."""
 
 MAX_METRICS = 12
-"""Number of metrics that a table shows unfolded: those that change the score most."""
+"""Number of metrics in the table: those that change the score most. The other tables of the page
+show the same metrics, and have the rest in a collapsed section."""
 
 _SHADES = 3
 """Number of shades for gains, and for losses; the largest effect of a column has the darkest."""
@@ -39,7 +40,7 @@ class EffectsTable:
 
     percent: str
     columns: tuple[str, ...]
-    """The score, and the metrics that other tables also show unfolded."""
+    """The score, and the metrics that other tables of the page show outside collapsed sections."""
 
     rows: tuple[tuple[str, tuple[Cell, ...]], ...]
     n_domains: int

@@ -145,7 +145,7 @@ def mean_of(values_S: Sequence[float]) -> Mean:
     """Return the mean over seeds with its Student t interval.
 
     A single seed has no interval, and neither have equal values: accuracies on few items are often
-    equal by chance, and then they show no standard deviation.
+    equal by chance, so a standard deviation of 0 says nothing about their noise.
     """
     values: Array = np.asarray(values_S, dtype=np.float64)
     mean = float(values.mean())

@@ -1,6 +1,6 @@
 """NeMo Automodel: Megatron's indexed datasets, and the dataset sections of a configuration.
 
-    automodel.yaml   dataset and validation_dataset, for the configuration of a recipe
+    automodel.yaml   dataset and validation_dataset, for a configuration of Automodel
 
 `paths` lists weight, prefix, weight, prefix, ... of each split. The weights count samples of a
 fixed length, so they are shares of tokens. Automodel needs a number of training steps to use them:

@@ -5,9 +5,9 @@
     train/law/00000-of-00004.jsonl.idx      where each line starts and where the last ends
 
 Energon treats each JSON Lines file as a separate dataset. So a domain of four files has four
-entries. The weight of an entry is the weight of the domain times the file's share of the domain's
-documents. `energon prepare` is not needed: it would write the same index. The samples are "crude"
-in Energon's terms: a task encoder must convert ("cook") them:
+entries in the blend. The weight of an entry is the weight of the domain times the file's share of
+the domain's documents. `energon prepare` is not needed: it would write the same index. The samples
+are "crude" in Energon's terms, so a task encoder must convert ("cook") them:
 
     from megatron import energon
 

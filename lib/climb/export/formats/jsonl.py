@@ -78,7 +78,7 @@ class JsonLines:
         Raises:
             ImportError: always.
         """
-        raise ImportError("JSON Lines is not specific to one trainer: check the files by rule")
+        raise ImportError("JSON Lines is not specific to one trainer: use read_by_rule")
 
     def read_by_rule(self, folder: Path, contents: Contents) -> Iterator[Sample]:
         """Draw documents by `document_weight`; within a domain in the order of its files."""

@@ -117,11 +117,12 @@ class Levanter:
                 )
 
     def read_samples(self, folder: Path, contents: Contents) -> Iterator[Sample]:
-        """Yield the sequences of Levanter's training set for `data.yaml`: a sample for each domain.
+        """Yield the sequences of Levanter's training set for `data.yaml`.
 
-        Levanter tokenizes all text before it starts, so it gets only the first file of each domain.
-        A stub replaces the tokenizer: it encodes a document as the number of its domain, once for
-        each token of the document.
+        A sequence is yielded as one sample for each domain of its documents. Levanter tokenizes all
+        text before it starts, so it gets only the first file of each domain. A stub replaces the
+        tokenizer: it encodes a document as the number of its domain, once for each token of the
+        document.
         """
         import tempfile
 

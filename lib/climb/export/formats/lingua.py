@@ -81,7 +81,7 @@ class Lingua:
         Raises:
             ImportError: always.
         """
-        raise ImportError("Lingua is not a Python package: check the files by rule")
+        raise ImportError("Lingua is not a Python package: use read_by_rule")
 
     def read_by_rule(self, folder: Path, contents: Contents) -> Iterator[Sample]:
         """Draw documents with the weights of `data.yaml` from its folders, as one rank."""

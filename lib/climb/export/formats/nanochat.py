@@ -107,7 +107,7 @@ class Nanochat:
         Raises:
             ImportError: always.
         """
-        raise ImportError("nanochat is not a Python package: check the files by rule")
+        raise ImportError("nanochat is not a Python package: use read_by_rule")
 
     def read_by_rule(self, folder: Path, contents: Contents) -> Iterator[Sample]:
         """Read the training files in the order of their names, over and over."""

@@ -110,7 +110,7 @@ class OlmoCore:
                     yield Sample(names[bisect.bisect_right(ends, index)], len(ids))
 
     def read_by_rule(self, folder: Path, contents: Contents) -> Iterator[Sample]:
-        """Yield the instances of one epoch in a random order, or random draws from a long one.
+        """Yield the instances of one epoch in random order; of a long epoch, MOST_SAMPLES draws.
 
         Raises:
             ValueError: a source has too few tokens.
@@ -156,7 +156,7 @@ def limit_repetition(domain: ExportedDomain | None, needed: float) -> float:
     """Return how often a source may be repeated: the search's limit, or the run's need if larger.
 
     The run may need more than the search allowed: the validation split removes documents, and this
-    tokenizer may count other numbers of tokens than job count.
+    tokenizer may count other numbers of tokens than job `count`.
 
     Args:
         domain: the domain of the source, which may have a limit `max_epochs`; None for a mixed

@@ -141,9 +141,10 @@ def read_mds(path: Path) -> Iterator[Sample]:
 
 
 def _find_epoch_size(contents: Contents, documents: dict[str, float]) -> int:
-    """Return the samples of an epoch in which one mean document has at most 0.1 % of the tokens.
+    """Return the size of an epoch in which one long document has at most 0.1 % of the tokens.
 
-    The mean is that of the domain with the longest documents. A mixed export needs no such size: 0.
+    The size is a number of samples. A long document has the mean length of the domain with the
+    longest documents. A mixed export needs no such size: 0.
     """
     if contents.kind == "mixed":
         return 0

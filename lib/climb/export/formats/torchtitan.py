@@ -96,10 +96,11 @@ class Torchtitan(ParquetFolders):
         return {MODULE: CONFIGURATION % {"weights": text, "seed": contents.seed}}
 
     def read_samples(self, folder: Path, contents: Contents) -> Iterator[Sample]:
-        """Yield the sequences of torchtitan's loader for `climb_data.py`: a sample for each domain.
+        """Yield the sequences of torchtitan's loader for `climb_data.py`.
 
-        A stub replaces the tokenizer: it encodes a document as the number of its domain, once for
-        each token of the document.
+        A sequence is yielded as one sample for each domain of its documents. A stub replaces the
+        tokenizer: it encodes a document as the number of its domain, once for each token of the
+        document.
         """
         from torchtitan.hf_datasets.text_datasets import (  # type: ignore[import-not-found]
             DATASETS,

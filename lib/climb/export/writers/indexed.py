@@ -2,7 +2,7 @@
 
 `.bin` has the token ids. `.idx` has, little-endian: MMIDIDX and two zero bytes, the version 1 (8
 bytes), the code of the dtype (1 byte), the number N of sequences and N + 1 (8 bytes each), then the
-lengths of the sequences (int32), their offsets in bytes (int64), and the number of each document's
+lengths of the sequences (int32), their offsets in bytes (int64), and the index of each document's
 first sequence, with N at the end (int64). climb writes each document as one sequence.
 
 Source: megatron/core/datasets/indexed_dataset.py of megatron-core 0.16.1.
