@@ -91,7 +91,7 @@ consumers: setup ## Install the trainers that read exports, each into its own en
 test-consumers: consumers ## Let every trainer's own loader read our exports.
 	@$(BIN)/python -m pytest tests/consumers --durations=10
 
-coverage: setup ## Run the unit tests with coverage, and check that of the pure core.
+coverage: setup ## Run the unit tests with coverage, and check the coverage of the pure core.
 	@rm -f .coverage
 	@$(BIN)/python -m pytest tests/unit -m 'not slow' -n 2 --cov --cov-report=
 	@echo "coverage of the pure core (at least 95 %, lines and branches):"
@@ -145,7 +145,8 @@ pin_for_cluster = $(UV) pip compile -q --no-config pyproject.toml $(2) --python-
 lock: setup ## Compile requirements.txt and requirements/*.txt, the pinned versions, from pyproject.toml.
 	@$(UV) pip compile -q pyproject.toml $(addprefix --extra ,local embed proxy fasttext rapids cpu demo dev) \
 	  --python-version 3.11 --universal --generate-hashes --no-header -o requirements.txt
-	@# lm-eval's datasets has a bound below our fsspec, and requires what is pinned for Windows alone.
+	@# lm-eval requires the package datasets, whose bound of fsspec is below our version, and packages
+	@# that requirements.txt pins for Windows alone.
 	@sed -n 's/^\(fsspec==[^ ;]*\).*/\1/p' requirements.txt \
 	  | $(UV) pip compile -q pyproject.toml --extra bench --constraint requirements.txt --universal \
 	  --override - --python-version 3.11 --no-header --no-annotate -o requirements/bench.txt \

@@ -1,7 +1,7 @@
-"""The wheel: the library, and beside it the jobs and the configuration that a cluster needs.
+"""The wheel: the library, and the jobs and the configuration that a cluster needs.
 
-Metadata stands in pyproject.toml; here is only what it cannot say: jobs/ and conf/ live at the
-top of the checkout, and travel inside the wheel as climb.jobs and climb.conf.
+The metadata are in pyproject.toml. This file has only what pyproject.toml cannot express: jobs/ and
+conf/ are at the top of the checkout, and the wheel contains them as climb.jobs and climb.conf.
 """
 
 from setuptools import find_packages, setup

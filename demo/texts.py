@@ -74,7 +74,10 @@ def read_encyclopedia(wheels: Wheels) -> Iterator[str]:
 
 
 def read_how_to(wheels: Wheels) -> Iterator[str]:
-    """Read WikiHow steps with the right ending, from HellaSwag's training split (no target)."""
+    """Read WikiHow steps with the right ending, from HellaSwag's training split.
+
+    HellaSwag is not a target of the demo.
+    """
     items = read_benchmark_items(wheels, "hellaswag/train_rc_5shot")
     steps = (item for item in items if ": How to" in item["query"])
     for item in itertools.islice(steps, 5_000):  # the file has many more items than needed

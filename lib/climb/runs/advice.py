@@ -25,7 +25,7 @@ _UNPREDICTABLE = 0.3
 """Spearman correlation in cross-validation below which a metric is called unpredictable."""
 
 _NEGLIGIBLE = 1e-5
-"""An expected gain below this share of the score is reported as hardly any change."""
+"""An expected gain below this share of the score is reported as hardly any improvement."""
 
 _GOOD_RANKING = 0.9
 """Spearman correlation in cross-validation from which a ranking is called good."""
@@ -75,7 +75,7 @@ def describe_predictions(
         f"({notes.objective}); {_describe_weakest(metrics)}.",
         "Standard deviations are those of one new run. They contain the prediction error and the "
         "observation noise (inferred if no run is replicated). With runs of several scales, they "
-        "also contain the error of the level.",
+        "also contain the error of the level that all mixtures share.",
         *(describe_scale(notes.scale) if notes.scale else ()),
     ]
     return "\n".join([*lines, *notes.format()])
@@ -265,7 +265,7 @@ def _describe_further_round(result: SearchResult) -> tuple[str, bool]:
     if _is_unreliable(result):
         return f"{gain}, but the predictor is not reliable yet", False
     if expected < _NEGLIGIBLE * abs(result.recommended.score):
-        return f"{n} more runs would hardly change the recommendation", True
+        return f"{n} more runs would hardly improve the recommendation", True
     return gain, False
 
 

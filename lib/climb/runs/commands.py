@@ -77,7 +77,8 @@ def predict(
 
     `out` has the row number, and the mean and standard deviation of every metric and of the score.
     The standard deviations are those of a new run. They contain the prediction error in
-    cross-validation, the observation noise and, for runs of several scales, the error of the level.
+    cross-validation, the observation noise and, for runs of several scales, the error of the level
+    that all mixtures share.
 
     Returns:
         A summary to print.
@@ -132,7 +133,7 @@ def propose(
     cfg: SearchConfig,
     objective: str,
 ) -> str:
-    """Write the n mixtures to train next; if the runs are too few for a fit, those of round 0.
+    """Write the n mixtures to train next: a first round, if the runs are too few for a fit.
 
     Returns:
         A summary to print.

@@ -187,7 +187,7 @@ class _ScriptFolders:
         return scripts
 
     def find_key(self, path: str) -> str:
-        """Return the key that joins results at a path with their script; empty if the path is."""
+        """Return the key that joins results at a path with their script; '' for an empty path."""
         model = PurePosixPath(path)
         return _join_key(self.rounds[str(model.parent)], model.name) if path else ""
 

@@ -178,7 +178,8 @@ def _find_shards(
 
     Files in the folder of another domain, such as `web/news` in `web`, belong to that domain, also
     if its weight is 0. The tokens of the domain are divided among its shards in proportion to the
-    sizes of their files with text or tokens: an index grows with the number of documents.
+    sizes of their files with text or tokens. Index files do not count: their sizes depend on the
+    number of documents, not of tokens.
 
     Raises:
         InputError: there are no such files or all are empty, or a shard lacks a file.
@@ -193,7 +194,7 @@ def _find_shards(
     total = sum(n_bytes)
     if not total:
         raise InputError(
-            f"--data: {folder} has no file that ends in {' or '.join(endings)} and is not empty; "
+            f"--data: {folder} has no non-empty file that ends in {' or '.join(endings)}; "
             "put the files of every domain into a folder with the name of the domain"
         )
     return [

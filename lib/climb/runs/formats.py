@@ -79,7 +79,7 @@ def read_olmix(ratios: Path, metrics: Path) -> RunTable:
 
     Source:
         allenai/olmix, README.md ("Input format"), olmix/fit/loaders.py (load_from_csv), and the
-        swarms beside configs/fits/.
+        swarms (sets of proxy runs) beside configs/fits/.
     """
     sheets = Sheet.read(ratios, any_width=True), Sheet.read(metrics, any_width=True)
     others = ("run", "run_id", "name", "index")
@@ -90,7 +90,8 @@ def read_olmix(ratios: Path, metrics: Path) -> RunTable:
 def read_olmix_prior(path: Path) -> dict[str, float]:
     """Read the tokens of Olmix's domains: from a fit's YAML file, or the JSON file of a swarm.
 
-    The section is `priors.token_counts`, or `token_counts` at the top level.
+    A swarm is a set of proxy runs. The section is `priors.token_counts`, or `token_counts` at the
+    top level.
 
     Raises:
         InputError: the file cannot be read, or it has no such section.

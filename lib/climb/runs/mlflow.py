@@ -1,6 +1,7 @@
-"""Read the CSV files that MLflow writes of runs that `climb` logged, with the columns of RUNS.csv.
+"""Convert MLflow's CSV files of runs that `climb` logged to the columns of RUNS.csv.
 
-There are two layouts: a CSV file of MLflow's page, and `mlflow.search_runs().to_csv()`.
+There are two layouts: the CSV file that MLflow's web page offers for download, and the file that
+`mlflow.search_runs().to_csv()` writes.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def join_parts(
 
     Returns:
         Runs in the order of `weights`, and the rejected parts with their reasons. If the script of
-        a run is invalid, its metrics are the partner of the script.
+        a run is invalid, the run's row of metrics is the `partner` of the rejected script.
     """
     unique = [_drop_duplicates(side) for side in (weights, metrics)]
     rejected = [r for _, duplicates in unique for r in duplicates]

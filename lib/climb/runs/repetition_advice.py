@@ -17,7 +17,7 @@ from climb.search.result import SearchResult
 from climb.search.trials import Trials
 
 _MORE = 1.1
-"""A mixture with this many times the most epochs of any run counts as extrapolated."""
+"""A mixture whose epochs reach this factor times the maximum over all runs is extrapolated."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -78,7 +78,7 @@ class RejectedRow:
     reason: str
     found: str
     partner: Location | None = None
-    """The row of the other file with which this row was joined to one run."""
+    """The row of the same run in the other file; None if the run has only this row."""
 
 
 @dataclass(frozen=True)

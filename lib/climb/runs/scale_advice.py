@@ -11,7 +11,10 @@ _WHAT = {"params": "model size", "tokens": "training tokens"}
 
 
 def describe_scale(scale: ScaleSummary) -> list[str]:
-    """Describe the target scale, its level, and whether the best mixture depends on the scale."""
+    """Describe the target scale, the level there, and whether the best mixture depends on scale.
+
+    The level is the part of a metric that all mixtures share.
+    """
     sizes = ", ".join(f"{n} of {params:.3g} parameters" for params, n in scale.sizes)
     sizes = f" ({sizes})" if scale.target.params != UNKNOWN else ""
     lines = [

@@ -35,7 +35,7 @@ deviations."""
 
 _SAME_TOKENS = 0.1
 """Relative difference of tokens up to which trials count as equally long, so that runs of one
-mixture are replicates: seeds may end a few steps apart."""
+mixture are replicates: runs of two seeds may end a few steps apart."""
 
 
 def express(
@@ -177,7 +177,8 @@ def _build_trials(
 def _rank_sizes(expressed: ExpressedTrials) -> Array:
     """Rank the model size of every trial by its distance from the size nearest to the target.
 
-    That size has rank 0; if it has too few trials for a fit, the size with the most trials has.
+    That size has rank 0. If it has too few trials for a fit, distances are counted from the size
+    with the most trials instead, which then has rank 0.
     """
     params_N, size_T, counts_N = np.unique(
         expressed.params_T, return_inverse=True, return_counts=True

@@ -24,7 +24,8 @@ of their weights. Nearer mixtures add no information."""
 
 INFEASIBLE = 1e200
 """A mixture that violates an outcome constraint has the score -INFEASIBLE * (1 + violation), below
-all others. A score has the unit of the metrics, and a sum over a corpus may be far above 1e9."""
+all others. The constant is so large because a score has the unit of the metrics: a sum over a
+corpus may be far above 1e9."""
 
 _ROUNDING = 1e-9
 """Relative rounding error: predictions of one mixture may differ by this between batches."""

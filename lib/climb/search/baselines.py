@@ -114,7 +114,7 @@ class DoremiMixture:
         )
 
     def fix(self, weights: Mapping[str, float]) -> FixedMixture:
-        """Return this baseline with the weights of the trained models."""
+        """Return this baseline with the domain weights that DoReMi computed."""
         return FixedMixture(name=self.name, weights=weights, replicates=self.replicates)
 
 

@@ -1,9 +1,10 @@
 """Runs of other sets, used only if they help to predict held-out own runs.
 
-Other people's runs, or runs with another model, have the same domains but another level, and may
-mislead. Each set gets one shift per metric and one noise: the standard deviation of its errors, as
-a share of the metric's standard deviation over mixtures. The noise with the lowest error on
-held-out own runs is chosen. A set that does not clearly lower this error is not used.
+Other people's runs, or runs with another model, have the same domains, but their metrics have
+another level, and they may mislead. Each set gets one shift per metric and one noise: the standard
+deviation of its errors, as a share of the metric's standard deviation over mixtures. The noise with
+the lowest error on held-out own runs is chosen. A set that does not clearly lower this error is not
+used.
 
 Axes: T runs, K domains, Q metrics, D distinct own mixtures.
 """
@@ -183,7 +184,7 @@ def _measure_errors(trials: Trials, objective: Objective, predictor: Predictor, 
 
 
 def _average_replicates(other: Trials) -> Trials:
-    """Return one run per mixture: the noise of own runs is not measured on other runs."""
+    """Return one run per mixture, so that only replicates of own runs measure the noise."""
     found = other.group_replicates()
     n = len(found.counts_D)
     return dataclasses.replace(

@@ -23,7 +23,7 @@ from climb.search.trials import Replicates, Trials
 Array = NDArray[np.float64]
 
 _TREND_STD = 0.25
-"""Standard deviation of the normal prior on the trend; its mean is 0."""
+"""Standard deviation of the normal prior on the trend (see `Inflation`); its mean is 0."""
 
 _LEVEL_STD = 1.0
 """Standard deviation of the normal prior on the log of the level; its mean is 0. Where seed

@@ -4,7 +4,7 @@
         method.configure(seed)          # the configuration of its search with this seed
 
 A method is data: section `compare` names it and the keys of section `search` that differ. An
-ablation is a comparison whose methods differ in the value of one key.
+ablation is a comparison whose methods differ in the values of one key, or of a few together.
 """
 
 from __future__ import annotations

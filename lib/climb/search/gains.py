@@ -71,7 +71,7 @@ def combine_std_errors(
     """Return the standard error of a sum of independent parts, and its degrees of freedom.
 
     The degrees of freedom are Welch and Satterthwaite's approximation (Satterthwaite 1946,
-    Biometrics Bulletin 2(6)): those of the least certain part if it is most of the error.
+    Biometrics Bulletin 2(6)). If one part is most of the error, they are those of this part.
 
     Args:
         std_errors: standard error of each part; parts of 0 do not count.

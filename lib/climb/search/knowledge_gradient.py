@@ -132,8 +132,8 @@ def predict_changes(
     for q, (sign, noise) in enumerate(zip(surrogate.weights_Q, noise_Q, strict=True)):
         covariance_MM = surrogate.predict_covariance(q, every_MK)
         covariance_MM = covariance_MM * np.outer(factor_M, factor_M)
-        # Noise that the fits infer is inflated like the errors. Measured noise only depends on the
-        # mixture.
+        # Noise that the fits infer is inflated like the errors. Measured noise is multiplied only
+        # by the factor of each mixture's errors.
         own_N = noise * spread_N if noise else factor_M[:n] * inferred_Q[q]
         proposed_NN = covariance_MM[:n, :n]
         jitter = 1e-9 * float(np.trace(proposed_NN)) / n + 1e-300

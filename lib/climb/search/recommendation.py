@@ -142,8 +142,8 @@ def predict_gain(
     A predictor overestimates most at its optimum. So the difference is multiplied by the slope of a
     regression of measured on predicted values. The interval includes the error of the slope.
 
-    Few replicates show the noise over seeds. Where it is most of the error, the interval's Student
-    t has few degrees of freedom.
+    The noise over seeds is estimated from few replicates. Where it is most of the error, the
+    interval's Student t has few degrees of freedom.
 
     Args:
         surrogate: fitted to `trials`.

@@ -29,11 +29,12 @@ REPEATED = 1.5
 """A run counts as repeating a domain if it reads the domain at least this many times."""
 
 MIN_REPEATING = 8
-"""Distinct mixtures with a repeated domain that a measurement needs."""
+"""A measurement needs this many distinct mixtures that repeat a domain."""
 
 _STANDARD_ERRORS = 2.0
-"""A cost of repetition counts if it lowers the absolute error by this many standard errors. Squared
-errors depend on a few extreme mixtures: in simulated runs, fewer costs were found with them."""
+"""A cost of repetition counts if predictions with it have an absolute error that is lower by this
+many standard errors. Squared errors depend on a few extreme mixtures. In simulated runs, squared
+errors detected a cost less often than absolute errors."""
 
 
 @dataclass(frozen=True)

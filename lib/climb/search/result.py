@@ -55,7 +55,7 @@ WITHOUT_TABLES: Mapping[str, Any] = {
     "reuse": None,
     "read_versions": {},
 }
-"""Values that a search without tables has in the fields of a search over tables."""
+"""Values, in a search without tables, of the fields that only a search over tables fills."""
 
 WEAK_RANKING = 0.6
 """Spearman correlation below which the order of predicted mixtures is weak evidence."""

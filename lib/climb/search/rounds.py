@@ -28,7 +28,7 @@ _DRAWS_PER_MEASURED = 4
 
 _DRAWS_PER_ESTIMATE = 2
 """With fidelities, this many times as many mixtures are drawn, and those of the highest estimated
-score are kept. The kept half still fills the whole set: the predictor needs such mixtures."""
+score are kept. The kept half still fills the whole feasible set, as the predictor needs."""
 
 
 def propose(trials: Trials, round_: int, problem: Problem) -> Array:

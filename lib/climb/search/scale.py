@@ -282,7 +282,7 @@ def _count_repeats(keys: Array) -> Index:
 
 
 def group_sizes(params_R: Array) -> tuple[Index, Array]:
-    """Number model sizes that differ by more than `SAME_SIZE`, smallest first."""
+    """Give each model size a number, smallest first; sizes within `SAME_SIZE` have the same one."""
     order_R = np.argsort(params_R, kind="stable")
     sorted_R = params_R[order_R]
     starts_R = np.append(True, sorted_R[1:] > (1.0 + SAME_SIZE) * sorted_R[:-1])

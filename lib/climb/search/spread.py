@@ -1,6 +1,6 @@
 """Errors that depend on the mixture: found in residuals and replicates, used in intervals.
 
-Observation noise may differ between mixtures by a large factor: 25 was reported for one swarm of
+Observation noise may differ between mixtures by a large factor: 25 was reported for one set of
 proxies (github.com/marin-community/marin, issue 2345). One noise for all mixtures makes the
 intervals of mixtures with little noise too wide, and those of noisy mixtures too narrow.
 

@@ -31,8 +31,8 @@ _ROUNDING = 1e-12
 
 STD_PER_TV_DISTANCE = 2.0
 """Error of a reused run per unit of `tv_distance`, in standard deviations of the metric over
-mixtures. Measured: 1.3 to 2.3 for reused runs, 1.6 for two random mixtures (see
-docs/decisions/search.md)."""
+mixtures. Measured: 1.3 to 2.3 for reused runs, 1.6 for two random mixtures (see "Noise of reused
+runs" in benchmarks/measurements.md)."""
 
 
 @dataclass(frozen=True, eq=False)

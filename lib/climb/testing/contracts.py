@@ -35,7 +35,7 @@ def check_proxy(proxy: Proxy, folder: Path, device: str = "cpu", n_tokens: int =
     """Train a proxy on a tiny generated corpus, from a random model and from a checkpoint.
 
     Args:
-        proxy: the recipe.
+        proxy: the plug-in to check.
         folder: an empty folder for files.
         device: where to train.
         n_tokens: tokens of each run, enough for at least two steps of the proxy.
@@ -93,7 +93,7 @@ def check_searcher(searcher: Searcher, predictor: Predictor | None = None) -> No
     """Run three small rounds of a search in a planted world, and ask for the recommendation.
 
     Args:
-        searcher: the recipe.
+        searcher: the plug-in to check.
         predictor: the problem's predictor; None: a Gaussian process.
 
     Raises:

@@ -28,9 +28,10 @@ def check_fidelity(fidelity: Fidelity, folder: Path, proxy: Proxy = _PROXY) -> N
     """Measure mixtures of two small generated domains.
 
     Args:
-        fidelity: the recipe.
+        fidelity: the plug-in to check.
         folder: an empty folder for files.
-        proxy: trains the base checkpoint and the components that the fidelity needs.
+        proxy: trains the base checkpoint, and a component (a model of one domain alone) for each
+            domain if the fidelity needs components.
 
     Raises:
         AssertionError: the fidelity breaks a rule, which the message states.

@@ -37,7 +37,7 @@ def check_embedder(
     """Embed texts in one batch, one by one and in reverse order, and compare the vectors.
 
     Args:
-        embedder: the recipe.
+        embedder: the plug-in to check.
         device: where to load it.
         texts: the batch.
         tolerance: maximum difference of a coordinate between batches.
@@ -73,7 +73,7 @@ def check_scorer(
     """Score texts in one batch, one by one and in reverse order, and compare the scores.
 
     Args:
-        scorer: the recipe.
+        scorer: the plug-in to check.
         device: where to load it.
         texts: the batch.
         tolerance: maximum difference of a score between batches.

@@ -62,7 +62,7 @@ class PlantedWorld:
         space = FeasibleSet.from_constraints(
             names, tokens_K, Constraints(target_tokens=2e8, max_epochs=4.0, max_share_ratio=15.0)
         )
-        # With a tighter cap than the set's own, the unconstrained minimum is feasible.
+        # `best_K` is in a part of the feasible set, so the unconstrained minimum is feasible.
         inside = replace(
             space, bounds=replace(space.bounds, upper_K=np.minimum(space.upper_K, 0.9))
         )

@@ -4,11 +4,11 @@
 
 There is one parent run per search and one child run per trial. Every child has the same flat,
 numeric keys: params `weight.<domain>` and `tokens`, metrics `score`, `metric.<name>`, `round`,
-`seed` and `seconds`. So the table and the parallel coordinates of the compare page work without
-configuration. The parent has the recommendation, and how reliable it is (`values.py` has the keys).
-Tags identify the runs that the server has; missing runs are logged. If the server is down, a
-warning is printed. The first call after RETRY_AFTER seconds, or of a later process, logs what is
-missing.
+`seed` and `seconds`. So the table and the parallel coordinates of MLflow's compare page work
+without configuration. The parent has the recommendation, and how reliable it is (`values.py` has
+the keys). Tags identify the runs that the server has; missing runs are logged. If the server is
+down, a warning is printed. The first call after RETRY_AFTER seconds, or of a later process, logs
+what is missing.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ class SingleDomainSearcher(RandomSearcher):
         return np.vstack([single_MK, more_MK])
 
     def recommend(self, state: SearchState) -> Array:
-        """Return the best mixture of a single domain, shape (K,); any mixture if none succeeded."""
+        """Return the best mixture of a single domain, (K,); the best of all if none finished."""
         space, replicates = state.problem.space, state.trials.group_replicates()
         single_KK = space.project(np.eye(len(space.domains)))
         distance_DK = np.abs(replicates.weights_DK[:, None] - single_KK).max(axis=2)
@@ -231,7 +231,10 @@ class NvidiaSearcher(ClimbSearcher):
 
 
 def _choose_best(state: SearchState, replicates: Replicates) -> Array:
-    """Choose the best measured mixture; a reused run measured another one, so own runs precede."""
+    """Choose the mixture with the best measured score, among own runs if there are any.
+
+    A reused run was trained on another mixture than the one that it is mapped to.
+    """
     is_own_D = replicates.tv_distance_D == 0.0
     if is_own_D.any():
         replicates = replicates.select(is_own_D)

@@ -42,9 +42,9 @@ class UCBSearcher:
     """Standard deviations added to the mean when a trial is selected (the kappa of UCB)."""
 
     shortlist: int = 1024
-    """Number of candidates from which a batch is selected: those with the highest mean + std out
-    of four times as many with the highest mean. A standard deviation costs more than a mean, so it
-    is computed only for the latter."""
+    """Number of candidates from which a batch is selected. First, four times as many are chosen by
+    their mean; among these, those with the highest mean + std are kept. So a standard deviation,
+    which costs more than a mean, is computed only for the first choice."""
 
     near_ties: float = 0.0
     """The recommendation is the mean of all candidates that tie with the best: those whose score is
