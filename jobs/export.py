@@ -1,6 +1,6 @@
 """Export the mixture in the format of a trainer: files, weights in its unit, and a data card.
 
-corpus, clusters, documents, rejected -> files
+corpus, clusters, documents, rejected, mixtures, tokenizers -> files
 
 Rerun it at any time: a killed export continues. A complete export is written again only if an input
 has changed.

@@ -1,6 +1,6 @@
 """Read text files and Delta tables, clean the text, and remove duplicates.
 
-files, exclusions -> documents, rejected, read_files
+files, exclusions, dropped -> documents, rejected, read_files
 
 Rerun it at any time: existing documents are skipped, and unchanged inputs are not read. If files
 were added and nothing else has changed, only these are read.
@@ -19,7 +19,7 @@ def run(store: Store, cfg: Config) -> str:
     """Append the new documents, and count the rejected rows by reason."""
     found = find_inputs(store, cfg.ingest)
     if found.is_current(store):
-        record_files(store, found.listing, found.inputs)  # if the ingest was killed before this
+        record_files(store, found.listing, found.inputs)  # a killed ingest did not record them
         return f"inputs unchanged, {store.read(tables.DOCUMENTS).count():,} documents up to date"
     batch = read_batch(store, found, cfg.ingest)
     counts = ingest_rows(store, batch, cfg.ingest, found.inputs)

@@ -76,7 +76,7 @@ def _look_on_executors(
 
 
 def _build_look(names: list[str]) -> Callable[[object], Iterator[Found]]:
-    """Build the body of the task: nested, so that Spark sends its code (climb may be missing)."""
+    """Build the body of the task, a nested function: Spark sends its code, so it needs no climb."""
 
     def look(_: object) -> Iterator[Found]:
         import importlib.metadata

@@ -38,7 +38,7 @@ def find_delta_jars() -> list[Path]:
 
 
 def find_ivy_folder() -> Path | None:
-    """Return a folder for downloads if that below HOME cannot be written; None if it can."""
+    """Return a temporary folder for downloads; None if Ivy can write to its folder below HOME."""
     home = find_home()
     folder = home / CACHES[0] if home is not None else None
     if folder is not None and os.access(folder if folder.exists() else folder.parent, os.W_OK):

@@ -64,7 +64,7 @@ def start_session(cfg: SparkConfig, folder: Path | None = None) -> SparkSession:
         ConfigError: the shares of GPUs and cores do not fit the executors.
     """
     session = _open_session(cfg, folder)
-    plan_slots(session, cfg, cfg.trials_per_gpu or 1)  # shares that do not fit are an error now
+    plan_slots(session, cfg, cfg.trials_per_gpu or 1)  # raises if the shares do not fit
     if shares_local_gpu(session):
         log("spark", "local mode schedules no GPUs: all tasks share cuda:0")
     return session

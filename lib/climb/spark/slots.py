@@ -2,10 +2,10 @@
 
 Two ways, chosen by `spark.resource_profiles`:
 
-| way           | tasks that use a GPU                      | all other tasks                    |
-|---------------|-------------------------------------------|------------------------------------|
-| profiles      | a share of a GPU, and its share of cores  | one core (spark.task.cpus), no GPU |
-| configuration | spark.task.resource.gpu.amount, .task.cpus| the same                           |
+| way           | tasks that use a GPU                            | all other tasks               |
+|---------------|-------------------------------------------------|-------------------------------|
+| profiles      | a share of a GPU, and its share of cores        | spark.task.cpus cores, no GPU |
+| configuration | spark.task.resource.gpu.amount, spark.task.cpus | the same                      |
 """
 
 from __future__ import annotations
@@ -271,7 +271,7 @@ def _is_local(session: SparkSession) -> bool:
 
 
 def _count_slots(session: SparkSession, share: GpuShare | None, tasks_per_gpu: int) -> int:
-    """Count the one-task jobs that run at the same time: per GPU, or per core without GPUs."""
+    """Count the tasks that run at the same time: on the GPUs, or on the cores if there are none."""
     conf = dict(session.sparkContext.getConf().getAll())
     if share is not None:
         return _count_executors(session, conf) * share.per_executor

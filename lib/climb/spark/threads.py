@@ -15,8 +15,8 @@ def limit_threads() -> None:
     """Limit this Python worker to its task's cores; call this before and after loading a model.
 
     Libraries start a thread for each core of the machine, but other tasks use the other cores at
-    the same time. With so many threads, all tasks are slower. Some libraries read an environment
-    variable when they are loaded; torch has a function for it.
+    the same time. With so many threads, all tasks are slower. Some libraries read the limit from an
+    environment variable when they are loaded; torch has a function that sets it.
     """
     context = TaskContext.get()
     n_threads = max(1, context.cpus()) if context is not None else 1

@@ -67,7 +67,7 @@ def append_in_steps(
     """
     n_missing = missing.count()
     n_steps = -(-n_missing // n_per_step)
-    # One task per slot. Without it, one core would process a small table, which is one file.
+    # One task per slot. Otherwise one core would process a small table, which is one file.
     slots = store.session.sparkContext.defaultParallelism
     for step in show_progress(range(n_steps), n_steps, table.writer, "step"):
         chosen = missing.where(F.pmod(F.xxhash64("doc_id"), F.lit(n_steps)) == step)

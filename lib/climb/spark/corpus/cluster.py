@@ -101,8 +101,8 @@ def ensure_centroids(store: Store, cfg: Config, vectors: DataFrame, n_vectors: i
 def is_fitted(store: Store, cfg: Config) -> bool:
     """Whether centroids of these settings exist; if so, no document needs to be embedded for a fit.
 
-    Centroids of fewer documents than K do not count, because more documents lead to a new fit.
-    With `cluster.refit`, no centroids count.
+    Centroids that were fitted to fewer documents than K do not count, because more documents lead
+    to a new fit. With `cluster.refit`, no centroids count.
     """
     if cfg.cluster.refit:
         return False

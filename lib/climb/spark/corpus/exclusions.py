@@ -14,7 +14,7 @@ from climb.ingest.rows import ID_DIGITS
 from climb.spark.delta.store import Store
 
 REASON = "removed_source"
-"""Reason in table `rejected` for the rows of a removed source, which have one row there."""
+"""Reason in table `rejected` for a removed source: one row there counts all rows of the source."""
 
 CONTAMINATED = "contaminated"
 """Reason in table `rejected` for texts that job contamination has dropped."""

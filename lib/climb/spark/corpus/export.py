@@ -50,7 +50,7 @@ def read_export_inputs(store: Store, path: str) -> Inputs | None:
     with _explain_write_errors(path):
         folder = _open_export(store, path)
         if any(folder.with_suffix(suffix).exists() for suffix in (WRITING, OLD)):
-            return None  # an export was killed here; object stores rename a folder file by file
+            return None  # a killed export; object stores rename file by file, so it may lack files
         text = folder.read("manifest.json")
         if text is None and folder.exists() and not folder.is_empty():
             raise ConfigError(
@@ -103,7 +103,7 @@ def export(store: Store, path: str, manifest: Mapping[str, Any]) -> None:
 
 
 def _open_export(store: Store, path: str) -> Folder:
-    """Open the folder of the export; of a link, the target: renames would replace the link."""
+    """Open the folder of the export, or the target of a link: renames would replace the link."""
     if not is_uri(path) and Path(path).is_symlink():
         path = str(Path(path).resolve())
     return open_folder(store.session, path)

@@ -30,9 +30,10 @@ class SampleFit:
     def loss(self) -> float:
         """Estimate of the relative loss against a fit on all documents.
 
-        A fit on all documents has a mean squared distance between the two measured here. With n
-        sampled documents in a cluster, that of the sample is lower by about 1 / n of the variance.
-        That of the other documents is higher by as much. So half of the difference is the loss.
+        The mean squared distance of a fit on all documents would be between the two values here.
+        With n sampled documents in a cluster, the value in the sample is lower by about 1 / n of
+        the variance, and the value in the other documents is higher by as much. So half of the
+        difference is the loss.
         """
         return max(0.0, (self.outside - self.inside) / 2.0 / self.outside)
 

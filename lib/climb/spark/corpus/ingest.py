@@ -50,8 +50,8 @@ class Batch:
     rows are added to those of earlier ingests in `rejected`; otherwise they replace them."""
 
     is_unread: bool = False
-    """Whether no ingest has read any of the rows, not even one that was killed. If so, a row with
-    the text of a document is a duplicate; otherwise, the document may come from this row."""
+    """Whether no ingest, complete or killed, has read any of these rows. If so, a row with the text
+    of an existing document is a duplicate; otherwise, the document may come from this row."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def ingest_rows(store: Store, batch: Batch, cfg: IngestConfig, inputs: Inputs) -
             if cfg.remove_missing:
                 _check_readable(counts, n)
             if n.new:
-                # If two drivers run at once, the name makes the second commit a conflict.
+                # If two drivers run at once, Delta accepts only one commit of this name.
                 once = f"{inputs['settings']}{store.history.read_version(tables.DOCUMENTS)}"
                 name = hashlib.sha256(once.encode()).hexdigest()
                 documents = select_new_documents(rows, texts, n)

@@ -77,7 +77,7 @@ class MLlibKMeans:
 
 
 def quantize_column(column: str) -> Column:
-    """Return the column as array<double> of multiples of the quantum, without NULL elements.
+    """Return the column as array<double> of multiples of 2^-16, without NULL elements.
 
     MLlib rejects an array<float> whose elements may be NULL, and every table returns such arrays.
     """
@@ -99,7 +99,7 @@ def distribute_rows(rows: DataFrame, n_partitions: int) -> DataFrame:
 
 
 def average_vectors(exact: DataFrame) -> Array:
-    """Return the mean of all vectors; sums of multiples of the quantum are exact in any order."""
+    """Return the mean of all vectors; sums of multiples of 2^-16 are exact in any order."""
     entries = exact.select(F.posexplode("embedding").alias("d", "x"))
     means = entries.groupBy("d").agg(F.avg("x").alias("mean")).orderBy("d").collect()
     return np.array([[row["mean"] for row in means]], dtype=np.float64)

@@ -226,13 +226,13 @@ def _average_scores(
 
 
 def _check_assigned(store: Store, n_assigned: int) -> None:
-    """Check that every document has an assignment, or a NULL embedding: no vector.
+    """Check that every document has an assignment, unless its embedding is NULL: it has no vector.
 
-    New documents may be embedded but not yet assigned. And `assign_without_vectors` commits in
-    steps, and may have been interrupted.
+    Assignments are missing if documents were embedded after the last assignment, or if
+    `assign_without_vectors`, which commits in steps, was interrupted.
 
     Raises:
-        TableError: documents have neither.
+        TableError: assignments are missing.
     """
     documents = store.read(tables.DOCUMENTS)
     n_documents = documents.count()

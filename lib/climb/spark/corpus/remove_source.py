@@ -38,7 +38,8 @@ def remove_sources(store: Store, cfg: Config) -> tuple[Removal, bool]:
 
     The sources are recorded first, with the report. If the process is killed, ingest refuses to
     run, and the next call deletes the rest and returns the same report. If the removal of one of
-    them was undone in between, the next call measures and removes only its own sources.
+    the sources was undone in between, the next call measures and removes only the sources that it
+    is configured to remove.
 
     Returns:
         The report, and whether anything was left to remove.
@@ -92,7 +93,7 @@ def _select_ids(store: Store, names: list[str] | tuple[str, ...]) -> DataFrame:
 def _check_sources(
     store: Store, names: list[str], n_documents: int, removed: Collection[str]
 ) -> None:
-    """Check that each source has documents or was removed before, and that others are left."""
+    """Check that each source has documents or was removed before, and that some documents stay."""
     counts = store.read(tables.DOCUMENTS).groupBy("source").count()
     found = {
         row["source"]: row["count"] for row in counts.where(F.col("source").isin(*names)).collect()

@@ -56,8 +56,9 @@ def ensure_repeated_ngrams(
         Their hashes, sorted.
     """
     recipe = recipe_of(scorer)
-    # In the commit's name, so rows that a user deleted can be written again. It is read before the
-    # rows, so of two drivers that find none, Delta skips the commit of the second.
+    # The commit's name contains the version, so rows that a user deleted can be written again. The
+    # version is read before the rows. So two drivers that find no row use the same name, and Delta
+    # skips the second commit.
     version = store.history.read_version(tables.REPEATED_NGRAMS)
     known = store.exists(tables.REPEATED_NGRAMS) and not (
         store.read(tables.REPEATED_NGRAMS).where(F.col("recipe") == recipe).isEmpty()

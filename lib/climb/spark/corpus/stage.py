@@ -38,7 +38,8 @@ EXACT_PATH = ("__globPaths__", "false")
 """Option of Spark's readers: the path is no pattern, even if it has a `[`, `{` or `*`."""
 
 TABLE_BUNDLES = 1 << 22
-"""Bundle numbers reserved for all files (256 TiB of text), and for the partitions of each table."""
+"""A bundle is the work of one task. This many bundle numbers are reserved for all files (256 TiB of
+text), and as many for the partitions of each table."""
 
 MAX_TABLES = (1 << 63) // (ROWS_PER_BUNDLE * TABLE_BUNDLES) - 1
 """Maximum number of tables: with more, row ids would not fit a BIGINT."""
@@ -51,9 +52,9 @@ SourceRows = Sequence[tuple[str, DataFrame]]
 def stage_rows(
     store: Store, units: Sequence[Unit], sources: SourceRows, cfg: IngestConfig
 ) -> Iterator[DataFrame]:
-    """Read units and tables in tasks, and yield their rows; the folder is deleted at the end.
+    """Read parts of files and rows of tables in tasks, and yield the rows from a staging folder.
 
-    The columns are those of `climb.ingest.rows`.
+    The columns are those of `climb.ingest.rows`. The folder is deleted at the end.
 
     Raises:
         PreflightError: the folder storage.root cannot be written.

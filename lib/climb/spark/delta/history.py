@@ -26,8 +26,8 @@ RECENT_COMMITS = 20
 """The first query reads at least this many commits; if they have too few changes, all are read."""
 
 SCOPED_COMMITS = 1000
-"""Number of newest changes that are searched for the last commit of a scope. A comparison writes
-one commit per method and seed."""
+"""Number of newest changes that are searched for the last commit of a scope: the part of a table
+that the commit replaced. A comparison writes one commit per method and seed."""
 
 
 class Inputs(TypedDict):
@@ -103,7 +103,8 @@ class TableHistory:
     def read_inputs(self, table: Table, scope: str | None = None) -> Inputs | None:
         """Return the inputs of the newest commit that changed rows, or of the newest of a scope.
 
-        None if there is no such commit, if it has no inputs, or, without a scope, if it has one.
+        None if there is no such commit, or if it has no inputs. If `scope` is None, the result is
+        also None if the newest commit replaced only a part of the table.
 
         Raises:
             TableError: the table's log cannot be read.

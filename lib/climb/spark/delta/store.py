@@ -47,7 +47,7 @@ table that is replaced by no rows would keep the inputs of its earlier version."
 def find_write_error(error: Exception) -> str | None:
     """Return the line in which a file system refuses a write; None for every other error.
 
-    An error of a Python worker never counts as one, even if it quotes such words.
+    An error of a Python worker never counts as a refused write, even if it quotes WRITE_ERRORS.
     """
     if find_climb_error(str(error)) is not None or "PythonException" in str(error):
         return None

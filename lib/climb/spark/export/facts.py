@@ -18,7 +18,7 @@ MOST_NAMES = 10
 """One row of the card names at most this many domains."""
 
 LICENCE = "licen[cs]e"
-"""Regular expression in the name of a metadata column that has the licence of a document."""
+"""Regular expression for the name of a metadata column that has the licence of a document."""
 
 
 def read_facts(store: Store, domains: Sequence[str]) -> CardFacts:
@@ -53,7 +53,7 @@ def _average_scores(clusters: Sequence[tables.Row]) -> dict[str, float]:
 
 
 def _find_licence() -> Column:
-    """Return the metadata value whose name matches LICENCE (the first if sorted), else null."""
+    """Return the metadata value whose name matches LICENCE (the smallest of several), else null."""
     named = F.map_filter("metadata", lambda name, _: F.lower(name).rlike(LICENCE))
     return F.try_element_at(F.array_sort(F.map_values(named)), F.lit(1)).alias("licence")
 

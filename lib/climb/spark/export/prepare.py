@@ -39,7 +39,7 @@ def prepare(store: Store, cfg: Config) -> Prepared:
     """Read the mixture of table `corpus` and the tokenizer, and make the plan.
 
     Raises:
-        TableError: job mix has not run since the tables changed that it reads.
+        TableError: job mix has not run, or the tables that it reads have changed since then.
         ConfigError: the format does not support `export.kind`, or the tokenizer cannot be used.
     """
     format: Format = build(cfg.export.format, Format)
@@ -99,7 +99,7 @@ def _check_current(store: Store, cfg: Config, inputs: Inputs) -> None:
 def _find_other_settings(
     cfg: Config, settings: Mapping[str, Any], weights: Mapping[str, float], n_tokens: int
 ) -> str:
-    """Describe what table `corpus` was made from, if that differs; empty if it does not."""
+    """Describe a setting of table `corpus` that differs from the present one; empty if none."""
     if settings["weights"] != weights:
         return f"an earlier recommendation of the search {cfg.search.name!r}"
     if settings["tokens"] != n_tokens:

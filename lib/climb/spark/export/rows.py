@@ -31,7 +31,7 @@ def select_rows(corpus: DataFrame, kind: Kind, validation_share: float, seed: in
 
     A hash of the document's id decides whether a document is in the validation split. If so, none
     of its copies is in the training split. The validation split has each of its documents once, and
-    so has the training split of a recipe.
+    so has the training split of an export of kind `recipe`.
 
     Args:
         corpus: (doc_id, copy, domain, n_tokens, text).

@@ -112,7 +112,7 @@ def change_mode(folder: Path) -> str:
 
 
 def lock_file(folder: Path) -> str:
-    """Lock a file, as a driver does so that no second driver runs at the same time."""
+    """Lock a file; a driver holds such a lock to exclude a second driver."""
     with (folder / "locked").open("a+b") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return "exclusive"

@@ -20,8 +20,8 @@ from climb.spark.training.study import PlannedTrial, Study, open_study
 def run_vary(store: Store, cfg: Config, key: str) -> str:
     """Fit a surrogate to the same trials with every value, and write a CSV file; train nothing.
 
-    The trials are those that the recommendation of the search was computed from: also those that
-    were stopped early, and not its replicates.
+    The trials are those from which the search computed its recommendation. They include trials that
+    were stopped early, but not the replicates of the recommendation.
 
     Raises:
         TableError: the search `search.name` has not finished.

@@ -106,7 +106,7 @@ class Trainer:
         try:
             log("search", self.jobs["search"](store, cfg))
         except ConfigError as error:
-            # The name of the search contains that of the comparison.
+            # The name of this search is made from the comparison's name, which the user can change.
             text = str(error).replace("search.name", f"{self.stage}.name")
             raise ConfigError(f"method {method.label}: {text}") from error
 

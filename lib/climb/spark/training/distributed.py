@@ -1,10 +1,10 @@
 """Train one model in several processes, which Spark's TorchDistributor starts as a barrier stage.
 
 Each task of the stage starts torchrun, and torchrun starts the process that trains. The result of
-the first process reaches the driver. If a retry would fail too, the process that fails writes a
-record beside the checkpoints before it exits, since the others only see that it is gone. The driver
-reads the record. If Spark retries the stage, the new processes also read it, and end at once. A
-lost process leaves no record, and the driver tries the run again.
+the first process reaches the driver. A process that fails for good (a retry would fail too) writes
+a record beside the checkpoints before it exits, since the others only see that it is gone. The
+driver reads the record. If Spark retries the stage, the new processes also read it, and end at
+once. A lost process leaves no record, and the driver tries the run again.
 """
 
 from __future__ import annotations

@@ -139,7 +139,7 @@ def _train(
 
 
 def _make_component_row(setup: TrainingSetup, run: ProxyRun, outcome: Outcome) -> tables.Row:
-    """Build a row of `trials` without `search`: all searches of these domains use the component.
+    """Build a row of `trials`; `search` is NULL, as searches of the same domains share components.
 
     Raises:
         ClimbError: the component was not trained.

@@ -42,7 +42,7 @@ class Rungs:
     def find_stopped(
         self, plan: Sequence[PlannedTrial], n_rungs: int | None = None
     ) -> dict[str, int]:
-        """Find the stopped trials: trial id -> tokens of its rung.
+        """Find the stopped trials: trial id -> tokens of the rung that stopped it.
 
         Args:
             plan: the trials of all rounds so far.
@@ -99,7 +99,7 @@ class Rungs:
         Args:
             study: `search.halving` is not used.
             plan: of the finished search.
-            stopped: its stopped trials: trial id -> tokens of its rung.
+            stopped: the stopped trials of that search, in the form of `find_stopped`.
 
         Raises:
             SearchError: see `_combine`.

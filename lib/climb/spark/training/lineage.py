@@ -78,7 +78,7 @@ def read_reusable_runs(store: Store, cfg: Config, setup: TrainingSetup) -> Reusa
 
     Only runs with the same tokenizer and the same trial share (the part of each domain that a trial
     may read) are reused. A run that repeats scarce text more often is not comparable. Only runs of
-    other corpora are read, so the result is the same at every start.
+    other corpora are read. This search adds none, so the result is the same at every start.
     """
     min_kept = cfg.search.reuse_min_kept
     if min_kept is None or not (store.exists(tables.TRIALS) and store.exists(tables.LINEAGE)):

@@ -81,7 +81,7 @@ def build_plugin(method: Method) -> Baseline | MixtureMethod:
     """Build the plug-in of a method that has no search.
 
     Raises:
-        ConfigError: it cannot be built, has no suitable method, or exceeds the budget.
+        ConfigError: it cannot be built, is no Baseline or MixtureMethod, or exceeds the budget.
     """
     where = f"compare.methods.{method.name}"
     spec: Mapping[str, Any] = method.mixture or {}

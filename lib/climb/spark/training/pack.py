@@ -51,7 +51,7 @@ class Shard:
     kind: Kind
     domain: str
     n_tokens: int
-    """Tokens of the shard; fewer if the domain has fewer."""
+    """Planned tokens; the packed shard has fewer if the domain has fewer."""
 
     @property
     def from_top(self) -> bool:

@@ -91,7 +91,8 @@ class TrainingSetup:
     """Folder of the trained models; None: they are not kept."""
 
     other_settings: str | None = None
-    """Error if something is trained: the shards were packed for other settings; None: for these."""
+    """Message of the error that stops training, because the shards were packed for other settings;
+    None: they were packed for these."""
 
     @cached_property
     def recipe(self) -> str:

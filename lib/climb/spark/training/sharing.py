@@ -1,4 +1,4 @@
-"""How many trials share a GPU: as many as fit into the memory that finished trials needed."""
+"""How many trials share a GPU: as many as fit, by the memory that finished trials needed."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def plan_trials(store: Store, cfg: SparkConfig, recipe: str, n_runs: int) -> Tri
         return TrialSlots(whole, n_first=whole.count)
     most = max((share for share in shares if share is not None), default=None)
     n_trials = choose_trials_per_gpu(most, gpus.max_per_gpu)
-    # Spark fills a GPU before it uses the next one: without a limit, few trials leave GPUs idle.
+    # Spark fills a GPU before it uses the next one. If trials are few, a limit keeps all GPUs busy.
     n_active = min(n_runs, cfg.parallel_trials or n_runs)
     n_trials = min(n_trials, math.ceil(n_active / gpus.count))
     if is_local:

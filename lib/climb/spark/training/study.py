@@ -52,7 +52,7 @@ class Study:
     cfg: Config
     setup: TrainingSetup
     problem: Problem
-    """Without an objective: the first trials show the names of the metrics."""
+    """It has no objective yet, because only the first trials show the names of the metrics."""
 
     reusable: ReusableRuns
     """Runs of earlier domains, fixed when the search starts."""
