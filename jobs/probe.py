@@ -2,8 +2,8 @@
 
 files, executors -> table
 
-Rerun it at any time: it removes the files and tables that it writes. It takes at most five minutes
-on one node, and needs no data. An error becomes a row of the table, and the other tests still run.
+Rerun it at any time: it removes the files and tables that it writes, and needs no data. An error
+becomes a row of the table, and the other tests still run. Tasks are cancelled after two minutes.
 """
 
 from climb.cli.start import main

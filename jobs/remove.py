@@ -16,11 +16,12 @@ from climb.spark.delta.store import Store
 
 def run(store: Store, cfg: Config) -> str:
     """Remove the documents of the configured sources, or let ingest read these again."""
-    names = ", ".join(map(repr, sorted(set(cfg.remove.sources))))
+    sources = sorted(set(cfg.remove.sources))
     if cfg.remove.undo:
         readmit_sources(store, cfg)
-        done = "would be read" if cfg.remove.dry_run else "is read"
-        return f"{names} {done} again by the next `climb ingest`"
+        done = "is read" if len(sources) == 1 else "are read"
+        done = "would be read" if cfg.remove.dry_run else done
+        return f"{', '.join(map(repr, sources))} {done} again by the next `climb ingest`"
     removal, was_left = remove_sources(store, cfg)
     if cfg.remove.out is not None:
         text = removal.to_json()

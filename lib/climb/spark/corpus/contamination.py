@@ -97,7 +97,8 @@ def count_overlaps(store: Store, recipe: str) -> tuple[int, list[str]]:
     )
     ordered = counted.orderBy(F.desc("documents"), "source", "target", "split").collect()
     lines = [
-        f"{row.documents:>9,} documents of {row.source or 'all sources'!r} contain "
+        f"{row.documents:>9,} documents "
+        f"{f'of {row.source!r}' if row.source else 'without a source'} contain "
         f"{row['items']:,} items of {row.target} ({row.split})"
         for row in ordered[:MAX_LINES]
     ]

@@ -286,7 +286,7 @@ def _describe_empty_result(measured: ClusterMeasurements, cfg: PruneConfig) -> s
         lines.append(f"{c:7d}  {measured.documents_C[c]:9,d}  {means}")
     if len(filled) > MAX_CLUSTERS_SHOWN:
         n_more = len(filled) - MAX_CLUSTERS_SHOWN
-        lines.append(f"... and {n_more} more, all with lower means")
+        lines.append(f"... and {n_more} more, all with means that are not higher")
     return (
         f"prune.thresholds ({thresholds}) prune all {len(filled)} clusters; lower them below the "
         "mean scores of the best clusters:\n" + "\n".join(lines)

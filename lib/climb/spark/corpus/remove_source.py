@@ -76,8 +76,9 @@ def readmit_sources(store: Store, cfg: Config) -> None:
     removals = read_exclusions(store)
     unknown = sorted(set(cfg.remove.sources) - removals.keys())
     if unknown:
+        were = "was" if len(unknown) == 1 else "were"
         raise ConfigError(
-            f"remove.undo: {', '.join(map(repr, unknown))} was not removed before, so there is "
+            f"remove.undo: {', '.join(map(repr, unknown))} {were} not removed before, so there is "
             f"nothing to undo; removed sources: {', '.join(map(repr, sorted(removals))) or 'none'}"
         )
     if not cfg.remove.dry_run:

@@ -78,9 +78,9 @@ def train_batches(
     recorded in one commit, and their slots wait for this commit only.
 
     A run of one process that is alone on its device halves its micro-batch when memory runs out. On
-    a shared device, halving would depend on the other runs, and so would the rounding. There, a
-    run that runs out of memory is repeated alone at the end, and may halve its micro-batch then.
-    Runs of several processes never halve it.
+    a shared device, halving would depend on the other runs, and so would the rounding. There, a run
+    halves nothing at first. Runs that fail for lack of memory are repeated at the end, one at a
+    time, and may halve their micro-batch then. Runs of several processes never halve it.
 
     Raises:
         ClimbError: a run found a mistake that the user can fix, such as a missing shard.
