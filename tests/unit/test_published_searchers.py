@@ -233,6 +233,24 @@ def test_methods_without_rounds_propose_random_draws_in_every_round(searcher):
     assert np.abs(rounds[0][:4] - rounds[2]).max() > 0.1
 
 
+def test_random_draws_that_were_trained_are_not_proposed_again():
+    first_MK = ask_proposals(RandomSearcher(), TRIALS, 1)
+    trained = [make_row(weights_K) for weights_K in (*DRAWN_MK, *first_MK)]
+    second_MK = ask_proposals(RandomSearcher(), make_trials(trained), 1)
+    assert np.abs(second_MK[:, None] - first_MK).max(axis=2).min() > 1e-3
+    some_MK = ask_proposals(RandomSearcher(), make_trials(trained[:-2]), 1)
+    np.testing.assert_array_equal(some_MK[:2], first_MK[-2:])
+
+
+def test_a_feasible_set_of_one_mixture_has_no_other_proposals():
+    narrow = FeasibleSet.from_constraints(
+        DOMAINS, TOKENS_K, Constraints(target_tokens=100.0, max_epochs=1.0)
+    )
+    trials = make_trials([make_row(narrow.natural_K)])
+    state = SearchState.from_trials(trials, build_problem(RandomSearcher(), space=narrow))
+    np.testing.assert_allclose(RandomSearcher().propose(state, 1, 2), [narrow.natural_K] * 2)
+
+
 def test_natural_and_uniform_recommend_their_mixture_for_any_trials():
     for searcher, expected_K in (
         (NaturalSearcher(), TOKENS_K / TOKENS_K.sum()),

@@ -6,8 +6,10 @@ import json
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from scipy.stats import spearmanr
 
+from climb.cli.commands import climb
 from climb.config import load
 from climb.errors import InputError
 from climb.objective import Objective
@@ -18,6 +20,7 @@ from climb.search import Surrogate
 from climb.search.scale import ScaledRuns, express_at
 from climb.search.scale_curve import Scale, ScaleCurves
 from climb.search.scale_dependence import measure_dependence
+from climb.search.signal_to_noise import build_objective
 
 DOMAINS = ("a", "b", "c", "d")
 WEIGHTS_MK = np.random.default_rng(0).dirichlet(np.full(4, 1.5), size=24)
@@ -273,6 +276,61 @@ def test_recommend_asks_for_the_runs_that_determine_the_level(files):
     scale = json.loads((folder / "best.json").read_text())["scale"]
     assert scale["n_trials"] == 48
     assert scale["level_stds"]["score"] > 0.0
+
+
+def recommend_with_cli(folder, *arguments):
+    """Run the command; return what it printed and the epochs of all domains."""
+    files = {name: folder / f"{name}.csv" for name in ("runs", "prior", "out")}
+    options = [text for name, path in files.items() for text in (f"--{name}", str(path))]
+    options += ["--set", "search.candidates=300", "--set", "search.max_epochs=50"]
+    found = CliRunner().invoke(climb, ["recommend", *options, *arguments])
+    assert found.exit_code == 0, found.output
+    with files["out"].open() as file:
+        rows = list(csv.DictReader(file))
+    return found.output, sum(float(row["epochs"]) for row in rows) * 1e12
+
+
+def test_the_target_run_has_the_tokens_that_are_asked_for_unless_it_has_its_own(files):
+    folder, _ = files
+    printed, tokens = recommend_with_cli(folder, "--tokens", "16e9")
+    assert tokens == pytest.approx(16e9)
+    assert "search.target_tokens" not in printed
+    own = ("--set", "search.target_tokens=32000000000")
+    printed, tokens = recommend_with_cli(folder, "--tokens", "16e9", *own)
+    assert tokens == pytest.approx(32e9)
+    assert "metrics are predicted for 1.6e+10 training tokens (--tokens), and epochs are" in printed
+    _, tokens = recommend_with_cli(folder)
+    assert tokens == pytest.approx(load().search.target_tokens)
+
+
+def test_the_level_of_a_score_that_is_divided_by_noise_has_the_unit_of_the_score(tmp_path):
+    runs = make_runs()
+    runs = select_rows(runs, runs.tokens_R == TOKENS[-1])
+    twice = ScaledRuns(
+        *(np.concatenate([getattr(runs, f)] * 2) for f in ScaledRuns.__annotations__)
+    )
+    twice.metrics_RQ[len(runs.run_R) :] *= 1.001
+    path = write_runs(tmp_path / "r.csv", twice)
+    files, cfg = RunFiles([path], Target(8e8)), CFG.model_copy(update={"scale": "noise"})
+    sets = read_run_sets(files, "mean(*):min", cfg)
+    weights_Q = build_objective("mean(*):min", sets.own, cfg).weights_Q
+    stds = sets.scale.level_stds
+    assert stds["score"] == pytest.approx(np.abs(weights_Q) @ [stds["x"], stds["y"]])
+    assert np.abs(weights_Q).min() > 5.0
+    header, out = [f"weight.{d}" for d in DOMAINS], tmp_path / "p.csv"
+    predict(files, write(tmp_path / "m.csv", header, WEIGHTS_MK[:3]), out, cfg, "mean(*):min")
+    with out.open() as file:
+        for row in csv.DictReader(file):
+            means_Q = [float(row[f"metric.{name}.mean"]) for name in ("x", "y")]
+            assert float(row["score.mean"]) == pytest.approx(weights_Q @ means_Q)
+
+
+def test_sizes_that_are_one_group_have_the_largest_as_the_target(tmp_path):
+    runs = make_runs(sizes=(1e8, 1.008e8, 1.016e8))
+    path = write_runs(tmp_path / "r.csv", select_rows(runs, runs.tokens_R == TOKENS[-1]))
+    sets = read_run_sets(RunFiles([path]), "mean(*):min", CFG)
+    assert sets.scale.sizes == ((1.016e8, 72),)
+    assert sets.scale.has_level
 
 
 def test_runs_of_one_scale_are_used_as_they_are(files):

@@ -24,6 +24,7 @@ from climb.errors import ConfigError
 from climb.progress import show_stages
 
 if TYPE_CHECKING:
+    from climb.config.sections import SearchConfig
     from climb.runs.sets import RunFiles
 
 JOB_HELP = {
@@ -202,7 +203,7 @@ def propose(
     """Propose the next mixtures to train."""
     from climb.runs import commands as csv_runs
 
-    cfg = load(conf, settings).search
+    cfg = _load_search(conf, settings, runs)
     with show_stages():
         text = csv_runs.propose(runs, prior, out, n, cfg, objective)
     click.echo(text)
@@ -238,11 +239,19 @@ def recommend(
     """Recommend the best mixture, with its expected gain."""
     from climb.runs import commands as csv_runs
 
-    cfg = load(conf, settings).search
+    cfg = _load_search(conf, settings, runs)
     extras = csv_runs.Extras(pareto, _parse_improvement(improve) if improve else None)
     with show_stages():
         text = csv_runs.recommend(runs, prior, out, cfg, objective, extras)
     click.echo(text)
+
+
+def _load_search(conf: tuple[str, ...], settings: tuple[str, ...], runs: RunFiles) -> SearchConfig:
+    """Load section `search`. The target run has --tokens, unless its tokens are configured."""
+    cfg, tokens = load(conf, settings).search, runs.target.tokens
+    if tokens is None or cfg.target_tokens != load().search.target_tokens:
+        return cfg
+    return load(conf, [*settings, f"search.target_tokens={max(1, round(tokens))}"]).search
 
 
 def _parse_improvement(text: str) -> tuple[str, float]:

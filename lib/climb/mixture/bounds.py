@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from climb.errors import MixtureError
 from climb.mixture.constraints import Constraint, Constraints
 from climb.mixture.projection import Pool
-from climb.mixture.support import Support, SupportBounds, find_widest_support
+from climb.mixture.support import TOLERANCE, Support, SupportBounds, find_widest_support
 
 Array = NDArray[np.float64]
 
@@ -220,7 +220,7 @@ def _check_supply(
         return
     total, target = math.fsum(tokens.values()), constraints.target_tokens
     supply = math.fsum(epoch_limits[name][0] * count for name, count in tokens.items())
-    if supply >= target * (1.0 - 1e-9):
+    if supply >= target * (1.0 - 0.5 * TOLERANCE):  # half: sums of weights have rounding errors
         return
     if {key for _, key in epoch_limits.values()} == {"search.max_epochs"}:
         source = f"the domains' {total:.4g} tokens times max_epochs {constraints.max_epochs:g}"

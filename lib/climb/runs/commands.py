@@ -21,7 +21,7 @@ from climb.objective import Objective
 from climb.predictor import Predictor
 from climb.runs import advice
 from climb.runs.output import check_output_paths, write_numbers, write_rows, write_text
-from climb.runs.prior import note_unknown_epochs, read_prior
+from climb.runs.prior import note_epochs, read_prior
 from climb.runs.repetition_advice import DiscountedRuns
 from climb.runs.sets import RunFiles, RunSets, read_run_sets
 from climb.runs.sheet import METRIC, WEIGHT, Sheet
@@ -101,7 +101,7 @@ def _write_predictions(
 ) -> dict[str, float]:
     """Write `out`; return the rank correlation in cross-validation of every metric and `score`."""
     trials = sets.trials
-    wanted = Objective.parse(objective, trials.metric_names)
+    wanted = build_objective(objective, sets.own, cfg)
     every = Objective.parse("mean(*):min", trials.metric_names)
     predictor: Predictor = build(cfg.predictor, Predictor)
     order_K = np.argsort(np.array(trials.domains, dtype=object))
@@ -160,7 +160,8 @@ def propose(
     weights_MK = propose_mixtures(discounted.trials, len(rounds) - 1, problem)
     write_numbers(out, [WEIGHT + domain for domain in space.domains], weights_MK)
     searcher = type(problem.searcher).__name__
-    remarks = (sets.note, note_unknown_epochs(space, prior))
+    about_epochs = note_epochs(space, prior, cfg.target_tokens, runs.target.tokens)
+    remarks = (sets.note, about_epochs)
     notes = advice.Notes(objective, remarks, (out,), scale=sets.scale)
     return advice.describe_proposals(n, len(trials), can_fit, searcher, notes)
 
@@ -193,7 +194,7 @@ def recommend(
     result = SearchResult.build(state, recommend_mixture(state))
     notes = advice.Notes(
         objective,
-        (sets.note, note_unknown_epochs(space, prior)),
+        (sets.note, note_epochs(space, prior, cfg.target_tokens, runs.target.tokens)),
         (out, result_path, *extras.outputs),
         cfg.min_signal_to_noise,
         sets.scale,

@@ -54,8 +54,22 @@ def read_prior(path: Path, domains: Sequence[str], cfg: SearchConfig) -> Feasibl
     return dataclasses.replace(space, tokens_K=unknown_K) if shares else space
 
 
-def note_unknown_epochs(space: FeasibleSet, prior: Path) -> str:
-    """Return a note if constraints on epochs could not be applied."""
-    if not np.isnan(space.tokens_K).any():
+def note_epochs(
+    space: FeasibleSet, prior: Path, target_tokens: float, predicted_tokens: float | None
+) -> str:
+    """Return a note on epochs that are unknown, or that are those of another run; else empty.
+
+    Args:
+        space: the feasible set; epochs are unknown if its tokens are.
+        prior: file of the natural mixture, for the message.
+        target_tokens: training tokens of the run that has the epochs.
+        predicted_tokens: training tokens for which metrics are predicted; None: not given.
+    """
+    if np.isnan(space.tokens_K).any():
+        return f"{prior} has token shares, not tokens: epochs are unknown and were not limited"
+    if predicted_tokens is None or abs(target_tokens - predicted_tokens) < 1.0:
         return ""
-    return f"{prior} has token shares, not tokens: epochs are unknown and were not limited"
+    return (
+        f"metrics are predicted for {predicted_tokens:.4g} training tokens (--tokens), and epochs "
+        f"are those of a run of {target_tokens:.4g} (search.target_tokens)"
+    )

@@ -26,6 +26,7 @@ from climb.search.borrow import borrow, match_domains
 from climb.search.scale import MIN_LEVEL_RUNS, ExpressedTrials, is_size
 from climb.search.scale_curve import UNKNOWN, Scale
 from climb.search.scale_dependence import Dependence, measure_dependence
+from climb.search.signal_to_noise import build_objective
 from climb.search.trials import Trials
 
 Array = NDArray[np.float64]
@@ -108,12 +109,13 @@ def read_run_sets(
     Args:
         files: own runs and other sets.
         objective: defines the score.
-        cfg: predictor, seed, and `reuse_min_kept`.
+        cfg: predictor, seed, `reuse_min_kept`, and how the objective is reweighted.
         needed: objective with the metrics by which other sets are tested; None: `objective`.
 
     Raises:
         InputError: a file cannot be used.
-        SearchError: too few own runs, or a set without common domains or metrics.
+        SearchError: too few own runs, also for a reweighted objective, or a set without common
+            domains or metrics.
     """
     valid = read_valid_runs(files.paths[0])
     predictor: Predictor = build(cfg.predictor, Predictor)
@@ -121,7 +123,7 @@ def read_run_sets(
     own, expressed = express(valid, target, predictor)
     scale = None
     if expressed is not None:
-        wanted = Objective.parse(objective, own.metric_names)
+        wanted = build_objective(objective, own, cfg)
         scale = _summarize(own.metric_names, expressed, wanted, predictor)
     if len(files.paths) == 1:
         return RunSets(own, own, valid.note, scale)
@@ -131,7 +133,11 @@ def read_run_sets(
         trials, _ = express(other, target, predictor)
         others.append(match_domains(own, trials, path.name, cfg.reuse_min_kept or 0.0))
         notes.append(other.note)
-    judged_by = Objective.parse(needed or objective, own.metric_names)
+    judged_by = (
+        Objective.parse(needed, own.metric_names)
+        if needed
+        else build_objective(objective, own, cfg)
+    )
     trials, borrowed = borrow(own, others, judged_by, predictor, cfg.seed)
     note = "; ".join([*filter(None, notes), *map(str, borrowed)])
     return RunSets(own, trials, note, scale)

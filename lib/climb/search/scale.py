@@ -282,13 +282,17 @@ def _count_repeats(keys: Array) -> Index:
 
 
 def group_sizes(params_R: Array) -> tuple[Index, Array]:
-    """Give each model size a number, smallest first; sizes within `SAME_SIZE` have the same one."""
+    """Number the groups of model sizes; neighbours within `SAME_SIZE` are in one group.
+
+    Returns:
+        The number of each size's group, smallest first, and the largest size of each group.
+    """
     order_R = np.argsort(params_R, kind="stable")
     sorted_R = params_R[order_R]
     starts_R = np.append(True, sorted_R[1:] > (1.0 + SAME_SIZE) * sorted_R[:-1])
     size_R = np.empty(len(params_R), dtype=np.int64)
     size_R[order_R] = np.cumsum(starts_R) - 1
-    return size_R, sorted_R[starts_R]
+    return size_R, sorted_R[np.append(starts_R[1:], True)]
 
 
 def is_size(params: Array, size: float) -> NDArray[np.bool_]:

@@ -94,6 +94,13 @@ class SmallestChange:
 
 
 @use_one_blas_thread
+def _describe_best(improvement: float, amount: float) -> str:
+    if improvement < 1e-6 * amount:
+        return "none of those found improves it; train more mixtures, or relax the constraints"
+    best = f"the best found improves it by {improvement:.3g}"
+    return f"{best}; use a smaller amount, or relax the constraints"
+
+
 def find_smallest_change(state: SearchState, metric: str, amount: float) -> SmallestChange:
     """Find the mixture nearest to the natural one among those that improve a metric by an amount.
 
@@ -120,8 +127,7 @@ def find_smallest_change(state: SearchState, metric: str, amount: float) -> Smal
     if float(near(found_K[None])[0]) <= -INFEASIBLE:
         raise SearchError(
             f"no mixture is predicted to improve {metric} by {amount:g} within the constraints: "
-            f"the best found improves it by {improvement:.3g}; use a smaller amount, or relax the "
-            "constraints (search.max_drop included)"
+            f"{_describe_best(improvement, amount)} (search.max_drop included)"
         )
     restore_K = state.restore_K
     return SmallestChange(

@@ -22,14 +22,25 @@ from climb.search.trials import Replicates
 
 Array = NDArray[np.float64]
 
+_MAX_REDRAWS = 100
+"""Maximum number of repeated draws; a feasible set may have hardly any other mixtures."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RandomSearcher:
     """Random search: the recommendation is the trained mixture with the best measured score."""
 
     def propose(self, state: SearchState, round_: int, n: int) -> Array:
-        """Draw n mixtures, shape (n, K)."""
-        return state.problem.sample(state.problem.random(STAGE_PROPOSE, round_), n)
+        """Draw n mixtures, shape (n, K); those that were trained before are drawn again."""
+        random = state.problem.random(STAGE_PROPOSE, round_)
+        drawn_NK = state.problem.sample(random, n)
+        for _ in range(_MAX_REDRAWS):
+            is_new_N = ~_is_any_of(drawn_NK, state.trials.weights_TK)
+            if is_new_N.all():
+                break
+            again_NK = state.problem.sample(random, n - int(is_new_N.sum()))
+            drawn_NK = np.vstack([drawn_NK[is_new_N], again_NK])
+        return drawn_NK
 
     def recommend(self, state: SearchState) -> Array:
         """Return the mixture of the best measured score, averaged over replicates, shape (K,)."""
@@ -72,8 +83,7 @@ class SingleDomainSearcher(RandomSearcher):
         """Return the best mixture of a single domain, (K,); the best of all if none finished."""
         space, replicates = state.problem.space, state.trials.group_replicates()
         single_KK = space.project(np.eye(len(space.domains)))
-        distance_DK = np.abs(replicates.weights_DK[:, None] - single_KK).max(axis=2)
-        is_single_D = (distance_DK < 10.0**-SAME_DECIMALS).any(axis=1)
+        is_single_D = _is_any_of(replicates.weights_DK, single_KK)
         if is_single_D.any():
             replicates = replicates.select(is_single_D)
         return _choose_best(state, replicates)
@@ -240,6 +250,12 @@ def _choose_best(state: SearchState, replicates: Replicates) -> Array:
         replicates = replicates.select(is_own_D)
     score_D = state.problem.required_objective.score(replicates.means_DQ)
     return np.asarray(replicates.weights_DK[score_D.argmax()])
+
+
+def _is_any_of(one_MK: Array, others_NK: Array) -> NDArray[np.bool_]:
+    """Return which mixtures are equal to one of the others, up to rounding, shape (M,)."""
+    distance_MN = np.abs(one_MK[:, None] - others_NK).max(axis=2)
+    return np.asarray((distance_MN < 10.0**-SAME_DECIMALS).any(axis=1))
 
 
 def _dirichlet_parameters(space: FeasibleSet) -> Array:
