@@ -3,10 +3,11 @@
     python benchmarks/bench.py borrow
 
 The swarms are `full` (512 runs, 64 domains) and `update` (64 runs, 22 domains); both have 110
-metrics. `update` has the domains of `s2pdf` under other names, and one domain `existing`. Its part
-of the other domains is not in the published files; here it is their token shares. Each swarm is own
-runs in turn. The other is matched by name and added as `climb predict --runs OWN --runs OTHER` does
-it. The default predictor is fitted with and without it, and predicts other own runs.
+metrics. `update` has the domains `s2pdf:...` of `full` under other names, and one domain
+`existing`: a mixture of all other domains of `full`. The weights of this mixture are not in the
+published files; here they are token shares. Each swarm in turn provides the own runs. Runs of the
+other swarm are matched by name and added as `climb predict --runs OWN --runs OTHER` does. The
+default predictor is fitted with and without them, and predicts further own runs.
 
 Axes: M test runs, Q metrics, J domains of the other set, K own domains.
 """

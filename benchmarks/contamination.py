@@ -1,4 +1,4 @@
-"""Contamination: evaluation items in 90,000 documents, found by job contamination.
+"""Contamination: evaluation items in 90,000 documents, found by job `contamination`.
 
     python benchmarks/contamination.py
 

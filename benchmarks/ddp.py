@@ -4,8 +4,8 @@
     python benchmarks/ddp.py --minutes 5    # train for five minutes, then stop; it continues later
 
 Every run is a Spark job, as in job `train`: `train_runs` with one process, or TorchDistributor with
-two. Steps are timed inside of the run. So the ratio leaves out the start of processes, which the
-table shows as well: a target model trains for hours.
+two. Steps are timed inside of the run. So the ratio does not contain the start of processes, which
+hardly matters for a target model that trains for hours. The table has the seconds of whole jobs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Jobs ingest to prune on texts of known source: do clusters match sources, and is junk dropped?
+"""Jobs `ingest` to `prune` on texts of known source: clusters against sources, and dropped junk.
 
     python benchmarks/domains.py
 

@@ -5,8 +5,8 @@
     python benchmarks/gpu_training.py --device cpu --quick               # tiny shapes
 
 It needs torch, transformers, pydantic and a C compiler; no Spark, Java or network. The tokens are
-random. The plain loop compiles the whole model, over a minute per shape. Two processes do this
-while the part `bits` runs. After it, only one process uses the GPU at a time.
+random. The plain loop compiles the whole model, which takes over a minute per shape. Two processes
+do this while the part `bits` runs. After it, only one process uses the GPU at a time.
 """
 
 from __future__ import annotations

@@ -5,8 +5,9 @@
 
 Published curves: a round of random mixtures is replayed, and the best predicted mixture of all is
 chosen. Real proxies on the shared corpora: a round of the default search is trained, and the
-recommendations are trained with further seeds. Both take the choices and the predictor of the
-product. Bar: the regret of all trials in full, with at most 60 % of their tokens.
+recommendations are trained with further seeds. Both use climb's own code for the choice of the
+trials that go on, and its default predictor. Bars: at most the regret of all trials in full, and at
+most 60 % of their tokens.
 
 Axes: D draws, P policies, M mixtures.
 """

@@ -3,7 +3,7 @@
     python benchmarks/kmeans.py
 
 Bar: 5 times as fast as `KMeans(k=K).fit`, with an inertia that is not larger. MLlib's fit takes
-an hour at full size, so it runs once there; at a twentieth of the size the runs alternate.
+minutes at full size, so each fit runs once there; at a twentieth of the size the runs alternate.
 All three get the same vectors, two cores and at most 20 iterations, MLlib's default.
 """
 

@@ -6,7 +6,7 @@ The documents are those of the shared corpus, eight times with other ids, and ea
 domain. The mixture has equal weights, so small domains are repeated and large ones cut. Bars: at
 least 0.7 times as fast as delta-rs, which writes the same rows from memory, and at least twice as
 fast as a Spark job that samples each domain by itself and writes their union. climb reads, joins,
-cuts and writes; job mix writes the export after that, which is not timed. After one uncounted run
+cuts and writes; job `mix` writes the export after that, which is not timed. After one uncounted run
 of climb, runs alternate.
 """
 

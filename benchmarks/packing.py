@@ -4,7 +4,7 @@
 
 Bars: every Python worker of a task has at most 1 GB at its peak, and at most 10 % more at four
 times the tokens. One domain has 10,000 documents of the shared corpus, repeated under new ids until
-their tokens suffice. Job pack writes a shard of trials with every token of the domain, and three
+their tokens suffice. Job `pack` writes a shard of trials with every token of the domain, and three
 small ones. A session with a heap of 2 GB runs the tasks of both cores, and every size has a process
 of its own.
 """

@@ -7,11 +7,11 @@
 Surfaces `blend` and `trees` are fitted to all 768 published runs of RegMix (17 domains, 13 losses).
 Surface `olmix` is fitted to Olmix's swarm (64 domains, 110 metrics; see `surface.Surface`). A trial
 is the value of the surface plus noise: 0.3 of the score's standard deviation over mixtures. All
-searchers have the same caps. They draw random mixtures with `search.concentration`, which the
-library raises for more than 21 domains. The table has the number of trials; the default uses six of
-them for replicates of the natural and the uniform mixture. Regret is the score of the best feasible
-mixture, which is searched on the surface itself, minus the score of the recommendation; both
-without noise.
+searchers have the same upper bounds of weights. They draw random mixtures with
+`search.concentration`, which the library raises for more than 21 domains. The table has the number
+of trials; the default uses six of them for replicates of the natural and the uniform mixture.
+Regret is the score of the best feasible mixture, which is searched on the surface itself, minus the
+score of the recommendation; both without noise.
 
 Axes: T trials, K domains, Q metrics.
 """

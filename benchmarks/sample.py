@@ -4,7 +4,8 @@
 
 Bar: with the default `cluster.sample_per_cluster`, at most 0.5 % above a fit on all vectors. The
 vectors are those of passages of the shared corpora, so that there are many per cluster. For each
-sample, the table has the loss that the job reports too: it knows no fit on all vectors.
+sample, the table also has the loss that job `cluster` would report: an estimate, because the job
+makes no fit on all vectors.
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
     python benchmarks/bench.py scales
 
 Published runs of 122 M and 310 M parameters (arXiv 2507.09404; 7 domains, 8 losses, 60 mixtures, 11
-checkpoints). Every checkpoint of the fitted mixtures is a row of RUNS.csv. The reader of the
-commands expresses the rows at the last checkpoint of 310 M, and the default predictor predicts the
-other mixtures there. Level: the relative error of the mean over these mixtures, averaged over
-losses.
+checkpoints). Every checkpoint of the fitted mixtures is a row of RUNS.csv. The rows are converted
+to the scale of the last checkpoint of 310 M, as the CSV commands do it, and the default predictor
+predicts the other mixtures there. Error of the level: the relative error of the mean over these
+mixtures, averaged over losses.
 
 Axes: M test mixtures, Q losses, K domains.
 """

@@ -1,18 +1,19 @@
-"""The shared corpus on a standalone cluster of two workers: both ways to clusters, growth, removal.
+"""The shared corpus on a standalone cluster of two workers: lost workers, growth, removal.
 
     python benchmarks/standalone.py                     # 92,800 documents, about an hour
     python benchmarks/standalone.py --documents 23200
 
-The code is shipped as an archive, as docs/cluster.md says. Four roots hold the results:
+The code is shipped as an archive, as docs/cluster.md says. Three roots hold the results:
 
 * local: one process, undisturbed
-* stored: on the cluster, all vectors are stored. A worker is killed during `embed` and another one
-  during the trials, and new workers join.
-* one pass: on the cluster, vectors of the sample are stored, other documents are embedded and
-  assigned in one pass
+* stored: on the cluster, with `cluster.embeddings: all`. A worker is killed during `embed` and
+  another one during the trials, and new workers join.
+* one_pass: on the cluster, with `cluster.embeddings: sample`: only the vectors of the sample are
+  stored; other documents are embedded and assigned in one pass
 
-Then a tenth of the documents is added, and one source is removed, on the cluster, both ways. A
-comparison counts rows and adds their hashes, without times and paths.
+Then a tenth of the documents is added to the corpus, and one source is removed, with both roots of
+the cluster. Roots are compared by the number of rows of each table and the sum of their hashes,
+without times and paths.
 """
 
 from __future__ import annotations
