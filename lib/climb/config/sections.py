@@ -92,7 +92,7 @@ class SearchConfig(Section):
     full. Replicates of baselines and of the recommendation are never stopped."""
 
     baselines: tuple[PluginSpec, ...] = Field(min_length=1)
-    """Mixtures that are trained for comparison; the first is the reference of the verdict. See
+    """Mixtures that are trained for comparison; the first is the reference baseline. See
     `climb.search.baselines`."""
 
     replicates: Replicates

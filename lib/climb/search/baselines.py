@@ -1,7 +1,7 @@
 """Baselines: mixtures that are trained for comparison with the recommendation.
 
 A baseline is data: a plug-in of `search.baselines` with a name, a function that makes its mixture,
-and a number of replicates. The first baseline is the reference of the verdict.
+and a number of replicates. The first is the reference baseline.
 
     baselines:
       - {use: "climb.search.baselines:NaturalMixture", name: natural}

@@ -67,7 +67,7 @@ class Problem:
     searcher: Searcher
     cfg: SearchConfig
     baselines: tuple[Baseline, ...] = DEFAULT_BASELINES
-    """The first is the reference of the verdict."""
+    """The first is the reference baseline."""
 
     decay: float | None = None
     """Decay of `climb.search.repetition`; None: repeated text helps as much as new text."""

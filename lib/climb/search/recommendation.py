@@ -46,7 +46,7 @@ class Recommendation:
     score_mean: float
     score_std: float
     baselines: tuple[PredictedBaseline, ...]
-    """In the order of `search.baselines`; the first is the reference of the verdict."""
+    """In the order of `search.baselines`; the first is the reference baseline."""
 
     metric_names: tuple[str, ...]
     """Metrics that the objective uses."""

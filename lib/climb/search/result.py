@@ -178,7 +178,7 @@ class SearchResult(Record):
 
     @property
     def baselines(self) -> tuple[str, ...]:
-        """Names of the baselines; the first is the reference of the verdict."""
+        """Names of the baselines; the first is the reference baseline."""
         return tuple(mixture.name for mixture in self.mixtures[1:])
 
     @property
