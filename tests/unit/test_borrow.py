@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from climb.config import load
-from climb.errors import SearchError
+from climb.errors import InputError, SearchError
 from climb.objective import Objective
 from climb.predictor.pooled import PooledPredictor
 from climb.runs.commands import predict
@@ -182,6 +182,13 @@ def test_the_commands_take_other_runs_and_say_what_they_did_with_them(tmp_path):
     )
     said = predict(RunFiles(files), mixtures, tmp_path / "out.csv", CFG, "mean(*):min")
     assert "others.csv: 60 runs, used with a noise of " in said
+
+
+def test_other_runs_are_an_error_if_the_configuration_excludes_them(tmp_path):
+    files = [write(tmp_path / "own.csv", OWN), write(tmp_path / "others.csv", OTHER)]
+    cfg = CFG.model_copy(update={"reuse_min_kept": None})
+    with pytest.raises(InputError, match=r"--runs names 2 files, but search\.reuse_min_kept is"):
+        read_run_sets(RunFiles(files), "mean(*):min", cfg)
 
 
 def test_own_runs_of_several_token_counts_judge_another_set(tmp_path):

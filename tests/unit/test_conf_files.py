@@ -226,7 +226,7 @@ def test_without_profiles_the_tasks_of_a_gpu_executor_share_its_gpus_and_fill_it
 def test_the_quarter_of_a_gpu_in_the_comments_fits_the_cores():
     text = (ROOT / "conf" / "spark" / "gpu-cluster.conf").read_text().replace("\n# ", " ")
     amount, cpus, tasks, cores = re.search(
-        r"lower both: (\S+) and (\d+) give (\w+) tasks on (\d+) cores", text
+        r"lower both values: (\S+) and (\d+) give (\w+) tasks on (\d+) cores", text
     ).groups()
     values = read_settings(ROOT / "conf" / "spark" / "gpu-cluster.conf")
     share = read_configured_share(values | {TASK_GPUS: amount, "spark.task.cpus": cpus})

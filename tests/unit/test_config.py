@@ -119,6 +119,13 @@ def test_a_file_can_extend_others_whose_paths_are_relative_to_it(tmp_path):
         load(tmp_path / "top.yaml")
 
 
+@pytest.mark.parametrize("key", ["max_drop", "temperature", "max_epochs", "kl_penalty"])
+@pytest.mark.parametrize("value", [".inf", ".nan"])
+def test_a_number_that_is_not_finite_is_refused_with_its_key(key, value):
+    with pytest.raises(ConfigError, match=rf"search\.{key} is (inf|nan): .*finite"):
+        load(settings=[f"search.{key}={value}"])
+
+
 @pytest.mark.parametrize("setting", ["search.seed", "seed=1", ".seed=1", "search.seed=[1"])
 def test_a_malformed_setting_is_named(setting):
     with pytest.raises(ConfigError, match="--set"):

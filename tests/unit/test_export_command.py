@@ -139,13 +139,25 @@ def test_weights_of_documents_need_the_documents_of_every_domain(own):
     [
         (["--to=megatron"], ConfigError, "stores tokens: name the tokenizer"),
         (["--to=nanochat"], ConfigError, "cannot be used with --mixture and --data"),
-        (["--to=olmo-core", "--tokenizer=TOKENIZER"], InputError, "no file that ends in .npy"),
+        (
+            ["--to=olmo-core", "--tokenizer=TOKENIZER"],
+            InputError,
+            "no non-empty file that ends in .npy",
+        ),
     ],
 )
 def test_what_a_format_cannot_do_with_the_files_of_a_user_is_said(own, change, error, message):
     change = [text.replace("TOKENIZER", str(own / "tokenizer.json")) for text in change]
     with pytest.raises(error, match=message):
         invoke(*change, "--out", own / "out", *options(own))
+    assert not (own / "out").exists()
+
+
+@pytest.mark.parametrize("web", [0.075, 75.0])
+def test_weights_that_do_not_sum_to_one_are_refused(own, web):
+    (own / "BEST.csv").write_text(f"domain,weight\nlaw,0.25\nweb,{web}\nnone,0.0\n")
+    with pytest.raises(InputError, match=r"BEST\.csv: weights sum to .*; they must sum to 1"):
+        invoke("--to", "hf", "--out", own / "out", *options(own))
     assert not (own / "out").exists()
 
 

@@ -168,6 +168,22 @@ def test_regmix_token_shares_become_a_prior_that_the_search_reads(climb, regmix,
     np.testing.assert_allclose(space.natural_K, [0.3, 0.2, 0.5], atol=1e-12)
 
 
+@pytest.mark.parametrize("column", ["token_share", "tokens"])
+def test_a_prior_may_have_domains_that_are_in_no_run(climb, regmix, column):
+    values = {"pubmed_central": 4, "arxiv": 2, "pubmed_abstracts": 2, "other": 2}
+    unit = 10.0 if column == "token_share" else 1.0
+    lines = [f"{name},{value / unit}" for name, value in values.items()]
+    prior = write(regmix[0].with_name("my prior.csv"), "\n".join([f"domain,{column}", *lines]))
+    out = ("--out", "r.csv", "--prior", prior, "--prior-out", "my p.csv")
+    code, printed, _ = climb("regmix", *regmix, *out)
+    assert code == 0
+    assert "--prior 'my p.csv'" in printed
+    written = read(regmix[0].with_name("my p.csv"))
+    whole = 1.0 if column == "token_share" else 8.0
+    found = {row["domain"]: float(row["tokens"]) for row in written}
+    assert found == pytest.approx({d: values[d] / 8 * whole for d in values if d != "other"})
+
+
 def test_every_number_of_the_published_regmix_runs_is_imported_unchanged(
     climb, shared_data, tmp_path
 ):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from climb.cli.compare import ablate, compare
-from climb.cli.estimate import estimate
+from climb.cli.estimate import POSITIVE, estimate
 from climb.cli.export import export
 from climb.cli.finished.plan import describe_plan
 from climb.cli.imports import CSV, import_
@@ -76,12 +76,11 @@ def add_run_options(command: Callable[..., None]) -> Callable[..., None]:
 
         command(runs=RunFiles(runs, Target(params, tokens)), **arguments)
 
-    positive = click.FloatRange(min=0, min_open=True)
     for name, text in (
         ("--tokens", "Training tokens to predict for; default: the maximum in runs of this model."),
         ("--params", "Model size to predict for, in parameters; default: the largest model."),
     ):
-        wrapped = click.option(name, type=positive, help=text)(wrapped)
+        wrapped = click.option(name, type=POSITIVE, help=text)(wrapped)
     return RUNS(wrapped)
 
 

@@ -53,7 +53,7 @@ class ProxyConfig(Section):
     hung_minutes: float | None = Field(ge=1.0)
     """A run that makes no progress for this long is ended and tried again from its checkpoint.
     After three tries, it waits for the next start of the job. null: no limit. Steps, each evaluated
-    target and the start count as progress; a plug-in must report progress (docs/plugins.md). Target
+    target and the start count as progress; a plug-in must report progress (docs/proxies.md). Target
     models have the same limit."""
 
     target_folder: str | None

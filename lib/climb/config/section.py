@@ -54,4 +54,4 @@ class Section(BaseModel):
     Only the keys of a target task and of a method that may be left out have a default here.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

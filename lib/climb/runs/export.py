@@ -21,7 +21,7 @@ from climb.export.formats import list_for_own_files
 from climb.export.render import FinishedExport, render_files
 from climb.export.tokenization import check_tokenizer, read_own_tokenizer
 from climb.files import list_files
-from climb.runs.sheet import Sheet, compare_names
+from climb.runs.sheet import Sheet, compare_names, find_mixture_error
 
 if TYPE_CHECKING:
     from climb.config import Config
@@ -42,12 +42,15 @@ def export_own(mixture: Path, prior: Path, data: Path, cfg: Config) -> str:
 
     Raises:
         ConfigError: the format or a setting of the export cannot be used with the user's files.
-        InputError: a domain has no files, or a column is missing or wrong.
+        InputError: a domain has no files, a column is missing or wrong, or the weights do not sum
+            to 1.
     """
     format: Format = build(cfg.export.format, Format)
     name = type(format).__name__
     _check_format(format, cfg.export)
     weights = _read_column(mixture, "weight")
+    if error := find_mixture_error(list(weights.values())):
+        raise InputError(f"{mixture}: {error}")
     domains = _describe_domains(weights, prior, format, cfg)
     folders = {data / name for name in weights}
     shards = tuple(s for domain in domains for s in _find_shards(data, domain, format, folders))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from climb.errors import InputError
 from climb.runs.output import check_output_paths, format_number, write_rows
@@ -123,19 +124,24 @@ def _write_runs(out: Path, table: RunTable, runs: Sequence[Run]) -> None:
 
 def _write_prior(prior: Prior, table: RunTable) -> None:
     domains = set(table.domains)
-    amounts = {name: amount for name, amount in prior.amounts.items() if name in domains}
-    if amounts.keys() != domains:
+    if not domains <= prior.amounts.keys():
         raise InputError(
             f"{prior.source} lacks domains of the runs "
             f"({compare_names(prior.amounts, domains)}); add or rename them"
         )
-    whole, smallest = sum_exactly(list(amounts.values())), min(amounts.values())
+    whole, smallest = sum_exactly(list(prior.amounts.values())), min(prior.amounts.values())
     if smallest < 0.0 or whole == 0.0 or SUM_TOLERANCE < abs(whole - 1.0) < 1.0:
         raise InputError(
             f"{prior.source}: the values sum to {whole:.6g} and the smallest is {smallest:.6g}; "
             "expected the number of tokens of each domain, or shares >= 0 that sum to 1"
         )
-    rows = [[name, format_number(amounts[name])] for name in sorted(amounts)]
+    amounts = {name: prior.amounts[name] for name in sorted(domains)}
+    known = sum_exactly(list(amounts.values()))
+    if known <= 0.0:
+        raise InputError(f"{prior.source}: the domains of the runs have no tokens")
+    if len(domains) < len(prior.amounts) and abs(whole - 1.0) <= SUM_TOLERANCE:
+        amounts = {name: amount / known for name, amount in amounts.items()}
+    rows = [[name, format_number(amount)] for name, amount in amounts.items()]
     write_rows(prior.out, ["domain", "tokens"], rows)
 
 
@@ -185,8 +191,8 @@ def _summarize(
     if objective:
         prior = next((p for p in written[2 if rejected else 1 :]), "PRIOR.csv")
         lines.append(
-            f"Next: climb recommend --runs {written[0]} --prior {prior} "
-            f"--objective '{objective}' --out best.csv"
+            f"Next: climb recommend --runs {quote(str(written[0]))} --prior {quote(str(prior))} "
+            f"--objective {quote(objective)} --out best.csv"
         )
     return "\n".join(lines)
 

@@ -127,11 +127,16 @@ def read_run_sets(
         scale = _summarize(own.metric_names, expressed, wanted, predictor)
     if len(files.paths) == 1:
         return RunSets(own, own, valid.note, scale)
+    if cfg.reuse_min_kept is None:
+        raise InputError(
+            f"--runs names {len(files.paths)} files, but search.reuse_min_kept is null, so other "
+            "runs are not reused; leave the other files out, or set it to 0.5, for example"
+        )
     notes, others = [valid.note], []
     for path in files.paths[1:]:
         other = read_valid_runs(path)
         trials, _ = express(other, target, predictor)
-        others.append(match_domains(own, trials, path.name, cfg.reuse_min_kept or 0.0))
+        others.append(match_domains(own, trials, path.name, cfg.reuse_min_kept))
         notes.append(other.note)
     judged_by = (
         Objective.parse(needed, own.metric_names)

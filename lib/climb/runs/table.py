@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from climb.errors import InputError
 from climb.runs.mlflow import KIND, convert_mlflow, find_kind_error
@@ -78,7 +79,8 @@ def read_valid_runs(path: Path) -> ValidRuns:
     left_out = [r for r in rejected if r.reason in LEFT_OUT]
     invalid = [r for r in rejected if r.reason not in LEFT_OUT]
     errors = [(f"row {r.location.row}{format_run(r.name)}", r.found) for r in invalid]
-    fix = f". Fix these rows, or write a file without them: climb import csv {path} --out NEW.csv"
+    command = f"climb import csv {quote(str(path))} --out NEW.csv"
+    fix = f". Fix these rows, or write a file without them: {command}"
     # An ignored column may be a misspelt weight column, without which no row sums to 1.
     if table.ignored_columns:
         prefixes = f"(names must start with {WEIGHT} or {METRIC})"

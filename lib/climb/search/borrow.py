@@ -86,7 +86,8 @@ def match_domains(
     missing = sorted(set(own.metric_names) - set(other.metric_names))
     if missing or not known:
         found = f"metric {missing[0]!r}" if missing else f"any domain, such as {own.domains[0]!r},"
-        raise SearchError(f"{name}: does not have {found} of the own runs; leave this file out")
+        remedy = "leave this file out" + (", or the metric out of your runs" if missing else "")
+        raise SearchError(f"{name}: does not have {found} of the own runs; {remedy}")
     part_TK = other.weights_TK[:, [other.domains.index(domain) for domain in known]]
     kept_T = part_TK.sum(axis=1)
     keep_T = kept_T >= max(min_kept, 1e-6)
