@@ -8,7 +8,8 @@ Rerun it at any time: rows and export are written again only if an input has cha
 from climb import tables
 from climb.cli.start import main
 from climb.config import Config
-from climb.dataset.card import build_manifest
+from climb.dataset.card import build_manifest, list_deviations
+from climb.progress import log
 from climb.spark.corpus.export import export, read_export_inputs
 from climb.spark.corpus.mix import (
     count_corpus,
@@ -37,6 +38,8 @@ def run(store: Store, cfg: Config) -> str:
         versions[table.name] = store.history.read_version(table)
     manifest = build_manifest(cfg.search.name, quotas, count_corpus(store), inputs, versions)
     export(store, path, manifest)
+    for warning in list_deviations(manifest):
+        log("mix", f"warning: {warning}")
     return (
         f"{manifest['tokens']:,} of {n_tokens:,} planned tokens in {manifest['rows']:,} rows of "
         f"{len(quotas)} domains; dataset in {path}"

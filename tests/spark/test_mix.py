@@ -19,7 +19,7 @@ from climb.errors import ConfigError, MixtureError, PreflightError, TableError
 from climb.files import is_complete
 from climb.spark.corpus import domain_documents, export
 from climb.spark.corpus.export import read_export_inputs
-from climb.spark.corpus.mix import read_corpus
+from climb.spark.corpus.mix import find_other_origin, read_corpus
 from climb.spark.delta.store import Store
 
 DOMAINS = ("code", "law", "soup")
@@ -198,6 +198,13 @@ def test_a_rerun_changes_nothing_and_a_deleted_export_is_written_again(store, cf
     mix.run(store, more)
     assert store.history.read_version(tables.CORPUS) == version + 1
     assert json.loads(manifest.read_text())["wanted_tokens"] == 2_000
+
+    assert find_other_origin(store, more) == ""
+    assert find_other_origin(store, cfg).startswith("2,000 tokens, but mix.tokens")
+    other = config(store.cfg.root, "mix.tokens=2_000", "search.name=other")
+    assert find_other_origin(store, other) == (
+        f"the search {cfg.search.name!r}, but search.name is 'other'"
+    )
 
 
 @pytest.mark.slow

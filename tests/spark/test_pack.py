@@ -1,6 +1,7 @@
 """Shards have the planned share of every domain, in hash order, for every partitioning."""
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -145,6 +146,21 @@ def test_packing_again_writes_nothing(packed, store, cfg):
     version = store.history.read_version(tables.SHARDS)
     assert "up to date" in pack.run(store, cfg)
     assert store.history.read_version(tables.SHARDS) == version
+
+
+def test_a_copy_of_a_root_has_shards_of_its_own(packed, store, cfg, spark, tmp_path):
+    shutil.copytree(store.cfg.root, tmp_path / "copy")
+    copied = cfg.model_copy(
+        update={"storage": cfg.storage.model_copy(update={"root": str(tmp_path / "copy")})}
+    )
+    copy = Store(spark, copied.storage)
+    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "copy").rglob("*.npy")}
+    assert "shards packed" in pack.run(copy, copied)
+    paths = [Path(row["path"]) for row in copy.read_rows(tables.SHARDS)]
+    assert paths
+    assert all(path.is_relative_to(tmp_path / "copy") for path in paths)
+    assert stamps == {p: p.stat().st_mtime_ns for p in (tmp_path / "copy").rglob("*.npy")}
+    assert "up to date" in pack.run(copy, copied)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from climb.config import load
 from climb.dataset.card import DomainCounts
 from climb.errors import TableError
 from climb.spark.delta.store import Store
+from climb.spark.results import report
 from climb.spark.results.report import read_report
 from climb.spark.training.search import make_mixture_rows
 from climb.tracking.uri import resolve_tracking_uri
@@ -50,6 +52,16 @@ def test_tables_become_the_data_of_the_report(small_run):
     assert len(data.evaluations) == 3 * 3 * 2
     assert data.versions["documents"] == 0
     assert "search:" in data.configuration
+
+
+def test_the_dataset_of_another_search_is_not_shown(small_run, job, monkeypatch):
+    store, cfg = small_run
+    for module in (report, job):
+        monkeypatch.setattr(module, "find_other_origin", lambda *_: "the search 'b'")
+    assert read_report(store, cfg).corpus == {}
+    assert re.search(
+        r"dataset +run `climb mix`: .* was made from the search 'b'", job.run(*small_run)
+    )
 
 
 def test_trials_outside_the_plan_are_left_out(small_run, spark, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from climb.dataset.card import list_deviations
 from climb.dataset.selection import (
     DomainQuota,
     allocate_tokens,
@@ -99,3 +100,12 @@ def test_a_dataset_that_violates_a_constraint_of_the_search_is_an_error():
     assert "b: weight 0.4 is above its upper bound 0.3333 (search.constraints 'b': max_" in message
     with pytest.raises(MixtureError, match=r"dataset of 1,000 tokens .* give 80 tokens"):
         check_constraints(weights, tokens, replace(constraints, target_tokens=1_000))
+
+
+def test_domains_that_miss_their_tokens_by_more_than_a_twentieth_are_named():
+    tokens = {"short": 949, "near": 951, "exact": 1_000, "long": 1_500, "absent": 0}
+    domains = {n: {"tokens": t, "wanted_tokens": 1_000} for n, t in tokens.items()}
+    domains["absent"]["wanted_tokens"] = 0
+    found = list_deviations({"domains": domains})
+    assert [line.split(" has ")[0] for line in found] == ["long", "short"]
+    assert found[0].startswith("long has 1,500 tokens instead of 1,000: ")

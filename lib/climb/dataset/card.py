@@ -13,6 +13,9 @@ from climb.dataset.selection import DomainQuota
 FORMAT = "climb-mixture-1"
 """Marks a folder as an export of climb, which a newer export may replace."""
 
+MAX_DEVIATION = 0.05
+"""Share of its planned tokens by which a domain may differ without a warning."""
+
 ABOUT = (
     "Text mixed in the proportions that a CLIMB search (arXiv 2504.13161) recommends. A domain is "
     "a group of clusters of similar documents; its name is made of its most distinctive words. A "
@@ -70,6 +73,16 @@ def build_manifest(
         "versions": dict(versions),
         "made_from": dict(made_from),
     }
+
+
+def list_deviations(manifest: Mapping[str, Any]) -> list[str]:
+    """Describe the domains whose tokens differ from the plan by more than `MAX_DEVIATION`."""
+    return [
+        f"{name} has {domain['tokens']:,} tokens instead of {domain['wanted_tokens']:,}: documents "
+        "are not cut, and one of its documents is long"
+        for name, domain in sorted(manifest["domains"].items())
+        if abs(domain["tokens"] - domain["wanted_tokens"]) > MAX_DEVIATION * domain["wanted_tokens"]
+    ]
 
 
 def render_data_card(manifest: Mapping[str, Any]) -> str:

@@ -73,6 +73,8 @@ class Counts:
     """Documents that were removed from the table, because they are not in these inputs."""
 
     empty_files: int = 0
+    other_source: int = 0
+    """Documents of the table whose text is in these inputs with another source."""
 
     def __str__(self) -> str:
         n_rejected = sum(self.rejected.values())
@@ -80,6 +82,7 @@ class Counts:
         line = f"{self.new:,} new documents, {self.existing:,} already ingested"
         line += f"; {self.older:,} no longer in the inputs, kept" if self.older else ""
         line += f"; {self.removed:,} removed" if self.removed else ""
+        line += f"; {self.other_source:,} keep their earlier source" if self.other_source else ""
         line += f"; {n_rejected:,} of {self.rows:,} rows rejected"
         line += f" ({reasons})" if reasons else ""
         return line + (f"; {self.empty_files:,} files without rows" if self.empty_files else "")
@@ -91,7 +94,10 @@ class TextCounts:
 
     new: int
     existing: int
-    """Texts of documents that are in the inputs again."""
+    """Texts of documents that are in the inputs again, with the same source."""
+
+    known: int
+    """Texts of documents that are in the inputs again, with any source."""
 
     accepted: int
     """Accepted rows; several may have the same text."""
@@ -135,8 +141,8 @@ def ingest_rows(store: Store, batch: Batch, cfg: IngestConfig, inputs: Inputs) -
             texts.unpersist()
     if batch.is_increment:  # all other documents may still be in the inputs
         return counts
-    older = store.read(tables.DOCUMENTS).count() - n.new - n.existing
-    return replace(counts, older=older)
+    older = store.read(tables.DOCUMENTS).count() - n.new - n.known
+    return replace(counts, older=older, other_source=n.known - n.existing)
 
 
 def _check_readable(counts: Counts, n: TextCounts) -> None:
@@ -277,6 +283,7 @@ def count_texts(texts: DataFrame) -> TextCounts:
     [counted] = texts.agg(
         F.coalesce(F.sum(F.col("existing_id").isNull().cast("long")), F.lit(0)).alias("new"),
         F.coalesce(F.sum(F.col("seen").cast("long")), F.lit(0)).alias("existing"),
+        F.count("existing_id").alias("known"),
         F.coalesce(F.sum("n"), F.lit(0)).alias("accepted"),
     ).collect()
     return TextCounts(**counted.asDict())

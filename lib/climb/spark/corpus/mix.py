@@ -83,6 +83,31 @@ def read_recommendation(store: Store, cfg: Config) -> tuple[dict[str, float], in
     return dict(rows[0]["weights"]), cfg.mix.tokens or cfg.search.target_tokens
 
 
+def find_other_origin(store: Store, cfg: Config) -> str:
+    """Describe what table `corpus` was made from; empty if from the present recommendation.
+
+    Raises:
+        TableError: the search has no recommendation yet.
+    """
+    inputs = store.history.read_inputs(tables.CORPUS)
+    if inputs is None:
+        return ""
+    settings, search = inputs["settings"], cfg.search.name
+    if settings["search"] != search:
+        return f"the search {settings['search']!r}, but search.name is {search!r}"
+    weights, n_tokens = read_recommendation(store, cfg)
+    if settings["weights"] != weights:
+        return f"an earlier recommendation of the search {search!r}"
+    if settings["tokens"] != n_tokens:
+        return (
+            f"{settings['tokens']:,} tokens, but mix.tokens or search.target_tokens is {n_tokens:,}"
+        )
+    counted = settings.get("tokenizer", cfg.count.recipe)
+    if counted != cfg.count.recipe:
+        return f"counts of the tokenizer {counted!r}, but section count has {cfg.count.recipe!r}"
+    return ""
+
+
 def describe_mix_inputs(
     store: Store, cfg: Config, weights: Mapping[str, float], n_tokens: int
 ) -> Inputs:

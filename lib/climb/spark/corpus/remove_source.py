@@ -23,6 +23,11 @@ from climb.spark.folder import open_folder
 MAX_SOURCES_SHOWN = 20
 """Maximum sources that an error message lists; the sources with the most documents are listed."""
 
+NO_SOURCES = (
+    "no document has a source: set ingest.source_column before the first ingest into this "
+    "storage.root, since documents keep the source that they got first"
+)
+
 STALE = (
     *((tables.CLUSTERS, "prune"), (tables.SHARDS, "pack"), (tables.SHARDS, "base")),
     *((tables.MIXTURES, "search"), (tables.CORPUS, "mix"), (tables.EVALUATIONS, "target_base")),
@@ -107,7 +112,7 @@ def _check_sources(
         shown = ", ".join(f"{row[0]!r} ({row[1]:,})" for row in top.head(MAX_SOURCES_SHOWN))
         raise ConfigError(
             f"remove.sources: no document has the source {', '.join(map(repr, missing))}; "
-            + (f"the largest sources are {shown}" if shown else "set ingest.source_column first")
+            + (f"the largest sources are {shown}" if shown else NO_SOURCES)
         )
     if n_documents == store.read(tables.DOCUMENTS).count():
         raise TableError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from climb.export import Contents, ExportedDomain, Format, Kind, Tokenization
 from climb.export.folder import Target, follow_link
 from climb.export.tokenization import check_tokenizer, describe_tokenizer, read_own_tokenizer
 from climb.spark.corpus.count import read_tokenizer_json
-from climb.spark.corpus.mix import read_recommendation
+from climb.spark.corpus.mix import find_other_origin
 from climb.spark.delta.history import Inputs
 from climb.spark.delta.store import Store
 from climb.spark.export.rows import ShardKey
@@ -83,33 +83,11 @@ def _check_current(store: Store, cfg: Config, inputs: Inputs) -> None:
         TableError: it was not.
     """
     named = {table.name: table for table in tables.TABLES}
-    read, settings = inputs["read"], inputs["settings"]
+    read = inputs["read"]
     changed = sorted(n for n in read if store.history.read_version(named[n]) != read[n])
-    search, origin = cfg.search.name, ""
-    if changed:
-        origin = f"an earlier version of {', '.join(changed)}"
-    elif settings["search"] != search:
-        origin = f"the search {settings['search']!r}, but search.name is {search!r}"
-    else:
-        origin = _find_other_settings(cfg, settings, *read_recommendation(store, cfg))
-    if origin:
+    origin = f"an earlier version of {', '.join(changed)}" if changed else ""
+    if origin := origin or find_other_origin(store, cfg):
         raise TableError(f"table corpus was made from {origin}; run `climb mix` first")
-
-
-def _find_other_settings(
-    cfg: Config, settings: Mapping[str, Any], weights: Mapping[str, float], n_tokens: int
-) -> str:
-    """Describe a setting of table `corpus` that differs from the present one; empty if none."""
-    if settings["weights"] != weights:
-        return f"an earlier recommendation of the search {cfg.search.name!r}"
-    if settings["tokens"] != n_tokens:
-        return (
-            f"{settings['tokens']:,} tokens, but mix.tokens or search.target_tokens is {n_tokens:,}"
-        )
-    counted = settings.get("tokenizer", cfg.count.recipe)
-    if counted != cfg.count.recipe:
-        return f"counts of the tokenizer {counted!r}, but section count has {cfg.count.recipe!r}"
-    return ""
 
 
 def choose_kind(format: Format, kind: Kind | None) -> Kind:

@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 from climb import tables
 from climb.config import Config, dump_yaml
 from climb.config.uris import hide_credentials
+from climb.dataset.card import DomainCounts
 from climb.errors import TableError
 from climb.mixture import is_same_mixture
 from climb.report import (
@@ -24,7 +25,7 @@ from climb.report import (
 from climb.search import SearchResult
 from climb.search.records import PlannedRecord
 from climb.search.trials import RECOMMENDED
-from climb.spark.corpus.mix import count_corpus
+from climb.spark.corpus.mix import count_corpus, find_other_origin
 from climb.spark.delta.store import Store
 from climb.tables import Table
 
@@ -72,13 +73,20 @@ def read_report(store: Store, cfg: Config) -> ReportData:
         evaluations=_read_evaluations(store, result),
         clusters=_read_clusters(store),
         rejections=_read_rejections(store),
-        corpus=count_corpus(store) if store.exists(tables.CORPUS) else {},
+        corpus=_count_corpus(store, cfg),
         n_documents=_count_rows(store, tables.DOCUMENTS),
         max_epochs=cfg.search.max_epochs,
         domain_max_epochs=_list_domain_epochs(cfg, result.domains),
         versions={name: version for name, version in versions.items() if version is not None},
         configuration=hide_credentials(dump_yaml(cfg)),
     )
+
+
+def _count_corpus(store: Store, cfg: Config) -> Mapping[str, DomainCounts]:
+    """Count the mixed dataset of the recommendation; empty if there is none."""
+    if not store.exists(tables.CORPUS) or find_other_origin(store, cfg):
+        return {}
+    return count_corpus(store)
 
 
 def _list_domain_epochs(cfg: Config, domains: Iterable[str]) -> dict[str, float]:
