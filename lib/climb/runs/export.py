@@ -48,9 +48,7 @@ def export_own(mixture: Path, prior: Path, data: Path, cfg: Config) -> str:
     format: Format = build(cfg.export.format, Format)
     name = type(format).__name__
     _check_format(format, cfg.export)
-    weights = _read_column(mixture, "weight")
-    if error := find_mixture_error(list(weights.values())):
-        raise InputError(f"{mixture}: {error}")
+    weights = _read_weights(mixture)
     domains = _describe_domains(weights, prior, format, cfg)
     folders = {data / name for name in weights}
     shards = tuple(s for domain in domains for s in _find_shards(data, domain, format, folders))
@@ -151,6 +149,13 @@ def _describe_domains(
         )
         for name in names
     )
+
+
+def _read_weights(mixture: Path) -> dict[str, float]:
+    weights = _read_column(mixture, "weight")
+    if error := find_mixture_error(list(weights.values())):
+        raise InputError(f"{mixture}: {error}")
+    return weights
 
 
 def _read_column(path: Path, column: str) -> dict[str, float]:

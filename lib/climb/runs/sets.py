@@ -22,7 +22,7 @@ from climb.predictor import Predictor
 from climb.runs.rows import PARAMS, TOKENS
 from climb.runs.scales import express, read_scales
 from climb.runs.table import ValidRuns, read_valid_runs
-from climb.search.borrow import borrow, match_domains
+from climb.search.borrow import BorrowedSet, borrow, match_domains
 from climb.search.scale import MIN_LEVEL_RUNS, ExpressedTrials, is_size
 from climb.search.scale_curve import UNKNOWN, Scale
 from climb.search.scale_dependence import Dependence, measure_dependence
@@ -127,25 +127,33 @@ def read_run_sets(
         scale = _summarize(own.metric_names, expressed, wanted, predictor)
     if len(files.paths) == 1:
         return RunSets(own, own, valid.note, scale)
-    if cfg.reuse_min_kept is None:
-        raise InputError(
-            f"--runs names {len(files.paths)} files, but search.reuse_min_kept is null, so other "
-            "runs are not reused; leave the other files out, or set it to 0.5, for example"
-        )
-    notes, others = [valid.note], []
-    for path in files.paths[1:]:
-        other = read_valid_runs(path)
-        trials, _ = express(other, target, predictor)
-        others.append(match_domains(own, trials, path.name, cfg.reuse_min_kept))
-        notes.append(other.note)
+    others, notes = _read_others(files, own, target, predictor, cfg)
     judged_by = (
         Objective.parse(needed, own.metric_names)
         if needed
         else build_objective(objective, own, cfg)
     )
     trials, borrowed = borrow(own, others, judged_by, predictor, cfg.seed)
-    note = "; ".join([*filter(None, notes), *map(str, borrowed)])
+    note = "; ".join([*filter(None, [valid.note, *notes]), *map(str, borrowed)])
     return RunSets(own, trials, note, scale)
+
+
+def _read_others(
+    files: RunFiles, own: Trials, target: Scale, predictor: Predictor, cfg: SearchConfig
+) -> tuple[list[tuple[Trials, BorrowedSet]], list[str]]:
+    """Read the other sets, matched by name to the own runs, and the notes on their rows."""
+    if cfg.reuse_min_kept is None:
+        raise InputError(
+            f"--runs names {len(files.paths)} files, but search.reuse_min_kept is null, so other "
+            "runs are not reused; leave the other files out, or set it to 0.5, for example"
+        )
+    others, notes = [], []
+    for path in files.paths[1:]:
+        other = read_valid_runs(path)
+        trials, _ = express(other, target, predictor)
+        others.append(match_domains(own, trials, path.name, cfg.reuse_min_kept))
+        notes.append(other.note)
+    return others, notes
 
 
 def _resolve(valid: ValidRuns, target: Target) -> Scale:

@@ -82,12 +82,7 @@ def match_domains(
     Raises:
         SearchError: the other set has no domain of the own runs, or lacks one of their metrics.
     """
-    known = sorted(set(own.domains) & set(other.domains))  # the sum depends on the order
-    missing = sorted(set(own.metric_names) - set(other.metric_names))
-    if missing or not known:
-        found = f"metric {missing[0]!r}" if missing else f"any domain, such as {own.domains[0]!r},"
-        remedy = "leave this file out" + (", or the metric out of your runs" if missing else "")
-        raise SearchError(f"{name}: does not have {found} of the own runs; {remedy}")
+    known = _find_common_domains(own, other, name)
     part_TK = other.weights_TK[:, [other.domains.index(domain) for domain in known]]
     kept_T = part_TK.sum(axis=1)
     keep_T = kept_T >= max(min_kept, 1e-6)
@@ -106,6 +101,17 @@ def match_domains(
         tokens_T=None,  # the other set had its own text, so its epochs are unknown
     )
     return matched, BorrowedSet(name, len(matched), len(other) - len(matched), None, 0.0)
+
+
+def _find_common_domains(own: Trials, other: Trials, name: str) -> list[str]:
+    if missing := sorted(set(own.metric_names) - set(other.metric_names)):
+        remedy = "leave this file out, or the metric out of your runs"
+        raise SearchError(f"{name}: does not have metric {missing[0]!r} of the own runs; {remedy}")
+    known = sorted(set(own.domains) & set(other.domains))  # the sum depends on the order
+    if not known:
+        found = f"any domain, such as {own.domains[0]!r}, of the own runs"
+        raise SearchError(f"{name}: does not have {found}; leave this file out")
+    return known
 
 
 def borrow(
