@@ -9,7 +9,12 @@ from scipy import stats
 from climb.config import load
 from climb.errors import ConfigError
 from climb.report.comparison import MethodRuns, format_csv, make_rows, parse_rows, tabulate
-from climb.report.comparison_page import describe_leader, format_text, render_comparison
+from climb.report.comparison_page import (
+    describe_leader,
+    format_text,
+    list_tables,
+    render_comparison,
+)
 from climb.tables import ABLATIONS, COMPARISONS
 from climb.tracking.comparison import make_metrics
 
@@ -72,6 +77,34 @@ def test_a_measure_of_several_tasks_has_its_mean_and_the_training_loss_is_left_o
         "piqa.bpb",
     ]  # fmt: skip
     assert by_key()["natural", "mean.bpb"].mean.mean == pytest.approx(2.0)
+
+
+def test_the_objective_says_whether_a_higher_mean_of_its_tasks_is_better():
+    """Nothing in the name of a metric says that higher is better for f1."""
+    methods = [
+        MethodRuns(name, name, 0, 0, {s: {"x.f1": f1 + s / 100, "y.f1": f1} for s in (0, 1)})
+        for name, f1 in (("a", 0.6), ("b", 0.5))
+    ]
+    cells = by_key(methods, "mean(*.f1):max")
+    assert cells["a", "mean.f1"].higher_is_better
+    assert cells["a", "mean.f1"].gains["b"].mean == pytest.approx(0.1)
+    assert by_key(methods, "y.f1:max")["a", "mean.f1"].gains["b"].mean == pytest.approx(0.1)
+
+
+def test_tasks_of_opposite_directions_have_no_mean_and_state_their_own_direction():
+    objective = "piqa.bpb:min + 0.2*arc.bpb:max"
+    cells = tabulate(METHODS, objective)
+    assert "mean.bpb" not in {cell.metric for cell in cells}
+    assert "mean.accuracy" in {cell.metric for cell in cells}
+    tables = {table.name: table for table in list_tables(cells, objective)}
+    assert tables["bpb"].columns == (("arc", "arc.bpb"), ("piqa", "piqa.bpb"))
+    assert tables["bpb"].directions == (True, False)
+    assert (tables["bpb"].higher_is_better, tables["accuracy"].higher_is_better) == (None, True)
+    cfg = load(settings=[f"search.objective={objective}"])
+    page = render_comparison("t", cfg, METHODS, cells)
+    assert '<th>bpb</th><th class="n">arc<br><small>higher is better</small></th>' in page
+    assert '<th class="n">piqa<br><small>lower is better</small></th>' in page
+    assert "<th>accuracy<br><small>higher is better</small></th>" in page
 
 
 def test_one_seed_has_no_interval_and_no_gain():

@@ -60,6 +60,8 @@ class Cell:
 def tabulate(methods: Sequence[MethodRuns], objective: str) -> list[Cell]:
     """Compute all cells, sorted by metric as in `list_metrics`, and then by method.
 
+    A mean over tasks is left out if the objective maximizes some of them and minimizes others.
+
     Args:
         methods: at least one of them has a model.
         objective: defines the score.
@@ -73,11 +75,10 @@ def tabulate(methods: Sequence[MethodRuns], objective: str) -> list[Cell]:
     signs = dict(zip(plain, np.sign(scored.weights_Q).tolist(), strict=True))
     cells = []
     for name in names:
+        sign = _find_sign(name, signs)
+        if not sign:
+            continue
         values = {m.name: _collect(m, name, scored, plain) for m in methods}
-        higher = name == SCORE or signs.get(name, 0.0) > 0.0
-        if name != SCORE and not signs.get(name):
-            higher = is_higher_better(name)
-        sign = 1.0 if higher else -1.0
         for own in values:
             if not values[own]:
                 continue
@@ -88,8 +89,32 @@ def tabulate(methods: Sequence[MethodRuns], objective: str) -> list[Cell]:
                 and (gain := paired_gain(values[own], values[other], sign)) is not None
             }
             mean = mean_of(list(values[own].values()))
-            cells.append(Cell(own, name, higher, values[own], mean, gains))
+            cells.append(Cell(own, name, sign > 0.0, values[own], mean, gains))
     return cells
+
+
+def _find_sign(name: str, signs: Mapping[str, float]) -> float:
+    """Return 1 if higher is better, -1 if lower is; 0 for a mean over tasks that differ.
+
+    The objective decides; for a metric without a task in the objective, the name does.
+
+    Args:
+        name: metric of the table.
+        signs: sign in the objective of each metric of the tasks; 0 outside of the objective.
+    """
+    if name == SCORE:
+        return 1.0
+    kind = name.removeprefix(MEAN) if name.startswith(MEAN) else None
+    found = {sign for task, sign in signs.items() if task == name or _get_kind(task) == kind}
+    found.discard(0.0)
+    if len(found) > 1:
+        return 0.0
+    return found.pop() if found else (1.0 if is_higher_better(name) else -1.0)
+
+
+def _get_kind(task: str) -> str:
+    """Return the measure of a metric of a task: bpb for arc.bpb."""
+    return task.rpartition(".")[2]
 
 
 def list_metrics(methods: Sequence[MethodRuns]) -> list[str]:

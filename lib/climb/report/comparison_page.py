@@ -21,7 +21,13 @@ class MetricTable:
     columns: tuple[tuple[str, str], ...]
     """Heading and metric."""
 
-    higher_is_better: bool
+    directions: tuple[bool, ...]
+    """Whether higher is better, by column."""
+
+    @property
+    def higher_is_better(self) -> bool | None:
+        """Whether higher is better in all columns; None if they differ."""
+        return self.directions[0] if len(set(self.directions)) == 1 else None
 
 
 def render_comparison(
@@ -86,7 +92,9 @@ def list_tables(cells: Sequence[Cell], objective: str) -> list[MetricTable]:
     for kind in sorted(kinds, key=lambda kind: (f".{kind}" not in objective, kind)):
         mean = [("mean", f"{MEAN}{kind}")] if f"{MEAN}{kind}" in metrics else []
         tasks = [(metric.rpartition(".")[0], metric) for metric in kinds[kind]]
-        found.append(MetricTable(kind, (*mean, *tasks), metrics[kinds[kind][0]]))
+        columns = (*mean, *tasks)
+        directions = tuple(metrics[metric] for _, metric in columns)
+        found.append(MetricTable(kind, columns, directions))
     return found
 
 
