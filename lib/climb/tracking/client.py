@@ -30,6 +30,7 @@ from climb.search import SearchResult
 from climb.search.trials import RECOMMENDED
 from climb.tracking.limits import limit_mlflow
 from climb.tracking.mirrored import digest_state, is_up_to_date, locate_marker, locate_report
+from climb.tracking.parent import update_parent
 from climb.tracking.uri import check_database, resolve_tracking_uri
 from climb.tracking.values import (
     ChildRun,
@@ -109,7 +110,7 @@ def _update(store: Store, cfg: Config, uri: str) -> str | None:
         stopped = [name for name, p in parent_run.plan.items() if p.stopped_at is not None]
         logged = mirrored.log_missing_trials(parent, runs, stopped)
         files = [report, *_list_figures(store)] if cfg.tracking.artifacts else []
-        _update_parent(client, parent, parent_run, files)
+        update_parent(client, parent, parent_run, files)
     write_if_changed(marker, state.encode())
     return f"MLflow: {logged} runs logged, {len(runs) - logged} already logged"
 
@@ -202,15 +203,19 @@ class MirroredSearch:
     def log_missing_trials(self, parent: str, runs: list[ChildRun], stopped: Sequence[str]) -> int:
         """Log the trials without an ended run; a run that is still open is completed.
 
-        The open runs of the trials in `stopped` (ids) end as killed: halving stopped them.
+        An ended run gets its score if it was logged before the score was known. The open runs of
+        the trials in `stopped` (ids) end as killed: halving stopped them.
         """
-        ended, left_open = set(), {}
+        ended, left_open = {}, {}
         for run in self.find_runs("trial"):
             trial_id = run.data.tags.get("climb.trial_id")
             if run.info.status == "RUNNING":
                 left_open[trial_id] = run.info.run_id
             else:
-                ended.add(trial_id)
+                ended[trial_id] = run
+        for run in runs:
+            if run.trial_id in ended:
+                self._log_known_score(ended[run.trial_id], run)
         missing = [run for run in runs if run.trial_id not in ended]
         for run in missing:
             run_id = left_open.get(run.trial_id)
@@ -224,6 +229,14 @@ class MirroredSearch:
         for trial_id in left_open.keys() & stopped:
             self.client.set_terminated(left_open[trial_id], "KILLED")
         return len(missing)
+
+    def _log_known_score(self, logged: Any, run: ChildRun) -> None:
+        """Log the score of an ended run that has the score NaN, if the score is known now."""
+        score = run.metrics["score"]
+        if math.isnan(logged.data.metrics.get("score", 0.0)) and not math.isnan(score):
+            # MLflow shows the last value: the larger one of two with equal steps and times.
+            time_ms = run.ended_ms + 1
+            log_values(self.client, logged.info.run_id, {}, [("score", score, 0)], time_ms)
 
 
 def log_values(
@@ -254,42 +267,6 @@ def log_values(
 def _list_figures(store: Store) -> list[Path]:
     """List the figures that the job `report` has written."""
     return sorted(store.locate_file("figures").glob("*.svg"))
-
-
-def _update_parent(client: Any, parent: str, parent_run: ParentRun, files: list[Path]) -> None:
-    """Log the changed metrics and tags of the parent run, and its files.
-
-    Args:
-        client: MLflow's client.
-        parent: id of the parent run.
-        parent_run: what the run should have.
-        files: report and figures; if empty, the files of `parent_run` are not logged either.
-    """
-    from mlflow.entities import Metric, RunTag
-
-    run, now = client.get_run(parent), int(time.time() * 1000)
-    logged = run.data
-    metrics = [
-        Metric(key, value, now, parent_run.step)
-        for key, value in parent_run.metrics.items()
-        if not _is_equal(logged.metrics.get(key), value)
-    ]
-    tags = [RunTag(k, v) for k, v in parent_run.tags.items() if logged.tags.get(k) != v]
-    if metrics or tags:
-        client.log_batch(parent, metrics=metrics, tags=tags)
-    for name, text in parent_run.files.items() if files else ():
-        client.log_text(parent, text, name)
-    if parent_run.files and run.info.status == "RUNNING":
-        client.set_terminated(parent, "FINISHED")
-    for path in files:
-        if path.exists():
-            folder = path.parent.name if path.suffix == ".svg" else None
-            client.log_artifact(parent, str(path), folder)
-
-
-def _is_equal(logged: float | None, value: float) -> bool:
-    """Compare two metrics; NaN means unknown and equals NaN, so that it is logged once."""
-    return logged == value or (logged is not None and math.isnan(logged) and math.isnan(value))
 
 
 def _log_once(text: str) -> None:

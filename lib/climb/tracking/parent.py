@@ -1,0 +1,46 @@
+"""The MLflow run of a search, which follows the newest result of the search."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from climb.tracking.values import ParentRun
+
+
+def update_parent(client: Any, parent: str, parent_run: ParentRun, files: list[Path]) -> None:
+    """Log the changed metrics and tags of the parent run, and its files.
+
+    Args:
+        client: MLflow's client.
+        parent: id of the parent run.
+        parent_run: what the run should have.
+        files: report and figures; if empty, the files of `parent_run` are not logged either.
+    """
+    from mlflow.entities import Metric, RunTag
+
+    run, now = client.get_run(parent), int(time.time() * 1000)
+    logged = run.data
+    metrics = [
+        Metric(key, value, now, parent_run.step)
+        for key, value in parent_run.metrics.items()
+        if not _is_equal(logged.metrics.get(key), value)
+    ]
+    tags = [RunTag(k, v) for k, v in parent_run.tags.items() if logged.tags.get(k) != v]
+    if metrics or tags:
+        client.log_batch(parent, metrics=metrics, tags=tags)
+    for name, text in parent_run.files.items() if files else ():
+        client.log_text(parent, text, name)
+    if parent_run.files and run.info.status == "RUNNING":
+        client.set_terminated(parent, "FINISHED")
+    for path in files:
+        if path.exists():
+            folder = path.parent.name if path.suffix == ".svg" else None
+            client.log_artifact(parent, str(path), folder)
+
+
+def _is_equal(logged: float | None, value: float) -> bool:
+    """Compare two metrics; NaN means unknown and equals NaN, so that it is logged once."""
+    return logged == value or (logged is not None and math.isnan(logged) and math.isnan(value))

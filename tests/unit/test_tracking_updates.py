@@ -1,0 +1,56 @@
+"""What MLflow gets later: runs that have ended, and results that change."""
+
+import math
+
+import pytest
+from small_search import small_search
+from tracked_rows import Rows, finished, runs_by_kind
+
+from climb import tables
+from climb.config import load
+from climb.tracking.client import mirror
+from climb.tracking.uri import resolve_tracking_uri
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Rows(tmp_path)
+
+
+@pytest.fixture
+def cfg(tmp_path):
+    return load(settings=[f"storage.root={tmp_path}"])
+
+
+@pytest.fixture
+def client(cfg):
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=resolve_tracking_uri(cfg))
+
+
+def test_a_run_that_ended_before_its_score_was_known_gets_it_once(store, tmp_path, client):
+    """Scores in units of noise need replicates; here, another search has trained them."""
+    made = small_search("b")
+    cfg = load(settings=[f"storage.root={tmp_path}", "search.name=b", "search.scale=noise"])
+    owner = {"search": "a"}
+    rows = [r | (owner if r["method"] in made.result.baselines else {}) for r in made.rows]
+    store.put(tables.TRIALS, [row for row in rows if row["round"] == 0])
+    mirror(store, cfg)
+    early = runs_by_kind(client, "trial")
+    assert early
+    assert all(math.isnan(run.data.metrics["score"]) for run in early)
+
+    store.put(tables.TRIALS, rows)
+    for gain in (0.02, 0.025):
+        store.put(tables.MIXTURES, [finished("b", gain, plan=made.result.plan)])
+        mirror(store, cfg)
+    runs = {run.info.run_id: run for run in runs_by_kind(client, "trial")}
+    assert len(runs) == len(rows)
+    assert all(
+        math.isnan(run.data.metrics["score"]) == (run.info.status == "FAILED")
+        for run in runs.values()
+    )
+    done = [run for run in early if run.info.status == "FINISHED"]
+    assert {len(client.get_metric_history(run.info.run_id, "score")) for run in done} == {2}
+    assert all(runs[run.info.run_id].info.end_time == run.info.end_time for run in early)
