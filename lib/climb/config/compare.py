@@ -13,8 +13,10 @@ from climb.config.section import PluginSpec, Section
 NAME = r"^[\w.-]+$"
 """Pattern of names that become part of the name of a search."""
 
-FIXED = ("name", "seed", "objective", "target_tokens")
+FIXED = ("name", "seed", "objective", "target_tokens", "reuse_min_kept")
 """Keys of section `search` that a method cannot set; names are made from `compare.name`."""
+
+_NO_REUSE = "runs of earlier domains are not reused, because no budget pays for them"
 
 
 class MethodConfig(Section):
@@ -40,6 +42,8 @@ class MethodConfig(Section):
             remedy = "all methods share it; set it in the section `search` beside `compare`"
             if fixed[0] == "name":
                 remedy = "names are made from compare.name; remove it here"
+            elif fixed[0] == "reuse_min_kept":
+                remedy = f"{_NO_REUSE}; remove it here"
             raise ValueError(f"a method cannot set search.{fixed[0]}: {remedy}")
         return self
 
@@ -111,7 +115,10 @@ class AblateConfig(Section):
                     f"keys has {key!r}; an ablation varies keys of cluster, prune, proxy or search"
                 )
             if key in (f"search.{fixed}" for fixed in FIXED):
-                raise ValueError(f"keys has {key!r}, which all rows share; remove it from keys")
+                reason = ", which all rows share"
+                if key == "search.reuse_min_kept":
+                    reason = f", but {_NO_REUSE}"
+                raise ValueError(f"keys has {key!r}{reason}; remove it from keys")
         for name, row in self.values.items():
             if len(row) != len(self.keys):
                 raise ValueError(f"values.{name} has {len(row)} values for {len(self.keys)} keys")
