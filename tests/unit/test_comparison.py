@@ -210,6 +210,17 @@ def test_a_target_model_like_the_proxies_needs_no_base_checkpoint_of_its_own():
     assert read_stage(describe_comparison("compare", cfg, 2), "target_base")[0] > 0.0
 
 
+def test_methods_that_train_no_proxies_need_a_base_checkpoint_of_the_target_model_alone():
+    cfg = load(settings=[REPORTED])
+    others = dict.fromkeys(cfg.compare.methods.keys() - {"natural", "uniform"})
+    alike = {"model": cfg.proxy.model, "base_tokens": cfg.proxy.base_tokens}
+    untrained = change(cfg, {"compare": {"methods": others}, "train": alike}, "x")
+    text = describe_comparison("compare", untrained, 2)
+    assert read_stage(text, "base") == (0.0, "nothing: no method trains proxies")
+    whole = describe_comparison("compare", cfg, 2)
+    assert read_stage(text, "target_base") == read_stage(whole, "base")
+
+
 def test_an_estimate_counts_doremi_and_components_once_for_all_seeds_and_equal_searches():
     baselines = [{"use": "climb.search.baselines:DoremiMixture", "name": "doremi"}]
     merged = [{"use": "climb.fidelity.merged:MergedFidelity", "component_tokens": 1_000_000}]

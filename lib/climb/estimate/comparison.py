@@ -90,7 +90,8 @@ def _estimate_stages(
     if all(target.report is None for target in cfg.proxy.targets):
         raise ConfigError("no target has a `report` file; set `report` in proxy.targets")
     given = (cfg, load_rates(), dict[str, float](), on_gpu)
-    bases = {_identify_base(m, m.cfg.proxy.model, m.cfg.proxy.base_tokens): m for m in methods}
+    searching = [m for m in methods if count_paid(m)]  # the others train no proxies
+    bases = {_identify_base(m, m.cfg.proxy.model, m.cfg.proxy.base_tokens): m for m in searching}
     targets = {_identify_base(m, m.cfg.train.model, m.cfg.train.base_tokens) for m in methods}
     train, n_models = cfg.train, float(seeds * len(methods))
     # A target model with the shape and the base tokens of the proxies continues their checkpoint.
@@ -122,7 +123,7 @@ def _estimate_bases(methods: Sequence[Method], given: Given) -> Stage:
     models = [(m.cfg.proxy.model, m.cfg.proxy.base_tokens) for m in methods]
     parts = [estimate_runs("base", ("proxy.model", m, 1.0, n), given) for m, n in models]
     work = parts[0].work if len(parts) == 1 else f"{len(parts)} checkpoints"
-    return _add_up("base", work, parts)
+    return _add_up("base", work if parts else "nothing: no method trains proxies", parts)
 
 
 def _estimate_searches(methods: Sequence[Method], seeds: int, given: Given) -> Stage:
