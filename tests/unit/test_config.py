@@ -239,6 +239,28 @@ def test_a_key_that_a_file_has_twice_is_an_error_with_both_lines(tmp_path):
         load(tmp_path / "c.yaml")
 
 
+def test_a_key_next_to_a_merge_key_is_not_a_repeated_key(tmp_path):
+    file = tmp_path / "c.yaml"
+    text = """
+compare:
+  methods:
+    b:
+      search: &second
+        <<: &base {replicates: 0, candidates: 10}
+        candidates: 20
+search:
+  <<: *second
+  candidates: 30
+"""
+    file.write_text(text)
+    cfg = load(file)
+    assert cfg.compare.methods["b"].search == {"replicates": 0, "candidates": 20}
+    assert (cfg.search.replicates, cfg.search.candidates) == (0, 30)
+    file.write_text(text + "  candidates: 40\n")
+    with pytest.raises(ConfigError, match="key 'candidates' is in line 10 and in line 11"):
+        load(file)
+
+
 def test_two_targets_of_one_name_are_an_error_with_both_places():
     target = "{name: t, kind: text, search: a.jsonl, report: null, limit: null}"
     with pytest.raises(ConfigError, match=r"proxy\.targets: items 0 and 1 are both named 't'"):

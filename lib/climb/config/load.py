@@ -101,16 +101,33 @@ def dump_yaml(cfg: Config) -> str:
 class _UniqueKeyLoader(yaml.SafeLoader):
     """Refuses repeated keys. PyYAML itself silently uses the last value of a repeated key."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        lines: dict[str, int] = {}
-        for key, _ in node.value:
-            line = key.start_mark.line + 1
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                if key.value in lines:
-                    where = f"in line {lines[key.value]} and in line {line}"
-                    raise yaml.constructor.ConstructorError(problem=f"key {key.value!r} is {where}")
-                lines[key.value] = line
-        return super().construct_mapping(node, deep)
+    def get_single_node(self) -> yaml.Node | None:
+        """Check all mappings before any is constructed, which replaces merge keys (`<<`)."""
+        root = super().get_single_node()
+        left: list[yaml.Node | None] = [root]
+        seen: set[int] = set()  # an alias is the node of its anchor, maybe one above it
+        while left:
+            node = left.pop()
+            if id(node) in seen:
+                continue
+            seen.add(id(node))
+            if isinstance(node, yaml.MappingNode):
+                _refuse_repeated_keys(node)
+                left += [part for pair in node.value for part in pair]
+            elif isinstance(node, yaml.SequenceNode):
+                left += node.value
+        return root
+
+
+def _refuse_repeated_keys(node: yaml.MappingNode) -> None:
+    lines: dict[str, int] = {}
+    for key, _ in node.value:
+        line = key.start_mark.line + 1
+        if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+            if key.value in lines:
+                where = f"in line {lines[key.value]} and in line {line}"
+                raise yaml.constructor.ConstructorError(problem=f"key {key.value!r} is {where}")
+            lines[key.value] = line
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
