@@ -54,3 +54,36 @@ def test_a_run_that_ended_before_its_score_was_known_gets_it_once(store, tmp_pat
     done = [run for run in early if run.info.status == "FINISHED"]
     assert {len(client.get_metric_history(run.info.run_id, "score")) for run in done} == {2}
     assert all(runs[run.info.run_id].info.end_time == run.info.end_time for run in early)
+
+
+def test_the_weights_of_domains_that_vanished_are_unknown_and_the_others_sum_to_one(
+    store, cfg, client
+):
+    def name_domains(names):
+        result = small_search().result
+        new = dict(zip(result.domains, names, strict=True))
+        mixtures = tuple(
+            mixture.model_copy(
+                update={
+                    "weights": {new[k]: v for k, v in mixture.weights.items()},
+                    "epochs": {new[k]: v for k, v in mixture.epochs.items()},
+                }
+            )
+            for mixture in result.mixtures
+        )
+        return {"domains": tuple(names), "mixtures": mixtures}
+
+    store.put(tables.TRIALS, [])
+    for gain, names in ((0.02, "abcd"), (0.025, "wxyd"), (0.03, "wxyd")):
+        store.put(tables.MIXTURES, [finished(gain=gain, **name_domains(names))])
+        mirror(store, cfg)
+    (parent,) = runs_by_kind(client, "search")
+    weights = {
+        key.removeprefix("weight."): value
+        for key, value in parent.data.metrics.items()
+        if key.startswith("weight.")
+    }
+    assert {name for name, weight in weights.items() if math.isnan(weight)} == set("abc")
+    assert sum(weights[name] for name in "wxyd") == pytest.approx(1.0)
+    assert len(client.get_metric_history(parent.info.run_id, "weight.a")) == 2
+    assert not math.isnan(parent.data.metrics["gain.natural.mean"])

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from climb.tracking.values import ParentRun
+
+
+FAMILIES = ("weight.", "gain.", "spearman.", "noise.", "signal_to_noise.")
+"""First parts of the keys that name domains, baselines or metrics, which may differ later."""
 
 
 def update_parent(client: Any, parent: str, parent_run: ParentRun, files: list[Path]) -> None:
@@ -23,9 +28,10 @@ def update_parent(client: Any, parent: str, parent_run: ParentRun, files: list[P
 
     run, now = client.get_run(parent), int(time.time() * 1000)
     logged = run.data
+    values = {**_list_vanished(logged.metrics, parent_run.metrics), **parent_run.metrics}
     metrics = [
         Metric(key, value, now, parent_run.step)
-        for key, value in parent_run.metrics.items()
+        for key, value in values.items()
         if not _is_equal(logged.metrics.get(key), value)
     ]
     tags = [RunTag(k, v) for k, v in parent_run.tags.items() if logged.tags.get(k) != v]
@@ -39,6 +45,12 @@ def update_parent(client: Any, parent: str, parent_run: ParentRun, files: list[P
         if path.exists():
             folder = path.parent.name if path.suffix == ".svg" else None
             client.log_artifact(parent, str(path), folder)
+
+
+def _list_vanished(logged: Mapping[str, float], new: Mapping[str, float]) -> dict[str, float]:
+    """List the logged keys that the new result lacks, as unknown; none if there is no result."""
+    lost = [key for key in logged if key.startswith(FAMILIES) and key not in new]
+    return dict.fromkeys(lost, math.nan) if new else {}
 
 
 def _is_equal(logged: float | None, value: float) -> bool:
