@@ -1,4 +1,4 @@
-"""Tables of a search as lists, for tests of what MLflow gets."""
+"""Tables of a search as lists, for tests of what MLflow and the report get."""
 
 from datetime import UTC, datetime
 
@@ -8,11 +8,12 @@ from climb.search import Gain
 
 
 class Rows:
-    """Tables as lists: the part of a store that `mirror` needs, without Spark."""
+    """Tables as lists: the part of a store that readers of a search need, without Spark."""
 
     def __init__(self, folder):
         self.folder, self.tables, self.versions, self.reads = folder, {}, {}, 0
         self.history = self
+        self.settings = {}
 
     def put(self, table, rows):
         self.tables[table.name] = rows
@@ -33,7 +34,7 @@ class Rows:
         return [row for row in rows if all(row[k] == v for k, v in equals.items())]
 
     def read_inputs(self, table, scope=None):
-        return {"read": {"domains": 2, "shards": 0}}
+        return {"read": {"domains": 2, "shards": 0}, "settings": self.settings}
 
     def locate_file(self, name):
         return self.folder / name

@@ -85,6 +85,21 @@ def change(cfg: Config, values: Mapping[str, Any], where: str) -> Config:
     return _validate(merged, where)
 
 
+def replace_section(cfg: Config, name: str, values: Mapping[str, Any], where: str) -> Config:
+    """Return a configuration with other values of one section; none of its own are kept.
+
+    Args:
+        cfg: the configuration.
+        name: name of the section.
+        values: JSON value of every key of the section.
+        where: source of the values, for the error message.
+
+    Raises:
+        ConfigError: keys or values are wrong.
+    """
+    return _validate({**cfg.model_dump(mode="json"), name: dict(values)}, where)
+
+
 def _validate(values: Mapping[str, Any], where: str) -> Config:
     try:
         return Config.model_validate(values)

@@ -107,7 +107,10 @@ class ReportData:
     """Table name -> version that the report shows."""
 
     configuration: str = ""
-    """The resolved configuration as YAML."""
+    """The resolved configuration as YAML; section `search` is that of the result."""
+
+    settings_note: str = ""
+    """One line that names the settings of section `search` that differ now; may be empty."""
 
     @property
     def unique_trials(self) -> tuple[Trial, ...]:

@@ -10,7 +10,6 @@ from typing import Any
 
 from climb.tracking.values import ParentRun
 
-
 FAMILIES = ("weight.", "gain.", "spearman.", "noise.", "signal_to_noise.")
 """First parts of the keys that name domains, baselines or metrics, which may differ later."""
 

@@ -14,6 +14,7 @@ from climb.config.uris import hide_credentials
 from climb.dataset.card import DomainCounts
 from climb.errors import TableError
 from climb.mixture import is_same_mixture
+from climb.progress import log
 from climb.report import (
     Cluster,
     Domain,
@@ -22,6 +23,7 @@ from climb.report import (
     ReportData,
     Trial,
 )
+from climb.report.settings import restore_settings
 from climb.search import SearchResult
 from climb.search.records import PlannedRecord
 from climb.search.trials import RECOMMENDED
@@ -59,12 +61,17 @@ def read_result(store: Store, search: str) -> SearchResult:
 def read_report(store: Store, cfg: Config) -> ReportData:
     """Read the result of the search `search.name`, and the rows of the other tables of the run.
 
-    Only table `mixtures` is required.
+    Only table `mixtures` is required. Settings of section `search` are those that the result was
+    made with, if its commit records them.
 
     Raises:
         TableError: see `read_result`.
     """
     result = read_result(store, cfg.search.name)
+    inputs = store.history.read_inputs(tables.MIXTURES, f"search = '{cfg.search.name}'")
+    cfg, note = restore_settings(cfg, inputs["settings"].get("search") if inputs else None)
+    if note:
+        log("report", note)
     versions = {table.name: store.history.read_version(table) for table in READ}
     return ReportData(
         result=result,
@@ -79,6 +86,7 @@ def read_report(store: Store, cfg: Config) -> ReportData:
         domain_max_epochs=_list_domain_epochs(cfg, result.domains),
         versions={name: version for name, version in versions.items() if version is not None},
         configuration=hide_credentials(dump_yaml(cfg)),
+        settings_note=note,
     )
 
 
