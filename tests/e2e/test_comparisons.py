@@ -69,7 +69,7 @@ def test_a_killed_comparison_goes_on_and_prints_the_table(compared):
     with (root / "comparisons" / "compare-small.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     methods = ["uniform", "best of random", "DoReMi", "climb (default)"]
-    assert [row["method"] for row in rows] == methods
+    assert [row["label"] for row in rows] == methods
     assert [float(row["trials"]) for row in rows] == [0, 12, 12, 12]
     assert {"kitchen.bpb", "heavens.accuracy", "mean.bpb", "gain.uniform.low"} <= rows[0].keys()
     assert "has the highest " in (root / "comparisons" / "compare-small.html").read_text()

@@ -107,6 +107,7 @@ def test_a_repetition_has_its_own_seed_and_search_and_reuses_no_earlier_runs():
         ("compare.methods.x={search: {reuse_min_kept: 0.5}}", "no budget pays for them; remove it"),
         ("compare.methods.x={search: {objektive: a}}", "objektive"),
         ("compare.methods.x={mixture: {use: a}, search: {candidates: 3}}", "either `mixture` or"),
+        ("compare.methods.x={label: RegMix}", "'regmix' and 'x' both have the label 'RegMix'"),
         ("compare.methods.a b={}", "'a b' must consist of letters"),
         ("compare.vary=search.searcher", "values has only"),
         ("ablate.keys=[train.tokens]", "an ablation varies keys of cluster, prune, proxy or"),

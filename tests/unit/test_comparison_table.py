@@ -148,7 +148,8 @@ def test_models_without_a_common_metric_are_an_error():
 
 def test_the_csv_file_has_a_row_per_method_with_prices_intervals_and_gains():
     rows = list(csv.DictReader(io.StringIO(format_csv(METHODS, tabulate(METHODS, OBJECTIVE)))))
-    assert [row["method"] for row in rows] == ["natural", "our <b>method</b>"]
+    assert [row["method"] for row in rows] == ["natural", "ours"]
+    assert [row["label"] for row in rows] == ["natural", "our <b>method</b>"]
     assert float(rows[1]["trials"]) == 64
     assert float(rows[1]["gain.natural.low"]) == pytest.approx(0.2 - HALF)
     assert rows[1]["gain.ours"] == ""
@@ -192,6 +193,24 @@ def test_an_unclear_gain_is_not_called_clear():
     assert "No 90 % interval shows a gain over a." in text
     page = render_comparison("t", load(), close, tabulate(close, "arc.bpb:min"))
     assert "<h1>b has the highest mean, but not clearly</h1>" in page
+
+
+def test_methods_with_the_same_label_are_told_apart():
+    close = {
+        seed: {name: value + (-0.01 if seed == 0 else 0.001) for name, value in metrics.items()}
+        for seed, metrics in method("b", 1.8).metrics.items()
+    }
+    methods = (
+        method("a", 2.0, label="same"), MethodRuns("b", "same", 0, 0, close), method("c", 1.8),
+    )  # fmt: skip
+    cells = by_key(methods)
+    scores = {name: cells[name, "score"] for name in "abc"}
+    assert describe_leader(methods, scores) == (
+        "same has the highest mean score. Its gain over same is clear: the 90 % interval is above "
+        "0. No 90 % interval shows a gain over c."
+    )
+    page = render_comparison("t", load(), methods, list(cells.values()))
+    assert page.count('<tr class="total">') == 1
 
 
 def test_the_text_is_a_markdown_table_with_the_gain_over_the_first_method():

@@ -79,6 +79,21 @@ class CompareConfig(Section):
         return value
 
     @model_validator(mode="after")
+    def _check_labels(self) -> Self:
+        owners: dict[str, str] = {}
+        for name, method in self.methods.items():
+            if method is None:
+                continue
+            label = method.label or name
+            if label in owners:
+                raise ValueError(
+                    f"the methods {owners[label]!r} and {name!r} both have the label {label!r}; "
+                    "set another label for one of them"
+                )
+            owners[label] = name
+        return self
+
+    @model_validator(mode="after")
     def _check_vary(self) -> Self:
         if self.vary is not None and self.vary not in self.values:
             raise ValueError(f"vary is {self.vary!r}, but values has only {sorted(self.values)}")

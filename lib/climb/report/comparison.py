@@ -210,18 +210,19 @@ def parse_rows(rows: Sequence[Mapping[str, Any]]) -> tuple[list[MethodRuns], lis
 def format_csv(methods: Sequence[MethodRuns], cells: Sequence[Cell]) -> str:
     """Format a CSV file with a row per method; unknown values are empty.
 
-    Columns: the method, its trials and tokens, its number of seeds, every metric with the ends of
-    its interval, and the gain in score over every method.
+    Columns: key and label of the method, its trials and tokens, its number of seeds, every metric
+    with the ends of its interval, and the gain in score over every method.
     """
     by_key = {(cell.method, cell.metric): cell for cell in cells}
     metrics = list(dict.fromkeys(cell.metric for cell in cells))
     parts = ("", ".low", ".high")
-    header = ["method", "trials", "tokens", "seeds"]
+    header = ["method", "label", "trials", "tokens", "seeds"]
     header += [f"{metric}{part}" for metric in metrics for part in parts]
     header += [f"gain.{m.name}{part}" for m in methods for part in parts]
     rows = []
     for method in methods:
-        row: list[Any] = [method.label, method.n_trials, method.n_tokens, len(method.metrics)]
+        row: list[Any] = [method.name, method.label, method.n_trials, method.n_tokens]
+        row.append(len(method.metrics))
         for metric in metrics:
             cell = by_key.get((method.name, metric))
             row += [cell.mean.mean, cell.mean.low, cell.mean.high] if cell else [None] * 3

@@ -48,7 +48,8 @@ def render_comparison(
         objective=cfg.search.objective,
         methods=methods,
         cell=by_key,
-        leader=labels[first[0]] if first else None,
+        leader=first[0] if first else None,
+        leader_label=labels[first[0]] if first else None,
         verdict=describe_leader(methods, scores),
         is_clear=len(gains) == len(methods) - 1 > 0 and all(gain.low > 0.0 for _, gain in gains),
         tables=list_tables(cells, cfg.search.objective),
@@ -71,13 +72,14 @@ def describe_leader(methods: Sequence[MethodRuns], scores: Mapping[str, Cell]) -
         return "No target model is trained yet."
     labels = {method.name: method.label for method in methods}
     gains = scores[order[0]].gains
-    clear = [labels[name] for name in order[1:] if name in gains and gains[name].low > 0.0]
-    unclear = [labels[name] for name in order[1:] if labels[name] not in clear]
+    clear = [name for name in order[1:] if name in gains and gains[name].low > 0.0]
+    unclear = [name for name in order[1:] if name not in clear]
+    over, not_over = (", ".join(labels[name] for name in names) for names in (clear, unclear))
     text = f"{labels[order[0]]} has the highest mean score."
     if clear:
-        text += f" Its gain over {', '.join(clear)} is clear: the 90 % interval is above 0."
+        text += f" Its gain over {over} is clear: the 90 % interval is above 0."
     if unclear:
-        text += f" No 90 % interval shows a gain over {', '.join(unclear)}."
+        text += f" No 90 % interval shows a gain over {not_over}."
     return text
 
 
