@@ -396,6 +396,24 @@ def run(*arguments):
     return done.output
 
 
+@pytest.mark.parametrize(("documents", "tokens"), [("nan", "8e11"), ("2e9", "inf")])
+def test_a_corpus_without_a_finite_size_is_refused(documents, tokens):
+    done = CliRunner().invoke(climb, ["estimate", "--documents", documents, "--tokens", tokens])
+    assert done.exit_code == 2
+    assert "is not a finite number" in done.output
+
+
+def test_an_estimate_that_cannot_be_written_is_an_error_that_names_the_file(tmp_path):
+    with pytest.raises(InputError, match=f"cannot write {tmp_path}: Is a directory"):
+        run("--documents", "2e9", "--tokens", "8e11", "--json", tmp_path)
+
+
+def test_one_scorer_is_not_several():
+    one = load(settings=["score.scorers=[{use: 'climb.quality.rules:RuleScorer'}]"])
+    result = compute_estimate(one, WORKLOAD, Machines(), load_rates())
+    assert find(result, "score").stage.work.endswith(" TB of text, 1 scorer")
+
+
 def test_the_command_prints_stages_sizes_sums_and_the_dominating_stage(tmp_path):
     conf = ("--conf", PAPER, "--documents", "2e9", "--tokens", "8e11")
     out = run(*conf, "--rate", "fit=1e12")

@@ -115,11 +115,13 @@ def test_differences_that_are_all_zero_have_the_interval_of_zero():
     assert Gain.from_std_error(0.0, 0.0).p_better == 0.5
 
 
-@pytest.mark.parametrize(("natural", "n_common"), [({}, 0), ({1: 0.0}, 1), ({2: 0.0, 3: 0.0}, 0)])
+@pytest.mark.parametrize(
+    ("natural", "n_common"), [({}, "0 seeds"), ({1: 0.0}, "1 seed"), ({2: 0.0, 3: 0.0}, "0 seeds")]
+)
 def test_fewer_than_two_common_seeds_cannot_be_compared(natural, n_common):
     with pytest.raises(
         SearchError,
-        match=f"methods 'recommended' and 'natural' have {n_common} seeds in common whose trials",
+        match=f"methods 'recommended' and 'natural' have {n_common} in common whose trials",
     ):
         compare_pair({0: 0.0, 1: 0.0}, natural)
     assert paired_gain({0: 0.0, 1: 0.0}, natural) is None

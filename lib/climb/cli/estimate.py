@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,9 +13,22 @@ from climb.config import load
 from climb.estimate import Machines, Workload, compute_estimate, load_rates
 from climb.estimate.names import list_models, list_rates, parse_own
 from climb.estimate.text import format_json, format_text
-from climb.files import write_file
+from climb.runs.output import write_text
 
-POSITIVE = click.FloatRange(min=0, min_open=True)
+
+class _Positive(click.FloatRange):
+    """A finite number above 0."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        return number
+
+
+POSITIVE = _Positive(min=0, min_open=True)
 
 
 @click.command("estimate")
@@ -92,5 +107,5 @@ def estimate(
     )
     click.echo(format_text(result))
     if out is not None:
-        write_file(out, lambda: [format_json(result).encode() + b"\n"])
+        write_text(out, format_json(result) + "\n")
         click.echo(f"\n{out}")

@@ -148,9 +148,10 @@ def _estimate_score(
             gpus += part.gpu_seconds
             sources += part.sources
             notes += part.notes
+    n = len(cfg.score.scorers)
     return Stage(
         "score",
-        f"{workload.text_bytes / 1e12:.3g} TB of text, {len(cfg.score.scorers)} scorers",
+        f"{workload.text_bytes / 1e12:.3g} TB of text, {n} scorer{'' if n == 1 else 's'}",
         core_seconds=cores,
         gpu_seconds=gpus,
         fixed_seconds=find_fixed("score", rates),

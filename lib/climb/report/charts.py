@@ -81,7 +81,8 @@ def _mixture_rows(
     rows = [(n, ", ".join(terms.get(n, ())[:5]), reference[n], recommended[n]) for n in shown]
     if rest:
         before, after = (sum(weights[n] for n in rest) for weights in (reference, recommended))
-        rows.append((f"{len(rest)} smaller domains", "together", before, after))
+        title = f"{len(rest)} smaller domain{'' if len(rest) == 1 else 's'}"
+        rows.append((title, "together", before, after))
     return rows
 
 

@@ -139,9 +139,10 @@ def compare(trials: Trials, objective: Objective, method: str, baseline: str) ->
     gain = paired_gain(scores[0], scores[1])
     if gain is None:
         common = len(scores[0].keys() & scores[1].keys())
+        seeds = f"{common} seed{'' if common == 1 else 's'}"
         raise SearchError(
-            f"methods {method!r} and {baseline!r} have {common} seeds in common whose trials "
-            "finished; a paired comparison needs at least 2: see column error of table trials, or "
-            "raise search.replicates"
+            f"methods {method!r} and {baseline!r} have {seeds} in common whose trials finished; a "
+            "paired comparison needs at least 2: see column error of table trials, or raise "
+            "search.replicates"
         )
     return gain

@@ -132,6 +132,7 @@ class HalvingRecord(Record):
     def __str__(self) -> str:
         """Return a part of a sentence."""
         return (
-            f"{self.n_stopped} trials stopped early, so {self.n_tokens:,} of "
+            f"{self.n_stopped} trial{'' if self.n_stopped == 1 else 's'} stopped early, so "
+            f"{self.n_tokens:,} of "
             f"{self.n_tokens_in_full:,} tokens were trained ({self.token_share:.0%})"
         )
