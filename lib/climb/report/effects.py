@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from climb.report.formats import number, printable, signed
+from climb.report.formats import count_digits, number, printable, signed
 from climb.search.effects import TradeOff
 from climb.search.records import Effect, EffectsRecord
 
@@ -74,18 +74,11 @@ def tabulate_effects(effects: EffectsRecord, metric_weights: Mapping[str, float]
 def _make_column(effects_K: Sequence[Effect]) -> list[Cell]:
     """Format the effects on one metric, with as many decimals as the largest effect needs."""
     largest = max((abs(effect.mean) for effect in effects_K), default=0.0)
-    digits = _count_digits(largest)
+    digits = count_digits(largest)
     return [
         Cell(signed(e.mean, digits), number(e.std, digits), _choose_shade(e, largest))
         for e in effects_K
     ]
-
-
-def _count_digits(largest: float) -> int:
-    """Return the number of decimals that shows two significant digits of a number."""
-    if largest <= 0.0:
-        return 4
-    return min(max(1 - math.floor(math.log10(largest)), 0), 12)
 
 
 def _choose_shade(effect: Effect, largest: float) -> str:
@@ -98,7 +91,7 @@ def _choose_shade(effect: Effect, largest: float) -> str:
 def _describe_trade_off(pair: TradeOff) -> str:
     first, second = (printable(name, 60) for name in pair.metrics)
     gain, loss = pair.effects
-    digits = _count_digits(max(abs(gain), abs(loss)))
+    digits = count_digits(max(abs(gain), abs(loss)))
     return (
         f"{first} and {second} trade off (correlation over domains "
         f"{number(pair.correlation, 2)}): more {printable(pair.domain, 60)} changes "

@@ -13,17 +13,33 @@ THIN = "\N{NARROW NO-BREAK SPACE}"
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
-def number(value: float | None, digits: int = 4) -> str:
-    """Format a number with fixed decimals and a Unicode minus sign; a dash for a missing value."""
+_SMALLEST = 1e-9
+"""Smaller differences of scores are rounding errors."""
+
+
+def number(value: float | None, digits: int | None = None) -> str:
+    """Format a number with fixed decimals and a Unicode minus sign; a dash for a missing value.
+
+    Without `digits`, a number has four decimals, or as many as show two significant digits.
+    """
     if value is None or not math.isfinite(value):
         return NOTHING
+    if digits is None:
+        digits = 4 if abs(value) < _SMALLEST else max(count_digits(abs(value)), 4)
     text = f"{value:.{digits}f}"
     if float(text) == 0.0:
         text = text.lstrip("-")
     return text.replace("-", MINUS)
 
 
-def signed(value: float | None, digits: int = 4) -> str:
+def count_digits(value: float) -> int:
+    """Return the number of decimals that shows two significant digits of a value."""
+    if value <= 0.0:
+        return 4
+    return min(max(1 - math.floor(math.log10(value)), 0), 12)
+
+
+def signed(value: float | None, digits: int | None = None) -> str:
     """Format like `number`, with a plus sign unless the result is negative."""
     text = number(value, digits)
     return text if value is None or text.startswith((MINUS, NOTHING)) else f"+{text}"

@@ -13,6 +13,10 @@ from climb.report.measured import Measured
 from climb.search.gains import Gain
 from climb.search.result import WEAK_RANKING
 
+NEGLIGIBLE = 0.01
+"""A further round does not help if four decimals show no expected gain, and the gain is at most
+this share of the gain over the first baseline."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -197,9 +201,10 @@ def _describe_further_round(data: ReportData) -> list[str]:
     expected, n = data.result.further_round.expected_gain, data.result.further_round.n_trials
     if expected is None:
         return []
-    if float(f"{expected:.4f}") == 0.0:
-        return [f"A further round of {n} trials has an expected gain of 0: it would not help."]
     reference = data.result.baselines[0]
+    scale = abs(data.result.gains[reference].mean)
+    if float(f"{expected:.4f}") == 0.0 and expected <= NEGLIGIBLE * scale:
+        return [f"A further round of {n} trials has an expected gain of 0: it would not help."]
     gain = data.result.measured_gains.get(reference)
     part = ""
     if gain is not None and gain.low > 0.0:
