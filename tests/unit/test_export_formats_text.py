@@ -443,7 +443,7 @@ def test_sequences_go_on_with_the_rest_of_a_document():
 
 def test_a_format_without_a_loader_says_so(form, tmp_path):
     if not form.loader:
-        with pytest.raises(ImportError, match="by rule"):
+        with pytest.raises(ImportError, match="use read_by_rule"):
             form.read_samples(tmp_path, None)
 
 

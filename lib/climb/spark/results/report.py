@@ -69,7 +69,7 @@ def read_report(store: Store, cfg: Config) -> ReportData:
     """
     result = read_result(store, cfg.search.name)
     inputs = store.history.read_inputs(tables.MIXTURES, f"search = '{cfg.search.name}'")
-    cfg, note = restore_settings(cfg, inputs["settings"].get("search") if inputs else None)
+    made, note = restore_settings(cfg, inputs["settings"].get("search") if inputs else None)
     if note:
         log("report", note)
     versions = {table.name: store.history.read_version(table) for table in READ}
@@ -82,10 +82,10 @@ def read_report(store: Store, cfg: Config) -> ReportData:
         rejections=_read_rejections(store),
         corpus=_count_corpus(store, cfg),
         n_documents=_count_rows(store, tables.DOCUMENTS),
-        max_epochs=cfg.search.max_epochs,
-        domain_max_epochs=_list_domain_epochs(cfg, result.domains),
+        max_epochs=made.search.max_epochs,
+        domain_max_epochs=_list_domain_epochs(made, result.domains),
         versions={name: version for name, version in versions.items() if version is not None},
-        configuration=hide_credentials(dump_yaml(cfg)),
+        configuration=hide_credentials(dump_yaml(made)),
         settings_note=note,
     )
 
