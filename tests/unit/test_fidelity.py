@@ -12,7 +12,8 @@ from climb.errors import ConfigError
 from climb.fidelity.merged import MergedFidelity, ModelMerger
 from climb.fidelity.ngram import NGramFidelity
 from climb.proxy.evaluate import measure
-from climb.proxy.language_model import make_reproducible, open_model
+from climb.proxy.language_model import make_reproducible
+from climb.proxy.model_files import open_model
 from climb.proxy.targets import load_items
 from climb.testing.contracts_fidelity import build_tiny_inputs, check_fidelity
 

@@ -23,8 +23,8 @@ from transformers import (
 from climb.errors import ConfigError
 from climb.proxy import Target
 from climb.proxy.evaluate import measure
-from climb.proxy.language_model import open_model
 from climb.proxy.llama import HuggingFaceProxy, LlamaProxy
+from climb.proxy.model_files import open_model
 from climb.testing.contracts import build_tiny_run, check_proxy
 from climb.tokenizer import TokenizerFile, name_recipe, read_tokenizer
 

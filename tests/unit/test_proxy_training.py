@@ -20,8 +20,8 @@ from climb.files import is_complete
 from climb.proxy import Proxy, heartbeat
 from climb.proxy.checkpoint import Checkpoints, compute_run_digest
 from climb.proxy.heartbeat import read_progress
-from climb.proxy.language_model import save_model
 from climb.proxy.llama import HuggingFaceProxy, LlamaProxy
+from climb.proxy.model_files import save_model
 from climb.proxy.training import run_training
 from climb.testing.contracts import build_tiny_run, check_proxy
 

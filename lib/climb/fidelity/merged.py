@@ -15,8 +15,9 @@ from climb.errors import ConfigError
 from climb.fidelity import Array, FidelityInputs, MeasureMixtures, limit_items
 from climb.proxy import ProxyRun
 from climb.proxy.evaluate import measure
-from climb.proxy.language_model import convert_errors, make_reproducible, open_model
+from climb.proxy.language_model import convert_errors, make_reproducible
 from climb.proxy.metrics import METRICS
+from climb.proxy.model_files import open_model
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,7 +8,7 @@ from typing import Any
 from climb.config import ModelPath
 from climb.errors import ConfigError
 from climb.files import resolve
-from climb.proxy.language_model import open_model
+from climb.proxy.model_files import open_model
 from climb.proxy.training import TrainingRecipe
 
 

@@ -17,14 +17,10 @@ from climb.proxy.curve import CurvePoint, write_curve
 from climb.proxy.data import Stream, plan_stream
 from climb.proxy.evaluate import measure
 from climb.proxy.heartbeat import Heartbeat
-from climb.proxy.language_model import (
-    convert_errors,
-    make_reproducible,
-    open_model,
-    save_model,
-)
+from climb.proxy.language_model import convert_errors, make_reproducible
 from climb.proxy.loop import TrainingLoop
 from climb.proxy.metrics import TRAIN_LOSS
+from climb.proxy.model_files import open_model, save_model
 from climb.proxy.processes import find_processes
 from climb.proxy.recipe import Recipe
 from climb.tokenizer import TokenizerFile
