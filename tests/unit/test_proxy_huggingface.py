@@ -83,6 +83,15 @@ def test_a_trained_model_opens_with_its_tokenizer_and_has_the_same_loss(run):
     assert metrics["short.bpb"] == pytest.approx(bits / len(text), rel=1e-5)
 
 
+def test_settings_of_text_generation_do_not_prevent_saving_the_trained_model(run):
+    """transformers opens this file, and refuses to save it."""
+    settings = Path(run.start) / "generation_config.json"
+    settings.write_text(json.dumps({"do_sample": False, "temperature": 0.6, "top_p": 0.9}))
+    build_proxy(run).train(run, "cpu")
+    model = AutoModelForCausalLM.from_pretrained(run.save, local_files_only=True)
+    assert model.generation_config.temperature != 0.6
+
+
 def test_the_tokenizer_of_a_saved_model_does_not_depend_on_its_architecture(run, tmp_path):
     """transformers has a pre-tokenizer of its own for each of the two architectures."""
     path = tmp_path / "words.json"

@@ -21,6 +21,9 @@ TOKENIZER_FILE = "tokenizer.json"
 def open_model(folder: str | Path, n_ids: int) -> Any:
     """Open a local checkpoint in float32.
 
+    Settings of text generation are dropped: proxies generate no text, and with some settings,
+    transformers refuses to save the trained model.
+
     Args:
         folder: folder of the checkpoint.
         n_ids: number of token ids of the tokenizer.
@@ -30,7 +33,7 @@ def open_model(folder: str | Path, n_ids: int) -> Any:
             the model is smaller than n_ids.
     """
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, GenerationConfig
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -43,6 +46,8 @@ def open_model(folder: str | Path, n_ids: int) -> Any:
         raise ConfigError(
             f"model {folder} cannot be opened as a causal language model: {one_line(error)}"
         ) from error
+    if model.can_generate():
+        model.generation_config = GenerationConfig.from_model_config(model.config)
     if missing := sorted(loading["missing_keys"]):
         raise ConfigError(
             f"model {folder} ({model.config.model_type}) is not a causal language model: its files "
