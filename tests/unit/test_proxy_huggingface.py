@@ -92,6 +92,33 @@ def test_settings_of_text_generation_do_not_prevent_saving_the_trained_model(run
     assert model.generation_config.temperature != 0.6
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"attn_implementation": "eager"},
+        {"_attn_implementation": "eager"},
+        {"_attn_implementation": "flash_attention_2"},
+        {"output_attentions": True},
+    ],
+    ids=str,
+)
+def test_the_attention_that_a_checkpoint_names_does_not_change_the_metrics(run, settings):
+    expected = build_proxy(run).train(run, "cpu")
+    path = Path(run.start) / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    assert build_proxy(run).train(run, "cpu") == expected
+
+
+def test_a_checkpoint_that_needs_a_missing_package_is_a_clear_error(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise ImportError("this model requires the package absent")
+
+    build_llama(280).save_pretrained(tmp_path / "made")
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", fail)
+    with pytest.raises(ConfigError, match="made cannot be opened .*requires the package absent"):
+        open_model(tmp_path / "made", 280)
+
+
 def test_the_tokenizer_of_a_saved_model_does_not_depend_on_its_architecture(run, tmp_path):
     """transformers has a pre-tokenizer of its own for each of the two architectures."""
     path = tmp_path / "words.json"

@@ -21,8 +21,9 @@ TOKENIZER_FILE = "tokenizer.json"
 def open_model(folder: str | Path, n_ids: int) -> Any:
     """Open a local checkpoint in float32.
 
-    Settings of text generation are dropped: proxies generate no text, and with some settings,
-    transformers refuses to save the trained model.
+    Attention is computed by SDPA where the architecture supports it, whatever config.json names.
+    Settings of text generation and `output_attentions` are dropped: proxies use neither, and with
+    some values, transformers refuses to save the trained model.
 
     Args:
         folder: folder of the checkpoint.
@@ -33,16 +34,20 @@ def open_model(folder: str | Path, n_ids: int) -> Any:
             the model is smaller than n_ids.
     """
     import torch
-    from transformers import AutoModelForCausalLM, GenerationConfig
+    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # missing weights are reported below, in one line
+    settings: dict[str, Any] = {"local_files_only": True, "dtype": torch.float32}
     try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        config.output_attentions = False
+        config._attn_implementation = None  # transformers chooses SDPA, else its own attention
         model, loading = AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
+            folder, config=config, output_loading_info=True, **settings
         )
-    except (OSError, ValueError) as error:
+    except (ImportError, OSError, ValueError) as error:
         raise ConfigError(
             f"model {folder} cannot be opened as a causal language model: {one_line(error)}"
         ) from error
