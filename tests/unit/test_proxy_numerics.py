@@ -12,6 +12,8 @@ from climb.proxy import language_model
 from climb.proxy.language_model import convert_errors, make_reproducible
 from climb.proxy.llama import LlamaProxy
 from climb.proxy.numerics import Numerics
+from climb.proxy.recipe import Recipe
+from climb.proxy.update import Updater
 
 TINY = LlamaProxy(hidden=16, layers=1, heads=2, sequence=16, batch=8, learning_rate=1e-2)
 
@@ -137,3 +139,29 @@ def test_errors_of_torch_say_which_setting_helps(fail, error, message):
 def test_other_errors_of_torch_are_not_converted():
     with pytest.raises(RuntimeError, match="shape"), convert_errors("LlamaProxy on cuda:0"):
         raise RuntimeError("shape '[3]' is invalid")
+
+
+def find_parameters_with_gradients(precision, micro_batch):
+    """Return, for each of eight steps, the layers of a model with random depth that it changes."""
+    from transformers import OPTConfig, OPTForCausalLM
+
+    sizes = {"hidden_size": 16, "word_embed_proj_dim": 16, "ffn_dim": 32, "vocab_size": 64}
+    depth = {"num_hidden_layers": 2, "num_attention_heads": 2, "layerdrop": 0.5, "dropout": 0.0}
+    model = OPTForCausalLM(OPTConfig(max_position_embeddings=16, **sizes, **depth)).train()
+    recipe = Recipe(
+        sequence=16, batch=4, learning_rate=1e-3, precision=precision, micro_batch=micro_batch
+    )
+    updater, found = Updater(recipe, model, may_halve=False), []
+    for step in range(8):
+        torch.manual_seed(step)
+        updater.take(torch.arange(64).view(4, 16), rate=0.0)
+        found.append([layer.fc1.weight.grad is not None for layer in model.model.decoder.layers])
+    return found
+
+
+@pytest.mark.parametrize("micro_batch", [None, 2])
+def test_a_parameter_without_a_gradient_in_a_batch_keeps_none_of_an_earlier_batch(micro_batch):
+    found = find_parameters_with_gradients("bfloat16_weights", micro_batch)
+    assert found == find_parameters_with_gradients("float32", micro_batch)
+    assert [True, False] in found
+    assert [False, True] in found

@@ -167,6 +167,10 @@ class GradientModel:
             for parameter, twin in zip(self._parameters, self._copies, strict=True)
             if twin.grad is not None
         ]
+        if self._is_first:  # the others have gradients of an earlier batch
+            for parameter, twin in zip(self._parameters, self._copies, strict=True):
+                if twin.grad is None:
+                    parameter.grad = None
         for parameter, _ in pairs:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
