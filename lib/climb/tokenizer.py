@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,10 @@ def name_recipe(path: str | None, vocab_size: int, sample_documents: int) -> str
     """
     if path is None:
         return f"bpe-{vocab_size}-{sample_documents}"
-    return f"file-{hashlib.sha256(read_tokenizer(path).encode()).hexdigest()[:12]}"
+    text = read_tokenizer(path)
+    # Without the mark, the name is that of counts in which these tokens were not split.
+    mark = "split special tokens" if _has_special_pieces(text) else ""
+    return f"file-{hashlib.sha256((text + mark).encode()).hexdigest()[:12]}"
 
 
 def read_tokenizer(path: str, key: str = "count.path") -> str:
@@ -119,22 +123,61 @@ def open_tokenizer(text: str, max_tokens: int | None = None) -> Tokenizer:
 
     A file may contain settings of its last use: truncation would shorten documents, and padding
     would lengthen them. Text that looks like a special token is encoded as plain text. Otherwise a
-    document could contain the end-of-text token.
+    document could contain the end-of-text token. A model whose vocabulary contains a special token
+    as a piece (Unigram does) gets this text in two parts.
 
     Args:
         text: the JSON text of the file. Each process caches the open tokenizer.
         max_tokens: length to which documents are truncated; None keeps all tokens.
     """
+    tokenizer = _open_untruncated(text)
+    if pieces := _find_special_pieces(tokenizer):
+        _split_pieces(tokenizer, pieces)
+    if max_tokens is not None:
+        tokenizer.enable_truncation(max_tokens)
+    return tokenizer
+
+
+def _open_untruncated(text: str) -> Tokenizer:
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_str(text)
-    if max_tokens is None:
-        tokenizer.no_truncation()
-    else:
-        tokenizer.enable_truncation(max_tokens)
+    tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True
     return tokenizer
+
+
+@functools.lru_cache(maxsize=4)
+def _has_special_pieces(text: str) -> bool:
+    return bool(_find_special_pieces(_open_untruncated(text)))
+
+
+def _find_special_pieces(tokenizer: Tokenizer) -> list[str]:
+    """Find the special tokens that the model makes of their text; a character cannot be split."""
+    found = []
+    for id_, token in sorted(tokenizer.get_added_tokens_decoder().items()):
+        n_chars = len(token.content)
+        for before, after in (("", ""), ("a", "a"), ("a ", " a")) if token.special else ():
+            encoding = tokenizer.encode(before + token.content + after, add_special_tokens=False)
+            span = (len(before), len(before) + n_chars)
+            if n_chars > 1 and (id_, span) in zip(encoding.ids, encoding.offsets, strict=True):
+                found.append(token.content)
+                break
+    return found
+
+
+def _split_pieces(tokenizer: Tokenizer, pieces: Sequence[str]) -> None:
+    """Split each piece after its first character, when the text is otherwise ready for the model.
+
+    A low score for the piece would not suffice: unknown characters have a lower one.
+    """
+    from tokenizers import Regex, pre_tokenizers
+
+    starts = "|".join(f"{re.escape(piece[0])}(?={re.escape(piece[1:])})" for piece in pieces)
+    split = pre_tokenizers.Split(Regex(starts), "merged_with_previous")
+    before = tokenizer.pre_tokenizer
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*([before] if before else []), split])
 
 
 def split_texts(texts: Sequence[str]) -> Iterator[slice]:

@@ -1,13 +1,20 @@
 """The tokenizer: deterministic training, identity by content, and the end-of-text token."""
 
+import hashlib
 import json
 
 import pytest
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from climb.config import load
 from climb.errors import ConfigError, InputError, PreflightError
-from climb.tokenizer import find_end_of_text, open_tokenizer, read_tokenizer, train_json
+from climb.tokenizer import (
+    find_end_of_text,
+    name_recipe,
+    open_tokenizer,
+    read_tokenizer,
+    train_json,
+)
 
 TEXTS = [f"the cat number {i} sat on the mat and counted {i * i}" for i in range(200)]
 
@@ -91,6 +98,57 @@ def test_text_like_a_special_token_is_text():
     ids = opened.encode("the end<|endoftext|>and more").ids
     assert opened.token_to_id("<|endoftext|>") not in ids
     assert opened.decode(ids) == "the end<|endoftext|>and more"
+
+
+def build_unigram(characters):
+    special = [(token, 0.0) for token in ("<unk>", "<s>", "</s>")]
+    return models.Unigram([*special, *((c, -5.0) for c in characters)], unk_id=0)
+
+
+IDS = {piece: id_ for id_, piece in enumerate(["<unk>", "<s>", "</s>", "<", "/", "s", ">", "a"])}
+MODELS = {
+    "Unigram": build_unigram("\u2581as</>"),
+    "Unigram with unknown characters": build_unigram("\u2581a"),
+    "BPE with merges": models.BPE(
+        IDS | {"</": 8, "s>": 9}, [("<", "/"), ("s", ">"), ("</", "s>")], unk_token="<unk>"
+    ),
+    "BPE without merges": models.BPE(IDS, [], ignore_merges=True, unk_token="<unk>"),
+    "WordPiece": models.WordPiece(IDS, unk_token="<unk>"),
+    "WordLevel": models.WordLevel(IDS, unk_token="<unk>"),
+}
+
+
+def build_special(model):
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = (
+        pre_tokenizers.Metaspace()
+        if isinstance(model, models.Unigram)
+        else pre_tokenizers.WhitespaceSplit()
+    )
+    tokenizer.add_special_tokens(["<unk>", "<s>", "</s>"])
+    return tokenizer
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_text_like_a_special_token_that_the_model_has_as_a_piece_is_text(name):
+    plain = build_special(MODELS[name])
+    opened = open_tokenizer(plain.to_str())
+    for text in ("</s>", "a</s>a", "a </s> a", "</s></s>", "<s></s>"):
+        assert not {1, 2} & {*opened.encode(text).ids}
+        assert opened.encode(text).offsets[-1][1] == len(text)
+    assert opened.encode("a a").ids == plain.encode("a a").ids
+    assert opened.token_to_id("</s>") == 2
+
+
+def test_the_name_of_a_tokenizer_changes_only_if_its_model_has_special_tokens_as_pieces(tmp_path):
+    path = tmp_path / "tokenizer.json"
+    for text, is_own in [
+        (train_json(TEXTS, 300), True),
+        (build_special(MODELS["Unigram"]).to_str(), False),
+    ]:
+        path.write_text(text, encoding="utf-8")
+        own = f"file-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+        assert (name_recipe(str(path), 0, 0) == own) == is_own
 
 
 def test_a_shared_tokenizer_is_not_truncated_by_another_use():
