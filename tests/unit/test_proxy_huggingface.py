@@ -115,7 +115,7 @@ def test_a_checkpoint_that_needs_a_missing_package_is_a_clear_error(tmp_path, mo
 
     build_llama(280).save_pretrained(tmp_path / "made")
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", fail)
-    with pytest.raises(ConfigError, match="made cannot be opened .*requires the package absent"):
+    with pytest.raises(ConfigError, match=r"made cannot be opened .*requires the package absent"):
         open_model(tmp_path / "made", 280)
 
 

@@ -337,7 +337,8 @@ def test_a_base_checkpoint_of_another_size_is_an_error(run, tmp_path):
         TINY.train(dataclasses.replace(run, start=str(tmp_path / "wide")), "cpu")
 
 
-def test_an_architecture_that_changes_its_logits_is_an_error(run, tmp_path):
+@pytest.mark.parametrize("cap", [0.01, 30.0], ids=["now", "when its logits are large"])
+def test_an_architecture_that_changes_its_logits_is_an_error(run, tmp_path, cap):
     from transformers import Gemma2Config, Gemma2ForCausalLM
 
     config = Gemma2Config(
@@ -348,7 +349,7 @@ def test_an_architecture_that_changes_its_logits_is_an_error(run, tmp_path):
         num_attention_heads=2,
         num_key_value_heads=2,
         head_dim=8,
-        final_logit_softcapping=0.01,
+        final_logit_softcapping=cap,
     )
     save_model(Gemma2ForCausalLM(config), run.tokenizer, tmp_path / "gemma")
     proxy = HuggingFaceProxy(
