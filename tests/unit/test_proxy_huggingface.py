@@ -170,6 +170,19 @@ def test_a_model_that_is_not_causal_is_a_clear_error(tmp_path, model, message):
     assert "\n" not in str(error.value)
 
 
+def test_a_model_of_images_and_text_is_a_clear_error(tmp_path):
+    from transformers import Gemma3Config, Gemma3ForConditionalGeneration
+
+    heads = {"num_key_value_heads": 1, "head_dim": 8}
+    text = SIZES | heads | {"vocab_size": 280, "hidden_size": 16}
+    vision = SIZES | {"hidden_size": 16, "image_size": 28, "patch_size": 14}
+    config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4)
+    Gemma3ForConditionalGeneration(config).save_pretrained(tmp_path / "made")
+    with pytest.raises(ConfigError, match=r"made \(gemma3\) is not a model of text only") as error:
+        open_model(tmp_path / "made", 280)
+    assert "\n" not in str(error.value)
+
+
 def test_a_checkpoint_without_its_tokenizer_is_a_clear_error(tmp_path):
     build_llama(280).save_pretrained(tmp_path)
     for read in (read_tokenizer, lambda path: name_recipe(path, 280, 10)):

@@ -61,6 +61,11 @@ def open_model(folder: str | Path, n_ids: int) -> Any:
             f"model {folder} ({model.config.model_type}) is not a causal language model: its files "
             f"lack {len(missing)} weights, such as {missing[0]}"
         )
+    if not hasattr(model.config, "vocab_size"):
+        raise ConfigError(
+            f"model {folder} ({model.config.model_type}) is not a model of text only: its config "
+            "has no vocab_size; save its language model alone, and use this folder"
+        )
     if model.config.vocab_size < n_ids:
         raise ConfigError(
             f"model {folder} has a vocabulary of {model.config.vocab_size} token ids, but the "
