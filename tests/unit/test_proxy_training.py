@@ -417,6 +417,9 @@ def test_the_learning_rate_of_a_continued_run_decays_to_the_final_share():
         ({"sequence": -1}, "sequence is -1; it must be finite and at least 2"),
         ({"learning_rate": -1.0}, r"learning_rate is -1\.0; it must be finite and above 0"),
         ({"warmup_share": -1.0}, r"warmup_share is -1\.0; it must be finite and at least 0"),
+        ({"warmup_share": 1.5}, r"warmup_share is 1\.5; it must be at most 1"),
+        ({"final_share": 2.0}, r"final_share is 2\.0; it must be at most 1"),
+        ({"beta2": 1.0}, r"beta2 is 1\.0; it must be below 1"),
         ({"precision": "float16"}, "precision"),
         ({"hiden": 3}, "did you mean 'hidden'"),
     ],
@@ -425,6 +428,10 @@ def test_the_error_for_an_invalid_recipe_names_the_field(fields, message):
     spec = {"use": "climb.proxy.llama:LlamaProxy"} | json.loads(json.dumps(vars(TINY))) | fields
     with pytest.raises(ConfigError, match=message):
         build(spec, Proxy)
+
+
+def test_shares_of_1_are_valid():
+    assert dataclasses.replace(TINY, warmup_share=1.0, final_share=1.0).final_share == 1.0
 
 
 def test_a_recipe_is_built_from_its_configuration():

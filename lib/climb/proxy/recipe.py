@@ -22,6 +22,9 @@ identifier."""
 POSITIVE = ("batch", "learning_rate", "micro_batch")
 """Numbers that must not be 0."""
 
+SHARES = ("warmup_share", "final_share")
+"""Numbers that must not be above 1."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -100,6 +103,9 @@ class Recipe:
                 raise ConfigError(
                     f"{type(self).__name__}.{name} is {value}; it must be finite and {required}"
                 )
+            if (name in SHARES and value > 1) or (name == "beta2" and value >= 1):
+                limit = "at most" if name in SHARES else "below"
+                raise ConfigError(f"{type(self).__name__}.{name} is {value}; it must be {limit} 1")
 
     def compute_rate(self, step: int, steps: int, continued: bool) -> float:
         """Compute the learning rate of a step.
