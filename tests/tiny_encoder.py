@@ -10,7 +10,15 @@ from climb.testing.contracts_text import TEXTS
 WIDTH = 32
 
 
-def build_encoder(folder, *, pooling="mean", max_tokens=64, dense=None, padding_side="right"):
+def build_encoder(
+    folder,
+    *,
+    pooling="mean",
+    max_tokens=64,
+    dense=None,
+    padding_side="right",
+    include_prompt=True,
+):
     """Save a random BERT as [Transformer, Pooling, (Dense), Normalize], and return its folder.
 
     Args:
@@ -19,6 +27,7 @@ def build_encoder(folder, *, pooling="mean", max_tokens=64, dense=None, padding_
         max_tokens: positions of the model.
         dense: width of a further module `Dense`; None leaves it out.
         padding_side: of the tokenizer.
+        include_prompt: whether pooling reads the tokens of a prompt.
     """
     import torch
 
@@ -43,7 +52,7 @@ def build_encoder(folder, *, pooling="mean", max_tokens=64, dense=None, padding_
     tokenizer.save_pretrained(folder / "bert")
     parts = [
         modules.Transformer(str(folder / "bert"), max_seq_length=max_tokens),
-        modules.Pooling(WIDTH, pooling),
+        modules.Pooling(WIDTH, pooling, include_prompt=include_prompt),
         *([modules.Dense(WIDTH, dense)] if dense else []),
         modules.Normalize(),
     ]

@@ -323,12 +323,12 @@ def test_the_contract_check_names_the_violated_rule(vectors, message, monkeypatc
         check_embedder(FixedVectors(vectors))
 
 
-def encode_with_library(folder, max_tokens=64):
+def encode_with_library(folder, max_tokens=64, **settings):
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
     model.max_seq_length = max_tokens
-    return model.encode(list(TEXTS), normalize_embeddings=True)
+    return model.encode(list(TEXTS), normalize_embeddings=True, **settings)
 
 
 @pytest.mark.parametrize(
@@ -404,6 +404,21 @@ def test_a_prompt_is_a_prefix_of_every_text(tmp_path):
     expected = plain([f"passage: {text}" for text in TEXTS])
     np.testing.assert_array_equal(prompted(TEXTS), expected)
     np.testing.assert_array_equal(next(prompted.stream([TEXTS])), expected)
+
+
+def test_a_prompt_is_left_out_of_the_mean_if_the_model_says_so(tmp_path, monkeypatch):
+    folder = build_encoder(tmp_path, include_prompt=False)
+    expected = encode_with_library(folder, prompt="passage: ")
+    prompted = sentence(model=str(folder), dim=WIDTH, prompt="passage: ")
+    embed = prompted.load("cpu")
+    assert isinstance(embed.model, TokenModel)
+    np.testing.assert_allclose(embed(TEXTS), expected, atol=1e-5)
+    padded = replace(embed, batching=Batching(4096, multiple=16))
+    np.testing.assert_allclose(padded(TEXTS), expected, atol=1e-5)
+    monkeypatch.setattr("climb.embed.transformer._agree", lambda *_: False)
+    embed = prompted.load("cpu")
+    assert isinstance(embed.model, WholeModel)
+    np.testing.assert_allclose(embed(TEXTS), expected, atol=1e-5)
 
 
 def test_on_a_cpu_a_vector_does_not_depend_on_the_other_texts_bit_for_bit():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -21,6 +21,7 @@ from climb.embed.transformer import (
     TokenModel,
     WholeModel,
     compile_layers,
+    count_prompt_tokens,
     run_probe,
     wrap_model,
 )
@@ -65,7 +66,8 @@ class SentenceEmbedder:
     compilation and needs a C compiler."""
 
     prompt: str = ""
-    """Prefix of every text, for models that were trained with one (`passage: `)."""
+    """Prefix of every text, for models that were trained with one (`passage: `). Models whose
+    pooling has `include_prompt: false` leave its tokens out of the mean."""
 
     trust_remote_code: bool = False
     """Run the Python code in the model's folder, which some models need (stella does)."""
@@ -94,6 +96,7 @@ class SentenceEmbedder:
         )
         if self.compile and device.startswith("cuda"):
             compile_layers(model)
+        model = replace(model, prompt_tokens=count_prompt_tokens(model.model, self.prompt))
         batching = choose_batching(self.batch_tokens, device, self.max_tokens, run_probe(model))
         return SentenceEmbed(model, batching, self.prompt)
 

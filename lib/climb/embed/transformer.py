@@ -40,6 +40,8 @@ class TokenModel:
     encoder: TokenEncoder
     width: int
     device: str
+    prompt_tokens: int = 0
+    """Tokens of the prompt, which some models exclude from pooling."""
 
     @property
     def max_tokens(self) -> int:
@@ -78,6 +80,8 @@ class TokenModel:
             features["attention_mask"] = self._shape_mask(mask_BL)
         features = transformer(features)
         features["attention_mask"] = torch.ones_like(ids_BL) if mask_BL is None else mask_BL
+        if self.prompt_tokens:
+            features["prompt_length"] = self.prompt_tokens
         for module in others:
             if type(module).__name__ != "Normalize":  # `forward` normalizes in float32
                 features = module(features)
@@ -110,6 +114,8 @@ class WholeModel:
     width: int
     device: str
     max_tokens: int
+    prompt_tokens: int = 0
+    """Tokens of the prompt, which some models exclude from pooling."""
 
     def encode(self, texts: Sequence[str]) -> list[_CountedText]:
         """Count the tokens of texts, or their characters where the model has no tokenizer."""
@@ -131,15 +137,37 @@ class WholeModel:
         """Compute vectors_BD, float32, norm 1, on the device."""
         import torch
 
-        prepare = (
-            self.model.preprocess if hasattr(self.model, "preprocess") else self.model.tokenize
-        )
         with torch.inference_mode():
             features = {
                 name: value.to(self.device) if isinstance(value, torch.Tensor) else value
-                for name, value in prepare(list(texts)).items()
+                for name, value in _prepare(self.model, texts).items()
             }
+            if self.prompt_tokens:
+                features["prompt_length"] = self.prompt_tokens
             return normalize(self.model(features)["sentence_embedding"])
+
+
+def _prepare(model: Any, texts: Sequence[str]) -> dict[str, Any]:
+    """Tokenise and pad texts with the model's own function."""
+    prepare = model.preprocess if hasattr(model, "preprocess") else model.tokenize
+    return dict(prepare(list(texts)))
+
+
+def count_prompt_tokens(model: Any, prompt: str) -> int:
+    """Count the tokens of a prompt as sentence-transformers does, without a final special token.
+
+    Args:
+        model: the loaded sentence-transformers model.
+        prompt: may be empty.
+
+    Returns:
+        0 too if the model does not read token ids.
+    """
+    ids_BL = _prepare(model, [prompt]).get("input_ids") if prompt else None
+    if ids_BL is None or ids_BL.ndim != 2 or not ids_BL.numel():
+        return 0
+    special = getattr(getattr(model, "tokenizer", None), "all_special_ids", ())
+    return int(ids_BL.shape[1]) - (int(ids_BL[0, -1]) in special)
 
 
 def normalize(vectors_BD: Any) -> Any:
