@@ -54,14 +54,15 @@ def test_tables_become_the_data_of_the_report(small_run):
     assert "search:" in data.configuration
 
 
-def test_the_dataset_of_another_search_is_not_shown(small_run, job, monkeypatch):
-    store, cfg = small_run
+def test_the_dataset_of_another_search_is_not_shown(small_run, job, monkeypatch, tmp_path):
+    store, _ = small_run
+    settings = [f"storage.root={store.cfg.root}", f"report.path={tmp_path}/r.html"]
+    cfg = load(settings=[*settings, f"storage.files={tmp_path}", "tracking.enabled=false"])
     for module in (report, job):
         monkeypatch.setattr(module, "find_other_origin", lambda *_: "the search 'b'")
     assert read_report(store, cfg).corpus == {}
-    assert re.search(
-        r"dataset +run `climb mix`: .* was made from the search 'b'", job.run(*small_run)
-    )
+    printed = job.run(Store(store.session, cfg.storage), cfg)
+    assert re.search(r"dataset +run `climb mix`: .* was made from the search 'b'", printed)
 
 
 def test_trials_outside_the_plan_are_left_out(small_run, spark, tmp_path):
