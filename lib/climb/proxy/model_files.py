@@ -36,27 +36,8 @@ def open_model(folder: str | Path, n_ids: int) -> Any:
         ConfigError: the folder contains no supported causal language model, or the vocabulary of
             the model is smaller than n_ids.
     """
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()  # missing weights are reported below, in one line
-    settings: dict[str, Any] = {"local_files_only": True, "dtype": torch.float32}
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        config.output_attentions = False
-        config._attn_implementation = None  # transformers chooses SDPA, else its own attention
-        model, loading = AutoModelForCausalLM.from_pretrained(
-            folder, config=config, output_loading_info=True, **settings
-        )
-    except (ImportError, OSError, ValueError) as error:
-        raise ConfigError(
-            f"model {folder} cannot be opened as a causal language model: {one_line(error)}"
-        ) from error
-    if model.can_generate():
-        model.generation_config = GenerationConfig.from_model_config(model.config)
-    if missing := sorted(loading["missing_keys"]):
+    model, missing = _load(folder)
+    if missing:
         raise ConfigError(
             f"model {folder} ({model.config.model_type}) is not a causal language model: its files "
             f"lack {len(missing)} weights, such as {missing[0]}"
@@ -73,6 +54,34 @@ def open_model(folder: str | Path, n_ids: int) -> Any:
         )
     _check_logits(model, folder)
     return model
+
+
+def _load(folder: str | Path) -> tuple[Any, list[str]]:
+    """Load a model; return it with the names of the weights that its files lack."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # missing weights are reported by `open_model`, in one line
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        config.output_attentions = False
+        config._attn_implementation = None  # transformers chooses SDPA, else its own attention
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            local_files_only=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    except (ImportError, OSError, ValueError) as error:
+        raise ConfigError(
+            f"model {folder} cannot be opened as a causal language model: {one_line(error)}"
+        ) from error
+    if model.can_generate():
+        model.generation_config = GenerationConfig.from_model_config(model.config)
+    return model, sorted(loading["missing_keys"])
 
 
 def _check_logits(model: Any, folder: str | Path) -> None:
