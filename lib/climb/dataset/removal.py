@@ -42,8 +42,8 @@ class Removal:
     """Documents of pruned clusters."""
 
     repeated_rows: int
-    """Rows of `rejected` that repeat a removed text. The rows of other sources become documents
-    with the next ingest."""
+    """Rows of `rejected` that repeat a removed text. Those of them that come from other sources
+    become documents with the next ingest."""
 
     stale: tuple[str, ...]
     """Jobs whose results are out of date, because their inputs have changed; in their order."""
@@ -135,8 +135,9 @@ def find_report(
 ) -> Removal | None:
     """Find the report of an earlier removal that covers all of these sources.
 
-    If documents are left, that removal was interrupted, and goes on with all of its sources. So its
-    report counts only if none of its sources was readmitted, or removed again, since then.
+    If no document is left, any such report counts. If documents are left, the removal was
+    interrupted, and goes on with all of its sources. Then its report counts only if none of them
+    was readmitted, or removed again, since then.
 
     Args:
         removals: removed source -> report.

@@ -31,10 +31,10 @@ _BLOCK = 8
 class NGramFidelity:
     """Bits per byte of the targets' right choices and texts under an n-gram model of the mixture.
 
-    The counts of a mixture are those in the base checkpoint's tokens plus those in the trial's.
-    Both are sums over the domains, so nothing is counted again for another mixture. The probability
-    of a token after a history is a weighted mean of its relative frequency and of `shorter`, its
-    probability after the history without the first token:
+    The counts of a mixture are those in the base checkpoint's tokens plus `trial_factor` times
+    those in the trial's. Both are sums over the domains, so nothing is counted again for another
+    mixture. The probability of a token after a history is a weighted mean of its relative frequency
+    and of `shorter`, its probability after the history without the first token:
     (count + strength * shorter) / (total + strength).
 
     Source:
@@ -168,7 +168,7 @@ class Queries:
 def _list_predicted(items: Sequence[Item], order: int) -> Iterator[tuple[int, ...]]:
     """List the n-grams of `order` tokens that end in a predicted token of a right choice or text.
 
-    A history that would begin before the context is padded with the context's first token.
+    If a history would begin before the context, it is padded with the context's first token.
     """
     for item in items:
         for passage in item.passages:

@@ -26,7 +26,7 @@ class LogLinearPredictor(LawPredictor):
     """MAP parameters under wide priors; the posterior's curvature gives the standard deviation.
 
     The most probable of six fits is kept: three fits to the values, and three to their negatives.
-    One of the three starts at the prior's mean. The others start at regressions of
+    Of each three, one starts at the prior's mean. The other two start at regressions of
     log(value - floor) on the weights, for two floors. The standard deviation is that of the
     parameters and excludes the misfit of the law. Extra features add a linear term.
 

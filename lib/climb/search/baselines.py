@@ -109,8 +109,8 @@ class DoremiMixture:
         """
         raise MixtureError(
             f"search.baselines {self.name!r}: DoReMi's weights come from trained models, so only "
-            "`climb search` has this baseline; leave it out here, or use a FixedMixture with the "
-            "weights that `climb doremi` prints"
+            "`climb search` can use this baseline; for other commands, remove it from "
+            "search.baselines, or use a FixedMixture with the weights that `climb doremi` prints"
         )
 
     def fix(self, weights: Mapping[str, float]) -> FixedMixture:

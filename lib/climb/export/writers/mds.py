@@ -63,7 +63,7 @@ class MdsWriter:
     """Writes one file; a temporary file keeps the samples, because their offsets come first."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file `path`.mds."""
+        """Open the temporary file; `close` writes `path`.mds."""
         self._path = Path(f"{path}.mds")
         self._samples = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115  # see close
         self._sizes = array("I")

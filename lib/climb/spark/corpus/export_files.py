@@ -1,4 +1,4 @@
-"""Write the Parquet files of an export from tasks, on a disk or on a mount.
+"""Write the Parquet files of an export in Spark tasks, to a disk or to a mount.
 
 Spark's own writer renames every file that it wrote, which mounts of object stores may refuse. The
 files that this module writes have names and bytes that depend on the rows alone.

@@ -43,15 +43,15 @@ def remove_sources(store: Store, cfg: Config) -> tuple[Removal, bool]:
 
     The sources are recorded first, with the report. If the process is killed, ingest refuses to
     run, and the next call deletes the rest and returns the same report. If the removal of one of
-    the sources was undone in between, the next call measures and removes only the sources that it
-    is configured to remove.
+    its sources was undone in between, the next call does not continue it, but makes a new report
+    for its own `remove.sources`.
 
     Returns:
         The report, and whether anything was left to remove.
 
     Raises:
-        ConfigError: one of the sources has no document.
-        TableError: there are no documents, or none would be left.
+        ConfigError: one of the sources is empty, or has no document and was not removed before.
+        TableError: no document would be left.
     """
     names = sorted(set(cfg.remove.sources))
     removals = read_exclusions(store)

@@ -167,8 +167,8 @@ def _read_evaluations(store: Store, result: SearchResult) -> tuple[Evaluation, .
 
     The table may also hold models of earlier recommendations, of other searches, of other settings
     and of other shards. If models with several settings match, those with the settings of the last
-    trained model of the recommendation are shown. The last model of a baseline is not used for
-    this: another search may have trained it.
+    trained model of the recommendation are shown. Another search may have trained the last
+    model of a baseline, so it counts only if the recommendation has no model.
     """
     evaluations = _read_rows(store, tables.EVALUATIONS)
     rows = [
