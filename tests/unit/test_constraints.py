@@ -161,6 +161,18 @@ def test_too_few_tokens_are_reported_with_the_tokens_that_the_target_run_needs()
     assert "give 130 tokens, but 400 are needed (270 more): raise search.max_epochs" in message
 
 
+@pytest.mark.parametrize("min_weight", [0.0, 2e-4])
+def test_a_corpus_that_is_one_token_short_is_too_small_whatever_the_smallest_weight(min_weight):
+    tokens = [12187102.0, 674818535.0, 312994362.0]
+    settings = {"max_epochs": 1.0, "min_weight": min_weight}
+    with pytest.raises(MixtureError, match=r"give 1e\+09 tokens, but 1e\+09 are needed"):
+        FeasibleSet.from_constraints("abc", tokens, Constraints(target_tokens=1e9, **settings))
+    exact = FeasibleSet.from_constraints(
+        "abc", [*tokens[:2], tokens[2] + 1.0], Constraints(target_tokens=1e9, **settings)
+    )
+    np.testing.assert_allclose(exact.uniform_K, exact.natural_K, atol=1e-8)
+
+
 def test_upper_bounds_that_sum_to_less_than_one_are_listed_with_their_keys():
     message = message_of(
         constrain("web", "web-*", max_weight=0.3),

@@ -295,12 +295,24 @@ def test_the_target_run_has_the_tokens_that_are_asked_for_unless_it_has_its_own(
     printed, tokens = recommend_with_cli(folder, "--tokens", "16e9")
     assert tokens == pytest.approx(16e9)
     assert "search.target_tokens" not in printed
-    own = ("--set", "search.target_tokens=32000000000")
+    default = load().search.target_tokens  # configured, it counts like any other value
+    own = ("--set", f"search.target_tokens={default}")
     printed, tokens = recommend_with_cli(folder, "--tokens", "16e9", *own)
-    assert tokens == pytest.approx(32e9)
+    assert tokens == pytest.approx(default)
     assert "metrics are predicted for 1.6e+10 training tokens (--tokens), and epochs are" in printed
     _, tokens = recommend_with_cli(folder)
-    assert tokens == pytest.approx(load().search.target_tokens)
+    assert tokens == pytest.approx(default)
+
+
+@pytest.mark.parametrize("option", ["--params", "--tokens"])
+@pytest.mark.parametrize("value", ["nan", "inf", "0", "-1"])
+def test_a_size_that_is_not_finite_or_not_above_zero_is_refused(files, option, value):
+    folder, _ = files
+    paths = [f"--{name}={folder}/{name}.csv" for name in ("runs", "prior", "out")]
+    found = CliRunner().invoke(climb, ["recommend", *paths, option, value])
+    assert found.exit_code == 2
+    assert f"Invalid value for '{option}'" in found.output
+    assert not (folder / "out.csv").exists()
 
 
 def test_the_level_of_a_score_that_is_divided_by_noise_has_the_unit_of_the_score(tmp_path):

@@ -13,7 +13,7 @@ from climb.runs.commands import Extras, recommend
 from climb.runs.sets import RunFiles
 from climb.search import Problem, SearchState
 from climb.search.searchers.ucb import UCBSearcher
-from climb.search.smallest_change import find_smallest_change
+from climb.search.smallest_change import _describe_best, find_smallest_change
 from climb.testing.world import PlantedWorld
 
 WORLD = PlantedWorld.build(3, 2, 0.05, 2)
@@ -75,6 +75,12 @@ def test_more_than_is_possible_is_refused_with_what_was_found():
         find_smallest_change(STATE, METRIC, 2.0 + LARGEST)
     found = float(str(error.value).split("improves it by ")[1].split(";")[0])
     assert found == pytest.approx(LARGEST, rel=0.05)
+
+
+@pytest.mark.parametrize("improvement", [-1e-17, -0.0, 1e-9])
+def test_rounding_is_no_improvement(improvement):
+    assert _describe_best(improvement, 0.01).startswith("none of those found improves it")
+    assert _describe_best(0.004, 0.01).startswith("the best found improves it by 0.004")
 
 
 def test_a_metric_outside_the_objective_is_refused():

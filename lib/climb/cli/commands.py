@@ -247,10 +247,9 @@ def recommend(
 
 def _load_search(conf: tuple[str, ...], settings: tuple[str, ...], runs: RunFiles) -> SearchConfig:
     """Load section `search`. The target run has --tokens, unless its tokens are configured."""
-    cfg, tokens = load(conf, settings).search, runs.target.tokens
-    if tokens is None or cfg.target_tokens != load().search.target_tokens:
-        return cfg
-    return load(conf, [*settings, f"search.target_tokens={max(1, round(tokens))}"]).search
+    tokens = runs.target.tokens
+    asked = {} if tokens is None else {"target_tokens": max(1, round(tokens))}
+    return load(conf, settings, {"search": asked}).search
 
 
 def _parse_improvement(text: str) -> tuple[str, float]:

@@ -41,7 +41,9 @@ def find_conf_folder() -> Path:
 
 
 def load(
-    paths: str | Path | Sequence[str | Path] | None = None, settings: Sequence[str] = ()
+    paths: str | Path | Sequence[str | Path] | None = None,
+    settings: Sequence[str] = (),
+    defaults: Mapping[str, Any] | None = None,
 ) -> Config:
     """Load the configuration.
 
@@ -50,12 +52,13 @@ def load(
             need not be in a list, and None means no file.
         settings: `section.key=value` strings, applied last. A value is YAML, but the value of a
             string key is used as it is.
+        defaults: by section and key, in place of values of conf/default.yaml.
 
     Raises:
         ConfigError: a file or value cannot be read, a URI contains a user or a password, or keys or
             values are wrong. The message lists all wrong keys and values with the path of each key.
     """
-    values = read_yaml(find_conf_folder() / "default.yaml")
+    values = _merge(read_yaml(find_conf_folder() / "default.yaml"), defaults or {}, REPLACED)
     files = [paths] if isinstance(paths, str | Path) else list(paths or ())
     for path in files:
         values = _merge(values, _read_extended(Path(path)), REPLACED)
