@@ -8,12 +8,10 @@ Rerun it at any time: equal tables give an equal file, and an equal file is not 
 
 from pathlib import Path
 
-from climb import tables
 from climb.cli.start import main
 from climb.config import Config
 from climb.files import write_if_changed
 from climb.report import draw_figures, render
-from climb.spark.corpus.mix import find_other_origin
 from climb.spark.delta.store import Store
 from climb.spark.results.report import read_report
 from climb.spark.results.summary import summarize
@@ -35,7 +33,7 @@ def run(store: Store, cfg: Config) -> str:
     done = f"{path} {f'written, {len(page) // 1024} kB' if written else 'is up to date'}"
     locations = {
         "tables": store.cfg.catalog or store.locate_folder("tables"),
-        "dataset": _describe_dataset(store, cfg),
+        "dataset": _describe_dataset(store, cfg, data.other_dataset),
         "report": str(path),
         "MLflow": format_open_command(cfg),
     }
@@ -43,12 +41,10 @@ def run(store: Store, cfg: Config) -> str:
     return f"{first}\n{summarize(data, locations)}"
 
 
-def _describe_dataset(store: Store, cfg: Config) -> str:
+def _describe_dataset(store: Store, cfg: Config, other: str) -> str:
     """Return the path of the mixed dataset; if it has another mixture, say so."""
     path = cfg.mix.export or store.locate_folder("mixed")
-    if store.exists(tables.CORPUS) and (origin := find_other_origin(store, cfg)):
-        return f"run `climb mix`: {path} was made from {origin}"
-    return path
+    return f"run `climb mix`: {path} was made from {other}" if other else path
 
 
 if __name__ == "__main__":

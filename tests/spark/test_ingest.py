@@ -229,7 +229,7 @@ def test_of_equal_texts_the_one_with_the_smallest_source_and_metadata_is_kept(
     # A text exists already, whatever its source: a smaller source does not add it again.
     path.write_text(json.dumps(rows[0] | {"site": "A"}))
     assert ingest(*settings).startswith(
-        "0 new documents, 0 already ingested; 1 keep their earlier source; 1 of 1"
+        "0 new documents, 0 already ingested; 1 with an earlier source, kept; 1 of 1"
     )
     assert read_documents(store) == [kept]
 

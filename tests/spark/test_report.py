@@ -58,11 +58,11 @@ def test_the_dataset_of_another_search_is_not_shown(small_run, job, monkeypatch,
     store, _ = small_run
     settings = [f"storage.root={store.cfg.root}", f"report.path={tmp_path}/r.html"]
     cfg = load(settings=[*settings, f"storage.files={tmp_path}", "tracking.enabled=false"])
-    for module in (report, job):
-        monkeypatch.setattr(module, "find_other_origin", lambda *_: "the search 'b'")
+    monkeypatch.setattr(report, "find_other_origin", lambda *_: "the search 'b'")
     assert read_report(store, cfg).corpus == {}
     printed = job.run(Store(store.session, cfg.storage), cfg)
     assert re.search(r"dataset +run `climb mix`: .* was made from the search 'b'", printed)
+    assert "it was made from the search &#39;b&#39;. Run" in (tmp_path / "r.html").read_text()
 
 
 def test_trials_outside_the_plan_are_left_out(small_run, spark, tmp_path):

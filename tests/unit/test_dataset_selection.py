@@ -102,10 +102,10 @@ def test_a_dataset_that_violates_a_constraint_of_the_search_is_an_error():
         check_constraints(weights, tokens, replace(constraints, target_tokens=1_000))
 
 
-def test_domains_that_miss_their_tokens_by_more_than_a_twentieth_are_named():
-    tokens = {"short": 949, "near": 951, "exact": 1_000, "long": 1_500, "absent": 0}
+def test_domains_that_change_the_mixture_are_named_and_tiny_ones_are_not():
+    tokens = {"short": 889, "near": 990, "tiny": 12, "long": 1_111}
     domains = {n: {"tokens": t, "wanted_tokens": 1_000} for n, t in tokens.items()}
-    domains["absent"]["wanted_tokens"] = 0
-    found = list_deviations({"domains": domains})
+    domains["tiny"]["wanted_tokens"] = 0
+    found = list_deviations({"domains": domains, "wanted_tokens": 11_000})
     assert [line.split(" has ")[0] for line in found] == ["long", "short"]
-    assert found[0].startswith("long has 1,500 tokens instead of 1,000: ")
+    assert found[0].startswith("long has 1,111 tokens instead of 1,000, because ")

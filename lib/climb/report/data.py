@@ -109,6 +109,9 @@ class ReportData:
     configuration: str = ""
     """The resolved configuration as YAML; section `search` is that of the result."""
 
+    other_dataset: str = ""
+    """What the mixed dataset was made from; empty if from this result, or if there is none."""
+
     settings_note: str = ""
     """One line that names the settings of section `search` that differ now; may be empty."""
 

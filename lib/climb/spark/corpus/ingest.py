@@ -82,7 +82,7 @@ class Counts:
         line = f"{self.new:,} new documents, {self.existing:,} already ingested"
         line += f"; {self.older:,} no longer in the inputs, kept" if self.older else ""
         line += f"; {self.removed:,} removed" if self.removed else ""
-        line += f"; {self.other_source:,} keep their earlier source" if self.other_source else ""
+        line += f"; {self.other_source:,} with an earlier source, kept" if self.other_source else ""
         line += f"; {n_rejected:,} of {self.rows:,} rows rejected"
         line += f" ({reasons})" if reasons else ""
         return line + (f"; {self.empty_files:,} files without rows" if self.empty_files else "")

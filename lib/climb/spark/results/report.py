@@ -11,7 +11,6 @@ from pyspark.sql import functions as F
 from climb import tables
 from climb.config import Config, dump_yaml
 from climb.config.uris import hide_credentials
-from climb.dataset.card import DomainCounts
 from climb.errors import TableError
 from climb.mixture import is_same_mixture
 from climb.progress import log
@@ -72,6 +71,8 @@ def read_report(store: Store, cfg: Config) -> ReportData:
     made, note = restore_settings(cfg, inputs["settings"].get("search") if inputs else None)
     if note:
         log("report", note)
+    has_corpus = store.exists(tables.CORPUS)
+    other = find_other_origin(store, cfg) if has_corpus else ""
     versions = {table.name: store.history.read_version(table) for table in READ}
     return ReportData(
         result=result,
@@ -80,7 +81,8 @@ def read_report(store: Store, cfg: Config) -> ReportData:
         evaluations=_read_evaluations(store, result),
         clusters=_read_clusters(store),
         rejections=_read_rejections(store),
-        corpus=_count_corpus(store, cfg),
+        corpus=count_corpus(store) if has_corpus and not other else {},
+        other_dataset=other,
         n_documents=_count_rows(store, tables.DOCUMENTS),
         max_epochs=made.search.max_epochs,
         domain_max_epochs=_list_domain_epochs(made, result.domains),
@@ -88,13 +90,6 @@ def read_report(store: Store, cfg: Config) -> ReportData:
         configuration=hide_credentials(dump_yaml(made)),
         settings_note=note,
     )
-
-
-def _count_corpus(store: Store, cfg: Config) -> Mapping[str, DomainCounts]:
-    """Count the mixed dataset of the recommendation; empty if there is none."""
-    if not store.exists(tables.CORPUS) or find_other_origin(store, cfg):
-        return {}
-    return count_corpus(store)
 
 
 def _list_domain_epochs(cfg: Config, domains: Iterable[str]) -> dict[str, float]:
