@@ -54,6 +54,11 @@ def test_a_plugin_of_another_class_replaces_the_whole_spec(tmp_path):
     assert load(path).embed.embedder == {"use": "a.b:C", "size": 3}
 
 
+def test_a_field_may_be_set_before_the_class_that_has_it():
+    settings = ["embed.embedder.size=3", "embed.embedder.use=a.b:C"]
+    assert load(settings=settings).embed.embedder == {"use": "a.b:C", "size": 3}
+
+
 def test_every_mistake_is_reported_at_once_with_its_path_and_the_nearest_key():
     with pytest.raises(ConfigError) as caught:
         load(settings=["search.seeed=1", "cluster.k=none", "nonsense.key=1"])

@@ -62,8 +62,9 @@ def load(
     files = [paths] if isinstance(paths, str | Path) else list(paths or ())
     for path in files:
         values = _merge(values, _read_extended(Path(path)), REPLACED)
-    for setting in settings:
-        key = setting.partition("=")[0]
+    # A class comes first, because it replaces the fields that an earlier setting would change.
+    for setting in sorted(settings, key=lambda text: not _read_key(text).endswith(".use")):
+        key = _read_key(setting)
         replaced = REPLACED if key.endswith(REPLACED) else ()
         values = _merge(values, _parse_setting(setting), replaced)
     refuse_credentials(values)
@@ -189,9 +190,13 @@ def _read_extended(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     return _merge(merged, values, REPLACED)
 
 
+def _read_key(setting: str) -> str:
+    return setting.partition("=")[0].strip()
+
+
 def _parse_setting(setting: str) -> dict[str, Any]:
-    key, equals, value = setting.partition("=")
-    parts = key.strip().split(".")
+    _, equals, value = setting.partition("=")
+    parts = _read_key(setting).split(".")
     if not equals or len(parts) < 2 or not all(parts):
         raise ConfigError(f"--set {setting!r} must have the form section.key=value")
     nested = _parse_value(setting, value, _find_annotation(parts))
