@@ -1,7 +1,7 @@
 """Ablate one key: the whole method with several values of it, in one table with intervals.
 
 documents, embeddings, scores, domains, shards, tokenizers -> ablations, trials, rungs, mixtures,
-evaluations
+evaluations; with `cluster.embeddings: sample`, also -> embeddings
 
 Rerun it at any time: recorded searches and models stay, and the rest is trained.
 """
@@ -19,7 +19,7 @@ from climb.tracking.comparison import log_comparison
 def run(store: Store, cfg: Config) -> str:
     """Search and train target models with every value and every seed, and write the table."""
     methods, name = plan_ablation(cfg), cfg.ablate.name
-    jobs = dict(import_jobs((*OWN_JOBS, "search")))
+    jobs = dict(import_jobs(("embed", *OWN_JOBS, "search")))
     trainer = Trainer("ablate", store, cfg, methods, cfg.ablate.seeds, jobs)
     done = run_comparison(trainer, tables.ABLATIONS, name)
     is_complete = log_comparison(store, cfg, done) and not done.n_failed

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from functools import partial
 
 import pytest
 from climb.jobs import ablate, compare, train
@@ -10,7 +11,8 @@ from planted_search import BEST, open_store, settings
 
 from climb import tables
 from climb.config import change
-from climb.search.comparison import plan_comparison
+from climb.search.comparison import plan_ablation, plan_comparison
+from climb.spark.training.compare import OWN_JOBS, Trainer
 from climb.testing.proxies import PlantedProxy
 
 BUDGET = 14
@@ -148,6 +150,29 @@ def test_a_killed_comparison_goes_on_where_it_ended(
     whole = compared[0]
     for written in (tables.TRIALS, tables.COMPARISONS):
         assert drop_times(store.read_rows(written)) == drop_times(whole.read_rows(written))
+
+
+@pytest.mark.parametrize(
+    ("keep", "expected"), [("all", ["cluster", "prune"]), ("sample", ["embed", "cluster", "prune"])]
+)
+def test_an_ablation_of_clusters_embeds_the_sample_of_its_own_fit(spark, tmp_path, keep, expected):
+    ablation = {"name": "k", "keys": ["cluster.k"], "values": {"more": [9]}, "seeds": 1}
+    changed = {"cluster": {"embeddings": keep}, "ablate": ablation}
+    cfg = change(settings(tmp_path), changed, "the test")
+    done = []
+
+    def record(name, _, cfg):
+        assert cfg.cluster.k == 9
+        done.append(name)
+        if name == "prune":
+            raise Killed
+        return name
+
+    jobs = {name: partial(record, name) for name in ("embed", *OWN_JOBS)}
+    store = open_store(spark, tmp_path, cfg)
+    with pytest.raises(Killed):
+        list(Trainer("ablate", store, cfg, plan_ablation(cfg), 1, jobs).train())
+    assert done == expected
 
 
 @pytest.mark.slow

@@ -61,7 +61,7 @@ class Trainer:
     methods: Sequence[Method]
     seeds: int
     jobs: Mapping[str, Job]
-    """Name -> job: `search`, and those of OWN_JOBS that a method needs."""
+    """Name -> job: `search`, `embed`, and those of OWN_JOBS that a method needs."""
 
     found: dict[tuple[str, int], FoundMixture] = field(default_factory=dict)
     """(method, seed) -> its mixture."""
@@ -174,6 +174,8 @@ class Trainer:
             own = frozenset(table.name for table in tables.TABLES if table.writer in jobs)
             variant = Variant(f"{method.comparison}.{method.name}", own)
             store = Store(self.store.session, self.store.cfg, variant)
+            if jobs[0] == "cluster" and method.cfg.cluster.embeddings == "sample":
+                jobs = ("embed", *jobs)  # the fit of another K needs the vectors of another sample
             for job in jobs:
                 log(job, f"{method.label}: {self.jobs[job](store, method.cfg)}")
             self._stores[method.name] = store
