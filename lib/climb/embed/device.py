@@ -20,7 +20,7 @@ CPU_BATCH_TOKENS = 2_048
 """Tokens of a batch on a CPU: the activations of a small model stay in the cache."""
 
 MAX_BATCH_TOKENS = 131_072
-"""Maximum tokens of a batch whose size is measured: more than even an H100 needs to be busy."""
+"""Upper limit of the tokens in a batch whose size follows from free memory. Fewer fill an H100."""
 
 PROBE_TOKENS = 8_192
 """Tokens of the batch with which the memory per token is measured."""

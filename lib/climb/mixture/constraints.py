@@ -102,7 +102,7 @@ class Constraints:
     """All constraints on a mixture. `SearchConfig` has fields of the same names and explains them.
 
     Raises:
-        MixtureError: a value is invalid for every set of domains.
+        MixtureError: a value is wrong, whatever the domains are.
     """
 
     target_tokens: float

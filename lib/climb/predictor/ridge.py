@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 class RidgePredictor:
     """Linear in weights, log weights and extra features; leave-one-out error selects the penalty.
 
-    The standard deviation is that of the coefficients, with the penalty as their prior. The misfit
-    of the linear model counts as noise. A search calibrates the standard deviation on held-out
-    errors, which include the misfit.
+    The standard deviation of a prediction contains the uncertainty of the coefficients, for which
+    the penalty is the prior, but not the misfit of the linear model, which counts as noise. A
+    search calibrates these standard deviations on held-out errors, which include the misfit.
     """
 
     penalties: tuple[float, ...] = tuple(10.0 ** (half / 2) for half in range(-8, 7))
@@ -63,7 +63,7 @@ class _LinearModel:
     slopes_F: Array
     center_F: Array
     lower_FF: Array
-    """Cholesky factor of the slopes' precision times the noise variance."""
+    """Cholesky factor of P * noise ** 2, where P is the precision matrix of the slopes."""
 
     noise: float
 
