@@ -1,7 +1,7 @@
 """Ablate one key: the whole method with several values of it, in one table with intervals.
 
 documents, embeddings, scores, domains, shards, tokenizers -> ablations, trials, rungs, mixtures,
-evaluations; with `cluster.embeddings: sample`, also -> embeddings
+evaluations
 
 Rerun it at any time: recorded searches and models stay, and the rest is trained.
 """
