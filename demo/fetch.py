@@ -102,7 +102,7 @@ def download(folder: Path) -> dict[str, Path]:
 
 
 def find_wheel(folder: Path, name: str, version: str, sha256: str) -> Path | None:
-    """Return the file of a pinned wheel, or None; delete a file with another hash (truncated)."""
+    """Return the file of a pinned wheel, or None; delete a file whose hash is wrong."""
     path = folder / f"{name.replace('-', '_')}-{version}-py3-none-any.whl"
     if not path.is_file():
         return None
@@ -138,7 +138,7 @@ def write_targets(wheels: Wheels, folder: Path) -> set[int]:
 
 
 def _read_items(wheels: Wheels, task: str) -> Iterator[Item]:
-    """Read items in climb's format: the answer follows the context directly, with a space."""
+    """Read items in climb's format: each choice starts with the space that follows the context."""
     for doc in read_benchmark_items(wheels, task):
         yield {
             "context": doc["query"].replace("Goal: ", "Question: ", 1),
@@ -191,7 +191,7 @@ def write_text(wheels: Wheels, folder: Path, held_out: set[int]) -> None:
 
 
 def hash_ngrams(text: str) -> Iterable[int]:
-    """Hash all 13-grams of words: GPT-3 removes documents by this overlap (arXiv 2005.14165)."""
+    """Hash all 13-grams of words; GPT-3 also used 13-grams to find overlaps (arXiv 2005.14165)."""
     words: Sequence[str] = re.findall(r"\w+", text.lower())
     last = len(words) - SHARED_WORDS + 1
     return (hash(tuple(words[i : i + SHARED_WORDS])) for i in range(last))

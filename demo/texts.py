@@ -36,8 +36,8 @@ class Kind:
 def split_text(text: str, limit: int = MAX_CHARS) -> Iterator[str]:
     """Split a text into pieces of at most `limit` characters.
 
-    A piece ends at a paragraph, else at a line, a sentence or a word. A separator in its first half
-    is not used.
+    A piece ends at the last paragraph break of the first `limit` characters, if this break is in
+    their second half. Otherwise the last line break, end of a sentence or space is tried alike.
     """
     text = text.strip()
     while len(text) > limit:
@@ -63,7 +63,7 @@ def sample_documents(kind: Kind, wheels: Wheels) -> list[str]:
 
 
 def hash_text(text: str) -> str:
-    """Return the SHA-256 of a text, which is the order of sampling."""
+    """Return the SHA-256 of a text; documents are sampled in the order of this hash."""
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 

@@ -120,7 +120,8 @@ for baseline, gain in result.gains.items():
 
 # COMMAND ----------
 
-# A trial of this plan may be a row of another search, with another round, method or seed there.
+# If another search trained a trial of this plan first, the row has that search's round, method and
+# seed. So these three come from the plan.
 rows = {row["trial_id"]: row for row in store.read_rows(tables.TRIALS)}
 trials = pd.DataFrame(
     {
