@@ -1,7 +1,7 @@
-"""Ablate one key: the whole method with several values of it, in one table with intervals.
+"""Ablate keys: run the whole method with each of several values, and write one table of results.
 
 documents, embeddings, scores, domains, shards, tokenizers -> ablations, trials, rungs, mixtures,
-evaluations
+evaluations, embeddings (the last one only with `cluster.embeddings: sample`)
 
 Rerun it at any time: recorded searches and models stay, and the rest is trained.
 """
@@ -17,7 +17,7 @@ from climb.tracking.comparison import log_comparison
 
 
 def run(store: Store, cfg: Config) -> str:
-    """Search and train target models with every value and every seed, and write the table."""
+    """Run searches and target models with every value and every seed, and write the table."""
     methods, name = plan_ablation(cfg), cfg.ablate.name
     jobs = dict(import_jobs(("embed", *OWN_JOBS, "search")))
     trainer = Trainer("ablate", store, cfg, methods, cfg.ablate.seeds, jobs)

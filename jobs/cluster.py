@@ -3,8 +3,8 @@
 documents, embeddings -> centroids, assignments, fits
 
 Rerun it at any time: new documents are assigned to the existing clusters; assigned documents keep
-their cluster. With `cluster.embeddings: sample`, it embeds the documents outside of the sample. At
-the end, it reports the drift since the fit, and whether clustering again pays.
+their cluster. With `cluster.embeddings: sample`, this job embeds the documents outside of the
+sample. At the end, it reports the drift since the fit, and whether clustering again pays.
 """
 
 from pyspark.sql import functions as F
@@ -24,7 +24,7 @@ from climb.tracking.drift import log_drift
 
 
 def run(store: Store, cfg: Config) -> str:
-    """Fit centroids if these settings have none, and assign the documents without a cluster."""
+    """Fit centroids if none exist for `cfg`, and assign the documents that have no cluster."""
     recipe = recipe_of(build_embedder(cfg.embed))
     embeddings = store.read(tables.EMBEDDINGS).where(F.col("recipe") == recipe)
     vectors = embeddings.where(F.col("embedding").isNotNull())
@@ -57,7 +57,8 @@ def _check_embedded(store: Store, cfg: Config, recipe: str, n_missing: int) -> N
         store: tables `documents` and `embeddings`.
         cfg: section cluster.
         recipe: name of the embedder.
-        n_missing: number of documents that are not embedded; not used with a sample.
+        n_missing: number of documents that are not embedded. With `cluster.embeddings: sample` it
+            is ignored, because only the documents of the sample must be embedded.
 
     Raises:
         TableError: documents are missing.

@@ -17,7 +17,7 @@ from climb.spark.delta.store import Store
 
 
 def run(store: Store, cfg: Config) -> str:
-    """Check the documents that were not checked for these items, and count those with items."""
+    """Check documents that are not checked for the items yet; count those that contain items."""
     drop = cfg.contamination.drop
     if drop == "undo":
         return f"the next `climb ingest` reads {readmit_documents(store):,} dropped documents again"

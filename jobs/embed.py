@@ -52,7 +52,7 @@ def _run_on_sample(store: Store, cfg: Config, recipe: str) -> str:
 
 
 def _embed(store: Store, cfg: Config, documents: DataFrame) -> tuple[int, int]:
-    """Embed the documents without a row; return the numbers of documents without and with one."""
+    """Embed the documents that have no row; return how many had none, and how many had one."""
     embedder = build_embedder(cfg.embed)
     profile = plan_profile(store.session, cfg.spark, embedder)
     return append_missing(

@@ -1,4 +1,4 @@
-"""Export the mixture in the format of a trainer: files, weights in its unit, and a data card.
+"""Export the mixture for a trainer: files in its format, weights in its unit, and a data card.
 
 corpus, clusters, documents, rejected, mixtures, tokenizers -> files
 

@@ -19,7 +19,8 @@ def run(store: Store, cfg: Config) -> str:
     """Append the new documents, and count the rejected rows by reason."""
     found = find_inputs(store, cfg.ingest)
     if found.is_current(store):
-        record_files(store, found.listing, found.inputs)  # a killed ingest did not record them
+        # An ingest that was killed may have written the documents without recording the files.
+        record_files(store, found.listing, found.inputs)
         return f"inputs unchanged, {store.read(tables.DOCUMENTS).count():,} documents up to date"
     batch = read_batch(store, found, cfg.ingest)
     counts = ingest_rows(store, batch, cfg.ingest, found.inputs)

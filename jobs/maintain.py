@@ -1,4 +1,4 @@
-"""Compact the files of all tables, and delete those of old versions that nothing needs any more.
+"""Compact the files of all tables, and delete files of old versions that are not needed.
 
 all tables -> all tables
 

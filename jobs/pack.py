@@ -29,7 +29,8 @@ def run(store: Store, cfg: Config) -> str:
     )
     if store.history.is_current(tables.SHARDS, inputs):
         rows = store.read_rows(tables.SHARDS)
-        # The tables may be a copy of other tables, whose shards can vanish.
+        # In tables that were copied from another storage root, the paths are those of that root.
+        # The shards there may be deleted, so only shards below this root count.
         own = store.locate_file("shards")
         paths = [Path(row["path"]) for row in rows]
         if all(path.is_relative_to(own) and is_complete(path) for path in paths):

@@ -65,7 +65,9 @@ def test_a_share_that_is_reached_exactly_keeps_no_further_cluster():
     kept_C, reasons = prune_to_share(np.array([[5.0], [1.0]]), np.array([7, 93]), 0.07)
     assert 0.07 * 100 > 7  # in floating point
     assert kept_C.tolist() == [True, False]
-    assert reasons[1].endswith(": the kept clusters, down to 5, have at least 0.07 of all tokens")
+    assert reasons[1].endswith(
+        ": the kept clusters (lowest mean: 5) have at least 0.07 of all tokens"
+    )
 
 
 def test_of_equal_clusters_the_lower_number_is_kept():

@@ -52,7 +52,8 @@ RUNS = click.option(
     required=True,
     multiple=True,
     help="Input CSV, one run per row, columns weight.<domain> and metric.<name>. Repeat "
-    "--runs for other people's runs: these are used only if they help to predict the first file's.",
+    "--runs for other people's runs: these are used only if they help to predict the runs of the "
+    "first file.",
 )
 PRIOR = click.option(
     "--prior", type=CSV, required=True, help="Input CSV with the columns domain and tokens."
@@ -77,8 +78,11 @@ def add_run_options(command: Callable[..., None]) -> Callable[..., None]:
         command(runs=RunFiles(runs, Target(params, tokens)), **arguments)
 
     for name, text in (
-        ("--tokens", "Training tokens to predict for; default: the maximum in runs of this model."),
-        ("--params", "Model size to predict for, in parameters; default: the largest model."),
+        (
+            "--tokens",
+            "Training tokens to predict for; default: the maximum in runs of the size --params.",
+        ),
+        ("--params", "Model size to predict for, in parameters; default: the largest size."),
     ):
         wrapped = click.option(name, type=POSITIVE, help=text)(wrapped)
     return RUNS(wrapped)
@@ -113,7 +117,7 @@ def run_all(conf: tuple[str, ...], settings: tuple[str, ...], dry_run: bool) -> 
 def check(conf: tuple[str, ...], settings: tuple[str, ...]) -> None:
     """Check, without Spark, that all jobs have what they need.
 
-    Each job checks the Python packages of its own machine when it starts.
+    Python packages are not checked: each job checks those of its own machine when it starts.
     """
     run_preflight(load(conf, settings), PIPELINE, packages=False)
     click.echo(f"nothing is missing for the {len(PIPELINE)} jobs of `climb run`")
@@ -222,7 +226,7 @@ def propose(
 @click.option(
     "--improve",
     metavar="METRIC=AMOUNT",
-    help="Also find the smallest change of the natural mixture that improves a metric this much.",
+    help="Also find the smallest change of the natural mixture that improves METRIC by AMOUNT.",
 )
 @add_config_options
 def recommend(
@@ -246,7 +250,7 @@ def recommend(
 
 
 def _load_search(conf: tuple[str, ...], settings: tuple[str, ...], runs: RunFiles) -> SearchConfig:
-    """Load section `search`. The target run has --tokens, unless its tokens are configured."""
+    """Load section `search`; --tokens replaces the default of `search.target_tokens`."""
     tokens = runs.target.tokens
     asked = {} if tokens is None else {"target_tokens": max(1, round(tokens))}
     return load(conf, settings, {"search": asked}).search

@@ -18,7 +18,8 @@ DRY_RUN = click.option(
 CORES = click.option(
     "--cores",
     type=click.IntRange(min=1),
-    help="Cores of the machine; --dry-run then prints core-hours. Default: hours of H100 GPUs.",
+    help="Number of cores of the machine; --dry-run then prints core-hours. Without --cores, it "
+    "prints hours of H100 GPUs.",
 )
 
 

@@ -28,7 +28,7 @@ INSTALL_JAVA = (
     "conda: conda install -c conda-forge openjdk=17"
 )
 FREE_GB = 1.0
-"""Minimum free space at storage.root for a run: on a full disk, tables are left incomplete."""
+"""Minimum free space for a run: on a full disk, tables are left incomplete."""
 
 
 def check_machine() -> list[Check]:
@@ -93,7 +93,7 @@ def _check_package(name: str, project: str, prefix: str = "", other: str | None 
 
 
 def _check_optional(name: str, project: str, other: str, needs: str) -> Check:
-    """Check a package that only one plug-in needs; the check does not fail without it."""
+    """Check a package that only one plug-in needs; a missing package is no failure."""
     check = _check_package(name, project, other=other)
     return check if check.ok else Check(name, True, f"not installed; only {needs} needs it")
 

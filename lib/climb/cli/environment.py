@@ -1,6 +1,6 @@
-"""Check the environment variables and accounts that decide which JVM and Python Spark gets.
+"""Check the environment variables and the user account on which the start of Spark depends.
 
-A variable that was set for another Spark or Python would cause a long traceback.
+A variable that was set for another version of Spark or Python would cause a long traceback.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def check_user() -> Check:
     except KeyError:
         fix = (
             f"add a line to /etc/passwd (echo 'climb:x:{uid}:{os.getgid()}::/tmp:/bin/sh' >> "
-            "/etc/passwd), or start the container with a user that has one"
+            "/etc/passwd), or start the container with a user that has a name"
         )
         return Check("user", False, f"user id {uid} has no name, which Spark needs", fix)
     return Check("user", True, name)
@@ -62,7 +62,7 @@ def check_spark_home() -> Check:
 
 
 def check_worker_python() -> Check:
-    """Check that PYSPARK_PYTHON, if it is set, runs the driver's Python version with climb."""
+    """Check that PYSPARK_PYTHON, if set, has the driver's Python version and can import climb."""
     program = os.environ.get("PYSPARK_PYTHON")
     fix = f"unset PYSPARK_PYTHON, or set it to {sys.executable}"
     if not program or program == sys.executable:
@@ -100,7 +100,10 @@ def check_charset() -> Check:
 
 
 def check_hadoop_configuration() -> Check:
-    """Say where HADOOP_CONF_DIR points to; climb opens local paths as file: URIs in any case."""
+    """Say where HADOOP_CONF_DIR points to; this check never fails.
+
+    Whatever file system it configures, climb opens local paths as file: URIs.
+    """
     folder = os.environ.get("HADOOP_CONF_DIR")
     if not folder:
         return Check("HADOOP_CONF_DIR", True, "not set")

@@ -1,4 +1,4 @@
-"""`climb export`: write the mixture for a trainer, and check the shares that it reads."""
+"""`climb export`: write the mixture for a trainer, and check the shares that the trainer reads."""
 
 from __future__ import annotations
 
@@ -39,9 +39,13 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option(
     "--python", default=sys.executable, help="Interpreter with the trainer's package, for --verify."
 )
-@click.option("--mixture", type=FILE, help="BEST.csv of `climb recommend`, instead of a search.")
 @click.option(
-    "--prior", type=FILE, help="PRIOR.csv; with column documents if the trainer counts documents."
+    "--mixture",
+    type=FILE,
+    help="BEST.csv of `climb recommend`; default: the recommendation of `climb search`.",
+)
+@click.option(
+    "--prior", type=FILE, help="PRIOR.csv; needs column documents if the trainer counts documents."
 )
 @click.option("--data", type=FOLDER, help="Folder of your files, with a subfolder for each domain.")
 @add_config_options

@@ -83,7 +83,8 @@ def import_olmix(
 @click.option(
     "--mixtures",
     multiple=True,
-    help="Folder of the scripts n1.sh, ...; for several rounds, repeat it as RESULTS=FOLDER.",
+    help="Folder of the scripts n1.sh, ... If there are several rounds, give this option once per "
+    "round, as RESULTS=FOLDER: the folder of its results and the folder of its scripts.",
 )
 @click.option(
     "--metric", "metrics", multiple=True, help="Name of a further metric column; may be repeated."
@@ -112,7 +113,7 @@ def import_nvidia(
 @click.argument("runs", type=CSV)
 @IMPORT_OUT
 def import_csv(runs: Path, out: Path) -> None:
-    """Read a RUNS.csv, or MLflow's CSV file of runs that climb logged; drop invalid rows."""
+    """Read RUNS.csv, or a CSV file of climb's runs that MLflow wrote; drop invalid rows."""
     from climb.runs.importer import import_runs
     from climb.runs.table import read_table
 

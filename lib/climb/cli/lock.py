@@ -25,8 +25,8 @@ def hold_locks(folder: Path, jobs: Sequence[str], running: str) -> Iterator[None
     Args:
         folder: folder of the lock files, the same for every driver of a storage root.
         jobs: names of the jobs.
-        running: what this process runs, which may be less than it locks. A process that cannot
-            get a lock quotes it in its error message.
+        running: what this process runs; it may lock more jobs than that. Another process that
+            cannot get a lock quotes this text in its error message.
 
     Raises:
         PreflightError: a lock file cannot be written, or another process holds the lock of a job;

@@ -1,4 +1,4 @@
-"""The configured plug-ins: whether they can be built and their packages and models exist."""
+"""The configured plug-ins, and checks that they can be built and have their packages and models."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def list_plugins(cfg: Config) -> Iterator[ConfiguredPlugin]:
         yield new(f"score.scorers.{index}", scorer, Scorer, ("score",), ("prune",), True)
     trainer = cfg.score.training.trainer
     yield new("score.training.trainer", trainer, ScorerTrainer, ("train_scorer",))
-    # The protocol of clusterers imports pyspark, which may be missing.
+    # Any object is accepted: the protocol of clusterers imports pyspark, which may be missing.
     yield new("cluster.clusterer", cfg.cluster.clusterer, object, ("cluster",))
     yield new("proxy.model", cfg.proxy.model, Proxy, ("base", "search", "doremi"), in_tasks=True)
     yield new("search.predictor", cfg.search.predictor, Predictor, ("search",))
@@ -93,7 +93,7 @@ def _list_method_plugins(cfg: Config) -> Iterator[ConfiguredPlugin]:
             )
         for part, protocol in (("predictor", Predictor), ("searcher", Searcher)):
             spec = method.search.get(part, {}) if method is not None else {}
-            if "use" in spec:  # else it changes fields of the configured one
+            if "use" in spec:  # else the method changes fields of the configured plug-in
                 yield ConfiguredPlugin(f"{key}.search.{part}", spec, protocol, ("compare",))
 
 
@@ -138,7 +138,7 @@ def check_plugin(configured: ConfiguredPlugin, packages: bool = True) -> Iterato
 def _explain_install(plugin: Any) -> str:
     extra = getattr(plugin, "extra", None)
     if extra is None:
-        return "install what provides it"
+        return "install a project that provides it"
     return f"run make setup, or pip install 'climb-mixture[{extra}]'"
 
 

@@ -69,7 +69,7 @@ def run_preflight(cfg: Config, jobs: Collection[str] | None = None, packages: bo
 
 
 def _find_empty(cfg: Config, jobs: Collection[str]) -> Iterator[str]:
-    """Report lists that are empty although these jobs need them; they have no default."""
+    """Yield a problem for each empty list that these jobs need; such lists have no default."""
     if "ingest" in jobs and not cfg.ingest.inputs:
         yield "ingest.inputs is empty; set it to files, folders or globs of documents"
     if not {"search", "contamination"}.isdisjoint(jobs) and not cfg.proxy.targets:
@@ -86,9 +86,10 @@ def _join_problems(problems: list[str]) -> str:
 
 
 def _check_spark() -> Iterator[str]:
-    """Check packages and Java.
+    """Check that Spark's Python packages are installed, and that Java and the environment fit.
 
-    Databricks has both. Under spark-submit a JVM is running already.
+    Nothing is checked on Databricks, which provides them. Under spark-submit, a JVM is running
+    already, so only the packages are checked.
     """
     if "DATABRICKS_RUNTIME_VERSION" in os.environ:
         return
@@ -225,7 +226,7 @@ def _check_comparisons(cfg: Config, jobs: Collection[str]) -> Iterator[str]:
 
 
 def _list_metrics(cfg: Config) -> list[str]:
-    """List the metrics of the proxies; none if only the first run of a plug-in shows them."""
+    """List the metrics of the proxies; none if they are unknown before the first run."""
     from climb.config import build
     from climb.proxy import Proxy
     from climb.proxy.items import list_targets

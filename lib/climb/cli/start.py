@@ -47,7 +47,7 @@ no other job of this list."""
 
 
 class Unfinished(str):
-    """What a job returns if some of its work failed, and the next start tries it again."""
+    """What a job returns if a part of its work failed. The next start tries that part again."""
 
 
 def main(job: Job) -> None:
@@ -87,9 +87,9 @@ def add_config_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def run_command(command: click.Command) -> None:
     """Run a command; end the process if it fails.
 
-    A ClimbError is printed as one line and a wrong option as click prints it, both with exit code
-    1; an interruption has exit code 130; other exceptions keep a traceback. On success no
-    SystemExit is raised, because Databricks treats every SystemExit as a failure.
+    A ClimbError is printed as one line. A wrong option is printed in the format of click. In both
+    cases the exit code is 1. After an interruption it is 130. Other exceptions keep a traceback.
+    On success no SystemExit is raised, because Databricks treats every SystemExit as a failure.
     """
     try:
         # click returns the exit code if the command raised `Exit`, else the command's result: None.
@@ -128,7 +128,7 @@ def run_jobs(
         conf: files of the options --conf.
         settings: values of the options --set.
         skip: whether a job is left out if nothing has changed since it ended
-            (`climb.cli.finished`). If all are, Spark does not start.
+            (`climb.cli.finished`). If all jobs are left out, Spark does not start.
     """
     signal.signal(signal.SIGTERM, _terminate)
     cfg = load(conf, settings)
@@ -188,7 +188,7 @@ def _open_store(cfg: Config, names: Sequence[str]) -> Store:
 
     started = time.monotonic()
     session = start_session(cfg.spark, cfg.storage.files_folder)
-    if names != ["probe"]:  # probe itself reports what executors lack, and goes on
+    if names != ["probe"]:  # job probe itself reports what executors lack, and continues
         check_executors(session, list_task_packages(cfg, add_started(names)))
     sql = ", Spark SQL on GPUs (RAPIDS)" if uses_sql_plugin(session) else ""
     master = session.sparkContext.master

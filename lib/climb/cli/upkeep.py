@@ -50,7 +50,7 @@ def remove(
     settings: tuple[str, ...],
 ) -> None:
     """Remove all documents of a source from every table, and report what changed."""
-    # YAML, not JSON: JSON writes a character beyond U+FFFF as two, and YAML would read it as two.
+    # Not JSON: it writes a character beyond U+FFFF as two surrogates, and YAML would keep these.
     texts = yaml.safe_dump(
         list(sources), default_flow_style=True, default_style='"', width=1 << 31
     ).strip()
@@ -63,6 +63,6 @@ def remove(
 @click.option("--dry-run", is_flag=True, help="List what would be deleted, and change nothing.")
 @add_config_options
 def maintain(dry_run: bool, conf: tuple[str, ...], settings: tuple[str, ...]) -> None:
-    """Compact the files of all tables, and delete files that no version needs."""
+    """Compact the files of all tables, and delete files of old versions that are not needed."""
     chosen = ("maintain.dry_run=true",) if dry_run else ()
     run_jobs(import_jobs(["maintain"]), conf, (*settings, *chosen))

@@ -23,11 +23,12 @@ class MethodConfig(Section):
     """A method of a comparison: a search with other settings, or a plug-in for its mixture."""
 
     label: str | None = None
-    """Name of the method in tables for readers; null: its key in `methods`. May be left out."""
+    """Name of the method that tables show; null: its key in `methods`. May be left out."""
 
     search: dict[str, Any] = Field(default={})
-    """Keys of section `search` that differ. Its `trials_per_round` is the ratio of the rounds,
-    which are scaled to `compare.budget`. May be left out."""
+    """Keys of section `search` with other values for this method. `trials_per_round` gives only
+    the ratio of the rounds: it is scaled so that the method has `compare.budget` trials in total.
+    May be left out."""
 
     mixture: PluginSpec | None = None
     """A baseline (`climb.search.baselines`), or a `MixtureMethod`
@@ -70,7 +71,7 @@ class CompareConfig(Section):
     methods are compared."""
 
     values: dict[str, dict[str, Any]]
-    """Key -> name -> value, for `vary`."""
+    """Key -> name -> value: the values that `vary` compares."""
 
     @field_validator("methods")
     @classmethod
@@ -114,8 +115,8 @@ class AblateConfig(Section):
     """Name of a row -> a value per key. A mapping changes single fields of a plug-in."""
 
     budget: PositiveInt | None
-    """Trials of every row: `search.trials_per_round` is scaled to them as in section `compare`;
-    null: trials as configured."""
+    """Trials of every row: `search.trials_per_round` is scaled to this number, as it is in section
+    `compare`. null: it is not scaled."""
 
     seeds: PositiveInt
     """As `compare.seeds`."""

@@ -86,7 +86,7 @@ class CountConfig(Section):
     end_of_text: str | None
     """Token at the end of every document in shards; null: the first of
     `climb.tokenizer.USUAL_ENDS` (`<|endoftext|>`, `</s>`, ...) that is a special token of the
-    tokenizer, else the first that it has."""
+    tokenizer, else the first that is any token of it."""
 
     @property
     def recipe(self) -> str:

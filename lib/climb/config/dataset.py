@@ -19,8 +19,8 @@ class MixConfig(Section):
     """Folder of the Parquet dataset with manifest and data card; null: <storage.root>/mixed."""
 
     text: bool
-    """Whether table corpus has the texts. false: it has only ids, which take a hundredth of the
-    space, and exports read the texts from table documents."""
+    """Whether table corpus has the texts. false: it has only the ids of documents, and exports read
+    the texts from table documents. Ids take a hundredth of the space."""
 
     _check_export = field_validator("export")(check_path)
 

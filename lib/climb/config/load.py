@@ -62,7 +62,7 @@ def load(
     files = [paths] if isinstance(paths, str | Path) else list(paths or ())
     for path in files:
         values = _merge(values, _read_extended(Path(path)), REPLACED)
-    # A class comes first, because it replaces the fields that an earlier setting would change.
+    # A class (`.use`) is set first, because it discards all fields that were set before it.
     for setting in sorted(settings, key=lambda text: not _read_key(text).endswith(".use")):
         key = _read_key(setting)
         replaced = REPLACED if key.endswith(REPLACED) else ()
@@ -90,7 +90,7 @@ def change(cfg: Config, values: Mapping[str, Any], where: str) -> Config:
 
 
 def replace_section(cfg: Config, name: str, values: Mapping[str, Any], where: str) -> Config:
-    """Return a configuration with other values of one section; none of its own are kept.
+    """Return a configuration in which one section has other values, and keeps none of its old ones.
 
     Args:
         cfg: the configuration.
@@ -121,10 +121,10 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     """Refuses repeated keys. PyYAML itself silently uses the last value of a repeated key."""
 
     def get_single_node(self) -> yaml.Node | None:
-        """Check all mappings before any is constructed, which replaces merge keys (`<<`)."""
+        """Check all mappings before any is constructed: construction replaces merge keys (`<<`)."""
         root = super().get_single_node()
         left: list[yaml.Node | None] = [root]
-        seen: set[int] = set()  # an alias is the node of its anchor, maybe one above it
+        seen: set[int] = set()  # an alias is its anchor's node, which may contain the alias
         while left:
             node = left.pop()
             if id(node) in seen:
@@ -208,8 +208,8 @@ def _parse_setting(setting: str) -> dict[str, Any]:
 def _parse_value(setting: str, value: str, annotation: Any) -> Any:
     """Parse the value of `--set` as YAML; the value of a string key is used as it is.
 
-    In YAML, ` #` starts a comment, and `2024-01-01` is a date. A string may be quoted. It may be
-    null if the key accepts null. A single string is accepted for a list of strings.
+    YAML would read ` #` as the start of a comment, and `2024-01-01` as a date. A string may be in
+    quotes. It may be null if the key accepts null. One string is accepted for a list of strings.
     """
     quoted = value[:1] in ("'", '"') and value[:1] == value[-1:] and len(value) > 1
     is_null = value.strip() in ("null", "~", "") and annotation == str | None

@@ -92,9 +92,9 @@ def _check_fields(fields: Mapping[str, Any], names: list[str], use: str) -> None
 def recipe_of(plugin: Any) -> str:
     """Identify a plug-in by its class and a digest of its fields and model files.
 
-    Two embedders with the same recipe give the same vectors, up to rounding. The digest does not
-    contain fields with `speed_only` in their dataclass metadata, such as batch sizes. Nor does it
-    contain fields with `omit_default`, which later versions have added, if they have their default.
+    Two embedders with the same recipe give the same vectors, up to rounding. The digest leaves out
+    fields with `speed_only` in their dataclass metadata, such as batch sizes. It also leaves out
+    fields with `omit_default` while they have their default value: later versions added them.
     """
     cls = type(plugin)
     paths = find_model_paths(plugin)

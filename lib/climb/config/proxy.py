@@ -52,9 +52,9 @@ class ProxyConfig(Section):
 
     hung_minutes: float | None = Field(ge=1.0)
     """A run that makes no progress for this long is ended and tried again from its checkpoint.
-    After three tries, it waits for the next start of the job. null: no limit. Steps, each evaluated
-    target and the start count as progress; a plug-in must report progress (docs/proxies.md). Target
-    models have the same limit."""
+    After three tries, it waits for the next start of the job. null: no limit. The start of the
+    run, every training step and every evaluation of a target count as progress. A plug-in must
+    report its progress (docs/proxies.md). Target models have the same limit."""
 
     target_folder: str | None
     """Folder of the files of `targets`; null: the folder in which climb is started."""

@@ -51,7 +51,7 @@ Replicates = Annotated[NonNegativeInt, AfterValidator(_check_replicates)]
 class Section(BaseModel):
     """Frozen; rejects unknown keys. All values are in conf/default.yaml.
 
-    Only the keys of a target task and of a method that may be left out have a default here.
+    Only keys that may be left out have a default here: some keys of a target task or a method.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

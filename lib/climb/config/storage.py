@@ -74,7 +74,7 @@ class SparkConfig(Section):
     """How climb uses Spark.
 
     Settings of spark-submit take precedence over `shuffle_partitions` and `driver_memory`. On
-    Databricks, the settings of the cluster replace them.
+    Databricks, these two keys are ignored: the settings of the cluster apply.
     """
 
     shuffle_partitions: PositiveInt
@@ -87,7 +87,7 @@ class SparkConfig(Section):
     """Trials that run at the same time; null: one per slot of the cluster (GPUs, else cores)."""
 
     trials_per_gpu: PositiveInt | None
-    """Trials that share a GPU: a single small proxy does not keep a GPU busy. null: the first
+    """Number of trials that share a GPU: one small proxy does not keep a GPU busy. null: the first
     trials have a GPU each; later ones share GPUs as far as GPU memory allows. The base
     checkpoint, the target models and `embed` always get a whole GPU."""
 

@@ -9,7 +9,8 @@ from typing import Any
 from climb.errors import ConfigError
 
 MAY_HAVE_CREDENTIALS = ("tracking.uri",)
-"""Keys whose value is never stored: the URI of a database may need a password."""
+"""Keys whose URI may contain a user and a password, because a database may need them. The user and
+the password are never stored."""
 
 AZURE = ("abfs", "abfss", "wasb", "wasbs")
 """Schemes of Azure, whose URIs have `container@account` in place of a user."""
@@ -26,14 +27,15 @@ def hide_credentials(text: str) -> str:
 def refuse_credentials(values: Mapping[str, Any]) -> None:
     """Refuse a configuration with a URI such as s3://KEY:SECRET@bucket.
 
-    Tables record their inputs in Delta's log, and all users of a table can read this log.
+    Tables record their inputs in Delta's log. All users of a table can read this log, so they could
+    read the password.
 
     Args:
         values: the sections before pydantic checks them, since its messages would quote the value.
 
     Raises:
         ConfigError: a value contains a user or a password. The message has the key, and the URI
-            without them.
+            without user and password.
     """
     for key, text in _list_texts("", values):
         if key not in MAY_HAVE_CREDENTIALS and _has_user_info(text):

@@ -14,7 +14,8 @@ FORMAT = "climb-mixture-1"
 """Marks a folder as an export of climb, which a newer export may replace."""
 
 MAX_DEVIATION = 0.01
-"""Share of all planned tokens by which a domain may miss its own without a warning."""
+"""Largest deviation of a domain from its planned tokens without a warning, as a share of the
+planned tokens of all domains."""
 
 ABOUT = (
     "Text mixed in the proportions that a CLIMB search (arXiv 2504.13161) recommends. A domain is "
@@ -76,7 +77,7 @@ def build_manifest(
 
 
 def list_deviations(manifest: Mapping[str, Any]) -> list[str]:
-    """Describe the domains that change the mixture because whole documents are selected."""
+    """Describe domains that deviate from the mixture, because documents are selected as a whole."""
     allowed = MAX_DEVIATION * manifest["wanted_tokens"]
     return [
         f"{name} has {domain['tokens']:,} tokens instead of {domain['wanted_tokens']:,}, because "

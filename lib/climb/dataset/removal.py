@@ -49,7 +49,7 @@ class Removal:
     """Jobs whose results are out of date, because their inputs have changed; in their order."""
 
     remaining: Mapping[str, str]
-    """Place -> what it has of the removed text, and until when."""
+    """Place -> what part of the removed text is still there, and until when."""
 
     def shares(self) -> dict[str, tuple[float, float]]:
         """Return each domain's share of the tokens of all domains, before and after."""

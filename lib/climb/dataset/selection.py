@@ -3,11 +3,12 @@
 Axes: K domains, B hash buckets, N documents in hash order.
 
 Put a domain's documents in the order of a hash of their ids. If the dataset wants `wanted` tokens
-of a domain of `available` tokens, it takes `wanted // available` copies of every document. From one
-more copy it takes the documents whose middle token is before the cut at `wanted % available`
-tokens. So a document that crosses the cut is taken if that brings the sum nearer to the cut. The
-sum misses `wanted` by at most half of one document. No domain is sorted as a whole. A histogram
-over the hash's leading bits finds the bucket with the cut, and only its documents are sorted.
+of a domain of `available` tokens, it takes `wanted // available` copies of every document, and a
+part of one more copy. This part ends at the cut, after `wanted % available` tokens. It has the
+documents whose middle token is before the cut. So a document that crosses the cut is taken if that
+brings the sum nearer to the cut. The sum misses `wanted` by at most half of one document. No domain
+is sorted as a whole. A histogram over the hash's leading bits finds the bucket with the cut, and
+only the documents of this bucket are sorted.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from climb.mixture import Constraints, FeasibleSet, apportion, weights_to_array
 from climb.mixture.conflicts import find_violations
 
 BUCKET_BITS = 12
-"""4096 buckets: one contains a few thousand documents of a domain of ten million."""
+"""The documents are divided into 4096 buckets. In a domain of ten million documents, one bucket
+contains a few thousand."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class DomainQuota:
 
     @property
     def cut(self) -> int:
-        """Tokens that are taken of one more copy, in hash order."""
+        """Tokens that are taken from one more copy: those of its first documents in hash order."""
         return self.wanted_tokens % self.available_tokens
 
 

@@ -6,8 +6,8 @@ E = D + 1, P (vector, centroid) pairs.
 Sums of floating-point numbers depend on the order of the terms, and Spark adds partial sums in the
 order in which tasks end. So every vector is rounded to multiples of 2^-16, the quantum. A sum of
 such numbers is a whole number of quanta. It is exact in double precision up to 2^53 quanta; an
-entry of the sum of 2^36 vectors of length 1 has at most 2^52. So neither the sum nor anything
-computed from it depends on the order.
+entry of the sum of 2^36 vectors of length 1 has at most 2^52 quanta. So neither the sum nor
+anything computed from it depends on the order.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ def canonicalize_centroids(centroids_CD: Array) -> Array:
 class NearestCentroid:
     """Assigns vectors to the nearest centroid; ties go to the lower number.
 
-    Single-precision matrix products rank the centroids. If the best is ahead by no more than twice
-    the rounding error of the products, the candidates are compared again in exact arithmetic on
-    quanta. So a label depends on its vector and the centroids alone, and not on the batch size, the
-    number of threads or the BLAS.
+    Single-precision matrix products rank the centroids. If the best one is ahead of others by no
+    more than twice the rounding error of the products, it and these others are compared again in
+    exact arithmetic on quanta. So a label depends on its vector and the centroids alone, and not on
+    the batch size, the number of threads or the BLAS.
     """
 
     def __init__(self, centroids_CD: Array) -> None:
@@ -74,8 +74,8 @@ class NearestCentroid:
         exact_CD = quantize(centroids_CD.astype(np.float64))
         squares_C = np.einsum("cd,cd->c", exact_CD, exact_CD)
         self.centroids_CD = exact_CD.astype(np.float32)
-        # |x - c|^2 = |x|^2 - 2 (x.c - |c|^2 / 2). The half square is one more column, multiplied by
-        # a column of ones, so that one product gives the whole score.
+        # |x - c|^2 = |x|^2 - 2 (x.c - |c|^2 / 2). One more row of weights has -|c|^2 / 2, and the
+        # vectors get one more column of ones, so that one product gives the score x.c - |c|^2 / 2.
         self.weights_EC = np.vstack([exact_CD.T, -squares_C / 2]).astype(np.float32)
         self.max_length = float(np.sqrt(squares_C.max()))
 
@@ -83,8 +83,8 @@ class NearestCentroid:
         """Find the nearest centroid of each vector.
 
         Args:
-            vectors_ND: shape (N, D), single precision, normally of norm 1; above 256, single
-                precision is coarser than a quantum.
+            vectors_ND: shape (N, D), single precision, normally of norm 1. Entries above 256 lose
+                accuracy, because there single precision is coarser than a quantum.
 
         Returns:
             labels_N, and distances_N: Euclidean, between quantized vector and quantized centroid.
@@ -101,7 +101,7 @@ class NearestCentroid:
         distances_N = np.empty(len(vectors_ND))
         for start in range(0, len(vectors_ND), BLOCK):
             block = slice(start, start + BLOCK)
-            with np.errstate(invalid="ignore", over="ignore"):  # _assign_block raises
+            with np.errstate(invalid="ignore", over="ignore"):  # _assign_block raises an error
                 labels_N[block], distances_N[block] = self._assign_block(
                     quantize(vectors_ND[block])
                 )

@@ -23,7 +23,7 @@ FAR_SHARE = 0.01
 """Largest share of the documents of the fit that may count as far from every centroid."""
 
 PAYS_FROM = 0.02
-"""Growth of the mean squared distance from which clustering again pays."""
+"""Clustering again pays if the mean squared distance has grown by at least this share."""
 
 BINS = 1024
 """Bins of distances, from 0 to the power of two above the largest distance of the fit."""
@@ -61,7 +61,7 @@ class Drift:
     """What has changed since the centroids were fitted. Shares are parts of 1."""
 
     n_fit: int
-    """Documents of the fit."""
+    """Documents of the fit: all documents of the first assignment after it."""
 
     n_now: int
 
@@ -111,9 +111,9 @@ class Drift:
             else f"clustering again pays from {PAYS_FROM:+.0%}"
         )
         return (
-            f"drift since the fit to {self.n_fit:,} documents: {far}, {self.far_share_fit:.1%} at "
-            f"the fit; the shares of the domains differ by {self.domain_shift:.1%}; mean "
-            f"squared distance {self.distance_growth:+.1%}; {pays}"
+            f"drift since the fit, when there were {self.n_fit:,} documents: now {far}; at the "
+            f"fit, it was {self.far_share_fit:.1%}; the shares of the domains have changed by "
+            f"{self.domain_shift:.1%}; mean squared distance {self.distance_growth:+.1%}; {pays}"
         )
 
 
@@ -142,7 +142,7 @@ def measure_drift(fit: Distances, now: Distances, domain_C: NDArray[np.int64]) -
     """Compare the documents of the fit with those of today.
 
     Args:
-        fit: the documents that the centroids were fitted for.
+        fit: all documents of the first assignment after the centroids were fitted.
         now: all documents.
         domain_C: number of the domain of each cluster, from 0.
 

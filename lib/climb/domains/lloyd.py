@@ -23,9 +23,9 @@ SQUARE = 2.0 ** (2 * QUANTUM_BITS)
 """A squared distance is a multiple of 1 / SQUARE, so it is counted in whole numbers."""
 
 GROWTH = 8
-"""A round of `draw_centroids` draws an eighth of the number drawn before, but at least one. Drawing
-one at a time, as in k-means++, is limited by memory bandwidth; several at once are a matrix
-product."""
+"""A round of `draw_centroids` draws an eighth as many centroids as there are already, but at least
+one. Drawing one at a time, as in k-means++, is limited by memory bandwidth. Drawing several at once
+is faster, because their distances are one matrix product."""
 
 SHIFT = 0.5
 """A split moves two centroids in opposite directions, each by this share of the cluster's root mean
@@ -124,16 +124,17 @@ def sum_clusters(blocks: Iterable[NDArray[np.float32]], centroids_CD: Array) -> 
         members_CN = csr_matrix((np.ones(n), (labels_N, np.arange(n))), shape=(n_clusters, n))
         sums_CD += members_CN @ vectors_ND.astype(np.float64)
         counts_C += np.bincount(labels_N, minlength=n_clusters)
-        # The square of a rounded root is off by less than half a unit.
+        # Distances are rounded roots. Their squares are off by less than half a unit.
         squares_N = np.rint(distances_N * distances_N * SQUARE).astype(np.int64)
         np.add.at(squares_C, labels_N, squares_N)
     return ClusterSums(sums_CD, counts_C, squares_C)
 
 
 def draw_centroids(vectors_ND: Array, k: int, rng: np.random.Generator) -> Array:
-    """Draw first centroids from vectors, with probability proportional to the squared distance.
+    """Draw the first centroids, in rounds, from the vectors.
 
-    The distance is that to the nearest centroid of the rounds before.
+    The probability of a vector is proportional to the square of its distance to the nearest
+    centroid of the rounds before.
 
     Args:
         vectors_ND: multiples of the quantum, of length 1.

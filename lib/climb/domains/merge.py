@@ -37,8 +37,8 @@ def merge(
         sizes_C: number of documents of each cluster, at least 1.
         height: Ward height of the cut. Without weights, the height of two single clusters is
             their Euclidean distance; for groups, it also grows with their size.
-        n_domains: number of domains, instead of a height; fewer if no cut leaves so many.
-        weighted: weight a cluster by its documents, relative to the mean cluster, instead of by 1.
+        n_domains: number of domains, instead of a height; fewer remain if no cut leaves so many.
+        weighted: weights are document counts divided by their mean over clusters; false: all 1.
         min_documents: minimum number of documents of a domain.
 
     Returns:

@@ -79,8 +79,8 @@ def match_earlier(
 
     A new domain takes the name of an earlier domain on two conditions. It has more than
     `KEPT_SHARE` of the earlier domain's sampled documents. These are more than `KEPT_SHARE` of all
-    sampled documents in the new domain. So neither the halves of an earlier domain nor the union of
-    two equal ones keep a name.
+    sampled documents in the new domain. So if a domain is split into halves, or if two domains of
+    equal size are merged, no name is kept.
 
     Args:
         earlier: name -> ids of sampled documents of the earlier domain.

@@ -80,7 +80,9 @@ def prune_to_share(
     # A product that is rounded up would keep one cluster too many if the share is met exactly.
     kept_C[order_C] = before_C < share * tokens_C.sum() * (1 - 1e-12)
     worst = mean_C[kept_C].min(initial=np.inf)
-    explanation = f"the kept clusters, down to {worst:.4g}, have at least {share:.4g} of all tokens"
+    explanation = (
+        f"the kept clusters (lowest mean: {worst:.4g}) have at least {share:.4g} of all tokens"
+    )
     reasons = [
         None if kept else f"mean score {mean:.4g}: {explanation}"
         for kept, mean in zip(kept_C, mean_C, strict=True)

@@ -23,7 +23,7 @@ TOKEN = re.compile(r"(?:[^\W\d_]|[\u0300-\u036f\u0900-\u0dff])+(?:['\u2019]\w+)?
 marks, which Python does not count as letters."""
 
 APOSTROPHES = frozenset("'\u2019")
-"""Contractions such as `I'm` name no topic."""
+"""A word with one of these characters is in no term: contractions such as `I'm` name no topic."""
 
 MIN_CHARS = 3
 """Minimum number of letters of a word in a term."""
@@ -54,8 +54,8 @@ PAIR_WEIGHT = 1.6
 """Factor of a pair of words. A pair is more informative than a single word, but rarer."""
 
 NOUN_SHARE = 0.5
-"""The noun factor of a word (see `_measure_nouns`) is 1 if at least this share of its occurrences,
-smoothed, is in the place of a noun."""
+"""The noun factor of a word (see `_measure_nouns`) is 1 if at least this share of its occurrences
+is in the place of a noun. The share is smoothed."""
 
 MIN_DOCUMENT_SHARE = 0.02
 """A term must occur in at least this share of its group's documents, and in at least two."""

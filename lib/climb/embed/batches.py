@@ -1,4 +1,4 @@
-"""Run a text model over a stream of texts, in batches of similar length; a thread tokenises.
+"""Run a text model over a stream of texts. The texts of a batch have similar lengths.
 
     texts -> token ids (a thread) -> windows sorted by length -> batches (the device) -> values
 
@@ -23,15 +23,15 @@ Wait = Callable[[], NDArray[np.float32]]
 """Waits for a batch that was launched, and returns its values_ND."""
 
 CHUNK_TEXTS = 256
-"""Texts that are tokenised in one call: enough for the threads of the tokenizer."""
+"""Texts that are tokenised in one call: enough to keep all threads of the tokenizer busy."""
 
 FIRST_BATCHES, MAX_BATCHES = 2, 32
 """Batches in the first window, and in the largest one. A window has twice as many as the one before
 it, so that the device starts early and later windows have little padding."""
 
 AHEAD_WINDOWS = 3
-"""Windows of the largest size that may be tokenised ahead of the device. A text counts with the
-largest number of tokens that it can have."""
+"""Number of windows of the largest size that may be tokenised ahead of the device. Each text is
+counted with the largest number of tokens that it can have."""
 
 AHEAD_CHARS = 32_000_000
 """Characters of texts that may wait for the tokenizer; the last batch read may exceed this."""
@@ -89,7 +89,7 @@ class _Window:
 def split_batches(
     lengths_N: NDArray[np.int64], batch_tokens: int, exact: bool = False
 ) -> list[NDArray[np.int64]]:
-    """Split rows into batches of similar length, longest first, each within a token budget.
+    """Split texts into batches within a token budget; texts of similar length share a batch.
 
     Args:
         lengths_N: tokens of each text.
@@ -98,7 +98,8 @@ def split_batches(
         exact: put only texts of equal length into a batch.
 
     Returns:
-        Rows of each batch; every row is in exactly one. Texts of equal length keep their order.
+        Numbers of the texts of each batch, the batch of the longest texts first. Every text is in
+        exactly one batch. Texts of equal length keep their order.
     """
     order_N = np.argsort(-lengths_N, kind="stable")
     sorted_N = lengths_N[order_N]

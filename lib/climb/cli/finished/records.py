@@ -1,7 +1,7 @@
 """The record of a finished job, and whether its state is still the same.
 
-A record is a file `finished/JOB.json` below storage.root. A job that starts deletes it, and a job
-that ends writes it, so a job that was killed has none.
+A record is a file `finished/JOB.json` below storage.root. A job deletes its record when it
+starts, and writes a new one when it ends. So a job that was killed has no record.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ FORMAT = 1
 EVERYTHING = Used(tables=tuple(table.name for table in TABLES))
 
 NEEDED_BY = {"base": "search", "target_base": "train"}
-"""Job -> the job that needs its files. They are not needed again once that job is done."""
+"""Job -> the later job that needs its files. Once the later job is done, the files are not needed
+again."""
 
 PARTS = {
     "code": "the code of climb has changed",
@@ -49,13 +50,14 @@ class Verdict:
 
     is_done: bool
     reason: str
-    """When it ended and what it wrote, which later job is up to date, or why it has to run."""
+    """If the job is done: when it ended and what it wrote, or that a later job is up to date and
+    needs no files of it. Otherwise: why it has to run."""
 
     used: tuple[str, ...] = ()
-    """Tables that it reads or writes, if that is known."""
+    """Tables that the job reads or writes; empty if they are unknown."""
 
     summary: str = ""
-    """Further lines that the job printed at its end."""
+    """What the job returned, without the first line."""
 
 
 class RunningJob:
@@ -186,7 +188,7 @@ def _list_changed(before: Any, now: Mapping[str, Any]) -> list[str]:
 
 
 def _find_unlogged(name: str, cfg: Config) -> Iterator[str]:
-    """Yield a reason if MLflow lacks runs, which job `report` logs."""
+    """Yield a reason to run job `report` if MLflow lacks runs: that job logs them."""
     if name != "report":
         return
     names = ("trials", "mixtures", "evaluations", "learning_curves")

@@ -1,4 +1,4 @@
-"""What a job depends on: the one description that is written after a job and compared later."""
+"""The state of what a job depends on: it is recorded for each run, and compared later."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ SETTINGS: Mapping[str, tuple[str, ...]] = {
     "ablate": (*TRAINED, "train", "ablate", "cluster", "prune", "embed", "score"),
 }
 """Job -> the sections or keys that it reads. The folders storage.root and storage.files are part of
-every state; `spark` and `tracking` change no table. A test compares this with the keys that the
-jobs read."""
+every state. The sections `spark` and `tracking` change no table, so only `report` has them. A test
+compares this mapping with the keys that the jobs read."""
 
 STARTS: Mapping[str, tuple[str, ...]] = {
     "compare": ("base", "search", "doremi", "target_base", "train"),
