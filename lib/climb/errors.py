@@ -23,8 +23,8 @@ OUT_OF_MEMORY = (
     *("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED"),
     *("CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_NOT_INITIALIZED"),
 )
-"""What torch writes into a RuntimeError when an allocation fails. cuBLAS reports the last one if
-its own workspace does not fit on a crowded GPU."""
+"""Texts in the messages of torch's RuntimeErrors when an allocation fails. The message of cuBLAS is
+CUBLAS_STATUS_NOT_INITIALIZED if the workspace of cuBLAS does not fit into the GPU's free memory."""
 
 
 class ClimbError(Exception):
@@ -54,7 +54,8 @@ class ComponentError(ClimbError):
 class MixtureError(ClimbError, ValueError):
     """No mixture satisfies the constraints.
 
-    It is also a ValueError, so that pydantic lists it among all mistakes of a configuration.
+    It is also a ValueError, so that pydantic lists it together with the other mistakes of a
+    configuration.
     """
 
 

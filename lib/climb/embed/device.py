@@ -1,6 +1,6 @@
 """Batches on a device: padding, transfer, results, memory, and how many tokens fit.
 
-Axes: B texts of a batch, L tokens of each with padding, D values.
+Axes: B texts of a batch, L tokens of each padded text, D values of each text.
 """
 
 from __future__ import annotations
@@ -17,20 +17,23 @@ from climb.errors import ComponentError
 Launch = Callable[[Sequence[Any]], Wait]
 
 CPU_BATCH_TOKENS = 2_048
-"""Tokens of a batch on a CPU: the activations of a small model stay in the cache."""
+"""Maximum tokens of a batch on a CPU. With a batch of this size, the activations of a small model
+fit into the cache."""
 
 MAX_BATCH_TOKENS = 131_072
-"""Upper limit of the tokens in a batch whose size follows from free memory. Fewer fill an H100."""
+"""Maximum tokens of a batch if climb computes its size from the free memory of the GPU. A batch of
+fewer tokens already keeps an H100 fully busy."""
 
 PROBE_TOKENS = 8_192
 """Tokens of the batch with which the memory per token is measured."""
 
 MEMORY_SHARE = 0.4
-"""Share of the free memory for one batch. The rest is for the second batch on the device, and for
-pieces that the allocator cannot use."""
+"""Share of the free memory that one batch may use. The rest is for the second batch, which is on
+the device at the same time, and for fragments of memory that the allocator cannot use."""
 
 GPU_MULTIPLE = 16
-"""Lengths on a GPU are multiples of this. The attention kernels need aligned rows."""
+"""On a GPU, texts are padded to a multiple of this many tokens, because the attention kernels need
+aligned rows."""
 
 
 def pad_ids(
@@ -46,8 +49,8 @@ def pad_ids(
         device: `cpu`, `cuda:0`, ...
 
     Returns:
-        ids_BL, int64, and mask_BL, int64, 1 at tokens and 0 at padding. The mask is None if nothing
-        is padded. Both are on the device, or on their way there.
+        ids_BL and mask_BL, both int64. The mask is 1 at tokens and 0 at padding; it is None if
+        nothing is padded. Both are on the device, or are still being copied to it.
     """
     import torch
 
@@ -73,7 +76,7 @@ def pad_ids(
 
 
 def fetch(values_BD: Any) -> Wait:
-    """Start the copy of values to the host, and return how to wait for it.
+    """Start to copy values to the host, and return a function that waits for the copy.
 
     Args:
         values_BD: a float32 tensor on any device.
@@ -90,7 +93,7 @@ def fetch(values_BD: Any) -> Wait:
 
     def wait() -> NDArray[np.float32]:
         done.synchronize()
-        # A copy: pinned memory is scarce, and torch gives it to the next batch.
+        # Return a copy, because pinned memory is scarce: torch reuses it for the next batch.
         copy_BD: NDArray[np.float32] = host_BD.numpy().copy()
         return copy_BD
 
@@ -113,7 +116,8 @@ def launch_or_halve(launch: Launch, encoded: Sequence[Any]) -> Wait:
                 f"GPU out of memory for a single document of {len(encoded[0])} tokens; "
                 "lower max_tokens of the model"
             ) from error
-    # Outside the handler, where the traceback no longer references the failed batch's tensors.
+    # This is outside of the handler. Inside it, the traceback would still reference the tensors of
+    # the failed batch, so their memory would not be free.
     torch.cuda.empty_cache()
     half = len(encoded) // 2
     first_BD = launch_or_halve(launch, encoded[:half])()
@@ -130,16 +134,16 @@ def choose_batching(
     """Choose how texts are divided into batches for a device.
 
     Args:
-        batch_tokens: tokens of a batch; None: as many as are measured to fit the GPU, or
-            `CPU_BATCH_TOKENS` on a CPU.
+        batch_tokens: maximum tokens of a batch. None: on a GPU, a measurement decides how many fit
+            into its memory; on a CPU, `CPU_BATCH_TOKENS`.
         device: `cpu`, `cuda:0`, ...
         max_tokens: maximum tokens of a text.
-        forward: runs a padded batch of (number of texts, tokens of each); needed on a GPU if
-            `batch_tokens` is None.
+        forward: function of (number of texts, tokens of each text) that runs a padded batch of this
+            size; needed on a GPU if `batch_tokens` is None.
 
     Returns:
-        On a CPU, only texts of equal length share a batch. There, padding costs time, and small
-        batches do not.
+        The division. On a CPU, only texts of equal length share a batch, because padding costs
+        time on a CPU, and small batches do not make it slower.
     """
     if not device.startswith("cuda"):
         return Batching(batch_tokens or CPU_BATCH_TOKENS, exact=True)
@@ -155,11 +159,12 @@ def probe_batch_tokens(device: str, max_tokens: int, forward: Callable[[int, int
     Args:
         device: a GPU.
         max_tokens: maximum tokens of a text.
-        forward: runs a padded batch of (number of texts, tokens of each).
+        forward: function of (number of texts, tokens of each text) that runs a padded batch of this
+            size.
 
     Returns:
-        A power of two, or `max_tokens` if that is larger. So small changes of the free memory
-        rarely change batches.
+        The number of tokens, rounded down to a power of two, so that small changes of the free
+        memory rarely change the batches; or `max_tokens` if that is larger.
 
     Raises:
         ComponentError: a single text does not fit into the GPU's memory.

@@ -11,10 +11,10 @@ def check_max_tokens(key: str, max_tokens: int, path: str, model: Any) -> None:
     """Check that a model accepts documents of `max_tokens` tokens.
 
     Args:
-        key: what sets the limit, for the message.
+        key: name of the setting with the configured limit, for the message.
         max_tokens: the configured limit.
         path: path of the model, for the message.
-        model: a model of the transformers library; None has no limit.
+        model: a model of the transformers library; None: there is no limit.
 
     Raises:
         ComponentError: the model accepts fewer tokens.
@@ -22,15 +22,16 @@ def check_max_tokens(key: str, max_tokens: int, path: str, model: Any) -> None:
     longest = find_max_tokens(model)
     if longest is not None and max_tokens > longest:
         raise ComponentError(
-            f"{key} is {max_tokens}; {path!r} accepts at most {longest} tokens; lower it"
+            f"{key} is {max_tokens}; {path!r} accepts at most {longest} tokens; lower max_tokens"
         )
 
 
 def find_max_tokens(model: Any) -> int | None:
     """Find the maximum tokens of a text; None if the model has no limit.
 
-    A table of positions is a hard limit. In RoBERTa and its relatives, the positions up to the one
-    of the padding token are reserved: 514 rows are 512 tokens.
+    If a model has a table of position embeddings, the number of its rows is a hard limit. RoBERTa
+    and its relatives reserve the rows up to and including the row of the padding token, so a table
+    of 514 rows allows only 512 tokens.
     """
     modules = model.named_modules() if hasattr(model, "named_modules") else ()
     for name, module in modules:
@@ -39,6 +40,6 @@ def find_max_tokens(model: Any) -> int | None:
             return int(n_rows if module.padding_idx is None else n_rows - module.padding_idx - 1)
     config = getattr(model, "config", None)
     longest = getattr(config, "max_position_embeddings", None)
-    # DeBERTa has relative positions and no table; XLNet has -1.
+    # DeBERTa has relative positions instead of a table. In XLNet, this value is -1.
     is_relative = getattr(config, "relative_attention", False)
     return None if longest is None or longest < 1 or is_relative else int(longest)

@@ -33,11 +33,11 @@ from climb.files import resolve
 class SentenceEmbedder:
     """Sentence vectors of norm 1. CLIMB uses NovaSearch/stella_en_400M_v5, dim 1024, 512 tokens.
 
-    On a GPU, the other texts of a batch change the last bits of a vector: by about 1e-6 in float32,
-    and in the third digit in half precision. So with another partitioning of a table, a text near
-    the border of two clusters may get the other cluster. Decisions about whole clusters do not
-    change. On a CPU, only texts of equal length share a batch, and a vector does not depend on the
-    other texts (exceptions: docs/decisions/embedding.md).
+    On a GPU, a vector depends slightly on the other texts of its batch: they change it by about
+    1e-6 in float32, and in the third digit in half precision. So with another partitioning of a
+    table, a text near the border of two clusters may be assigned to the other cluster. Decisions
+    about whole clusters do not change. On a CPU, only texts of equal length share a batch, and a
+    vector does not depend on the other texts (exceptions: docs/decisions/embedding.md).
     """
 
     needs: ClassVar[tuple[str, ...]] = ("torch", "sentence_transformers")
@@ -67,7 +67,7 @@ class SentenceEmbedder:
 
     prompt: str = ""
     """Prefix of every text, for models that were trained with one (`passage: `). Models whose
-    pooling has `include_prompt: false` leave its tokens out of the mean."""
+    pooling has `include_prompt: false` leave the tokens of the prompt out of the mean."""
 
     trust_remote_code: bool = False
     """Run the Python code in the model's folder, which some models need (stella does)."""
@@ -88,8 +88,8 @@ class SentenceEmbedder:
 
         Raises:
             PreflightError: the folder is missing or contains no sentence-transformers model.
-            ComponentError: `dim` differs from the model's width, `max_tokens` exceeds its maximum
-                input, or the memory of a GPU is too small for one text.
+            ComponentError: `dim` differs from the model's width, `max_tokens` exceeds the model's
+                maximum input, or the memory of a GPU is too small for one text.
         """
         model = wrap_model(
             _load_model(self, device), self.dim, self.max_tokens, device, self.precision
@@ -103,7 +103,7 @@ class SentenceEmbedder:
 
 @dataclass(frozen=True)
 class SentenceEmbed:
-    """A loaded model with its division of texts into batches."""
+    """A loaded model, and how texts are divided into batches for it."""
 
     model: TokenModel | WholeModel
     batching: Batching
@@ -114,7 +114,7 @@ class SentenceEmbed:
         return run_model(self.model, self._add_prompt(texts), self.batching)
 
     def stream(self, batches: Iterable[Sequence[str]]) -> Iterator[NDArray[np.float32]]:
-        """Yield vectors_ND of each batch, in the order of the batches; reads ahead."""
+        """Yield vectors_ND of each batch, in the order of the batches; read batches ahead."""
         return stream_model(self.model, map(self._add_prompt, batches), self.batching)
 
     def _add_prompt(self, texts: Sequence[str]) -> Sequence[str]:

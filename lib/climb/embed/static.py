@@ -22,18 +22,18 @@ from climb.files import resolve
 from climb.tokenizer import open_tokenizer
 
 CHARS_PER_TOKEN = 8
-"""A text is cut to this many characters per token of `max_tokens` before it is tokenised. English
-has about four per token."""
+"""Before a text is tokenised, it is cut to `max_tokens` times this many characters. English has
+about four characters per token."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StaticEmbedder:
-    """Mean of token vectors, scaled to norm 1; all zero for a text without tokens of the table.
+    """Mean of token vectors, scaled to norm 1; all zero for a text without known tokens.
 
     The vector ignores word order and keeps the topic; clustering needs nothing else. On corpora
-    with known sources, clusters of these vectors agree better with the sources than those of a
-    small transformer, at sixty times the speed (see docs/decisions/embedding.md). A vector depends
-    only on its own text, bit for bit.
+    with known sources, clusters of these vectors agree better with the sources than clusters of
+    the vectors of a small transformer, at sixty times the speed (see docs/decisions/embedding.md).
+    A vector depends only on its own text, bit for bit.
 
     Source:
         The default table is wordllama's l2_supercat (github.com/dleemiller/WordLlama).
@@ -49,7 +49,7 @@ class StaticEmbedder:
     """A safetensors file with one matrix, (V, D)."""
 
     tokenizer: ModelPath
-    """The tokenizer.json; its token ids are the rows of the table."""
+    """The tokenizer.json; its token ids are the row numbers of the table."""
 
     dim: int
     max_tokens: int
@@ -100,9 +100,9 @@ def average_token_vectors(
     """Average the token vectors of each document, and scale the mean to norm 1.
 
     Args:
-        ids_N: token ids (rows of the table, with repetitions), one sequence per document.
-        table_VD: token vectors, shape (V, D). In float64, the sum of a document is exact enough
-            that its float32 result does not depend on the other documents of the batch.
+        ids_N: one sequence of token ids per document; an id is a row number of the table.
+        table_VD: token vectors, shape (V, D). They are float64: their sum is then so exact that
+            the float32 vector of a document does not depend on the other documents of the batch.
 
     Returns:
         vectors_ND, float32; zero for a document without tokens.

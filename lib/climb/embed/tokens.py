@@ -1,4 +1,4 @@
-"""Tokenise texts with the fast tokenizer; only the start of a text, if the model reads no more."""
+"""Tokenise texts with the fast tokenizer; tokenise only the start of a text if that suffices."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 CHARS_PER_TOKEN = 6
-"""Characters of a text that are tokenised per kept token; English has four to five per token."""
+"""Characters that are tokenised for each token that is kept. English has four to five characters
+per token."""
 
 EXTRA_CHARS = 512
-"""Characters that are tokenised in addition, so that a low `max_tokens` rarely needs a retry."""
+"""Characters that are tokenised in addition. Without them, a low `max_tokens` would often need a
+second try with more characters."""
 
 EXTRA_TOKENS = 32
-"""Tokens that a cut text must have beyond the kept ones. A cut can change the tokens of the last
-word only, and these are then not among the kept ones."""
+"""Minimum number of tokens that a cut text must have beyond those that are kept. A cut can change
+only the tokens of the last word. With this many extra tokens, the last word is not kept."""
 
 MAX_WORD_CHARS = 1_000_000
 """A text without a space for this many characters is cut inside a word."""
@@ -43,7 +45,8 @@ class TokenEncoder:
         """Tokenise N texts.
 
         Returns:
-            Token ids of each text, shape (n tokens,): those of the whole text, truncated.
+            Token ids of each text, shape (n tokens,), truncated to `max_tokens`. They do not depend
+            on whether the text was cut.
         """
         ids_N = [np.empty(0, dtype=np.int32)] * len(texts)
         rows = list(range(len(texts)))
@@ -71,7 +74,8 @@ def cut_text(text: str, n_chars: int) -> str:
 
     Args:
         text: the whole text.
-        n_chars: maximum length, unless one word fills the second half of it.
+        n_chars: maximum length. If the second half of this length has no space, the text is cut at
+            the next space.
 
     Returns:
         The start of the text, or the whole text where it has no more than `n_chars` characters.
@@ -90,7 +94,7 @@ def open_fast_tokenizer(tokenizer: Any, max_tokens: int) -> TokenEncoder | None:
     """Copy the fast tokenizer of a transformers tokenizer, with truncation and without padding.
 
     Args:
-        tokenizer: of the transformers library; None where the model has none.
+        tokenizer: a tokenizer of the transformers library; None if the model has no tokenizer.
         max_tokens: maximum tokens of a text, with the special tokens.
 
     Returns:

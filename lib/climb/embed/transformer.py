@@ -1,6 +1,6 @@
 """Forward passes of sentence-transformers models, for texts that are tokenised already.
 
-Axes: B texts of a batch, L tokens of each with padding, D width.
+Axes: B texts of a batch, L tokens of each padded text, D width.
 """
 
 from __future__ import annotations
@@ -17,19 +17,22 @@ from climb.embed.device import fetch, launch_or_halve, pad_ids
 from climb.embed.tokens import TokenEncoder, open_fast_tokenizer
 
 CHECK_TEXTS = ("A cell divides.", "The court heard the oral argument on Tuesday, and adjourned.")
-"""Texts of different length whose vectors decide whether the fast forward pass is used."""
+"""Texts of different length. Their vectors decide whether `wrap_model` chooses the forward pass on
+token ids."""
 
 CHECK_TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1, "float16": 0.02}
-"""Largest distance at which a vector agrees with that of the model's own forward pass."""
+"""Precision -> tolerance. Two vectors of a text, one from each forward pass, count as equal if
+their distance is at most this."""
 
 MIN_TOKENS = 16
-"""Fewest tokens of a batch; the texts of a shorter one are repeated. A CPU multiplies matrices of
-one to three rows in another order. So a short text alone would have other last bits than in a
-batch."""
+"""Minimum number of tokens in a batch; in a smaller batch, the texts are repeated. A CPU adds up
+products in another order if a matrix has only one to three rows. Without the repetition, the last
+bits of a short text's vector would depend on whether the text is alone in its batch."""
 
 BROADCAST_MASK_TYPES = ("bert", "roberta", "xlm-roberta")
-"""Types of models that add a mask of shape (B, 1, 1, L) to all attention scores. Other models use a
-mask of shape (B, L), which costs them a copy for every query and a wait for the GPU."""
+"""Types of models that accept a mask of shape (B, 1, 1, L) and apply it to all attention scores.
+Other models get a mask of shape (B, L). This is slower: they copy the mask for every query, and
+wait for the GPU."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ class TokenModel:
 
 @dataclass(frozen=True)
 class _CountedText:
-    """A text, and its number of tokens as its length."""
+    """A text whose `len` is its number of tokens."""
 
     text: str
     n_tokens: int
@@ -161,7 +164,7 @@ def count_prompt_tokens(model: Any, prompt: str) -> int:
         prompt: may be empty.
 
     Returns:
-        0 too if the model does not read token ids.
+        The number of tokens; 0 if the prompt is empty, or if the model does not read token ids.
     """
     ids_BL = _prepare(model, [prompt]).get("input_ids") if prompt else None
     if ids_BL is None or ids_BL.ndim != 2 or not ids_BL.numel():
@@ -171,7 +174,7 @@ def count_prompt_tokens(model: Any, prompt: str) -> int:
 
 
 def normalize(vectors_BD: Any) -> Any:
-    """Scale vectors to norm 1, in float32 for every precision, so that six digits are correct."""
+    """Scale vectors to norm 1, always in float32, so that six digits of the norm are correct."""
     import torch
 
     return torch.nn.functional.normalize(vectors_BD.float(), p=2, dim=1)
@@ -180,7 +183,9 @@ def normalize(vectors_BD: Any) -> Any:
 def wrap_model(
     model: Any, width: int, max_tokens: int, device: str, precision: str
 ) -> TokenModel | WholeModel:
-    """Choose a forward pass: the model's own, or on token ids if this gives the same vectors.
+    """Choose the forward pass on token ids if it gives the same vectors as the model's own.
+
+    Otherwise choose the model's own forward pass.
 
     Args:
         model: the loaded sentence-transformers model.
@@ -198,9 +203,10 @@ def wrap_model(
 
 
 def _agree(tokens: TokenModel, whole: WholeModel, tolerance: float) -> bool:
-    """Whether the vectors of both agree, with and without padding.
+    """Whether the vectors of both forward passes agree, with and without padding.
 
-    On a GPU, one text has the full length, since some masks matter for long texts only.
+    On a GPU, one of the texts has the maximum length, since the masks of some models change only
+    the vectors of long texts.
     """
     from torch import OutOfMemoryError
 
@@ -211,7 +217,7 @@ def _agree(tokens: TokenModel, whole: WholeModel, tolerance: float) -> bool:
         ids_B = tokens.encode(texts)
         padded_BD = tokens.forward(ids_B, max(map(len, ids_B))).cpu().numpy()
         alone = [tokens.forward([ids], len(ids)).cpu().numpy() for ids in ids_B]
-    except OutOfMemoryError:  # also a RuntimeError, but no fault of the model's inputs
+    except OutOfMemoryError:  # a RuntimeError too, but the inputs are not the reason
         raise
     except (TypeError, ValueError, KeyError, AttributeError, IndexError, RuntimeError):
         return False  # the model does not accept the inputs that most models accept
@@ -231,7 +237,7 @@ def compile_layers(model: TokenModel | WholeModel) -> None:
 
 
 def run_probe(model: TokenModel | WholeModel) -> Callable[[int, int], Any]:
-    """Return a function that runs a padded batch of (number of texts, tokens of each)."""
+    """Return a function (number of texts, tokens of each text) that runs a batch of this size."""
 
     def forward(n_texts: int, length: int) -> Any:
         if isinstance(model, WholeModel):

@@ -1,6 +1,6 @@
 """What a run will cost, before it is started: hours and price of stages, sizes of tables and files.
 
-    rates = load_rates()                                # with unit, hardware and source of each
+    rates = load_rates()                                # each has a unit, a hardware and a source
     workload = Workload(documents=2e9, tokens=8e11, bytes_per_token=3.88)
     estimate = compute_estimate(cfg, workload, Machines(), rates)
 

@@ -42,7 +42,7 @@ def describe_comparison(name: str, cfg: Config, cores: int | None) -> str:
     n_trials = seeds * sum(count_paid(method) for method in methods)
     most = (
         f"{seeds} seeds: {n_trials:g} trials and {seeds * len(methods)} target models at most; "
-        "those that methods share are trained once"
+        "trials and models that methods share are trained once"
     )
     stages = _estimate_stages(cfg, methods, seeds, cores is None)
     return "\n".join([*_list_methods(methods), "", most, "", *_list_stages(stages, cores)])
@@ -75,7 +75,7 @@ def _list_stages(stages: Sequence[Stage], cores: int | None) -> list[str]:
 
 
 def count_paid(method: Method) -> float:
-    """Count the trials that a method pays for with each seed."""
+    """Count the trials that a method needs for each seed, also those that other methods share."""
     if method.mixture is None:
         return method.n_trials
     plugin: object = build(method.mixture, object, name=method.name)
@@ -94,7 +94,7 @@ def _estimate_stages(
     bases = {_identify_base(m, m.cfg.proxy.model, m.cfg.proxy.base_tokens): m for m in searching}
     targets = {_identify_base(m, m.cfg.train.model, m.cfg.train.base_tokens) for m in methods}
     train, n_models = cfg.train, float(seeds * len(methods))
-    # A target model with the shape and the base tokens of the proxies continues their checkpoint.
+    # A target model continues the proxies' checkpoint if it has the same model and base tokens.
     n_targets = float(len(targets - bases.keys()))
     target_base = Stage("target_base", "nothing: it is the checkpoint of `base`")
     if n_targets:
@@ -127,7 +127,7 @@ def _estimate_bases(methods: Sequence[Method], given: Given) -> Stage:
 
 
 def _estimate_searches(methods: Sequence[Method], seeds: int, given: Given) -> Stage:
-    """Estimate the trials of all seeds; what a search trains besides them counts once."""
+    """Estimate the trials of all seeds, and the other models of a search, which all seeds share."""
     tokens, parts = 0.0, list[Stage]()
     for m in methods:
         if n := seeds * count_paid(m):
@@ -148,10 +148,11 @@ def _estimate_searches(methods: Sequence[Method], seeds: int, given: Given) -> S
 
 
 def _list_extra(methods: Sequence[Method]) -> dict[tuple[str, ...], tuple[Method, float]]:
-    """List DoReMi and the components of fidelities, with their tokens, weighted by work per token.
+    """List the models of DoReMi and the components of fidelities, with their tokens.
 
-    Their seeds are those of the configuration, so all seeds of a search share them, and so do
-    searches with the same proxy, domains and tokens.
+    The tokens of DoReMi are multiplied by `DOREMI_WORK`. These models do not depend on the seed of
+    the search, so the searches of all seeds share them. Searches with the same proxy, domains and
+    tokens share them too.
     """
     found = dict[tuple[str, ...], tuple[Method, float]]()
     for m in methods:

@@ -56,7 +56,7 @@ def count_fitted(cfg: Config, workload: Workload) -> float:
 
 
 def find_width(cfg: Config) -> int:
-    """Return the width of the vectors: the field `dim` of the embedder, or of the built plug-in.
+    """Return the width of the vectors: `dim` in the embedder's spec, or else of the built embedder.
 
     Raises:
         ConfigError: the embedder cannot be built.
@@ -124,8 +124,8 @@ def _encode(
         sources=(cite(device), f"{share:.0%} of it: {efficiency.source}"),
         notes=(
             f"parameters of {key} from {size.source}",
-            "every document is counted with the mean length; longer ones are cut at max_tokens, so "
-            "this is an upper bound",
+            "every document is counted with the mean length, but documents above max_tokens are "
+            "cut, so this is an upper bound",
         ),
     )
 
@@ -171,7 +171,8 @@ def _estimate_cluster(cfg: Config, workload: Workload, rates: Rates) -> Stage:
     every = workload.documents * (per_pass / assigning.value + 1.0 / reading.value)
     return Stage(
         "cluster",
-        f"fit of {cluster.k:,} clusters to {sample:.3g} vectors; {workload.documents:.3g} assigned",
+        f"fit of {cluster.k:,} clusters to {sample:.3g} vectors; "
+        f"{workload.documents:.3g} documents assigned",
         core_seconds=fit + every,
         fixed_seconds=find_fixed("cluster", rates),
         sources=(cite(fitting), cite(assigning), cite(reading)),
@@ -180,12 +181,12 @@ def _estimate_cluster(cfg: Config, workload: Workload, rates: Rates) -> Stage:
 
 
 def _move_embedding(embed: Stage, cluster: Stage, share: float) -> tuple[Stage, Stage]:
-    """Move the embedding of all documents outside of the sample of the fit to job cluster.
+    """Count the embedding of documents outside the sample as work of job cluster, not of job embed.
 
     Args:
         embed: the embedding of all documents.
         cluster: the fit and the assignment.
-        share: share of the documents in the sample, which job embed embeds.
+        share: share of the documents that are in the sample; job embed embeds only these.
     """
     rest = 1.0 - share
     return (
@@ -197,7 +198,7 @@ def _move_embedding(embed: Stage, cluster: Stage, share: float) -> tuple[Stage, 
         ),
         replace(
             cluster,
-            work=f"{cluster.work}; {rest:.2g} of them embedded",
+            work=f"{cluster.work}; {rest:.2g} of these documents embedded",
             core_seconds=cluster.core_seconds + rest * embed.core_seconds,
             gpu_seconds=cluster.gpu_seconds + rest * embed.gpu_seconds,
             sources=(*cluster.sources, *embed.sources),

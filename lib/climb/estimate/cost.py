@@ -78,15 +78,15 @@ class Estimate:
 
     @property
     def price(self) -> float | None:
-        """Sum over the stages; None if one is unknown."""
+        """Sum over the stages; None if the price of a stage is unknown."""
         prices = [cost.price for cost in self.stages]
         return None if None in prices else sum(price for price in prices if price is not None)
 
     def find_dominating(self) -> tuple[str, str, float]:
         """Return the stage with the largest share of the price, the word "price", and the share.
 
-        If the price is unknown, the share is that of node-hours, and the word is "node-hours". A
-        node with GPUs then counts as much as one without.
+        If the price is unknown, node-hours replace it, and the word is "node-hours". An hour of a
+        node with GPUs then counts as much as an hour of a node without GPUs.
         """
         if self.price:
             of, values = "price", [cost.price or 0.0 for cost in self.stages]

@@ -19,7 +19,8 @@ SIZE = re.compile(r"(?<![a-zA-Z0-9.])(\d+(?:\.\d+)?)([mb])(?![a-zA-Z0-9])", re.I
 UNGATED = frozenset(
     {"bert", "roberta", "xlm-roberta", "mpnet", "distilbert", "electra", "camembert"}
 )
-"""Values of `model_type` for models with two matrices of the inner width; others have three."""
+"""Values of `model_type` for models whose feed-forward layers have two matrices. The feed-forward
+layers of other models have three."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def count_parameters(
         given: key -> number of parameters.
 
     Raises:
-        ConfigError: none of these has the number.
+        ConfigError: none of these exists.
     """
     if key in given:
         return ModelSize(given[key], f"--parameters {key}")

@@ -1,4 +1,7 @@
-"""Names that the options --rate and --parameters accept; others would be ignored."""
+"""Names that the options --rate and --parameters accept.
+
+Another name is an error, because it would have no effect.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,16 @@ STAGES = (
 
 
 def name_rate(section: str, spec: PluginSpec) -> str:
-    """Return the name of a plug-in's rate: the section, or `scorer`, and the name of its class."""
+    """Return the name of a plug-in's rate, such as `embed.StaticEmbedder`, `scorer.RuleScorer`."""
     return f"{section}.{str(spec['use']).rpartition(':')[2]}"
 
 
 def list_rates(cfg: Config, rates: Rates) -> list[str]:
-    """List the rates that an estimate can use: known, fixed seconds, stages, and plug-ins."""
+    """List the names of the rates that an estimate can use.
+
+    These are the names in `rates`, the fixed seconds of stages, the stages that train models, and
+    the configured plug-ins.
+    """
     return sorted(
         {
             *rates.by_name,

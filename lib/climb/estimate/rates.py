@@ -31,7 +31,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Efficiency:
-    """Rates of models of several sizes, divided by the rate of a device or of a small model."""
+    """Rates that models of several sizes reach / the rate of a device or of a small model."""
 
     parameters: tuple[float, ...]
     factors: tuple[float, ...]
@@ -48,8 +48,8 @@ class Rates:
 
     by_name: Mapping[str, Rate]
     efficiency: Mapping[str, Efficiency]
-    """`encode` and `train`: shares of the matrix rate of a GPU. `trial.cpu` and `train.cpu`:
-    multiples of the rates of these names, which were measured with a small model."""
+    """`encode` and `train`: shares of the rate of a GPU in matrix products. `trial.cpu` and
+    `train.cpu`: multiples of the rates of the same names, which are those of a small model."""
 
     def find(self, name: str, why: str) -> Rate:
         """Return a figure.
@@ -74,13 +74,17 @@ class Rates:
         return self.by_name[name].value if name in self.by_name else default
 
     def override(self, given: Mapping[str, float], source: str) -> Rates:
-        """Return the figures with the user's values, which need no factor for a model's size."""
+        """Return the figures; the user's values replace or extend those of `by_name`.
+
+        A user's value is for the size of the user's model, so it is not multiplied by a factor for
+        the size.
+        """
         changed = {}
         for name, value in given.items():
             unit = self.by_name[name].unit if name in self.by_name else "tokens or bytes per second"
             changed[name] = Rate(name, value, unit, "not stated", source)
-        # A replaced figure (`trial.cpu`) loses its factor. The rate of stage `train` replaces no
-        # figure: the efficiency of the same name is a GPU's, and stays.
+        # A replaced figure, such as `trial.cpu`, loses its efficiency. A rate for stage `train`
+        # replaces no figure, so the efficiency `train`, which is for GPUs, is kept.
         replaced = changed.keys() & self.by_name.keys()
         efficiency = {name: one for name, one in self.efficiency.items() if name not in replaced}
         return replace(self, by_name={**self.by_name, **changed}, efficiency=efficiency)
@@ -119,7 +123,7 @@ def parse_assignments(texts: Sequence[str], option: str) -> dict[str, float]:
     """Parse `NAME=VALUE` options.
 
     Raises:
-        ConfigError: a text has another form, or a value is not finite and above 0.
+        ConfigError: a text has another form, or its value is not a finite number above 0.
     """
     found: dict[str, float] = {}
     for text in texts:

@@ -20,13 +20,13 @@ ALL_KEPT = "assumes that no cluster is pruned, so this is an upper bound"
 AS_PRUNE = "assumes that counting a document takes as long as in stage prune"
 
 ONE_CORE = ("search", "train")
-"""Stages whose runs have one core each if there are no GPUs. Small models use several cores poorly,
-so a base checkpoint, which has the whole machine, has another rate."""
+"""Stages in which each run has one core if there are no GPUs. A base checkpoint is trained on all
+cores of the machine. Small models use several cores poorly, so the rate of a core is then lower."""
 
 DOREMI_WORK = 4 / 3
-"""Work of DoReMi divided by that of trials with equally many tokens. Its proxy reads half of the
-tokens. A token of the proxy needs two more forward passes (of the proxy and of the reference
-model), so 5/3 of the work."""
+"""Work of DoReMi / work of trials with the same number of tokens. DoReMi's proxy reads half of the
+tokens. For each of these, two more forward passes are needed: one of the proxy and one of the
+reference model. So such a token costs 5/3 of the work of another token."""
 
 
 def estimate_training(
@@ -78,7 +78,7 @@ def shares_base(cfg: Config) -> bool:
 
 
 def count_extra_tokens(cfg: Config) -> float:
-    """Count the tokens that the search trains on besides trials, weighted by work per token."""
+    """Count the tokens of a search's models other than trials, weighted by work per token."""
     return count_component_tokens(cfg) + DOREMI_WORK * count_doremi_tokens(cfg)
 
 
@@ -112,8 +112,9 @@ def count_mean_tokens(cfg: Config) -> float:
 def count_models(cfg: Config) -> int:
     """Count the target models: the recommendation and the baselines, each with every seed.
 
-    No search can run without targets. So if this configuration has none, another --conf file will
-    add them, and they are assumed to have `report` files.
+    If targets are configured and none has a `report` file, there are no target models. A search
+    needs targets, so if none is configured, another --conf file will add them. They are then
+    assumed to have `report` files.
     """
     if cfg.proxy.targets and all(target.report is None for target in cfg.proxy.targets):
         return 0
@@ -123,8 +124,9 @@ def count_models(cfg: Config) -> int:
 def count_packed_tokens(cfg: Config, workload: Workload) -> float:
     """Count the tokens of the shards of all kinds, as `pack` plans them.
 
-    If repetition is not matched, a trial can read all of its tokens from one domain, so the shard
-    of every domain has as many. The number of domains is `prune.domains`, else at most `cluster.k`.
+    If repetition is not matched, a trial can read all of its tokens from one domain. So the shard
+    of every domain then has as many tokens as a trial. The number of domains is `prune.domains`; if
+    this is not set, the upper bound `cluster.k` is used.
     """
     target = float(cfg.search.target_tokens)
     most = cfg.proxy.trial_tokens * (cfg.prune.domains or cfg.cluster.k)
@@ -176,9 +178,10 @@ def estimate_runs(
 
 
 def _find_core_speed(name: str, rates: Rates, parameters: float) -> tuple[float, tuple[str, ...]]:
-    """Return the operations per core-second of a stage that trains models of a size, and sources.
+    """Return the rate at which a stage trains models of this size on a core, and its sources.
 
-    Small matrices leave a core idle, so larger models reach a higher rate.
+    The rate is in operations per core-second. Small matrices leave a core idle, so larger models
+    reach a higher rate.
     """
     rate = rates.find("trial.cpu" if name in ONE_CORE else "train.cpu", f"stage {name}")
     efficiency = rates.efficiency.get(rate.name)

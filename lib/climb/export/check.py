@@ -31,10 +31,12 @@ REJECTED_BELOW = 1e-4
 """Smaller p-values reject the hypothesis that the samples have the shares of the mixture."""
 
 LENGTH_STDS = 6.0
-"""Standard deviations by which the mean length of samples may differ from that in the export."""
+"""Maximum difference between the mean length of samples and that in the export, in standard
+deviations."""
 
 LEAST_EFFECTIVE = 200.0
-"""Effective samples that a test of a mean length needs: n (mean tokens)^2 / mean (tokens^2)."""
+"""Minimum effective number of samples for a test of their mean length. The effective number of n
+samples is n (mean tokens)^2 / mean (tokens^2)."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Delivered:
     wanted: float
     delivered: float
     std: float
-    """Standard deviation of the delivered share under the hypothesis."""
+    """Standard deviation of the delivered share if the samples have the shares of the mixture."""
 
     samples: int
 
@@ -73,7 +75,7 @@ class CheckResult:
 def compare_shares(
     contents: Contents, counted: Mapping[str, Counted], fixed_length: bool
 ) -> CheckResult:
-    """Compare what a loader returned with the mixture.
+    """Test whether the samples that a loader returned have the shares of the mixture.
 
     Args:
         contents: the wanted shares, and the lengths of the documents.
@@ -116,8 +118,8 @@ def find_wanted(contents: Contents) -> NDArray[np.float64]:
     """Return the share of tokens that a loader should deliver, per domain.
 
     In a mixed export these are the shares of the tokens that were written. They differ slightly
-    from the mixture, because of whole documents, a validation split, end-of-text tokens or another
-    tokenizer.
+    from the mixture: documents are not cut, a validation split is removed, and the export may count
+    end-of-text tokens or use another tokenizer.
     """
     column = "weight" if contents.kind == "recipe" else "tokens"
     values_K = np.array([getattr(domain, column) for domain in contents.domains], np.float64)
@@ -148,7 +150,7 @@ def _test_counts(
     """Return Pearson's statistic and its degrees of freedom.
 
     The domains with the fewest expected samples are tested as one group, which has at least
-    LEAST_EXPECTED of them.
+    LEAST_EXPECTED expected samples.
     """
     order_K = np.argsort(expected_K, kind="stable")
     sums_K = np.cumsum(expected_K[order_K])
@@ -166,7 +168,7 @@ def _find_other_lengths(
     found = []
     for k, own in enumerate(counted_K):
         if own.samples * mean_K[k] ** 2 / square_K[k] >= LEAST_EFFECTIVE:
-            # The second moment is at least the variance, and is positive for equal lengths too.
+            # The second moment replaces the variance: it is not smaller, and never 0.
             std = np.sqrt(square_K[k] / own.samples)
             if abs(own.tokens / own.samples - mean_K[k]) > LENGTH_STDS * std:
                 found.append(k)

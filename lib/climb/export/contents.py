@@ -21,7 +21,8 @@ Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "validation")
 
 MIXED = "mixed"
-"""Name of the only group in an export of kind `mixed`, and of the domain of its sequences."""
+"""Name of the only group in an export of kind `mixed`. Sequences from this group have the name as
+their domain."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,10 @@ class Shard:
 
     documents: int
     tokens: int
-    """Counted with the export's tokenizer, with end-of-text tokens; for formats of text, by job
-    `count`. For files that are the user's own: a part of the domain's tokens in PRIOR.csv (the
-    natural mixture), in proportion to the size of the file with text or tokens."""
+    """In formats that store tokens, the export's tokenizer counts them, with end-of-text tokens. In
+    formats of text, job `count` counts them. For the user's own files, the domain's tokens in
+    PRIOR.csv (the natural mixture) are divided among its shards, in proportion to the size of the
+    file with text or tokens."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class ExportedDomain:
     """Wanted share of all tokens that the trainer reads; the weights sum to 1."""
 
     documents: int
-    """Rows of the training split; 0 if unknown (only for files that are the user's own)."""
+    """Rows of the training split. For the user's own files, 0 if the number is unknown."""
 
     tokens: int
     """Tokens of the training split, counted as in `Shard.tokens`."""
@@ -109,7 +111,8 @@ class Contents:
     """Tokens of the target run."""
 
     sequence_length: int
-    """Tokens of a training sequence, for formats that store it or read fixed lengths."""
+    """Tokens of a training sequence, for formats that write this number into a file, or whose
+    loaders read sequences of a fixed length."""
 
     seed: int
     folder: str

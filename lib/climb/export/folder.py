@@ -40,7 +40,7 @@ and deleted after the last change of OUT."""
 
 
 def follow_link(path: Path) -> Path:
-    """Return the target of a symbolic link, or the path itself: an export replaces no link."""
+    """Return the target of a symbolic link, or the path itself, so that no link is replaced."""
     return path.resolve() if path.is_symlink() else path
 
 
@@ -53,7 +53,7 @@ class Target:
 
     @property
     def state(self) -> Path:
-        """The folder with plan, records, and the files until they are complete."""
+        """The folder that contains the plan, the records, and the files of an unfinished export."""
         return self.path.with_name(STATE.format(name=self.path.name))
 
     @property
@@ -89,8 +89,8 @@ class Target:
     def is_current(self, plan: Mapping[str, Any]) -> bool:
         """Whether the folder has a complete export of this plan.
 
-        If so, a state folder from a process that was killed after the last rename is deleted. If
-        the export was moved, the files that contain its absolute path are written again.
+        If so, the state folder is deleted. It exists if a process was killed after the last rename.
+        If the export was moved, the files that contain its absolute path are written again.
 
         Raises:
             ConfigError: the folder has files that are not an export, or the format cannot be used
@@ -109,7 +109,8 @@ class Target:
         export = read_export(self.path)
         format, contents = export.load_format(), export.contents
         old = format.describe(replace(contents, folder=export.written_to))
-        # README.md is not written again: it has the data card, but never the absolute path.
+        # README.md is not written again: it never contains the absolute path, and the text of
+        # `describe` lacks the data card.
         texts = {
             name: text
             for name, text in format.describe(contents).items()
@@ -126,7 +127,8 @@ class Target:
         """Prepare the folders; return whether an export of the same plan was begun before."""
         if read_json(self.state / PLAN) == json.loads(_dump(plan)):
             return True
-        # The state folder exists until the end: without it, files in OUT would seem the user's.
+        # The state folder exists until the end. Without it, unfinished files in OUT would be taken
+        # for the user's files.
         self.state.mkdir(parents=True, exist_ok=True)
         (self.state / PLAN).unlink(missing_ok=True)
         for folder in (self.records, self.state / "data", self.data):

@@ -1,8 +1,8 @@
 """What a format is: a plug-in of one file.
 
-A format is a frozen dataclass. The trainer's interpreter imports its module too, to drive the
-trainer's loader. So the module imports only climb, the standard library and NumPy at its top; it
-imports other packages inside functions.
+A format is a frozen dataclass. The trainer's interpreter imports the module of the format too, to
+run the trainer's loader. So this module imports only climb, the standard library and NumPy at its
+top; it imports other packages inside functions.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Unit = Literal["tokens", "documents"]
-"""What the weights of a trainer count. Samples of a fixed length count as tokens."""
+"""What the weights of a trainer count. It is `tokens` if they count samples of a fixed length."""
 
 
 class ShardWriter(Protocol):
@@ -27,8 +27,8 @@ class ShardWriter(Protocol):
         """Append documents.
 
         Args:
-            rows: (doc_id string, copy int32, domain string, n_tokens int32, text string). What is
-                written must not depend on how the rows are divided into batches.
+            rows: the columns are (doc_id string, copy int32, domain string, n_tokens int32, text
+                string). What is written must not depend on how the rows are divided into batches.
             ids_N: for each row, an array of its token ids, of type `Tokenization.dtype`; the last
                 id is the end-of-text token. None for a format of text.
         """
@@ -90,8 +90,8 @@ class Format(Protocol):
     def describe(self, contents: Contents) -> dict[str, str]:
         """Return the index and configuration files: path in the folder -> text.
 
-        They may contain the absolute path `contents.folder`, except a README.md. The data card is
-        appended to its text, so README.md is not written again after the folder was moved.
+        The files may contain the absolute path `contents.folder`, but README.md must not: the data
+        card is appended to README.md, so it is not written again after the folder was moved.
         """
 
     def read_samples(self, folder: Path, contents: Contents) -> Iterator[Sample]:
@@ -124,8 +124,8 @@ def needs_all_endings(format: Format) -> bool:
 def check_early(format: Format, folder: str, has_validation: bool) -> None:
     """Check what can be checked before a shard is written.
 
-    A format may have a method `check_folder(folder, has_validation)`, which this function calls;
-    `describe` should call it too.
+    A format may have a method `check_folder(folder, has_validation)`. This function calls it, and
+    `describe` of the format should call it too.
 
     Args:
         format: the format.

@@ -10,9 +10,9 @@ from climb.export.contents import Contents, Shard, Split
 
 
 def escape_name(name: str) -> str:
-    """Escape the name of a domain in a path, as Spark and Hive do.
+    """Escape the name of a domain for use in a path, as Spark and Hive do.
 
-    A name that has only dots is escaped too, because it would mean another folder. Names that
+    A name that has only dots is escaped too, because `.` and `..` are other folders. Names that
     differ stay different, because `%` is escaped.
     """
     unsafe = "." if not name.strip(".") else r"[\x00-\x1f\"#%'*/:=?\\\x7f{\[\]^]"

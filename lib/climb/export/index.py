@@ -44,7 +44,7 @@ class Export:
         folder = Path(self.contents.folder)
         if not is_complete(folder):
             raise InputError(
-                f"{folder}: a file is missing or does not have its size in complete.json; run "
+                f"{folder}: a file is missing, or its size differs from complete.json; run "
                 "`climb export` again"
             )
         if self.contents.own_files and self.contents.tokenization is None:
@@ -62,7 +62,7 @@ class Export:
                     )
 
     def load_format(self) -> Format:
-        """Create the format from its spec; no check of fields, since pydantic may be missing."""
+        """Create the format from its spec. Its fields are not checked: pydantic may be missing."""
         module, name = self.spec["use"].split(":")
         cls = getattr(importlib.import_module(module), name)
         built: Format = cls(**{key: value for key, value in self.spec.items() if key != "use"})

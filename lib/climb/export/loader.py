@@ -31,7 +31,8 @@ spec = importlib.util.spec_from_file_location(
 sys.modules["climb"] = module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 """
-"""Makes climb importable from the folder in the first argument, and removes this argument."""
+"""Code that makes climb importable. The first argument is the folder of climb; the code removes it
+from the arguments."""
 
 COUNT = """
 sys.path += [path for path in [sys.argv.pop(1)] if path]
@@ -85,7 +86,7 @@ def run_loader(folder: Path, n_samples: int, python: str, by_rule: bool) -> dict
 
 
 def _find_own_modules(use: str) -> str:
-    """Return the folder from which a user's own format is imported; empty for one of climb."""
+    """Return the folder from which a user's own format is imported; empty for a format of climb."""
     top = use.partition(":")[0].partition(".")[0]
     spec = None if top == "climb" else importlib.util.find_spec(top)
     if spec is None or spec.origin is None:
@@ -97,7 +98,8 @@ def _find_own_modules(use: str) -> str:
 def run_python(command: list[str]) -> subprocess.CompletedProcess[str]:
     """Run an interpreter, without a GPU and offline.
 
-    Another interpreter does not get the environment variables PYTHON* of this one.
+    If it is another interpreter than the current one, it does not get the environment variables
+    PYTHON*.
 
     Args:
         command: the interpreter and its arguments. The folder of the interpreter is the first in

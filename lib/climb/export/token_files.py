@@ -107,10 +107,11 @@ def limit_samples(contents: Contents) -> int:
 
 
 def draw_by_deficit(weights: Sequence[float]) -> Iterator[int]:
-    """Yield numbers of sources: each time the source whose share is furthest below its weight.
+    """Yield the index of a source for each sample, in the order of Megatron and nanotron.
 
-    Megatron and nanotron order samples like this: sample n comes from the source with the largest
-    weight * max(n, 1) - (its samples so far). Of equal sources, the first is used.
+    Each sample is of the source whose share so far is furthest below its weight: sample n, counted
+    from 0, is of the source with the largest weight * max(n, 1) - (samples of the source so far).
+    Of equal sources, the first is used.
 
     Source: build_blending_indices in megatron/core/datasets/helpers.cpp of megatron-core 0.16.1.
     """

@@ -14,10 +14,11 @@ def describe_tokenizer(json: str, name: str, end_of_text: str | None) -> Tokeniz
     Args:
         json: text of its tokenizer.json.
         name: name of the tokenizer.
-        end_of_text: token that ends every document; None: the first usual one that exists.
+        end_of_text: token that ends every document; None: the first of the usual end-of-text tokens
+            that the tokenizer has.
 
     Raises:
-        ConfigError: the tokenizer has no such token.
+        ConfigError: the tokenizer has no end-of-text token.
     """
     opened = tokenizer.open_tokenizer(json)
     end = tokenizer.find_end_of_text(opened, end_of_text, "export.end_of_text")
@@ -26,7 +27,7 @@ def describe_tokenizer(json: str, name: str, end_of_text: str | None) -> Tokeniz
 
 
 def check_tokenizer(format: Format, path: str | None) -> None:
-    """Check that a tokenizer is configured only where it is used.
+    """Check that no tokenizer is configured for a format that stores text.
 
     Raises:
         ConfigError: a tokenizer is configured, but the format stores text.
@@ -47,7 +48,7 @@ def read_own_tokenizer(path: str, end_of_text: str | None) -> tuple[str, Tokeniz
 
     Raises:
         PreflightError: the path does not exist.
-        ConfigError: the file is not a tokenizer, or the tokenizer lacks the token.
+        ConfigError: the file is not a tokenizer, or the tokenizer lacks the end-of-text token.
     """
     json = tokenizer.read_tokenizer(path, "export.tokenizer")
     return json, describe_tokenizer(json, tokenizer.name_recipe(path, 0, 0), end_of_text)

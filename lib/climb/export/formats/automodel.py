@@ -44,7 +44,7 @@ class Automodel(IndexedDatasets):
     loader: ClassVar[str] = "nemo_automodel"
 
     def describe(self, contents: Contents) -> dict[str, str]:
-        """Return the sections of both splits; the prefixes are absolute.
+        """Return the sections of both splits; the prefixes are absolute paths.
 
         Raises:
             ConfigError: a path has white space.
@@ -67,7 +67,7 @@ class Automodel(IndexedDatasets):
         return {FILE: yaml.safe_dump(sections, sort_keys=False, width=1000)}
 
     def read_samples(self, folder: Path, contents: Contents) -> Iterator[Sample]:
-        """Yield the samples of Automodel's blended GPT dataset, built from its section.
+        """Yield the samples of Automodel's blended GPT dataset, built from the section `dataset`.
 
         Raises:
             ImportError: nemo-automodel is not installed.
@@ -90,12 +90,12 @@ class Automodel(IndexedDatasets):
             )
             for index in range(len(dataset)):
                 sample = dataset[index]
-                # For a single prefix, the loader returns its dataset without a blend around it.
+                # For a single prefix, the loader returns no blend, so samples have no dataset_id.
                 source = int(sample.get("dataset_id", 0))
                 yield Sample(names[source], len(sample["input_ids"]))
 
     def read_by_rule(self, folder: Path, contents: Contents) -> Iterator[Sample]:
-        """Yield endless samples: each from the prefix that is furthest below its weight."""
+        """Yield endless samples, each from the prefix whose share is furthest below its weight."""
         blend = _read_section(folder)["paths"]["train"]
         weights, prefixes = [float(weight) for weight in blend[::2]], blend[1::2]
         yield from sample_prefixes(weights, prefixes, contents)

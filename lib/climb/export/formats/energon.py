@@ -19,8 +19,9 @@ are "crude" in Energon's terms, so a task encoder must convert ("cook") them:
     class TextEncoder(energon.DefaultTaskEncoder):
         cookers = [energon.Cooker(cook)]
 
-Source: megatron-energon 7.4.1, executed: weights of a blend count samples, which are documents
-here. `flavors/jsonl/ijsonl.py` defines the index, `metadataset/metadataset_v2.py` the blend.
+Source: megatron-energon 7.4.1. Running it showed that weights of a blend count samples, which are
+documents here. `flavors/jsonl/ijsonl.py` defines the index, and `metadataset/metadataset_v2.py`
+defines the blend.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Energon:
         return JsonLinesWriter(path, "none", offsets=True)
 
     def describe(self, contents: Contents) -> dict[str, str]:
-        """Return the metadataset; its paths are relative to it."""
+        """Return the file of the metadataset; the paths in it are relative to this file."""
         import yaml
 
         documents = weigh_documents(contents)
@@ -133,7 +134,7 @@ class Energon:
 
 
 def _list_entries(shards: list[Shard], weight: float) -> list[dict[str, Any]]:
-    """List the entries of shards that share a weight in proportion to their documents."""
+    """List an entry for each shard; divide the weight in proportion to the shards' documents."""
     total = sum(shard.documents for shard in shards)
     return [
         {"weight": weight * shard.documents / total, "path": path}

@@ -7,8 +7,9 @@
 
 `interleave_datasets(probabilities=)` draws documents, so `load.py` has shares of documents.
 
-Source: datasets 5.2.0, executed with documents whose lengths differ 20-fold: the probabilities are
-shares of documents. Names of configurations must not contain <>:/\\|?* (`datasets/builder.py`).
+Source: datasets 5.2.0. Running it with documents whose lengths differ 20-fold showed that the
+probabilities are shares of documents. Names of configurations must not contain <>:/\\|?*
+(`datasets/builder.py`).
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ class HuggingFace(ParquetFolders):
 
     def read_samples(self, folder: Path, contents: Contents) -> Iterator[Sample]:
         """Yield the documents of `load_mixture` in `load.py`."""
-        import datasets  # type: ignore[import-not-found]  # noqa: F401  # the error if missing
+        import datasets  # type: ignore[import-not-found]  # noqa: F401  # raises if missing
 
         mixture = _run_script(folder)["load_mixture"]()
         return (parse_sample(row) for row in mixture.select_columns(["domain", "n_tokens"]))
@@ -146,7 +147,7 @@ def _name_configuration(contents: Contents, group: str) -> str:
 
 
 def _describe_files(shards: Sequence[Shard]) -> str | list[str]:
-    """Return the pattern of a folder of the export, or one pattern per file of the user's own."""
+    """Return the pattern of a folder of the export, or one pattern for each file of the user."""
     files = list_files(shards, ".parquet")
     if all(Path(file).is_absolute() for file in files):
         return [glob.escape(file) for file in files]

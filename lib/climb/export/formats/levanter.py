@@ -5,12 +5,13 @@
     validation/law/00000-of-00001.jsonl.gz
 
 Add `tokenizer` and `cache_dir` to the section. Levanter fills blocks of `mixture_block_size`
-sequences. In a block, a domain has its weight times the block size, rounded down, and the largest
-domain has the rest. With Levanter's default of 2048, a domain with less than 0.05 % of the tokens
-would never be read.
+sequences. The number of sequences of a domain in a block is its weight times the block size,
+rounded down. The domain with the largest weight also gets the sequences that remain. With
+Levanter's default of 2048, a domain with less than 0.05 % of the tokens would never be read.
 
-Source: marin-levanter 0.2.20.dev202606180959 (PyPI), `data/text/datasets.py` and `data/mixture.py`,
-executed: weights count sequences of a fixed length, each of one component, so they count tokens.
+Source: marin-levanter 0.2.20.dev202606180959 (PyPI), `data/text/datasets.py` and `data/mixture.py`.
+Running it showed that weights count sequences of a fixed length, each of one component. So the
+weights count tokens.
 Levanter 1.1 on PyPI is an older state of the project, with `configs` instead of `components`.
 """
 
@@ -64,7 +65,7 @@ class Levanter:
         """Check the size of a block.
 
         Raises:
-            ConfigError: Levanter would reject it.
+            ConfigError: Levanter would reject the size.
         """
         if not 1 <= self.block_size <= MOST_BLOCK_SIZE:
             raise ConfigError(
@@ -121,8 +122,8 @@ class Levanter:
 
         A sequence is yielded as one sample for each domain of its documents. Levanter tokenizes all
         text before it starts, so it gets only the first file of each domain. A stub replaces the
-        tokenizer: it encodes a document as the number of its domain, once for each token of the
-        document.
+        tokenizer: it encodes a document as the index of the document's domain, repeated once for
+        each token of the document.
         """
         import tempfile
 
@@ -162,7 +163,7 @@ class Levanter:
 
 
 def _count_sequences(weights: Sequence[float], size: int) -> NDArray[np.int64]:
-    """Count the sequences of each component in a block; the (first) largest gets the rest."""
+    """Count the sequences of each component in a block; the first of the largest gets the rest."""
     weights_G = np.asarray(weights)
     counts_G: NDArray[np.int64] = (weights_G / weights_G.sum() * size).astype(np.int64)
     counts_G[counts_G.argmax()] += size - counts_G.sum()
@@ -201,7 +202,7 @@ def _read_configuration(folder: Path, cache: str, names: Sequence[str]) -> Any:
 
 
 def _make_domain_format(numbers: dict[str, int]) -> Any:
-    """Return a Levanter format that encodes a document as the number of its domain, repeated."""
+    """Return a Levanter format that encodes a document as the index of its domain, repeated."""
     from levanter.data._preprocessor import BatchProcessor  # type: ignore[import-not-found]
     from levanter.data.text.formats import TextLmDatasetFormat  # type: ignore[import-not-found]
 

@@ -4,9 +4,10 @@
     train/law/law.chunk.00.jsonl            kind mixed: train/mixed/...
     validation/law/law.00.val.jsonl
 
-Lingua gives a chunk to every rank. Chunks beyond the number of ranks are never read. If there are
-more ranks than chunks, the number of ranks must be a multiple of the number of chunks of every
-domain. One chunk, the default, fits any number n of ranks: each rank reads every n-th line.
+Lingua gives every rank one chunk of each domain. Chunks beyond the number of ranks are never read.
+If there are more ranks than chunks, the number of ranks must be a multiple of the number of chunks
+of every domain. One chunk, the default, fits any number n of ranks: each rank reads every n-th
+line.
 
 Source: facebookresearch/lingua, `lingua/data.py`, read 2026-11-27 and executed outside of this
 project: `choose_source` draws one document at a time, so the weights count documents.
@@ -38,7 +39,7 @@ class Lingua:
     """Folders of chunks, and the section `data` of a configuration of Lingua."""
 
     shard_bytes: int = 1 << 62
-    """Bytes of text after which a chunk ends; the default is one chunk for each domain."""
+    """Bytes of text after which a chunk ends; with the default, each domain has one chunk."""
 
     unit: ClassVar[Unit] = "documents"
     kinds: ClassVar[tuple[Kind, ...]] = ("recipe", "mixed")
@@ -84,7 +85,7 @@ class Lingua:
         raise ImportError("Lingua is not a Python package: use read_by_rule")
 
     def read_by_rule(self, folder: Path, contents: Contents) -> Iterator[Sample]:
-        """Draw documents with the weights of `data.yaml` from its folders, as one rank."""
+        """Draw documents as a single rank does: with the weights and folders of `data.yaml`."""
         import yaml
 
         values: dict[str, Any] = yaml.safe_load((folder / DATA).read_text(encoding="utf-8"))["data"]

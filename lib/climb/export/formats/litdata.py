@@ -1,4 +1,4 @@
-"""LitData, the loader of LitGPT: chunks of token ids with an index for each domain.
+"""LitData, the loader of LitGPT: for each domain, chunks of token ids and an index.
 
     train/domain=law/index.json       made for StreamingDataset(..., item_loader=TokensLoader(...))
     combined.json                     arguments of CombinedStreamingDataset and its datasets
@@ -10,8 +10,8 @@ the same sources again, so `shuffle=True` is needed. Without it, a domain that a
 part is read from its start each time. Tokens at the end of a chunk that fill no block are never
 read.
 
-A chunk starts with uint32 numbers: the number of documents, the offset of each in bytes, and the
-end of the last. Then the ids follow. The size of a chunk is less than 4 GiB.
+A chunk starts with uint32 numbers: the number of documents, the byte at which each document starts,
+and the byte at which the last document ends. Then the ids follow. A chunk has less than 4 GiB.
 
 Source: writer.py, item_loader.py and combined.py in litdata/streaming of litdata 0.2.76.
 """
@@ -37,7 +37,7 @@ from climb.export.writers.tokens import TokenWriter
 
 FILE = "combined.json"
 FORMATS = {"uint16": "no_header_numpy:5", "uint32": "no_header_numpy:6"}
-"""Type of the ids -> LitData's name of an array of them."""
+"""Type of the ids -> LitData's name for an array of this type."""
 
 LEAF = '[1, {"type": null, "context": null, "children_spec": []}]'
 """LitData's description of an item that is one array."""
@@ -173,7 +173,7 @@ class LitData:
 
 
 class ChunkWriter(TokenWriter):
-    """Writes the ids to a temporary file, then the chunk, whose header needs all offsets."""
+    """Writes the ids to a temporary file first, since the header of the chunk needs all offsets."""
 
     def __init__(self, path: Path, dtype: str) -> None:
         self._ids = path.with_name(path.name + ".ids")

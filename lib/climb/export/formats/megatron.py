@@ -74,7 +74,7 @@ class Megatron(IndexedDatasets):
     loader: ClassVar[str] = "megatron.core"
 
     def describe(self, contents: Contents) -> dict[str, str]:
-        """Return both lists; the prefixes are absolute.
+        """Return both lists; the prefixes are absolute paths.
 
         Raises:
             ConfigError: a path has white space.
@@ -105,12 +105,12 @@ class Megatron(IndexedDatasets):
             dataset = _build_dataset(blends[0], contents, cache)
             for index in range(len(dataset)):
                 sample = dataset[index]
-                # For a single prefix, the loader returns its dataset without a blend around it.
+                # For a single prefix, the loader returns no blend, so samples have no dataset_id.
                 source = int(sample.get("dataset_id", 0))
                 yield Sample(names[source], len(sample["tokens"]))
 
     def read_by_rule(self, folder: Path, contents: Contents) -> Iterator[Sample]:
-        """Yield endless samples: each from the prefix that is furthest below its weight."""
+        """Yield endless samples, each from the prefix whose share is furthest below its weight."""
         blend = json.loads((folder / "blend.json").read_text(encoding="utf-8"))["train"]
         if (folder / "blend.txt").read_text(encoding="utf-8").split() != blend:
             raise ValueError("blend.txt and blend.json have different lists; export again")
@@ -170,7 +170,7 @@ class StubTokenizer:
 
     @property
     def eos_token_id(self) -> int:
-        """The end of a text, as Automodel names it."""
+        """Id of the end-of-text token, under the name that Automodel uses."""
         return self.eod
 
     @property

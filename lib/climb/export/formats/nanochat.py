@@ -4,9 +4,9 @@
     shard_00001.parquet
     shard_99999.parquet       validation: the last file by name
 
-The documents are in the order of training, each as often as the mixture requires: nanochat has no
-weights. Set NANOCHAT_BASE_DIR so that this folder is nanochat's data folder, or make that folder a
-link to this one.
+The documents are in the order of training, each as often as the mixture requires, because nanochat
+has no weights. Set NANOCHAT_BASE_DIR so that this folder is nanochat's data folder, or make
+nanochat's data folder a link to this folder.
 
 Source: karpathy/nanochat, nanochat/dataset.py and dataloader.py, read 2026-11-27. The loader lists
 the files of the folder, but not of its subfolders. It sorts them by name, and uses the last one for
@@ -32,8 +32,9 @@ VALIDATION = "shard_99999"
 COLUMNS = ("text", "domain", "doc_id", "n_tokens")
 
 MOST_GROUP_BYTES = 1 << 27
-"""Bytes of text after which a row group ends, even if it has few documents. A writing task and a
-loader hold a row group in memory; the task holds several copies of it during compression."""
+"""Bytes of text after which a row group ends, even if it has few documents. The loader holds a row
+group in memory, and so does the task that writes it. During compression, the task holds several
+copies of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +85,7 @@ class Nanochat:
         """Check that there is a validation file; see `climb.export.format.check_early`.
 
         Raises:
-            ConfigError: there is none; nanochat would read the last training file as validation.
+            ConfigError: there is no validation file; nanochat would read a training file as one.
         """
         if not has_validation:
             raise ConfigError(

@@ -6,8 +6,9 @@
     nanotron.yaml                             data_stages: folders with weights
 
 A sample is sequence_length + 1 ids of one file. Nanotron's Nanoset makes a list of as many samples
-as all folders have together, each from the folder that is furthest below its weight. It shuffles
-this list, and repeats it. So weights are shares of samples of a fixed length, that is, of tokens.
+as all folders have together, each from the folder whose share is furthest below its weight. It
+shuffles this list, and repeats it. So weights are shares of samples of a fixed length, that is, of
+tokens.
 Every pass has the same samples: a folder with a small weight is only read in part, from the start
 of its files.
 
@@ -176,7 +177,7 @@ def draw_samples(weights: list[float], lengths: list[int], seed: int) -> Iterato
     for source, length in enumerate(lengths):
         chosen_N = sources_N == source
         samples_N[chosen_N] = np.arange(chosen_N.sum()) % length
-    # Nanoset shuffles with another generator, but its passes have the same samples.
+    # Nanoset's shuffle has another generator, but the samples of each pass are the same.
     order_N = np.random.default_rng(seed).permutation(n_samples)
     while True:
         yield from zip(sources_N[order_N].tolist(), samples_N[order_N].tolist(), strict=True)

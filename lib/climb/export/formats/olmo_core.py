@@ -47,7 +47,7 @@ DIGITS = 15
 """Decimal digits of a ratio; a float keeps this many."""
 
 BATCH = 8
-"""Sequences of a batch of the check."""
+"""Sequences of a batch when the export is checked."""
 
 HEADER = """\
 # OLMo-core: SourceMixtureList.from_yaml("source_mixture.yaml")
@@ -67,7 +67,8 @@ class OlmoCore:
     loader: ClassVar[str] = "olmo_core"
 
     shard_bytes: int = 1 << 31
-    """Bytes of text after which a shard ends. OLMo-core reads files of less than 2^32 tokens."""
+    """Bytes of text after which a shard ends. OLMo-core can only read files of less than 2^32
+    tokens."""
 
     def name_shard(self, split: Split, domain: str | None, index: int, count: int) -> str:
         """Return `train/domain=law/part-00000`."""
@@ -110,7 +111,9 @@ class OlmoCore:
                     yield Sample(names[bisect.bisect_right(ends, index)], len(ids))
 
     def read_by_rule(self, folder: Path, contents: Contents) -> Iterator[Sample]:
-        """Yield the instances of one epoch in random order; of a long epoch, MOST_SAMPLES draws.
+        """Yield the instances of one epoch in random order.
+
+        If there are more than MOST_SAMPLES, that many are drawn at random instead.
 
         Raises:
             ValueError: a source has too few tokens.
@@ -155,8 +158,8 @@ def list_sources(contents: Contents) -> list[dict[str, Any]]:
 def limit_repetition(domain: ExportedDomain | None, needed: float) -> float:
     """Return how often a source may be repeated: the search's limit, or the run's need if larger.
 
-    The run may need more than the search allowed: the validation split removes documents, and this
-    tokenizer may count other numbers of tokens than job `count`.
+    The run may need more than the search allowed: the validation split removes documents, and the
+    tokenizer of the export may count other numbers of tokens than job `count`.
 
     Args:
         domain: the domain of the source, which may have a limit `max_epochs`; None for a mixed
@@ -221,7 +224,7 @@ def _build_loader(folder: Path, contents: Contents, work: str) -> Any:
             quiet=True,
         )
 
-    # The whole run: fails if a source has too few tokens.
+    # Request the tokens of the whole run, because this fails if a source has too few tokens.
     request(contents.target_tokens).build(
         npdtype=np.dtype(tokenization.dtype).type, sequence_length=length
     )

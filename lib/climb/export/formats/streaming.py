@@ -11,9 +11,9 @@
     streams = [Stream(**stream) for stream in values.pop("streams").values()]
     dataset = StreamingDataset(streams=streams, batch_size=8, **values)
 
-Source: mosaicml-streaming 0.13.0, executed: `proportion` counts samples, which are documents here.
-In an epoch each stream has its proportion of the samples, rounded to whole samples. In a small
-export this rounding matters, so climb sets `epoch_size` above the number of documents.
+Source: mosaicml-streaming 0.13.0. Running it showed that `proportion` counts samples, which are
+documents here. In an epoch each stream has its proportion of the samples, rounded to whole samples.
+In a small export this rounding matters, so climb sets `epoch_size` above the number of documents.
 """
 
 from __future__ import annotations
@@ -143,8 +143,8 @@ def read_mds(path: Path) -> Iterator[Sample]:
 def _find_epoch_size(contents: Contents, documents: dict[str, float]) -> int:
     """Return the size of an epoch in which one long document has at most 0.1 % of the tokens.
 
-    The size is a number of samples. A long document has the mean length of the domain with the
-    longest documents. A mixed export needs no such size: 0.
+    The size is a number of samples. Here, a long document has the mean length of the domain with
+    the longest documents. A mixed export needs no size, so 0 is returned.
     """
     if contents.kind == "mixed":
         return 0

@@ -9,9 +9,9 @@ In a configuration of torchtitan, with this folder in PYTHONPATH:
     from climb_data import make_dataloader
     config.dataloader = make_dataloader()
 
-Source: torchtitan 0.3.0 (PyPI), `hf_datasets/text_datasets.py` and `interleaved.py`, executed: each
-source packs its documents into sequences of a fixed length before they are interleaved, so the
-weights count tokens.
+Source: torchtitan 0.3.0 (PyPI), `hf_datasets/text_datasets.py` and `interleaved.py`. Running it
+showed that each source packs its documents into sequences of a fixed length before sources are
+interleaved. So the weights count tokens.
 """
 
 from __future__ import annotations
@@ -99,8 +99,8 @@ class Torchtitan(ParquetFolders):
         """Yield the sequences of torchtitan's loader for `climb_data.py`.
 
         A sequence is yielded as one sample for each domain of its documents. A stub replaces the
-        tokenizer: it encodes a document as the number of its domain, once for each token of the
-        document.
+        tokenizer: it encodes a document as the index of the document's domain, repeated once for
+        each token of the document.
         """
         from torchtitan.hf_datasets.text_datasets import (  # type: ignore[import-not-found]
             DATASETS,
