@@ -28,7 +28,7 @@ def show_stages(quiet_seconds: float = 3.0) -> Iterator[None]:
     """Print to standard error what the search is doing, with the seconds since the start.
 
     The search reports its stages by `logging`. A command that ends within `quiet_seconds` prints
-    nothing; after that, the current stage and every later one are printed.
+    nothing. If it takes longer, the stage at that time and every later one are printed.
     """
     handler = _StageHandler()
     logger = logging.getLogger("climb.search")

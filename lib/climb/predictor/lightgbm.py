@@ -22,7 +22,7 @@ class LightGBMPredictor:
     The defaults are those of NVIDIA's recipe. CLIMB's paper and RegMix use other values:
 
         search:
-          predictor:           # the paper: patience of 20 rounds, however few trials are held out
+          predictor:           # the paper: patience of 20 rounds, even if fewer trials are held out
             use: climb.predictor.lightgbm:LightGBMPredictor
             patience_within_held: false
 
@@ -38,15 +38,17 @@ class LightGBMPredictor:
             patience_within_held: false
 
     Values are scaled to standard deviation 1 first, so the penalties do not depend on a metric's
-    unit. Early stopping uses a part of the trials that `fit` receives; RegMix stops on the runs
-    that it reports on. The standard deviation is that of `members` bootstrap fits; it does not
-    increase with distance from the trials.
+    unit. Early stopping uses a part of the trials that `fit` receives. RegMix instead uses the
+    runs for which it also reports the rank correlation of its predictions. The standard deviation
+    of a prediction is that of the predictions of `members` bootstrap fits. It does not increase
+    with distance from the trials.
 
     Source:
         NVIDIA: NeMo Curator, tutorials/text/nemotron-climb-data-curation/8_predict.py.
         CLIMB: arXiv 2504.13161 (depth, rows per leaf, both penalties, patience; the rest is not
         published). RegMix: sail-sg/regmix, regression_fitting/regression.ipynb (128 of 1000 runs
-        held out; other settings are LightGBM's defaults).
+        held out; number of trees and learning rate as here; all other settings are LightGBM's
+        defaults).
     """
 
     needs: ClassVar[tuple[str, ...]] = ("lightgbm",)
@@ -72,7 +74,8 @@ class LightGBMPredictor:
     """Penalties on the values of leaves."""
 
     held_share: float = 0.1
-    """Share of the trials that is held out for early stopping; their number is rounded up."""
+    """Share of the trials that is held out for early stopping. The number of held-out trials is
+    rounded up."""
 
     patience: int = 20
     """A fit stops when the squared or the absolute error on held-out trials has not improved for

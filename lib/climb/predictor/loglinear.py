@@ -26,9 +26,10 @@ class LogLinearPredictor(LawPredictor):
     """MAP parameters under wide priors; the posterior's curvature gives the standard deviation.
 
     The most probable of six fits is kept: three fits to the values, and three to their negatives.
-    Of each three, one starts at the prior's mean. The other two start at regressions of
-    log(value - floor) on the weights, for two floors. The standard deviation is that of the
-    parameters and excludes the misfit of the law. Extra features add a linear term.
+    One of each three fits starts at the prior's mean. The other two start with two different
+    floors; their other parameters start at a regression of log(value - floor) on the weights. The
+    standard deviation of a prediction contains the uncertainty of the parameters, but not the
+    misfit of the law. Extra features add a linear term.
 
     Source:
         Data Mixing Laws (Ye et al., arXiv 2403.16952), eq. 1 for one validation domain: c, k and t
@@ -37,7 +38,8 @@ class LogLinearPredictor(LawPredictor):
     """
 
     slope_std: float = 15.0
-    """Prior standard deviation of a domain's slope; if larger, fits to few trials can diverge."""
+    """Prior standard deviation of a domain's slope. With a larger value, fits to few trials can
+    diverge."""
 
     max_steps: int = 40
     """Maximum function evaluations of one fit."""

@@ -29,7 +29,8 @@ WIDENED = 1.0
 of the range."""
 
 DomainGroups = Sequence[Sequence[int]]
-"""Groups of domains, each as columns of `weights_MK`; the total weight of a group is a feature."""
+"""Groups of domains. A group is a list of column numbers of `weights_MK`; its total weight is a
+feature."""
 
 ExtrasByMetric = Sequence[ExtraFeatures | None]
 """For each metric, a function that computes extra features (estimates of the metric), or None."""
@@ -90,7 +91,7 @@ class SeparatePredicts:
 
 
 def predict_mean(predict: Predict, weights_MK: Array) -> Array:
-    """Predict the mean of one metric, without the standard deviation where that is cheaper."""
+    """Predict the mean of one metric; a `JointPredict` computes no standard deviation for this."""
     return predict.mean(weights_MK) if isinstance(predict, JointPredict) else predict(weights_MK)[0]
 
 
@@ -128,7 +129,7 @@ def fit_separately(
     noise_TQ: Array,
     extras_Q: ExtrasByMetric = (),
 ) -> SeparatePredicts:
-    """Fit one predictor per metric, with the informative ones of the metric's extra features."""
+    """Fit one predictor per metric; of the metric's extra features, use the informative ones."""
     predicts = []
     for q, (values_T, noise_T) in enumerate(zip(values_TQ.T, noise_TQ.T, strict=True)):
         trials = (weights_TK, values_T, noise_T)
@@ -204,7 +205,7 @@ class BoundedPredicts:
         )
 
     def export(self) -> list[Parameters]:
-        """Return the parameters of every metric; an empty dictionary if its fit has no export."""
+        """Return the parameters of every metric; empty for a metric whose fit has no `export`."""
         predicts_Q = self.fitted.predicts_Q
         return [p.export() if isinstance(p, ExportablePredict) else {} for p in predicts_Q]
 

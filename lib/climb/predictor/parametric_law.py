@@ -17,7 +17,8 @@ from climb.predictor import Array, ExtraFeatures, JointPredict, Parameters, Pred
 from climb.predictor.sample import Sample, Scaling, compute_extra_features
 
 INITIAL_NOISE = 0.15
-"""Noise of the first fit, in standard deviations of the values."""
+"""The first fit assumes noise with this standard deviation, in addition to the known noise. The
+values have standard deviation 1."""
 
 _REFITS = 2
 """Number of fits after the first; each uses the noise estimated from the previous residuals."""
@@ -150,7 +151,7 @@ class _LawPredict:
 
 @dataclass(frozen=True, eq=False)
 class _FitProblem:
-    """A law and the trials of its fit; parameters are the law's, then slopes of extra features."""
+    """A law and its trials. Parameters: those of the law, then the slopes of extra features."""
 
     law: ParametricLaw
     weights_TK: Array
@@ -170,7 +171,7 @@ class _FitProblem:
     def evaluate(
         self, parameters_P: Array, weights_MK: Array, extra_MF: Array
     ) -> tuple[Array, Array]:
-        """Return law plus linear term at each mixture, and its derivatives."""
+        """Return the sum of law and linear term at each mixture, and the derivatives of the sum."""
         law_P, slopes_F = np.split(parameters_P, [len(self.law.prior_mean_P)])
         mean_M, derivatives_MP = self.law.evaluate(law_P, weights_MK)
         return mean_M + extra_MF @ slopes_F, np.hstack([derivatives_MP, extra_MF])
@@ -186,13 +187,13 @@ class _Fit:
     problem: _FitProblem
     parameters_P: Array
     root_PP: Array
-    """Root of the parameters' covariance, which is root @ root.T."""
+    """A root of the parameters' covariance: covariance = root @ root.T."""
 
     noise_var_T: Array
     """Noise variance that this fit assumes for each value."""
 
     residual_var: float
-    """Variance of the residuals beyond the input noise."""
+    """Estimated noise variance in addition to the known one, from the residuals of this fit."""
 
     cost: float
     """Minus twice the log posterior, up to a constant."""
@@ -245,7 +246,10 @@ class _Fit:
         return cls(problem, solution.x, root_PP, noise_var_T, residual_var, cost)
 
     def predict_leave_one_out(self) -> Array:
-        """Predict each value from the others to first order, by its leverage on the fit, (T,)."""
+        """Return leave-one-out predictions (T,) to first order.
+
+        The residual of each value is divided by 1 minus the value's leverage on the fit.
+        """
         mean_T, derivatives_TP = self.problem.evaluate_trials(self.parameters_P)
         leverage_T = np.square(derivatives_TP @ self.root_PP).sum(axis=1) / self.noise_var_T
         error_T = (mean_T - self.problem.values_T) / np.maximum(1.0 - leverage_T, 0.05)

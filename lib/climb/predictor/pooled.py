@@ -1,4 +1,6 @@
-"""Fits of many metrics that share parameters: averages of a Gaussian process and a power law.
+"""For each of many metrics, an average of a Gaussian process and a power law.
+
+The metrics of a group share parameters.
 
 Axes: T trials, D distinct mixtures, K domains, Q metrics, M mixtures, P members.
 """
@@ -39,7 +41,7 @@ class PooledPredictor:
     values on held-out predictions. A common share is fitted to all metrics, then one share per
     metric, which is drawn towards the common one. The average is then shrunk towards the metric's
     mean, by the factor of `climb.predictor.shrinkage`. So a metric that cannot be predicted has no
-    influence.
+    influence on which mixtures a search prefers.
 
     Source:
         Stacked regressions with non-negative weights: Breiman (1996). Groups of metrics, features
@@ -55,16 +57,18 @@ class PooledPredictor:
 
     share_std: float = 0.15
     """Standard deviation of the normal prior on each metric's share. The prior's mean is the
-    common share. The common share has a prior too: the same with mean 0, once for each metric. It
-    favours the law, which is better far from the trials."""
+    common share. The common share itself has a normal prior with mean 0 and the same standard
+    deviation, which counts once for each metric. The mean of 0 favours the law, which is better far
+    from the trials."""
 
     folds: int = 5
     """Folds of the cross-validation."""
 
     refit_below: int = 20_000
-    """With fewer values (trials times metrics), the processes are refitted for every fold. With
-    more, leave-one-out predictions use the parameters of all trials: they are a little too good,
-    but refits would be slow. The laws always use leave-one-out predictions."""
+    """With fewer values than this (trials times metrics), the processes are refitted for every
+    fold. Otherwise, their held-out predictions are leave-one-out predictions with the parameters of
+    the fit to all trials. These predictions are a little too good, but refits would be slow. The
+    held-out predictions of the laws are always leave-one-out predictions."""
 
     def fit(self, weights_TK: Array, values_T: Array, noise_T: Array) -> Predict:
         """Fit one metric of T trials; see `climb.predictor.Predictor`."""

@@ -22,7 +22,7 @@ of the range."""
 
 @dataclass(frozen=True, eq=False)
 class PooledLaws:
-    """The shared law in the unit of the metrics, with means near the range of the trials."""
+    """The shared law in the unit of the metrics. Its means stay near the trials' values."""
 
     law: SharedLaw
     domain_groups: DomainGroups

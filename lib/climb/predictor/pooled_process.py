@@ -40,7 +40,7 @@ class MetricScales:
         is_log_Q = np.asarray((values_TQ > 0.0).all(axis=0) & use_log)
         level_TQ = _take_log(values_TQ, is_log_Q)
         center_Q, scale_Q = level_TQ.mean(axis=0), level_TQ.std(axis=0)
-        # The deviation of a logarithm is already relative to the size of the value.
+        # The standard deviation of logarithms is already relative to the size of the values.
         is_constant_Q = scale_Q <= 1e-9 * np.where(is_log_Q, 1.0, np.abs(values_TQ).max(axis=0))
         return cls(is_log_Q, center_Q, np.where(is_constant_Q, 1.0, scale_Q))
 
@@ -49,7 +49,7 @@ class MetricScales:
         return np.asarray((_take_log(values_TQ, self.is_log_Q) - self.center_Q) / self.scale_Q)
 
     def standardize_std(self, std_TQ: Array, values_TQ: Array) -> Array:
-        """Return standardized standard deviations of values, to first order, shape (T, Q)."""
+        """Convert standard deviations of values to standardized units, to first order, (T, Q)."""
         slope_TQ = np.where(self.is_log_Q, 1.0 / np.where(self.is_log_Q, values_TQ, 1.0), 1.0)
         return np.asarray(std_TQ * slope_TQ / self.scale_Q)
 
@@ -95,7 +95,7 @@ def append_sums(weights_MK: Array, domain_groups: DomainGroups) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class PooledProcesses:
-    """One process per metric; those of a group have the same length scales."""
+    """One process per metric; the processes of a group of metrics have the same length scales."""
 
     features: PowerFeatures
     scales: MetricScales
@@ -167,7 +167,7 @@ class PooledProcesses:
         return means_MQ, stds_MQ
 
     def predict_leave_one_out(self) -> Array:
-        """Predict each value from the other trials, with the same parameters, shape (T, Q)."""
+        """Return leave-one-out predictions (T, Q), with the parameters of the fit to all trials."""
         left_out = [process.predict_leave_one_out() for process in self.processes_Q]
         return self.scales.restore(np.stack(left_out, axis=1))
 
@@ -177,9 +177,10 @@ class PooledProcesses:
 
 
 _QUIET_VAR, _MIN_QUIET = 0.05, 40
-"""Length scales are fitted to trials with a noise variance of at most `_QUIET_VAR`, as a share of
-the metric's variance over trials (mean over the metrics). If fewer than `_MIN_QUIET` trials have
-so little noise, length scales are fitted to the `_MIN_QUIET` least noisy trials."""
+"""Length scales are fitted to the trials with little noise. For such a trial, the noise variance
+of a metric divided by the metric's variance over the trials is at most `_QUIET_VAR`, in the mean
+over the metrics. If there are fewer such trials than `_MIN_QUIET`, length scales are fitted to the
+`_MIN_QUIET` least noisy trials."""
 
 
 def _select_quiet(noise_var_T: Array) -> Array:
@@ -199,7 +200,7 @@ class ProcessPredict:
 
     @property
     def noise(self) -> float:
-        """Standard deviation of one trial's observation noise, at the mean of the trials."""
+        """Standard deviation of one trial's observation noise, at the trials' mean value."""
         return float(self.get_slope(np.zeros(1))[0] * self.process.noise)
 
     def __call__(self, weights_MK: Array) -> tuple[Array, Array]:

@@ -19,8 +19,9 @@ from climb.predictor.parametric_law import LawPredictor, ParametricLaw
 class PowerLawPredictor(LawPredictor):
     """MAP parameters under wide priors; the posterior's curvature gives the standard deviation.
 
-    The standard deviation is that of the parameters and excludes the misfit of the law. A search
-    calibrates it on held-out errors, which include the misfit. Extra features add a linear term.
+    The standard deviation of a prediction contains the uncertainty of the parameters, but not the
+    misfit of the law. A search calibrates the standard deviations on held-out errors, which include
+    the misfit. Extra features add a linear term.
 
     Source:
         The form follows scaling laws of mixed data (Data Mixing Laws, arXiv 2403.16952, has an

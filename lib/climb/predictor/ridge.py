@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 class RidgePredictor:
     """Linear in weights, log weights and extra features; leave-one-out error selects the penalty.
 
-    The standard deviation of a prediction contains the uncertainty of the coefficients, for which
-    the penalty is the prior, but not the misfit of the linear model, which counts as noise. A
-    search calibrates these standard deviations on held-out errors, which include the misfit.
+    The standard deviation of a prediction contains the uncertainty of the coefficients, whose prior
+    is the penalty. It does not contain the misfit of the linear model: the misfit counts as noise.
+    A search calibrates these standard deviations on held-out errors, which include the misfit.
     """
 
     penalties: tuple[float, ...] = tuple(10.0 ** (half / 2) for half in range(-8, 7))
@@ -57,7 +57,7 @@ class _LinearModel:
     """A linear model with the covariance of its parameters; see `ScaledModel`."""
 
     intercept: float
-    """Mean at the center of the trials."""
+    """Predicted mean at `center_F`, the weighted mean of the trials' features."""
 
     intercept_var: float
     slopes_F: Array
@@ -96,6 +96,6 @@ class _LinearModel:
         return self.predict_mean(features_MF), root_FM.T @ root_FM + self.intercept_var
 
     def _compute_root(self, features_MF: Array) -> Array:
-        """Return a root of the slopes' part of the covariance, which is root.T @ root."""
+        """Return `root`: root.T @ root is the part of the covariance that is due to the slopes."""
         centered_MF = features_MF - self.center_F
         return np.asarray(self.noise * solve_triangular(self.lower_FF, centered_MF.T, lower=True))

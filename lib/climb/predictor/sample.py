@@ -16,7 +16,7 @@ from climb.errors import ComponentError
 from climb.predictor import Array, ExtraFeatures, sort_fit_inputs
 
 EPSILON = 1e-3
-"""Added to weights before a logarithm: shares far below it have the same effect as 0."""
+"""Added to weights before their logarithm: weights far below EPSILON have the same effect as 0."""
 
 FeatureMap = Callable[[Array], Array]
 """weights_MK -> features_MF."""
@@ -39,7 +39,8 @@ class Sample:
 
     center: float
     scale: float
-    """Mean and standard deviation of the values in the metric's unit (scale 1 if constant)."""
+    """Mean and standard deviation of the values in the metric's unit. The scale is 1 if all values
+    are equal."""
 
     order_T: NDArray[np.int64]
     """Indices that sorted the trials."""

@@ -34,7 +34,7 @@ _LOG_EXPONENT, _LOG_EXPONENT_STD = float(np.log(0.6)), 0.2
 
 _FIRST_STEPS, _REFIT_STEPS, _REFITS = 30, 20, 2
 """Maximum steps of the first fit and of each refit, and the number of refits. A refit uses the
-noise of the previous fit's residuals."""
+noise estimated from the residuals of the previous fit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,10 +44,11 @@ class SharedLaw:
     parameters_QP: Array
     exponents_Q: Array
     signs_Q: Array
-    """-1 for metrics that were fitted with their sign reversed, because they rise with data."""
+    """-1 for a metric whose negative has the more probable fit, such as a metric that rises with
+    data; else 1."""
 
     roots_QPP: Array
-    """Roots of the parameters' covariances, each of which is root @ root.T."""
+    """For each metric, a root of the parameters' covariance: covariance = root @ root.T."""
 
     noise_Q: Array
     """Standard deviation of the observation noise of the least noisy trial, for each metric."""
@@ -192,7 +193,10 @@ class _Fits:
         return np.asarray(np.linalg.solve(lower_QPP, identity).transpose(0, 2, 1))
 
     def predict_leave_one_out(self, roots_QPP: Array) -> Array:
-        """Predict each value from the others to first order, by its leverage, shape (Q, T)."""
+        """Return leave-one-out predictions (Q, T) to first order.
+
+        The residual of each value is divided by 1 minus the value's leverage on the fit.
+        """
         leverage_QT = np.square(self.derivatives_QTP @ roots_QPP).sum(axis=2) / self.noise_var_QT
         error_QT = (self.means_QT - self.values_QT) / np.maximum(1.0 - leverage_QT, 0.05)
         return np.asarray(self.values_QT + error_QT)
@@ -205,7 +209,8 @@ class _Fits:
         fitted_Q = var_QP.shape[1] - (var_QP / prior_std_P**2).sum(axis=1)
         n_trials = self.values_QT.shape[1]
         scale_Q = n_trials / np.maximum(n_trials - fitted_Q, 1.0)
-        # Reused runs often have less noise than stated, so the least noisy values count most.
+        # The noise stated for reused runs is often too large, so the values with the least stated
+        # noise count most.
         share_QT = self.noise_var_QT**-2.0
         share_QT /= share_QT.sum(axis=1, keepdims=True)
         square_QT = np.square(self.means_QT - self.values_QT)

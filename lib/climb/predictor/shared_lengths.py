@@ -31,11 +31,12 @@ from climb.predictor.gaussian_process import (
 )
 
 ALL_STEPS, GROUP_STEPS = 100, 30
-"""Maximum L-BFGS steps of the fit to all metrics, and of the fit of each group from there."""
+"""Maximum L-BFGS steps of the fit to all metrics, and of the fit to each group. The fit to a group
+starts from the parameters of the fit to all metrics."""
 
 GROUP_STD = 1.0
-"""Standard deviation of the normal prior of a group's log length scales around those of all
-metrics."""
+"""Standard deviation of the normal prior on a group's log length scales. The prior's mean is the
+result of the fit to all metrics."""
 
 
 @dataclass(frozen=True, eq=False)

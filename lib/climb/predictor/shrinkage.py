@@ -1,9 +1,9 @@
-"""Shrinkage of predictions towards the metric's mean; stronger if they may be due to chance.
+"""Shrinkage of a metric's predictions towards its mean; stronger if they may be due to chance.
 
 If the values of a metric are noise, a fit still finds mixtures that seem better. A search would
 move towards them. So the deviation of predictions from the metric's mean is multiplied by a factor
-between 0 and 1. The factor is 0 for such a metric, and hardly below 1 for a metric that is
-predicted well.
+between 0 and 1. The factor is usually 0 for a metric of pure noise, and hardly below 1 for a
+metric that is predicted well.
 
 Axes: T trials, Q metrics, M mixtures.
 """
@@ -18,7 +18,8 @@ import numpy as np
 from climb.predictor import Array, Parameters
 
 SLOPE_STD = 1.0
-"""Standard deviation of the normal prior on the slope; the prior's mean is 1."""
+"""Standard deviation of the normal prior on the slope of measured values on held-out predictions.
+The prior's mean is 1."""
 
 CHANCE = 2.0
 """A slope becomes 0 if its square is at most this many times its squared standard error."""
@@ -37,11 +38,11 @@ class Shrinkage:
         """Fit the slope of measured values on held-out predictions, and shrink it towards 0.
 
         The slope is a least-squares fit with a normal prior, between 0 and 1. It is multiplied by
-        1 - CHANCE / t^2, or by 0 if that or t is negative. Here t is the slope without the prior,
-        divided by its standard error.
+        1 - CHANCE / t^2, or by 0 if this factor or t is negative. Here t is the slope without the
+        prior, divided by its standard error.
 
         Args:
-            held_out_TQ: predictions of each value by fits without it.
+            held_out_TQ: for each value, the prediction of a fit that did not use this value.
             values_TQ: measured values.
             noise_TQ: known standard deviation of each value.
 
@@ -68,8 +69,9 @@ class Shrinkage:
     def select(self, q: int) -> ConstantPredict:
         """Return the mean of one metric as a prediction.
 
-        Its noise is the standard deviation of the trials times 1 - slope. If a metric is predicted
-        well, its trials deviate from the mean because their mixtures differ, not by noise.
+        The noise of this prediction is (1 - slope) times the standard deviation of the trials. If a
+        metric is predicted well, its trials deviate from the mean because their mixtures differ,
+        not because of noise.
         """
         constants, noise = self.constants, (1.0 - self.slopes_Q[q]) * self.constants.std_Q[q]
         center, error = float(constants.center_Q[q]), float(constants.error_Q[q])
@@ -78,7 +80,7 @@ class Shrinkage:
 
 @dataclass(frozen=True, eq=False)
 class ConstantMetrics:
-    """The mean of every metric for all mixtures; trials deviate from it by noise."""
+    """Predicts the mean of each metric for every mixture; deviations of trials count as noise."""
 
     center_Q: Array
     std_Q: Array
@@ -91,7 +93,7 @@ class ConstantMetrics:
         """Take mean and standard deviation of the trials, weighted by their precision.
 
         Args:
-            held_out_TQ: predictions, whose typical error counts as further noise.
+            held_out_TQ: held-out predictions; their typical error counts as additional noise.
             values_TQ: measured values.
             noise_TQ: known standard deviation of each value.
 

@@ -32,7 +32,8 @@ class StackPredictor:
     The share of the process is a least-squares fit, between 0 and 1, of measured values on the
     held-out predictions of process and law. A normal prior draws the share towards 0, so few or
     noisy trials give the law more weight. The average is then shrunk towards the metric's mean
-    (`climb.predictor.shrinkage`), so a metric that cannot be predicted has no influence.
+    (`climb.predictor.shrinkage`), so a metric that cannot be predicted has no influence on which
+    mixtures a search prefers.
 
     Source:
         Stacked regressions with non-negative weights: Breiman (1996). Members, folds and the prior
@@ -47,9 +48,10 @@ class StackPredictor:
     """Folds of the cross-validation."""
 
     refit_below: int = 160
-    """With fewer trials, the process is refitted for every fold. With more, leave-one-out
-    predictions use the parameters of all trials: refits would be slow, and the bias is small. The
-    law always uses leave-one-out predictions."""
+    """With fewer trials than this, the process is refitted for every fold. Otherwise, its held-out
+    predictions are leave-one-out predictions with the parameters of the fit to all trials: refits
+    would be slow, and the bias is small. The held-out predictions of the law are always
+    leave-one-out predictions."""
 
     def fit(
         self, weights_TK: Array, values_T: Array, noise_T: Array, extra: ExtraFeatures | None = None

@@ -22,15 +22,16 @@ class Target:
     """JSON Lines file, gzip or plain."""
 
     limit: int | None = None
-    """Maximum number of items, lowest SHA-256 of the line first; None means all."""
+    """Maximum number of items. The items whose lines have the lowest SHA-256 are used. None means
+    all."""
 
     where: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Fields of an item, such as `meta.subject`, and their accepted values. Items with other
     values are left out."""
 
     excluded: tuple[str, ...] = ()
-    """Identities of items that are left out, since they are report items: only the final
-    comparison uses those. See `climb.proxy.items`."""
+    """Identities of items that are left out because they are report items. Only the final
+    comparison uses report items. See `climb.proxy.items`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,7 @@ class ProxyRun:
     also on mounts of object stores; a partly written folder never counts as a model."""
 
     checkpoints: str
-    """Folder for the run's checkpoints; removed after a successful whole run."""
+    """Folder for the run's checkpoints. A successful run without `stop_tokens` removes it."""
 
     checkpoint_steps: int
     """Number of steps between two checkpoints."""
@@ -70,9 +71,10 @@ class ProxyRun:
     targets: tuple[Target, ...] = field(default=())
 
     stop_tokens: int | None = None
-    """The run stops after at most this many tokens, but takes at least one step. It is measured
-    there, and keeps its checkpoints. A later run without this limit continues it, and equals a run
-    that never stopped. The limit changes no weight of the model up to there. None: no limit."""
+    """The run stops after at most this many tokens, but takes at least one step. Then its model is
+    measured, and its checkpoints are kept. A later run without this limit continues from them; its
+    result equals that of a run that never stopped. Until the run stops, the limit does not change
+    the parameters of the model. None: no limit."""
 
     heartbeat: str | None = None
     """File for the progress of the run (`climb.proxy.heartbeat`); None: it is not reported."""
@@ -83,8 +85,8 @@ class ProxyRun:
     halve_micro_batch: bool = True
     """Whether a run that runs out of memory continues with half the sequences per forward and
     backward pass, down to one. The batch stays the same, but the rounding of its gradients changes.
-    It is false for runs that share memory with other runs, and for runs of several processes: they
-    fail instead."""
+    This field is false for runs that share memory with other runs, and for runs of several
+    processes. Such runs fail instead."""
 
     processes: int = 1
     """Number of processes that train the model together; it changes the rounding of gradients. Each
@@ -98,7 +100,7 @@ class ProxyRun:
 
     evaluate_steps: int | None = None
     """Steps between two evaluations on the targets during training, for the learning curve; None:
-    the model is measured at the end only. These evaluations change no weight."""
+    the model is measured at the end only. These evaluations do not change its parameters."""
 
 
 @runtime_checkable
@@ -115,8 +117,8 @@ class Proxy(Protocol):
 
         Raises:
             TrialError: the loss became NaN or infinite: the trial is recorded as failed.
-            ResourceError: memory ran out: the run is repeated alone, and recorded as failed if it
-                fails again.
+            ResourceError: memory ran out: the run is repeated while no other run trains, and
+                recorded as failed if it fails again.
             InfrastructureError: a worker, device or mount was lost: the run is repeated.
             Every other exception stops the search.
         """

@@ -28,7 +28,7 @@ class Batches:
         device: Any,
         processes: Processes = ALONE,
     ) -> None:
-        """Prepare reading; no thread runs before the first `read` for a GPU.
+        """Prepare reading. For a GPU, the first call of `read` starts a thread.
 
         Args:
             stream: S sequences of L tokens.
@@ -76,7 +76,7 @@ class Batches:
         self._pool, self._waiting = None, {}
 
     def _prepare(self, step: int) -> Tensor:
-        """Read and check a batch; in pinned memory for a GPU."""
+        """Read and check a batch; for a GPU, copy it into pinned memory."""
         import torch
 
         ids_BL = self._stream.read_batch(*self._processes.split(*self._find_bounds(step)))

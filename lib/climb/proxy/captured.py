@@ -1,4 +1,7 @@
-"""A training step as one CUDA graph: a small model's kernels take less time than their launches."""
+"""A training step as one CUDA graph.
+
+Launching the kernels of a small model one by one takes more time than running them.
+"""
 
 from __future__ import annotations
 

@@ -12,9 +12,9 @@ import yaml
 from climb.files import escape_cell
 
 ABOUT = (
-    "A language model that job `train` of climb trained to test a mixture of training data. It "
-    "continued a base checkpoint that was trained on the natural mixture. The mixture's domains "
-    "are groups of clusters of similar documents (CLIMB, arXiv 2504.13161)."
+    "A language model that job `train` of climb trained to test a mixture of training data. Its "
+    "training continued a base checkpoint, which was trained on the natural mixture. The domains "
+    "of both mixtures are groups of clusters of similar documents (CLIMB, arXiv 2504.13161)."
 )
 
 
@@ -32,7 +32,8 @@ class ModelFacts:
     """Domain -> share of the tokens of the run."""
 
     natural: Mapping[str, float]
-    """Domain -> share of the tokens of the corpus, and of the base checkpoint."""
+    """Domain -> share of the tokens of the corpus. The base checkpoint was trained with these
+    shares."""
 
     n_tokens: int
     """Tokens of the run."""

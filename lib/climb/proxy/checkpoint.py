@@ -34,14 +34,14 @@ def compute_run_digest(
 
     These are recipe, mixture, data, tokenizer, base checkpoint, number of tokens, seed, kind of
     device and number of processes. Data are identified by their content. Paths, targets,
-    `checkpoint_steps` and `stop_tokens` are left out, since they do not change the model's
-    parameters after a step.
+    `checkpoint_steps` and `stop_tokens` are left out, since the model's parameters after each step
+    do not depend on them.
 
     Args:
         proxy: recipe of the model.
         run: data, number of tokens, seed.
         device: `cpu`, `cuda:0`, ...
-        further: JSON values that determine the weights too.
+        further: JSON values that also determine the trained weights.
     """
     kind = device.partition(":")[0]
     made_from = {

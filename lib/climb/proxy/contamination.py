@@ -34,11 +34,11 @@ class Overlap:
 
     n_words: int
     words: str
-    """The words of the first shared n-gram."""
+    """The words of the first n-gram of the run."""
 
 
 def find_overlaps(texts: Sequence[str], index: OverlapIndex) -> Iterator[list[Overlap]]:
-    """Yield the overlaps of each text, in the order of its words; at most one per item."""
+    """Yield the overlaps of each text, at most one per item, in the order of their positions."""
     code_of = WordHashes()
     batch: list[list[str]] = []
     n_words = first = 0
@@ -78,7 +78,7 @@ def _find_in_batch(
 def _find_positions(
     hash_G: NDArray[np.uint64], document_W: NDArray[np.int64], size: int, index: OverlapIndex
 ) -> list[int]:
-    """Return the positions of n-grams whose hash an item has too, and that are in one document."""
+    """Return the positions of n-grams within one document whose hash an n-gram of an item has."""
     found = index.ngrams[size].find(hash_G)
     inside = document_W[found] == document_W[found + size - 1]
     return [int(position) for position in found[inside]]

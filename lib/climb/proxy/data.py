@@ -1,9 +1,9 @@
 """Sample the training sequences of a mixture.
 
 A stream is a pure function of (weights, shards, seed, stage). Sequence i can be read without the
-sequences before it, so a checkpoint needs only the number of the step. With one seed, two mixtures
-read the windows of a domain in the same order and interleave domains in the same way. So their
-metrics differ because of the mixtures, not because of sampling.
+sequences before it, so a checkpoint needs only the number of the step. With the same seed, two
+mixtures read the windows of a domain in the same order and interleave domains in the same way. So
+their metrics differ because of the mixtures, not because of sampling.
 
 Axes: S sequences, L tokens of a sequence, K domains.
 """
@@ -81,10 +81,10 @@ def plan_stream(
 ) -> Stream:
     """Plan the windows of each domain and their order in the stream.
 
-    Each domain gets a whole number of sequences. Its windows are read in random order, each once
-    per epoch. Every epoch splits the shard at another offset. A small shard is repeated as often as
-    its weight requires. Domains are interleaved evenly: every section of the stream has
-    about the mixture's proportions.
+    Each domain gets a whole number of sequences, which are windows of its shard. The windows are
+    read in random order, each once per epoch. Every epoch divides the shard into windows from
+    another offset. A small shard is repeated as often as its weight requires. Domains are
+    interleaved evenly: every section of the stream has about the mixture's proportions.
 
     Args:
         weights: domain -> share of the sequences; shards of weight 0 are not opened.

@@ -162,7 +162,7 @@ class DoremiLoop(TrainingLoop):
         return excess_B
 
     def _record(self) -> None:
-        """Add a point to the curve if it is time."""
+        """Add a point to the curve if the curve has one for this step."""
         weights, step = self._weights, self._weights.n_steps
         if step % -(-self.n_steps // CURVE_POINTS) and step != self.n_steps:
             return

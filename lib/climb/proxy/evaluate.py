@@ -56,8 +56,8 @@ class ItemScores:
     def compute_metrics(self, target: Target) -> dict[str, float]:
         """Average the scores; return the metrics by `<task>.<metric>`.
 
-        bpb is the sum of bits divided by the sum of bytes, so that longer answers have more
-        weight, as in a text. In a mean of the items' ratios, one-word answers would dominate.
+        bpb is the bits of all items divided by the bytes of all items, so that longer answers have
+        more weight. In a mean of the items' ratios, one-word answers would dominate.
         """
         values = {
             "bpb": self.bits_N.sum() / self.bytes_N.sum(),
@@ -95,7 +95,8 @@ def score_items(model: Any, target: Target, tokenizer: TokenizerFile, sequence: 
 
     `prob` is a softmax of the choices' log-likelihoods per byte. With the likelihoods of
     whole choices, the shortest one would get almost all of the probability. `accuracy` and
-    `accuracy_norm` are `acc` and `acc_norm` of lm-evaluation-harness; a test compares every item.
+    `accuracy_norm` are `acc` and `acc_norm` of lm-evaluation-harness; a test compares them item by
+    item.
 
     Source:
         Probability of the right choice among the choices, length-normalized: DataDecide
@@ -136,8 +137,9 @@ def score_continuations(model: Any, passages: Sequence[Passage]) -> Array:
     """Compute -log2 of the likelihood of each continuation after its context, shape (C,).
 
     With CONTEXT_SHARING_ARCHITECTURES, the continuations of a passage share one row and one copy of
-    the context. The attention mask separates them, and the positions of each start after the
-    context. With other architectures, each continuation has its own row.
+    the context. The attention mask separates the continuations, and the positions of each
+    continuation start after the context. With other architectures, each continuation has its own
+    row.
     """
     import torch
 
@@ -169,7 +171,7 @@ class _Row:
     """0 for the context, 1, 2, ... for the continuations."""
 
     predictors: tuple[int, ...]
-    """For each predicted token, the column of the row that predicts it."""
+    """For each predicted token, the column whose output predicts it."""
 
     predicted: tuple[int, ...]
     """Token id of each predicted token."""
@@ -243,7 +245,8 @@ def _build_mask(segments_BT: Tensor) -> Tensor:
     """Build the attention mask, shape (B, 1, T, T): True where query q of row b sees key k.
 
     A token sees earlier tokens of the context and of its own continuation. Padding sees the
-    context and earlier padding, so that every query has a key: without one, it would become NaN.
+    context and earlier padding, so that every query has a key. A query without a key would have
+    the output NaN.
     """
     import torch
 

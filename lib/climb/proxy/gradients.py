@@ -3,8 +3,8 @@
 The model itself stays as it is: checkpoints, evaluation and the optimizer use its float32 weights.
 
 The decoder layers are compiled one by one: all use one graph, so compiling takes a fraction of the
-time that the whole model takes. The output layer and the loss are one function, which never stores
-the probabilities of a vocabulary.
+time of compiling the whole model. The output layer and the loss are one function, which never
+stores the probabilities of the whole vocabulary.
 
 Axes: B sequences of a micro-batch, T tokens of a sequence, D width.
 """
@@ -35,9 +35,9 @@ CAUSAL_ATTENTION = "climb_causal_sdpa"
 Building the mask would wait for the GPU in every step."""
 
 MAX_VARIANTS = 4
-"""Maximum combinations of model, shape and recipe whose compiled code is kept in a process. torch
-keeps 8 variants of a function (`recompile_limit`). With more, it silently stops compiling, which
-changes the rounding."""
+"""Maximum combinations of model, shape and arithmetic whose compiled code is kept in a process.
+torch keeps 8 variants of a function (`recompile_limit`). With more, it silently stops compiling,
+which changes the rounding."""
 
 _variants: list[object] = []
 """What torch has compiled in this process."""
@@ -152,7 +152,7 @@ class GradientModel:
         return total
 
     def _count_chunk_rows(self) -> int:
-        """Return the sequences per chunk; chunks have equal sizes and so need one compiled loss."""
+        """Return the sequences per chunk. Chunks of one size need only one compiled loss."""
         assert self._shape is not None
         n_rows, length = self._shape
         limit = MAX_COMPILED_LOGITS // (length * int(self._copy.config.vocab_size))
@@ -167,7 +167,7 @@ class GradientModel:
             for parameter, twin in zip(self._parameters, self._copies, strict=True)
             if twin.grad is not None
         ]
-        if self._is_first:  # the others have gradients of an earlier batch
+        if self._is_first:  # parameters without a new gradient have that of an earlier batch
             for parameter, twin in zip(self._parameters, self._copies, strict=True):
                 if twin.grad is None:
                     parameter.grad = None
@@ -237,7 +237,10 @@ def _sum_losses(head: Any, hidden_BTD: Tensor, targets_BT: Tensor) -> Tensor:
 
 
 def _list_deterministic_options() -> dict[str, Any]:
-    """Return inductor's option that forbids choices by measured time: they may change rounding."""
+    """Return inductor's option not to choose kernels by their measured time.
+
+    Such choices may differ between runs and change the rounding.
+    """
     import torch._inductor.config as config
 
     return {"deterministic": True} if hasattr(config, "deterministic") else {}

@@ -4,8 +4,9 @@
     weights_K = weights.update(excess_B, domain_B)     # once per step, before the model is updated
     weights.averaged_K                                 # the mixture, after the last step
 
-The proxy minimizes its loss, weighted by domain. The weights grow where its loss exceeds that of
-the reference model most. If a domain is noise, neither model learns it, so its excess stays small.
+The proxy minimizes its loss, weighted by domain. Weight moves to the domains on which the proxy's
+loss exceeds that of the reference model most. If a domain is noise, neither model learns it, so its
+excess stays small.
 
 Source:
     DoReMi (arXiv 2305.10429), algorithm 1; group DRO: Sagawa et al. (arXiv 1911.08731).

@@ -3,8 +3,8 @@
     heartbeat = Heartbeat(run.heartbeat)
     heartbeat.beat(n_tokens, run.n_tokens, loss)     # after a step; most calls only read a clock
 
-A file works on every cluster, since the checkpoints of a run need a shared folder too. Spark itself
-reports the accumulators of Python tasks only when the tasks end.
+A file works on every cluster, because every run already needs a shared folder for its checkpoints.
+Spark itself reports the accumulators of Python tasks only when the tasks end.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def read_records(target: Target) -> Iterator[Record]:
 
 
 def check_first_items(target: Target) -> None:
-    """Check the first lines of a target, and with `where` also those up to the first selected item.
+    """Check the first lines of a target, and with `where` the lines up to the first selected item.
 
     This finds wrong files before anything is trained.
 
@@ -86,7 +86,7 @@ def check_first_items(target: Target) -> None:
 
 
 def identify(values: dict[str, Any], kind: str) -> str:
-    """Identify an item by its words: the text, or the context and the right choice.
+    """Identify an item by the words of its text, or of its context and its right choice.
 
     Bits per byte are measured on these parts. Case, white space, the other choices, and the
     punctuation of a part that has words do not change the identity.
@@ -102,7 +102,7 @@ def identify(values: dict[str, Any], kind: str) -> str:
 def exclude_reported(
     search: Sequence[Target], report: Iterable[Target]
 ) -> tuple[tuple[Target, ...], dict[str, int]]:
-    """Exclude the report items of all targets from the search, so that the sets are disjoint.
+    """Exclude the report items of all targets from the search, so that no item is used for both.
 
     The report items stay as they are published. A target without a shared item stays unchanged.
 

@@ -50,7 +50,7 @@ def compute_token_losses(model: Any, hidden_PD: Tensor, ids_P: Tensor) -> Tensor
 
 
 def compute_next_token_losses(model: Any, ids_BT: Tensor) -> Tensor:
-    """Compute -log likelihood of each token but the first in nats, shape (B, T - 1)."""
+    """Compute -log likelihood of each token except the first, in nats, shape (B, T - 1)."""
     hidden_PD = compute_hidden_states(model, ids_BT)[:, :-1].flatten(0, 1)
     nats_P = compute_token_losses(model, hidden_PD, ids_BT[:, 1:].flatten())
     return nats_P.view(len(ids_BT), -1)
@@ -152,7 +152,10 @@ def _set_determinism(cuda: bool, deterministic: bool) -> Iterator[None]:
 
 
 def _prefer_cudnn_attention(is_allowed: bool) -> contextlib.AbstractContextManager[Any]:
-    """Prefer cuDNN's attention, whose backward pass is not deterministic, to the flash kernel."""
+    """Prefer cuDNN's attention to the flash kernel, if `is_allowed`.
+
+    The backward pass of cuDNN's attention is not deterministic.
+    """
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     if not is_allowed:

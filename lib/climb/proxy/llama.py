@@ -32,8 +32,8 @@ class LlamaProxy(TrainingRecipe):
     """Inner width of SwiGLU; null means 8/3 hidden (Llama), rounded up to a multiple of 8."""
 
     tied: bool = True
-    """Whether input and output embeddings share one matrix. A second matrix would add about half of
-    the parameters to a small model."""
+    """Whether input and output embeddings share one matrix. A second matrix would give a small
+    model about 1.5 times as many parameters."""
 
     rope_theta: float = 10_000.0
     """Base of the rotary frequencies. RoFormer (arXiv 2104.09864)."""

@@ -46,7 +46,7 @@ class TrainingLoop:
     """JSON values that determine the trained weights, besides recipe, run and device."""
 
     evaluations: dict[int, dict[str, float]]
-    """Number of steps -> metrics of the model that was evaluated after them, during training."""
+    """Number of steps -> metrics of the model after these steps; from evaluations in training."""
 
     def __init__(
         self, recipe: Recipe, run: ProxyRun, stream: Stream, n_ids: int, model: Any
@@ -132,7 +132,7 @@ class TrainingLoop:
             self.read_losses()
 
     def _weigh_sequences(self, ids_BL: Tensor) -> Tensor | None:
-        """Return the factor of the loss of each sequence of the next step, (B,); None: 1."""
+        """Return the factor of each sequence's loss in the next step, (B,); None: 1."""
         return None
 
     def _compute_rate(self, step: int) -> float:

@@ -18,15 +18,15 @@ from climb.tokenizer import TokenizerFile
 TOKENIZER_FILE = "tokenizer.json"
 
 LARGE_LOGIT = 1e4
-"""A logit at which soft caps have an effect. Those of a new model are too small."""
+"""A logit at which soft caps have an effect. The logits of a new model are too small for that."""
 
 
 def open_model(folder: str | Path, n_ids: int) -> Any:
     """Open a local checkpoint in float32.
 
     Attention is computed by SDPA where the architecture supports it, whatever config.json names.
-    Settings of text generation and `output_attentions` are dropped: proxies use neither, and with
-    some values, transformers refuses to save the trained model.
+    Settings of text generation and `output_attentions` are dropped: proxies use neither. With some
+    of their values, transformers refuses to save the trained model.
 
     Args:
         folder: folder of the checkpoint.
@@ -45,7 +45,7 @@ def open_model(folder: str | Path, n_ids: int) -> Any:
     if not hasattr(model.config, "vocab_size"):
         raise ConfigError(
             f"model {folder} ({model.config.model_type}) is not a model of text only: its config "
-            "has no vocab_size; save its language model alone, and use this folder"
+            "has no vocab_size; save only its language model, and configure the new folder"
         )
     if model.config.vocab_size < n_ids:
         raise ConfigError(
@@ -120,7 +120,7 @@ def save_model(model: Any, tokenizer: TokenizerFile, folder: Path) -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    # Without this class, transformers builds the tokenizer that is usual for the architecture.
+    # Without `tokenizer_class`, transformers builds the architecture's usual tokenizer.
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "eos_token": tokenizer.end_of_text,

@@ -13,9 +13,10 @@ Precision = Literal["auto", "float32", "bfloat16", "bfloat16_weights"]
 Compile = Literal["auto", "eager", "layers", "step"]
 
 MAX_STEP_WORK = 4 * 10**12
-"""Maximum of parameters times tokens of a step for which `auto` captures the step as a CUDA graph.
-The kernels of a small step take less time than their launches. With 32 narrow layers, this is so
-even with 69 M parameters and 32,768 tokens (docs/decisions/proxies.md)."""
+"""`auto` captures a step as a CUDA graph if the number of parameters, times the number of tokens of
+the step, is at most this. The kernels of a small step take less time than their launches. With 32
+narrow layers, this is so even with 69 M parameters and 32,768 tokens
+(docs/decisions/proxies.md)."""
 
 CAPTURED_ARCHITECTURES = ("llama",)
 """Architectures whose step can be captured, because their forward pass never waits for the GPU."""
@@ -70,6 +71,9 @@ def resolve_compile(
 
 
 def is_capturable(model: Any) -> bool:
-    """Whether a CUDA graph can hold the model's step: no waiting for the GPU, no random numbers."""
+    """Whether a CUDA graph can hold the model's step.
+
+    Such a step must not wait for the GPU or draw random numbers.
+    """
     is_supported = getattr(model.config, "model_type", None) in CAPTURED_ARCHITECTURES
     return is_supported and not getattr(model.config, "attention_dropout", 0.0)

@@ -65,7 +65,7 @@ class Ngrams:
         return cls(hash_G, item_G, np.packbits(bits, bitorder="little"))
 
     def find(self, hash_G: Hashes) -> NDArray[np.int64]:
-        """Return the positions of the hashes that an item has too."""
+        """Return the positions of the hashes that an n-gram of an item has too."""
         bit_G = _find_bits(hash_G, 8 * len(self.filter))
         passed = np.flatnonzero(self.filter[bit_G >> 3] >> (bit_G & 7).astype(np.uint8) & 1)
         own_G = hash_G[passed]
@@ -111,7 +111,7 @@ class OverlapIndex:
     """Number of items that are too short to be looked up."""
 
     def contains(self, item: int, words: str) -> bool:
-        """Whether an item contains these words, separated by spaces, in their order."""
+        """Whether an item contains these words in this order; `words` separates them by spaces."""
         return any(f" {words} " in text for text in self._read(item))
 
     def _read(self, item: int) -> Iterator[str]:
@@ -129,7 +129,8 @@ def build_index(groups: Sequence[tuple[str, Target]]) -> OverlapIndex:
 
     An n-gram has 13 words of a question, or of the question followed by one of its choices. If the
     question with its right choice has fewer words, but at least 5, all of them are one n-gram. A
-    question is indexed with and without the words of its prompt. A text has no choices.
+    question is indexed with and without the words of its prompt. An item of kind `text`
+    counts as a question without choices.
 
     Raises:
         InputError: a file cannot be read, a line is not a valid item, or there is no item.
@@ -249,7 +250,7 @@ def list_groups(cfg: ProxyConfig) -> list[tuple[str, Target]]:
 
 
 def name_recipe(groups: Sequence[tuple[str, Target]]) -> str:
-    """Name the rules and the files of items by which documents are checked, with a hash of both."""
+    """Name the check of documents, with a hash of its rules and of the files of items."""
     described = [
         [split, target.name, target.kind, target.where, hash_content(resolve(target.path))]
         for split, target in groups

@@ -35,8 +35,9 @@ BUCKET_ELEMENTS = 2**24
 """Maximum values that are summed in one call (64 MiB in float32); a tensor may be larger."""
 
 TIMEOUT = timedelta(days=1)
-"""Longest time that a process waits for another one, which may evaluate the model meanwhile. A lost
-process ends the wait at once, and `proxy.hung_minutes` ends a run that hangs."""
+"""Longest time that a process waits for another one. It is long because the other process may be
+evaluating the model. A lost process ends the wait at once, and `proxy.hung_minutes` ends a run that
+hangs."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def find_processes(run: ProxyRun) -> Processes:
 def join_processes(backend: Backend) -> Iterator[int]:
     """Join the processes of a run, and yield the number of this one.
 
-    The environment describes them: RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT.
+    Environment variables describe them: RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT.
 
     Raises:
         InfrastructureError: another process did not join, or was lost.

@@ -1,9 +1,9 @@
 """Shards: divide the documents of a domain, in hash order, into files; read these as one array.
 
 A shard is one .npy file of token ids, or a folder of such files. Each file has the documents of
-consecutive buckets of the hash. The number of tokens of a bucket is known from the counted
-documents, so the files are planned before anything is tokenized. The files are the same for every
-partitioning of the documents.
+consecutive buckets of the hash. Job `count` has already stored the number of tokens of every
+document. So the files are planned from these numbers, before job `pack` encodes the documents. The
+files do not depend on how Spark partitions the documents.
 
 Axes: B buckets, P files of a shard.
 """
@@ -34,7 +34,8 @@ tokens, the files are larger. A run keeps all of its files open, and many system
 1,024 open files."""
 
 BUCKET_TOKENS = 1 << 16
-"""Mean tokens of a bucket. A file ends where a bucket ends, unless it is the last of a shard."""
+"""Mean tokens of a bucket. A file ends where a bucket ends; only the last file of a shard may end
+before."""
 
 MAX_BUCKETS = 1 << 17
 """Maximum buckets of all domains; a larger corpus has larger buckets, so that the plan is small."""
@@ -47,7 +48,7 @@ class Part:
     first_bucket: int
     last_bucket: int
     n_tokens: int
-    """Tokens of the file; the last file of a shard may have fewer than its documents."""
+    """Tokens of the file. In the last file of a shard, the last documents may be missing or cut."""
 
 
 def count_buckets(tokens_K: Sequence[int]) -> list[int]:
@@ -98,7 +99,7 @@ class JoinedShard:
         return self._end_P[-1]
 
     def __getitem__(self, window: slice) -> TokenIds:
-        """Return the ids of a window; a copy only where it crosses the end of a file."""
+        """Return the ids of a window: a copy only if the window crosses the end of a file."""
         start, stop, _ = window.indices(len(self))
         first = bisect.bisect_right(self._end_P, start)
         pieces: list[TokenIds] = []

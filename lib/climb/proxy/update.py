@@ -54,7 +54,7 @@ class Updater:
         ]
         self._numerics = recipe.resolve_numerics(model)
         if processes.count > 1 and self._numerics.compile == "step":
-            # The graph would contain sums over processes, which wait for each other.
+            # The graph would contain sums over processes, in which processes wait for each other.
             self._numerics = replace(self._numerics, compile="layers")
         is_captured = self._numerics.compile == "step"
         self.optimizer = torch.optim.AdamW(
@@ -167,14 +167,14 @@ class Updater:
                 n_sequences = min(self.micro_batch, len(ids_BL))
                 if not (self._may_halve and n_sequences > 1 and is_memory_error(error)):
                     raise
-            # After the except clause, which keeps the tensors of the failed pass alive.
+            # Not in the except clause: there, the error keeps the tensors of the failed pass alive.
             self._halve(n_sequences, ids_BL.shape[1])
 
     def _accumulate(self, ids_BL: Tensor, n_batch: int, weights_B: Tensor | None) -> Tensor:
         import torch
 
         self._gradients.clear()
-        if not len(ids_BL):  # `clear` keeps gradients that the first pass would replace
+        if not len(ids_BL):  # without a pass, gradients that `clear` keeps would remain
             self.optimizer.zero_grad()
         n_predicted = n_batch * (ids_BL.shape[1] - 1)
         total = torch.zeros((), device=ids_BL.device)
@@ -199,7 +199,7 @@ class Updater:
         self._gradients.compile((self.micro_batch, length))
 
     def _create_optimizer_state(self) -> None:
-        """Create the state that the first step would create: a graph records its addresses."""
+        """Create the optimizer state before the capture: a graph records addresses of tensors."""
         import torch
 
         for parameter in self._model.parameters():
