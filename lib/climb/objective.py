@@ -32,7 +32,7 @@ _TERM = re.compile(
 
 _DIGITS = r"(?:\d+\.?\d*|\.\d+)"
 _NUMBER = re.compile(rf"([+-]{_DIGITS}(?:[eE]-?\d+)?|{_DIGITS}[eE]-?\d+)\*")
-"""A number that a weight cannot have, because of its sign or exponent, and the `*` after it."""
+"""A number with a sign or an exponent, which cannot be a weight, and the `*` after it."""
 
 _QUOTED = re.compile(r'"[^"]*"')
 
@@ -102,7 +102,7 @@ class Objective:
 
     @classmethod
     def from_metric(cls, name: str, metric_names: Sequence[str]) -> Self:
-        """Build the objective that is one metric, whatever characters its name has."""
+        """Build the objective that equals one metric; its name may have any characters."""
         names = tuple(metric_names)
         weights_Q = np.zeros(len(names))
         weights_Q[names.index(name)] = 1.0
@@ -206,7 +206,7 @@ def _match_metrics(patterns: Sequence[_Pattern], names: tuple[str, ...], text: s
         if not matched:
             listed, hint = ", ".join(names), ""
             if "[" in pattern.text and not pattern.is_quoted:
-                hint = f'; brackets are a set of characters: quote a name, mean("{pattern.text}")'
+                hint = f'; "[...]" matches one character; quote a name with "[": "{pattern.text}"'
             raise ConfigError(
                 f"objective {text!r}: no metric matches {pattern.text!r}{hint} (metrics: {listed})"
             )

@@ -1,7 +1,8 @@
-"""Convert weights: a mixture has shares of tokens, some trainers count documents.
+"""Convert weights: those of a mixture are shares of tokens, but some trainers count documents.
 
-A trainer that draws documents with probabilities p reads tokens in proportion to p x mean tokens
-per document. So p must be proportional to weight / mean tokens.
+Such a trainer draws each document from a domain with a given probability. The number of tokens that
+it reads of a domain is proportional to this probability times the domain's mean tokens per
+document. So the probability must be proportional to weight / mean tokens.
 """
 
 from __future__ import annotations

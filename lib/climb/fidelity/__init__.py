@@ -17,7 +17,7 @@ from climb.proxy import ProxyRun
 Array = NDArray[np.float64]
 
 MeasureMixtures = Callable[[Array], Array]
-"""weights_MK -> metrics_MQ, finite, each row a function of its own mixture alone."""
+"""weights_MK -> metrics_MQ, all finite. Other mixtures do not affect the metrics of a mixture."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +31,11 @@ class FidelityInputs:
     """A trial of the natural mixture. It names shards, tokenizer, targets and base checkpoint."""
 
     base_tokens: int
-    """Tokens of the base checkpoint."""
+    """Number of tokens that the base checkpoint was trained on."""
 
     components: Mapping[str, str]
-    """Domain -> folder of its component; empty if the fidelity has no components."""
+    """Domain -> folder of the model that was trained on this domain alone (see
+    `Fidelity.component_tokens`); empty if the fidelity needs no such models."""
 
     sequence: int | None = None
     """Sequence length of the proxy; None if the proxy has none."""
@@ -54,17 +55,19 @@ class Fidelity(Protocol):
 
     @property
     def component_tokens(self) -> int:
-        """Tokens of a component: a trial of one domain alone, which is trained first and kept.
-        0: the fidelity needs no components."""
+        """Number of tokens that each component is trained on. A component is a model that continues
+        the base checkpoint on one domain alone. Components are trained before mixtures are
+        measured, and kept. 0: the fidelity needs no components."""
 
     def list_metrics(self, run: ProxyRun) -> tuple[str, ...]:
-        """List the metrics that are estimated; a proxy measures them on the run's targets too."""
+        """List the names of the estimated metrics. They are names of metrics that a trial measures
+        on the targets of `run`."""
 
     def load(self, inputs: FidelityInputs, device: str) -> MeasureMixtures:
         """Read what is needed, and return the function that measures mixtures.
 
-        A Spark task calls this method, on the device that a trial would use. Columns of the metrics
-        are in the order of `list_metrics`. Equal inputs give equal metrics.
+        A Spark task calls this method, on the device that a trial would use. The returned function
+        gives the metrics in the order of `list_metrics`. Equal inputs give equal metrics.
         """
 
 

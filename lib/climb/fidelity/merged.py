@@ -1,4 +1,4 @@
-"""Merged proxies: a mixture is imitated by adding weighted differences to the base checkpoint.
+"""Merged proxies: a weighted sum of trained models imitates a model that is trained on a mixture.
 
 Axes: K domains, M mixtures, Q metrics.
 """
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class MergedFidelity:
-    """Metrics of a merged model: the base plus weighted differences of one component per domain.
+    """Metrics of a merged model: base checkpoint + sum over domains of weight * (component - base).
 
-    A component continues the base checkpoint on one domain alone, with the recipe and the schedule
-    of a trial. No training is needed for a further mixture: its model is base + sum of
-    weight * (component - base).
+    The component of a domain continues the base checkpoint on this domain alone, with the recipe
+    and the schedule of a trial. Once the components are trained, the model of any mixture follows
+    from this sum without training.
 
     Source:
-        DeMix (arXiv 2602.00747) merges component models to imitate mixtures. Number of tokens of a
-        component: docs/decisions/search.md.
+        DeMix (arXiv 2602.00747) merges component models to imitate mixtures. The reason for the
+        number of tokens of a component is in docs/decisions/search.md.
     """
 
     component_tokens: int = 51_200

@@ -1,6 +1,7 @@
 """Interpolated n-gram model: its counts are linear in the weights of a mixture.
 
-Axes: K domains, M mixtures, Q targets, U distinct n-grams that the targets need.
+Axes: K domains, M mixtures, Q targets, U distinct n-grams of the full length that end in a
+predicted token of a target.
 """
 
 from __future__ import annotations
@@ -29,13 +30,19 @@ _BLOCK = 8
 
 @dataclass(frozen=True, kw_only=True)
 class NGramFidelity:
-    """Bits per byte of the targets' right choices and texts under an n-gram model of the mixture.
+    """Bits per byte of the targets under an n-gram model of the mixture.
 
-    The counts of a mixture are those in the base checkpoint's tokens plus `trial_factor` times
-    those in the trial's. Both are sums over the domains, so nothing is counted again for another
-    mixture. The probability of a token after a history is a weighted mean of its relative frequency
-    and of `shorter`, its probability after the history without the first token:
-    (count + strength * shorter) / (total + strength).
+    For a multiple-choice target, these are the bits and bytes of the right choices. For any other
+    target, they are those of its texts.
+
+    The count of an n-gram under a mixture is its count in the tokens of the base checkpoint, plus
+    `trial_factor` times its count in the tokens of a trial. Both are weighted sums of counts per
+    domain, so nothing is counted again for another mixture.
+
+    The probability of a token after a history (the tokens before it) is
+    (count + strength * shorter) / (total + strength). `count` is the count of the history with the
+    token, and `total` is the count of the history. `shorter` is the probability of the token after
+    the same history without its first token.
 
     Source:
         Interpolation: the predictive distribution of MacKay and Peto (1995), "A hierarchical
@@ -53,7 +60,7 @@ class NGramFidelity:
     remembers best what it has read last."""
 
     max_tokens: int = 1_000_000
-    """Maximum tokens that are counted of each domain: the first ones of its shard."""
+    """Maximum number of tokens that are read of each domain: the first tokens of its shard."""
 
     items: int | None = None
     """Maximum items of each target; null: those of a trial."""
@@ -111,21 +118,21 @@ def _read_shard(inputs: FidelityInputs, domain: str, max_tokens: int) -> Ints:
 
 @dataclass(frozen=True, eq=False)
 class Queries:
-    """The n-grams that the predicted tokens of the targets need, by length."""
+    """The n-grams whose counts give the probabilities of the targets' tokens, grouped by length."""
 
     vocabulary: int
     keys: tuple[Ints, ...]
-    """Sorted distinct n-grams of 0, 1, ... tokens, as numbers of base `vocabulary`."""
+    """Sorted distinct n-grams of 0, 1, ... tokens, each as one number in base `vocabulary`."""
 
     ngrams: tuple[tuple[Ints, Ints], ...]
-    """For n = 1, 2, ...: index of the n-gram in `keys[n]` (U,), and index of its history of n - 1
-    tokens in `keys[n - 1]` (U,)."""
+    """For n = 1, 2, ... and each of the longest n-grams: the index of its last n tokens in
+    `keys[n]` (U,), and the index of the first n - 1 of these tokens in `keys[n - 1]` (U,)."""
 
     n_predicted_QU: Array
     """How often each of the longest n-grams ends in a predicted token of a target."""
 
     n_bytes_Q: Array
-    """Bytes of all right choices, or all texts, of a target."""
+    """Bytes of all right choices, or of all texts, of each target."""
 
     @classmethod
     def build(cls, targets: Sequence[Sequence[Item]], order: int, vocabulary: int) -> Self:
@@ -166,9 +173,9 @@ class Queries:
 
 
 def _list_predicted(items: Sequence[Item], order: int) -> Iterator[tuple[int, ...]]:
-    """List the n-grams of `order` tokens that end in a predicted token of a right choice or text.
+    """List the n-grams of `order` tokens that end in a token of a right choice, or of a text.
 
-    If a history would begin before the context, it is padded with the context's first token.
+    An n-gram that would begin before the context is padded with the context's first token.
     """
     for item in items:
         for passage in item.passages:
@@ -180,7 +187,7 @@ def _list_predicted(items: Sequence[Item], order: int) -> Iterator[tuple[int, ..
 
 
 def _encode(ids_UL: Ints, vocabulary: int) -> Ints:
-    """Return rows of token ids as numbers of base `vocabulary`, shape (U,)."""
+    """Return each row of token ids as one number in base `vocabulary`, shape (U,)."""
     key_U = np.zeros(len(ids_UL), dtype=np.int64)
     for column in range(ids_UL.shape[1]):
         key_U = key_U * vocabulary + ids_UL[:, column]
@@ -193,13 +200,14 @@ class NGramModel:
 
     queries: Queries
     counts: tuple[tuple[Array, Array], ...]
-    """For n = 1, 2, ...: counts of the n-gram and of its history per token of a domain, (K, U)."""
+    """For n = 1, 2, ...: how often the n tokens of `Queries.ngrams` occur per token of a domain
+    (K, U), and how often the first n - 1 of them do (K, U)."""
 
     fixed_K: Array
-    """Tokens of each domain that all mixtures have in common: those of the base checkpoint."""
+    """Number of tokens of each domain that the base checkpoint has read; equal for all mixtures."""
 
     n_varied: float
-    """Tokens that a mixture distributes over the domains, multiplied by `trial_factor`."""
+    """`trial_factor` times the tokens of a trial; a mixture distributes this over the domains."""
 
     strength: float
 

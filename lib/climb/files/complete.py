@@ -1,4 +1,4 @@
-"""Files and folders that are complete or do not count as existing, also where rename is refused.
+"""Write files and folders so that incomplete ones count as missing, also where rename is refused.
 
 A completion file with the SHA-256 and the size of every file is written last: `complete.json` in a
 folder, `NAME.complete.json` beside a file. Only a target whose completion file can be read, and
@@ -51,8 +51,8 @@ def write_folder(folder: Path) -> Iterator[Path]:
     """Yield an empty folder on the local disk, and copy its files to `folder` at the end.
 
     Files that an older completion file records are replaced or deleted. Other files stay, since
-    they may be the user's. If the block raises, nothing changes. The completion file is written
-    last.
+    they may be the user's. If the block raises, `folder` is not changed. The completion file is
+    written last.
     """
     with tempfile.TemporaryDirectory(prefix="climb-") as scratch:
         local = Path(scratch) / folder.name
@@ -153,8 +153,8 @@ def _record(chunks: Iterable[Chunk], digests: list[FileDigest]) -> Iterator[Chun
 
 def _write_mark(path: Path, recorded: Mapping[str, FileDigest]) -> None:
     values = {name: asdict(digest) for name, digest in sorted(recorded.items())}
-    # Without a temporary file, which a kill would leave behind: a truncated completion file is not
-    # valid JSON, so it counts as missing.
+    # No temporary file is needed, because a truncated completion file is not valid JSON and so
+    # counts as missing. A killed process would leave a temporary file behind.
     write_over(path, [json.dumps({"files": values}, indent=1).encode() + b"\n"])
 
 

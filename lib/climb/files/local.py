@@ -59,7 +59,7 @@ class LocalCopies:
     subfolder `climb-local-UID`: other files are left alone."""
 
     max_gb: float
-    """Maximum size of all copies together; 0 copies nothing."""
+    """Maximum size of all copies together; 0: nothing is copied."""
 
     @contextlib.contextmanager
     def hold(self, paths: Iterable[Path]) -> Iterator[dict[Path, Path]]:
@@ -69,7 +69,7 @@ class LocalCopies:
         for example for lack of space. A failed copy is logged once.
 
         Raises:
-            ComponentError: a file has other bytes than were written.
+            ComponentError: a file does not have the SHA-256 that its completion file records.
         """
         found = {path: path for path in paths}
         with contextlib.ExitStack() as stack:
@@ -107,10 +107,10 @@ class LocalCopies:
         return folder
 
     def _make_room(self, folder: Path, n_bytes: int) -> None:
-        """Delete copies without a lock until another of this size fits.
+        """Delete copies that are not locked, until a new copy of `n_bytes` fits.
 
         Raises:
-            OSError: it does not fit.
+            OSError: the new copy does not fit.
         """
         copies = [path for path in folder.iterdir() if path.name[0] == "." or _is_copy(path)]
         for part in (path for path in copies if path.name[0] == "."):  # left by a killed process
@@ -195,14 +195,14 @@ def _hold(stack: contextlib.ExitStack, copy: Path) -> bool:
         return False
     stack.callback(os.close, handle)
     fcntl.flock(handle, fcntl.LOCK_SH)
-    if not (is_complete(copy) and _is_open(handle, copy)):  # deleted before the lock
+    if not (is_complete(copy) and _is_open(handle, copy)):  # deleted before it was locked
         return False
     os.utime(copy)
     return True
 
 
 def _is_open(handle: int, copy: Path) -> bool:
-    """Whether the open file or folder is the one that has the name now."""
+    """Whether the opened file or folder is still the one at the path of the copy."""
     try:
         return os.path.samestat(os.fstat(handle), copy.stat())
     except FileNotFoundError:

@@ -21,7 +21,7 @@ MAX_CELL_CHARS = 2**31 - 1
 
 
 def is_uri(path: str) -> bool:
-    """Whether a path names a file system (s3://, abfss://, dbfs:/) that only Spark can open."""
+    """Whether a path is a URI (s3://, abfss://, dbfs:/), which `pathlib` and `open` cannot read."""
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", path) is not None
 
 
@@ -34,7 +34,10 @@ def exists(path: Path) -> bool:
 
 
 def list_files(folder: Path) -> list[Path]:
-    """List the files below a folder, sorted. Links are followed, except to a folder above them."""
+    """List the files below a folder, sorted.
+
+    Links are followed, but a link to a folder above the link is not.
+    """
     found = []
     for parent, folders, names in os.walk(folder, followlinks=True):
         real = Path(parent).resolve()
@@ -83,7 +86,8 @@ def hash_content(path: Path) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _hash_files(path: Path, stamp: tuple[tuple[str, int, int], ...]) -> str:
-    """Hash once per process and state of the files: a model may have gigabytes."""
+    """Hash the files of `stamp`. A result is reused in this process while names, sizes and times in
+    `stamp` are equal, because a model may have gigabytes."""
     digests = {}
     for name, _, _ in stamp:
         file = Path(name)

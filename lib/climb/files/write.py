@@ -34,7 +34,8 @@ REFUSED = frozenset(
 permissions (EACCES) are not among them."""
 
 _without_rename: set[int] = set()
-"""Devices that refused a rename in this process; later files there are not written twice."""
+"""Devices that refused a rename in this process. Later files on them are written directly
+under their final names."""
 
 
 def write_file(path: Path, content: Content) -> None:
@@ -88,7 +89,7 @@ def write_new(path: Path, chunks: Iterable[Chunk], flags: int = os.O_EXCL) -> No
 
 
 def sync(handle: int) -> None:
-    """Sync an open file if the mount supports this; on others, closing the file stores it."""
+    """Sync an open file if its mount supports this; other mounts store a file when it is closed."""
     try:
         os.fsync(handle)
     except OSError as error:

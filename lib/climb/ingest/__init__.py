@@ -41,7 +41,7 @@ class InputFile:
     mtime_ns: int
 
     partitions: tuple[tuple[str, str | None], ...] = ()
-    """Columns in the names of its folders: `lang=en/` is ("lang", "en"); None is null."""
+    """Columns in the names of the file's folders: `lang=en/` is ("lang", "en"); None is null."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,10 @@ class FileProblem:
 
 @dataclass(frozen=True)
 class Unit:
-    """A part of one file. With kind `problem` or `empty`, it is listed in `rejected`, not read."""
+    """A part of one file that one task reads.
+
+    A unit of kind `problem` or `empty` is not read; table `rejected` gets a row for it.
+    """
 
     root: str
     path: str
@@ -71,7 +74,7 @@ class Unit:
     """Rows according to the footer; 0 where the format has no such count."""
 
     n_bytes: int = 0
-    """Expected bytes of text, at least 1. They only balance the tasks."""
+    """Expected bytes of text, at least 1; used only to give the tasks equal work."""
 
     reason: str = ""
     detail: str = ""

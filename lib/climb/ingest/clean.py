@@ -60,7 +60,7 @@ class Rejection:
 
     digest: str = ""
     """SHA-256 of the rejected content, or of file name and position if the content is unreadable.
-    An empty digest means that the cell is hashed."""
+    If it is empty, `build_batch` hashes the cell."""
 
     n_rows: int = 1
     """Number of rejected rows; above 1 for the unread rows of a damaged Parquet file."""

@@ -84,7 +84,10 @@ def find_type(schema: Any, name: str) -> Any:
 
 
 def find_mistakes(schema: Any, cfg: IngestConfig, partitions: Partitions) -> list[str]:
-    """Describe each configured name that is missing or not unique, and a text of a wrong type."""
+    """Describe configured names that are missing or not unique.
+
+    A text column that does not contain text is described too.
+    """
     mistakes = []
     for name in list_names(cfg):
         if (n := schema.names.count(name)) > 1:
@@ -101,7 +104,10 @@ def find_mistakes(schema: Any, cfg: IngestConfig, partitions: Partitions) -> lis
 def find_missing_keys(
     objects: Sequence[Mapping[str, Any]], cfg: IngestConfig, partitions: Partitions
 ) -> list[str]:
-    """Describe each configured name that none of these objects has, and a text of a wrong type."""
+    """Describe configured names that none of these objects has.
+
+    The text key is described too if none of its values is a text.
+    """
     keys = list(dict.fromkeys(key for row in objects for key in row))
     mistakes = [
         describe_missing(name, keys)
@@ -118,7 +124,7 @@ def find_missing_keys(
 
 
 def is_partition(name: str, cfg: IngestConfig, partitions: Partitions) -> bool:
-    """Whether a configured name is the key of a partition; the text column never is."""
+    """Whether a configured name is the key of a partition; the text column cannot be one."""
     return name in partitions and name != cfg.text_column
 
 
@@ -191,7 +197,7 @@ def convert_batch(batch: Any, name: str, cfg: IngestConfig, partitions: Partitio
 
 
 def find_array(batch: Any, name: str) -> Any:
-    """Return the column of a name, or the field of a struct; None if the batch does not have it."""
+    """Return the column or the field of a struct that a name means; None if there is none."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -251,7 +257,7 @@ def read_labels(column: Any, left_out: set[int]) -> list[str | None]:
     for row, cell in enumerate(column):
         try:
             labels.append(clean_label(cell.as_py()))
-        except Exception:  # a cell raises whatever the library of its type raises
+        except Exception:  # may be any error of a library that the type needs
             labels.append(None)
             left_out.add(row)
     return labels
@@ -271,7 +277,8 @@ def _cast_times(column: Any) -> Any:
 
     type_, types = column.type, pa.types
     if types.is_timestamp(type_) and type_.tz is not None:
-        # A cast to text with a zone needs the machine's time zone database. The values are in UTC.
+        # With a zone, the cast to text would need the machine's time zone database. Without one, it
+        # gives the stored values, which are in UTC.
         text = column.cast(pa.timestamp(type_.unit)).cast(pa.string())
         return pc.binary_join_element_wise(text, "Z", "")
     is_time = types.is_temporal(type_) and not types.is_interval(type_)

@@ -60,7 +60,8 @@ def explain_damage() -> Iterator[None]:
 
 def detect_compression(head: bytes) -> str | None:
     """Return the compression of a file with these first bytes; None: it is not compressed."""
-    # A skippable frame of Zstandard (metadata) may come first: 0x184D2A50 to 5F, little-endian.
+    # A skippable frame of Zstandard (metadata) may come first. It starts with a number from
+    # 0x184D2A50 to 0x184D2A5F, little-endian.
     if len(head) >= 4 and head[1:4] == b"\x2a\x4d\x18" and head[0] >> 4 == 5:
         return "zstd"
     return next((name for magic, name in MAGIC.items() if head.startswith(magic)), None)
@@ -84,8 +85,8 @@ def open_unpacked(root: str, path: str, window_log: int) -> Iterator[tuple[Binar
         raw.seek(0)
         buffered: Any = io.BufferedReader(raw, CHUNK_BYTES)
         compression = detect_compression(head)
-        # Python's gzip reader verifies checksums. The first three readers have a buffer: a second
-        # one would lose the end of a truncated file.
+        # Python's gzip reader verifies checksums. The readers of gzip, bz2 and xz have a buffer of
+        # their own. Another buffer around them would lose the end of a truncated file.
         openers: dict[str, Callable[[Any], Any]] = {
             "gzip": lambda file: gzip.GzipFile(fileobj=file),
             "bz2": bz2.BZ2File,
@@ -101,7 +102,8 @@ def open_unpacked(root: str, path: str, window_log: int) -> Iterator[tuple[Binar
 class _ZstandardFile(io.RawIOBase):
     """The content of all frames of a Zstandard file.
 
-    The reader of package zstandard reports neither a truncated last frame nor bytes after it.
+    It replaces the reader of package zstandard, which raises no error if the last frame is
+    truncated, or if other bytes follow the last frame.
     """
 
     def __init__(self, source: BinaryIO, window_log: int) -> None:

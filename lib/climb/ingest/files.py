@@ -63,8 +63,8 @@ def find_files(inputs: Sequence[str], format_: str | None = None) -> FileListing
         format_: format of all files, whatever their names are; None: the name decides.
 
     Raises:
-        InputError: there are no files or tables, an input matches nothing or a part of a table, a
-            table is not a Delta table, or a folder cannot be listed.
+        InputError: there are no files or tables, an input matches nothing, an input is only a part
+            of a table, a table is not a Delta table, or a folder cannot be listed.
     """
     if not inputs:
         raise InputError(
@@ -120,7 +120,7 @@ def _name_table(text: str) -> str:
 
 
 def _name_entry(root: str, path: str) -> str:
-    """Return the path of a local entry, or the URI of a remote one with the host of its root.
+    """Return the path of a local entry, or the URI of a remote entry; its host is that of `root`.
 
     Arrow's path of a remote entry starts with a slash (hdfs), or with the bucket or container.
     """

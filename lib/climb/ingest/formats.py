@@ -17,8 +17,8 @@ ENDINGS = {
     ".txt": "text",
     ".md": "text",
 }
-"""Ending in lower case, without compression -> kind. `.json` is one object per line, as Spark, C4
-and Dolma write it."""
+"""Ending in lower case, without the ending of a compression -> kind. A `.json` file has one object
+per line, as Spark, C4 and Dolma write it."""
 
 COMPRESSIONS = (".gz", ".gzip", ".zst", ".zstd", ".bz2", ".xz")
 """Endings that may follow the ending of a text format. The first bytes show the compression."""
@@ -30,7 +30,7 @@ IGNORED_NAMES = re.compile(
     r"|(?:README|LICEN[CS]E|NOTICE|COPYING|CHANGELOG|CITATION)(?:\.\w+)?"
     r"|dataset_info\.json|dataset_infos\.json|dataset_dict\.json|state\.json|croissant\.json"
 )
-"""Names of files and folders that are not read as documents if an input is a folder above them:
+"""Names of files and folders that are not read as documents when they are found below a folder:
 hidden files, marker files of Spark, Delta and Parquet writers, and what comes with a data set
 (read-me, licence, state). Such a file is read if an input names it."""
 
@@ -54,7 +54,7 @@ def detect_kind(path: str) -> str | None:
 
 
 def find_ending(path: str) -> str:
-    """Return the ending of a file name, with the one before it if the last is a compression's."""
+    """Return the ending of a file name: `.csv` for `a.csv`, and `.csv.gz` for `a.csv.gz`."""
     suffixes = PurePosixPath(path).suffixes
     is_compressed = bool(suffixes) and suffixes[-1].lower() in COMPRESSIONS
     return "".join(suffixes[-2:] if is_compressed else suffixes[-1:])

@@ -5,8 +5,9 @@ Escaped bytes pass through it, and `clean_cells` then counts and repairs them as
 
     b"caf\\xe9"  ->  "caf\\uefe9" in UTF-8  ->  b"caf\\xe9"
 
-Byte b becomes the private character U+EF00 + b. If a text contains such a character, its bytes are
-escaped too, so restored bytes are equal to the original ones.
+An invalid byte b becomes the character U+EF00 + b, which is for private use. If the file contains
+such a character already, the bytes of this character are escaped too. So restored bytes are equal
+to the original ones.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any, BinaryIO
 from climb.ingest.compression import CHUNK_BYTES
 
 UNSAFE = re.compile("[\udc80-\udcff\uef80-\uefff]")
-"""An invalid byte as Python's `surrogateescape` decodes it, or a private character as above."""
+"""An invalid byte as Python's `surrogateescape` decodes it, or a character U+EF80 to U+EFFF."""
 
 ESCAPED = re.compile(rb"\xee[\xbe\xbf][\x80-\xbf]")
 """UTF-8 of U+EF80 to U+EFFF."""
@@ -39,7 +40,8 @@ class EscapedFile(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer; return the number of bytes, 0 at the end."""
         if not len(self._content) and (chunk := self._source.read(CHUNK_BYTES)):
-            # A character that a chunk's end divides is escaped and restored, which only costs time.
+            # If the end of a chunk divides a character, its bytes count as invalid. This costs only
+            # time, because they are escaped and restored like other invalid bytes.
             self._content = memoryview(self._escape(chunk + self._source.readline(CHUNK_BYTES)))
         n = min(len(buffer), len(self._content))
         buffer[:n], self._content = self._content[:n], self._content[n:]
@@ -54,7 +56,7 @@ class EscapedFile(io.RawIOBase):
 
 
 def restore_bytes(content: bytes) -> bytes:
-    """Return the original bytes of a part of an EscapedFile that ends between two characters."""
+    """Return the original bytes of a part of an EscapedFile; the part has only whole characters."""
     return ESCAPED.sub(lambda match: bytes([(match[0][1] - 0xBE << 6) + match[0][2]]), content)
 
 

@@ -89,7 +89,7 @@ def _iterate_lines(
             position += long.n_bytes - len(line)
             yield long
             continue
-        # A byte order mark belongs to the file: its removal is no repair of the first row.
+        # A byte order mark belongs to the file. Its removal is not recorded as a repair of the row.
         row = line.removeprefix(b"\xef\xbb\xbf") if at_start else line
         if row.strip():
             yield row
@@ -139,11 +139,12 @@ class FileStart:
     """What the first rows of a file show."""
 
     objects: list[dict[str, Any]] = field(default_factory=list)
-    """The JSON objects among them; none if the file has no rows."""
+    """The JSON objects among the first rows; empty if the file has no rows."""
 
     is_compressed: bool = False
     damage: DamagedFileError | None = None
-    """The error that stopped the reading, or an error for rows of which none is a JSON object."""
+    """The error that stopped the reading. If rows were read, but none of them is a JSON object: an
+    error that says so."""
 
 
 def read_start(file: InputFile, max_chars: int, window_log: int) -> FileStart:
@@ -190,7 +191,8 @@ def _parse_object(line: bytes | LongLine, is_first: bool) -> dict[str, Any] | st
 def _refuse_several_lines(line: bytes) -> None:
     """Raise a DamagedFileError if an invalid first line starts a value of several lines.
 
-    Other lines of such a value may be JSON objects: its last row, for example.
+    The first line alone decides, because a later line of such a value can be a JSON object by
+    itself: for example, the last element of an array, as no comma follows it.
     """
     start = line.strip()
     filter_ = {b"{": ".", b"[": "'.[]'"}.get(start[:1])

@@ -32,7 +32,8 @@ UNIT_BYTES = 64 << 20
 """Target size of a unit: seconds of work, and thousands of units per terabyte."""
 
 OPENING_COST_BYTES = 64 << 10
-"""Cost of opening a file, as if this many bytes were read, so that small files are balanced too."""
+"""Cost of opening a file: as much as that of reading this many bytes. It balances the tasks also
+when the files are small."""
 
 MAX_LISTED_FILES = 10
 """Maximum files in one message; the others are counted."""
@@ -49,12 +50,12 @@ class _FileCheck:
 
 
 def plan_units(listing: FileListing, cfg: IngestConfig) -> list[Unit]:
-    """Return the units of all files, one for each problem, and one for all ignored files.
+    """Return the units of all files, a unit for each problem, and one unit for all ignored files.
 
     Raises:
         InputError: a column is missing or has a wrong type; or a file cannot be read and
-            `skip_corrupt` is false. A message names up to MAX_LISTED_FILES files, and counts the
-            others. If files have wrong columns, only these are reported.
+            `skip_corrupt` is false. The message names up to MAX_LISTED_FILES files, and counts the
+            others. If there are mistakes of both kinds, only wrong columns are reported.
     """
     with ThreadPoolExecutor(16) as pool:  # reading footers from an object store is mostly waiting
         checks = list(pool.map(lambda file: _check_file(file, cfg), listing.files))
@@ -81,7 +82,7 @@ def plan_units(listing: FileListing, cfg: IngestConfig) -> list[Unit]:
 
 
 def describe_mistakes(mistakes: Sequence[str]) -> str:
-    """Return the error message for files and tables with other columns than configured."""
+    """Return the error message for files and tables that do not have the configured columns."""
     return (
         f"{join_limited(mistakes)}; ingest.text_column, source_column and metadata_columns "
         "must name columns of every file and table"

@@ -129,7 +129,7 @@ def _read_parquet(unit: Unit, cfg: IngestConfig, buffer: _RowBuffer) -> Iterator
 def _read_group(
     file: Any, group: int, unit: Unit, cfg: IngestConfig, buffer: _RowBuffer
 ) -> Iterator[RawRows]:
-    """Read one row group; its rows from a damaged page on count as unreadable."""
+    """Read one row group; if a batch cannot be read, it and all later rows count as unreadable."""
     import pyarrow as pa
 
     footer = file.metadata.row_group(group)

@@ -62,7 +62,7 @@ def read_bundles(batches: Iterator[Any], cfg: IngestConfig) -> Iterator[Any]:
 def read_table_rows(
     batches: Iterator[Any], name: str, bundle: int, cfg: IngestConfig
 ) -> Iterator[Any]:
-    """Convert the Arrow batches of a table; `bundle` numbers this task, for the row ids.
+    """Convert the Arrow batches of a table; row ids start at `bundle` * ROWS_PER_BUNDLE.
 
     Yields:
         As `read_bundles`.

@@ -24,7 +24,8 @@ DELIMITERS = {"csv": ",", "tsv": "\t"}
 HEAD_BYTES = 1 << 20
 """Bytes at the start of a CSV file in which the header and the first row are looked for."""
 
-csv.field_size_limit(MAX_CELL_CHARS)  # for the whole process: several threads check files
+# Set once at import, because the limit is global and several threads check files.
+csv.field_size_limit(MAX_CELL_CHARS)
 
 ARROW_MAGIC = b"ARROW1"
 """An Arrow file starts with this; an Arrow stream, as `datasets` writes it, does not."""
@@ -80,7 +81,9 @@ def iterate_csv(
 
 
 def _check_quotes(unit: Unit, window_log: int) -> None:
-    """Check that quotes are closed, and doubled in a cell: else Arrow's reader joins rows silently.
+    """Check that each quoted cell is closed, and that quotes in it are doubled.
+
+    Without this check, Arrow's reader would join rows and raise no error.
 
     Raises:
         DamagedFileError: a quote is not closed or not doubled.
@@ -102,7 +105,10 @@ def _check_quotes(unit: Unit, window_log: int) -> None:
 def _open_csv(
     file: EscapedFile, kind: str, names: list[str], cfg: IngestConfig, skip: Callable[[Any], str]
 ) -> Any:
-    """Open Arrow's reader of some columns as bytes; it calls `skip` for rows of another width."""
+    """Open Arrow's CSV reader; it returns the columns `names` as bytes.
+
+    It calls `skip` for each row that has another number of cells than the header.
+    """
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
@@ -134,7 +140,7 @@ def _restore_batch(batch: Any) -> Any:
 
 
 def list_columns(cfg: IngestConfig) -> list[str]:
-    """List the columns that the configured names may be in: the names, and their first parts."""
+    """List the columns that a configured name may be in: `doc.text` and `doc` for `doc.text`."""
     names = list_names(cfg)
     return list(dict.fromkeys([*names, *(name.split(".")[0] for name in names)]))
 
@@ -147,7 +153,7 @@ def read_arrow_schema(file: InputFile) -> tuple[Any, bool]:
     """Return the schema of an Arrow file or stream, and whether it has a record batch.
 
     Raises:
-        pyarrow.ArrowException: the file is neither.
+        pyarrow.ArrowException: the file is neither an Arrow file nor an Arrow stream.
     """
     with open_input_file(file.root, file.path) as stream:
         reader = _open_arrow(stream)

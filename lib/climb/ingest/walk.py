@@ -33,7 +33,7 @@ class Entry:
     """What is wrong, for an entry that is a problem."""
 
     table: str = ""
-    """The folder of the table that it belongs to."""
+    """Folder of the table that the entry belongs to; empty if it belongs to none."""
 
     table_kind: str = ""
     """Delta, Iceberg or Hudi."""
@@ -74,7 +74,8 @@ def describe_path(root: str, path: str) -> Entry | None:
 def list_below(root: str, folder: str) -> list[Entry]:
     """List everything below a folder, sorted by path; empty if the folder does not exist.
 
-    The folder itself is the first entry. Field `table` of a table's files is the table's folder.
+    The folder itself is the first entry. In the entries of a table's folder and of everything
+    below it, `table` is this folder.
     """
     if root:
         entries = list(_list_remote(root, folder))
@@ -199,7 +200,7 @@ def _describe_local(path: Path) -> Entry:
 
 
 def _find_tables(entries: list[Entry]) -> dict[str, str]:
-    """Return folder -> kind of the tables among these entries, by their marks."""
+    """Find the tables among these entries by their marks; return folder of a table -> its kind."""
     tables = {}
     folders = {entry.path for entry in entries if entry.kind == "folder"}
     for entry in entries:

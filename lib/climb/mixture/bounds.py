@@ -21,7 +21,7 @@ from climb.mixture.support import TOLERANCE, Support, SupportBounds, find_widest
 Array = NDArray[np.float64]
 
 SourcedValue = tuple[float, str]
-"""A value and, for messages, the configuration key or reason that sets it (empty: none does)."""
+"""A value, and for messages the configuration key or reason that sets it ("": nothing does)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +82,7 @@ class DomainBounds:
 
     @cached_property
     def widest_support(self) -> Support:
-        """The support that `find_widest_support` chooses: what projection falls back on."""
+        """The support that `find_widest_support` chooses; projection uses it as a fallback."""
         return find_widest_support(self.support_bounds)
 
     def columns(self, group: Constraint) -> NDArray[np.int64]:
@@ -215,12 +215,14 @@ def _check_disjoint(groups: Sequence[Constraint]) -> None:
 def _check_supply(
     constraints: Constraints, epoch_limits: Mapping[str, SourcedValue], tokens: Mapping[str, float]
 ) -> None:
-    """Check that the domains' tokens, repeated as often as allowed, fill the target run."""
+    """Check that the domains' tokens, repeated as often as allowed, suffice for the target run."""
     if len(epoch_limits) < len(tokens):
         return
     total, target = math.fsum(tokens.values()), constraints.target_tokens
     supply = math.fsum(epoch_limits[name][0] * count for name, count in tokens.items())
-    if supply >= target * (1.0 - 0.5 * TOLERANCE):  # half: sums of weights have rounding errors
+    # Only half of TOLERANCE: then rounding errors cannot turn a supply that is accepted here into
+    # upper bounds whose sum is below 1 - TOLERANCE.
+    if supply >= target * (1.0 - 0.5 * TOLERANCE):
         return
     if {key for _, key in epoch_limits.values()} == {"search.max_epochs"}:
         source = f"the domains' {total:.4g} tokens times max_epochs {constraints.max_epochs:g}"

@@ -73,7 +73,7 @@ class Constraint:
 
     @property
     def config_key(self) -> str:
-        """Where the configuration sets it, for messages."""
+        """The configuration key of the constraint, for messages."""
         return f"search.constraints {self.name!r}"
 
     def resolve(self, domains: Sequence[str]) -> Constraint:
@@ -102,7 +102,7 @@ class Constraints:
     """All constraints on a mixture. `SearchConfig` has fields of the same names and explains them.
 
     Raises:
-        MixtureError: a value is wrong, whatever the domains are.
+        MixtureError: a value is invalid. Names of domains are checked later, by `resolve`.
     """
 
     target_tokens: float

@@ -3,13 +3,15 @@
 Axes: M mixtures, K domains, P pools, E edges. `climb.mixture.space.FeasibleSet.project` checks the
 arrays and calls this arithmetic.
 
-With bounds of single domains alone, the nearest mixture in KL divergence (min sum w' log(w' / w))
-is w' = clip(factor * w, lower, upper) with one factor. A pool is a set of domains whose sum of
-weights has bounds. A pool whose sum is at its bound has a factor of its own. This is equivalent to
-narrower bounds of the pool's domains. Their new lower bounds are clip(factor * w, lower, upper)
-with the factor that gives the lower bound of the sum. Their new upper bounds use the factor that
-gives the upper bound of the sum. With the narrowed bounds, one factor for all domains gives exactly
-the nearest mixture.
+If only single domains have bounds, the nearest mixture in KL divergence (min sum w' log(w' / w)) is
+w' = clip(factor * w, lower, upper), with the same factor for all domains. A pool is a set of
+domains whose sum of weights has bounds too. A pool whose sum is at a bound needs a factor of its
+own.
+
+Narrower bounds of the pool's domains have the same effect. The new lower bounds are
+clip(factor * w, lower, upper) with the factor at which they sum to the lower bound of the pool. The
+new upper bounds are computed in the same way, from the upper bound of the pool. With the narrowed
+bounds, the same factor for all domains gives exactly the nearest mixture.
 """
 
 from __future__ import annotations
@@ -23,18 +25,22 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 ZERO_BELOW = 1e-15
-"""A weight below this is 0: it is less than one token of any corpus."""
+"""A weight below this counts as 0: it is less than one token of any corpus."""
 
 ROUNDING = 1e-15
 """Rounding error that each domain may add to a sum of weights."""
 
 _TINY_WEIGHT = 1e-120
-"""Replaces 0 where a domain of weight 0 must get weight; small enough to get weight last."""
+"""Replaces the weight 0 of a domain that must get weight. It is so small that this domain gets
+weight only when the domains with larger weights are at their upper bounds."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """Domains with a bounded sum of weights; domains in no group are a pool with bounds 0 and 1."""
+    """Domains whose sum of weights has bounds.
+
+    All domains that are in no group form one more pool, with the bounds 0 and 1.
+    """
 
     columns: NDArray[np.int64]
     lower: float
@@ -51,15 +57,16 @@ def project_onto_bounds(
 ) -> Array:
     """Find the nearest mixtures, in KL divergence, under bounds of domains and of pools.
 
-    A domain of weight 0 stays at 0, or at its lower bound, as long as the others can take the rest.
-    If they cannot, in its pool or over all domains, then the domains of weight 0 share what is left
-    in proportion to `natural_K`.
+    A domain of weight 0 gets its lower bound, and no more as long as the other domains can take the
+    rest of the mixture. If the others cannot reach the lower bound of a pool or the total of 1,
+    domains of weight 0 share what is missing in proportion to `natural_K`.
 
     Args:
         weights_MK: non-negative weights.
         natural_K: token shares.
         lower_MK: smallest weights.
-        upper_MK: largest weights; together with the pools they admit a mixture in each row.
+        upper_MK: largest weights. For each row, a mixture within the bounds of domains and pools
+            exists.
         pools: every domain is in exactly one of them.
 
     Returns:
@@ -76,8 +83,9 @@ def scale_to_total(
 ) -> Array:
     """Compute clip(factor * weights, lower, upper) with the factor that gives each row the total.
 
-    A row that has the total after clipping keeps the factor 1 exactly. A row that cannot reach
-    `total` gets the bounds whose sum is nearer to `total`.
+    A row that has the total after clipping keeps the factor 1 exactly. If no factor gives the
+    total, the row gets the weights of factor 0 or of an infinite factor: those whose sum is nearer
+    to the total.
     """
     scaled_MK = np.clip(weights_MK, lower_MK, upper_MK)
     off_M = np.abs(scaled_MK.sum(axis=1) - total) > ROUNDING * weights_MK.shape[1]

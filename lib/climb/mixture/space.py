@@ -25,7 +25,7 @@ from climb.mixture.support import project_with_support
 Array = NDArray[np.float64]
 
 _BLOCK = 1024
-"""Mixtures projected at once: few enough to stay in the cache. Changes no result."""
+"""Mixtures projected at once: few enough to stay in the cache. The number changes no result."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,11 +116,11 @@ class FeasibleSet:
 
         Weight above an upper bound goes to the other domains in proportion to their weights
         ("water-filling"). Weight that a lower bound requires comes from the others in the same way.
-        So the ratios of weights that are not at a bound stay the same: within a group at its bound,
-        and among all other domains. The result is the nearest mixture in KL divergence within the
-        bounds of domains and groups. Domains of weight 0 receive weight only for a lower bound
-        (their own or their group's), or if the others are at their upper bounds; they share it in
-        proportion to their natural shares.
+        So weights that are not at a bound keep their ratios to each other. If a group is at its
+        bound, this holds within the group, and among the domains outside it. The result is the
+        nearest mixture in KL divergence within the bounds of domains and groups. Domains of weight
+        0 receive weight only for a lower bound (their own or their group's), or if the others are
+        at their upper bounds. They share this weight in proportion to their natural shares.
 
         Then weights below `min_weight` become 0, and the others are scaled again. If the others
         cannot sum to 1, or to the lower bound of a group, the largest of the small weights are
@@ -179,8 +179,8 @@ class FeasibleSet:
         mixtures. The draw is projected, not rejected, so tight constraints cost no time.
 
         Source:
-            Tempering and concentrations as RegMix (arXiv 2407.01492) and NVIDIA's CLIMB recipe;
-            projection instead of rejection is ours.
+            Temperature and concentration are used as in RegMix (arXiv 2407.01492) and in NVIDIA's
+            CLIMB recipe. Projection instead of rejection is ours.
         """
         # Sorted by name, so that the draw of a domain does not depend on its column.
         order_K = np.argsort(np.array(self.domains, dtype=object))
@@ -199,7 +199,7 @@ class FeasibleSet:
     def contains(self, weights_MK: ArrayLike, tolerance: float = 1e-9) -> NDArray[np.bool_]:
         """Whether each mixture satisfies every bound, shape (M,) or ().
 
-        Weights may miss a bound by `tolerance`, and sums of weights by K times that.
+        Weights may miss a bound by `tolerance`. Sums of weights may miss theirs by K * `tolerance`.
         """
         weights = np.asarray(weights_MK, dtype=np.float64)
         tolerance_of_sums = tolerance * max(1, len(self.domains))

@@ -1,12 +1,12 @@
 """The support of a mixture (its domains with weights above 0), if small weights are forbidden.
 
-Axes: M mixtures, K domains, P pools, N numbers of domains, O options.
+Axes: M mixtures, K domains, P pools, N numbers of domains, O options (see `find_widest_support`).
 
-A pool is a set of domains whose sum of weights has bounds. A support admits a mixture if its
-domains satisfy two conditions: their lower bounds sum to at most the upper bound of the sum, and
-their upper bounds sum to at least its lower bound. Both must hold in every pool, and over all
-domains, whose sum must be 1. Without a smallest weight, every domain may be in the support, so
-there is nothing to choose.
+A pool is a set of domains whose sum of weights has bounds. A support admits a mixture if two
+conditions hold in every pool. The lower bounds of its domains sum to at most the upper bound of the
+pool, and their upper bounds sum to at least the lower bound of the pool. Both conditions must also
+hold for all domains together, with 1 as both bounds of the sum. Without a smallest weight, every
+domain may be in the support, so there is nothing to choose.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from climb.mixture.projection import Array, Pool, project_onto_bounds
 Bools = NDArray[np.bool_]
 
 _TOLERANCE = 1e-12
-"""By how much the sums of a chosen support may miss a bound."""
+"""Largest difference by which the sums of a chosen support may miss a bound."""
 
 TOLERANCE = 1e-9
 """Tolerance for conflicts between constraints, whose decimal numbers are rounded."""
@@ -110,11 +110,11 @@ def project_with_support(
 def choose_support(weights_MK: Array, bounds: SupportBounds, fallback_K: Bools) -> Bools:
     """Choose the support of each mixture: the domains whose weight is large enough already.
 
-    If these cannot sum to 1, or to the lower bound of a pool, the next largest weights are
-    added. If that support does not admit a mixture either, the fallback is used.
+    If these cannot sum to 1, or to the lower bound of a pool, the domains with the next largest
+    weights are added. If that support does not admit a mixture either, the fallback is used.
 
     Args:
-        weights_MK: mixtures that satisfy all bounds but the smallest weight.
+        weights_MK: mixtures that satisfy all bounds; only the smallest weight may be violated.
         bounds: the bounds.
         fallback_K: a support that admits a mixture, from `find_widest_support`.
     """
@@ -158,7 +158,11 @@ def _extend_support(weights_MK: Array, support_MK: Bools, bounds: SupportBounds)
 
 @dataclass(frozen=True, eq=False)
 class Support:
-    """The support whose sums of bounds leave the most room around 1, and the range of all sums."""
+    """The support that leaves the most room around 1, and the range of sums over all supports.
+
+    The room is the smaller of two differences: 1 minus the sum of the lower bounds, and the sum of
+    the upper bounds minus 1.
+    """
 
     chosen_K: Bools
     is_feasible: bool
@@ -173,10 +177,11 @@ class Support:
 def find_widest_support(bounds: SupportBounds) -> Support:
     """Find a support that admits a mixture, if there is one; the search is exact.
 
-    All domains of a pool but the required ones have the same smallest weight. So for any number of
-    domains, those with the largest upper bounds are best. So the options of a pool are numbers of
-    domains. They are combined one pool at a time. An option is dropped if another option has a
-    lower bound that is not larger, and an upper bound that is not smaller.
+    All domains of a pool have the same smallest weight, except the required ones. So if n domains
+    of a pool are in the support, the best n are the required ones and those with the largest upper
+    bounds. It remains to choose n for each pool. The pools are added one by one. After each, an
+    option is a choice of n for every pool so far, with the sums of its lower and upper bounds. It
+    is dropped if another option has no larger lower sum and no smaller upper sum.
     """
     lower_O, upper_O, picks_OP = np.zeros(1), np.zeros(1), np.zeros((1, 0), dtype=np.int64)
     orders = [_order_by_upper_bound(pool, bounds) for pool in bounds.pools]
@@ -215,7 +220,11 @@ def _order_by_upper_bound(pool: Pool, bounds: SupportBounds) -> NDArray[np.int64
 def _find_feasible_numbers(
     pool: Pool, order: NDArray[np.int64], bounds: SupportBounds
 ) -> tuple[NDArray[np.int64], Array, Array]:
-    """Find all possible numbers of the pool's domains in a support, and the range of each sum."""
+    """Find how many of the pool's domains a support can have: 0, 1, ... of the first in `order`.
+
+    Returns:
+        The possible numbers, and for each the smallest and the largest sum of the pool's weights.
+    """
     lower_N = np.concatenate([[0.0], np.cumsum(bounds.lower_K[order])])
     upper_N = np.concatenate([[0.0], np.cumsum(bounds.upper_K[order])])
     n_required = int(bounds.required_K[order].sum())

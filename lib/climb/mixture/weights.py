@@ -16,7 +16,7 @@ from climb.errors import MixtureError
 Array = NDArray[np.float64]
 
 SAME_DECIMALS = 9
-"""Number of decimals to which the weights of equal mixtures agree, as in tables and CSV files."""
+"""Mixtures whose weights agree to this number of decimals count as the same mixture."""
 
 
 def apportion(weights_K: ArrayLike, total: int) -> NDArray[np.int64]:

@@ -32,13 +32,13 @@ class JointPredict(Protocol):
         """Standard deviation of one trial's observation noise, inferred by the fit."""
 
     def __call__(self, weights_MK: Array) -> tuple[Array, Array]:
-        """Predict mean and standard deviation, shapes (M,), as every Predict."""
+        """Predict mean and standard deviation, shapes (M,), as every Predict does."""
 
     def mean(self, weights_MK: Array) -> Array:
         """Predict the mean alone, shape (M,), at lower cost."""
 
     def joint(self, weights_MK: Array) -> tuple[Array, Array]:
-        """Predict mean (M,) and covariance (M, M) of the errors."""
+        """Predict the mean (M,), and the covariance (M, M) of the errors of this mean."""
 
 
 @runtime_checkable

@@ -43,7 +43,7 @@ class GaussianProcess:
     prior_mean: float
     variance: float
     noise_var_T: Array
-    """Noise variance of each trial: input variance, inferred variance and `JITTER` added up."""
+    """Noise variance of each trial: the sum of the given one, the inferred one and `JITTER`."""
 
     values_T: Array
     lower_TT: Array
@@ -155,7 +155,8 @@ class SharedKernel:
     def predict(self, features_MF: Array) -> list[tuple[Array, Array]]:
         """Predict with every process; see `GaussianProcess.predict`.
 
-        If every process has the same noise in all its trials, one eigendecomposition is enough.
+        If, in each process, all trials have the same noise, one eigendecomposition serves all
+        processes.
         """
         if any(np.ptp(process.noise_var_T) > 0.0 for process in self.processes):
             return [process.predict(features_MF) for process in self.processes]
@@ -173,21 +174,21 @@ class SharedKernel:
 
 
 def start_lengths(n_features: int) -> float:
-    """Return the initial log length scale of fits: the log of the mode of the length scale's prior,
-    or log 0.5 if that is larger."""
+    """Return the initial log length scale of fits: log 0.5, or the log of the mode of the length
+    scale's prior, whichever is larger."""
     mode = np.sqrt(2.0) + 0.5 * np.log(n_features) - LOG_LENGTH_STD**2
     return float(max(mode, np.log(0.5)))
 
 
 def make_bounds(n_features: int) -> list[tuple[float, float]]:
-    """Make the bounds of the parameters."""
+    """Return the lower and the upper bound of each parameter."""
     return [(np.log(0.025), 8.0)] * n_features + [(np.log(1e-4), 2.0), (-3.0, 3.0), (-5.0, 6.0)]
 
 
 def _negative_log_posterior(
     parameters_P: Array, features_TF: Array, values_T: Array, noise_var_T: Array
 ) -> tuple[float, Array]:
-    """Return the value (up to a constant) and its gradient."""
+    """Return the negative log posterior (up to a constant) and its gradient."""
     n_trials, n_features = features_TF.shape
     log_lengths_F, log_noise, mean, log_variance = np.split(
         parameters_P, [n_features, n_features + 1, n_features + 2]
@@ -220,8 +221,8 @@ def _negative_log_posterior(
 
 
 def differentiate_by_lengths(scaled_TF: Array, by_distance_TT: Array) -> Array:
-    """For each feature, return the sum over pairs of trials of `by_distance_TT` times half the
-    squared difference of that feature."""
+    """Return, for each feature f, the sum over trials s and t of
+    by_distance[s, t] * (scaled[s, f] - scaled[t, f])^2 / 2."""
     by_length_F = np.square(scaled_TF).T @ by_distance_TT.sum(axis=1)
     return np.asarray(by_length_F - (scaled_TF * (by_distance_TT @ scaled_TF)).sum(axis=0))
 

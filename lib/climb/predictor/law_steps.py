@@ -69,7 +69,8 @@ def evaluate(parameters_QP: Array, powers: list[Array]) -> tuple[Array, Array]:
 
 
 def compute_precision(derivatives_QTP: Array, noise_var_QT: Array) -> tuple[Array, Array]:
-    """Return the precision of the parameters (Q, P, P), and weighted derivatives (Q, P, T)."""
+    """Return the precision of the parameters (Q, P, P), and the derivatives divided by the noise
+    variances (Q, P, T)."""
     _, prior_std_P = make_prior(derivatives_QTP.shape[2] - 4)
     weighted_QPT = (derivatives_QTP / noise_var_QT[:, :, None]).transpose(0, 2, 1)
     return weighted_QPT @ derivatives_QTP + np.diag(prior_std_P**-2.0), weighted_QPT
@@ -81,7 +82,8 @@ def minimize_laws(
     """Fit all laws by Levenberg-Marquardt steps; each law has its own damping.
 
     Returns:
-        Parameters (Q, P), means (Q, T), derivatives (Q, T, P) and costs (Q,).
+        Parameters (Q, P), means (Q, T), derivatives (Q, T, P) and costs (Q,). To each cost, the
+        sum of the logarithms of the noise variances is added.
     """
     problem = _Problem(powers, values_QT, noise_var_QT)
     at_QP, active = start_QP.copy(), np.arange(len(start_QP))
@@ -119,7 +121,11 @@ class _Problem:
         return make_prior(self.powers[0].shape[1])
 
     def compute_cost(self, at_QP: Array, means_QT: Array, rows: NDArray[np.int64]) -> Array:
-        """Return costs: sums of squared residuals and prior distances; infinite if not finite."""
+        """Return the cost of each law, infinity instead of NaN.
+
+        A cost is the sum of the squared residuals and the squared distances of the parameters from
+        their prior means, each divided by its variance.
+        """
         prior_P, prior_std_P = self.prior
         square_QT = np.square(means_QT - self.values_QT[rows]) / self.noise_var_QT[rows]
         cost_Q = square_QT.sum(axis=1) + np.square((at_QP - prior_P) / prior_std_P).sum(axis=1)

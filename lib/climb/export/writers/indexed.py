@@ -23,7 +23,7 @@ from climb.export.writers.tokens import BLOCK, TokenWriter
 MAGIC = b"MMIDIDX\x00\x00"
 HEADER = struct.Struct("<QBQQ")
 CODES: dict[int, np.dtype[Any]] = {8: np.dtype("<u2"), 4: np.dtype("<i4")}
-"""Code of the format -> type of the ids. The format has no uint32."""
+"""Code of the dtype in `.idx` -> dtype of the token ids. The format has no code for uint32."""
 
 
 class IndexedWriter(TokenWriter):
@@ -44,7 +44,7 @@ class IndexedWriter(TokenWriter):
             for lengths_N in self.read_lengths():
                 file.write(lengths_N.astype("<i4").tobytes())
             file.write(np.zeros(min(self.n_documents, 1), dtype="<i8").tobytes())
-            left = self.n_documents - 1  # the end of the last document is not an offset
+            left = self.n_documents - 1  # no document starts at the end of the last one
             for ends_N in self.read_ends():
                 file.write((ends_N[:left] * self.dtype.itemsize).astype("<i8").tobytes())
                 left -= len(ends_N)

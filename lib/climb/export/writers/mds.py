@@ -40,7 +40,7 @@ MOST_BYTES = (1 << 32) - 1
 
 
 def describe_columns() -> dict[str, Any]:
-    """Return the description of the columns that a file and the index contain."""
+    """Describe the columns, as the header of a file and the entries of `index.json` do."""
     return {
         "column_encodings": list(COLUMNS.values()),
         "column_names": list(COLUMNS),

@@ -48,7 +48,7 @@ class ParquetWriter:
         self._schema = pa.schema(
             [(c, pa.int32() if c in ("copy", "n_tokens") else pa.string()) for c in columns]
         )
-        # Ids and texts are distinct: a dictionary would cost time, and Parquet would discard it.
+        # Ids and texts rarely repeat. A dictionary of them would cost time, and be discarded.
         self._writer = pq.ParquetWriter(
             str(path), self._schema, compression="zstd", store_schema=False,
             use_dictionary=[c for c in columns if c not in ("doc_id", "text")],
@@ -88,7 +88,7 @@ class ParquetWriter:
 
         if not self._pending:
             return
-        # In one chunk: the bytes of a row group depend on the chunks.
+        # The bytes of a row group depend on the chunks of its table, so the table gets one chunk.
         group = pa.concat_tables(self._pending).combine_chunks()
         self._writer.write_table(group, row_group_size=len(group))
         del group

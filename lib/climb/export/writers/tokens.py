@@ -49,7 +49,7 @@ class TokenWriter:
         self.n_tokens += int(lengths_N.sum())
 
     def close(self) -> None:
-        """Close the file; the lengths are deleted."""
+        """Close the file, and delete the temporary file of the lengths."""
         self._file.close()
         self._lengths.close()
 
