@@ -177,7 +177,7 @@ def test_a_balanced_classifier_detects_rare_junk_that_a_plain_one_misses(tmp_pat
 def test_labels_with_too_many_different_values_are_refused_before_memory_runs_out(tmp_path):
     texts, _ = make_labelled_texts(120)
     labels = [float(i) for i in range(120)]
-    message = r"\d+ different labels, and each is a class .* at most 20; round the labels"
+    message = r"\d+ different values. .* a class of each .* at most 20 classes; round the labels"
     with pytest.raises(InputError, match=message):
         train_scorer(classifier_trainer(), texts, labels, tmp_path / "m")
 

@@ -393,7 +393,7 @@ def test_a_weak_predictor_is_a_reason_and_a_next_step(data):
     weak = (RoundQuality(round=0, n_trials=9, spearman={"score": 0.11}),)
     page = page_of(change(data, quality=weak))
     assert "ranks unseen mixtures poorly (Spearman 0.11" in page
-    assert "the ranking is weak" in page
+    assert "search.trials_per_round: the predictor ranks unseen mixtures poorly" in page
     assert "ranks unseen mixtures poorly" not in page_of(data)
 
 

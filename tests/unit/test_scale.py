@@ -568,7 +568,8 @@ def test_checkpoints_of_replicates_that_have_no_name_are_refused(tmp_path):
     message = (
         r"r\.csv: it is unknown which rows are checkpoints of one run: for 24 mixtures, several "
         r"rows have the same run, seed, params and tokens \(first: 2 rows of .*e\+09 tokens\), and "
-        "others have other tokens; give every run its own name in column 'run'"
+        "more rows have the same run, seed and params, but other tokens; give every run its own "
+        "name in column 'run'"
     )
     with pytest.raises(InputError, match=message):
         read_trials(path)

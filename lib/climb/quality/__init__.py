@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Score = Callable[[Sequence[str]], dict[str, NDArray[np.float32]]]
-"""N texts -> score name -> values_N: float32, finite, higher is better."""
+"""Maps N texts to a dict: score name -> values_N. Values are finite float32; higher is better."""
 
 
 @runtime_checkable
@@ -29,14 +29,14 @@ class Scorer(Protocol):
 
 @runtime_checkable
 class CorpusScorer(Scorer, Protocol):
-    """A scorer that looks up the n-grams of a document among those that recur in the corpus."""
+    """A scorer that finds which n-grams of a document are repeated in many documents."""
 
     @property
     def min_documents(self) -> int:
         """An n-gram in at least this many documents counts as repeated."""
 
     def hash_ngrams(self, text: str) -> NDArray[np.uint64]:
-        """Return the hashes of the counted n-grams of a text, with repetitions."""
+        """Return the hashes of those n-grams of a text that are counted, one per occurrence."""
 
     def load_repeated(self, repeated: NDArray[np.uint64]) -> Score:
         """Return the function that scores texts, given the sorted hashes of repeated n-grams."""

@@ -32,7 +32,7 @@ class ClassifierScorer:
     """Packages that `load` imports."""
 
     uses_gpu: ClassVar[bool] = False
-    """Whether `load` uses the GPU of its device; true for scorers without this attribute."""
+    """Whether `load` uses a GPU. A scorer without this attribute is assumed to use one."""
 
     model: ModelPath
     """Folder that job train_scorer wrote."""
@@ -84,9 +84,9 @@ class ClassifierTrainer:
     """scikit-learn's C: a larger value means less regularisation."""
 
     balanced: bool
-    """Whether all labels get the same total weight (scikit-learn's class_weight="balanced"). Low
-    labels are rare: without balancing, a model that is trained on few texts almost never predicts
-    these labels."""
+    """Whether all labels get the same total weight (scikit-learn's class_weight="balanced"). Bad
+    texts, which have low labels, are rare. Without balancing, a model that is trained on few texts
+    almost never predicts low labels."""
 
     def train(self, texts: Sequence[str], labels_N: NDArray[np.float64], folder: Path) -> Scorer:
         """Train on N labelled texts, and write `weights.npz` and `model.json` into the folder.
@@ -105,7 +105,7 @@ class ClassifierTrainer:
         )
         regression.fit(hash_word_pairs(texts, self.features), classes_N)
         weights_FL, bias_L = regression.coef_.T, regression.intercept_
-        if len(labels_L) == 2:  # scikit-learn stores the weights of the second label alone
+        if len(labels_L) == 2:  # scikit-learn then stores only the weights of the second label
             weights_FL = np.hstack([np.zeros_like(weights_FL), weights_FL])
             bias_L = np.concatenate([[0.0], bias_L])
         with write_atomically(folder / WEIGHTS) as stream:

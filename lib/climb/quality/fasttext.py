@@ -22,12 +22,13 @@ LABEL = "__label__"
 MODEL = "model.bin"
 
 RATE_MULTIPLES = (1.0, 0.5, 0.2, 1.5)
-"""Multiples of the learning rate. If fastText reports "Encountered NaN.", the next one is tried."""
+"""Factors of the learning rate, tried in this order. If fastText reports "Encountered NaN.", the
+training is repeated with the next factor."""
 
 MIN_WEIGHTS = 1 << 24
-"""Minimum number of weights of a model. With one thread, fastText initializes only a tenth of them.
-The others are zero if malloc returns new pages, which it does from 32 MB on. In a smaller block,
-they are undefined."""
+"""Minimum number of weights of a model. With one thread, fastText initializes only a tenth of the
+weights. The other weights have the values that malloc's memory contains. For a block of 32 MB or
+more, malloc returns new pages, so these weights are 0. In a smaller block, they are undefined."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ class FastTextScorer:
     """Extra of climb-mixture that installs them."""
 
     uses_gpu: ClassVar[bool] = False
-    """Whether `load` uses the GPU of its device; true for scorers without this attribute."""
+    """Whether `load` uses a GPU. A scorer without this attribute is assumed to use one."""
 
     model: ModelPath
     """The .bin file."""
@@ -87,7 +88,7 @@ class FastTextScorer:
 
 @dataclass(frozen=True, kw_only=True)
 class FastTextTrainer:
-    """Trains a fastText classifier on words and word pairs, reproducibly in one thread."""
+    """Trains a fastText classifier on words and word pairs, in one thread to be reproducible."""
 
     needs: ClassVar[tuple[str, ...]] = ("fasttext",)
     """Packages that `train` imports."""
@@ -121,7 +122,7 @@ class FastTextTrainer:
 
         Raises:
             InputError: there are too many different labels.
-            ComponentError: the weights become NaN with each of the learning rates.
+            ComponentError: the weights become NaN with every factor of `RATE_MULTIPLES`.
         """
         check_classes(labels_N)
         with tempfile.TemporaryDirectory() as scratch:
@@ -181,5 +182,5 @@ def parse_labels(labels: Sequence[str], path: str) -> dict[str, float]:
 
 
 def flatten_to_one_line(text: str) -> str:
-    """Replace each run of white space and NUL by a space: fastText stops at a line end or NUL."""
+    """Replace each run of white space or NUL by a space: fastText stops at a line end or NUL."""
     return re.sub(r"[\s\x00]+", " ", text)

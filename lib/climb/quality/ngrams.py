@@ -27,12 +27,12 @@ def hash_word(word: str) -> int:
 
 
 def hash_ngrams(codes_W: NDArray[np.uint64], sizes: Sequence[int]) -> Iterator[NDArray[np.uint64]]:
-    """Yield for each size n the hashes of all n-grams, shape (W - n + 1,), in order of the words.
+    """Yield one array for each size n: the hashes of all n-grams in text order, shape (W - n + 1,).
 
     Args:
         codes_W: hashes of the words.
-        sizes: numbers of words in an n-gram, ascending. The hashes of one size are extended to the
-            next size.
+        sizes: numbers of words in an n-gram, ascending. The hashes of each size are computed from
+            those of the size before.
     """
     hash_G, n = np.zeros(len(codes_W) + 1, dtype=np.uint64), 0
     for size in sizes:
@@ -43,7 +43,7 @@ def hash_ngrams(codes_W: NDArray[np.uint64], sizes: Sequence[int]) -> Iterator[N
 
 
 class WordHashes(dict[str, int]):
-    """The hashes of words, kept between texts, because most words recur."""
+    """Word -> hash. The hashes are kept for the next texts, because most words occur again."""
 
     MAX_WORDS = 1_000_000
 

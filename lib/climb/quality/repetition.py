@@ -1,6 +1,7 @@
-"""Score how much of a document occurs in few others: recurring passages are boilerplate.
+"""Score the share of a document that is not repeated in many other documents.
 
-Licences, cookie notices and navigation are fluent text, so rules for single documents accept them.
+Passages that recur in many documents are boilerplate. Licences, cookie notices and navigation are
+fluent text, so rules for single documents accept them.
 
 Axes: N texts, G n-grams.
 """
@@ -23,13 +24,13 @@ from climb.quality.ngrams import hash_ngrams, hash_word, split_words
 class RepetitionScorer:
     """Score `unrepeated`: the share of a document's word n-grams that few documents contain.
 
-    The score is 1 if no sampled n-gram occurs in `min_documents` or more documents, and for a text
-    of fewer than n words. The n-grams of the corpus are counted once, when it is first scored.
-    Later documents are compared with the same list.
+    The score is 1 if none of the text's sampled n-grams occurs in `min_documents` or more
+    documents. It is also 1 if the text has fewer than n words. The n-grams of the corpus are
+    counted once, when the corpus is first scored. Documents that are added later are compared with
+    the same list of repeated n-grams.
 
     Source:
-        13-grams as units of near-duplicates: Rae et al., arXiv 2112.11446, section A.1.3; DCLM
-        uses them too.
+        Rae et al., arXiv 2112.11446, section A.1.3, and DCLM find near-duplicates with 13-grams.
     """
 
     uses_gpu: ClassVar[bool] = False
@@ -42,7 +43,8 @@ class RepetitionScorer:
     """An n-gram in at least this many documents counts as repeated."""
 
     sample: int = 8
-    """One n-gram in this many is counted. The hash selects it, so the sample is always the same."""
+    """About one n-gram in this many is counted. The hash of an n-gram decides whether it is
+    counted, so the decision is the same in all documents."""
 
     def __post_init__(self) -> None:
         for name in ("n", "min_documents", "sample"):
@@ -52,10 +54,10 @@ class RepetitionScorer:
                 )
 
     def hash_ngrams(self, text: str) -> NDArray[np.uint64]:
-        """Return the hashes of the sampled n-grams of a text, shape (G,), with repetitions.
+        """Return the hashes of a text's sampled n-grams, shape (G,), one hash per occurrence.
 
-        If no n-gram of the text is sampled, the smallest hash is returned. So copies of a short
-        text have a hash in common.
+        If no n-gram of the text is sampled, the smallest hash of its n-grams is returned. So copies
+        of a short text have a hash in common.
         """
         words = split_words(text)
         if len(words) < self.n:
@@ -80,7 +82,7 @@ class RepetitionScorer:
         return score
 
     def load(self, device: str) -> Score:
-        """Return the function for a corpus without repeated n-grams: every score is 1."""
+        """Return the scoring function of a corpus without repeated n-grams: every score is 1."""
         return self.load_repeated(np.empty(0, dtype=np.uint64))
 
     @staticmethod
@@ -92,7 +94,7 @@ class RepetitionScorer:
 
 
 def _mix(hash_G: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Mix the bits of a hash (SplitMix64), so that its remainders are uniformly distributed."""
+    """Mix the bits of each hash (SplitMix64): hashes modulo `sample` become nearly uniform."""
     hash_G = (hash_G ^ (hash_G >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     hash_G = (hash_G ^ (hash_G >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return hash_G ^ (hash_G >> np.uint64(31))

@@ -1,8 +1,8 @@
 """Published quality rules that need no model: Gopher, C4 and FineWeb, with their thresholds.
 
 Each paper removes a document that violates any of its rules. Here a rule is a set of statistics of
-`climb.quality.statistics`, each with its accepted range. Thresholds for one property at several
-sizes (n-grams of 5, 6, ... 10 words) are one rule.
+`climb.quality.statistics`, each with its accepted range. Several thresholds for the same property,
+for example for repeated n-grams of 5, 6, ... and 10 words, count as one rule.
 """
 
 from __future__ import annotations
@@ -56,8 +56,9 @@ C4: Mapping[str, Limits] = {
     "curly brackets": {"curly_brackets": (0, 0)},
     "lorem ipsum": {"lorem_ipsum": (0, 0)},
 }
-"""Source: Raffel et al., arXiv 1910.10683, section 2.2. Two of its rules are left out: the bad
-words, whose list is a separate file, and the removal of repeated spans, which needs the corpus."""
+"""Source: Raffel et al., arXiv 1910.10683, section 2.2. Two rules of the paper are left out: the
+rule on bad words needs a list from a separate file, and the removal of repeated spans needs the
+whole corpus."""
 
 FINEWEB: Mapping[str, Limits] = {
     "punctuated lines": {"punctuated_lines": (nextafter(0.12, 1), 1)},
@@ -73,17 +74,17 @@ MAX_SCORE = 5.0
 
 POINTS_PER_VIOLATION = 0.5
 """Points that each violated rule subtracts from `rules`. The rules are made for web pages. Typical
-code violates three of sixteen and gets 3.5; machine logs violate six and get 2. The threshold 3
-separates them."""
+code violates three of the sixteen rules and gets 3.5; machine logs violate six and get 2. The
+threshold 3 separates code from machine logs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RuleScorer:
     """Scores documents by the published rules.
 
-    `rules` is 5 minus half a point per violated rule, at least 0. `gopher`, `c4` and `fineweb` are
-    5 if the rules of that paper keep the document, else 0. So the mean of such a score in a cluster
-    is five times the share of documents that the paper's rules keep.
+    The score `rules` is 5 minus half a point per violated rule, but at least 0. Each of the scores
+    `gopher`, `c4` and `fineweb` is 5 if the document violates no rule of its paper, else 0. So the
+    mean of such a score over a cluster is five times the share of documents that the paper keeps.
     """
 
     uses_gpu: ClassVar[bool] = False

@@ -1,8 +1,8 @@
 """Statistics of one text for the quality rules: shares of its lines, words and characters.
 
-White space separates words, line feeds separate lines, and empty lines separate paragraphs. Shares
-of characters count only characters of the units (lines, paragraphs or words). So indentation and
-empty lines have no effect.
+White space separates words, line feeds separate lines, and empty lines separate paragraphs. A share
+of characters counts only the characters within lines, paragraphs or words, not those between them.
+So indentation and empty lines have no effect.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BULLETS = ("•", "‣", "▪", "◦", "●", "- ", "* ")
 ELLIPSES = ("...", "…")
 QUOTES = "\"'\u201d\u2019"
 END_MARKS = (".", "?", "!", *QUOTES)
-"""C4, FineWeb: full stop, question mark, exclamation mark or end quotation mark."""
+"""End of a line in C4 and FineWeb: full stop, question mark, exclamation mark or closing quote."""
 
 REMOVED_LINES = (
     *("javascript", "terms of use", "privacy policy", "cookie policy"),
@@ -70,7 +70,7 @@ def compute_text_statistics(text: str) -> dict[str, float]:
 
 
 def compute_ngram_statistics(words: Sequence[str]) -> dict[str, float]:
-    """Compute the share of a text in repeated word n-grams, by Gopher's definitions.
+    """Compute the shares of a text's characters in repeated word n-grams, as defined by Gopher.
 
     Args:
         words: the words of the text in order.
@@ -78,7 +78,8 @@ def compute_ngram_statistics(words: Sequence[str]) -> dict[str, float]:
     Returns:
         `top_N_gram_chars` (N = 2, 3, 4): share of characters in all occurrences of the most
         frequent n-gram, 0 if no n-gram occurs twice. `duplicate_N_gram_chars` (N = 5 to 10):
-        share of characters in n-grams that occur earlier in the text, each character counted once.
+        share of characters in n-grams that also occur earlier in the text. A character in several
+        such n-grams counts once.
     """
     codes: dict[str, int] = {}
     ids = np.array([codes.setdefault(word, len(codes)) for word in words], dtype=np.uint64)
@@ -99,7 +100,10 @@ def compute_ngram_statistics(words: Sequence[str]) -> dict[str, float]:
 
 
 def _count_top_chars(hashes: NDArray[np.uint64], ends: NDArray[np.int64], n: int) -> int:
-    """Count characters in all occurrences of the most frequent n-gram; ties: the longest one."""
+    """Count the characters in all occurrences of the most frequent n-gram.
+
+    Of equally frequent n-grams, the longest one counts.
+    """
     if len(hashes) == 0:
         return 0
     _, first, counts = np.unique(hashes, return_index=True, return_counts=True)
@@ -135,7 +139,7 @@ def _mark_repeats(units: Sequence[str]) -> list[bool]:
 
 
 def _compute_repeated_char_share(units: Sequence[str]) -> float:
-    """Compute the share of characters in units that an equal unit precedes."""
+    """Compute the share of characters in repeated units, those that equal an earlier unit."""
     pairs = zip(units, _mark_repeats(units), strict=True)
     n_repeated = sum(len(unit) for unit, is_repeat in pairs if is_repeat)
     return n_repeated / max(1, sum(map(len, units)))

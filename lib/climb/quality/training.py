@@ -21,14 +21,15 @@ from climb.quality import Scorer
 
 RECORD_FILE = "training.json"
 HELD_OUT_EVERY = 10
-"""One label in this many is held out for the measurement. The final model is trained on all."""
+"""About one text in this many is held out to measure the model. The final model is trained on all
+texts."""
 
 MIN_LABELS = 100
-"""Minimum labels for a measurement, so that about ten texts or more are held out."""
+"""Minimum number of labels for a measurement; with so many, about ten texts are held out."""
 
 MAX_CLASSES = 20
-"""Maximum different labels of a trainer with a class for each label. Its memory and its model grow
-with their number."""
+"""Maximum number of different labels for a trainer that makes a class of each label. The memory and
+the model of such a trainer grow with the number of classes."""
 
 
 @runtime_checkable
@@ -43,15 +44,16 @@ class ScorerTrainer(Protocol):
 
 
 def check_classes(labels_N: NDArray[np.float64]) -> None:
-    """Check that a trainer can have a class for each label.
+    """Check that there are few enough different labels to make a class of each.
 
     Raises:
         InputError: there are more than MAX_CLASSES different labels.
     """
     if (n := len(np.unique(labels_N))) > MAX_CLASSES:
         raise InputError(
-            f"score.training: {n:,} different labels, and each is a class of the scorer, which has "
-            f"at most {MAX_CLASSES}; round the labels, for example to whole numbers"
+            f"score.training: the labels have {n:,} different values. The scorer makes a class of "
+            f"each value and can have at most {MAX_CLASSES} classes; round the labels, for example "
+            "to whole numbers"
         )
 
 
@@ -62,19 +64,20 @@ class TrainingSummary:
     n_labels: int
     n_held_out: int
     error: float | None
-    """Mean absolute error on the held-out labels, in their unit; None with too few labels."""
+    """Mean absolute error on the held-out labels, in the unit of the labels; None with too few."""
 
     rank_correlation: float | None
-    """Spearman's correlation on the held-out labels; None with too few labels."""
+    """Spearman's correlation on the held-out labels; None with too few."""
 
     repeated: bool = False
-    """Whether the folder already contained a model of the same training, which is kept."""
+    """Whether the folder already contained a model from the same texts, labels and trainer. That
+    model is kept."""
 
 
 def train_scorer(
     trainer: ScorerTrainer, texts: Sequence[str], labels: Sequence[float], folder: Path
 ) -> TrainingSummary:
-    """Train on N labelled texts, unless the folder contains a model of the same training.
+    """Train on N texts, unless the folder has a model from the same texts, labels and trainer.
 
     The order of the texts does not matter.
 
@@ -118,10 +121,11 @@ def _measure_held_out(
     labels_N: NDArray[np.float64],
     held_out_N: NDArray[np.bool_],
 ) -> tuple[float | None, float | None]:
-    """Train without the held-out texts; return mean absolute error and rank correlation on them.
+    """Train without the held-out texts, and measure the model on the held-out texts.
 
-    Both are None if there are fewer than `MIN_LABELS` labels, no held-out label, or only one
-    distinct label to train on.
+    Returns:
+        Mean absolute error, and rank correlation. Both are None if there are fewer than
+        `MIN_LABELS` labels, no held-out label, or only one distinct label to train on.
     """
     train_labels_N, test_labels_N = labels_N[~held_out_N], labels_N[held_out_N]
     if len(texts) < MIN_LABELS or not held_out_N.any() or len(np.unique(train_labels_N)) < 2:

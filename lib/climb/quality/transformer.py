@@ -23,7 +23,7 @@ from climb.quality import Score
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerScorer:
-    """The output of a classifier, or the expected label if it has several outputs."""
+    """The output of a classifier with one output; the expected label of one with several."""
 
     needs: ClassVar[tuple[str, ...]] = ("torch", "transformers")
     """Packages that `load` imports."""
@@ -143,7 +143,7 @@ def _open_model(path: str) -> tuple[Any, Any]:
 
 
 def parse_label_numbers(id2label: dict[int, str], path: str) -> NDArray[np.float32]:
-    """Convert the label of each output to a number, shape (L,). A single output gets 1.
+    """Convert the label of each output to a number, shape (L,). The label of a single output is 1.
 
     The labels `3` and `LABEL_3` become the number 3.
 

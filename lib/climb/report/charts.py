@@ -28,7 +28,7 @@ from climb.search.trials import RECOMMENDED
 WIDTH = 984
 HALF = 470
 MAX_DOMAINS = 30
-"""Number of domains in the mixture chart; one more row has the sum of the other domains."""
+"""Maximum number of domains in the mixture chart. One more row has the sum of all other domains."""
 
 NAME = Type(INK, 15, bold=True)
 LABEL = Type(INK, 14)
@@ -41,8 +41,8 @@ def mixture_chart(mixtures: Sequence[MixtureRecord], domains: Sequence[Domain]) 
     """Draw the share of every domain in the recommendation and in the reference baseline.
 
     Args:
-        mixtures: the recommendation, then the reference baseline: the first of the baselines.
-        domains: rows with the terms that the chart shows below the names.
+        mixtures: the recommendation, then the first baseline, which is the reference.
+        domains: the domains with their terms. The chart shows the terms below the domain's name.
     """
     recommended, reference = mixtures[0], mixtures[1]
     rows = _mixture_rows(recommended.weights, reference.weights, domains)
@@ -74,7 +74,10 @@ def mixture_chart(mixtures: Sequence[MixtureRecord], domains: Sequence[Domain]) 
 def _mixture_rows(
     recommended: Mapping[str, float], reference: Mapping[str, float], domains: Sequence[Domain]
 ) -> list[tuple[str, str, float, float]]:
-    """List name, terms and both shares of each domain; a last row sums the domains left out."""
+    """List each domain's name, terms, reference share and recommended share.
+
+    If domains are left out, the last row has the sums of their shares.
+    """
     terms = {domain.name: domain.terms for domain in domains}
     names = sorted(recommended, key=lambda n: (-recommended[n], -reference[n], n))
     shown, rest = names[:MAX_DOMAINS], names[MAX_DOMAINS:]
@@ -109,11 +112,11 @@ def gain_chart(rows: Sequence[tuple[str, Gain]]) -> str:
 
 
 def means_chart(means: Mapping[str, Mean], best: float | None = None) -> str:
-    """Draw the mean score of each mixture over seeds with its interval; higher is better.
+    """For each mixture, draw the mean of its scores over seeds with the interval of the mean.
 
     Args:
-        means: by method, the recommendation first, then the baselines.
-        best: score of the best single proposal, drawn as a dotted line.
+        means: method -> mean score, higher is better; the recommendation first, then baselines.
+        best: highest score of a proposed trial, drawn as a dotted line.
     """
     drawing = Drawing(HALF, 40 * len(means) + 48, "Scores over seeds")
     ends = [end for m in means.values() for end in (m.low, m.high, m.mean) if end is not None]
@@ -139,7 +142,9 @@ def rounds_chart(
     replicates: Sequence[float],
     bands: Mapping[str, tuple[float, float]],
 ) -> str:
-    """Draw the score of every trial by round, and the range of each baseline over seeds as a band.
+    """Draw the score of every trial, with one column per round.
+
+    A band shows, for each baseline, the range of its scores over seeds.
 
     Args:
         proposals: round and score of each proposed trial.

@@ -3,8 +3,8 @@
     cells = tabulate(methods, "mean(*.bpb):min")
     text = format_csv(methods, cells)
 
-Metrics of the table: `score` (the objective), `mean.NAME` (the mean over tasks of a measure that
-several tasks have), and the metrics of the tasks.
+The table has these metrics: `score` (the objective), the metrics of the tasks (`arc.bpb`), and
+means over tasks (`mean.bpb`). There is a mean for each measure that several tasks have.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from climb.search.gains import Gain, paired_gain
 
 SCORE = "score"
 MEAN = "mean."
-"""Prefix of the mean of a measure over tasks."""
+"""Prefix of the metrics that are means over tasks."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class MethodRuns:
     name: str
     label: str
     n_trials: float
-    """Trials that its mixture cost, as a mean over seeds."""
+    """Number of trials that were used to find the method's mixture: a mean over seeds."""
 
     n_tokens: float
     metrics: Mapping[int, Mapping[str, float]]
-    """Seed -> metrics of its model."""
+    """Seed -> metrics of the target model with this seed."""
 
 
 @dataclass(frozen=True)
@@ -50,20 +50,21 @@ class Cell:
     metric: str
     higher_is_better: bool
     values: Mapping[int, float]
-    """By seed."""
+    """Seed -> value of the metric."""
 
     mean: Mean
     gains: Mapping[str, Gain]
-    """Over every other method, paired by seed; above 0 is better."""
+    """Other method -> gain of this method over it, paired by seed; above 0 is better."""
 
 
 def tabulate(methods: Sequence[MethodRuns], objective: str) -> list[Cell]:
     """Compute all cells, sorted by metric as in `list_metrics`, and then by method.
 
-    A mean over tasks is left out if the objective maximizes some of them and minimizes others.
+    A mean over tasks is left out if the objective maximizes the measure of some tasks and minimizes
+    it for other tasks.
 
     Args:
-        methods: at least one of them has a model.
+        methods: at least one method has a target model.
         objective: defines the score.
 
     Raises:
@@ -94,13 +95,15 @@ def tabulate(methods: Sequence[MethodRuns], objective: str) -> list[Cell]:
 
 
 def _find_sign(name: str, signs: Mapping[str, float]) -> float:
-    """Return 1 if higher is better, -1 if lower is; 0 for a mean over tasks that differ.
+    """Return 1 if a higher value of a metric is better, -1 if a lower value is better.
 
-    The objective decides; for a metric without a task in the objective, the name does.
+    The sign comes from the objective. For a metric that the objective does not use, and for a mean
+    of such metrics, it is guessed from the name (`is_higher_better`). The sign is 0 for a mean over
+    tasks if the objective maximizes the measure of some tasks and minimizes it for other tasks.
 
     Args:
         name: metric of the table.
-        signs: sign in the objective of each metric of the tasks; 0 outside of the objective.
+        signs: metric of a task -> its sign in the objective; 0 if the objective does not use it.
     """
     if name == SCORE:
         return 1.0
@@ -113,7 +116,7 @@ def _find_sign(name: str, signs: Mapping[str, float]) -> float:
 
 
 def _get_kind(task: str) -> str:
-    """Return the measure of a metric of a task: bpb for arc.bpb."""
+    """Return the measure in the name of a task's metric: `bpb` for `arc.bpb`."""
     return task.rpartition(".")[2]
 
 
@@ -138,7 +141,7 @@ def list_metrics(methods: Sequence[MethodRuns]) -> list[str]:
 def _collect(
     method: MethodRuns, name: str, objective: Objective, names: Sequence[str]
 ) -> dict[int, float]:
-    """Return the values of one metric by seed; those that are not finite are left out."""
+    """Return seed -> value of one metric; values that are not finite are left out."""
     found: dict[int, float] = {}
     for seed, metrics in sorted(method.metrics.items()):
         value: float | None

@@ -15,11 +15,11 @@ from climb.report.template import render_template
 
 @dataclass(frozen=True)
 class MetricTable:
-    """One measure: its columns are the mean over tasks and the tasks."""
+    """The table of one measure: the first column is the mean over tasks, the others are tasks."""
 
     name: str
     columns: tuple[tuple[str, str], ...]
-    """Heading and metric."""
+    """Heading and metric of each column. If there is no mean, all columns are tasks."""
 
     directions: tuple[bool, ...]
     """Whether higher is better, by column."""
@@ -84,7 +84,7 @@ def describe_leader(methods: Sequence[MethodRuns], scores: Mapping[str, Cell]) -
 
 
 def list_tables(cells: Sequence[Cell], objective: str) -> list[MetricTable]:
-    """List the measures; those that are in the objective come first."""
+    """List the tables, one per measure; measures that the objective uses come first."""
     metrics = {cell.metric: cell.higher_is_better for cell in cells}
     kinds: dict[str, list[str]] = {}
     for metric in metrics:

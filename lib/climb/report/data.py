@@ -36,7 +36,8 @@ class Trial:
     seed: int
     metrics: Mapping[str, float]
     status: Literal["finished", "failed", "stopped"]
-    """stopped: by successive halving, with the metrics and tokens of its last rung."""
+    """`stopped` means that successive halving stopped the trial. The metrics and tokens are then
+    those of the trial's last rung."""
 
     error: str | None
     n_tokens: int
@@ -88,7 +89,8 @@ class ReportData:
     result: SearchResult
     domains: tuple[Domain, ...] = ()
     trials: tuple[Trial, ...] = ()
-    """Trials of the result's plan; methods with equal mixtures share trials."""
+    """Trials of the plan of the result. Methods with equal mixtures share trials, so a trial may
+    occur several times, once for each method."""
 
     evaluations: tuple[Evaluation, ...] = ()
     clusters: tuple[Cluster, ...] = ()
@@ -107,13 +109,16 @@ class ReportData:
     """Table name -> version that the report shows."""
 
     configuration: str = ""
-    """The resolved configuration as YAML; section `search` is that of the result."""
+    """The resolved configuration as YAML. Section `search` has the settings that the result was
+    made with."""
 
     other_dataset: str = ""
-    """What the mixed dataset was made from; empty if from this result, or if there is none."""
+    """What the mixed dataset was made from, if not from this result. Empty if it was made from this
+    result, or if there is no mixed dataset."""
 
     settings_note: str = ""
-    """One line that names the settings of section `search` that differ now; may be empty."""
+    """One line that names the settings of section `search` that have changed since the result was
+    made; empty if none has changed."""
 
     @property
     def unique_trials(self) -> tuple[Trial, ...]:

@@ -1,4 +1,6 @@
-"""Table of the effects of one percent more of a domain; shades show gains and losses.
+"""Table of effects: how the score and the metrics change with one percent more of a domain.
+
+One percent of the mixture is moved to the domain. Shades show gains and losses.
 
 Axes: K domains, Q columns (the score, then metrics).
 """
@@ -14,14 +16,15 @@ from climb.search.effects import TradeOff
 from climb.search.records import Effect, EffectsRecord
 
 MAX_DOMAINS = 30
-"""Number of rows; the table has the domains with the largest effects on the score."""
+"""Maximum number of rows. The table has the domains with the largest effects on the score."""
 
 MAX_METRICS = 12
-"""Number of metrics in the table: those that change the score most. The other tables of the page
-show the same metrics, and have the rest in a collapsed section."""
+"""Maximum number of metrics in the table. The table has the metrics that change the score most. The
+other tables of the page show the same metrics, and the other metrics in a collapsed section."""
 
 _SHADES = 3
-"""Number of shades for gains, and for losses; the largest effect of a column has the darkest."""
+"""Number of shades for gains; there are as many for losses. The largest effect of a column has the
+darkest shade."""
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff
 
 
 _SMALLEST = 1e-9
-"""Smaller differences of scores are rounding errors."""
+"""Differences between scores that are smaller than this value are rounding errors."""
 
 
 def number(value: float | None, digits: int | None = None) -> str:
     """Format a number with fixed decimals and a Unicode minus sign; a dash for a missing value.
 
-    Without `digits`, a number has four decimals, or as many as show two significant digits.
+    Without `digits`, a number has four decimals, or more if two significant digits need more.
     """
     if value is None or not math.isfinite(value):
         return NOTHING

@@ -28,7 +28,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over seeds with its interval; a single seed, or equal values, have no interval."""
+    """A mean over seeds with its interval; no interval for a single seed, or for equal values."""
 
     mean: float
     low: float | None
@@ -43,7 +43,7 @@ class Measure:
     name: str
     higher_is_better: bool
     used: bool
-    """Whether the objective uses it."""
+    """Whether the objective uses this metric; true for the score."""
 
     means: Mapping[str, Mean]
     """By method."""
@@ -114,7 +114,10 @@ def measure(runs: Sequence[Run], result: SearchResult) -> Measured:
 
 
 def is_higher_better(name: str) -> bool:
-    """Guess whether higher is better for a metric outside the objective; yes for accuracy, prob."""
+    """Guess from a metric's name whether higher is better; true for accuracies and probabilities.
+
+    The guess is used only for metrics outside the objective.
+    """
     metric = name.rsplit(".", 1)[-1]
     return metric.startswith(("accuracy", "prob"))
 

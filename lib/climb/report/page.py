@@ -1,4 +1,4 @@
-"""The page: rows, statistics, sentences and charts, rendered with the template."""
+"""Render the page of the report: its rows, statistics, sentences and charts fill the template."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from climb.search.result import WEAK_RANKING, SearchResult
 from climb.search.trials import PROPOSAL, RECOMMENDED
 
 MAX_CLUSTERS = 200
-"""Number of rows of the table of clusters: pruned clusters first, then the largest."""
+"""Maximum number of rows in the table of clusters. Pruned clusters come first, and within both
+groups the largest clusters."""
 
 
 def render(data: ReportData) -> str:
@@ -64,7 +65,7 @@ def draw_figures(data: ReportData) -> dict[str, str]:
 
 
 def _measure(data: ReportData) -> tuple[Measured, Measured]:
-    """Measure the target models, and the proxies."""
+    """Return the statistics of the target models, and then those of the proxies."""
     held_out = measure(collect_evaluations(data.evaluations), data.result)
     return held_out, measure(collect_trials(data.trials, data.methods), data.result)
 
@@ -99,7 +100,12 @@ def _draw_charts(data: ReportData, held_out: Measured, proxies: Measured) -> dic
 def _score_trials(
     data: ReportData,
 ) -> tuple[list[tuple[int, float]], list[float], dict[str, tuple[float, float]]]:
-    """Return (round, score) of proposals, scores of the recommendation, ranges of baselines."""
+    """Score the finished trials for the chart of rounds.
+
+    Returns:
+        Round and score of each proposal, the scores of the recommendation's replicates, and the
+        lowest and highest score of each baseline.
+    """
     finished = [trial for trial in data.trials if trial.status == "finished"]
     runs = collect_trials(finished, (PROPOSAL, *data.methods))
     objective = objective_of(data.result, runs)

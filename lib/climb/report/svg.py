@@ -1,4 +1,4 @@
-"""Drawings as inline SVG, without scripts and links; equal numbers give equal bytes."""
+"""Drawings as inline SVG. They have no scripts and no links; equal numbers give equal bytes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INK = "#1f2733"
 MUTED = "#667080"
 
 UNCLEAR = -1
-"""Rank of a gain whose interval contains 0 or is below it: a dark disc."""
+"""Rank for the mark of a gain whose interval contains 0 or is below 0. This mark is dark."""
 
 _COLORS = (ACCENT, DARK, LIGHT, "#7d6b91", "#a9824c")
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
@@ -132,8 +132,8 @@ class Drawing:
     ) -> None:
         """Draw a mark in the shape and color of a mixture's rank; see `color_of`.
 
-        0, the recommendation: a disc; 1, the first baseline: a square; 2: a hollow diamond; further
-        baselines: hollow squares; `UNCLEAR`: a dark disc.
+        The recommendation (rank 0) is a disc, the first baseline (1) a square, the second baseline
+        (2) a hollow diamond. Further baselines are hollow squares. `UNCLEAR` is a dark disc.
         """
         x, y = at
         color = color_of(rank)

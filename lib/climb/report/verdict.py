@@ -14,8 +14,8 @@ from climb.search.gains import Gain
 from climb.search.result import WEAK_RANKING
 
 NEGLIGIBLE = 0.01
-"""A further round does not help if four decimals show no expected gain, and the gain is at most
-this share of the gain over the first baseline."""
+"""A further round is reported as no help if its expected gain is 0 in four decimals, and is also at
+most this share of the recommendation's gain over the first baseline."""
 
 
 @dataclass(frozen=True)
@@ -149,10 +149,13 @@ def list_next_steps(data: ReportData) -> list[str]:
     steps += _list_domain_limits(data)
     dropped = [n for n, w in sorted(data.result.recommended.weights.items()) if w == 0.0]
     if dropped:
-        steps.append(f"{', '.join(dropped)}: weight 0. Read their examples above.")
+        steps.append(f"{', '.join(dropped)}: weight 0. Read the examples of each of them above.")
     ranking = data.result.last_spearman
     if ranking is not None and ranking < WEAK_RANKING:
-        steps.append("Raise proxy.trial_tokens or search.trials_per_round: the ranking is weak.")
+        steps.append(
+            "Raise proxy.trial_tokens or search.trials_per_round: the predictor ranks unseen "
+            "mixtures poorly."
+        )
     steps += _list_low_signal(data) + _describe_further_round(data)
     largest = max(data.domains, key=lambda d: (d.token_share, d.name), default=None)
     if largest is not None and largest.token_share > 0.5:

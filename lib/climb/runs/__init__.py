@@ -1,1 +1,1 @@
-"""Runs from CSV files: the commands predict, propose, recommend, and importers of other formats."""
+"""Runs from CSV files: importers of formats, and the commands predict, propose and recommend."""

@@ -75,7 +75,7 @@ def describe_predictions(
         f"({notes.objective}); {_describe_weakest(metrics)}.",
         "Standard deviations are those of one new run. They contain the prediction error and the "
         "observation noise (inferred if no run is replicated). With runs of several scales, they "
-        "also contain the error of the level that all mixtures share.",
+        "also contain the error of the level: the part of a metric that all mixtures share.",
         *(describe_scale(notes.scale) if notes.scale else ()),
     ]
     return "\n".join([*lines, *notes.format()])
@@ -168,7 +168,7 @@ def _format_mixture(result: SearchResult, space: FeasibleSet) -> list[str]:
 
 
 def _list_caveats(result: SearchResult, min_signal_to_noise: float) -> list[str]:
-    """List how well the predictor ranks, the noise, and what makes the result uncertain."""
+    """List the predictor's rank correlations, the noise, and what makes the result uncertain."""
     spearman = result.quality[-1].spearman
     score = spearman["score"]
     metrics = {name: value for name, value in spearman.items() if name != "score"}
@@ -250,7 +250,7 @@ def _list_next_steps(result: SearchResult) -> list[str]:
             "`climb recommend` again."
         )
     else:
-        lines.append(f"{expected}; `climb propose` lists mixtures for them.")
+        lines.append(f"{expected}; `climb propose` lists mixtures for such runs.")
     if None in result.noise.values():
         lines.append("Replicates also measure the observation noise, which is inferred so far.")
     return lines
@@ -270,7 +270,7 @@ def _describe_further_round(result: SearchResult) -> tuple[str, bool]:
 
 
 def _is_unreliable(result: SearchResult) -> bool:
-    """Whether the predictions are unreliable: from few mixtures, or with a low rank correlation."""
+    """Whether the predictor has a low rank correlation, or was fitted on too few mixtures."""
     score = result.last_spearman
     return score is None or score < _GOOD_RANKING or _has_few_mixtures(result)
 

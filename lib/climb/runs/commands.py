@@ -47,8 +47,8 @@ class Extras:
     """Further results that `recommend` can be asked for."""
 
     front: Path | None = None
-    """CSV file for mixtures of the predicted Pareto front: weights, and predicted means of the
-    metrics of the objective."""
+    """Output file (CSV) for the mixtures of the predicted Pareto front. It has the weights of each
+    mixture, and the predicted mean of each metric that the objective uses."""
 
     improve: tuple[str, float] | None = None
     """A metric and an amount: find the smallest change of the natural mixture that improves the
@@ -73,12 +73,13 @@ def predict(
     cfg: SearchConfig,
     objective: str,
 ) -> str:
-    """Fit predictors on runs, and write what one run of each mixture in a file would measure.
+    """Fit predictors on runs, and predict the metrics of a new run of each mixture in a file.
 
-    `out` has the row number, and the mean and standard deviation of every metric and of the score.
-    The standard deviations are those of a new run. They contain the prediction error in
-    cross-validation, the observation noise and, for runs of several scales, the error of the level
-    that all mixtures share.
+    Each row of `out` has the number of its mixture's row in `mixtures`, and the predicted mean and
+    standard deviation of every metric and of the score. The standard deviations are those of one
+    new run. They contain the prediction error in cross-validation and the observation noise. For
+    runs of several scales, they also contain the error of the level, the part of a metric that all
+    mixtures share.
 
     Returns:
         A summary to print.
@@ -99,7 +100,7 @@ def predict(
 def _write_predictions(
     sets: RunSets, weights_MK: Array, out: Path, cfg: SearchConfig, objective: str
 ) -> dict[str, float]:
-    """Write `out`; return the rank correlation in cross-validation of every metric and `score`."""
+    """Write `out`; return metric, or `score` -> rank correlation in cross-validation."""
     trials = sets.trials
     wanted = build_objective(objective, sets.own, cfg)
     every = Objective.parse("mean(*):min", trials.metric_names)
@@ -133,7 +134,7 @@ def propose(
     cfg: SearchConfig,
     objective: str,
 ) -> str:
-    """Write the n mixtures to train next: a first round, if the runs are too few for a fit.
+    """Write the n mixtures to train next; with too few runs for a fit, propose a first round.
 
     Returns:
         A summary to print.

@@ -33,16 +33,17 @@ def read_curator(
 ) -> RunTable:
     """Read `lm_harness_results.csv`, and the mixtures from its own columns or from scripts.
 
-    Without scripts, every column is a domain, except those of the model, of metrics and of pandas'
-    row numbers; an empty weight is 0, as in the tutorial. A script has the name of its run
-    (`n1.sh`, ...) and lines of `weight path/to/domain`. With scripts, their domains are used.
+    Without scripts, every column has the weights of one domain, except the columns of the model, of
+    metrics and of pandas' row numbers. An empty weight counts as 0, as in the tutorial. A script is
+    named after its run (`n1.sh`, ...), and its lines are `weight path/to/domain`. With scripts, the
+    domains are those that occur in the scripts, and `domains`.
 
     Args:
         results: the CSV file.
         mixtures: folders of scripts. If the results come from several folders, one per round,
             `RESULTS=FOLDER` says which scripts belong to which results.
         metrics: metric columns besides those that the tutorial writes.
-        domains: with scripts, further domains; they need not be in any script.
+        domains: further domains, used only with scripts; they need not occur in any script.
 
     Raises:
         InputError: a file or folder cannot be read, a column is missing, a domain is in the
@@ -138,10 +139,10 @@ def _join_scripts(
 
 @dataclass(frozen=True)
 class _ScriptFolders:
-    """The folders of scripts, and which of them belongs to which folder of results (a round)."""
+    """The folders of scripts. Each belongs to a round: a folder of results in the results file."""
 
     folders: tuple[tuple[str, Path], ...]
-    """Pairs of round and folder of scripts."""
+    """Pairs of a round and its folder of scripts. An empty round means all results."""
 
     rounds: Mapping[str, str]
     """Folder of results -> round."""
@@ -156,8 +157,8 @@ class _ScriptFolders:
         if len(parents) > 1 and not all(round_ for round_, _ in pairs):
             raise InputError(
                 f"{results} has results from {len(parents)} folders ({list_names(parents)}), which "
-                "may have runs of equal names; pass the folder of mixture scripts for each, for "
-                "example "
+                "may have runs of equal names; pass the folder of mixture scripts of each results "
+                "folder, for example "
                 f"--mixtures {PurePosixPath(parents[0]).name}=FOLDER"
             )
         rounds = {}
@@ -211,7 +212,7 @@ def _list_files(folder: Path, pattern: str) -> list[Path]:
 
 
 def _read_script(path: Path) -> tuple[dict[str, str], str]:
-    """Read weights by domain as text, and describe the first error (empty if valid)."""
+    """Return domain -> weight as text, and a description of the first error (empty if valid)."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -29,7 +29,7 @@ def describe_change(change: SmallestChange) -> list[str]:
 
 
 def list_effects(result: SearchResult) -> list[str]:
-    """List the domains with the largest effects, metric by metric, and the trade-offs."""
+    """List each metric's best and worst domain, and the trade-offs between metrics."""
     effects, names = result.effects, list(result.metric_weights)
     listed = names
     if len(names) > MAX_METRICS:
@@ -54,7 +54,10 @@ def list_effects(result: SearchResult) -> list[str]:
 
 
 def _describe_effects(name: str, effects: EffectsRecord) -> str:
-    """Name a metric's best and worst domain, if the effect exceeds its standard deviation."""
+    """Name the domains with the best and the worst effect on a metric.
+
+    Effects that do not exceed their standard deviation are left out.
+    """
     of_domain = {domain: metrics[name] for domain, metrics in effects.domains.items()}
     clear = {domain: e.mean for domain, e in of_domain.items() if abs(e.mean) > e.std}
     parts = []

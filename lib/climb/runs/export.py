@@ -1,7 +1,8 @@
-"""Export a mixture of `climb recommend` for the user's own files, one folder of files per domain.
+"""Export a mixture of `climb recommend` for the user's own files.
 
-The user's files are not copied: the export only lists them with their weights. The numbers of
-tokens and documents of each domain come from PRIOR.csv.
+The user has one folder of files for each domain. The files are not copied: the export only lists
+the files and the weights of their domains. The numbers of tokens and documents of each domain come
+from PRIOR.csv.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ if TYPE_CHECKING:
 
 
 def export_own(mixture: Path, prior: Path, data: Path, cfg: Config) -> str:
-    """Write an export that lists the user's files with their weights.
+    """Write an export that lists the user's files and the weights of their domains.
 
     Args:
         mixture: BEST.csv (domain, weight).
-        prior: PRIOR.csv (domain, tokens, and documents where the format counts documents).
+        prior: PRIOR.csv (domain, tokens; also documents if the format counts documents).
         data: folder with one folder of files for each domain.
         cfg: section `export` has the format and the output folder.
 
@@ -74,7 +75,8 @@ def _check_format(format: Format, cfg: ExportConfig) -> None:
     """Check that a format and the settings of the export can be used with the user's own files.
 
     Raises:
-        ConfigError: they cannot, or the format needs a tokenizer and none is configured.
+        ConfigError: the format or a setting cannot be used with the user's files, or the format
+            needs a tokenizer and none is configured.
     """
     name = type(format).__name__
     check_tokenizer(format, cfg.tokenizer)
@@ -115,7 +117,7 @@ def _describe_domains(
     """Describe the domains with a positive weight.
 
     Raises:
-        InputError: PRIOR.csv has other domains, or lacks the tokens or documents of a domain.
+        InputError: PRIOR.csv and the mixture differ in domains, or tokens or documents are missing.
     """
     tokens = _read_column(prior, "tokens")
     if tokens.keys() != weights.keys():
@@ -184,10 +186,10 @@ def _find_shards(
 ) -> list[Shard]:
     """Find a domain's files with the endings of the format.
 
-    Files in the folder of another domain, such as `web/news` in `web`, belong to that domain, also
-    if its weight is 0. The tokens of the domain are divided among its shards in proportion to the
-    sizes of their files with text or tokens. Index files do not count: their sizes depend on the
-    number of documents, not of tokens.
+    The folder of a domain may contain the folder of another domain: `web/news` in `web`. The files
+    in the inner folder belong only to the inner domain, also if its weight is 0. The tokens of a
+    domain are divided among its shards in proportion to the sizes of the shards' files with text or
+    tokens. Index files do not count: their sizes depend on the number of documents, not of tokens.
 
     Raises:
         InputError: there are no such files or all are empty, or a shard lacks a file.

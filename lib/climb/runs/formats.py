@@ -117,7 +117,7 @@ def _join_files(
     columns: Sequence[Sequence[str]],
     names: Sequence[Sequence[str]],
 ) -> RunTable:
-    """Join two files by their `keys`; `names` are the domains and metrics of their `columns`."""
+    """Join two files by the columns `keys`; the data `columns` are renamed to `names`."""
     files = sheets[0].path, sheets[1].path
     if set(columns[0]) == set(columns[1]):
         raise InputError(

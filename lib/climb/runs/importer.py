@@ -34,7 +34,7 @@ from climb.runs.sheet import (
 )
 
 MIXTURES_PER_DOMAIN = 3
-"""Number of mixtures per domain below which a message says that they are few."""
+"""If there are fewer mixtures per domain than this, a message says that the mixtures are few."""
 
 _MAX_ROWS = 5
 """Maximum number of rows per reason that messages list; RUNS.rejected.csv has all of them."""
@@ -62,7 +62,7 @@ def import_runs(table: RunTable, out: Path, prior: Prior | None = None, objectiv
         table: rows that are not yet validated.
         out: where RUNS.csv is written.
         prior: tokens of the domains; None: no PRIOR.csv is written.
-        objective: objective that fits the format's metrics, for the suggested next command.
+        objective: objective in the suggested next command; empty: no command is suggested.
 
     Returns:
         A summary, in lines to print.
@@ -161,7 +161,7 @@ def _write_rejected(path: Path, rejected: Sequence[RejectedRow]) -> None:
 
 
 def _describe(at: Location, r: RejectedRow) -> str:
-    """Say what was found; for the partner of a row, also where."""
+    """Describe what was found; for the other row of the same run, also name the rejected row."""
     return r.found if at == r.location else f"{_locate(r)}: {r.found}"
 
 

@@ -1,4 +1,4 @@
-"""Convert MLflow's CSV files of runs that `climb` logged to the columns of RUNS.csv.
+"""Give CSV files from MLflow the columns of RUNS.csv, if `climb` logged the runs in them.
 
 There are two layouts: the CSV file that MLflow's web page offers for download, and the file that
 `mlflow.search_runs().to_csv()` writes.
@@ -14,28 +14,29 @@ from climb.runs.rows import RUN, SEED, TOKENS
 from climb.runs.sheet import METRIC, WEIGHT, Sheet, quote_cell
 
 KIND, TRIAL = "climb.kind", "trial"
-"""Tag of every run that `climb` logs, and its value for the run of a proxy. Runs of target models,
-of searches and of comparisons have other values."""
+"""Tag of every run that `climb` logs, and the value of this tag for the run of a proxy. Runs of
+target models, of searches and of comparisons have other values."""
 
 _PAGE = frozenset({"Start Time", "Run ID"})
 """Columns that every CSV file of MLflow's page has."""
 
 _QUOTED = re.compile(r"^'(?=[=+\-@])")
-"""MLflow's page writes a quote before a number below 0, as a protection in spreadsheets."""
+"""MLflow's page writes a single quote before a cell that a spreadsheet might read as a formula, for
+example before a negative number. This pattern finds the quote."""
 
 
 def convert_mlflow(sheet: Sheet) -> Sheet:
-    """Return the sheet with the columns of RUNS.csv; a file that is not MLflow's stays as it is."""
+    """Return the sheet with the columns of RUNS.csv; a sheet not from MLflow stays as it is."""
     if set(sheet.columns) >= _PAGE:
         sheet = _merge_columns(sheet)
     return replace(sheet, columns=read_mlflow_names(sheet.columns))
 
 
 def _merge_columns(sheet: Sheet) -> Sheet:
-    """Merge columns of equal names: the first cell with text counts.
+    """Merge columns of equal names: each row keeps the first of their cells that has text.
 
-    The page has a column for each param, metric and tag, and a param and a metric may have the same
-    key: `weight.code` is a param of trials, and a metric of the search.
+    The file of MLflow's page has a column for each param, metric and tag. A param and a metric may
+    have the same key: `weight.code` is a param of trials, and a metric of the search.
     """
     places: dict[str, list[int]] = {}
     for index, name in enumerate(sheet.columns):
@@ -56,7 +57,7 @@ def _find_cell(cells: Sequence[str]) -> str:
 
 
 def read_mlflow_names(columns: Sequence[str]) -> tuple[str, ...]:
-    """Rename the columns of MLflow's CSV files of runs that `climb` logged; other columns stay.
+    """Give the columns of a CSV file from MLflow their names in RUNS.csv; other columns stay.
 
     A CSV file of MLflow's page has the keys as they are (`weight.code`, `metric.arc.bpb`), and the
     run's name in `Name`. `mlflow.search_runs().to_csv()` writes the keys with prefixes

@@ -33,14 +33,14 @@ class RunPart:
 
     location: Location
     key: str
-    """Joins the parts of both files."""
+    """The two parts of a run have the same key."""
 
     name: str
     """Name of the run in messages and in RUNS.csv."""
 
     cells: tuple[str, ...]
     error: str = ""
-    """Why the file of this part is invalid, if the reader found an error."""
+    """Why the file of this part is invalid; empty if the reader found no error."""
 
 
 def read_parts(
@@ -143,7 +143,7 @@ def select_data_columns(sheet: Sheet, others: Collection[str]) -> list[str]:
 
 
 def _is_row_number(column: str) -> bool:
-    """Return whether a column has pandas' row numbers, so its name is empty or `Unnamed: 0`."""
+    """Return whether a column has pandas' row numbers: its name is empty or like `Unnamed: 0`."""
     return not column or column.startswith("Unnamed:")
 
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 def read_prior(path: Path, domains: Sequence[str], cfg: SearchConfig) -> FeasibleSet:
     """Read PRIOR.csv (domain,tokens) and build the feasible set.
 
-    Numbers that sum to 1 are token shares. Epochs are unknown then, so only constraints on weights
-    apply.
+    If the numbers in column tokens sum to 1, they are token shares. Epochs are then unknown, so
+    limits of epochs are ignored, and only constraints on weights apply.
 
     Raises:
         InputError: a column is missing, a cell is not a number, or the domains differ from those
@@ -57,13 +57,16 @@ def read_prior(path: Path, domains: Sequence[str], cfg: SearchConfig) -> Feasibl
 def note_epochs(
     space: FeasibleSet, prior: Path, target_tokens: float, predicted_tokens: float | None
 ) -> str:
-    """Return a note on epochs that are unknown, or that are those of another run; else empty.
+    """Return a note if epochs are unknown, or if epochs and metrics are those of different runs.
 
     Args:
-        space: the feasible set; epochs are unknown if its tokens are.
+        space: the feasible set; epochs are unknown if the tokens of its domains are NaN.
         prior: file of the natural mixture, for the message.
-        target_tokens: training tokens of the run that has the epochs.
-        predicted_tokens: training tokens for which metrics are predicted; None: not given.
+        target_tokens: training tokens of the run for which epochs are computed.
+        predicted_tokens: training tokens of the run for which metrics are predicted; None: unknown.
+
+    Returns:
+        The note; empty if there is none.
     """
     if np.isnan(space.tokens_K).any():
         return f"{prior} has token shares, not tokens: epochs are unknown and were not limited"
@@ -71,5 +74,5 @@ def note_epochs(
         return ""
     return (
         f"metrics are predicted for {predicted_tokens:.4g} training tokens (--tokens), and epochs "
-        f"are those of a run of {target_tokens:.4g} (search.target_tokens)"
+        f"are those of a run of {target_tokens:.4g} training tokens (search.target_tokens)"
     )

@@ -17,12 +17,13 @@ from climb.search.result import SearchResult
 from climb.search.trials import Trials
 
 _MORE = 1.1
-"""A mixture whose epochs reach this factor times the maximum over all runs is extrapolated."""
+"""The cost of a mixture is extrapolated if it repeats a domain at least this factor times as often
+as any run does."""
 
 
 @dataclass(frozen=True, eq=False)
 class DiscountedRuns:
-    """Runs and problem with the measured cost of repetition."""
+    """The runs and the problem of a search, with the measured cost of repeating text."""
 
     trials: Trials
     problem: Problem
@@ -33,8 +34,8 @@ class DiscountedRuns:
     def measure(cls, trials: Trials, problem: Problem) -> DiscountedRuns:
         """Measure the cost of repetition.
 
-        If no cost is found, or none can be measured, runs of one mixture are replicates even if
-        their tokens differ.
+        If no cost is found or measured, runs of one mixture count as replicates even if they read
+        different numbers of tokens.
         """
         cost = measure_repetition(trials, problem)
         if cost is None or cost.decay is None:
@@ -44,7 +45,7 @@ class DiscountedRuns:
 
 
 def describe_repeats(cost: RepetitionCost | None, result: SearchResult) -> list[str]:
-    """Describe what repetition costs, and whether the mixture repeats more than the runs."""
+    """Describe the cost of repetition, and whether the mixture repeats text more than any run."""
     known = {k: e for k, e in result.recommended.epochs.items() if e is not None}
     name = max(known, key=lambda k: known[k], default="")
     most = known.get(name, 0.0)
@@ -71,7 +72,7 @@ def describe_repeats(cost: RepetitionCost | None, result: SearchResult) -> list[
         )
     if cost.n_repeating >= MIN_REPEATING and most >= max(REPEATED, _MORE * cost.max_epochs):
         lines.append(
-            f"{target}, more than any run ({cost.max_epochs:.2g}): what that costs is "
+            f"{target}, more than any run (up to {cost.max_epochs:.2g} times): what that costs is "
             + ("extrapolated." if cost.decay is not None else "not measured.")
         )
     return lines

@@ -95,7 +95,8 @@ class RunRow:
     weights_location: Location
     metrics_location: Location
     seed: str | None = None
-    """None if the table has no such column; the same for params and tokens."""
+    """The cell of the seed; None if the table has no column of seeds. The same holds for params and
+    tokens."""
 
     params: str | None = None
     tokens: str | None = None
@@ -145,10 +146,11 @@ class Run:
 
 
 def validate_runs(table: RunTable) -> tuple[list[Run], list[RejectedRow]]:
-    """Split the rows of a table into valid runs and rejected rows, those of the reader included.
+    """Split a table into valid runs and rejected rows, including rows that the reader rejected.
 
     Rows with equal name, weights, metrics, seed, params and tokens are duplicates; the first one is
-    kept. Runs of two names may have equal metrics, such as accuracies on few items.
+    kept. Rows with different names are no duplicates: accuracies on few items may be equal by
+    chance.
 
     Returns:
         The runs in the order of their rows, and the rejected rows ordered by file and row.

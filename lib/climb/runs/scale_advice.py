@@ -32,8 +32,8 @@ def describe_scale(scale: ScaleSummary) -> list[str]:
         if not scale.n_at_size:
             source = "extrapolation from other sizes"
         lines.append(
-            f"The level of the score is known to ±{level_std:.2g} ({source}); differences "
-            "between mixtures do not contain this error."
+            f"The level of the score, the part that all mixtures share, is known to "
+            f"±{level_std:.2g} ({source}); differences between mixtures do not contain this error."
         )
     stated = [d for d in scale.dependence if _is_stated(scale, d.axis)]
     return [*lines, *map(_describe_dependence, stated)]
@@ -49,7 +49,7 @@ def list_scale_steps(scale: ScaleSummary) -> list[str]:
         )
     steps += [
         f"To learn whether the best mixture depends on {_WHAT[d.axis]}, measure {MIN_PAIRS} "
-        "mixtures, each with a small and with a large value."
+        f"mixtures at two scales each: with a small and with a large value of {_WHAT[d.axis]}."
         for d in scale.dependence
         if d.error_change is None and _is_stated(scale, d.axis)
     ]
@@ -57,7 +57,7 @@ def list_scale_steps(scale: ScaleSummary) -> list[str]:
 
 
 def _is_stated(scale: ScaleSummary, axis: str) -> bool:
-    """Return whether the runs state their model size (axis `params`) or their tokens."""
+    """Return whether the runs state their model size (axis `params`) or tokens (axis `tokens`)."""
     return (scale.target.params if axis == "params" else scale.target.tokens) != UNKNOWN
 
 

@@ -1,4 +1,4 @@
-"""Express the runs of one file, of several model sizes and token counts, at one scale.
+"""Express the runs of one file at one scale: the runs may differ in model size and tokens.
 
 Axes: R rows (checkpoints of runs), T trials, N model sizes, K domains, Q metrics.
 """
@@ -26,16 +26,18 @@ from climb.search.trials import PROPOSAL, Trials
 Array = NDArray[np.float64]
 
 _PER_SIZE, _PER_LOG_TOKENS = 1e-3, 0.15
-"""Trials get a `scale_distance`, so that other scales than the target's have less weight. It is the
-sum of two parts. `_PER_SIZE` is multiplied by the rank of the trial's model size, counted from the
-size nearest to the target; this part only keeps trials of several sizes apart. `_PER_LOG_TOKENS` is
-multiplied by d - min(d), where d is the distance of a trial's nearest checkpoint from the target's
-tokens, in log tokens. `_PER_LOG_TOKENS` times `STD_PER_TV_DISTANCE` is an error of 0.3 standard
-deviations."""
+"""Trials get a `scale_distance`, so that trials far from the target's scale have less weight. It is
+the sum of two parts:
+
+* `_PER_SIZE` times the rank of the trial's model size. The size nearest to the target has rank 0.
+  This part only ensures that trials of different sizes are not replicates.
+* `_PER_LOG_TOKENS` times d - min(d). Here d is the distance of the trial's nearest checkpoint from
+  the target's tokens, in log tokens, and min(d) is the smallest d of all trials. If d - min(d) is
+  1, the error is 0.3 standard deviations: `_PER_LOG_TOKENS` times `STD_PER_TV_DISTANCE`."""
 
 _SAME_TOKENS = 0.1
-"""Relative difference of tokens up to which trials count as equally long, so that runs of one
-mixture are replicates: runs of two seeds may end a few steps apart."""
+"""Trials count as equally long if their tokens differ by at most this share. So two runs of one
+mixture are replicates even if they end a few steps apart."""
 
 
 def express(
@@ -115,7 +117,7 @@ def read_scales(valid: ValidRuns, column: str) -> Array | None:
 
 
 def _add_tokens(valid: ValidRuns) -> Trials:
-    """Return the runs of one scale, with their median tokens if the file states them."""
+    """Return the runs of one scale as trials, all with the median tokens if the file has tokens."""
     trials, tokens_R = valid.to_trials(), read_scales(valid, TOKENS)
     if tokens_R is None or not len(trials):
         return trials
@@ -126,7 +128,8 @@ def _check_checkpoints(valid: ValidRuns, params_R: Array, tokens_R: Array) -> No
     """Check that it is known which rows are checkpoints of one run.
 
     Raises:
-        InputError: runs of one mixture have checkpoints, but neither names nor seeds.
+        InputError: several runs of one mixture have checkpoints, and neither names nor seeds tell
+            these runs apart.
     """
     counts: dict[object, Counter[float]] = {}
     names: dict[object, str] = {}
@@ -141,8 +144,8 @@ def _check_checkpoints(valid: ValidRuns, params_R: Array, tokens_R: Array) -> No
         raise InputError(
             f"{valid.path}: it is unknown which rows are checkpoints of one run: for {len(mixed)} "
             f"mixtures, several rows have the same run, seed, params and tokens (first: {n_rows} "
-            f"rows of {tokens:g} tokens{format_run(names[first])}), and others have other tokens; "
-            f"give every run its own name in column {RUN!r}"
+            f"rows of {tokens:g} tokens{format_run(names[first])}), and more rows have the same "
+            f"run, seed and params, but other tokens; give every run its own name in column {RUN!r}"
         )
 
 

@@ -34,7 +34,11 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Target:
-    """The scale to predict for; None: the largest model, and its largest token count."""
+    """The scale to predict for.
+
+    Without `params`, it is the largest model size of the own runs. Without `tokens`, it is the
+    largest number of tokens that a run of this size read.
+    """
 
     params: float | None = None
     tokens: float | None = None
@@ -92,7 +96,7 @@ class RunSets:
 
     own: Trials
     trials: Trials
-    """Own runs, and those of other sets as far as they help (`climb.search.borrow`)."""
+    """Own runs, and runs of those other sets that help to predict them (`climb.search.borrow`)."""
 
     note: str
     """A note on ignored rows and on other sets; empty if there are none."""
@@ -104,18 +108,18 @@ class RunSets:
 def read_run_sets(
     files: RunFiles, objective: str, cfg: SearchConfig, needed: str | None = None
 ) -> RunSets:
-    """Read the own runs, and add those of other files as far as they help.
+    """Read the own runs, and add the runs of each other file that helps to predict own runs.
 
     Args:
         files: own runs and other sets.
         objective: defines the score.
         cfg: predictor, seed, `reuse_min_kept`, and how the objective is reweighted.
-        needed: objective with the metrics by which other sets are tested; None: `objective`.
+        needed: objective whose predictions another set must improve; None: `objective`.
 
     Raises:
         InputError: a file cannot be used.
-        SearchError: too few own runs, also for a reweighted objective, or a set without common
-            domains or metrics.
+        SearchError: the own runs are too few to test other sets or to reweight the objective; or
+            another set has no domain of the own runs, or lacks one of their metrics.
     """
     valid = read_valid_runs(files.paths[0])
     predictor: Predictor = build(cfg.predictor, Predictor)
@@ -145,7 +149,8 @@ def _read_others(
     if cfg.reuse_min_kept is None:
         raise InputError(
             f"--runs names {len(files.paths)} files, but search.reuse_min_kept is null, so other "
-            "runs are not reused; leave the other files out, or set it to 0.5, for example"
+            "runs are not reused; leave the other files out, or set search.reuse_min_kept=0.5, "
+            "for example"
         )
     others, notes = [], []
     for path in files.paths[1:]:
@@ -157,7 +162,7 @@ def _read_others(
 
 
 def _resolve(valid: ValidRuns, target: Target) -> Scale:
-    """Return the scale to predict for: what is asked for, else that of the largest own model."""
+    """Return the scale to predict for: the requested one, else that of the largest own model."""
     params_R, tokens_R = (read_scales(valid, column) for column in (PARAMS, TOKENS))
     for column, values_R, asked in (
         (PARAMS, params_R, target.params),

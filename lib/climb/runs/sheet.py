@@ -27,7 +27,7 @@ SUM_TOLERANCE = 0.01
 """Weights that sum to 1 within this tolerance are normalized: their decimals may be rounded."""
 
 SIGN_TOLERANCE = 1e-6
-"""Weights from minus this value to 0 count as 0: solvers return them for a bound of 0."""
+"""Weights from minus this value to 0 count as 0: a solver with the bound 0 returns such values."""
 
 _MAX_CELL_CHARS = 40
 """Maximum number of characters of a cell that a message shows."""
@@ -82,7 +82,7 @@ class Sheet:
         Raises:
             InputError: a name is not unique.
         """
-        # Columns without a name are never read; pandas writes one for the index.
+        # Columns without a name are never read; pandas writes such a column for its index.
         counts = Counter(name for name in self.columns if name)
         repeated = sorted(name for name, count in counts.items() if count > 1)
         if repeated:
@@ -251,7 +251,7 @@ def find_mixture_error(weights: Sequence[float]) -> str:
 
 
 def describe_cell(column: str, text: str) -> str:
-    """Describe a cell that is not a finite number; `column` says which cell it is."""
+    """Describe a cell that is not a finite number; `column` is the label of its column."""
     if not text.strip():
         return f"{column} is empty; expected a finite number"
     return f"{column} contains {quote_cell(text)}; expected a finite number"

@@ -1,4 +1,4 @@
-"""Read RUNS.csv: climb's own columns, or the CSV files that MLflow writes of runs of climb."""
+"""Read RUNS.csv: a file with climb's columns, or MLflow's CSV file of runs that climb logged."""
 
 from __future__ import annotations
 

@@ -24,14 +24,15 @@ of their weights. Nearer mixtures add no information."""
 
 INFEASIBLE = 1e200
 """A mixture that violates an outcome constraint has the score -INFEASIBLE * (1 + violation), below
-all others. The constant is so large because a score has the unit of the metrics: a sum over a
-corpus may be far above 1e9."""
+the scores of all other mixtures. The constant is so large because a score has the unit of the
+metrics: a metric that is a sum over a corpus may be far above 1e9."""
 
 _ROUNDING = 1e-9
-"""Relative rounding error: predictions of one mixture may differ by this between batches."""
+"""Relative rounding error: predictions of one mixture in two batches may differ by this share."""
 
 _MIN_INCREASE = 1e-8
-"""Smaller differences of scores are ties; in standard deviations of the score over mixtures."""
+"""Two scores are tied if they differ by less than this. The unit is the standard deviation of the
+score over the trials' mixtures."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +55,7 @@ class PenalizedScore:
         if max_drop is not None:
             natural_Q = surrogate.predict_means(space.project(space.natural_K)[None])[0]
             min_metrics_Q = natural_Q * np.sign(surrogate.weights_Q) - max_drop
-            # If a mean is near 0, its rounding error is that of the larger terms that cancel in it.
+            # A mean near 0 may be a sum of larger terms; its rounding error is that of the terms.
             std_Q = surrogate.predict_means(surrogate.replicates.weights_DK).std(axis=0)
             min_metrics_Q -= _ROUNDING * np.maximum(np.abs(natural_Q), std_Q)
         return cls(surrogate, space, min_metrics_Q)
@@ -103,7 +104,8 @@ def select_distant(drawn_NK: Array, existing_MK: Array, n: int) -> NDArray[np.in
     """Select up to n draws that are far from each other and from existing mixtures.
 
     Each step selects the draw that is farthest from all existing and selected mixtures. Distances
-    are Euclidean, between square roots of weights, so small shares count.
+    are Euclidean, between the square roots of weights. So a difference between two small weights
+    counts more than the same difference between two large weights.
 
     Returns:
         Indices into `drawn_NK`, in the order of selection; fewer than n if all other draws are

@@ -129,8 +129,8 @@ def build_baselines(specs: Sequence[Mapping[str, Any]]) -> tuple[Baseline, ...]:
     """Build the baselines that `search.baselines` lists.
 
     Raises:
-        ConfigError: a plug-in cannot be built, a name is used twice or reserved, the natural
-            mixture has another name, another class has the name of the natural mixture, or a
+        ConfigError: a plug-in cannot be built, a name is used twice or reserved, no NaturalMixture
+            has the name `natural` although one is listed, another class has this name, or a
             baseline has fewer than 2 replicates.
     """
     baselines = tuple(build(spec, Baseline) for spec in specs)
@@ -144,9 +144,9 @@ def build_baselines(specs: Sequence[Mapping[str, Any]]) -> tuple[Baseline, ...]:
         if (name == NATURAL and not is_natural) or (is_natural and not counts[NATURAL]):
             raise ConfigError(
                 f"search.baselines {name!r}: only a NaturalMixture may have the name {NATURAL!r}, "
-                "and one NaturalMixture must have it, because the metrics of reused runs are "
-                "shifted by the difference between its metrics on earlier and on present domains; "
-                "change the name"
+                "and one NaturalMixture must have it; change the name. The metrics of reused runs "
+                "are shifted by the change of the natural mixture's metrics from the earlier to "
+                "the present domains"
             )
         if baseline.replicates is not None and baseline.replicates < 2:
             raise ConfigError(
