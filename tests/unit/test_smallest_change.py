@@ -71,7 +71,7 @@ def test_an_outcome_constraint_of_the_search_still_holds():
 
 
 def test_more_than_is_possible_is_refused_with_what_was_found():
-    with pytest.raises(SearchError, match="the best found improves it by") as error:
+    with pytest.raises(SearchError, match="the best mixture found improves it by") as error:
         find_smallest_change(STATE, METRIC, 2.0 + LARGEST)
     found = float(str(error.value).split("improves it by ")[1].split(";")[0])
     assert found == pytest.approx(LARGEST, rel=0.05)
@@ -79,8 +79,8 @@ def test_more_than_is_possible_is_refused_with_what_was_found():
 
 @pytest.mark.parametrize("improvement", [-1e-17, -0.0, 1e-9])
 def test_rounding_is_no_improvement(improvement):
-    assert _describe_best(improvement, 0.01).startswith("none of those found improves it")
-    assert _describe_best(0.004, 0.01).startswith("the best found improves it by 0.004")
+    assert _describe_best(improvement, 0.01).startswith("no mixture found improves it")
+    assert _describe_best(0.004, 0.01).startswith("the best mixture found improves it by 0.004")
 
 
 def test_a_metric_outside_the_objective_is_refused():

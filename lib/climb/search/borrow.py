@@ -1,8 +1,9 @@
-"""Runs of other sets, used only if they help to predict held-out own runs.
+"""Borrow sets of runs from other people or other models, if they help to predict the own runs.
 
-Other people's runs, or runs with another model, have the same domains, but their metrics have
-another level, and they may mislead. Each set gets one shift per metric and one noise: the standard
-deviation of its errors, as a share of the metric's standard deviation over mixtures. The noise with
+The runs of such a set can have the same domains as the own runs, but their metrics have another
+level, and they may mislead the predictor. So every metric of a set is shifted to the level of the
+own runs. And every set gets one noise: the assumed standard deviation of the errors of its runs, as
+a share of the metric's standard deviation over mixtures. Several noises are tried, and the one with
 the lowest error on held-out own runs is chosen. A set that does not clearly lower this error is not
 used.
 
@@ -45,10 +46,12 @@ class BorrowedSet:
     """Number of runs that are dropped, because too much of their text is in other domains."""
 
     noise: float | None
-    """Standard deviation of the set's errors, as a share of the metric's; None: set not used."""
+    """Assumed standard deviation of the errors of the set's runs, as a share of the metric's
+    standard deviation over mixtures; None: the set is not used."""
 
     error_change: float
-    """Relative change of the squared error on held-out own runs, with the best noise."""
+    """Relative change of the squared error on held-out own runs if the set is used, with the best
+    noise."""
 
     def __str__(self) -> str:
         """Return one line for the summary of a command."""
@@ -70,14 +73,15 @@ def match_domains(
 ) -> tuple[Trials, BorrowedSet]:
     """Map runs of another set to the domains and metrics of the own runs, by name.
 
-    Domains that the other set lacks have weight 0. The weight of domains that the own runs lack is
-    distributed over the rest, and is the `tv_distance` of the run.
+    Domains that the other set lacks get weight 0. A run may have weight on domains that the own
+    runs lack. This weight is distributed over the other domains, and its amount is stored as the
+    `tv_distance` of the run.
 
     Args:
         own: the own runs.
         other: the other runs.
         name: of the other set, for messages.
-        min_kept: runs with a smaller weight in own domains are dropped.
+        min_kept: runs whose total weight in the own domains is smaller are dropped.
 
     Raises:
         SearchError: the other set has no domain of the own runs, or lacks one of their metrics.
@@ -105,11 +109,12 @@ def match_domains(
 
 def _find_common_domains(own: Trials, other: Trials, name: str) -> list[str]:
     if missing := sorted(set(own.metric_names) - set(other.metric_names)):
-        remedy = "leave this file out, or the metric out of your runs"
+        remedy = "leave this file out, or remove the metric from your runs"
         raise SearchError(f"{name}: does not have metric {missing[0]!r} of the own runs; {remedy}")
-    known = sorted(set(own.domains) & set(other.domains))  # the sum depends on the order
+    # Sorted, because the rounding of a sum over these columns depends on their order.
+    known = sorted(set(own.domains) & set(other.domains))
     if not known:
-        found = f"any domain, such as {own.domains[0]!r}, of the own runs"
+        found = f"any domain of the own runs, such as {own.domains[0]!r}"
         raise SearchError(f"{name}: does not have {found}; leave this file out")
     return known
 
@@ -121,11 +126,11 @@ def borrow(
     predictor: Predictor,
     seed: int,
 ) -> tuple[Trials, tuple[BorrowedSet, ...]]:
-    """Add the sets of `match_domains` that help, one after the other.
+    """Test the other sets one after the other, and add each set that helps to the own runs.
 
     Args:
         own: the own runs.
-        others: what `match_domains` returned.
+        others: for each set, what `match_domains` returned.
         objective: its metrics are predicted.
         predictor: fitted with and without each set.
         seed: of the folds.
@@ -137,7 +142,7 @@ def borrow(
         SearchError: fewer than 4 distinct own mixtures.
     """
     _check_mixtures(own)
-    # The order of columns must not change the folds, and so the noise that is chosen.
+    # The order of columns must not change the folds, because the chosen noise depends on them.
     order_K = np.argsort(own.domains)
     in_order = combined = own.reorder_domains(order_K)
     done, errors_D = [], _measure_errors(in_order, objective, predictor, seed)
@@ -177,8 +182,8 @@ def _judge(
 def _measure_errors(trials: Trials, objective: Objective, predictor: Predictor, seed: int) -> Array:
     """Return the squared error of each held-out own mixture, shape (D,).
 
-    It is the mean of the score's error and of the mean error of the metrics, both relative to
-    their variances over own mixtures.
+    It is the mean of two parts. One is the squared error of the score, divided by the variance of
+    the score over own mixtures. The other is the mean of the same ratio over the metrics.
     """
     surrogate = Surrogate.fit(trials, objective, predictor)
     own_D = surrogate.replicates.tv_distance_D == 0.0
@@ -191,7 +196,7 @@ def _measure_errors(trials: Trials, objective: Objective, predictor: Predictor, 
 
 
 def _average_replicates(other: Trials) -> Trials:
-    """Return one run per mixture, so that only replicates of own runs measure the noise."""
+    """Return one run per mixture, so that only replicates of own runs determine the seed noise."""
     found = other.group_replicates()
     n = len(found.counts_D)
     return dataclasses.replace(
@@ -210,7 +215,8 @@ def _average_replicates(other: Trials) -> Trials:
 def _shift(own: Trials, other: Trials, objective: Objective, predictor: Predictor) -> Trials:
     """Average the replicates of the other runs, and shift each metric to the level of the own runs.
 
-    The shift is the mean difference from a fit to the own runs.
+    The shift of a metric is the mean difference between its values and their predictions by a
+    surrogate that is fitted to the own runs.
     """
     other = _average_replicates(other)
     surrogate = Surrogate.fit(own, objective, predictor)
@@ -222,6 +228,6 @@ def _shift(own: Trials, other: Trials, objective: Objective, predictor: Predicto
 
 
 def _add_noise(other: Trials, noise: float) -> Trials:
-    """Include the noise, a share of the metric's standard deviation, in `tv_distance_T`."""
+    """Convert the noise to a total variation distance, and include it in `tv_distance_T`."""
     least = noise / STD_PER_TV_DISTANCE
     return dataclasses.replace(other, tv_distance_T=np.hypot(other.tv_distance_T, least))

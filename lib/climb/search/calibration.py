@@ -35,11 +35,11 @@ _FACTOR_BOUNDS = (0.1, 1000.0)
 
 @dataclass(frozen=True)
 class Inflation:
-    """Ratio of the real standard deviation to the predicted one, with a trend over predictions.
+    """Ratio of the errors' real standard deviation to the predicted one, by predicted value.
 
-    Errors are often larger where losses are larger. A constant factor would overestimate the
-    uncertainty of the best mixtures. Errors are modeled by a Student t that has the 90 % interval
-    of a normal distribution.
+    Errors are often larger where losses are larger. So a constant factor would overestimate the
+    uncertainty of the best mixtures. Errors are modeled by a Student t distribution, scaled to have
+    the same 90 % interval as a normal distribution.
     """
 
     level: float
@@ -133,8 +133,8 @@ class Calibration:
             measured_D: measured values, shape (D,).
             mean_D: predicted means.
             std_D: predicted standard deviations.
-            noise_D: standard deviation of each measured value; if 0, the calibrated deviation
-                includes seed noise.
+            noise_D: standard deviation of each measured value; if 0, the calibrated standard
+                deviation includes seed noise.
         """
         # Overfitting shows as a slope below 1; a slope above 1 is not trusted.
         slope, slope_std = 0.0, 0.0
@@ -154,7 +154,7 @@ class Calibration:
         """Return this calibration with the dependence of the errors on the mixture, if any.
 
         Args:
-            scored: the mixtures of the fit, with the score alone.
+            scored: the mixtures that `fit` compared, with the score as their only metric.
             mean_D: predicted means.
             std_D: predicted standard deviations.
         """
@@ -186,7 +186,7 @@ class Calibration:
         return np.asarray(self.spread_at(weights_MK) * std_M)
 
     def spread_at(self, weights_MK: Array) -> Array:
-        """Return the factor of each mixture's errors, shape (M,)."""
+        """Return the factor of each mixture's standard deviation, shape (M,); 1 without spread."""
         return (
             np.ones(len(weights_MK)) if self.spread is None else self.spread.factor_at(weights_MK)
         )
@@ -204,7 +204,8 @@ class CalibratedScore:
     """Standard deviation of one run over seeds; 0 without replicates."""
 
     inferred_noise: float
-    """Noise that the fits infer if there are no replicates, else 0; the calibration includes it."""
+    """Noise that the predictors infer, if replicates show none; else 0. The calibration includes
+    this noise."""
 
     predicted_D: Array
     measured_D: Array
@@ -219,7 +220,7 @@ class CalibratedScore:
         Args:
             surrogate: fitted to `trials`.
             held_out: means and stds of `Surrogate.predict_held_out`, each (D, Q).
-            view: objective that defines the score; it uses metrics of the surrogate alone.
+            view: objective that defines the score; it uses only metrics of the surrogate.
             trials: source of the noise over seeds, with the domains in the surrogate's order.
         """
         validation_D = surrogate.validation_D
@@ -249,8 +250,8 @@ class CrossValidation:
 
     score: CalibratedScore
     quality: dict[str, float]
-    """Spearman correlation of predicted and measured values: metric -> correlation, and the score's
-    under `score`."""
+    """Metric -> Spearman correlation of its predicted and measured values. The key `score` has the
+    correlation of the score."""
 
 
 def cross_validate(

@@ -1,10 +1,10 @@
-"""What a comparison trains: its methods, each with its own configuration, and equal budgets.
+"""The methods of a comparison, each with its own configuration, and their equal budgets.
 
     for method in plan_comparison(cfg):
         method.configure(seed)          # the configuration of its search with this seed
 
-A method is data: section `compare` names it and the keys of section `search` that differ. An
-ablation is a comparison whose methods differ in the values of one key, or of a few together.
+A method needs no code: section `compare` has its name and its own values of keys of section
+`search`. An ablation is a comparison whose methods have different values of one key or a few keys.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class Method:
     """Plug-in that makes its mixture; None: the mixture is searched."""
 
     first_job: str | None = None
-    """First job whose tables the method needs for itself; None: it reads those of the run."""
+    """First job that runs again for this method and writes tables of its own; None: the method
+    reads the tables of the run."""
 
     def configure(self, seed: int) -> Config:
         """Return the configuration with the name and the seed of one repetition."""
@@ -58,7 +59,7 @@ def plan_comparison(cfg: Config) -> list[Method]:
         if method is None:
             continue
         where = f"compare.methods.{name}"
-        # No mixture reuse: the budget does not count trials of earlier domains.
+        # Mixture reuse is off, because its trials are not part of the budget.
         own = change(cfg, {"search": {**method.search, "reuse_min_kept": None}}, where)
         if method.mixture is None:
             own = _scale_rounds(own, section.budget, where)
@@ -96,7 +97,7 @@ def plan_ablation(cfg: Config) -> list[Method]:
 def find_first_job(keys: Sequence[str]) -> str | None:
     """Return the first job up to `pack` that depends on these keys; None if none does."""
     sections = {key.partition(".")[0] for key in keys}
-    for job in ("cluster", "prune"):  # named as their sections
+    for job in ("cluster", "prune"):  # these jobs have the names of their sections
         if job in sections:
             return job
     tokens = {"proxy.base_tokens", "proxy.trial_tokens", "proxy.match_repetition"}

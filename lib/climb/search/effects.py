@@ -36,10 +36,12 @@ class TradeOff:
     """Correlation, over domains, of the effects on the two metrics; -1 to 1."""
 
     domain: str
-    """Domain whose effects on the two metrics differ most clearly: it helps the first more."""
+    """Domain whose effects on the two metrics differ most clearly; it helps the first metric
+    more."""
 
     effects: tuple[float, float]
-    """Effect of one percent more of this domain on each metric, in its unit; positive is better."""
+    """Effect of one percent more of this domain on each metric, in the metric's unit; positive is
+    better."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +87,10 @@ class Effects:
         return tuple(self._build_trade_off(*pair) for pair in sorted(pairs)[:_MAX_TRADE_OFFS])
 
     def _build_trade_off(self, correlation: float, q: int, r: int) -> TradeOff:
-        """Find the domain whose effects differ most clearly, each metric scaled by its own std."""
+        """Find the domain whose effects on the two metrics differ most clearly.
+
+        The effects on each metric are first divided by their standard deviation over domains.
+        """
         scale_2 = self.mean_KQ[:, [q, r]].std(axis=0)
         difference_K = self.mean_KQ[:, q] / scale_2[0] - self.mean_KQ[:, r] / scale_2[1]
         std_K = np.hypot(self.std_KQ[:, q] / scale_2[0], self.std_KQ[:, r] / scale_2[1])

@@ -1,8 +1,8 @@
-"""What cheap fidelities say about any mixture: their measurements, interpolated.
+"""Cheap estimates of the metrics of any mixture, interpolated from the measurements of fidelities.
 
 A fidelity is a plug-in that measures some mixtures, at lower cost than proxies. Between these
 mixtures, a Gaussian process interpolates each metric, so an estimate costs microseconds. The
-estimates are extra features of the predictor, and they select the draws of the first round.
+estimates are extra features of the predictor. They also decide which draws the first round keeps.
 
 Axes: D measured mixtures, K domains, Q metrics, M mixtures.
 """
@@ -69,7 +69,12 @@ class Fidelities:
         return cls(tuple(domains), dict(objective), tuple(fitted))
 
     def list_features(self, metric_names: Sequence[str], domains: Sequence[str]) -> ExtrasByMetric:
-        """List the estimates of each metric as functions of weights in this order of domains."""
+        """Return for each metric a function from weights to estimates; None without an estimate.
+
+        Args:
+            metric_names: the metrics.
+            domains: the order of the columns of the weights.
+        """
         order_K = np.array([domains.index(name) for name in self.domains])
 
         def select(name: str) -> ExtraFeatures | None:
@@ -79,7 +84,7 @@ class Fidelities:
         return tuple(select(name) for name in metric_names)
 
     def rank(self, weights_MK: Array, domains: Sequence[str]) -> Array:
-        """Return estimated scores, standardized for each fidelity and then averaged, shape (M,)."""
+        """Return estimated scores: the mean of the fidelities' standardized scores, shape (M,)."""
         own_MK = weights_MK[:, [domains.index(name) for name in self.domains]]
         total_M = np.zeros(len(weights_MK))
         for one in self.estimates:

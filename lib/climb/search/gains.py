@@ -71,7 +71,8 @@ def combine_std_errors(
     """Return the standard error of a sum of independent parts, and its degrees of freedom.
 
     The degrees of freedom are Welch and Satterthwaite's approximation (Satterthwaite 1946,
-    Biometrics Bulletin 2(6)). If one part is most of the error, they are those of this part.
+    Biometrics Bulletin 2(6)). If one part causes most of the error, the result is close to the
+    degrees of freedom of this part.
 
     Args:
         std_errors: standard error of each part; parts of 0 do not count.
@@ -93,17 +94,18 @@ def paired_gain(
     the same order, so most of the effect of the seed cancels in the difference.
 
     If all differences are equal, they show no standard deviation. This happens by chance with
-    accuracies on few items. Then the difference itself counts as the standard deviation. So the
-    interval contains 0 with up to 4 seeds, as in a sign test: 4 equal signs have a probability of
-    1/16, and 5 of 1/32. If all differences are 0, the interval is [0, 0].
+    accuracies on few items. Then the difference itself is used as the standard deviation. As a
+    result, the interval contains 0 with up to 4 seeds, and excludes 0 with 5 or more. A sign test
+    at 5 % decides the same: by chance, 4 differences are all positive with a probability of 1/16,
+    and 5 differences with 1/32. If all differences are 0, the interval is [0, 0].
 
     Args:
-        scores: seed -> value of the one mixture.
-        baseline_scores: seed -> value of the other.
+        scores: seed -> value of the first mixture.
+        baseline_scores: seed -> value of the second mixture.
         sign: 1 where higher values are better, -1 where lower ones are.
 
     Returns:
-        The gain of the one over the other; None for fewer than 2 common seeds.
+        The gain of the first mixture over the second; None for fewer than 2 common seeds.
     """
     seeds = sorted(scores.keys() & baseline_scores.keys())
     if len(seeds) < 2:

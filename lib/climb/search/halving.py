@@ -31,7 +31,7 @@ from climb.search.trials import STD_PER_TV_DISTANCE, Trials
 Array = NDArray[np.float64]
 
 MIN_PAIRS = 4
-"""With fewer trials that have partial and final metrics, a shift is fitted, and no slope."""
+"""If fewer trials have partial and final metrics, only a shift is fitted, and the slope is 1."""
 
 _ROUNDING = 1e-9
 """A share times a number of trials is rounded down if it exceeds a whole number by at most this."""
@@ -122,7 +122,8 @@ def _count_survivors(n_trials: int, keep: float) -> int:
 def _fit_lines(new_TQ: Array, partial_PQ: Array, final_PQ: Array) -> tuple[Array, Array]:
     """Fit final = level + slope * partial per metric; return predictions and their errors' std.
 
-    The std is that of a new observation: residuals, and the uncertainty of level and slope.
+    The std is that of a new observation. It includes the residuals of the fit, and the uncertainty
+    of level and slope.
     """
     n = len(partial_PQ)
     x_PQ, y_PQ = partial_PQ - partial_PQ.mean(axis=0), final_PQ - final_PQ.mean(axis=0)

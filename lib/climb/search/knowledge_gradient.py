@@ -1,7 +1,7 @@
 """The expected gain of a further round, before it is trained.
 
-Axes: C candidates for the recommendation, N trials of the round, M both, Q metrics, Z simulated
-outcomes.
+Axes: C candidates for the recommendation, N trials of the round, M trials and candidates, Q
+metrics, Z simulated outcomes.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class FurtherRound:
 def estimate_further_round(state: SearchState, calibration: Calibration) -> FurtherRound:
     """Estimate the expected gain of one more round, as large as the last configured one.
 
-    This is the knowledge gradient of a batch. The searcher proposes the round, and the fitted
-    predictors simulate its outcomes (prediction error and observation noise). Every outcome changes
-    the predicted scores of the candidates. The result is the highest predicted score after an
-    outcome, averaged over outcomes, minus the highest predicted score now. Standard deviations are
-    first inflated to match the errors in cross-validation.
+    This is the knowledge gradient of a batch. The searcher proposes the round. Its outcomes are
+    simulated with the fitted predictors: an outcome includes prediction error and observation
+    noise. Every outcome changes the predicted scores of the candidates. The result is the highest
+    predicted score after an outcome, averaged over outcomes, minus the highest predicted score now.
+    Standard deviations are first inflated to match the errors in cross-validation.
 
     Args:
         state: what the search knows.
@@ -97,7 +97,7 @@ def _estimate_gain(
         return None
     try:
         proposed_NK = propose_batch(state, round_, n)
-    except SearchError:  # the set holds too few other mixtures: a round has nothing to learn
+    except SearchError:  # too few feasible mixtures are untried, so a round cannot gain anything
         return 0.0
     candidates_CK = _make_candidates(state)
     candidates_CK = candidates_CK[score(candidates_CK) > -INFEASIBLE]
@@ -106,7 +106,8 @@ def _estimate_gain(
     # Antithetic pairs have mean 0; without them, a single candidate would seem to gain or lose.
     normal_NZ = state.problem.random(STAGE_FURTHER).normal(size=(n, _OUTCOMES // 2))
     normal_NZ = np.hstack([normal_NZ, -normal_NZ])
-    # The slope shrinks predictions to what cross-validation supports; the KL penalty is exact.
+    # The slope shrinks predictions to what cross-validation supports. The KL penalty is exact, so
+    # it is not shrunk.
     score_C = calibration.slope * surrogate.predict_mean(candidates_CK) - space.penalty(
         candidates_CK
     )
@@ -117,10 +118,11 @@ def _estimate_gain(
 def predict_changes(
     surrogate: Surrogate, candidates_CK: Array, proposed_NK: Array, calibration: Calibration
 ) -> Array:
-    """Return a square root of the covariance of changes in the candidates' predictions, (C, N).
+    """Return a matrix (C, N) that maps standard normal numbers to changes of predicted scores.
 
-    The errors of different metrics count as fully correlated, as in `Surrogate.combine` and in the
-    measurement of the inflation.
+    It is a square root of the covariance matrix of these changes, which the round causes for the
+    candidates. The errors of different metrics count as fully correlated, as in `Surrogate.combine`
+    and in the measurement of the inflation.
     """
     every_MK = np.vstack([proposed_NK, candidates_CK])
     factor_M = calibration.inflate(every_MK, surrogate.predict_mean(every_MK))
@@ -132,8 +134,8 @@ def predict_changes(
     for q, (sign, noise) in enumerate(zip(surrogate.weights_Q, noise_Q, strict=True)):
         covariance_MM = surrogate.predict_covariance(q, every_MK)
         covariance_MM = covariance_MM * np.outer(factor_M, factor_M)
-        # Noise that the fits infer is inflated like the errors. Measured noise is multiplied only
-        # by the factor of each mixture's errors.
+        # Noise that a predictor infers is inflated like the errors. Measured noise is multiplied
+        # only by `spread_at`.
         own_N = noise * spread_N if noise else factor_M[:n] * inferred_Q[q]
         proposed_NN = covariance_MM[:n, :n]
         jitter = 1e-9 * float(np.trace(proposed_NN)) / n + 1e-300
@@ -143,10 +145,10 @@ def predict_changes(
 
 
 def _make_candidates(state: SearchState) -> Array:
-    """Collect mixtures that may become the best: optima, and distant draws of high mean + std.
+    """Collect mixtures that may become the best: optima, and diverse ones of high mean + std.
 
-    With the highest means alone, all candidates would be near one optimum. An outcome would then
-    change the scores of all by the same amount, and none would overtake another.
+    If candidates were selected by their means alone, all would be near one optimum. An outcome
+    would then change the scores of all by the same amount, and none would overtake another.
     """
     problem, score = state.problem, state.penalized
     random = problem.random(STAGE_FURTHER, 1)

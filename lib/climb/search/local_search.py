@@ -1,8 +1,8 @@
-"""Move a mixture near an optimum to the local optimum: a smooth optimizer, then single domains.
+"""Move a mixture to the local optimum near it: a smooth optimizer, then changes of single domains.
 
-A pattern search ends at a mixture that depends on its path. This search continues to a local
-optimum, which does not depend on the path. If the surrogate has no gradient (trees), only changes
-of single domains can increase the score.
+A pattern search ends near an optimum, at a mixture that depends on its path. This search continues
+from there to the local optimum, which does not depend on the path. If the surrogate has no gradient
+(trees), only changes of single domains can increase the score.
 
 Axes: A domains that vary, K domains, Q metrics of the objective, N mixtures.
 """
@@ -27,8 +27,9 @@ _MAX_ITERATIONS = 50
 """Maximum number of steps of one run of the optimizer."""
 
 _CONVERGED = 1e-4
-"""In standard deviations of the score over mixtures: if the changes of domains in a round gain at
-most this, the round is the last. Only changes that gain more are combined with others."""
+"""A gain in standard deviations of the score over mixtures. If the changes of single domains in a
+round gain at most this much, the round is the last. Only single changes that gain more than this
+are combined with others."""
 
 _TOLERANCE = 1e-9
 """The optimizer stops if the score changes by less than this number of standard deviations."""
@@ -47,10 +48,11 @@ _MARGIN = 1e-6
 """Slack that the optimizer keeps to an outcome constraint, in the metric's standard deviations."""
 
 _ENTRY_WEIGHTS = (1e-3, 1e-2)
-"""Weights that are tried for a domain of weight 0, beside the smallest weight allowed."""
+"""Weights that are tried for a domain of weight 0, in addition to the smallest allowed weight."""
 
 _JOINT_CHANGES = (2, 4, 8, 16, 32)
-"""How many of the best single changes are tried together, if each increases the score alone."""
+"""For each of these numbers n, the n best single changes are tried together. Only changes that
+increase the score alone are used."""
 
 
 def search_locally(start_K: Array, score: PenalizedScore) -> tuple[Array, float]:
@@ -58,7 +60,7 @@ def search_locally(start_K: Array, score: PenalizedScore) -> tuple[Array, float]
 
     Args:
         start_K: a feasible mixture.
-        score: what to maximize; its feasible set is the one to stay in.
+        score: what to maximize; the mixture stays in its feasible set.
 
     Returns:
         The mixture reached (K,), and its score. A start that violates an outcome constraint is
@@ -107,7 +109,7 @@ def _optimize_smooth(current_K: Array, score: PenalizedScore) -> Array:
     if not np.isfinite(found).all():
         return current_K[None]
     optimum_K = problem.to_mixtures(found[None])[0]
-    # The optimum may slightly violate an outcome constraint; a mixture on the way satisfies it.
+    # The optimum may slightly violate an outcome constraint. Mixtures on the way may satisfy it.
     part_N1 = np.array([1.0, 0.999, 0.99, 0.9, 0.5])[:, None]
     return score.space.project(current_K + part_N1 * (optimum_K - current_K))
 
@@ -115,7 +117,8 @@ def _optimize_smooth(current_K: Array, score: PenalizedScore) -> Array:
 def _change_domains(current_K: Array, value: float, score: PenalizedScore) -> Array:
     """Remove or add domains, and return the best single change and joint changes, (N, K)."""
     bounds = score.space.bounds.support_bounds
-    # Domains are counted, because the weight of a lone one may differ from 1 by rounding.
+    # The positive weights are counted. A search for a weight of 1 could fail, because the weight of
+    # a mixture's only domain may differ from 1 by rounding.
     is_alone = np.count_nonzero(current_K) == 1
     removable_K = (current_K > 0.0) & ~bounds.required_K & ~is_alone
     column, weight = [np.flatnonzero(removable_K)], [np.zeros(removable_K.sum())]
@@ -134,7 +137,7 @@ def _change_domains(current_K: Array, value: float, score: PenalizedScore) -> Ar
     better = order[increase_N[order] > _CONVERGED * score.score_std]
     joint_NK = np.repeat(current_K[None], len(_JOINT_CHANGES), axis=0)
     for row, n in enumerate(_JOINT_CHANGES):
-        some = better[:n][::-1]  # of two weights for one domain, the better one is set last
+        some = better[:n][::-1]  # best last: if a domain has two changes, the better one holds
         joint_NK[row, column_N[some]] = weight_N[some]
     joint_NK = joint_NK[joint_NK.any(axis=1)]
     return np.vstack([tried_NK[order[:1]], score.space.project(joint_NK)])
@@ -148,7 +151,8 @@ class _SmoothProblem:
     varied: NDArray[np.int64]
     score: PenalizedScore
     last: dict[bytes, tuple[Array, Array]] = field(default_factory=dict)
-    """The last evaluation: SciPy asks for cost, constraints and gradients of one point in turn."""
+    """The last evaluation, because SciPy asks for cost, constraints and gradients of the same point
+    one after the other."""
 
     @property
     def varied_total(self) -> float:

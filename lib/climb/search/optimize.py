@@ -29,16 +29,16 @@ _LOCAL_SEARCHES = 3
 def maximize(
     score: PenalizedScore, drawn_NK: Array, trials_TK: Array, random: np.random.Generator
 ) -> Array:
-    """Find mixtures of the highest penalized score from the best draws and trials, best first.
+    """Search for mixtures of high penalized score, starting from the best draws and trials.
 
-    The first one is a local optimum. If optima tie, the one that was the best after the pattern
-    search comes first.
+    The best mixture comes first, and is a local optimum. If optima tie, the one that was the best
+    after the pattern search comes first.
 
     Args:
         score: what to maximize; the result is in its feasible set.
         drawn_NK: feasible mixtures.
         trials_TK: mixtures of the trials.
-        random: parent of the generators of the steps; its own stream is not used.
+        random: parent of the generators of the random steps; its own numbers are not used.
 
     Returns:
         Mixtures, shape (S, K).
@@ -61,7 +61,10 @@ def maximize(
 def sample_around(
     centers_SK: Array, space: FeasibleSet, n: int, random: np.random.Generator
 ) -> Array:
-    """Draw n feasible mixtures around others: random factors of every size on every domain."""
+    """Draw n feasible mixtures around others, by random factors on the weights of all domains.
+
+    The typical size of the factors differs between mixtures.
+    """
     center_NK = centers_SK[random.integers(len(centers_SK), size=n)]
     size_N1 = np.exp(random.uniform(np.log(0.05), np.log(1.0), size=(n, 1)))
     step_NK = random.normal(size=center_NK.shape) * size_N1

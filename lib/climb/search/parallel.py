@@ -1,8 +1,9 @@
-"""Threads of a search: independent fits at the same time, one thread for linear algebra.
+"""Threads of a search: independent fits run in parallel, and linear algebra uses one thread.
 
-Fits and predictions multiply many small matrices. Several threads for one product cost more than
-they save, and on a busy machine they wait for each other (figures: docs/decisions/predictor.md).
-With one thread, the last bits of a result also do not depend on the number of cores.
+Fits and predictions multiply many small matrices. Several threads for one product of two matrices
+cost more than they save, and on a busy machine they wait for each other (figures:
+docs/decisions/predictor.md). With one thread, the last bits of a result also do not depend on the
+number of cores.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def map_fits(
     """Call a function on every item, and return the results in the order of the items.
 
     Args:
-        function: a fit; NumPy and SciPy release the interpreter lock in their loops.
+        function: a fit. Fits can run in parallel threads, because the loops of NumPy and SciPy
+            release the interpreter lock.
         items: its arguments.
         is_thread_safe: whether several calls may run at the same time.
     """

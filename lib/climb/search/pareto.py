@@ -35,7 +35,8 @@ def find_pareto_front(state: SearchState, n: int) -> tuple[Array, Array]:
 
     Returns:
         The mixtures (P, K), and their predicted mean of every metric that the objective uses
-        (P, Q). The highest penalized score is first; domains have the caller's order.
+        (P, Q). The mixture with the highest penalized score is first; domains have the caller's
+        order.
 
     Raises:
         SearchError: fewer than 4 distinct mixtures.
@@ -61,8 +62,9 @@ def find_nondominated(values_PQ: Array, tie: float = 0.0) -> NDArray[np.int64]:
 
     Args:
         values_PQ: a value of each metric for each row; higher is better.
-        tie: a difference up to this has no effect. A row dominates another if no value is lower
-            by more than `tie`, and the sum of its values is higher by more than `tie`.
+        tie: a difference up to this has no effect. A row dominates another row if none of its
+            values is lower by more than `tie`, and the sum of its values is higher by more than
+            `tie`.
     """
     kept: list[int] = []
     for row, own_Q in enumerate(values_PQ):

@@ -7,7 +7,7 @@ near an optimum, at a mixture that depends on its path; `climb.search.local_sear
 A difference within rounding has no effect: an increase below `min_increase` is not taken. A start
 uses the same random numbers whatever happens to the other starts and to the caller's generator.
 
-Axes: S starts, J steps tried from each, K domains.
+Axes: S starts, J steps that are tried from each start, K domains.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ def pattern_search(
 
     Args:
         starts_SK: feasible mixtures.
-        space: the set to stay in.
+        space: the feasible set; every step is projected into it.
         score: mixtures (M, K) -> values to maximize (M,).
-        random: parent of the generator of the steps; its own stream is not used.
+        random: parent of the generator of the random steps; its own numbers are not used.
         min_increase: a step must gain more than this, and more than rounding.
 
     Returns:

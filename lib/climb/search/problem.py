@@ -36,8 +36,8 @@ Concentrations of 0.1 to 5 were published for 17 to 21 domains."""
 
 STAGE_PROPOSE, STAGE_RECOMMEND, STAGE_FURTHER, STAGE_PARETO, STAGE_CHANGE = 1, 2, 3, 4, 5
 STAGE_FIDELITY = 6
-"""Separate the random numbers of proposals, recommendation, further rounds, Pareto fronts, smallest
-changes and fidelities."""
+"""Stages of a search: proposals, recommendation, further rounds, Pareto fronts, smallest changes
+and fidelities. Every stage has its own random numbers (see `Problem.random`)."""
 
 
 @runtime_checkable

@@ -26,7 +26,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class PredictedBaseline:
-    """A baseline as the surrogate sees it."""
+    """A baseline with its predicted score."""
 
     name: str
     weights_K: Array
@@ -65,7 +65,7 @@ class Recommendation:
 
     @property
     def quality(self) -> dict[str, float]:
-        """Spearman correlation in cross-validation by metric, and of the score under `score`."""
+        """Metric (or `score`) -> Spearman correlation in cross-validation."""
         return self.validation.quality
 
     @property
@@ -83,8 +83,8 @@ class Recommendation:
 def recommend(state: SearchState) -> Recommendation:
     """Ask the searcher for its recommendation, and judge it by cross-validation.
 
-    A predicted gain is shrunk by how well predictions matched measured scores in cross-validation
-    (see `predict_gain`).
+    A predicted gain is multiplied by a factor of 0 to 1. The factor is small if predictions matched
+    measured scores badly in cross-validation (see `predict_gain`).
 
     Raises:
         SearchError: fewer than 4 distinct mixtures.
@@ -142,8 +142,8 @@ def predict_gain(
     A predictor overestimates most at its optimum. So the difference is multiplied by the slope of a
     regression of measured on predicted values. The interval includes the error of the slope.
 
-    The noise over seeds is estimated from few replicates. Where it is most of the error, the
-    interval's Student t has few degrees of freedom.
+    The noise over seeds is estimated from few replicates. If this noise causes most of the error,
+    the interval's Student t has few degrees of freedom.
 
     Args:
         surrogate: fitted to `trials`.

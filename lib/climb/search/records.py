@@ -14,7 +14,7 @@ Known = Annotated[
     float | None,
     BeforeValidator(lambda v: None if isinstance(v, float) and not math.isfinite(v) else v),
 ]
-"""A number, or null where it is unknown (NaN and inf have no JSON)."""
+"""A number; null if it is unknown. JSON has no NaN and no inf, so both become null."""
 
 
 class Record(BaseModel):
@@ -43,18 +43,18 @@ class RoundQuality(Record):
     round: int
     n_trials: int
     spearman: Mapping[str, Known]
-    """Rank correlation in cross-validation by metric, and of the score under `score`."""
+    """Metric (or `score`) -> rank correlation in cross-validation."""
 
 
 class PredictedScore(Record):
-    """One mixture in cross-validation."""
+    """Predicted and measured score of one mixture in cross-validation."""
 
     predicted: Known
     measured: Known
 
 
 class CalibrationRecord(Record):
-    """How measured values follow predictions in cross-validation: `climb.search.calibration`."""
+    """How scores follow their predictions in cross-validation; see `climb.search.calibration`."""
 
     center: float
     slope: float
@@ -62,8 +62,8 @@ class CalibrationRecord(Record):
     inflation: float
     inflation_trend: float
     spread: float
-    """Ratio of the largest to the smallest standard deviation of errors over most trials, if errors
-    depend on the mixture (`climb.search.spread`); else 1."""
+    """Largest standard deviation of errors divided by the smallest one, over most trials, if errors
+    depend on the mixture (see `climb.search.spread`); else 1."""
 
     scores: tuple[PredictedScore, ...]
 
@@ -85,7 +85,7 @@ class EffectsRecord(Record):
     trade_offs: tuple[TradeOff, ...]
 
     def rank_metrics(self, metric_weights: Mapping[str, float]) -> list[str]:
-        """List the metrics by how much they change the score when weight moves, largest first."""
+        """List the metrics; those whose effects change the score most come first."""
         names = {name for row in self.domains.values() for name in row} - {"score"}
         influence = {
             name: abs(metric_weights.get(name, 0.0))
@@ -96,15 +96,15 @@ class EffectsRecord(Record):
 
 
 class RepetitionRecord(Record):
-    """How predictions discount repeated text: `climb.search.repetition`."""
+    """How predictions discount repeated text; see `climb.search.repetition`."""
 
     decay: float
     epochs_per_weight: dict[str, float]
-    """By domain: epochs of a target run that reads this domain alone."""
+    """Domain -> epochs of a target run that reads only this domain."""
 
 
 class PlannedRecord(Record):
-    """A trial's part in this search; another search may have trained it."""
+    """A trial's part in this search; another search may have trained the trial."""
 
     trial_id: str
     round: int
@@ -119,14 +119,14 @@ class HalvingRecord(Record):
 
     n_stopped: int
     n_tokens: int
-    """Tokens of all trials."""
+    """Tokens that all trials were trained on."""
 
     n_tokens_in_full: int
     """Tokens of the same trials without halving."""
 
     @property
     def token_share(self) -> float:
-        """Tokens as a share of those without halving."""
+        """Trained tokens, as a share of the tokens without halving."""
         return self.n_tokens / self.n_tokens_in_full
 
     def __str__(self) -> str:

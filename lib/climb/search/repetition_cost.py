@@ -1,4 +1,4 @@
-"""Measure what repetition costs: cross-validation chooses between decays and "no cost".
+"""Measure what repetition costs: cross-validation chooses one of several decays, or "no cost".
 
 Axes: T trials, D distinct runs, C decays.
 """
@@ -32,9 +32,9 @@ MIN_REPEATING = 8
 """A measurement needs this many distinct mixtures that repeat a domain."""
 
 _STANDARD_ERRORS = 2.0
-"""A cost of repetition counts if predictions with it have an absolute error that is lower by this
-many standard errors. Squared errors depend on a few extreme mixtures. In simulated runs, squared
-errors detected a cost less often than absolute errors."""
+"""A cost of repetition is accepted if it lowers the absolute error of the predictions by at least
+this many standard errors. Squared errors are not used, because they depend on a few extreme
+mixtures. In simulated runs, they detected a cost less often than absolute errors did."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class RepetitionCost:
     """Distinct mixtures that repeat a domain."""
 
     max_epochs: float
-    """Most epochs of a domain in any run."""
+    """Largest number of epochs of any domain in any run."""
 
     decay: float | None = None
     """Measured decay; None: the runs do not repeat enough, or show no cost beyond noise."""
@@ -103,7 +103,7 @@ def _choose_decay(cost: RepetitionCost, errors: list[Array]) -> RepetitionCost:
 
 
 def _compare(one_D: Array, other_D: Array) -> float:
-    """Return the mean of one_D - other_D in its standard errors; 0 if all differences are equal."""
+    """Return the mean of one_D - other_D, divided by its standard error; 0 if the error is 0."""
     difference_D = one_D - other_D
     error = float(difference_D.std(ddof=1)) / np.sqrt(len(difference_D))
     return float(difference_D.mean()) / error if error > 0.0 else 0.0

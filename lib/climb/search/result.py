@@ -55,7 +55,7 @@ WITHOUT_TABLES: Mapping[str, Any] = {
     "reuse": None,
     "read_versions": {},
 }
-"""Values, in a search without tables, of the fields that only a search over tables fills."""
+"""Fields that only a search over tables fills, with their values in a search without tables."""
 
 WEAK_RANKING = 0.6
 """Spearman correlation below which the order of predicted mixtures is weak evidence."""
@@ -70,7 +70,7 @@ class SearchResult(Record):
 
     objective: str
     metric_weights: dict[str, float]
-    """Change of the score per unit of each metric, with `search.scale` and `search.down_weight`."""
+    """Change of the score per unit of each metric, after `search.scale` and `down_weight`."""
 
     domains: tuple[str, ...]
     mixtures: tuple[MixtureRecord, ...] = Field(min_length=1)
@@ -91,7 +91,7 @@ class SearchResult(Record):
     """Variance over mixtures / variance over seeds by metric."""
 
     low_signal_metrics: tuple[str, ...]
-    """Metrics whose ratio is below `search.min_signal_to_noise`."""
+    """Metrics whose signal-to-noise ratio is below `search.min_signal_to_noise`."""
 
     effects: EffectsRecord
     further_round: FurtherRound
@@ -206,7 +206,7 @@ def measure_quality_by_round(
     rounds = []
     for round_ in range(last + 1):
         earlier = state.trials.select_before(round_ + 1)
-        if round_ == last:  # all trials: the recommendation was judged by these
+        if round_ == last:  # with all trials, the recommendation has the quality already
             quality = recommendation.quality
         else:
             try:

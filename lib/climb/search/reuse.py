@@ -6,8 +6,8 @@ new domains that is nearest to the run's text in Kullback-Leibler divergence.
 
 The mapping is approximate. Some of the run's text may be in no current domain. And the run read
 only those parts of a new domain that were in the old domains. `tv_distance` (total variation
-distance) measures this. It is the share of the run's text that a run of the mapped mixture would
-replace.
+distance) measures this error. It is the share of the run's text that a run of the mapped mixture
+would replace by other text.
 
     overlap = Overlap.from_clusters(old_tokens, new_tokens)
     mapped = ReusableTrials.from_trials(old, overlap, min_kept=0.5)
@@ -31,9 +31,10 @@ from climb.search.trials import NATURAL, REUSED, Trials
 Array = NDArray[np.float64]
 
 MAX_NATURAL_DISTANCE = 0.25
-"""Largest total variation distance between the natural mixtures of an earlier search and of this
-one. The difference of their metrics has to be the difference between two corpora, not between two
-mixtures: 0.25 is an error of up to 0.5 standard deviations (`STD_PER_TV_DISTANCE`)."""
+"""Largest total variation distance between the natural mixture of an earlier search and the one of
+this search. The difference of their metrics is used as the difference between two corpora, so the
+two mixtures must be similar. A distance of 0.25 causes an error of up to 0.5 standard deviations
+(see `STD_PER_TV_DISTANCE`)."""
 
 TokenTable = Mapping[tuple[str | None, int | None], float]
 """Tokens by (domain, cluster). Domain None: pruned. Cluster None: documents without a cluster."""
@@ -80,7 +81,8 @@ class Overlap:
             np.array([[table.get((name, c), 0.0) for c in (*clusters, None)] for name in names])
             for table, names in ((old, names_J), (new, [*names_K, None]))
         )
-        # Of documents without a cluster, only the tokens of each domain are known.
+        # Tokens of documents without a cluster count in their domain, but not as shared tokens,
+        # because their overlap is unknown.
         share_KC = _divide(new_KC, new_KC.sum(axis=0))[:-1, :-1]
         shared_JK = np.einsum("jc,kc->jk", old_JC[:, :-1], share_KC)
         new_K = np.maximum(new_KC[:-1].sum(axis=1), shared_JK.sum(axis=0))
@@ -94,7 +96,7 @@ class Overlap:
 
 @dataclass(frozen=True, eq=False)
 class MappedMixtures:
-    """Old mixtures in new domains."""
+    """Mixtures of old domains, mapped to new domains."""
 
     weights_TK: Array
     """Rows sum to 1; a row of zeros where no text is kept."""
@@ -142,7 +144,7 @@ def regroup(tokens: TokenTable, moved_BC: Array) -> dict[tuple[str | None, int |
     for (name, cluster), n in tokens.items():
         exists = cluster is not None and cluster < n_old
         old_JB[names.index(name or ""), cluster if exists else n_old] += n
-    # Tokens of clusters without a row in `moved_BC` are in no new cluster.
+    # Tokens of old clusters without a row in `moved_BC` count as tokens without a new cluster.
     none_C = np.eye(moved_BC.shape[1])[-1]
     share_BC = np.vstack([_divide(moved_BC, moved_BC.sum(axis=1, keepdims=True)), none_C])
     share_BC[:-1][moved_BC.sum(axis=1) <= 0.0] = none_C

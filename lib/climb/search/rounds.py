@@ -27,8 +27,9 @@ _DRAWS_PER_MEASURED = 4
 """Draws for each mixture that a fidelity measures."""
 
 _DRAWS_PER_ESTIMATE = 2
-"""With fidelities, this many times as many mixtures are drawn, and those of the highest estimated
-score are kept. The kept half still fills the whole feasible set, as the predictor needs."""
+"""Factor for the number of draws if there are fidelities. Of these draws, one half is kept: those
+with the highest estimated scores. The kept half still fills the whole feasible set, which the
+predictor needs."""
 
 
 def propose(trials: Trials, round_: int, problem: Problem) -> Array:
@@ -40,14 +41,14 @@ def propose(trials: Trials, round_: int, problem: Problem) -> Array:
     Args:
         trials: all finished trials; those of this round and later ones are ignored.
         round_: 0 and up; it has `cfg.trials_per_round[round_]` mixtures.
-        problem: the set, the objective (None in round 0), the plug-ins.
+        problem: the feasible set, the objective (None in round 0), and the plug-ins.
 
     Returns:
         Feasible mixtures, shape (M, K).
 
     Raises:
-        SearchError: the round does not exist, too few distinct mixtures in the set, or fewer than 4
-            distinct mixtures in earlier rounds.
+        SearchError: the round does not exist, the feasible set has too few distinct mixtures, or
+            earlier rounds have fewer than 4 distinct mixtures.
         ComponentError: the searcher returned a wrong shape or invalid mixtures.
     """
     per_round = problem.cfg.trials_per_round
@@ -96,7 +97,7 @@ def project_proposals(proposed_MK: Array, shape: tuple[int, ...], problem: Probl
 
 
 def sample_first_round(n: int, problem: Problem, existing_TK: Array | None = None) -> Array:
-    """Draw tempered Dirichlet mixtures in the set, and select those that fill it best.
+    """Draw tempered Dirichlet mixtures in the feasible set, and select those that fill it best.
 
     Args:
         n: number of mixtures.
@@ -105,7 +106,7 @@ def sample_first_round(n: int, problem: Problem, existing_TK: Array | None = Non
             baselines.
 
     Raises:
-        SearchError: the set holds too few distinct mixtures.
+        SearchError: the feasible set has too few distinct mixtures.
     """
     drawn_NK = _draw_candidates(n * _DRAWS_PER_TRIAL, problem)
     existing_MK = problem.make_baselines()
@@ -117,10 +118,10 @@ def sample_first_round(n: int, problem: Problem, existing_TK: Array | None = Non
 
 
 def sample_measured(n: int, problem: Problem) -> Array:
-    """Draw n mixtures that fill the set, corners included, for a fidelity to measure.
+    """Draw n mixtures that a fidelity measures; they fill the feasible set, corners included.
 
     Raises:
-        SearchError: the set holds too few distinct mixtures.
+        SearchError: the feasible set has too few distinct mixtures.
     """
     random = problem.random(STAGE_FIDELITY)
     drawn_NK = problem.sample(random, n * _DRAWS_PER_MEASURED)
@@ -154,7 +155,7 @@ def require_count(
         setting: configuration key that sets n, for the message.
 
     Raises:
-        SearchError: the selection has fewer.
+        SearchError: the selection has fewer than n mixtures.
     """
     if len(selected) < n:
         raise SearchError(

@@ -1,13 +1,13 @@
 """Runs of several model sizes and token counts, expressed at one target scale.
 
-To express a trial at a scale is to convert its metrics to what a run at that scale would measure.
+A trial is expressed at a scale if its metrics are converted to what a run at this scale would give.
 
     metric(w, N, D) = curve(N, D) * exp(effect(w))
 
-The effect of a mixture w is the same at all model sizes N. Checkpoints near the target's tokens
-count most, because the effect may change during training. Each size has an offset from the curve,
-so runs of the target size determine the level of the predictions there. If a metric has values of 0
-or less, the effect is added instead.
+The effect of a mixture w is the same at all model sizes N. It may change during training, so the
+checkpoints whose tokens D are nearest to the target's count most. Each size has an offset from the
+curve, so runs of the target's size determine the level of the predictions at this size. If a metric
+has values of 0 or less, the effect is added to the curve instead.
 
     expressed = express_at(runs, Scale(1e9, 1e12), predictor)
 
@@ -43,7 +43,7 @@ TOKEN_WIDTH = 0.15
 tokens, in log tokens, minus the distance of the trial's nearest checkpoint."""
 
 MIN_LEVEL_RUNS = 3
-"""Fewest trials of the target's model size that determine the level at this size."""
+"""With at least this many trials of the target's size, the level at this size counts as known."""
 
 _LOWEST = 0.1
 """The level of a positive metric is at least this share of the metric's smallest value."""
@@ -61,8 +61,8 @@ class ScaledRuns:
     params_R: Array
     tokens_R: Array
     run_R: Index
-    """Rows with the same number, mixture and model size are checkpoints of one trial; rows that
-    also have the same tokens are replicates."""
+    """Rows with the same number here and the same mixture and model size are checkpoints of one
+    trial. Rows that also have the same tokens are replicates."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +80,7 @@ class ExpressedTrials:
     """Distance of the nearest checkpoint from the target's tokens, in log tokens."""
 
     tokens_T: Array
-    """Mean tokens of each trial's checkpoints, weighted as in its effect."""
+    """Mean tokens of each trial's checkpoints, with the same weights as in the trial's effect."""
 
     level_std_Q: Array
     """Standard deviation of the level that all mixtures share; NaN if the level is unknown."""
@@ -196,9 +196,9 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Offsets:
-    """Distance of every model size from the curve.
+    """Offset of every model size from the curve.
 
-    The effects of the mixtures are fitted at the model size with the most trials.
+    The effects of the mixtures are fitted to the trials of the model size with the most trials.
     """
 
     offset_NQ: Array
@@ -211,7 +211,7 @@ class Offsets:
 
     @classmethod
     def fit(cls, raw_TQ: Array, rows: Rows, predictor: Predictor) -> Self:
-        """Fit the effects at the size with most trials, and compare the other sizes with them."""
+        """Fit the effects to the size with the most trials, then find the offset of each size."""
         counts_N = np.bincount(rows.size_T)
         anchor = int(counts_N.argmax())
         is_anchor_T = rows.size_T == anchor
@@ -227,12 +227,12 @@ class Offsets:
         mean_NQ, _ = _average(square_TQ, rows.size_T, np.ones(len(rest_TQ)))
         own_NQ = np.sqrt(mean_NQ * (counts_N / np.maximum(counts_N - 1, 1))[:, None])
         pooled_Q = np.sqrt(square_TQ.mean(axis=0))
-        # Residuals are too small at the fitted size, and uncertain with two or three runs.
+        # A size's own residuals are too small if it was fitted, and uncertain if it has few trials.
         error_NQ = np.maximum(own_NQ, pooled_Q) / np.sqrt(counts_N)[:, None]
         return cls(offset_NQ, error_NQ, effects_TQ)
 
     def find_level(self, curves: ScaleCurves, rows: Rows, target: Scale) -> tuple[Array, Array]:
-        """Return every metric's mean over mixtures at the target, and its std, shapes (Q,)."""
+        """Return every metric's mean over mixtures at the target, and this mean's std, (Q,)."""
         at_size = np.flatnonzero(is_size(rows.params_N, target.params))
         near_R = is_size(rows.runs.params_R, target.params)
         tokens_R = rows.runs.tokens_R[near_R] if len(at_size) else rows.runs.tokens_R
@@ -251,7 +251,7 @@ class Offsets:
             level_Q = rows.add(mean_2Q[0], anchor_Q[None])[0]
             spread_Q = unit_Q * np.sqrt(np.square(self.offset_NQ).mean(axis=0))
             level_std_Q = np.hypot(std_2Q[0], spread_Q)
-        # Runs of one size, or of equal tokens, say nothing about the level elsewhere.
+        # Runs of one size say nothing about the level at other sizes; the same holds for tokens.
         is_elsewhere = (len(rows.params_N) == 1 and not len(at_size)) or (
             not varies(rows.runs.tokens_R) and varies(np.append(tokens_R, target.tokens))
         )
@@ -263,7 +263,7 @@ class Offsets:
 
 
 def _average(values_RQ: Array, index_R: Index, weight_R: Array) -> tuple[Array, Array]:
-    """Return the weighted mean of every group of rows, and its total weight."""
+    """Return the weighted mean of every group of rows, and the group's total weight."""
     total = np.bincount(index_R, weight_R).astype(np.float64)
     sums = np.zeros((len(total), values_RQ.shape[1]))
     np.add.at(sums, index_R, values_RQ * weight_R[:, None])
@@ -282,10 +282,10 @@ def _count_repeats(keys: Array) -> Index:
 
 
 def group_sizes(params_R: Array) -> tuple[Index, Array]:
-    """Number the groups of model sizes; neighbours within `SAME_SIZE` are in one group.
+    """Group the model sizes; neighbours that differ by at most `SAME_SIZE` are in one group.
 
     Returns:
-        The number of each size's group, smallest first, and the largest size of each group.
+        For each row, the index of its group, by increasing size; and each group's largest size.
     """
     order_R = np.argsort(params_R, kind="stable")
     sorted_R = params_R[order_R]

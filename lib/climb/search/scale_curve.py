@@ -1,8 +1,8 @@
 """The curve of a metric over model size N and training tokens D: E + A N^-a + B D^-b.
 
 Source:
-    Hoffmann et al. (arXiv 2203.15556), eq. 2. The average over exponents is ours: two or three
-    sizes do not determine them.
+    Hoffmann et al. (arXiv 2203.15556), eq. 2. The average over exponents is our addition, because
+    two or three sizes do not determine the exponents.
 
 Axes: S settings (pairs of N and D), Q metrics, G pairs of exponents.
 """
@@ -21,7 +21,8 @@ SAME_SIZE = 0.01
 """Relative difference of parameters below which two models have the same size."""
 
 UNKNOWN = 1.0
-"""Size or tokens of runs that do not state them: the same for all, so that they have no effect."""
+"""Value for the model size or the tokens of runs that do not state them. It is the same for all
+such runs, so that it has no effect."""
 
 _SIZE_EXPONENT, _TOKEN_EXPONENT, _EXPONENT_STD = 0.34, 0.28, 0.15
 """Means of the normal priors of a and b (values of Hoffmann et al.), and their std."""
@@ -80,7 +81,7 @@ class ScaleCurves:
         # If all sizes, or all tokens, are equal, the curve has no term for them.
         varies_3 = np.array([True, varies(params_S), varies(tokens_S)])
         n_free = max(len(means_SQ) - int(varies_3.sum()), 1)
-        # A metric that is 0 in every run has no scale of its own.
+        # A metric that is 0 in every run has no scale of its own, so the floor is absolute.
         size_Q = np.square(means_SQ).mean(axis=0)
         floor_Q = _MIN_ERROR**2 * np.where(size_Q > 0.0, size_Q, 1.0) * n_free
         coefficients, inverses, variances, costs = [], [], [], []

@@ -3,8 +3,8 @@
 For mixtures that were measured at a small and at a large scale, the difference of the two scores is
 predicted from the mixture, in cross-validation. If the predictions are better than the mean
 difference by more than chance, the best mixture depends on the scale. The part of the differences
-that is proportional to the scores is removed first. It changes the size of a gain, but not the
-order of mixtures.
+that is proportional to the scores is removed first, because this part changes the size of a gain,
+but not the order of mixtures.
 
 Axes: R rows, T trials, P mixtures measured at both scales, K domains.
 """
@@ -27,10 +27,11 @@ from climb.search.scale_curve import varies
 Array = NDArray[np.float64]
 
 MIN_PAIRS = 10
-"""Fewest mixtures, measured at both scales, that a verdict needs."""
+"""A verdict needs at least this many mixtures that were measured at both scales."""
 
 MIN_RATIO = 2.0
-"""Smallest ratio of the tokens of a late and an early checkpoint that count as two scales."""
+"""Late and early checkpoints of a trial count as two scales if their tokens differ by at least this
+factor."""
 
 _FOLDS, _REPEATS = 5, 4
 """Folds of the cross-validation, and repeats with other folds; errors are averaged over repeats."""
@@ -49,16 +50,25 @@ class Dependence:
 
     error_change: float | None
     """Relative change of the squared error of held-out differences, if they are predicted from the
-    mixture and not by the mean difference; None with too few mixtures."""
+    mixture instead of by the mean difference; None with too few mixtures."""
 
     is_beyond_noise: bool | None
-    """None with too few mixtures."""
+    """Whether the error falls by more than chance; None with too few mixtures."""
 
 
 def measure_dependence(
     expressed: ExpressedTrials, weights_Q: Array, predictor: Predictor
 ) -> tuple[Dependence, Dependence]:
-    """Measure the dependence on size and on tokens of the score with these metric weights."""
+    """Measure how the score depends on model size and on tokens.
+
+    Args:
+        expressed: the trials at the target scale.
+        weights_Q: weight of each metric in the score.
+        predictor: predicts a difference of scores from the mixture.
+
+    Returns:
+        The dependence on model size, and the dependence on tokens.
+    """
     pairs = {"params": _pair_sizes(expressed), "tokens": _pair_tokens(expressed)}
     size, tokens = (
         _judge(axis, mixtures_PK, _remove_scaling(scales_P2Q @ weights_Q), predictor)

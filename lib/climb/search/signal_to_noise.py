@@ -31,8 +31,8 @@ class SignalToNoise:
 
     metric_names: tuple[str, ...]
     ratio_Q: Array
-    """The variance over mixtures excludes the seeds' part. NaN without replicates; inf where seeds
-    make no difference."""
+    """Ratio of the two variances. The variance over mixtures excludes the part that seeds cause.
+    NaN without replicates; inf where seeds make no difference."""
 
     noise_Q: Array
     """Standard deviation over seeds; NaN without replicates."""
@@ -81,7 +81,8 @@ def reweight_objective(objective: Objective, trials: Trials, cfg: SearchConfig) 
     multiplied by ratio / (1 + ratio): the share of the metric's variance that mixtures cause.
 
     Raises:
-        SearchError: no replicates, a metric without noise to scale by, or no metric that varies.
+        SearchError: the noise of a metric is unknown, or is 0 and cannot be a divisor; or no metric
+            varies over mixtures beyond its noise.
     """
     if cfg.scale == "raw" and not cfg.down_weight:
         return objective

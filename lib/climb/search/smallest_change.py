@@ -25,13 +25,13 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class NearNatural(PenalizedScore):
-    """Minus the KL divergence from the natural mixture, with `min_metrics_Q` as constraints."""
+    """A score: minus the KL divergence from the natural mixture, constrained by `min_metrics_Q`."""
 
     @classmethod
     def of(cls, score: PenalizedScore, q: int, amount: float) -> Self:
         """Require that metric q is better than at the natural mixture by an amount.
 
-        The outcome constraints of `search.max_drop` stay.
+        The outcome constraints of `search.max_drop` on the other metrics still apply.
         """
         natural_K = score.space.project(score.space.natural_K)
         sign_Q = np.sign(score.surrogate.weights_Q)
@@ -96,8 +96,8 @@ class SmallestChange:
 @use_one_blas_thread
 def _describe_best(improvement: float, amount: float) -> str:
     if improvement < 1e-6 * amount:
-        return "none of those found improves it; train more mixtures, or relax the constraints"
-    best = f"the best found improves it by {improvement:.3g}"
+        return "no mixture found improves it; train more mixtures, or relax the constraints"
+    best = f"the best mixture found improves it by {improvement:.3g}"
     return f"{best}; use a smaller amount, or relax the constraints"
 
 
@@ -164,7 +164,7 @@ def _predict_improvements(state: SearchState, q: int, weights_MK: Array) -> Arra
 
 
 def _make_starts(state: SearchState, q: int, drawn_NK: Array) -> Array:
-    """Return the draws, and mixtures between the natural one and the draws with the best metric."""
+    """Return the draws, and mixtures between the natural one and the draws that are best in q."""
     space = state.problem.space
     natural_K = space.project(space.natural_K)
     order = np.argsort(-_predict_improvements(state, q, drawn_NK), kind="stable")

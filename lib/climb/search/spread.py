@@ -1,4 +1,4 @@
-"""Errors that depend on the mixture: found in residuals and replicates, used in intervals.
+"""How errors depend on the mixture: fitted to residuals and replicates, and used in intervals.
 
 Observation noise may differ between mixtures by a large factor: 25 was reported for one set of
 proxies (github.com/marin-community/marin, issue 2345). One noise for all mixtures makes the
@@ -30,13 +30,13 @@ SCALE = float(stats.norm.ppf(0.95) / stats.t.ppf(0.95, DEGREES_OF_FREEDOM))
 """Scale of the Student t, so that its 90 % interval equals that of a standard normal."""
 
 MIN_MIXTURES = 20
-"""With fewer distinct mixtures, the errors are not tested."""
+"""With fewer distinct mixtures, errors are taken as independent of the mixture, without a test."""
 
 SIGNIFICANCE = 0.01
 """Level of the permutation test: a dependence is used if its p-value is at most this."""
 
 _ORDERS = 999
-"""Random orders of the errors in the permutation test."""
+"""Number of random orders of the errors in the permutation test."""
 
 _RANGE = (0.05, 0.95)
 """The log factor stays between these quantiles of its values at the trials, because the extreme
@@ -52,17 +52,17 @@ _LEVEL_STD = 1.0
 
 @dataclass(frozen=True, eq=False)
 class Errors:
-    """How far measured values are from what is expected, in expected standard deviations."""
+    """Squared errors, and variances over replicates, each divided by its expected value."""
 
     squared_D: Array
-    """Squared error of each mixture's prediction, divided by its expected variance."""
+    """Squared error of each mixture's prediction, divided by the expected variance of the error."""
 
     ratio_D: Array
     """Variance over the replicates of each mixture, divided by the pooled variance; 0 for a mixture
     without replicates."""
 
     degrees_D: Array
-    """Degrees of freedom of that variance: replicates less one."""
+    """Degrees of freedom of the variance over replicates: their number minus one."""
 
     def evaluate(self, log_factor_D: Array) -> tuple[float, Array]:
         """Return the negative log likelihood of log factors, and its gradient, shape (D,)."""
@@ -78,7 +78,10 @@ class Errors:
 
 @dataclass(frozen=True, eq=False)
 class Spread:
-    """Factor of a mixture's errors: exp(level + slopes @ weights), within `log_range`."""
+    """Factor of the standard deviation of a mixture's errors: exp(level + slopes @ weights).
+
+    The exponent is clipped to `log_range`.
+    """
 
     level: float
     slope_K: Array
@@ -145,7 +148,11 @@ def _fit_parameters(features_DF: Array, errors: Errors) -> Array:
 
 
 def _compute_p_value(features_DF: Array, slope_D: Array) -> float:
-    """Return the share of random orders whose errors depend at least as much on the features."""
+    """Return the p-value of the permutation test.
+
+    It is the share of orders of the errors in which they depend on the features at least as
+    strongly as in the real order. The real order is included.
+    """
     orders = np.tile(slope_D, (1 + _ORDERS, 1))
     random = np.random.default_rng(len(slope_D))
     random.permuted(orders[1:], axis=1, out=orders[1:])

@@ -46,10 +46,10 @@ class Surrogate:
 
     objective: Objective
     replicates: Replicates
-    """Distinct mixtures with the metrics of the objective alone."""
+    """Distinct mixtures with only the metrics of the objective."""
 
     predicts: BoundedPredicts
-    """The fitted metrics."""
+    """The fitted predictors of the metrics."""
 
     domain_groups: tuple[tuple[int, ...], ...]
     """Groups of domains that are passed to the fit; see `group_by_prefix`."""
@@ -107,7 +107,8 @@ class Surrogate:
     def validation_D(self) -> NDArray[np.bool_]:
         """Mixtures that validate predictions: those trained on these domains.
 
-        A reused run differs from its mapped mixture, so its error is not the predictor's alone.
+        The mixture of a reused run differs from the mixture that the run is mapped to. So the
+        prediction's error for such a run does not come from the predictor alone.
         With fewer than 4 mixtures that were trained on these domains, all mixtures are used.
         """
         own_D: NDArray[np.bool_] = self.replicates.tv_distance_D == 0.0
@@ -153,27 +154,30 @@ class Surrogate:
         return np.stack(std_QM, axis=1)
 
     def predict_difference_std(self, one_K: Array, other_K: Array) -> float:
-        """Predict the std of the difference of two scores, with fully correlated metrics."""
+        """Predict the std of the difference of two scores.
+
+        The errors of different metrics count as fully correlated.
+        """
         std_1Q = self.predict_difference_stds(one_K, other_K[None])
         return float(np.abs(self.weights_Q) @ std_1Q[0])
 
     def infer_noise(self, view: Objective) -> float:
-        """Return the noise of one run's score as the fits infer it; 0 if no predictor infers any.
+        """Return the noise of one run's score that the predictors infer; 0 if they infer none.
 
-        Inferred noise contains each fit's misfit, which differs between metrics, so metrics are
-        treated as independent here.
+        Inferred noise contains the errors of the fits. These errors differ between metrics, so
+        metrics are treated as independent here.
         """
         weights_Q = view.weights_Q[list(self.objective.weighted_columns)]
         return float(np.linalg.norm(weights_Q * self.predicts.noise_Q))
 
     def combine(self, means_MQ: Array, stds_MQ: Array) -> tuple[Array, Array]:
-        """Combine metrics to mean and std of the score, with fully correlated errors."""
+        """Combine metrics to mean and std of the score; their errors count as fully correlated."""
         return means_MQ @ self.weights_Q, stds_MQ @ np.abs(self.weights_Q)
 
     def predict_held_out(self, predictor: Predictor, seed: int) -> tuple[Array, Array]:
         """Predict every distinct mixture by cross-validation: means and stds, (D, Q).
 
-        All replicates of a mixture are in one fold, and so are its runs of different tokens.
+        All runs of a mixture are in the same fold, also runs with different numbers of tokens.
         """
         inputs_DK = _list_inputs(self.replicates, self.repetition)
         folds_D = _assign_folds(self.replicates.weights_DK, seed)

@@ -59,7 +59,7 @@ class Trials:
     scale_distance_T: Array | None = None
     """Error of converting each run's metrics from its own model size and tokens to those of the
     predictions, in the unit of `tv_distance_T`; None: all runs have one scale. Runs of one mixture
-    are replicates only if it is equal."""
+    are replicates only if this error is equal."""
 
     @classmethod
     def from_rows(
@@ -107,7 +107,7 @@ class Trials:
         return self.select([name == method for name in self.methods_T])
 
     def without_recommended(self) -> Trials:
-        """Return all trials but those of the recommendation: measuring it must not change it."""
+        """Return the trials that determine the recommendation: all except its own replicates."""
         return self.select([name != RECOMMENDED for name in self.methods_T])
 
     def reorder_domains(self, order_K: NDArray[np.int64]) -> Trials:
@@ -148,7 +148,7 @@ class Trials:
         return dataclasses.replace(self, metric_names=tuple(names), metrics_TQ=metrics_TQ)
 
     def group_replicates(self) -> Replicates:
-        """Average the trials of each mixture, with reused runs apart from the search's own runs."""
+        """Average the trials of each mixture; own runs and reused runs are averaged separately."""
         keys = [self.weights_TK, self.tv_distance_T]
         if self.scale_distance_T is not None:
             keys.append(self.scale_distance_T)
@@ -171,7 +171,7 @@ class Trials:
         np.add.at(squares_DQ, index_T.reshape(-1), np.square(residuals_TQ))
         if degrees_of_freedom:
             noise_Q = np.sqrt(squares_DQ.sum(axis=0) / degrees_of_freedom)
-            # Equal replicates differ from their mean by rounding.
+            # Equal replicates may differ from their mean by rounding, which is not noise.
             noise_Q[noise_Q <= _ROUNDING * np.abs(means_DQ).max(axis=0)] = 0.0
         return Replicates(
             self.weights_TK[first_D],
@@ -220,7 +220,7 @@ class Replicates:
     """See `Trials.tv_distance_T`."""
 
     squares_DQ: Array
-    """Sum over the replicates of each mixture of the squared difference from their mean."""
+    """For each mixture, the sum of squared differences between its replicates and their mean."""
 
     tokens_D: Array
     """Tokens that the runs read; NaN where they are unknown."""
@@ -235,7 +235,7 @@ class Replicates:
 
     @property
     def noise_DQ(self) -> Array:
-        """Standard deviation of each mean: over seeds (0 if unknown), from reuse and scale."""
+        """Standard deviation of each mean's error from seeds (0 if unknown), reuse and scale."""
         seeds_DQ = self.known_noise_Q / np.sqrt(self.counts_D)[:, None]
         std_Q = np.std(self.means_DQ, axis=0)
         distance_D = np.hypot(self.tv_distance_D, self.scale_distance_D)
@@ -248,7 +248,7 @@ class Replicates:
         return len(np.unique(np.round(self.weights_DK, SAME_DECIMALS), axis=0))
 
     def select(self, mask_D: NDArray[np.bool_]) -> Replicates:
-        """Return the mixtures for which the mask is true; the noise stays that of all."""
+        """Return the mixtures for which the mask is true; `noise_Q` is still that of all."""
         return Replicates(
             self.weights_DK[mask_D],
             self.means_DQ[mask_D],

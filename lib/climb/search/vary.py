@@ -1,7 +1,7 @@
-"""Values of one key of section `search`, for example predictors, side by side on the same trials.
+"""Compare values of one key of section `search`, for example predictors, on the same trials.
 
-For every value, a surrogate is fitted to all trials and judged on held-out ones, and the searcher
-recommends a mixture.
+For every value, a surrogate is fitted to all trials, its quality is measured by cross-validation,
+and the searcher recommends a mixture.
 
 Axes: F fits, K domains, D mixtures of the cross-validation.
 """
@@ -29,8 +29,8 @@ Array = NDArray[np.float64]
 logger = logging.getLogger("climb.search.vary")
 
 KEYS = ("predictor", "searcher", "candidates", "concentration", "temperature", "max_drop", "seed")
-"""Keys of section `search` that can be varied: those of the fit, and those of the recommendation
-from a fit. All fits share the feasible set, the objective, the baselines and the estimates of the
+"""Keys of section `search` that can be varied: keys that change the fit, or the recommendation from
+a fit. All fits share the feasible set, the objective, the baselines and the estimates of the
 fidelities, so that their gains are comparable."""
 
 
@@ -63,7 +63,7 @@ def vary_fits(trials: Trials, problem: Problem, cfg: Config, key: str) -> list[V
         trials: finished ones.
         problem: with its objective.
         cfg: the configuration.
-        key: `search.NAME`, with a name of KEYS.
+        key: `search.NAME`, where NAME is one of KEYS.
 
     Raises:
         ConfigError: the key cannot be varied, or a value is wrong.

@@ -1,4 +1,4 @@
-"""Published search methods, each with the same budget of trials, to compare the default with.
+"""Published search methods. The default method is compared with them at equal budgets of trials.
 
 Axes: M mixtures, N draws, T trials, K domains.
 """
@@ -23,7 +23,8 @@ from climb.search.trials import Replicates
 Array = NDArray[np.float64]
 
 _MAX_REDRAWS = 100
-"""Maximum number of repeated draws; a feasible set may have hardly any other mixtures."""
+"""Maximum number of repeated draws. It is limited, because a feasible set may contain hardly any
+mixtures that were not trained before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,7 @@ class RandomSearcher:
     """Random search: the recommendation is the trained mixture with the best measured score."""
 
     def propose(self, state: SearchState, round_: int, n: int) -> Array:
-        """Draw n mixtures, shape (n, K); those that were trained before are drawn again."""
+        """Draw n mixtures, (n, K); new draws replace mixtures that were trained before."""
         random = state.problem.random(STAGE_PROPOSE, round_)
         drawn_NK = state.problem.sample(random, n)
         for _ in range(_MAX_REDRAWS):
@@ -43,7 +44,7 @@ class RandomSearcher:
         return drawn_NK
 
     def recommend(self, state: SearchState) -> Array:
-        """Return the mixture of the best measured score, averaged over replicates, shape (K,)."""
+        """Return the mixture with the best measured mean score over replicates, shape (K,)."""
         return _choose_best(state, state.trials.group_replicates())
 
 
@@ -80,7 +81,7 @@ class SingleDomainSearcher(RandomSearcher):
         return np.vstack([single_MK, more_MK])
 
     def recommend(self, state: SearchState) -> Array:
-        """Return the best mixture of a single domain, (K,); the best of all if none finished."""
+        """Return the best single-domain mixture, (K,); if none finished, the best of all."""
         space, replicates = state.problem.space, state.trials.group_replicates()
         single_KK = space.project(np.eye(len(space.domains)))
         is_single_D = _is_any_of(replicates.weights_DK, single_KK)
@@ -115,7 +116,7 @@ class RegMixSearcher(RandomSearcher):
 
 @dataclass(frozen=True, kw_only=True)
 class OlmixSearcher(RandomSearcher):
-    """Olmix: one law per metric; the optimum of the score less a KL penalty is recommended.
+    """Olmix: one law per metric; the optimum of the score minus a KL penalty is recommended.
 
     Every trial is a random draw, so rounds make no difference. Use it with the predictor
     `climb.predictor.loglinear:LogLinearPredictor`.
@@ -150,7 +151,7 @@ class ClimbSearcher(RandomSearcher):
     """
 
     pool_setting: ClassVar[str] = "search.candidates"
-    """What sets the size of the pool, for messages."""
+    """Configuration key that sets the size of the pool, for messages."""
 
     def propose(self, state: SearchState, round_: int, n: int) -> Array:
         """Draw round 0 at random; later draw n at random from the N best candidates."""
@@ -169,7 +170,7 @@ class ClimbSearcher(RandomSearcher):
         return np.asarray(pool_NK[random.choice(best, size=n, replace=False)])
 
     def recommend(self, state: SearchState) -> Array:
-        """Return the best draw of a pool under the last predictor, shape (K,)."""
+        """Return the mixture of a pool with the highest predicted score, shape (K,)."""
         pool_NK = self.sample_pool(state.problem, state.problem.random(STAGE_RECOMMEND))
         return np.asarray(pool_NK[_fit_score(state).predict_mean(pool_NK).argmax()])
 
@@ -222,7 +223,7 @@ class NvidiaSearcher(ClimbSearcher):
     def sample_first(self, n: int, problem: Problem, random: np.random.Generator) -> Array:
         """Draw mixtures under the cap, shape (n, K).
 
-        If there are too few, mixtures over the cap are added; the caller projects them.
+        If too few draws are under the cap, draws over the cap are added; the caller projects them.
         """
         prior_K = _dirichlet_parameters(problem.space) ** self.temperature
         strengths = np.geomspace(self.min_strength, self.max_strength, 15)
@@ -243,7 +244,7 @@ class NvidiaSearcher(ClimbSearcher):
 def _choose_best(state: SearchState, replicates: Replicates) -> Array:
     """Choose the mixture with the best measured score, among own runs if there are any.
 
-    A reused run was trained on another mixture than the one that it is mapped to.
+    Reused runs are left out, because they were not trained on the mixtures that they are mapped to.
     """
     is_own_D = replicates.tv_distance_D == 0.0
     if is_own_D.any():

@@ -1,4 +1,4 @@
-"""Compute the rows of documents that have none yet, and commit them in steps."""
+"""Compute a table's rows for the documents that have no row yet, and commit the rows in steps."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def append_missing(
 ) -> tuple[int, int]:
     """Append `compute(documents)` for the documents that have no row of this recipe in `table`.
 
-    A crash costs at most one step. A hash of the doc_id assigns each document to a step, so the
-    steps do not depend on the order of files or partitions.
+    A crash loses the work of at most one step. A hash of the doc_id assigns each document to a
+    step, so the steps do not depend on the order of files or partitions.
 
     Args:
         store: has the table.
@@ -60,14 +60,14 @@ def append_in_steps(
     A hash of the doc_id assigns each document to one step.
 
     Returns:
-        The number of documents.
+        The number of documents in `missing`.
 
     Raises:
         ClimbError: a task raised it.
     """
     n_missing = missing.count()
     n_steps = -(-n_missing // n_per_step)
-    # One task per slot. Otherwise one core would process a small table, which is one file.
+    # One task per slot. Otherwise one core would process a whole small table, which is one file.
     slots = store.session.sparkContext.defaultParallelism
     for step in show_progress(range(n_steps), n_steps, table.writer, "step"):
         chosen = missing.where(F.pmod(F.xxhash64("doc_id"), F.lit(n_steps)) == step)

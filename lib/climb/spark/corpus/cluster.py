@@ -37,7 +37,8 @@ from climb.spark.failures import reraise_task_errors
 Array = NDArray[np.float64]
 
 SMALL = 1_000_000
-"""Up to this many vectors are distributed over all slots: a small table may be a single file."""
+"""If there are at most this many vectors, they are distributed over all slots. Their table may be a
+single file, which one slot would process alone."""
 
 
 @runtime_checkable
@@ -99,7 +100,7 @@ def ensure_centroids(store: Store, cfg: Config, vectors: DataFrame, n_vectors: i
 
 
 def is_fitted(store: Store, cfg: Config) -> bool:
-    """Whether centroids of these settings exist; if so, no document needs to be embedded for a fit.
+    """Return whether centroids of these settings exist. If so, no fit needs embeddings.
 
     Centroids that were fitted to fewer documents than K do not count, because more documents lead
     to a new fit. With `cluster.refit`, no centroids count.

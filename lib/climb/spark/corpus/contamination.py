@@ -32,11 +32,11 @@ from climb.spark.corpus.remove import delete_documents
 from climb.spark.delta.store import Store
 
 MAX_LINES = 20
-"""Maximum lines of counts in the run log; the lines with the most documents are printed."""
+"""Maximum number of lines with counts in the run log; those with the most documents are printed."""
 
 
 def check_documents(store: Store, cfg: Config) -> tuple[str, int, int]:
-    """Check the documents that were not yet checked for the configured evaluation items.
+    """Look for the configured evaluation items in all documents that were not checked for them yet.
 
     Returns:
         The recipe of the rows, how many documents were checked, and how many had a row already.
@@ -87,8 +87,9 @@ def count_overlaps(store: Store, recipe: str) -> tuple[int, list[str]]:
     """Count the documents that contain items.
 
     Returns:
-        The number of documents, and a line for each source, target and split. The lines with the
-        most documents come first; after MAX_LINES, a line has the number of the others.
+        The number of documents, and lines for the run log. Each combination of source, target and
+        split has one line, and the lines with the most documents come first. If there are more than
+        MAX_LINES, the last line has the number of the lines that are left out.
     """
     rows = _read_contaminated(store, recipe)
     overlaps = rows.select("doc_id", "source", F.explode("overlaps").alias("o"))
@@ -160,7 +161,7 @@ def _read_contaminated(store: Store, recipe: str) -> DataFrame:
     """Read the rows with overlaps, at a fixed version of the table.
 
     `drop_documents` deletes these rows while it uses them. Each commit of Delta clears what Spark
-    has cached, so Spark reads the rows again.
+    has cached, so Spark reads the rows again. At the fixed version, they still exist.
 
     Raises:
         TableError: job contamination has not run.

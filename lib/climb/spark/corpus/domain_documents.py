@@ -10,8 +10,8 @@ from climb.config import Config
 from climb.spark.delta.store import Store
 
 MAX_BROADCAST_DOCUMENTS = 1_000_000
-"""Up to this many kept documents, their ids are sent to every executor, so that the texts are not
-shuffled."""
+"""If the kept clusters have at most this many documents, the documents' ids are sent to every
+executor, so that the texts are not shuffled."""
 
 
 def read_domain_documents(store: Store, cfg: Config, only: Column | None = None) -> DataFrame:

@@ -1,4 +1,4 @@
-"""Record the distances at the fit of the centroids, and measure the drift since then.
+"""Record how far documents are from their centroids at the fit, and measure the drift since then.
 
 Axes: C clusters, B bins of distances.
 """
@@ -21,7 +21,8 @@ from climb.domains.drift import (
 from climb.spark.delta.store import Store
 
 SQUARE_BITS = 20
-"""Squared distances are added as multiples of 2^-20: such a sum is the same in every order."""
+"""Squared distances are rounded to multiples of 2^-20, so that their sum is the same in every
+order."""
 
 
 def record_fit(store: Store, clustering: str) -> bool:
@@ -98,9 +99,9 @@ def _count_distances(assigned: DataFrame, n_clusters: int, far_distance: float) 
 
 
 def _read_domains(store: Store, n_clusters: int) -> NDArray[np.int64]:
-    """Return the number of each cluster's domain; all pruned clusters share one number.
+    """Return the index of each cluster's domain; all pruned clusters share one index.
 
-    Until job `prune` has merged these clusters into domains, each counts as a domain.
+    Until job `prune` has merged these clusters into domains, each cluster counts as a domain.
     """
     made_from = store.history.read_inputs(tables.CLUSTERS)
     version = store.history.read_version(tables.CENTROIDS)

@@ -14,7 +14,8 @@ from climb.ingest.rows import ID_DIGITS
 from climb.spark.delta.store import Store
 
 REASON = "removed_source"
-"""Reason in table `rejected` for a removed source: one row there counts all rows of the source."""
+"""Reason in table `rejected` for the rows of a removed source. One row of the table represents all
+of them; its `n_rows` is their number."""
 
 CONTAMINATED = "contaminated"
 """Reason in table `rejected` for texts that job contamination has dropped."""
@@ -76,7 +77,7 @@ def reject_dropped(rows: DataFrame, store: Store) -> DataFrame:
     if not store.exists(tables.DROPPED):
         return rows
     dropped = store.read(tables.DROPPED).select("digest", F.col("detail").alias("dropped"))
-    joined = rows.join(F.broadcast(dropped), "digest", "left")  # a shuffle would move the texts
+    joined = rows.join(F.broadcast(dropped), "digest", "left")  # no shuffle of texts
     hit = F.col("reason").isNull() & F.col("dropped").isNotNull()
     return (
         joined.withColumn("detail", F.when(hit, F.col("dropped")).otherwise(F.col("detail")))

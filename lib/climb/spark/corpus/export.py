@@ -7,8 +7,8 @@
 
 The folder is written under another name and then renamed, so it is complete or does not exist. On a
 mount that refuses renames, the folder is written in place, and an empty folder of the other name
-exists until the dataset is complete. Files of a URI go through Hadoop's file system, those of a
-path do not.
+exists until the dataset is complete. Files of a URI are read and written with Hadoop's file system,
+files of a path are not.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ TOKENS_PER_FILE = 50_000_000
 
 WRITING, OLD = ".climb-writing", ".climb-old"
 """Suffixes of the folder while it is written, and of the older folder that it replaces. An export
-deletes folders of these names, so they are names that no user chooses."""
+deletes folders with these suffixes, so users are unlikely to choose such names."""
 
 
 def read_export_inputs(store: Store, path: str) -> Inputs | None:

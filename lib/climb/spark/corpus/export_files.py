@@ -1,7 +1,7 @@
 """Write the Parquet files of an export in Spark tasks, to a disk or to a mount.
 
-Spark's own writer renames every file that it wrote, which mounts of object stores may refuse. The
-files that this module writes have names and bytes that depend on the rows alone.
+Spark's own writer is not used, because it renames every file, and a mount of an object store may
+refuse renames. The names and the bytes of the files depend on the rows alone.
 
     data/domain=law/part-00000.zstd.parquet
 """
@@ -34,7 +34,7 @@ def write_parts(rows: DataFrame, folder: Path) -> tuple[dict[str, FileDigest], i
         folder: folder of the export, which every executor sees.
 
     Returns:
-        Path inside the folder -> digest of the file; and the number of rows of all files.
+        Path inside the folder -> digest of the file; and the total number of rows.
     """
     path = str(folder)
     written = rows.mapInArrow(lambda batches: write_batches(batches, path), WRITTEN).collect()
@@ -57,7 +57,7 @@ def write_batches(batches: Iterable[pa.RecordBatch], folder: str) -> Iterator[pa
 
 
 class _PartFile:
-    """A Parquet file that is written to the local disk, and then copied."""
+    """A Parquet file that is written to the local disk, and then copied to the folder."""
 
     def __init__(self, folder: Path, key: tuple[str, int]) -> None:
         self.key, self._n_rows = key, 0
