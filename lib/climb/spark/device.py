@@ -78,7 +78,7 @@ def uses_sql_plugin(session: SparkSession) -> bool:
 def shares_local_gpu(session: SparkSession) -> bool:
     """Whether the tasks of local mode use a GPU that Spark does not schedule.
 
-    Local mode, also single-node compute of Databricks, schedules no GPUs.
+    Local mode schedules no GPUs. Single-node compute of Databricks is local mode too.
     """
     context = session.sparkContext
     conf = context.getConf()
@@ -91,7 +91,10 @@ def shares_local_gpu(session: SparkSession) -> bool:
 
 @functools.cache
 def has_visible_gpu() -> bool:
-    """Whether CUDA finds a GPU. Importing torch takes seconds, so a driver is looked for first."""
+    """Whether CUDA finds a GPU.
+
+    Importing torch takes seconds, so the device file of a GPU driver is looked for first.
+    """
     if not any(Path(path).exists() for path in GPU_DRIVERS):
         return False
     try:

@@ -76,7 +76,10 @@ def _look_on_executors(
 
 
 def _build_look(names: list[str]) -> Callable[[object], Iterator[Found]]:
-    """Build the body of the task, a nested function: Spark sends its code, so it needs no climb."""
+    """Build the function of the tasks.
+
+    It is a nested function, so Spark sends its code, and executors without climb can run it.
+    """
 
     def look(_: object) -> Iterator[Found]:
         import importlib.metadata

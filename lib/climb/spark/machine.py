@@ -47,7 +47,7 @@ def find_ivy_folder() -> Path | None:
 
 
 def is_utf8_locale() -> bool:
-    """Return whether a JVM that starts now uses UTF-8, from the locale in the environment."""
+    """Return whether the locale in the environment makes a JVM use UTF-8 when it starts."""
     names = (os.environ.get(key) for key in ("LC_ALL", "LC_CTYPE", "LANG"))
     locale = next((name for name in names if name), "C")
     return locale.lower().replace("-", "").endswith("utf8")

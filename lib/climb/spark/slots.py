@@ -52,7 +52,7 @@ class Slots:
     """Number of tasks of each slot: the processes that train one model together."""
 
     max_per_gpu: int | None = None
-    """Maximum number of trials per GPU: the cores for each GPU. None: a slot has no whole GPU."""
+    """Maximum trials per GPU: the number of CPU cores per GPU. None: a slot has no whole GPU."""
 
 
 def plan_slots(session: SparkSession, cfg: SparkConfig, tasks_per_gpu: int = 1) -> Slots:
@@ -84,7 +84,7 @@ def plan_process_slots(session: SparkSession, cfg: SparkConfig, processes: int) 
 
     Args:
         session: of the cluster.
-        cfg: section spark; `parallel_trials` limits the runs at the same time.
+        cfg: section spark; `parallel_trials` limits how many runs there are at the same time.
         processes: train.processes; 1 means the slots of `plan_slots`.
 
     Raises:
@@ -148,9 +148,9 @@ def check_barrier(conf: Mapping[str, str], processes: int) -> None:
 
 
 def plan_profile(session: SparkSession, cfg: SparkConfig, plugin: object) -> ResourceProfile | None:
-    """Return the profile of the tasks that run a plug-in: a whole GPU, where profiles are used.
+    """Return the profile of tasks that run a plug-in, with a whole GPU; None without profiles.
 
-    A plug-in with `uses_gpu = False` needs none: its tasks run on every core.
+    A plug-in with `uses_gpu = False` needs no profile: its tasks run on every core.
 
     Raises:
         ConfigError: the shares of GPUs and cores do not fit the executors.

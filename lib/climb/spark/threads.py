@@ -34,9 +34,9 @@ def keep_freed_memory() -> None:
     returns such large blocks to the system, which then clears the pages of each new block. Other C
     libraries are left as they are.
 
-    Outside a Spark task nothing changes, because the setting applies to the whole process. For
-    example, fastText's training reads memory that it has not initialized, and its result changes if
-    this memory is not zero.
+    Outside a Spark task, this function does nothing, because the setting would also apply to all
+    other code in the process. For example, fastText's training reads memory that it has not
+    initialized, and its result changes if this memory is not zero.
     """
     if TaskContext.get() is None or not sys.platform.startswith("linux"):
         return

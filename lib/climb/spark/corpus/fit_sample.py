@@ -1,4 +1,4 @@
-"""Select the documents of the fit by hash, and compare the fit with one on all documents."""
+"""Select the documents that the centroids are fitted to, and estimate what the sampling costs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_LOSS = 0.005
 
 @dataclass(frozen=True)
 class SampleFit:
-    """Inertia per document in the sample of the fit, and in all other documents."""
+    """Mean squared distance to the centroids, in the sample and in all other documents."""
 
     n_inside: int
     inside: float
@@ -30,10 +30,10 @@ class SampleFit:
     def loss(self) -> float:
         """Estimate of the relative loss against a fit on all documents.
 
-        The mean squared distance of a fit on all documents would be between the two values here.
-        With n sampled documents in a cluster, the value in the sample is lower by about 1 / n of
-        the variance, and the value in the other documents is higher by as much. So half of the
-        difference is the loss.
+        A fit on all documents would have a mean squared distance between `inside` and `outside`.
+        If a cluster has n sampled documents, `inside` is lower than that distance by about 1 / n
+        of the cluster's variance, and `outside` is higher by as much. So the loss is half of the
+        difference between `outside` and `inside`.
         """
         return max(0.0, (self.outside - self.inside) / 2.0 / self.outside)
 
@@ -62,17 +62,17 @@ def select_lowest_hashes(rows: DataFrame, n: int, seed: int) -> DataFrame:
     Args:
         rows: with a unique column doc_id.
         n: at least 1.
-        seed: of the hash.
+        seed: seed of the hash.
     """
     return select_lowest(rows, _hash_documents(seed), n)
 
 
 def select_fit_documents(store: Store, cfg: Config, recipe: str) -> DataFrame:
-    """Select the documents that need an embedding for the fit, embedded or not.
+    """Select the documents that must be embedded for the fit; some may have an embedding already.
 
-    These are the documents with the lowest hashes: as many as the fit uses, and one more for each
-    of these whose stored embedding is NULL. So the fit uses the same documents as it would if all
-    documents were embedded.
+    These are the documents with the lowest hashes. Their number is the number that the fit uses,
+    plus the number of selected documents whose stored embedding is NULL. So the fit uses the same
+    documents as it would if all documents were embedded.
 
     Args:
         store: tables `documents` and `embeddings`; the latter may not exist yet.

@@ -1,6 +1,7 @@
 """Keep every text once, count the rejected rows, and write tables `documents` and `rejected`.
 
-`stage.py` reads the inputs in Spark tasks, and writes their rows to a folder that is read here.
+`stage.py` reads the inputs in Spark tasks, and writes their rows to a folder. This module reads
+the rows from that folder.
 """
 
 from __future__ import annotations
@@ -43,11 +44,11 @@ class Batch:
     """Parts of files."""
 
     sources: SourceRows
-    """Delta tables: label and rows."""
+    """Label and rows of each Delta table."""
 
     is_increment: bool
-    """Whether these are only the rows that were added since the last ingest. If so, the rejected
-    rows are added to those of earlier ingests in `rejected`; otherwise they replace them."""
+    """Whether the batch has only the rows that were added since the last ingest. If so, its
+    rejected rows are added to table `rejected`; otherwise they replace all rows of this table."""
 
     is_unread: bool = False
     """Whether no ingest, complete or killed, has read any of these rows. If so, a row with the text
@@ -226,8 +227,9 @@ def add_digests(documents: DataFrame) -> DataFrame:
 def select_new_documents(rows: DataFrame, texts: DataFrame, n: TextCounts) -> DataFrame:
     """Select the kept rows whose text is not in `documents` yet, with the columns of that table.
 
-    The rows are joined with the shorter of two lists of row ids: in a first ingest usually the ids
-    to leave out, later the ids to keep. A short list is broadcast, so the text is not shuffled.
+    The rows are joined with the ids to keep or with the ids to leave out, whichever are fewer:
+    usually the ids to leave out in a first ingest, and the ids to keep in later ingests. A short
+    list is broadcast, so the text is not shuffled.
     """
     accepted = rows.where("reason IS NULL")
     new = texts.where("existing_id IS NULL").select(F.col("best.row_id").alias("row_id"))
@@ -244,7 +246,7 @@ def select_new_documents(rows: DataFrame, texts: DataFrame, n: TextCounts) -> Da
 
 
 def build_rejected_rows(rows: DataFrame, texts: DataFrame) -> DataFrame:
-    """Build the rows of `rejected`: one for all input rows with the same content and reason."""
+    """Build the rows of `rejected`: one row for all rows with the same digest and reason."""
     rejected = (
         rows.where("reason IS NOT NULL")
         .groupBy("reason", "digest")

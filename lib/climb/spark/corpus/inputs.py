@@ -96,7 +96,7 @@ def find_inputs(store: Store, cfg: IngestConfig) -> FoundInputs:
 
 
 def _describe_exclusions(store: Store) -> dict[str, Any]:
-    """Describe the removed sources, and the versions of their table and of the dropped documents.
+    """List the removed sources, and the versions of tables `exclusions` and `dropped`.
 
     The versions show that documents were deleted, even if the removal was undone before an ingest.
     A missing table adds no key, so ingests of earlier versions of climb stay up to date.

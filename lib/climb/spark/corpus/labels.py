@@ -52,7 +52,7 @@ def read_labels(store: Store, cfg: ScorerTraining) -> tuple[list[str], list[floa
 
 
 BROKEN = "climb_broken_line"
-"""Column in which Spark returns a line that is not a JSON object; its other columns are null."""
+"""Column that has the text of a line that is not a JSON object; all other columns are null then."""
 
 
 def _read(store: Store, path: str) -> DataFrame:
@@ -69,7 +69,7 @@ def _read(store: Store, path: str) -> DataFrame:
 
 
 def _read_json(store: Store, path: str) -> DataFrame:
-    """Read JSON Lines; Spark adds column BROKEN only if there is such a line.
+    """Read JSON Lines; Spark adds column BROKEN only if a line is not a JSON object.
 
     Raises:
         InputError: a line is not a JSON object.

@@ -25,18 +25,18 @@ from climb.spark.corpus.vectors import stack_vectors
 Array = NDArray[np.float64]
 
 DRAWN_FROM = 10
-"""First centroids are drawn from this many documents per cluster, which the driver collects: 15 MB
-at K = 1000 and D = 384."""
+"""First centroids are drawn from the vectors of this many documents per cluster. The driver
+collects these vectors: 15 MB at K = 1000 and D = 384."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExactKMeans:
     """Lloyd's k-means with the assignment of `NearestCentroid`, and first centroids by k-means||.
 
-    A pass over the vectors adds up each cluster in the tasks; a tree of tasks adds these sums, and
-    the driver adds the last few. All sums are exact, so the centroids depend on the set of
-    documents, k and the seed alone. The vectors of the fit stay in the memory of the executors, or
-    on their disks.
+    In each iteration, every task adds up the vectors of each cluster in its partition. A tree of
+    tasks adds these sums, and the driver adds the last few. All sums are exact, so the centroids
+    depend on the set of documents, k and the seed alone. The vectors of the fit stay in the memory
+    of the executors, or on their disks.
     """
 
     max_iterations: int
@@ -91,7 +91,7 @@ def _collect_first(vectors: DataFrame, k: int, seed: int) -> Array:
 
 
 def _pack(vectors: DataFrame, width: int) -> RDD[bytes]:
-    """Pack vectors into blocks of bytes, which iterations read without a conversion of rows."""
+    """Pack vectors into blocks of bytes, so that no iteration needs to convert Spark rows."""
     slots = vectors.sparkSession.sparkContext.defaultParallelism
     if vectors.rdd.getNumPartitions() < slots:
         vectors = vectors.repartition(slots)

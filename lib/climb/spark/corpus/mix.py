@@ -1,9 +1,10 @@
 """Select the documents of the mixed dataset; `climb.dataset.selection` has the rule.
 
-A hash orders the documents of a domain, and each domain is cut at one position of that order. A
-histogram over the leading bits of the hash finds the bucket of the cut. A window over this bucket
-finds the last document before the cut; only these buckets are sorted. Then the documents are
-selected by a join with one row per domain, which has the number of copies and the cut.
+A hash orders the documents of a domain, and each domain is cut at one position of that order. The
+leading bits of the hash divide the order into buckets, and the tokens of each bucket show which one
+contains the cut. A window over this bucket finds the last document before the cut, so only one
+bucket per domain is sorted. Then the documents are selected by a join with one row per domain,
+which has the number of copies and the cut.
 
 Axes: K domains, B buckets.
 """
@@ -84,7 +85,9 @@ def read_recommendation(store: Store, cfg: Config) -> tuple[dict[str, float], in
 
 
 def find_other_origin(store: Store, cfg: Config) -> str:
-    """Describe what table `corpus` was made from; empty if from the present recommendation.
+    """Describe what table `corpus` was made from; return "" if that has not changed since.
+
+    The recommendation, the number of tokens and the tokenizer are compared with the present ones.
 
     Raises:
         TableError: the search has no recommendation yet.

@@ -24,7 +24,7 @@ class DomainNames:
     """What decides the names of new domains, beside their terms."""
 
     earlier: Mapping[str, Sequence[str]]
-    """Generated name -> ids of sampled documents of the earlier domain."""
+    """Generated name of an earlier domain -> ids of sampled documents of this domain."""
 
     cluster_of: Mapping[str, int]
     """Id of a sampled document -> its cluster now."""

@@ -1,6 +1,8 @@
-"""Embed and assign documents in one pass that stores no vectors, after a fit to a stored sample.
+"""Embed and assign documents in one pass that stores no vectors.
 
-Centroids and assignments equal those with all embeddings stored, if equal texts get equal vectors.
+Before this pass, the centroids are fitted to a sample of documents whose vectors are stored. The
+centroids and assignments are the same as if all vectors were stored, if equal texts get equal
+vectors.
 """
 
 from __future__ import annotations

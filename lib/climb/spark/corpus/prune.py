@@ -45,7 +45,7 @@ MAX_CLUSTERS_SHOWN = 20
 
 @dataclass(frozen=True, eq=False)
 class ClusterMeasurements:
-    """Sizes and mean scores of all clusters, by number."""
+    """Sizes and mean scores of all clusters; row c of each array is cluster number c."""
 
     centroids_CD: Array
     documents_C: NDArray[np.int64]
@@ -145,7 +145,7 @@ def build_domain_rows(
         measured: all clusters.
         kept: numbers of the kept clusters.
         labels: domain of each kept cluster, from 0.
-        samples: of each kept cluster, some documents, nearest to the centroid first.
+        samples: some documents of each kept cluster, sorted by distance to its centroid.
         n_terms: distinctive terms per domain.
         names: earlier names, and those that the user gave.
     """
@@ -178,7 +178,7 @@ def build_cluster_rows(
     reasons: Sequence[str | None],
     domains: Sequence[tables.Row],
 ) -> list[tables.Row]:
-    """Build the rows of `clusters`, including the pruned ones."""
+    """Build the rows of `clusters`: one for every cluster, kept or pruned."""
     domain_of = {c: row["domain"] for row in domains for c in row["clusters"]}
     return [
         {
@@ -226,7 +226,7 @@ def _average_scores(
 
 
 def _check_assigned(store: Store, n_assigned: int) -> None:
-    """Check that every document has an assignment, unless its embedding is NULL: it has no vector.
+    """Check that every document has an assignment, except documents whose embedding is NULL.
 
     Assignments are missing if documents were embedded after the last assignment, or if
     `assign_without_vectors`, which commits in steps, was interrupted.

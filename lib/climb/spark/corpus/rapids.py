@@ -42,7 +42,7 @@ class RapidsKMeans:
 
     max_iterations: int
     tolerance: float
-    """The argument `tol` of cuML, above 0. MLlib compares its tolerance with another distance."""
+    """The argument `tol` of cuML, above 0. It has another meaning than the tolerance of MLlib."""
 
     workers: int
     """GPUs of the fit, each with a part of the vectors. Part of the recipe: another number draws
@@ -86,8 +86,8 @@ class RapidsKMeans:
         """Build spark-rapids-ml's estimator; needs a Spark session, but no GPU."""
         from spark_rapids_ml.clustering import KMeans
 
-        # n_init=1 as in MLlib: every further start takes as long as the first. Settings of
-        # spark-rapids-ml in Spark's configuration apply only to arguments that are not passed.
+        # n_init=1 as in MLlib: every further start takes as long as the first. The settings of
+        # spark-rapids-ml in Spark's configuration do not change arguments that are passed here.
         return KMeans(
             k=k,
             featuresCol="embedding",

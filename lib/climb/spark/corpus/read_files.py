@@ -11,7 +11,8 @@ from climb.spark.delta.store import Store
 def record_files(store: Store, listing: FileListing, inputs: Inputs) -> None:
     """Record the files of a complete ingest, unless they are recorded already.
 
-    Call it after the commit of `rejected`: a record of an incomplete ingest would hide its files.
+    Call it after the commit of `rejected`. If the files of an incomplete ingest were recorded, the
+    next ingest would not read them.
     """
     if not listing.files:
         return
@@ -66,7 +67,7 @@ def find_new_files(
 def _encode_name(name: str) -> str:
     """Return a file name as valid UTF-8: a byte that is not valid becomes `\\udc` and two digits.
 
-    U+FFFD would give different names the same row.
+    If such bytes became U+FFFD, different names could become equal.
     """
     return name.encode("utf-8", "backslashreplace").decode()
 

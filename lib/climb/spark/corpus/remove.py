@@ -39,9 +39,9 @@ def remove_missing_documents(store: Store, kept: DataFrame) -> int:
 def delete_documents(store: Store, ids: DataFrame) -> None:
     """Delete the documents with these ids, and what was computed from them.
 
-    Later jobs find that their input tables have changed, and run again. Earlier versions of
-    the tables, and shards that were packed before, still have the text: `climb maintain` and the
-    deletion of old folders of shards remove it.
+    Later jobs find that their input tables have changed, and run again. Earlier versions of the
+    tables still have the texts, until `climb maintain` deletes the files of these versions. Shards
+    that were packed before still have the texts, until their folders are deleted.
 
     Args:
         store: all tables.

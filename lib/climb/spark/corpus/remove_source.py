@@ -41,10 +41,11 @@ EMPTY = Counted(0, 0, 0, 0)
 def remove_sources(store: Store, cfg: Config) -> tuple[Removal, bool]:
     """Remove the documents of `remove.sources`, and keep ingest from reading them again.
 
-    The sources are recorded first, with the report. If the process is killed, ingest refuses to
-    run, and the next call deletes the rest and returns the same report. If the removal of one of
-    its sources was undone in between, the next call does not continue it, but makes a new report
-    for its own `remove.sources`.
+    The sources and the report are recorded before anything is deleted. If the process is killed,
+    ingest refuses to run, and the next call deletes the remaining documents and returns the
+    recorded report. But if the removal of one of the recorded sources was undone in between, the
+    next call does not continue the old removal. It makes a new report for the sources in its own
+    `remove.sources`.
 
     Returns:
         The report, and whether anything was left to remove.
@@ -174,7 +175,7 @@ def _count_repeated(store: Store, ids: DataFrame) -> int:
 
 
 def _list_remaining(store: Store, cfg: Config, rows: dict[str, int]) -> dict[str, str]:
-    """List the places that have the text after the removal, or were made from it."""
+    """List the places that still have removed texts after the removal, or were made from them."""
     changed = [name for name, n in rows.items() if n]
     places = {
         f"tables {', '.join(changed)}": "earlier versions, until `climb maintain` deletes their "

@@ -11,7 +11,7 @@ from climb import tables
 from climb.spark.delta.store import Store
 
 SAMPLE_CHARS = 2_000
-"""Characters at the beginning of each sampled document from which terms are taken."""
+"""Terms are taken from this many characters at the beginning of each sampled document."""
 
 MAX_SAMPLED = 100_000
 """Maximum documents sampled from all clusters together: 200 MB of ASCII text on the driver."""
@@ -31,7 +31,7 @@ def select_lowest(rows: DataFrame, hashed: Column, n: int) -> DataFrame:
 def is_among_lowest(rows: DataFrame, hashed: Column, n: int) -> Column:
     """Return the condition that a row has one of the n lowest hashes; doc_id breaks ties.
 
-    Only hashes and ids are sorted, to find the n-th; the rows are filtered without a sort.
+    Only hashes and ids are sorted, to find the n-th lowest; whole rows are not sorted.
 
     Args:
         rows: with a column doc_id.
@@ -74,7 +74,7 @@ def sample_documents(store: Store, clusters: Sequence[int], n: int) -> list[list
 
 
 def select_examples(samples: Sequence[Sequence[Row]]) -> list[str]:
-    """Select up to N_EXAMPLES texts, shortened: the nearest of each cluster, then the next ones."""
+    """Select up to N_EXAMPLES shortened texts: first the nearest of each cluster, then others."""
     ranked = sorted(
         (rank, row["cluster"], " ".join(row["text"].split())[:EXAMPLE_CHARS])
         for rows in samples

@@ -56,9 +56,9 @@ def ensure_repeated_ngrams(
         Their hashes, sorted.
     """
     recipe = recipe_of(scorer)
-    # The commit's name contains the version, so rows that a user deleted can be written again. The
-    # version is read before the rows. So two drivers that find no row use the same name, and Delta
-    # skips the second commit.
+    # The commit's name contains the table's version, so rows that a user deleted can be written
+    # again. The version is read before the rows. So two drivers that find no row use the same name,
+    # and Delta skips the second commit.
     version = store.history.read_version(tables.REPEATED_NGRAMS)
     known = store.exists(tables.REPEATED_NGRAMS) and not (
         store.read(tables.REPEATED_NGRAMS).where(F.col("recipe") == recipe).isEmpty()
@@ -66,7 +66,7 @@ def ensure_repeated_ngrams(
     if not known:
         rows = _count_ngrams(documents, scorer).withColumn("recipe", F.lit(recipe))
         marker = store.create_frame([{"recipe": recipe, "ngram": 0}], tables.REPEATED_NGRAMS)
-        # Without repeated n-grams, only the marker is written, so they are not counted again.
+        # If no n-gram is repeated, only the marker is written; it prevents another count.
         once = f"{recipe}:{version}"
         store.append(rows.unionByName(marker), tables.REPEATED_NGRAMS, once=once)
     rows = store.read(tables.REPEATED_NGRAMS).where(F.col("recipe") == recipe)
@@ -75,7 +75,7 @@ def ensure_repeated_ngrams(
 
 
 def _count_ngrams(documents: DataFrame, scorer: CorpusScorer) -> DataFrame:
-    """Count the documents of every n-gram, and return the hashes of repeated ones as `ngram`."""
+    """Count the documents that contain each n-gram; return the hashes of repeated n-grams."""
 
     @pandas_udf("array<bigint>")  # type: ignore[call-overload, untyped-decorator]
     def extract(texts: pd.Series) -> pd.Series:
@@ -124,12 +124,12 @@ def score_batches(
 ) -> Iterator[pd.Series]:
     """Score batches of text one by one, and yield the values of each text in the order of `names`.
 
-    This is the body of the UDF, testable without Spark.
+    Spark tasks call this function; tests call it without Spark.
 
     Args:
         batches: the texts.
         scorer: names the scores.
-        load: returns the function that scores them.
+        load: returns the function that scores texts.
 
     Raises:
         ComponentError: the scorer returned other names than its `names`, a wrong shape, or values

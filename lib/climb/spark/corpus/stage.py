@@ -98,7 +98,7 @@ def _create_temporary_folder(store: Store) -> Iterator[str]:
     try:
         folder.create()
     except Exception as error:
-        # Py4J wraps the error of Hadoop, which has the reason.
+        # The reason is in the error of Hadoop, which Py4J wraps.
         reason = str(getattr(error, "java_exception", error)).splitlines()[0]
         raise PreflightError(
             f"cannot write below storage.root {store.cfg.root}: {reason}"

@@ -26,8 +26,8 @@ RECENT_COMMITS = 20
 """The first query reads at least this many commits; if they have too few changes, all are read."""
 
 SCOPED_COMMITS = 1000
-"""Number of newest changes that are searched for the last commit of a scope: the part of a table
-that the commit replaced. A comparison writes one commit per method and seed."""
+"""A scope is the part of a table that a commit replaced. The last commit of a scope is searched
+among this many newest changes of the table. A comparison writes one commit per method and seed."""
 
 
 class Inputs(TypedDict):
@@ -72,7 +72,9 @@ class TableHistory:
         return str(self._query(table, f"DESCRIBE DETAIL {self._locate(table)}")[0]["id"])
 
     def find_newest_copy(self, table: Table, version: int) -> int:
-        """Return the newest version with the rows of this version: upkeep may have followed it.
+        """Return the newest version that has the same rows as `version`.
+
+        Upkeep creates versions with the same rows.
 
         Raises:
             TableError: the table's log cannot be read.
@@ -101,10 +103,11 @@ class TableHistory:
         return self.read_inputs(table, scope) == inputs
 
     def read_inputs(self, table: Table, scope: str | None = None) -> Inputs | None:
-        """Return the inputs of the newest commit that changed rows, or of the newest of a scope.
+        """Return the inputs of the newest commit that changed rows.
 
-        None if there is no such commit, or if it has no inputs. If `scope` is None, the result is
-        also None if the newest commit replaced only a part of the table.
+        With `scope`, return the inputs of the newest commit that replaced exactly this scope. The
+        result is None if there is no such commit, or if it has no inputs. Without `scope`, the
+        result is also None if the newest commit replaced only a part of the table.
 
         Raises:
             TableError: the table's log cannot be read.

@@ -20,8 +20,8 @@ from climb.spark.delta.store import Store
 from climb.tables import TABLES, Table
 
 FILE_BYTES = 256 << 20
-"""Size of a compacted file. The default of 1 GB leaves few tasks for a table of gigabytes, and the
-removal of one document rewrites its file."""
+"""Size of a compacted file. With Delta's default of 1 GB, few tasks would read a table of a few
+gigabytes, and the removal of one document would rewrite 1 GB."""
 
 FILE_SIZES = (
     "spark.databricks.delta.optimize.minFileSize",

@@ -22,7 +22,7 @@ STATISTICS = "delta.dataSkippingStatsColumns"
 """Table property: the columns whose minimum and maximum Delta records for each file."""
 
 HASHED = ("doc_id",)
-"""Columns of hashes. Every file has values of their whole range, so statistics skip no file."""
+"""Columns of hashes. Each file has hashes of the whole range, so statistics exclude no file."""
 
 
 def parse_schema(table: Table) -> StructType:
@@ -31,7 +31,7 @@ def parse_schema(table: Table) -> StructType:
 
 
 def list_statistics(table: Table) -> str:
-    """List the columns with statistics, as Delta's property lists them: numbers, short strings."""
+    """Return the value of the property STATISTICS: the columns of numbers and of short strings."""
     left_out = {*table.long, *HASHED}
     return ",".join(
         f.name

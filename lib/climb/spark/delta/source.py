@@ -28,8 +28,9 @@ APPENDING = (
     *("COPY INTO", "ADD COLUMNS", "VACUUM START", "VACUUM END", "ANALYZE", "COMPUTE STATS"),
     *("SET TBLPROPERTIES", "UNSET TBLPROPERTIES", "ADD CONSTRAINT", "DROP CONSTRAINT"),
 )
-"""Delta operations that change or remove no row. WRITE and STREAMING UPDATE in mode Append count
-too. All operations outside this list and REWRITING count as changing or removing rows."""
+"""Delta operations that change or remove no row. WRITE and STREAMING UPDATE in mode Append are such
+operations too. Every other operation that is not in REWRITING counts as changing or removing rows.
+"""
 
 ADDED_FILE = "__climb_added_file"
 """Temporary column that selects rows of added files; a table has no column of this name."""

@@ -62,14 +62,14 @@ def _record_commit(session: SparkSession, metadata: str) -> AbstractContextManag
 
 @dataclass(frozen=True)
 class Variant:
-    """Own tables of a method of a comparison that has other clusters, domains or shards."""
+    """Tables that a method of a comparison has for itself, as its settings change their rows."""
 
     name: str
     tables: frozenset[str]
-    """Names of the tables that it has for itself; all others are those of the run."""
+    """Names of the method's own tables; for all others, the method uses the tables of the run."""
 
     def has(self, table: Table) -> bool:
-        """Whether it has this table for itself."""
+        """Whether the method has this table for itself."""
         return table.name in self.tables
 
 
@@ -138,8 +138,8 @@ class Store:
     def read_at(self, table: Table, version: int) -> DataFrame:
         """Return all rows of an earlier version; reading them fails if VACUUM deleted its files.
 
-        Upkeep writes the same rows to other files. The newest version with these rows is read,
-        because VACUUM deletes the files of the others first.
+        Upkeep writes the same rows to other files, as a new version. The newest version with these
+        rows is read, because VACUUM deletes the files of older versions first.
 
         Raises:
             TableError: the table's log does not have this version.
@@ -170,7 +170,7 @@ class Store:
         return table.select_first(r.asDict(recursive=True) for r in frame.orderBy(*order).collect())
 
     def select_missing(self, rows: DataFrame, table: Table, **equals: str) -> DataFrame:
-        """Select the rows whose doc_id is missing among the table's rows with these values.
+        """Select the rows whose doc_id is in no row of the table that has the values of `equals`.
 
         Args:
             rows: with a column doc_id.

@@ -30,8 +30,8 @@ def select_rows(corpus: DataFrame, kind: Kind, validation_share: float, seed: in
     """Select the rows of an export.
 
     A hash of the document's id decides whether a document is in the validation split. If so, none
-    of its copies is in the training split. The validation split has each of its documents once, and
-    so has the training split of an export of kind `recipe`.
+    of its copies is in the training split. The validation split has only the first copy of each
+    document. In an export of kind `recipe`, the training split also has only the first copy.
 
     Args:
         corpus: (doc_id, copy, domain, n_tokens, text).
@@ -57,7 +57,7 @@ def select_rows(corpus: DataFrame, kind: Kind, validation_share: float, seed: in
 
 
 def plan_shards(rows: DataFrame, format: Format) -> tuple[list[ShardKey], int]:
-    """Plan the shards: their number for each split and part follows from its bytes of text.
+    """Plan the shards; the bytes of text of each split and part determine how many it gets.
 
     Args:
         rows: what `select_rows` returned.
@@ -84,7 +84,8 @@ def divide_rows(
 ) -> DataFrame:
     """Put the rows of the pending shards into partitions, sorted by shard and hash.
 
-    A shard is a range of the hash, so the shards, read one after another, have the rows in order.
+    Each shard has the rows of one range of hashes. So the shards of a split and part, read one
+    after another, have the rows in the order of the hashes.
 
     Args:
         rows: what `select_rows` returned.

@@ -78,10 +78,10 @@ class ShardTask:
 
     format: Format
     folder: Path
-    """Where the files go; every node sees it."""
+    """The folder of the files; every node sees this folder."""
 
     records: Path
-    """Where the records go."""
+    """The folder of the records."""
 
     keys: dict[int, ShardKey] = field(repr=False)
     """The pending shards, by number."""

@@ -54,7 +54,7 @@ def _probe_settings(session: SparkSession) -> Iterator[Row]:
 
 
 def _probe_files_in_task(session: SparkSession, folder: Path) -> list[Row]:
-    """Do the operations on files in one task, as trials do."""
+    """Do the operations on files in a task, because trials read and write files in tasks."""
     area, rows = "files, task", list[Row]()
     task = session.sparkContext.parallelize([0], 1).flatMap(lambda _: probe_folder(area, folder))
 

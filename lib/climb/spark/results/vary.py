@@ -18,10 +18,10 @@ from climb.spark.training.study import PlannedTrial, Study, open_study
 
 
 def run_vary(store: Store, cfg: Config, key: str) -> str:
-    """Fit a surrogate to the same trials with every value, and write a CSV file; train nothing.
+    """Fit a surrogate with each value of the key, all to the same trials, and write a CSV file.
 
     The trials are those from which the search computed its recommendation. They include trials that
-    were stopped early, but not the replicates of the recommendation.
+    were stopped early, but not the replicates of the recommendation. No model is trained.
 
     Raises:
         TableError: the search `search.name` has not finished.
