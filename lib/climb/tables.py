@@ -35,7 +35,7 @@ class Table:
     skips the files of the others."""
 
     also_written_by: tuple[str, ...] = ()
-    """Other jobs that write these rows with the writer's function, if the rows do not exist yet."""
+    """Other jobs that write missing rows of this table, with the same function as `writer`."""
 
     @property
     def column_names(self) -> tuple[str, ...]:

@@ -21,9 +21,10 @@ USUAL_ENDS = (
     *(END_OF_TEXT, "</s>", "<|end_of_text|>", "<eos>", "<\uff5cend\u2581of\u2581sentence\uff5c>"),
     *("<|im_end|>", "[SEP]"),
 )
-"""Tokens that end a document in published tokenizers (the fifth is DeepSeek's). The first of them
-that a tokenizer has as a special token is used, else the first that it has: in Gemma, `</s>` is an
-ordinary token, a tag of HTML."""
+"""Tokens that end a document in published tokenizers (the fifth is DeepSeek's). Climb uses the
+first of them that is a special token of the tokenizer. If none of them is a special token, it uses
+the first that is in the vocabulary. Special tokens have precedence, because Gemma has `</s>` as an
+ordinary token for an HTML tag."""
 
 SAMPLE_CHARS = 20_000
 """The BPE is trained on at most this many characters from the start of a document, so that no long
@@ -50,7 +51,8 @@ def name_recipe(path: str | None, vocab_size: int, sample_documents: int) -> str
     if path is None:
         return f"bpe-{vocab_size}-{sample_documents}"
     text = read_tokenizer(path)
-    # Without the mark, the name is that of counts in which these tokens were not split.
+    # Earlier versions of climb did not split these special tokens, and used a name without mark.
+    # With the mark, the counts of earlier versions are not reused.
     mark = "split special tokens" if _has_special_pieces(text) else ""
     return f"file-{hashlib.sha256((text + mark).encode()).hexdigest()[:12]}"
 
@@ -123,8 +125,9 @@ def open_tokenizer(text: str, max_tokens: int | None = None) -> Tokenizer:
 
     A file may contain settings of its last use: truncation would shorten documents, and padding
     would lengthen them. Text that looks like a special token is encoded as plain text. Otherwise a
-    document could contain the end-of-text token. A model whose vocabulary contains a special token
-    as a piece (Unigram does) gets this text in two parts.
+    document could contain the end-of-text token. Some models, such as Unigram, have a special
+    token as an ordinary piece of their vocabulary. They get the text of this token in two parts, so
+    that they do not return the special token.
 
     Args:
         text: the JSON text of the file. Each process caches the open tokenizer.
@@ -154,7 +157,10 @@ def _has_special_pieces(text: str) -> bool:
 
 
 def _find_special_pieces(tokenizer: Tokenizer) -> list[str]:
-    """Find the special tokens that the model makes of their text; a character cannot be split."""
+    """Find the special tokens that the model returns when their text is encoded as plain text.
+
+    Tokens of one character are left out, because they cannot be split.
+    """
     found = []
     for id_, token in sorted(tokenizer.get_added_tokens_decoder().items()):
         n_chars = len(token.content)
@@ -168,9 +174,10 @@ def _find_special_pieces(tokenizer: Tokenizer) -> list[str]:
 
 
 def _split_pieces(tokenizer: Tokenizer, pieces: Sequence[str]) -> None:
-    """Split each piece after its first character, when the text is otherwise ready for the model.
+    """Append a pre-tokenizer that splits each piece after its first character.
 
-    A low score for the piece would not suffice: unknown characters have a lower one.
+    Giving the piece a low score instead would not suffice. Unknown characters have an even lower
+    score, so the model could still choose the piece.
     """
     from tokenizers import Regex, pre_tokenizers
 

@@ -1,4 +1,4 @@
-"""Contract check of export formats, for built-in and external plug-ins, without the trainer.
+"""Contract check of export formats, built-in and external. It does not run a trainer.
 
 def test_my_format_keeps_the_contract(tmp_path):
     check_format(MyFormat(), tmp_path)
@@ -38,7 +38,7 @@ def check_format(format: Format, folder: Path) -> None:
     """Write small exports, and read them with `read_by_rule`.
 
     Args:
-        format: the format with its fields.
+        format: the plug-in to check.
         folder: an empty folder.
 
     Raises:
@@ -63,10 +63,10 @@ def write_small_export(format: Format, folder: Path, kind: Kind, batch: int) -> 
     """Write an export of three domains whose documents have different lengths.
 
     Args:
-        format: the format with its fields.
+        format: the plug-in to check.
         folder: where the export is written.
         kind: the kind of the export.
-        batch: rows of an Arrow batch.
+        batch: number of rows in an Arrow batch.
     """
     documents = {name: _draw_lengths(name) for name in WEIGHTS}
     shards: list[Shard] = []
@@ -124,9 +124,9 @@ def _check_files(name: str, one: Contents, other: Contents) -> None:
 
 
 def _check_shares(name: str, format: Format, contents: Contents) -> None:
-    """Check that `read_by_rule` reads the weights from the files, and delivers these shares."""
+    """Check that `read_by_rule` uses the weights in the files: its samples have these shares."""
     if format.unit == "tokens" and contents.kind == "mixed":
-        return  # a sequence has several domains
+        return  # a sequence has text of several domains
     fixed_length = format.unit == "tokens"
     other = dataclasses.replace(
         contents, domains=tuple(dataclasses.replace(d, weight=1 / 3) for d in contents.domains)

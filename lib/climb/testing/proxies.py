@@ -23,14 +23,14 @@ from climb.proxy import ProxyRun, Target
 class PlantedProxy:
     """A quadratic loss with a known best mixture, plus seed noise.
 
-    Each target's bits per byte is `floor + slope * |weights - best|^2` plus normal noise, a
-    function of (seed, weights, target). A run that stops after the share s of its tokens has
+    Each target's bits per byte is `floor + slope * |weights - best|^2` plus normal noise. The noise
+    is a function of (seed, weights, target). A run that stops after the share s of its tokens has
     `floor + (1 - s) + s * (slope * |weights - best|^2 + noise)`. Shards and items are not read. The
     proxy keeps the contract: equal runs give equal metrics, and a saved model is a folder.
     """
 
     best: Mapping[str, float] = field(default_factory=dict)
-    """Best mixture, domain -> weight. Empty: drawn from the names of the run's domains."""
+    """Best mixture, domain -> weight. Empty: see `draw_best_mixture`."""
 
     floor: float = 1.0
     slope: float = 1.0
@@ -103,7 +103,7 @@ class PlantedProxy:
 
 
 def draw_best_mixture(domains: tuple[str, ...]) -> dict[str, float]:
-    """Draw a mixture from the domains' names; its weights differ by up to a factor of ten."""
+    """Compute a mixture from hashes of the domains' names; its weights differ up to tenfold."""
     raw = {domain: 1.0 + 9.0 * _hash_text(domain) / 2**64 for domain in sorted(domains)}
     total = sum(raw.values())
     return {domain: value / total for domain, value in raw.items()}

@@ -13,7 +13,7 @@ from climb.mixture import Constraint, Constraints, FeasibleSet
 Array = NDArray[np.float64]
 
 _MIN_WEIGHTS = (0.0, 2e-4, 0.01, 0.3)
-"""Smallest weights, mostly divided by the square root of the number of domains."""
+"""Smallest weights. Most sets divide them by the square root of the number of domains."""
 
 
 def draw_feasible_set(n_domains: int, seed: int) -> FeasibleSet:
@@ -83,7 +83,7 @@ def _draw_domain_bounds(
 def _draw_groups(
     names: tuple[str, ...], hidden_K: Array, rng: np.random.Generator
 ) -> list[Constraint]:
-    """Draw bounds of sums over groups of two or more domains."""
+    """Draw groups of two or more domains, with bounds of the total weight of each group."""
     order = rng.permutation(len(names))
     constraints, start = [], 0
     while len(order) - start >= 2 and rng.random() < 0.8:

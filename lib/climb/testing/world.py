@@ -34,8 +34,8 @@ _SHIFT = 0.02
 class PlantedWorld:
     """Losses that decay with every domain's weight, with different coefficients, plus seed noise.
 
-    loss_q(w) = sum_k need_qk (w_k + shift)^-decay. The needs make the mean of all losses minimal at
-    `best_K`. The losses are strictly convex, so this minimum is unique.
+    loss_q(w) = sum_k need_qk (w_k + shift)^-decay. The coefficients need_qk make the mean of all
+    losses minimal at `best_K`. The losses are strictly convex, so this minimum is unique.
     """
 
     space: FeasibleSet
@@ -53,7 +53,7 @@ class PlantedWorld:
         Args:
             n_domains: K.
             n_metrics: Q.
-            noise: noise of the mean loss, as a share of its standard deviation over mixtures.
+            noise: standard deviation of the mean loss over seeds, divided by that over mixtures.
             seed: determines the world; other seeds give other best mixtures.
         """
         rng = np.random.default_rng([seed, n_domains, n_metrics])
@@ -62,7 +62,7 @@ class PlantedWorld:
         space = FeasibleSet.from_constraints(
             names, tokens_K, Constraints(target_tokens=2e8, max_epochs=4.0, max_share_ratio=15.0)
         )
-        # `best_K` is in a part of the feasible set, so the unconstrained minimum is feasible.
+        # The mean loss has its unconstrained minimum at `best_K`, which therefore must be feasible.
         inside = replace(
             space, bounds=replace(space.bounds, upper_K=np.minimum(space.upper_K, 0.9))
         )

@@ -1,4 +1,4 @@
-"""The runs of a search in MLflow, which mirror the tables; a failure stops no job.
+"""The runs of a search in MLflow, which mirror the tables. A failure of MLflow stops no job.
 
     mirror(store, cfg)       # after every round, at the end of the search, and with the report
 
@@ -7,8 +7,8 @@ numeric keys: params `weight.<domain>` and `tokens`, metrics `score`, `metric.<n
 `seed` and `seconds`. So the table and the parallel coordinates of MLflow's compare page work
 without configuration. The parent has the recommendation, and how reliable it is (`values.py` has
 the keys). Tags identify the runs that the server has; missing runs are logged. If the server is
-down, a warning is printed. The first call after RETRY_AFTER seconds, or of a later process, logs
-what is missing.
+down, a warning is printed. What is missing is then logged by the first call after RETRY_AFTER
+seconds, or by a later process.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def ensure_experiment(client: Any, cfg: Config, uri: str) -> str:
 
 @dataclass(frozen=True)
 class MirroredSearch:
-    """The runs of one search of one store. Stores that share a server may use the same names."""
+    """The runs of one search of one store. Another store may have a search of the same name."""
 
     client: Any
     experiment: str
@@ -167,7 +167,8 @@ class MirroredSearch:
     def find_runs(self, kind: str) -> list[Any]:
         """Find all runs of one kind.
 
-        Names of searches are compared here: MLflow's filters cannot match a name with quotes.
+        This function compares the names of searches itself, because MLflow's filters cannot match a
+        name with quotes.
         """
         runs, token = [], None
         while True:
@@ -203,8 +204,9 @@ class MirroredSearch:
     def log_missing_trials(self, parent: str, runs: list[ChildRun], stopped: Sequence[str]) -> int:
         """Log the trials without an ended run; a run that is still open is completed.
 
-        An ended run gets its score if it was logged before the score was known. The open runs of
-        the trials in `stopped` (ids) end as killed: halving stopped them.
+        An ended run that was logged before its score was known gets the score. `stopped` has the
+        ids of the trials that halving stopped. If such a trial has an open run, the run ends as
+        killed.
         """
         ended, left_open = {}, {}
         for run in self.find_runs("trial"):
@@ -234,7 +236,8 @@ class MirroredSearch:
         """Log the score of an ended run that has the score NaN, if the score is known now."""
         score = run.metrics["score"]
         if math.isnan(logged.data.metrics.get("score", 0.0)) and not math.isnan(score):
-            # MLflow shows the last value: the larger one of two with equal steps and times.
+            # MLflow shows the newest value. Of two values with equal step and time, it shows the
+            # larger one, so this value gets a later time.
             time_ms = run.ended_ms + 1
             log_values(self.client, logged.info.run_id, {}, [("score", score, 0)], time_ms)
 

@@ -1,4 +1,4 @@
-"""A comparison as one run of MLflow: a metric per method and measure, the page and the CSV file."""
+"""A comparison as one MLflow run: a value per method and metric, the HTML page, the CSV file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KIND = "comparison"
 
 
 def log_comparison(store: Store, cfg: Config, done: Done) -> bool:
-    """Log a comparison, unless a finished run has its table; a failure becomes a warning.
+    """Log a comparison, unless a finished run has the same CSV file; a failure becomes a warning.
 
     Returns:
         Whether nothing is left to log: after success, or if tracking is off.
@@ -47,7 +47,8 @@ def make_metrics(cells: Sequence[Cell]) -> dict[str, float]:
 
 
 def _log(store: Store, cfg: Config, done: Done, uri: str) -> str:
-    # A comparison of fixed mixtures has no trials; otherwise table `trials` identifies the store.
+    # Table `trials` identifies the store. If only fixed mixtures are compared, there is no such
+    # table, and `evaluations` identifies the store.
     owner = tables.TRIALS if store.exists(tables.TRIALS) else tables.EVALUATIONS
     title = done.files[0].stem
     tags = {

@@ -1,4 +1,4 @@
-"""Short timeouts and no log lines of MLflow."""
+"""Give MLflow short timeouts, and hide its log lines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ QUICK = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "4",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
     "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0",
-    # On Databricks, MLflow retries in the SDK, which ignores the values above: 500 s by default.
+    # On Databricks, the SDK retries for 500 s by default, and ignores the values above.
     "MLFLOW_DATABRICKS_ENDPOINT_HTTP_RETRY_TIMEOUT": "10",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",

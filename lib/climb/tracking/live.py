@@ -57,7 +57,7 @@ class LiveRuns:
         """Start to log the progress of active trials, and return at once.
 
         Trials that have been active for less than SECONDS_PER_UPDATE are left out. A call does
-        nothing while an update is running, or less than SECONDS_PER_UPDATE after its start.
+        nothing if the last update is still running, or started less than SECONDS_PER_UPDATE ago.
         """
         now = time.monotonic()
         seen = {planned.trial_id: self._seen.get(planned.trial_id, now) for planned, _ in running}

@@ -1,4 +1,4 @@
-"""Whether MLflow has everything already: a file has the digest of what was logged last.
+"""Check whether MLflow has everything: a file contains the digest of what was logged last.
 
 Importing MLflow takes seconds, so this module does not import it.
 """
@@ -37,17 +37,17 @@ def locate_report(cfg: Config) -> Path:
 
 
 def locate_marker(cfg: Config) -> Path:
-    """Return the file with the state that MLflow has."""
+    """Return the file with the digest of the state that MLflow has."""
     return cfg.storage.files_folder / "mlflow.mirrored"
 
 
 def locate_models_marker(cfg: Config) -> Path:
-    """Return the file with the state of the target models that MLflow has."""
+    """Return the file with the digest of the target models that MLflow has."""
     return cfg.storage.files_folder / "mlflow.models"
 
 
 def digest_models(cfg: Config, uri: str, versions: Mapping[str, int | None]) -> str:
-    """Hash everything that determines what is logged of target models."""
+    """Hash everything that determines what is logged about target models."""
     names = ("mixtures", "evaluations", "learning_curves")
     state = [uri, cfg.tracking.experiment, cfg.search.name, *(versions[name] for name in names)]
     return hashlib.sha256(json.dumps(state).encode()).hexdigest()

@@ -2,8 +2,8 @@
 
     mirror_models(store, cfg)       # after job train, and with the report
 
-Metrics of the curve (`curve.loss`, `curve.learning_rate`, `curve.<task>.<metric>`) have the step of
-the training. `metric.<task>.<metric>` is the value at the end.
+Metrics of the curve (`curve.loss`, `curve.learning_rate`, `curve.<task>.<metric>`) are logged with
+their training steps. `metric.<task>.<metric>` is the value at the end of training.
 """
 
 from __future__ import annotations

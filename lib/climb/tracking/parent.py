@@ -11,7 +11,8 @@ from typing import Any
 from climb.tracking.values import ParentRun
 
 FAMILIES = ("weight.", "gain.", "spearman.", "noise.", "signal_to_noise.")
-"""First parts of the keys that name domains, baselines or metrics, which may differ later."""
+"""Prefixes of the keys that contain the name of a domain, baseline or metric. A later
+result may lack some of these keys."""
 
 
 def update_parent(client: Any, parent: str, parent_run: ParentRun, files: list[Path]) -> None:
@@ -47,7 +48,7 @@ def update_parent(client: Any, parent: str, parent_run: ParentRun, files: list[P
 
 
 def _list_vanished(logged: Mapping[str, float], new: Mapping[str, float]) -> dict[str, float]:
-    """List the logged keys that the new result lacks, as unknown; none if there is no result."""
+    """List the logged keys that `new` lacks, each with value NaN; none if `new` is empty."""
     lost = [key for key in logged if key.startswith(FAMILIES) and key not in new]
     return dict.fromkeys(lost, math.nan) if new else {}
 

@@ -26,7 +26,8 @@ class TrialSpeed:
 def read_trial_speed(cfg: Config) -> TrialSpeed:
     """Read the median of tokens / seconds over the finished trials of an experiment.
 
-    The trials should have the proxy of the configuration, and a device of their own.
+    The median is useful only if the trials had the configured proxy, and each had a device of its
+    own.
 
     Raises:
         InputError: tracking is off, or the experiment has no finished trial.

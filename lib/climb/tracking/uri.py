@@ -27,7 +27,9 @@ def resolve_tracking_uri(cfg: Config) -> str | None:
 
 
 def check_database(uri: str) -> None:
-    """Check that an SQLite file, if it exists, can be opened; MLflow would retry for long.
+    """Check that an SQLite file, if it exists, can be opened.
+
+    If the file cannot be opened, MLflow would retry for a long time.
 
     Raises:
         PreflightError: the file is not a database, it cannot be read or written, or MLflow has no

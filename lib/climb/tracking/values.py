@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from climb.config.sections import SearchConfig
 
 MAX_METRICS = 10
-"""Maximum number of metrics with keys in the run of a search: those that change the score most."""
+"""The run of a search has keys for at most this many metrics: those that change the score most."""
 
 COLUMNS = ("round", "seed", "seconds")
 """Columns of a trial that are metrics of its run.
@@ -45,7 +45,7 @@ class ChildRun:
 
 @dataclass(frozen=True)
 class ParentRun:
-    """The run of a search: what changes while the search goes on."""
+    """The values of a search's run that change while the search goes on."""
 
     metrics: Mapping[str, float] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -83,7 +83,7 @@ def select_trials(
 
 
 def make_child_runs(rows: Sequence[Mapping[str, Any]], cfg: SearchConfig) -> list[ChildRun]:
-    """Make a run of each row of `trials`, all with the same keys; a missing value is NaN."""
+    """Make a run for each row of `trials`. All runs have the same keys; a missing value is NaN."""
     domains = sorted({name for row in rows for name in row["weights"]})
     names = sorted({name for row in rows for name in row["metrics"] or {}})
     objective = _build_objective(rows, domains, cfg)

@@ -1,10 +1,11 @@
 """Train one model in several processes, which Spark's TorchDistributor starts as a barrier stage.
 
-Each task of the stage starts torchrun, and torchrun starts the process that trains. The result of
-the first process reaches the driver. A process that fails for good (a retry would fail too) writes
-a record beside the checkpoints before it exits, since the others only see that it is gone. The
-driver reads the record. If Spark retries the stage, the new processes also read it, and end at
-once. A lost process leaves no record, and the driver tries the run again.
+Each task of the stage starts torchrun, and torchrun starts the process that trains. The driver
+gets the result of the process with rank 0. A process that fails for good (a retry would fail too)
+writes a record beside the checkpoints before it exits. Without this record, the other processes
+would see only that the process is gone. The driver reads the record. If Spark retries the stage,
+the new processes also read it, and end at once. A lost process leaves no record, and the driver
+tries the run again.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def train_distributed(proxy: Proxy, name: str, run: ProxyRun, use_gpu: bool) -> 
         if (failure := read_failure(run)) is not None:
             return failure
         if not isinstance(error, PySparkException) and "org.apache.spark" not in str(error):
-            raise  # TorchDistributor's own
+            raise  # an error of TorchDistributor itself, not of Spark
         reason = find_reason(str(error))
         raise InfrastructureError(f"a process of the run was lost: {reason}") from error
     finally:
@@ -83,7 +84,7 @@ def train_process(proxy: Proxy, name: str, run: ProxyRun, backend: str) -> Outco
     """
     if (failure := read_failure(run)) is not None:
         return failure
-    # Imported by name, like a plug-in, so that the jobs import no deep learning.
+    # Imported by name, like a plug-in, so that the jobs do not import deep-learning modules.
     processes = importlib.import_module("climb.proxy.processes")
     with processes.join_processes(backend) as rank:
         own = run

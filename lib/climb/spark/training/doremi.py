@@ -1,10 +1,10 @@
-"""DoReMi over tables: train a reference model and a proxy, once, and record the domain weights.
+"""Run DoReMi: train a reference model and a proxy only once, and record the domain weights.
 
 Both continue the base checkpoint of the trials, on the shards of the trials. The reference model is
-trained on the natural mixture. Each of the two runs is one task, with the retries and checkpoints
-of a trial. The names of their files contain a hash of all inputs, and incomplete files are ignored;
-the rows of table `doremi` are one commit. So a job that was interrupted continues, and a finished
-one is not repeated.
+trained on the natural mixture. Each of the two runs is one Spark task. Like a trial, it writes
+checkpoints and is tried again after a failure. The names of the files that a run writes contain a
+hash of all inputs, and incomplete files are ignored. The rows of table `doremi` are written in one
+commit. So a job that was interrupted continues, and a finished job is not repeated.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def train_doremi(
 
     Raises:
         ConfigError: the proxy is a plug-in with a training loop of its own.
-        ClimbError: a model was not trained; the next start continues.
+        ClimbError: a model was not trained; the next start continues its training.
     """
     trials = n_trials or cfg.doremi.count_trials(cfg.search.trials_per_round)
     plan = plan_doremi(cfg, setup, trials)
@@ -149,13 +149,14 @@ def plan_doremi(cfg: Config, setup: TrainingSetup, n_trials: int) -> DoremiPlan:
     curve = folder / f"curve-{name}.json"
     settings = {"training": setup.proxy, "reference": str(reference), "curve": str(curve)}
     settings |= {"step_size": doremi.step_size, "smoothing": doremi.smoothing}
-    # Built by name, like a plug-in, so that the jobs import no deep learning.
+    # Built by name, like a plug-in, so that the jobs do not import deep-learning modules.
     proxy = build({"use": "climb.proxy.doremi:DoremiProxy", **settings}, Proxy)
     return DoremiPlan(
         name,
         replace(first.build_run(setup.natural, doremi.seed), save=str(reference)),
         proxy,
-        # Named by all settings: the name of the run lacks step size and smoothing.
+        # The name of the checkpoints is a hash of all settings. The name that `build_run` chooses
+        # does not depend on the step size and the smoothing.
         replace(
             second.build_run(uniform, doremi.seed),
             checkpoints=str(setup.files / "checkpoints" / f"doremi-{name}"),

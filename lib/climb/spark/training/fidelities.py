@@ -1,9 +1,10 @@
 """The fidelities of a search: train their components, and measure mixtures, each only once.
 
-A component is a trial of one domain alone whose model is kept. Its name depends on the recipe and
-on the data. Its folder counts only if it is complete, and its row of `trials` is committed when the
-training ends. The measured mixtures are a file, named by everything that they depend on. So a
-search that was interrupted finds the components and the measurements again.
+A component is a trial on a single domain, and the search keeps its model. The name of a component
+depends on the recipe and on the data. The folder of its model is used only if it is complete. The
+row of the component in `trials` is committed when its training ends. The metrics of the measured
+mixtures are in a file whose name depends on everything that could change the metrics. So a search
+that was interrupted finds the components and the measurements again.
 
 Axes: D measured mixtures, K domains, Q metrics.
 """
@@ -52,14 +53,14 @@ from climb.spark.training.watch import WatchSettings
 Array = NDArray[np.float64]
 
 COMPONENT = "component"
-"""Method of the rows of `trials` that are components; no plan contains them."""
+"""In table `trials`, the method of the rows that are components. No plan contains this method."""
 
 COMPONENT_SEED = 0
 """A component is shared by all mixtures, so it has one seed."""
 
 
 def add_fidelities(study: Study) -> Study:
-    """Return the study with the estimates of its fidelities; unchanged if it has none.
+    """Return the study with the estimates of its fidelities, or unchanged if it has no fidelity.
 
     Raises:
         ClimbError: a component was not trained, or a mixture cannot be measured.
@@ -139,7 +140,7 @@ def _train(
 
 
 def _make_component_row(setup: TrainingSetup, run: ProxyRun, outcome: Outcome) -> tables.Row:
-    """Build a row of `trials`; `search` is NULL, as searches of the same domains share components.
+    """Build a row of `trials`. Its `search` is NULL, because several searches share a component.
 
     Raises:
         ClimbError: the component was not trained.
@@ -168,7 +169,7 @@ def _make_component_row(setup: TrainingSetup, run: ProxyRun, outcome: Outcome) -
 def _measure_mixtures(
     study: Study, fidelity: Fidelity, components: Mapping[str, str]
 ) -> MeasuredFidelity:
-    """Measure mixtures of the feasible set in tasks, or read the file of an earlier start."""
+    """Measure mixtures of the feasible set, or read the file that an earlier start has written."""
     problem, setup = study.problem, study.setup
     names = fidelity.list_metrics(setup.build_run(setup.natural, COMPONENT_SEED))
     weights_DK = sample_measured(fidelity.mixtures, problem)
@@ -192,7 +193,7 @@ def _measure_in_tasks(
     """Measure mixtures in parallel, one part for each slot; return metrics of shape (D, Q).
 
     Raises:
-        ClimbError: a part found a mistake that the user can fix.
+        ClimbError: the measurement failed because of a mistake that the user can fix.
     """
     session, cfg, setup = study.store.session, study.cfg.spark, study.setup
     inputs = FidelityInputs(

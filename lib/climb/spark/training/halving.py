@@ -1,9 +1,9 @@
-"""Successive halving over tables: metrics at rungs, and which trials go on or are stopped.
+"""Successive halving: read metrics at rungs from tables, and choose which trials are stopped.
 
 Table `rungs` has a row for each trial and rung. Like a row of `trials`, this row depends on the
 trial alone and not on `search.halving`, so searches with different rungs share rows. At every
-start, the choice of the trials that go on is computed again from these rows. At a rung, the
-choice depends only on the rows of this round and of earlier rounds at that rung.
+start, the choice of the trials that go on is computed again from these rows. The choice at a rung
+in a round depends only on the rows that this round and earlier rounds have at this rung.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Rungs:
         earlier: Mapping[str, int],
         keep: Sequence[float],
     ) -> dict[str, int]:
-        """Find the trials that one round stops; earlier rounds stopped those of `earlier`."""
+        """Find the trials that one round stops; `earlier` has those that earlier rounds stopped."""
         others = [p for p in plan if p.round_ <= round_ and not _competes(p, round_)]
         settled = {p.trial_id for p in others}
         here = [p for p in plan if _competes(p, round_) and p.trial_id not in settled]
@@ -94,10 +94,10 @@ class Rungs:
     def read_finished(
         cls, study: Study, plan: Sequence[PlannedTrial], stopped: Mapping[str, int]
     ) -> Trials:
-        """Read the trials of a finished search as `read_trials` does, whatever is configured now.
+        """Read the trials of a finished search as `read_trials` does, without the configured rungs.
 
         Args:
-            study: `search.halving` is not used.
+            study: its setting `search.halving` is not used.
             plan: of the finished search.
             stopped: the stopped trials of that search, in the form of `find_stopped`.
 
@@ -110,8 +110,8 @@ class Rungs:
         """Combine whole trials and stopped ones.
 
         Raises:
-            SearchError: every trial failed, or no finished trial has metrics at the rung of a
-                stopped one.
+            SearchError: every trial failed, or a trial was stopped at a rung where no finished
+                trial has metrics.
         """
         plan = drop_repetitions(plan)
         recorded = self.study.read_recorded([p for p in plan if p.trial_id not in stopped])

@@ -1,11 +1,11 @@
-"""The tokens of every corpus by domain and cluster, recorded so that its trials can be reused.
+"""Record how many tokens a corpus has by domain and cluster, so that its trials can be reused.
 
-A trial names its corpus by `corpus_digest`. Table `lineage` has the tokens of the corpus by domain
-and cluster, in about as many rows as there are clusters. If domains change or documents are added,
-the clusters stay the same. These rows are then enough to compute what two corpora have in common.
-If the clusters are fitted again, every corpus is mapped to the new clusters once. For this, the old
-and new cluster of each document are compared. The table of assignments is already replaced then,
-but Delta still has the version that the last `pack` read.
+A trial names its corpus by `corpus_digest`. Table `lineage` has the number of tokens of the
+corpus by domain and cluster, in about as many rows as there are clusters. If domains change or
+documents are added, the clusters stay the same. These rows are then enough to compute what two
+corpora have in common. If the clusters are fitted again, every corpus is mapped to the new clusters
+once. For this, the old and new cluster of each document are compared. At that time, the table of
+assignments is already replaced, but Delta still has the version that the last `pack` read.
 
 Axes: N pairs of clusters, B clusters before, C clusters now.
 """
@@ -39,8 +39,8 @@ MISSING_VERSION = ("FILE_NOT_EXIST", "FILE_NOT_FOUND", "has no version", "VACUUM
 def record_lineage(store: Store, cfg: Config, shards: Sequence[Mapping[str, Any]]) -> None:
     """Append the lineage of the corpus of these shards, unless it is recorded already.
 
-    Call it before table `shards` is replaced: after a crash in between, the next start finds the
-    same work to do.
+    Call this function before table `shards` is replaced. If the job crashes in between, the next
+    start then finds the same work to do.
     """
     digest = digest_corpus(shards)
     clustering = _read_clustering(store.read(tables.ASSIGNMENTS))
@@ -78,7 +78,7 @@ def read_reusable_runs(store: Store, cfg: Config, setup: TrainingSetup) -> Reusa
 
     Only runs with the same tokenizer and the same trial share (the part of each domain that a trial
     may read) are reused. A run that repeats scarce text more often is not comparable. Only runs of
-    other corpora are read. This search adds none, so the result is the same at every start.
+    other corpora are read. This search adds no such runs, so every start reads the same ones.
     """
     min_kept = cfg.search.reuse_min_kept
     if min_kept is None or not (store.exists(tables.TRIALS) and store.exists(tables.LINEAGE)):
@@ -163,7 +163,7 @@ def _map_corpora(store: Store, cfg: Config, corpora: Sequence[str], clustering: 
 
 
 def _map_rows(rows: Sequence[Row], clustering: str, moved_BC: Array) -> list[tables.Row]:
-    """Return the rows of every corpus in the clusters of another clustering."""
+    """Return the rows of every corpus, mapped to the clusters of another clustering."""
     mapped: list[tables.Row] = []
     for digest in sorted({row["corpus_digest"] for row in rows}):
         own = [row.asDict() for row in rows if row["corpus_digest"] == digest]
@@ -176,10 +176,10 @@ def _map_rows(rows: Sequence[Row], clustering: str, moved_BC: Array) -> list[tab
 
 
 def _count_moved_tokens(store: Store, cfg: Config, assignments: DataFrame) -> Array:
-    """Count tokens by cluster of the old assignments and cluster of the current ones.
+    """Count the tokens that each old cluster and each current cluster have in common.
 
     Returns:
-        Shape (B, C + 1); the last column has the tokens of documents without a cluster now.
+        Shape (B, C + 1); the last column has the tokens of documents that now have no cluster.
     """
     now = store.read(tables.ASSIGNMENTS).select("doc_id", F.col("cluster").alias("now"))
     counts = store.read(tables.TOKENS).where(F.col("recipe") == cfg.count.recipe)

@@ -28,11 +28,11 @@ class FoundMixture:
     """Domain -> weight."""
 
     n_trials: float = 0.0
-    """Number of trials. Other models count by their tokens, divided by the tokens of a trial."""
+    """The price in trials. Any other model counts as its tokens divided by those of a trial."""
 
     n_tokens: float = 0.0
     trial_ids: tuple[str, ...] = ()
-    """Trials that other methods may share. Each method pays for all of its own."""
+    """Trials that other methods may share. Every method pays the full price of a shared trial."""
 
 
 @runtime_checkable
@@ -40,11 +40,11 @@ class MixtureMethod(Protocol):
     """A plug-in of `compare.methods` that trains models for its mixture: a frozen dataclass.
 
     Its work must be resumable. Its mixture must depend only on the configuration and on the tables
-    up to `pack`.
+    that `pack` and the jobs before it write.
     """
 
     def count_trials(self, cfg: Config) -> float:
-        """Return how many trials it will pay for; known before anything is trained."""
+        """Return how many trials it will pay for. This is known before anything is trained."""
 
     def find_mixture(self, store: Store, cfg: Config) -> FoundMixture:
         """Train what is missing, and return the mixture for the seed `cfg.search.seed`."""
@@ -54,7 +54,8 @@ class MixtureMethod(Protocol):
 class DoremiMethod:
     """DoReMi with the whole budget: half of the tokens for its reference model, half for its proxy.
 
-    Section `doremi` has its settings; the seed is that of the repetition.
+    Section `doremi` has its settings, except the seed. Each repetition of the comparison has its
+    own seed.
     """
 
     def count_trials(self, cfg: Config) -> float:
@@ -62,7 +63,7 @@ class DoremiMethod:
         return float(cfg.compare.budget)
 
     def find_mixture(self, store: Store, cfg: Config) -> FoundMixture:
-        """Train both models unless their result is recorded; project the weights.
+        """Return the feasible mixture of DoReMi; train both models unless their result is recorded.
 
         Raises:
             ClimbError: as for `train_doremi`.
@@ -81,7 +82,8 @@ def build_plugin(method: Method) -> Baseline | MixtureMethod:
     """Build the plug-in of a method that has no search.
 
     Raises:
-        ConfigError: it cannot be built, is no Baseline or MixtureMethod, or exceeds the budget.
+        ConfigError: it cannot be built, is neither a Baseline nor a MixtureMethod, or exceeds the
+            budget.
     """
     where = f"compare.methods.{method.name}"
     spec: Mapping[str, Any] = method.mixture or {}
@@ -112,9 +114,10 @@ def make_mixture(store: Store, method: Method, seed: int) -> FoundMixture:
 
 
 def read_searched(store: Store, cfg: Config) -> FoundMixture:
-    """Read the recommendation of a finished search, and count its trials.
+    """Read the recommendation of a finished search, and count its trials and tokens.
 
-    A trial counts with the configured tokens; with halving, only trained tokens count.
+    The tokens are the configured tokens of all trials. With halving, they are only the tokens that
+    the trials were trained on.
     """
     [row] = store.read_rows(tables.MIXTURES, search=cfg.search.name, method=RECOMMENDED)
     where = f"table mixtures, search {cfg.search.name!r}"

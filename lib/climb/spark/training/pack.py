@@ -41,7 +41,7 @@ Kind = Literal["base", "trial", "target-base", "target"]
 KINDS: tuple[Kind, ...] = ("base", "trial", "target-base", "target")
 
 ROUNDING = 1.0 + 1e-12
-"""Factor of the last position that a filter keeps: rounding must not drop the last document."""
+"""Factor on the last position that a filter keeps, so that rounding does not drop a document."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,12 @@ class Shard:
 
     @property
     def from_top(self) -> bool:
-        """Whether the shard takes the highest hashes; trials take the lowest."""
+        """Whether the shard has the documents with the highest hashes, not with the lowest."""
         return is_from_top(self.kind)
 
 
 def is_from_top(kind: str) -> bool:
-    """Whether shards of a kind take the highest hashes; trials take the lowest."""
+    """Whether shards of a kind have the documents with the highest hashes, not with the lowest."""
     return kind.endswith("base")
 
 
@@ -100,10 +100,10 @@ def plan_shards(
         kinds: of the shards.
 
     Returns:
-        For each domain: shards of trials and of target runs with the share of
-        `compute_domain_share`, and shards of base checkpoints with the domain's share of their
-        tokens. If repetition is not matched, the shard of a trial has as many tokens as a trial can
-        read of the domain.
+        A shard for each kind and domain. A shard of trials or of target runs has the share of the
+        domain that `compute_domain_share` returns. The shards of a base checkpoint divide its
+        tokens among the domains by their token shares. If `proxy.match_repetition` is off, a shard
+        of trials has as many tokens as a trial can read of the domain.
     """
     total = sum(row["n_tokens"] for row in domains)
     shares = {kind: _compute_share(kind, total, cfg) for kind in kinds}
@@ -227,7 +227,11 @@ def _plan_files(
 
 
 def _select_ends(files: Sequence[ShardFile], buckets: Mapping[str, int]) -> Column:
-    """Return a condition: the document is in the part of either order that the files need."""
+    """Return the condition that selects the documents of the files.
+
+    A document is selected if its position in one of the two orders is at most the last position
+    that the files need in this order.
+    """
     last = {False: 0.0, True: 0.0}
     for file in files:
         end = (file.part.last_bucket + 1) / buckets[file.domain]

@@ -1,4 +1,4 @@
-"""Write the files of shards from Spark tasks, in memory that does not grow with a file.
+"""Write the files of shards in Spark tasks; larger files do not need more memory.
 
 The token ids of a file go to the local disk while its texts are encoded. Then the file is copied
 to its place, and its completion file is written last. If packing is killed, the next start writes

@@ -34,10 +34,10 @@ def list_pack_settings(cfg: Config) -> dict[str, Any]:
 def find_other_settings(
     store: Store, cfg: Config, domains: list[tables.Row], kinds: Sequence[Kind]
 ) -> str | None:
-    """Compare the settings that the shards were packed for with the configuration.
+    """Compare the configuration with the settings that the shards were packed for.
 
     Settings that change no size of these shards may differ. Shards without recorded settings, or
-    with those of another version of climb, are accepted.
+    with settings that another version of climb recorded in another form, are accepted.
 
     Args:
         store: table `shards` is read.

@@ -75,8 +75,8 @@ def commit_curves(store: Store, models: Mapping[str, PlannedModel]) -> None:
     next start commits them.
 
     Args:
-        store: with the table.
-        models: by name; only those that are recorded in `evaluations`.
+        store: has table `learning_curves`.
+        models: name -> model, only for models that are recorded in `evaluations`.
     """
     files = {name: model.run.curve for name, model in models.items() if model.run.curve}
     curves = {name: read_curve(path) for name, path in files.items()}

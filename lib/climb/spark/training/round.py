@@ -41,7 +41,7 @@ class TrainedRound:
 def train_round(study: Study, plan: Sequence[PlannedTrial], round_: int) -> TrainedRound:
     """Train the trials of a round that are not recorded, and stop those that halving stops.
 
-    All trials reach a rung before any goes on, so the number of parallel trials changes no choice.
+    All trials reach a rung before any goes on, so their order does not change which are stopped.
 
     Args:
         study: the search.
@@ -51,8 +51,8 @@ def train_round(study: Study, plan: Sequence[PlannedTrial], round_: int) -> Trai
     Raises:
         InfrastructureError: workers were lost; their trials are not recorded, so the next start
             trains them again.
-        ClimbError: a trial found a mistake that the user can fix.
-        RuntimeError: a trial raised an unexpected exception; with the worker's traceback.
+        ClimbError: a trial failed because of a mistake that the user can fix.
+        RuntimeError: a trial raised an unexpected exception; the message has its traceback.
     """
     new = {p.trial_id: p for p in plan if p.round_ == round_}
     rungs, ended = Rungs.read(study), list[Outcome]()

@@ -1,4 +1,4 @@
-"""The search over tables: plan a round, train what is not recorded, fit, and write the result.
+"""The search: plan a round, train the trials that no table records, fit, and write the result.
 
 The plan is a function of the configuration, the domains, the reused runs and the recorded trials of
 earlier rounds. So a search that was interrupted plans the same trials again, finds the finished
@@ -117,7 +117,7 @@ def train_rounds(
     if study.reusable.n_finished:
         log("search", str(study.reusable))
     if study.on_progress is not None and not study.store.exists(tables.TRIALS):
-        # MLflow's runs of a store are found by the id of this table.
+        # MLflow's runs have the id of this table as a tag, so the table must exist.
         study.store.append(study.store.create_frame([], tables.TRIALS), tables.TRIALS)
     plan: list[PlannedTrial] = []
     n_rounds, n_trained = len(study.cfg.search.trials_per_round), 0
@@ -135,7 +135,7 @@ def train_rounds(
 def _describe_search(
     study: Study, plan: Sequence[PlannedTrial], objective: Objective
 ) -> dict[str, Any]:
-    """Collect the fields of a result that only a search over tables has."""
+    """Collect the fields of the result that `SearchResult.build` cannot compute from the state."""
     rungs = Rungs.read(study)
     stopped = rungs.find_stopped(plan)
     rows = study.read_recorded([p for p in plan if find_end(p, stopped) is None])

@@ -61,7 +61,7 @@ class TrainingSetup:
     """Digest of the token ids of all shards."""
 
     base_digest: str
-    """Digest of the base shards alone: other trial shards do not change the base checkpoint."""
+    """Digest of the base shards alone: the base checkpoint does not depend on the trial shards."""
 
     tokenizer: TokenizerFile
 
@@ -96,7 +96,7 @@ class TrainingSetup:
 
     @cached_property
     def recipe(self) -> str:
-        """Name of the model, its training and its targets."""
+        """Name that identifies the model, its training and its targets."""
         measured = [_describe_target(target) for target in self.targets]
         model = recipe_of(self.proxy)
         trained = [model, self.base_tokens, self.n_tokens, measured, *self._describe_processes()]
@@ -212,7 +212,7 @@ def digest_corpus(shards: Sequence[Mapping[str, Any]], kinds: Sequence[str] = TR
 def ensure_base_checkpoint(store: Store, setup: TrainingSetup, slots: Slots) -> bool:
     """Train the base checkpoint unless its folder is complete; return whether it was trained.
 
-    This is called before anything is trained.
+    A job calls this function before it trains anything else.
 
     Args:
         store: has the session.
@@ -280,9 +280,9 @@ def _build_setup(
 def _write_tokenizer(store: Store, cfg: Config) -> TokenizerFile:
     """Write the tokenizer as a file, unless it exists."""
     tokenizer = open_tokenizer(read_tokenizer_json(store, cfg))
-    # Without the truncation and padding of the original: models are saved with this file.
+    # Models are saved with this file, so it has no truncation or padding of the original file.
     text = tokenizer.to_str().encode()
-    # Named by content: runs that share this folder may have other tokenizers of the same recipe.
+    # Named by content: runs that share this folder may use different tokenizers of one recipe.
     name = f"{cfg.count.recipe}-{hashlib.sha256(text).hexdigest()[:12]}.json"
     path = store.locate_file("shards") / name
     write_if_changed(path, text)

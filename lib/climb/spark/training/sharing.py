@@ -28,7 +28,7 @@ class TrialSlots:
 
     slots: Slots
     n_first: int | None = None
-    """Number of trials that show how much memory a trial needs; None: all get these slots."""
+    """Number of trials that show how much memory a trial needs; None: all trials get `slots`."""
 
 
 def plan_trials(store: Store, cfg: SparkConfig, recipe: str, n_runs: int) -> TrialSlots:
@@ -56,7 +56,8 @@ def plan_trials(store: Store, cfg: SparkConfig, recipe: str, n_runs: int) -> Tri
         return TrialSlots(whole, n_first=whole.count)
     most = max((share for share in shares if share is not None), default=None)
     n_trials = choose_trials_per_gpu(most, gpus.max_per_gpu)
-    # Spark fills a GPU before it uses the next one. If trials are few, a limit keeps all GPUs busy.
+    # Spark fills a GPU before it uses the next one. If there are few trials, fewer of them share a
+    # GPU, so that all GPUs are busy.
     n_active = min(n_runs, cfg.parallel_trials or n_runs)
     n_trials = min(n_trials, math.ceil(n_active / gpus.count))
     if is_local:
@@ -122,4 +123,5 @@ def _read_gpu_shares(store: Store, recipe: str) -> list[float | None]:
         if store.exists(table)
         for row in store.read_rows(table, proxy=recipe)
     ]
-    return [row["gpu_share"] for row in rows if row.get("status") != "failed"]  # rungs: no status
+    # Rows of table `rungs` have no status: they are written only for trials that did not fail.
+    return [row["gpu_share"] for row in rows if row.get("status") != "failed"]

@@ -22,7 +22,7 @@ from climb.spark.training.setup import TrainingSetup, build_trial_setup
 from climb.spark.training.watch import WatchSettings
 
 PART = ("round", "method")
-"""Columns of a trial that depend on the search; another search may have recorded the trial."""
+"""Columns of a trial that depend on the search. If two searches share a trial, these may differ."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Study:
     """It has no objective yet, because only the first trials show the names of the metrics."""
 
     reusable: ReusableRuns
-    """Runs of earlier domains, fixed when the search starts."""
+    """Finished runs on earlier domains. They do not change while the search runs."""
 
     read_versions: Mapping[str, int | None]
     """Table -> its version just before it was read."""
@@ -87,7 +87,7 @@ class Study:
     def read_recorded(self, plan: Sequence[PlannedTrial]) -> list[tables.Row]:
         """Read the rows of the planned trials that have ended, with the plan's round and method.
 
-        A trial that is planned several times has a row for each; see `drop_repetitions`.
+        A trial that is in the plan several times has a row for each time; see `drop_repetitions`.
         """
         if not self.store.exists(tables.TRIALS):
             return []
@@ -117,8 +117,9 @@ class Study:
 def drop_repetitions(plan: Sequence[PlannedTrial]) -> list[PlannedTrial]:
     """Keep one entry for each trial: a run that is counted twice would understate the noise.
 
-    Baselines with equal mixtures share their trials. Those of the natural mixture keep its name,
-    by which mixture reuse finds them; all others keep the name of their first entry.
+    Baselines with equal mixtures share their trials. If one of them is the natural mixture,
+    the shared trial keeps the method `natural`, by which mixture reuse finds it. Every other trial
+    keeps the method of its first entry.
     """
     kept: dict[str, PlannedTrial] = {}
     for planned in plan:

@@ -68,7 +68,7 @@ def train_one(
         device = device or get_task_device(is_gpu_shared)
         with hold_local_shards(run) as local, track_gpu_memory(device) as memory:
             metrics = proxy.train(local, device)
-        if run.save is not None and not is_complete(Path(run.save)):  # a plug-in saved it
+        if run.save is not None and not is_complete(Path(run.save)):  # plug-ins do not mark it
             mark_complete(Path(run.save))
     except Exception as error:
         return _describe_failure(error, name, time.monotonic() - began)

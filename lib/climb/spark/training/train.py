@@ -47,10 +47,10 @@ def train_planned(
         model without a row is trained again at the next start.
 
     Raises:
-        InfrastructureError: workers were lost; the models of the others are recorded.
-        ClimbError: training the base checkpoint failed, a run found a mistake of the user, or the
-            cluster cannot run the configured processes.
-        RuntimeError: a run raised an unexpected exception; with the worker's traceback.
+        InfrastructureError: workers were lost; the models of the other workers are recorded.
+        ClimbError: training the base checkpoint failed, a run failed because of a mistake of the
+            user, or the cluster cannot run the configured processes.
+        RuntimeError: a run raised an unexpected exception; the message has its traceback.
     """
     recorded = _read_recorded(store)
     todo = {name: model for name, model in planned.items() if name not in recorded}
@@ -83,7 +83,8 @@ def _read_recorded(store: Store) -> set[str]:
 def _plan_models(store: Store, cfg: Config, setup: TrainingSetup) -> dict[str, PlannedModel]:
     """Plan every mixture with every seed, by name of the run.
 
-    They are ordered by seed, then by mixture, so that an interrupted job has complete comparisons.
+    The models are ordered by seed, then by mixture. So an interrupted job usually has a
+    model of every mixture for the first seeds.
     """
     mixtures = store.read_rows(tables.MIXTURES, search=cfg.search.name)
     return {

@@ -77,20 +77,22 @@ def train_batches(
     A batch has all runs that have ended since the last batch. So runs that end together are
     recorded in one commit, and their slots wait for this commit only.
 
-    A run of one process that is alone on its device halves its micro-batch when memory runs out. On
-    a shared device, halving would depend on the other runs, and so would the rounding. There, a run
-    halves nothing at first. Runs that fail for lack of memory are repeated at the end, one at a
-    time, and may halve their micro-batch then. Runs of several processes never halve it.
+    If a run has one process and a device of its own, it halves its micro-batch when memory runs
+    out. On a shared device, other runs would decide whether a run halves, and so would change how
+    its numbers are rounded. There, no run halves its micro-batch at first. Runs that fail for lack
+    of memory are repeated at the end, one at a time, and may halve their micro-batch then. Runs of
+    several processes never halve it.
 
     Raises:
-        ClimbError: a run found a mistake that the user can fix, such as a missing shard.
-        RuntimeError: a run raised an unexpected exception; with the worker's traceback.
+        ClimbError: a run failed because of a mistake that the user can fix, such as a missing
+            shard.
+        RuntimeError: a run raised an unexpected exception; the message has its traceback.
     """
     check_processes(proxy, slots.processes)
     is_alone = len(runs) == 1 or (slots.count <= 1 and slots.count_again is None)
     watch = _limit_watch(watch or WatchSettings(), proxy)
     runs = [(name, replace(run, heartbeat=f"{run.checkpoints}.progress")) for name, run in runs]
-    if slots.processes > 1:  # they would halve separately, and gradients would not match
+    if slots.processes > 1:  # each process would halve on its own, and gradients would not match
         runs = _forbid_halving(runs)
     first = runs if is_alone or slots.has_own_gpu else _forbid_halving(runs)
     repeated = set()
@@ -121,7 +123,7 @@ def train_required(
         run: its name and what it trains on.
         slots: with whole GPUs, or with cores; the model takes one slot.
         watch: as for `train_runs`.
-        what: the model, for the message of an error.
+        what: name of the model in an error message.
 
     Raises:
         ClimbError: it was not trained.

@@ -1,7 +1,7 @@
 """Watch active runs from the driver: show their progress, and find those that hang.
 
 Every run writes a heartbeat (`climb.proxy.heartbeat`). The driver compares heartbeats by content
-and measures time by its own clock, so clocks of machines do not matter.
+and measures time by its own clock, so the clocks of other machines do not matter.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_POLL_SHARE = 0.05
 """Largest share of the driver's time that polls take."""
 
 QUARTER, LINE_SECONDS = 0.25, 60.0
-"""Without a terminal, every quarter of a run prints a line, at most one per minute and run."""
+"""Without a terminal, a line is printed after each quarter of a run, at most one per minute."""
 
 Observe = Callable[[Mapping[str, RunProgress]], None]
 """Gets the progress of all active runs by name."""
@@ -80,7 +80,8 @@ class Watch:
     def poll(self) -> list[str]:
         """Read and show the heartbeats if it is time; return the names of newly hung runs.
 
-        The time of a run starts with its first heartbeat: until then, it may wait for a machine.
+        The time without progress is measured from a run's first heartbeat. Before that, the run may
+        wait for a machine.
         """
         began = self.clock()
         if began < self._next:
