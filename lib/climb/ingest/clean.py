@@ -60,7 +60,7 @@ class Rejection:
 
     digest: str = ""
     """SHA-256 of the rejected content, or of file name and position if the content is unreadable.
-    If it is empty, `build_batch` hashes the cell."""
+    If `digest` is empty, `build_batch` computes the SHA-256 of the cell."""
 
     n_rows: int = 1
     """Number of rejected rows; above 1 for the unread rows of a damaged Parquet file."""
@@ -121,8 +121,8 @@ def _decode(raw: bytes) -> tuple[str, int, list[str]]:
 def clean_cells(cells: Any, max_invalid_share: float) -> CleanedCells:
     """Apply steps 2 to 6 to a pyarrow large_binary array of N cells.
 
-    Only cells that match SUSPECT_PATTERN go through `clean_cell`. If a batch has invalid UTF-8, all
-    its cells do.
+    Only cells that match SUSPECT_PATTERN go through `clean_cell`. But if any cell has invalid
+    UTF-8, all N cells go through `clean_cell`.
     """
     import pyarrow as pa
     import pyarrow.compute as pc

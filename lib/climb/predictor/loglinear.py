@@ -29,7 +29,7 @@ class LogLinearPredictor(LawPredictor):
     One of each three fits starts at the prior's mean. The other two start with two different
     floors; their other parameters start at a regression of log(value - floor) on the weights. The
     standard deviation of a prediction contains the uncertainty of the parameters, but not the
-    misfit of the law. Extra features add a linear term.
+    misfit of the law. Extra features of a mixture add a linear term.
 
     Source:
         Data Mixing Laws (Ye et al., arXiv 2403.16952), eq. 1 for one validation domain: c, k and t

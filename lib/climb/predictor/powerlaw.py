@@ -21,7 +21,7 @@ class PowerLawPredictor(LawPredictor):
 
     The standard deviation of a prediction contains the uncertainty of the parameters, but not the
     misfit of the law. A search calibrates the standard deviations on held-out errors, which include
-    the misfit. Extra features add a linear term.
+    the misfit. Extra features of a mixture add a linear term.
 
     Source:
         The form follows scaling laws of mixed data (Data Mixing Laws, arXiv 2403.16952, has an

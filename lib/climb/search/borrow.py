@@ -43,7 +43,8 @@ class BorrowedSet:
     """Number of runs of the set that are kept: enough of their text is in domains of own runs."""
 
     n_dropped: int
-    """Number of runs that are dropped, because too much of their text is in other domains."""
+    """Number of runs that are dropped, because too much of their text is in domains that the own
+    runs lack."""
 
     noise: float | None
     """Assumed standard deviation of the errors of the set's runs, as a share of the metric's
@@ -74,8 +75,8 @@ def match_domains(
     """Map runs of another set to the domains and metrics of the own runs, by name.
 
     Domains that the other set lacks get weight 0. A run may have weight on domains that the own
-    runs lack. This weight is distributed over the other domains, and its amount is stored as the
-    `tv_distance` of the run.
+    runs lack. This weight is distributed over the domains that both sets have, and its amount is
+    stored as the `tv_distance` of the run.
 
     Args:
         own: the own runs.
@@ -126,7 +127,7 @@ def borrow(
     predictor: Predictor,
     seed: int,
 ) -> tuple[Trials, tuple[BorrowedSet, ...]]:
-    """Test the other sets one after the other, and add each set that helps to the own runs.
+    """Test the other sets one after the other; a set that reduces the error joins the own runs.
 
     Args:
         own: the own runs.

@@ -214,7 +214,7 @@ def _check_reported(cfg: Config) -> None:
     if missing:
         raise ConfigError(
             f"search.objective {text!r} uses the targets {', '.join(sorted(missing))}, which have "
-            "no `report` file, so target models are not scored by it; set `report` of each in "
+            "no `report` file, so target models have no such score; set `report` of each in "
             "proxy.targets, or leave them out of the objective"
         )
 
