@@ -1,8 +1,9 @@
-"""Convert weights: those of a mixture are shares of tokens, but some trainers count documents.
+"""Convert the weights of a mixture from shares of tokens to shares of documents.
 
-Such a trainer draws each document from a domain with a given probability. The number of tokens that
-it reads of a domain is proportional to this probability times the domain's mean tokens per
-document. So the probability must be proportional to weight / mean tokens.
+Some trainers need shares of documents. Such a trainer draws each document from a domain with a
+given probability. The number of tokens that the trainer reads of a domain is proportional to this
+probability times the domain's mean tokens per document. So the probability must be proportional to
+weight / mean tokens.
 """
 
 from __future__ import annotations

@@ -40,10 +40,10 @@ class MergedFidelity:
     """Tokens of each component."""
 
     sequence: int | None = None
-    """Sequence length that the models are measured with; null: that of the proxy."""
+    """Sequence length that the models are measured with; null: the proxy's sequence length."""
 
     items: int | None = None
-    """Maximum items of each target; null: those of a trial."""
+    """Maximum items of each target; null: all items that a trial uses."""
 
     mixtures: int = 128
     """Number of mixtures that are measured."""
@@ -52,7 +52,7 @@ class MergedFidelity:
     """Packages that `load` imports."""
 
     extra: ClassVar[str] = "proxy"
-    """Extra of climb-mixture that installs them."""
+    """Extra of climb-mixture that installs these packages."""
 
     def __post_init__(self) -> None:
         is_short = self.sequence is not None and self.sequence < 2

@@ -63,7 +63,7 @@ class NGramFidelity:
     """Maximum number of tokens that are read of each domain: the first tokens of its shard."""
 
     items: int | None = None
-    """Maximum items of each target; null: those of a trial."""
+    """Maximum items of each target; null: all items that a trial uses."""
 
     mixtures: int = 256
     """Number of mixtures that are measured."""
@@ -200,14 +200,16 @@ class NGramModel:
 
     queries: Queries
     counts: tuple[tuple[Array, Array], ...]
-    """For n = 1, 2, ...: how often the n tokens of `Queries.ngrams` occur per token of a domain
-    (K, U), and how often the first n - 1 of them do (K, U)."""
+    """For n = 1, 2, ...: two arrays of shape (K, U), in occurrences per token of a domain. The
+    first has the counts of the n tokens of `Queries.ngrams`. The second has the counts of the first
+    n - 1 of these tokens."""
 
     fixed_K: Array
     """Number of tokens of each domain that the base checkpoint has read; equal for all mixtures."""
 
     n_varied: float
-    """`trial_factor` times the tokens of a trial; a mixture distributes this over the domains."""
+    """`trial_factor` times the tokens of a trial. A mixture distributes this number over the
+    domains."""
 
     strength: float
 

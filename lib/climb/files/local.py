@@ -3,10 +3,11 @@
     with LocalCopies(None, 100.0).hold([Path("/Volumes/c/s/v/shards/ab/trial-law.npy")]) as local:
         np.load(local[path], mmap_mode="r")
 
-A shard is a file or a folder of files, and so is its copy. A copy is named by the SHA-256 of its
-content, and verified once, when it is written. All tasks of a node share it: one copies while the
-others wait, and each holds a shared lock on the copies that it reads. A copy without a lock is
-deleted, least recently used first, when another copy needs the space.
+A shard is a file or a folder of files. The copy of a folder is a folder too. A copy is named by the
+SHA-256 of its content, and verified once, when it is written. All tasks of a node share each copy:
+one task writes the copy while the other tasks wait. Each task holds a shared lock on the copies
+that it reads. A copy without a lock is deleted, least recently used first, when another copy needs
+the space.
 """
 
 from __future__ import annotations

@@ -150,7 +150,7 @@ def probe_folder(folder: Path) -> None:
 
 
 def can_rename(folder: Path) -> bool:
-    """Whether the file system of a folder renames folders; tries it with an empty one."""
+    """Whether the file system of a folder renames folders; found by renaming an empty folder."""
     names = [folder / f".climb-{secrets.token_hex(6)}" for _ in range(2)]
     names[0].mkdir()
     is_renamed = _rename(names[0], names[1])

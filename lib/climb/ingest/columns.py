@@ -277,8 +277,8 @@ def _cast_times(column: Any) -> Any:
 
     type_, types = column.type, pa.types
     if types.is_timestamp(type_) and type_.tz is not None:
-        # With a zone, the cast to text would need the machine's time zone database. Without one, it
-        # gives the stored values, which are in UTC.
+        # A cast from a type with a zone to text needs the machine's time zone database. So the zone
+        # is removed first. The text then has the stored values, which are in UTC.
         text = column.cast(pa.timestamp(type_.unit)).cast(pa.string())
         return pc.binary_join_element_wise(text, "Z", "")
     is_time = types.is_temporal(type_) and not types.is_interval(type_)

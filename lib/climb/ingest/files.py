@@ -120,7 +120,7 @@ def _name_table(text: str) -> str:
 
 
 def _name_entry(root: str, path: str) -> str:
-    """Return the path of a local entry, or the URI of a remote entry; its host is that of `root`.
+    """Return the path of a local entry, or the URI of a remote entry, with the host of `root`.
 
     Arrow's path of a remote entry starts with a slash (hdfs), or with the bucket or container.
     """

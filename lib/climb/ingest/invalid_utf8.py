@@ -1,7 +1,8 @@
 """Escape bytes that are not UTF-8 for a reader that accepts only UTF-8, and restore them.
 
 The CSV reader of pyarrow stops at a row that has both a wrong number of cells and an invalid byte.
-Escaped bytes pass through it, and `clean_cells` then counts and repairs them as in all formats.
+Escaped bytes pass through the reader. `clean_cells` then counts and repairs the restored bytes, as
+it does for every format.
 
     b"caf\\xe9"  ->  "caf\\uefe9" in UTF-8  ->  b"caf\\xe9"
 
@@ -40,8 +41,8 @@ class EscapedFile(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer; return the number of bytes, 0 at the end."""
         if not len(self._content) and (chunk := self._source.read(CHUNK_BYTES)):
-            # If the end of a chunk divides a character, its bytes count as invalid. This costs only
-            # time, because they are escaped and restored like other invalid bytes.
+            # If the end of a chunk divides a character, the character's bytes count as invalid.
+            # This costs only time, because they are escaped and restored like other invalid bytes.
             self._content = memoryview(self._escape(chunk + self._source.readline(CHUNK_BYTES)))
         n = min(len(buffer), len(self._content))
         buffer[:n], self._content = self._content[:n], self._content[n:]

@@ -32,8 +32,8 @@ UNIT_BYTES = 64 << 20
 """Target size of a unit: seconds of work, and thousands of units per terabyte."""
 
 OPENING_COST_BYTES = 64 << 10
-"""Cost of opening a file: as much as that of reading this many bytes. It balances the tasks also
-when the files are small."""
+"""Opening a file costs as much time as reading this many bytes. This number is added to the bytes
+of each unit, so that tasks get equal work even if the files are small."""
 
 MAX_LISTED_FILES = 10
 """Maximum files in one message; the others are counted."""

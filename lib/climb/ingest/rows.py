@@ -88,7 +88,7 @@ def _number_rows(batches: Iterable[RawRows], bundle: int, cfg: IngestConfig) -> 
 
 
 def build_batch(rows: RawRows, first_id: int, cfg: IngestConfig) -> Any:
-    """Clean N raw rows, accept or reject each, and compute its ids; row_id starts at `first_id`.
+    """Clean N raw rows, accept or reject each, and compute the ids; row_id starts at `first_id`.
 
     Returns:
         An Arrow record batch of COLUMNS with N rows.

@@ -90,7 +90,7 @@ def list_below(root: str, folder: str) -> list[Entry]:
 def find_table_above(root: str, path: str) -> tuple[str, str] | None:
     """Find the table that contains a path: (its folder, its kind); None if there is none.
 
-    The path may be the table itself, except for Iceberg.
+    The path may also be the table's own folder, except if the table is an Iceberg table.
     """
     parents = [parent for parent in map(str, PurePosixPath(path).parents) if parent != "."]
     for folder in [path, *parents]:

@@ -21,7 +21,8 @@ from climb.mixture.support import TOLERANCE, Support, SupportBounds, find_widest
 Array = NDArray[np.float64]
 
 SourcedValue = tuple[float, str]
-"""A value, and for messages the configuration key or reason that sets it ("": nothing does)."""
+"""A value, and the configuration key or reason that sets the value, for messages. The key is empty
+if nothing sets the value."""
 
 
 @dataclass(frozen=True, eq=False)

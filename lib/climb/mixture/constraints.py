@@ -25,9 +25,10 @@ class Constraint:
     For several domains they bound the sum of the weights. Such groups must not share a domain;
     docs/decisions/mixing.md has the reason.
 
-    `max_epochs` replaces `search.max_epochs` for each of the domains, whether it is larger or
-    smaller. If several constraints set it for a domain, the smallest value applies. Constraints on
-    epochs alone may overlap with any other constraint, and so may constraints on one domain.
+    The `max_epochs` of a constraint replaces `search.max_epochs` for each of its domains, even if
+    `search.max_epochs` is smaller. If several constraints set `max_epochs` for a domain, the
+    smallest of their values applies. Two kinds of constraints may overlap with any other
+    constraint: constraints on epochs alone, and constraints on one domain.
 
     Raises:
         MixtureError: a field has an invalid value; the message names the field.

@@ -114,18 +114,19 @@ class FeasibleSet:
     def project(self, weights_MK: ArrayLike) -> Array:
         """Find the nearest feasible mixtures; feasible mixtures stay unchanged, to the bit.
 
-        Weight above an upper bound goes to the other domains in proportion to their weights
-        ("water-filling"). Weight that a lower bound requires comes from the others in the same way.
-        So weights that are not at a bound keep their ratios to each other. If a group is at its
-        bound, this holds within the group, and among the domains outside it. The result is the
-        nearest mixture in KL divergence within the bounds of domains and groups. Domains of weight
-        0 receive weight only for a lower bound (their own or their group's), or if the others are
-        at their upper bounds. They share this weight in proportion to their natural shares.
+        Weight above an upper bound goes to the domains that are not at a bound, in proportion to
+        their weights ("water-filling"). Weight that a lower bound requires comes from these domains
+        in the same way. So weights that are not at a bound keep their ratios to each other. If a
+        group is at its bound, this holds within the group, and among the domains outside the group.
+        The result is the nearest mixture in KL divergence within the bounds of domains and groups.
+        Domains of weight 0 receive weight only for a lower bound (their own or their group's), or
+        if all domains with positive weights are at their upper bounds. They share this weight in
+        proportion to their natural shares.
 
-        Then weights below `min_weight` become 0, and the others are scaled again. If the others
-        cannot sum to 1, or to the lower bound of a group, the largest of the small weights are
-        raised to `min_weight` instead. If that admits no mixture either, the domains that
-        `find_widest_support` chooses are used.
+        Then weights below `min_weight` become 0, and the larger weights are scaled again. If the
+        larger weights cannot sum to 1, or to the lower bound of a group, the largest of the small
+        weights are raised to `min_weight` instead. If these domains admit no mixture either, the
+        domains that `find_widest_support` chooses are used.
 
         Args:
             weights_MK: non-negative, shape (M, K) or (K,); rows need not sum to 1.
@@ -199,7 +200,8 @@ class FeasibleSet:
     def contains(self, weights_MK: ArrayLike, tolerance: float = 1e-9) -> NDArray[np.bool_]:
         """Whether each mixture satisfies every bound, shape (M,) or ().
 
-        Weights may miss a bound by `tolerance`. Sums of weights may miss theirs by K * `tolerance`.
+        Weights may miss their bounds by `tolerance`. Sums of weights may miss their bounds by
+        K * `tolerance`.
         """
         weights = np.asarray(weights_MK, dtype=np.float64)
         tolerance_of_sums = tolerance * max(1, len(self.domains))

@@ -180,8 +180,9 @@ def find_widest_support(bounds: SupportBounds) -> Support:
     All domains of a pool have the same smallest weight, except the required ones. So if n domains
     of a pool are in the support, the best n are the required ones and those with the largest upper
     bounds. It remains to choose n for each pool. The pools are added one by one. After each, an
-    option is a choice of n for every pool so far, with the sums of its lower and upper bounds. It
-    is dropped if another option has no larger lower sum and no smaller upper sum.
+    option is a choice of n for every pool so far, with the sums of its lower and upper bounds. An
+    option is dropped if the lower sum of another option is equal or smaller, and the upper sum of
+    that other option is equal or larger.
     """
     lower_O, upper_O, picks_OP = np.zeros(1), np.zeros(1), np.zeros((1, 0), dtype=np.int64)
     orders = [_order_by_upper_bound(pool, bounds) for pool in bounds.pools]

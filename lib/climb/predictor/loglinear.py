@@ -32,9 +32,9 @@ class LogLinearPredictor(LawPredictor):
     misfit of the law. Extra features of a mixture add a linear term.
 
     Source:
-        Data Mixing Laws (Ye et al., arXiv 2403.16952), eq. 1 for one validation domain: c, k and t
-        there are floor, scale and slopes here. Priors: chosen on RegMix's published training runs
-        (docs/decisions/predictor.md).
+        Data Mixing Laws (Ye et al., arXiv 2403.16952), eq. 1 for one validation domain. There, the
+        floor is called c, the scale k and the slopes t. Priors: chosen on RegMix's published
+        training runs (docs/decisions/predictor.md).
     """
 
     slope_std: float = 15.0

@@ -103,7 +103,7 @@ def fit_metrics(
     domain_groups: DomainGroups = (),
     extras_Q: ExtrasByMetric = (),
 ) -> BoundedPredicts:
-    """Fit all metrics, together if the predictor can, and bound the predictions.
+    """Fit all metrics, together if the predictor has `fit_metrics`, and bound the predictions.
 
     If any metric has extra features that the predictor can use, all metrics are fitted one by one.
     """

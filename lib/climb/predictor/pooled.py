@@ -58,8 +58,8 @@ class PooledPredictor:
     share_std: float = 0.15
     """Standard deviation of the normal prior on each metric's share. The prior's mean is the
     common share. The common share itself has a normal prior with mean 0 and the same standard
-    deviation, which counts once for each metric. The mean of 0 favours the law, which is better far
-    from the trials."""
+    deviation. This prior of the common share counts once for each metric. Its mean of 0 favours the
+    law, which is better far from the trials."""
 
     folds: int = 5
     """Folds of the cross-validation."""
@@ -174,7 +174,8 @@ class PooledPredicts:
     def predict(self, weights_MK: Array) -> tuple[Array, Array]:
         """Predict mean and standard deviation of every metric, shapes (M, Q).
 
-        As `StackPredict`, but in blocks of mixtures and for all metrics at once.
+        The formulas are those of `StackPredict`. Here, they are applied to blocks of mixtures, and
+        to all metrics at once.
         """
         blocks = [
             self._predict_block(weights_MK[start : start + _BLOCK])

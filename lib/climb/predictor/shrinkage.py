@@ -1,4 +1,4 @@
-"""Shrinkage of a metric's predictions towards its mean; stronger if they may be due to chance.
+"""Shrinkage of predictions towards a metric's mean; strong if predictions may be due to chance.
 
 If the values of a metric are noise, a fit still finds mixtures that seem better. A search would
 move towards them. So the deviation of predictions from the metric's mean is multiplied by a factor

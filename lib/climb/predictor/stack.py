@@ -28,9 +28,9 @@ from climb.predictor.shrinkage import Shrinkage
 class StackPredictor:
     """Average of a Gaussian process, a power law and the mean, weighted by cross-validation.
 
-    The process fits any surface near the trials. The law is better far from them and under noise.
-    The share of the process is a least-squares fit, between 0 and 1, of measured values on the
-    held-out predictions of process and law. A normal prior draws the share towards 0, so few or
+    The process fits any surface near the trials. The law is better far from the trials and under
+    noise. The share of the process is a least-squares fit, between 0 and 1, of measured values on
+    the held-out predictions of process and law. A normal prior draws the share towards 0, so few or
     noisy trials give the law more weight. The average is then shrunk towards the metric's mean
     (`climb.predictor.shrinkage`), so a metric that cannot be predicted has no influence on which
     mixtures a search prefers.

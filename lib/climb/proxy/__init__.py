@@ -77,7 +77,7 @@ class ProxyRun:
     the parameters of the model. None: no limit."""
 
     heartbeat: str | None = None
-    """File for the progress of the run (`climb.proxy.heartbeat`); None: it is not reported."""
+    """File for the progress of the run (`climb.proxy.heartbeat`); None: no file."""
 
     local_copies: LocalCopies | None = None
     """Where the shards are copied to before training; None reads them where they are."""
@@ -100,7 +100,7 @@ class ProxyRun:
 
     evaluate_steps: int | None = None
     """Steps between two evaluations on the targets during training, for the learning curve; None:
-    the model is measured at the end only. These evaluations do not change its parameters."""
+    the model is measured at the end only. Evaluations do not change the model's parameters."""
 
 
 @runtime_checkable
@@ -108,8 +108,8 @@ class Proxy(Protocol):
     """A model architecture with its training settings.
 
     If the class has `supports_processes = True`, `train` may be called in `run.processes` processes
-    at once. If it has `reports_progress = True`, `train` writes heartbeats to `run.heartbeat`, and
-    a run without a heartbeat for `proxy.hung_minutes` is ended and repeated.
+    at once. If the class has `reports_progress = True`, `train` writes heartbeats to
+    `run.heartbeat`, and a run without a heartbeat for `proxy.hung_minutes` is ended and repeated.
     """
 
     def train(self, run: ProxyRun, device: str) -> dict[str, float]:

@@ -78,7 +78,10 @@ def _find_in_batch(
 def _find_positions(
     hash_G: NDArray[np.uint64], document_W: NDArray[np.int64], size: int, index: OverlapIndex
 ) -> list[int]:
-    """Return the positions of n-grams within one document whose hash an n-gram of an item has."""
+    """Return the positions of the n-grams whose hash is also the hash of an n-gram of an item.
+
+    N-grams with words of two documents are left out.
+    """
     found = index.ngrams[size].find(hash_G)
     inside = document_W[found] == document_W[found + size - 1]
     return [int(position) for position in found[inside]]

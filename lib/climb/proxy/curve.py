@@ -1,8 +1,8 @@
 """The learning curve of a run: loss, learning rate and evaluations by step, in a file.
 
-The run writes the file at its end, and the driver reads it, like the file of a heartbeat. A curve
-needs the losses of all steps, which the checkpoints contain. So an interrupted run has the same
-curve as an uninterrupted one.
+The run writes the file when the run ends. The driver reads this file, as it reads the file of a
+heartbeat. A curve needs the losses of all steps, which the checkpoints contain. So an interrupted
+run has the same curve as an uninterrupted one.
 """
 
 from __future__ import annotations

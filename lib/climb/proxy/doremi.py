@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CURVE_POINTS = 50
-"""Approximate number of points of the curve, evenly over the run; the last step has one."""
+"""Approximate number of points of the curve, evenly over the run. The last step always has a
+point."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +163,7 @@ class DoremiLoop(TrainingLoop):
         return excess_B
 
     def _record(self) -> None:
-        """Add a point to the curve if the curve has one for this step."""
+        """Add a point to the curve at regular steps and at the last step, but at no other step."""
         weights, step = self._weights, self._weights.n_steps
         if step % -(-self.n_steps // CURVE_POINTS) and step != self.n_steps:
             return

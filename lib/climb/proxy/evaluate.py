@@ -94,7 +94,7 @@ def score_items(model: Any, target: Target, tokenizer: TokenizerFile, sequence: 
     """Score each item of a target, in order of the items' hashes; arguments as for `measure`.
 
     `prob` is a softmax of the choices' log-likelihoods per byte. With the likelihoods of
-    whole choices, the shortest one would get almost all of the probability. `accuracy` and
+    whole choices, the shortest choice would get almost all of the probability. `accuracy` and
     `accuracy_norm` are `acc` and `acc_norm` of lm-evaluation-harness; a test compares them item by
     item.
 

@@ -74,7 +74,7 @@ class GradientModel:
         return self._has_weights or self._is_compiled or self._numerics.checkpoint_activations
 
     def compile(self, shape: tuple[int, int]) -> None:
-        """Compile for micro-batches of this shape; others run without compilation."""
+        """Compile for micro-batches of this shape; other shapes run without compilation."""
         import torch
 
         if not self._is_compiled or shape == self._shape:
@@ -167,7 +167,7 @@ class GradientModel:
             for parameter, twin in zip(self._parameters, self._copies, strict=True)
             if twin.grad is not None
         ]
-        if self._is_first:  # parameters without a new gradient have that of an earlier batch
+        if self._is_first:  # a parameter without a new gradient still has an old one
             for parameter, twin in zip(self._parameters, self._copies, strict=True):
                 if twin.grad is None:
                     parameter.grad = None

@@ -79,7 +79,7 @@ class Heartbeat:
         left = self._estimate_seconds_left(now, tokens, total)
         progress = RunProgress(f"{self._writer}-{self._n_beats}", tokens, total, loss, left)
         content = json.dumps(asdict(progress)).encode()
-        with contextlib.suppress(OSError):  # the run does not depend on it
+        with contextlib.suppress(OSError):  # the run does not depend on this file
             write_file(self._path, lambda: [content])
 
     def _estimate_seconds_left(self, now: float, tokens: int, total: int) -> float | None:

@@ -14,8 +14,8 @@ Compile = Literal["auto", "eager", "layers", "step"]
 
 MAX_STEP_WORK = 4 * 10**12
 """`auto` captures a step as a CUDA graph if the number of parameters, times the number of tokens of
-the step, is at most this. The kernels of a small step take less time than their launches. With 32
-narrow layers, this is so even with 69 M parameters and 32,768 tokens
+the step, is at most this. The kernels of a small step take less time than their launches. Even a
+step of 32,768 tokens is small in this sense if the model has 69 M parameters in 32 narrow layers
 (docs/decisions/proxies.md)."""
 
 CAPTURED_ARCHITECTURES = ("llama",)

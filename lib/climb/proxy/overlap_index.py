@@ -31,8 +31,8 @@ RULES_VERSION = 2
 """Increased when the rules of this module change, so that documents are checked again."""
 
 PROMPT = re.compile(r"\A\s*Question:|\bAnswer:\s*\Z")
-"""Words that a prompt adds to a question. A document may quote the question with them or without,
-so both are looked up."""
+"""Words that a prompt adds to a question. A document may quote the question with these words or
+without them, so both forms of the question are looked up."""
 
 CHUNK_ITEMS = 2_000
 FILTER_BITS_PER_NGRAM = 16
@@ -115,7 +115,7 @@ class OverlapIndex:
         return any(f" {words} " in text for text in self._read(item))
 
     def _read(self, item: int) -> Iterator[str]:
-        """Yield the question of an item with each of its choices, also in the form of a prompt."""
+        """Yield the question of an item with each choice, with and without words of a prompt."""
         start = int(self.end_I[item - 1]) if item else 0
         text = self.texts[start : int(self.end_I[item])].decode("utf-8", "surrogatepass")
         question, *choices = text.split("\n")
@@ -128,9 +128,9 @@ def build_index(groups: Sequence[tuple[str, Target]]) -> OverlapIndex:
     """Index all items of the (split, target) pairs.
 
     An n-gram has 13 words of a question, or of the question followed by one of its choices. If the
-    question with its right choice has fewer words, but at least 5, all of them are one n-gram. A
-    question is indexed with and without the words of its prompt. An item of kind `text`
-    counts as a question without choices.
+    question with its right choice has fewer words, but at least 5, all words of the two together
+    are one n-gram. A question is indexed with and without the words of its prompt. An item of kind
+    `text` counts as a question without choices.
 
     Raises:
         InputError: a file cannot be read, a line is not a valid item, or there is no item.
@@ -157,7 +157,7 @@ class _Parts:
 
 
 def _read_parts(values: Mapping[str, Any], kind: str) -> _Parts:
-    """Read the fields that items of this kind have; all others may have any value."""
+    """Read the fields that items of this kind have; all other fields may have any value."""
     if kind == "text":
         return _Parts(values["text"], [""], 0)
     return _Parts(values["context"], values["choices"], values["label"])
@@ -194,7 +194,10 @@ class _Builder:
     def _add_fragments(
         self, question: list[str], choices: list[list[str]], right: int, item: int
     ) -> None:
-        """Add the question, and its end followed by each choice; a short item is added whole."""
+        """Add the question, and for each choice the end of the question followed by this choice.
+
+        For a short item, add the whole question followed by the right choice.
+        """
         codes = self._code_of.hash(question)
         self._fragments.append((codes, item, False))
         for number, words in enumerate(choices):

@@ -139,7 +139,7 @@ def find_processes(run: ProxyRun) -> Processes:
 def join_processes(backend: Backend) -> Iterator[int]:
     """Join the processes of a run, and yield the number of this one.
 
-    Environment variables describe them: RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT.
+    Environment variables describe the processes: RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT.
 
     Raises:
         InfrastructureError: another process did not join, or was lost.

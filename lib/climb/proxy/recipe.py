@@ -75,8 +75,8 @@ class Recipe:
     compile: Compile = field(default="auto", metadata=LATER)
     """eager: nothing is compiled. layers: each decoder layer, and the output layer with the loss,
     are compiled. step: the compiled step is captured as one CUDA graph; same as layers where the
-    device or the architecture does not allow it. auto: eager on a CPU; on a GPU, step if the step
-    is small, else layers."""
+    device or the architecture does not allow the capture. auto: eager on a CPU; on a GPU, step if
+    the step is small, else layers."""
 
     deterministic: bool = field(default=True, metadata=LATER)
     """Whether equal runs have equal results, bit for bit, on a GPU. false allows kernels whose sums

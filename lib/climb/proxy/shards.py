@@ -35,7 +35,7 @@ tokens, the files are larger. A run keeps all of its files open, and many system
 
 BUCKET_TOKENS = 1 << 16
 """Mean tokens of a bucket. A file ends where a bucket ends; only the last file of a shard may end
-before."""
+inside a bucket."""
 
 MAX_BUCKETS = 1 << 17
 """Maximum buckets of all domains; a larger corpus has larger buckets, so that the plan is small."""

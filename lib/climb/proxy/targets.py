@@ -46,7 +46,7 @@ class Item:
 
 
 def load_items(target: Target, tokenizer: TokenizerFile, sequence: int) -> tuple[Item, ...]:
-    """Read the items of a target. They are cached, since a worker trains many proxies.
+    """Read the items of a target. The items are cached, since a worker trains many proxies.
 
     Args:
         target: file, kind and limit.

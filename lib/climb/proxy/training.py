@@ -36,7 +36,7 @@ class TrainingRecipe(Recipe, ABC):
     """Packages that `train` imports."""
 
     extra: ClassVar[str] = "proxy"
-    """Extra of climb-mixture that installs them."""
+    """Extra of climb-mixture that installs these packages."""
 
     reports_progress: ClassVar[bool] = True
     """Whether `train` writes heartbeats."""
@@ -118,7 +118,7 @@ def _start(
 def _measure_targets(
     recipe: TrainingRecipe, run: ProxyRun, model: Any, n_tokens: int | None = None
 ) -> dict[str, float]:
-    """Measure the model on the targets of the run, with a heartbeat before each."""
+    """Measure the model on the targets of the run, with a heartbeat before each target."""
     heartbeat, metrics = Heartbeat(run.heartbeat), dict[str, float]()
     total = run.stop_tokens or run.n_tokens
     for target in run.targets:

@@ -67,9 +67,9 @@ class Updater:
         self._place_rate()
 
     def prepare(self, length: int) -> None:
-        """Before the first step, compile the model, and capture the step if the recipe says so.
+        """Compile the model, and capture the step, if the arithmetic requires either.
 
-        No other thread may use the GPU meanwhile.
+        Call this before the first step. No other thread may use the GPU meanwhile.
 
         Args:
             length: L.

@@ -71,7 +71,7 @@ class JsonLinesWriter:
             self._index.write(ends_N.tobytes())
 
     def close(self) -> None:
-        """Write the rest."""
+        """Write the bytes that are still pending, and close the files."""
         self._file.write(self._compressor.compress(bytes(self._pending)))
         self._file.write(self._compressor.flush())
         self._file.close()

@@ -5,8 +5,8 @@ the end of the last sample. A JSON header follows, which describes the columns; 
 sample starts with the lengths of its columns of variable length. All columns follow, sorted by
 name.
 
-Source: mosaicml-streaming 0.13.0, `streaming/base/format/mds/writer.py` and `encodings.py`; the
-files are equal to those of its MDSWriter.
+Source: mosaicml-streaming 0.13.0, `streaming/base/format/mds/writer.py` and `encodings.py`.
+The files that climb writes are equal to those of the MDSWriter in that package.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def describe_file(name: str, n_bytes: int, n_documents: int) -> dict[str, Any]:
 
 
 class MdsWriter:
-    """Writes one file; a temporary file keeps the samples, because their offsets come first."""
+    """Writes one file. A temporary file keeps the samples until all of their offsets are known."""
 
     def __init__(self, path: Path) -> None:
         """Open the temporary file; `close` writes `path`.mds."""

@@ -79,7 +79,7 @@ class ParquetWriter:
                 self._write_group()
 
     def close(self) -> None:
-        """Write the rest."""
+        """Write the last row group, and close the file."""
         self._write_group()
         self._writer.close()
 
