@@ -44,7 +44,7 @@ class FastTextScorer:
     """Packages that `load` imports."""
 
     extra: ClassVar[str] = "fasttext"
-    """Extra of climb-mixture that installs them."""
+    """Extra of climb-mixture that installs these packages."""
 
     uses_gpu: ClassVar[bool] = False
     """Whether `load` uses a GPU. A scorer without this attribute is assumed to use one."""
@@ -94,7 +94,7 @@ class FastTextTrainer:
     """Packages that `train` imports."""
 
     extra: ClassVar[str] = "fasttext"
-    """Extra of climb-mixture that installs them."""
+    """Extra of climb-mixture that installs these packages."""
 
     dim: int
     epochs: int

@@ -32,7 +32,7 @@ def hash_ngrams(codes_W: NDArray[np.uint64], sizes: Sequence[int]) -> Iterator[N
     Args:
         codes_W: hashes of the words.
         sizes: numbers of words in an n-gram, ascending. The hashes of each size are computed from
-            those of the size before.
+            the hashes of the previous size.
     """
     hash_G, n = np.zeros(len(codes_W) + 1, dtype=np.uint64), 0
     for size in sizes:

@@ -1,8 +1,8 @@
 """Published quality rules that need no model: Gopher, C4 and FineWeb, with their thresholds.
 
-Each paper removes a document that violates any of its rules. Here a rule is a set of statistics of
-`climb.quality.statistics`, each with its accepted range. Several thresholds for the same property,
-for example for repeated n-grams of 5, 6, ... and 10 words, count as one rule.
+Each paper removes a document that violates any rule of the paper. Here a rule is a set of
+statistics of `climb.quality.statistics`, each with its accepted range. Several thresholds for the
+same property, for example for repeated n-grams of 5, 6, ... and 10 words, count as one rule.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ FINEWEB: Mapping[str, Limits] = {
 FAMILIES: Mapping[str, Mapping[str, Limits]] = {"gopher": GOPHER, "c4": C4, "fineweb": FINEWEB}
 
 MAX_SCORE = 5.0
-"""Scores range from 0 to 5 as in CLIMB, so that its threshold of 3 applies."""
+"""Scores range from 0 to 5 as in CLIMB, so that CLIMB's threshold of 3 applies."""
 
 POINTS_PER_VIOLATION = 0.5
 """Points that each violated rule subtracts from `rules`. The rules are made for web pages. Typical
@@ -82,9 +82,10 @@ threshold 3 separates code from machine logs."""
 class RuleScorer:
     """Scores documents by the published rules.
 
-    The score `rules` is 5 minus half a point per violated rule, but at least 0. Each of the scores
-    `gopher`, `c4` and `fineweb` is 5 if the document violates no rule of its paper, else 0. So the
-    mean of such a score over a cluster is five times the share of documents that the paper keeps.
+    The score `rules` is 5 minus half a point per violated rule, but at least 0. The scores
+    `gopher`, `c4` and `fineweb` belong to one paper each. Such a score is 5 if the document
+    violates no rule of this paper, else 0. So the mean of the score over the documents of a cluster
+    is five times the share of documents that the paper keeps.
     """
 
     uses_gpu: ClassVar[bool] = False

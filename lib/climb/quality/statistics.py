@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 STOP_WORDS = frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})
-"""Gopher: an English text contains at least two of them."""
+"""Gopher: an English text contains at least two of these words."""
 
 BULLETS = ("•", "‣", "▪", "◦", "●", "- ", "* ")
 ELLIPSES = ("...", "…")

@@ -25,7 +25,7 @@ HELD_OUT_EVERY = 10
 texts."""
 
 MIN_LABELS = 100
-"""Minimum number of labels for a measurement; with so many, about ten texts are held out."""
+"""Minimum number of labels for a measurement. With this number, about ten texts are held out."""
 
 MAX_CLASSES = 20
 """Maximum number of different labels for a trainer that makes a class of each label. The memory and
@@ -64,10 +64,11 @@ class TrainingSummary:
     n_labels: int
     n_held_out: int
     error: float | None
-    """Mean absolute error on the held-out labels, in the unit of the labels; None with too few."""
+    """Mean absolute error on the held-out labels, in the unit of the labels; None if there are too
+    few labels."""
 
     rank_correlation: float | None
-    """Spearman's correlation on the held-out labels; None with too few."""
+    """Spearman's correlation on the held-out labels; None if there are too few labels."""
 
     repeated: bool = False
     """Whether the folder already contained a model from the same texts, labels and trainer. That

@@ -23,13 +23,17 @@ from climb.quality import Score
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerScorer:
-    """The output of a classifier with one output; the expected label of one with several."""
+    """Scores texts with a classifier.
+
+    The score is the output of a classifier that has one output, or the expected label of a
+    classifier that has several outputs.
+    """
 
     needs: ClassVar[tuple[str, ...]] = ("torch", "transformers")
     """Packages that `load` imports."""
 
     extra: ClassVar[str] = "proxy"
-    """Extra of climb-mixture that installs them."""
+    """Extra of climb-mixture that installs these packages."""
 
     model: ModelPath
     """Folder of a Hugging Face sequence-classification model. Nothing is downloaded."""

@@ -28,7 +28,8 @@ from climb.search.trials import RECOMMENDED
 WIDTH = 984
 HALF = 470
 MAX_DOMAINS = 30
-"""Maximum number of domains in the mixture chart. One more row has the sum of all other domains."""
+"""Maximum number of domains in the mixture chart. One more row has the sums of the domains that are
+left out."""
 
 NAME = Type(INK, 15, bold=True)
 LABEL = Type(INK, 14)

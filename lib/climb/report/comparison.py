@@ -54,7 +54,8 @@ class Cell:
 
     mean: Mean
     gains: Mapping[str, Gain]
-    """Other method -> gain of this method over it, paired by seed; above 0 is better."""
+    """Other method -> gain of this method over the other method, paired by seed; above 0 is
+    better."""
 
 
 def tabulate(methods: Sequence[MethodRuns], objective: str) -> list[Cell]:
@@ -98,8 +99,9 @@ def _find_sign(name: str, signs: Mapping[str, float]) -> float:
     """Return 1 if a higher value of a metric is better, -1 if a lower value is better.
 
     The sign comes from the objective. For a metric that the objective does not use, and for a mean
-    of such metrics, it is guessed from the name (`is_higher_better`). The sign is 0 for a mean over
-    tasks if the objective maximizes the measure of some tasks and minimizes it for other tasks.
+    of such metrics, the sign is guessed from the name (`is_higher_better`). The sign is 0 for a
+    mean over tasks if the objective maximizes the measure of some tasks and minimizes it for other
+    tasks.
 
     Args:
         name: metric of the table.

@@ -22,11 +22,11 @@ class MetricTable:
     """Heading and metric of each column. If there is no mean, all columns are tasks."""
 
     directions: tuple[bool, ...]
-    """Whether higher is better, by column."""
+    """For each column, whether higher values are better."""
 
     @property
     def higher_is_better(self) -> bool | None:
-        """Whether higher is better in all columns; None if they differ."""
+        """Whether higher values are better in all columns; None if the columns differ in this."""
         return self.directions[0] if len(set(self.directions)) == 1 else None
 
 

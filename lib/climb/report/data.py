@@ -89,7 +89,7 @@ class ReportData:
     result: SearchResult
     domains: tuple[Domain, ...] = ()
     trials: tuple[Trial, ...] = ()
-    """Trials of the plan of the result. Methods with equal mixtures share trials, so a trial may
+    """Trials that `result.plan` lists. Methods with equal mixtures share trials, so a trial may
     occur several times, once for each method."""
 
     evaluations: tuple[Evaluation, ...] = ()

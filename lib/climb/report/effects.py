@@ -19,8 +19,9 @@ MAX_DOMAINS = 30
 """Maximum number of rows. The table has the domains with the largest effects on the score."""
 
 MAX_METRICS = 12
-"""Maximum number of metrics in the table. The table has the metrics that change the score most. The
-other tables of the page show the same metrics, and the other metrics in a collapsed section."""
+"""Maximum number of metrics in the table. The table has the metrics that change the score most.
+The other tables of metrics on the page show the same metrics, and have a collapsed section with the
+metrics that are left out here."""
 
 _SHADES = 3
 """Number of shades for gains; there are as many for losses. The largest effect of a column has the
@@ -29,7 +30,7 @@ darkest shade."""
 
 @dataclass(frozen=True)
 class Cell:
-    """Effect of one percent more of a domain on one metric; above 0 is better."""
+    """Effect on one metric if the mixture has one percent more of a domain; above 0 is better."""
 
     mean: str
     std: str

@@ -22,8 +22,8 @@ from climb.search.result import WEAK_RANKING, SearchResult
 from climb.search.trials import PROPOSAL, RECOMMENDED
 
 MAX_CLUSTERS = 200
-"""Maximum number of rows in the table of clusters. Pruned clusters come first, and within both
-groups the largest clusters."""
+"""Maximum number of rows in the table of clusters. The pruned clusters come first, then the kept
+clusters. Each of the two groups is sorted by size, largest cluster first."""
 
 
 def render(data: ReportData) -> str:
@@ -189,7 +189,7 @@ class ClusterSummary:
     pruned_tokens: int
     pruned_documents: int
     pruned_share: float | None
-    """Share of all tokens in pruned clusters; None if there are no tokens."""
+    """Tokens of the pruned clusters as a share of all tokens; None if there are no tokens."""
 
     @property
     def hidden(self) -> int:

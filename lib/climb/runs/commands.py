@@ -63,7 +63,7 @@ class Extras:
 NO_EXTRAS = Extras()
 
 FRONT_WEIGHTINGS = 16
-"""Number of weightings of the metrics from which a Pareto front is computed."""
+"""A Pareto front is computed from this many weightings of the metrics."""
 
 
 def predict(
@@ -245,7 +245,7 @@ def _format_contract(result: SearchResult, notes: advice.Notes) -> str:
 
 
 def _write_mixture(result: SearchResult, space: FeasibleSet, out: Path) -> None:
-    """Write BEST.csv; the cell of the epochs is empty if they are unknown."""
+    """Write BEST.csv; the cell with a domain's epochs is empty if the epochs are unknown."""
     recommended = result.recommended
     rows = [
         [

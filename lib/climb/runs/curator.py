@@ -36,7 +36,7 @@ def read_curator(
     Without scripts, every column has the weights of one domain, except the columns of the model, of
     metrics and of pandas' row numbers. An empty weight counts as 0, as in the tutorial. A script is
     named after its run (`n1.sh`, ...), and its lines are `weight path/to/domain`. With scripts, the
-    domains are those that occur in the scripts, and `domains`.
+    domains are those that occur in the scripts, and those in the argument `domains`.
 
     Args:
         results: the CSV file.
@@ -139,10 +139,14 @@ def _join_scripts(
 
 @dataclass(frozen=True)
 class _ScriptFolders:
-    """The folders of scripts. Each belongs to a round: a folder of results in the results file."""
+    """The folders of scripts. Each folder of scripts belongs to one round of the search.
+
+    The models of one round have their results in one folder, which the results file names.
+    """
 
     folders: tuple[tuple[str, Path], ...]
-    """Pairs of a round and its folder of scripts. An empty round means all results."""
+    """Pairs of a round and its folder of scripts. The folder of the pair ("", folder) has the
+    scripts of all results."""
 
     rounds: Mapping[str, str]
     """Folder of results -> round."""

@@ -189,7 +189,8 @@ def _find_shards(
     The folder of a domain may contain the folder of another domain: `web/news` in `web`. The files
     in the inner folder belong only to the inner domain, also if its weight is 0. The tokens of a
     domain are divided among its shards in proportion to the sizes of the shards' files with text or
-    tokens. Index files do not count: their sizes depend on the number of documents, not of tokens.
+    tokens. Index files are not included in these sizes, because the size of an index file depends
+    on the number of documents, not on the number of tokens.
 
     Raises:
         InputError: there are no such files or all are empty, or a shard lacks a file.
@@ -216,7 +217,7 @@ def _find_shards(
 def _group_files(
     files: Sequence[Path], endings: Sequence[str], needs_all: bool
 ) -> dict[str, list[Path]]:
-    """Group files by their path without its ending; if not `needs_all`, each file is its own group.
+    """Group files by their path without its ending; without `needs_all`, one file is a group.
 
     Raises:
         InputError: with `needs_all`, a group lacks a file with one of the endings.

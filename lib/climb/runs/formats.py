@@ -90,8 +90,8 @@ def read_olmix(ratios: Path, metrics: Path) -> RunTable:
 def read_olmix_prior(path: Path) -> dict[str, float]:
     """Read the tokens of Olmix's domains: from a fit's YAML file, or the JSON file of a swarm.
 
-    A swarm is a set of proxy runs. The section is `priors.token_counts`, or `token_counts` at the
-    top level.
+    A swarm is a set of proxy runs. The section with the tokens is `priors.token_counts`, or
+    `token_counts` at the top level.
 
     Raises:
         InputError: the file cannot be read, or it has no such section.

@@ -42,7 +42,7 @@ _MAX_ROWS = 5
 
 @dataclass(frozen=True)
 class Prior:
-    """Tokens of each domain, or shares of all tokens."""
+    """Tokens of each domain, or each domain's share of all tokens."""
 
     amounts: Mapping[str, float]
     source: Path
@@ -161,7 +161,10 @@ def _write_rejected(path: Path, rejected: Sequence[RejectedRow]) -> None:
 
 
 def _describe(at: Location, r: RejectedRow) -> str:
-    """Describe what was found; for the other row of the same run, also name the rejected row."""
+    """Describe what was found in the rejected row `r`.
+
+    If `at` is the other row of the same run, the description also names the rejected row.
+    """
     return r.found if at == r.location else f"{_locate(r)}: {r.found}"
 
 

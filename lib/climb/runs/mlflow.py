@@ -76,7 +76,7 @@ def read_mlflow_names(columns: Sequence[str]) -> tuple[str, ...]:
 
 
 def find_kind_error(cells: Mapping[str, str]) -> str:
-    """Describe why a run that `climb` logged is not the run of a proxy; empty if it is one."""
+    """Describe why a run that `climb` logged is not the run of a proxy; empty for a proxy's run."""
     kind = cells.get(KIND, "").strip()
     if kind in ("", TRIAL):
         return ""

@@ -148,7 +148,7 @@ def _is_row_number(column: str) -> bool:
 
 
 def _drop_duplicates(side: Iterable[RunPart]) -> tuple[list[RunPart], list[RejectedRow]]:
-    """Reject parts without a key, and parts with the key and the cells of an earlier part."""
+    """Reject parts without a key, and parts whose key and cells equal those of an earlier part."""
     unique: dict[tuple[str, tuple[str, ...]], RunPart] = {}
     rejected = []
     for part in side:

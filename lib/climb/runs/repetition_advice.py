@@ -17,8 +17,8 @@ from climb.search.result import SearchResult
 from climb.search.trials import Trials
 
 _MORE = 1.1
-"""The cost of a mixture is extrapolated if it repeats a domain at least this factor times as often
-as any run does."""
+"""The cost of a mixture's repetition is extrapolated if the mixture's largest number of epochs is
+at least this factor times the largest number of epochs in the runs."""
 
 
 @dataclass(frozen=True, eq=False)

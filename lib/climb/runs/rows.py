@@ -1,7 +1,7 @@
 """Runs from other projects: check every row, and report every invalid row with its reason.
 
 Readers of formats build a `RunTable` of text, and reject rows that they cannot assign to a run.
-Only `validate_runs` checks the values of the other rows.
+They do not check the values of the rows that they accept: only `validate_runs` does this check.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ class RunRow:
     weights_location: Location
     metrics_location: Location
     seed: str | None = None
-    """The cell of the seed; None if the table has no column of seeds. The same holds for params and
-    tokens."""
+    """The cell of the seed; None if the table has no column of seeds. `params` and `tokens` are the
+    cells of these two columns; None if the table does not have the column."""
 
     params: str | None = None
     tokens: str | None = None

@@ -180,8 +180,8 @@ def _build_trials(
 def _rank_sizes(expressed: ExpressedTrials) -> Array:
     """Rank the model size of every trial by its distance from the size nearest to the target.
 
-    That size has rank 0. If it has too few trials for a fit, distances are counted from the size
-    with the most trials instead, which then has rank 0.
+    The size nearest to the target has rank 0. If this size has too few trials for a fit, distances
+    are counted from the size with the most trials instead, which then has rank 0.
     """
     params_N, size_T, counts_N = np.unique(
         expressed.params_T, return_inverse=True, return_counts=True

@@ -36,8 +36,8 @@ Array = NDArray[np.float64]
 class Target:
     """The scale to predict for.
 
-    Without `params`, it is the largest model size of the own runs. Without `tokens`, it is the
-    largest number of tokens that a run of this size read.
+    If `params` is None, the model size is the largest one of the own runs. If `tokens` is None, the
+    number of tokens is the largest one that a run of this model size read.
     """
 
     params: float | None = None
@@ -119,7 +119,7 @@ def read_run_sets(
     Raises:
         InputError: a file cannot be used.
         SearchError: the own runs are too few to test other sets or to reweight the objective; or
-            another set has no domain of the own runs, or lacks one of their metrics.
+            another set has no domain of the own runs, or lacks a metric of the own runs.
     """
     valid = read_valid_runs(files.paths[0])
     predictor: Predictor = build(cfg.predictor, Predictor)

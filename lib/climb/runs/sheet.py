@@ -239,7 +239,7 @@ def normalize(weights: Sequence[float]) -> tuple[float, ...]:
 
 
 def find_mixture_error(weights: Sequence[float]) -> str:
-    """Describe why weights are not a mixture; empty if they are one, within `SUM_TOLERANCE`."""
+    """Describe why weights are not a mixture; empty for a mixture, within `SUM_TOLERANCE`."""
     if min(weights) < -SIGN_TOLERANCE:
         return f"the smallest weight is {min(weights):.6g}; weights must be 0 or more"
     if abs(sum_exactly(weights) - 1.0) > SUM_TOLERANCE:

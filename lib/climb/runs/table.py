@@ -131,7 +131,10 @@ def read_table(path: Path) -> RunTable:
 def _find_row_error(
     sheet: Sheet, row: Sequence[str], cells: Mapping[str, str], domains: Sequence[str]
 ) -> tuple[str, str] | None:
-    """Return the reason for which a row is rejected, and a description; None if it may be a run."""
+    """Return the reason for which a row is rejected, and a description.
+
+    The result is None if the row may be a run.
+    """
     if error := sheet.find_width_error(row):
         return INVALID_WIDTH, error
     if error := find_kind_error(cells):

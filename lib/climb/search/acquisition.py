@@ -49,7 +49,8 @@ class PenalizedScore:
         """Add the outcome constraint of `search.max_drop` to a fitted surrogate.
 
         No metric may be predicted worse than at the natural mixture by more than `max_drop`. The
-        natural mixture satisfies this constraint by definition, so at least one mixture does.
+        natural mixture satisfies this constraint by definition, so the constraint never excludes
+        all mixtures.
         """
         min_metrics_Q = None
         if max_drop is not None:
@@ -108,8 +109,8 @@ def select_distant(drawn_NK: Array, existing_MK: Array, n: int) -> NDArray[np.in
     counts more than the same difference between two large weights.
 
     Returns:
-        Indices into `drawn_NK`, in the order of selection; fewer than n if all other draws are
-        nearer than `MIN_DISTANCE`.
+        Indices into `drawn_NK`, in the order of selection. There are fewer than n if every draw
+        that is left is nearer than `MIN_DISTANCE` to an existing or selected mixture.
     """
     roots_NK = np.sqrt(drawn_NK)
     distance_N = np.full(len(drawn_NK), np.inf)
@@ -128,9 +129,9 @@ def select_batch(
 ) -> NDArray[np.int64]:
     """Select a batch of up to n candidates by upper confidence bounds with diversity.
 
-    The candidate with the highest mean is the first, unless it is near an existing mixture. Each
-    later one has the highest mean + std. The std shrinks near selected candidates: a trial there
-    would add the same information.
+    The candidate with the highest mean is selected first, unless it is near an existing mixture.
+    Each further selected candidate has the highest mean + std. The std shrinks near a selected
+    candidate, because a trial there would add the same information as the selected candidate.
 
     Returns:
         Indices into `pool_NK`, in the order of selection.

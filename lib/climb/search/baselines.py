@@ -74,7 +74,7 @@ class FixedMixture:
 
     name: str
     weights: Mapping[str, float]
-    """They need not sum to 1; a domain that is left out has weight 0."""
+    """The weights need not sum to 1; a domain that is left out has weight 0."""
 
     replicates: int | None = None
 
@@ -95,7 +95,7 @@ class DoremiMixture:
     """The mixture of DoReMi, projected into the feasible set; section `doremi` has its settings.
 
     The job `search` first trains DoReMi's two models. Then it replaces this baseline by a
-    `FixedMixture` with their domain weights.
+    `FixedMixture` with the domain weights that DoReMi computed.
     """
 
     name: str
@@ -129,9 +129,9 @@ def build_baselines(specs: Sequence[Mapping[str, Any]]) -> tuple[Baseline, ...]:
     """Build the baselines that `search.baselines` lists.
 
     Raises:
-        ConfigError: a plug-in cannot be built, a name is used twice or reserved, no NaturalMixture
-            has the name `natural` although one is listed, another class has this name, or a
-            baseline has fewer than 2 replicates.
+        ConfigError: a plug-in cannot be built; a name is used twice or reserved; there are
+            NaturalMixtures, but none has the name `natural`; a baseline of another class has the
+            name `natural`; or a baseline has fewer than 2 replicates.
     """
     baselines = tuple(build(spec, Baseline) for spec in specs)
     counts = Counter(baseline.name for baseline in baselines)

@@ -85,7 +85,7 @@ def match_domains(
         min_kept: runs whose total weight in the own domains is smaller are dropped.
 
     Raises:
-        SearchError: the other set has no domain of the own runs, or lacks one of their metrics.
+        SearchError: the other set has no domain of the own runs, or lacks a metric of the own runs.
     """
     known = _find_common_domains(own, other, name)
     part_TK = other.weights_TK[:, [other.domains.index(domain) for domain in known]]
@@ -216,8 +216,8 @@ def _average_replicates(other: Trials) -> Trials:
 def _shift(own: Trials, other: Trials, objective: Objective, predictor: Predictor) -> Trials:
     """Average the replicates of the other runs, and shift each metric to the level of the own runs.
 
-    The shift of a metric is the mean difference between its values and their predictions by a
-    surrogate that is fitted to the own runs.
+    A surrogate is fitted to the own runs, and predicts the metrics of the other runs. The shift of
+    a metric is the mean difference between its measured and predicted values.
     """
     other = _average_replicates(other)
     surrogate = Surrogate.fit(own, objective, predictor)

@@ -123,7 +123,7 @@ class Calibration:
     """Rank correlation of predicted and measured values; NaN if either is constant."""
 
     spread: Spread | None = None
-    """How errors depend on the mixture; None if they do not."""
+    """How errors depend on the mixture; None if no dependence was found."""
 
     @classmethod
     def fit(cls, measured_D: Array, mean_D: Array, std_D: Array, noise_D: Array) -> Self:
@@ -186,7 +186,7 @@ class Calibration:
         return np.asarray(self.spread_at(weights_MK) * std_M)
 
     def spread_at(self, weights_MK: Array) -> Array:
-        """Return the factor of each mixture's standard deviation, shape (M,); 1 without spread."""
+        """Return the factor of each mixture's standard deviation, (M,); 1 if `spread` is None."""
         return (
             np.ones(len(weights_MK)) if self.spread is None else self.spread.factor_at(weights_MK)
         )

@@ -29,7 +29,7 @@ class Method:
     comparison: str
     cfg: Config
     mixture: Mapping[str, Any] | None = None
-    """Plug-in that makes its mixture; None: the mixture is searched."""
+    """Plug-in that makes the method's mixture; None: the mixture is searched."""
 
     first_job: str | None = None
     """First job that runs again for this method and writes tables of its own; None: the method
@@ -43,7 +43,10 @@ class Method:
 
     @property
     def n_trials(self) -> int:
-        """Trials of its search, replicates included; 0 for a plug-in, which counts its own."""
+        """Number of trials of the method's search, replicates included.
+
+        If a plug-in makes the mixture, the number is 0, because the plug-in counts its own trials.
+        """
         return 0 if self.mixture is not None else count_trials(self.cfg.search)
 
 

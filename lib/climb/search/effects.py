@@ -17,8 +17,8 @@ from climb.search.surrogate import Surrogate
 Array = NDArray[np.float64]
 
 STEP = 0.01
-"""Share of the mixture that is moved to a domain. It comes from all domains, this one included, in
-proportion to their weights."""
+"""Share of the mixture that is moved to a domain. The share is taken from all domains, including
+the domain that receives it, in proportion to their weights."""
 
 _MAX_CORRELATION = -0.3
 """Two metrics trade off if their effects over domains correlate at this value or below."""

@@ -93,16 +93,17 @@ def paired_gain(
     Both continue the same base checkpoint. With the same seed, both read the windows of a domain in
     the same order, so most of the effect of the seed cancels in the difference.
 
-    If all differences are equal, they show no standard deviation. This happens by chance with
-    accuracies on few items. Then the difference itself is used as the standard deviation. As a
-    result, the interval contains 0 with up to 4 seeds, and excludes 0 with 5 or more. A sign test
-    at 5 % decides the same: by chance, 4 differences are all positive with a probability of 1/16,
-    and 5 differences with 1/32. If all differences are 0, the interval is [0, 0].
+    If all differences are equal, their standard deviation is 0. This happens by chance with
+    accuracies on few items. In this case, the absolute difference is used as the standard
+    deviation. As a result, the interval contains 0 with up to 4 seeds, and excludes 0 with 5 or
+    more. A sign test at 5 % decides the same: by chance, 4 differences are all positive with a
+    probability of 1/16, and 5 differences with 1/32. If all differences are 0, both ends of the
+    interval are 0.
 
     Args:
         scores: seed -> value of the first mixture.
         baseline_scores: seed -> value of the second mixture.
-        sign: 1 where higher values are better, -1 where lower ones are.
+        sign: 1 if higher values are better, -1 if lower values are better.
 
     Returns:
         The gain of the first mixture over the second; None for fewer than 2 common seeds.
@@ -131,8 +132,8 @@ def compare(trials: Trials, objective: Objective, method: str, baseline: str) ->
     The measurement uses no predictor, so it is better evidence than a predicted gain.
 
     Raises:
-        SearchError: fewer than 2 seeds for which both have a finished trial; one pair cannot give
-            a standard error.
+        SearchError: there are fewer than 2 seeds for which both methods have a finished trial; one
+            pair cannot give a standard error.
     """
     scores = []
     for name in (method, baseline):

@@ -34,7 +34,8 @@ MIN_PAIRS = 4
 """If fewer trials have partial and final metrics, only a shift is fitted, and the slope is 1."""
 
 _ROUNDING = 1e-9
-"""A share times a number of trials is rounded down if it exceeds a whole number by at most this."""
+"""The product of a share and a number of trials is rounded up. It is rounded down only if
+it exceeds a whole number by at most this value."""
 
 
 def select_survivors(score_by_trial: Mapping[str, float], keep: float) -> frozenset[str]:

@@ -74,7 +74,7 @@ def estimate_further_round(state: SearchState, calibration: Calibration) -> Furt
 def estimate_gain_of_round(trials: Trials, round_: int, problem: Problem) -> float | None:
     """Estimate the expected gain of a configured round before it is trained.
 
-    The estimate depends on the trials of earlier rounds alone, as the round's proposals do; see
+    Like the proposals of the round, the estimate depends only on the trials of earlier rounds; see
     `estimate_further_round`.
 
     Raises:
@@ -120,9 +120,9 @@ def predict_changes(
 ) -> Array:
     """Return a matrix (C, N) that maps standard normal numbers to changes of predicted scores.
 
-    It is a square root of the covariance matrix of these changes, which the round causes for the
-    candidates. The errors of different metrics count as fully correlated, as in `Surrogate.combine`
-    and in the measurement of the inflation.
+    The round changes the predicted scores of the candidates. The returned matrix is a square root
+    of the covariance matrix of these changes. The errors of different metrics count as fully
+    correlated, as in `Surrogate.combine` and in the measurement of the inflation.
     """
     every_MK = np.vstack([proposed_NK, candidates_CK])
     factor_M = calibration.inflate(every_MK, surrogate.predict_mean(every_MK))

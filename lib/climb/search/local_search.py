@@ -1,8 +1,9 @@
 """Move a mixture to the local optimum near it: a smooth optimizer, then changes of single domains.
 
-A pattern search ends near an optimum, at a mixture that depends on its path. This search continues
-from there to the local optimum, which does not depend on the path. If the surrogate has no gradient
-(trees), only changes of single domains can increase the score.
+A pattern search ends near an optimum, at a mixture that depends on the path of the search. The
+local search of this module continues from there to the local optimum, which does not depend on the
+path. If the surrogate has no gradient (trees), only changes of single domains can increase the
+score.
 
 Axes: A domains that vary, K domains, Q metrics of the objective, N mixtures.
 """
@@ -42,7 +43,7 @@ _STEP = 1e-4
 """Step of a finite difference, in the logarithm of a weight."""
 
 _MIN_WEIGHT = 1e-6
-"""Lower bound of a weight in the optimizer; changes of single domains try 0."""
+"""Lower bound of a weight in the optimizer. The changes of single domains also try weight 0."""
 
 _MARGIN = 1e-6
 """Slack that the optimizer keeps to an outcome constraint, in the metric's standard deviations."""
@@ -51,8 +52,8 @@ _ENTRY_WEIGHTS = (1e-3, 1e-2)
 """Weights that are tried for a domain of weight 0, in addition to the smallest allowed weight."""
 
 _JOINT_CHANGES = (2, 4, 8, 16, 32)
-"""For each of these numbers n, the n best single changes are tried together. Only changes that
-increase the score alone are used."""
+"""For each of these numbers n, the n best single changes are tried together. A single change is
+left out if it does not increase the score when it is the only change."""
 
 
 def search_locally(start_K: Array, score: PenalizedScore) -> tuple[Array, float]:

@@ -61,7 +61,7 @@ def maximize(
 def sample_around(
     centers_SK: Array, space: FeasibleSet, n: int, random: np.random.Generator
 ) -> Array:
-    """Draw n feasible mixtures around others, by random factors on the weights of all domains.
+    """Draw n feasible mixtures around centers, by random factors on the weights of all domains.
 
     The typical size of the factors differs between mixtures.
     """

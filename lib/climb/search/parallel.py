@@ -41,7 +41,7 @@ def map_fits(
     Args:
         function: a fit. Fits can run in parallel threads, because the loops of NumPy and SciPy
             release the interpreter lock.
-        items: its arguments.
+        items: the argument of each call.
         is_thread_safe: whether several calls may run at the same time.
     """
     n_threads = min(os.cpu_count() or 1, len(items)) if is_thread_safe else 1

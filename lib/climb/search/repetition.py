@@ -8,7 +8,7 @@ domain counts with a smaller, effective weight:
 for e above 1; otherwise all text is new. n(e) is the number of epochs of new text that would help
 as much as e epochs of the same text. Predictors are fitted to the effective weights of the runs,
 and mixtures are predicted with the epochs of the target run. So what was learnt from runs with few
-epochs holds for a target with many. `climb.search.repetition_cost` measures the decay.
+epochs holds for a target run with many epochs. `climb.search.repetition_cost` measures the decay.
 
 Source:
     The form of n(e) is that of Muennighoff et al. 2023 (arXiv 2305.16264), who found a decay of

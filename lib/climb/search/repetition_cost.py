@@ -34,7 +34,8 @@ MIN_REPEATING = 8
 _STANDARD_ERRORS = 2.0
 """A cost of repetition is accepted if it lowers the absolute error of the predictions by at least
 this many standard errors. Squared errors are not used, because they depend on a few extreme
-mixtures. In simulated runs, they detected a cost less often than absolute errors did."""
+mixtures. In simulated runs, a test of squared errors detected a cost less often than a test of
+absolute errors."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,10 @@ def _choose_decay(cost: RepetitionCost, errors: list[Array]) -> RepetitionCost:
 
 
 def _compare(one_D: Array, other_D: Array) -> float:
-    """Return the mean of one_D - other_D, divided by its standard error; 0 if the error is 0."""
+    """Return the mean of one_D - other_D, divided by the standard error of this mean.
+
+    If the standard error is 0, the result is 0.
+    """
     difference_D = one_D - other_D
     error = float(difference_D.std(ddof=1)) / np.sqrt(len(difference_D))
     return float(difference_D.mean()) / error if error > 0.0 else 0.0

@@ -186,10 +186,11 @@ class ReusableTrials:
     def align_with(self, own: Trials) -> Trials | None:
         """Return these runs with the metrics of `own`, as method `reused` in round -1.
 
-        Another corpus has another base checkpoint, so its metrics have another level. They are
-        shifted by the difference between the natural mixtures' metrics. The result is None if `own`
-        or these runs have no trial of the natural mixture, if constraints moved one of the two
-        natural mixtures away from the other, or if these runs lack a metric.
+        Another corpus has another base checkpoint, so the metrics of its runs have another level.
+        The metrics of these runs are shifted by the difference between the natural mixtures'
+        metrics. The result is None if `own` or these runs have no trial of the natural mixture, if
+        the distance between the two natural mixtures is above `MAX_NATURAL_DISTANCE`, or if these
+        runs lack a metric.
         """
         here, there = own.with_method(NATURAL), self.trials.with_method(NATURAL)
         if len(here) and len(there):

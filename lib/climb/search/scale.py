@@ -227,7 +227,7 @@ class Offsets:
         mean_NQ, _ = _average(square_TQ, rows.size_T, np.ones(len(rest_TQ)))
         own_NQ = np.sqrt(mean_NQ * (counts_N / np.maximum(counts_N - 1, 1))[:, None])
         pooled_Q = np.sqrt(square_TQ.mean(axis=0))
-        # A size's own residuals are too small if it was fitted, and uncertain if it has few trials.
+        # The fitted size has too small residuals. A size with few trials has uncertain residuals.
         error_NQ = np.maximum(own_NQ, pooled_Q) / np.sqrt(counts_N)[:, None]
         return cls(offset_NQ, error_NQ, effects_TQ)
 
@@ -251,7 +251,7 @@ class Offsets:
             level_Q = rows.add(mean_2Q[0], anchor_Q[None])[0]
             spread_Q = unit_Q * np.sqrt(np.square(self.offset_NQ).mean(axis=0))
             level_std_Q = np.hypot(std_2Q[0], spread_Q)
-        # Runs of one size say nothing about the level at other sizes; the same holds for tokens.
+        # Runs of one size, or of one number of tokens, say nothing about the level at another one.
         is_elsewhere = (len(rows.params_N) == 1 and not len(at_size)) or (
             not varies(rows.runs.tokens_R) and varies(np.append(tokens_R, target.tokens))
         )

@@ -25,7 +25,8 @@ UNKNOWN = 1.0
 such runs, so that it has no effect."""
 
 _SIZE_EXPONENT, _TOKEN_EXPONENT, _EXPONENT_STD = 0.34, 0.28, 0.15
-"""Means of the normal priors of a and b (values of Hoffmann et al.), and their std."""
+"""Means of the normal priors of a and b (values of Hoffmann et al.), and the standard deviation of
+both priors."""
 
 _EXPONENTS_G2 = np.array(
     [(a, b) for a in np.linspace(0.1, 0.9, 9) for b in np.linspace(0.05, 0.95, 19)]

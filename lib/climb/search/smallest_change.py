@@ -144,7 +144,7 @@ def require_metric(objective: Objective, metric: str) -> int:
     """Return the column of a metric among those that the objective uses.
 
     Raises:
-        SearchError: the objective does not use it.
+        SearchError: the objective does not use the metric.
     """
     names = objective.weighted_names
     if metric not in names:
@@ -164,7 +164,10 @@ def _predict_improvements(state: SearchState, q: int, weights_MK: Array) -> Arra
 
 
 def _make_starts(state: SearchState, q: int, drawn_NK: Array) -> Array:
-    """Return the draws, and mixtures between the natural one and the draws that are best in q."""
+    """Return the draws, and mixtures between the natural mixture and the best draws.
+
+    The best draws are those with the best predicted values of metric q.
+    """
     space = state.problem.space
     natural_K = space.project(space.natural_K)
     order = np.argsort(-_predict_improvements(state, q, drawn_NK), kind="stable")

@@ -96,8 +96,9 @@ class Spread:
 
         The test is a score test with permutations. Its statistic is the sum of the squared
         correlations of the score (the derivative of each error's log likelihood) with the weights.
-        Errors depend on the weights if at most 1 % of random orders of the errors have as high a
-        statistic. With fewer than `MIN_MIXTURES` mixtures, the result is None.
+        Errors depend on the weights if at most 1 % of random orders of the errors have a statistic
+        at least as high as the real order. With fewer than `MIN_MIXTURES` mixtures, the result is
+        None.
 
         Args:
             weights_DK: distinct mixtures.

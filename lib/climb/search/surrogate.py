@@ -239,7 +239,7 @@ def _list_inputs(replicates: Replicates, repetition: Repetition | None) -> Array
 
 
 def _assign_folds(weights_DK: Array, seed: int) -> NDArray[np.int64]:
-    """Return the fold of every row, shape (D,); rows of one mixture share it."""
+    """Return the fold of every row, shape (D,); rows of one mixture are in the same fold."""
     rounded_DK = np.round(weights_DK, SAME_DECIMALS)
     mixtures, mixture_D = np.unique(rounded_DK, axis=0, return_inverse=True)
     n = len(mixtures)

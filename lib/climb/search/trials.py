@@ -19,8 +19,8 @@ from climb.mixture import SAME_DECIMALS, weights_to_array
 Array = NDArray[np.float64]
 
 RECOMMENDED, PROPOSAL, REUSED = "recommended", "proposal", "reused"
-"""Methods of trials that are not baselines: replicates of the recommendation, proposals of the
-search, and runs of earlier domains or of other CSV files."""
+"""Methods of trials whose mixture is not a baseline: replicates of the recommendation, proposals of
+the search, and runs of earlier domains or of other CSV files."""
 
 NATURAL = "natural"
 """Name of the baseline with the token shares of the corpus. The metrics of reused trials are
@@ -45,12 +45,13 @@ class Trials:
     metrics_TQ: Array
     rounds_T: NDArray[np.int64]
     methods_T: tuple[str, ...]
-    """`proposal`; the name of a baseline; `recommended`, trained after the search; or `reused`,
-    trained on other domains and mapped to these."""
+    """`proposal`; the name of a baseline; `recommended`, trained after the search; or `reused`, a
+    run of earlier domains or of another CSV file, mapped to the current domains."""
 
     seeds_T: NDArray[np.int64]
     tv_distance_T: Array
-    """Share of a reused run's text that a run of its mapped mixture would replace; 0 for others."""
+    """Share of a reused run's text that a run of its mapped mixture would replace; 0 for own runs.
+    Noise of borrowed sets, and conversion errors of stopped trials, are included in this unit."""
 
     tokens_T: Array | None = None
     """Tokens that each run read, if `climb.search.repetition` needs them; NaN: unknown. Runs of one
@@ -248,7 +249,7 @@ class Replicates:
         return len(np.unique(np.round(self.weights_DK, SAME_DECIMALS), axis=0))
 
     def select(self, mask_D: NDArray[np.bool_]) -> Replicates:
-        """Return the mixtures for which the mask is true; `noise_Q` is still that of all."""
+        """Return the mixtures for which the mask is true; `noise_Q` is not changed."""
         return Replicates(
             self.weights_DK[mask_D],
             self.means_DQ[mask_D],

@@ -53,14 +53,15 @@ class VariedFit:
     """The recommendation's gain over the reference baseline, as this value's fit predicts it."""
 
     judged: float
-    """Mean gain that the other values' fits predict for this recommendation; NaN: no others."""
+    """Mean gain that the other values' fits predict for this recommendation; NaN if there is only
+    one value."""
 
 
 def vary_fits(trials: Trials, problem: Problem, cfg: Config, key: str) -> list[VariedFit]:
     """Fit a surrogate to the same trials with every value of `compare.values` for a key.
 
     Args:
-        trials: finished ones.
+        trials: finished trials.
         problem: with its objective.
         cfg: the configuration.
         key: `search.NAME`, where NAME is one of KEYS.

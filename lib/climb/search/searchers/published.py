@@ -81,7 +81,10 @@ class SingleDomainSearcher(RandomSearcher):
         return np.vstack([single_MK, more_MK])
 
     def recommend(self, state: SearchState) -> Array:
-        """Return the best single-domain mixture, (K,); if none finished, the best of all."""
+        """Return the best single-domain mixture, shape (K,).
+
+        If no trial of a single-domain mixture finished, return the best of all trained mixtures.
+        """
         space, replicates = state.problem.space, state.trials.group_replicates()
         single_KK = space.project(np.eye(len(space.domains)))
         is_single_D = _is_any_of(replicates.weights_DK, single_KK)
@@ -106,7 +109,10 @@ class RegMixSearcher(RandomSearcher):
     averaged: int = 128
 
     def recommend(self, state: SearchState) -> Array:
-        """Return the mean of the `averaged` best of `simulated` mixtures, shape (K,)."""
+        """Return the mean of the simulated mixtures with the highest predicted scores, shape (K,).
+
+        `simulated` mixtures are drawn, and the best `averaged` of them are averaged.
+        """
         random = state.problem.random(STAGE_RECOMMEND)
         drawn_NK = random.dirichlet(_dirichlet_parameters(state.problem.space), self.simulated)
         score_N = _fit_score(state).predict_mean(drawn_NK)

@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 logger = logging.getLogger(__name__)
 
 _BOLD_STARTS = 6
-"""Maximum number of best mixtures from which mean + std is maximized as well."""
+"""The search for the highest mean + std starts from at most this many of the best mixtures."""
 
 _NEAR_TIES = 500
 """Number of mixtures around the optimum that are tested for a tie with it."""
@@ -34,8 +34,8 @@ class UCBSearcher:
     """Upper confidence bounds with diversity; the recommendation is the optimum of the mean.
 
     The first mixture of a later round is the optimum of the penalized score, unless it was trained
-    already. Each further one has the highest mean + std, where the std shrinks near mixtures of the
-    same round. Candidates are optima, mixtures around them, and plain draws.
+    already. Each further mixture has the highest mean + std, where the std shrinks near mixtures of
+    the same round. Candidates are optima, mixtures around them, and plain draws.
     """
 
     exploration: float = 1.0
@@ -44,11 +44,12 @@ class UCBSearcher:
     shortlist: int = 1024
     """Number of candidates from which a batch is selected. First, four times as many are chosen by
     their mean; among these, those with the highest mean + std are kept. So a standard deviation,
-    which costs more than a mean, is computed only for the first choice."""
+    which costs more than a mean, is computed only for candidates that were chosen by their mean."""
 
     near_ties: float = 0.0
-    """The recommendation is the mean of all candidates that tie with the best: those whose score is
-    lower by at most this many standard deviations of the difference. 0: the best alone."""
+    """The recommendation is the mean of all candidates that tie with the best. A candidate ties if
+    the best score exceeds its score by at most this many standard deviations of the difference
+    between the two scores. 0: only the best candidate is used."""
 
     def __post_init__(self) -> None:
         if self.exploration < 0.0 or self.shortlist < 1 or self.near_ties < 0.0:

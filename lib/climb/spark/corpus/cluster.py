@@ -60,7 +60,7 @@ class Clustering:
     name: str
     centroids_CD: Array
     fitted: bool
-    """Whether they were fitted now; false: they were read from table `centroids`."""
+    """Whether the centroids were fitted now; false: they were read from table `centroids`."""
 
 
 def ensure_centroids(store: Store, cfg: Config, vectors: DataFrame, n_vectors: int) -> Clustering:

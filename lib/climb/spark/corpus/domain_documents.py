@@ -21,7 +21,8 @@ def read_domain_documents(store: Store, cfg: Config, only: Column | None = None)
         store: tables `clusters`, `tokens`, `assignments` and `documents`.
         cfg: names the tokenizer.
         only: a condition on doc_id; None: all documents. Every table with a doc_id is filtered
-            before it is joined, so that the texts of other documents are not moved.
+            before it is joined, so that Spark does not shuffle texts of documents that do not meet
+            the condition.
     """
     condition = F.lit(True) if only is None else only
     kept = store.read(tables.CLUSTERS).where("kept").select("cluster", "domain")

@@ -15,7 +15,7 @@ from climb.spark.delta.store import Store
 
 REASON = "removed_source"
 """Reason in table `rejected` for the rows of a removed source. One row of the table represents all
-of them; its `n_rows` is their number."""
+rows of the source; its column `n_rows` has the number of the rows of the source."""
 
 CONTAMINATED = "contaminated"
 """Reason in table `rejected` for texts that job contamination has dropped."""

@@ -7,8 +7,8 @@
 
 The folder is written under another name and then renamed, so it is complete or does not exist. On a
 mount that refuses renames, the folder is written in place, and an empty folder of the other name
-exists until the dataset is complete. Files of a URI are read and written with Hadoop's file system,
-files of a path are not.
+exists until the dataset is complete. Hadoop's file system reads and writes the files of a URI, but
+not the files of a path.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ TOKENS_PER_FILE = 50_000_000
 
 WRITING, OLD = ".climb-writing", ".climb-old"
 """Suffixes of the folder while it is written, and of the older folder that it replaces. An export
-deletes folders with these suffixes, so users are unlikely to choose such names."""
+deletes folders with these suffixes. So the suffixes are such that users are unlikely to use them in
+names of their own folders."""
 
 
 def read_export_inputs(store: Store, path: str) -> Inputs | None:
@@ -124,7 +125,10 @@ def _write_dataset(store: Store, folder: Folder, manifest: Mapping[str, Any]) ->
 
 
 def _select_rows(store: Store, manifest: Mapping[str, Any]) -> DataFrame:
-    """Select the rows of the dataset, in files of similar size per domain, sorted by a hash."""
+    """Select the rows of the dataset. A hash assigns each row to a file of the row's domain.
+
+    So the files of a domain have similar sizes. The same hash sorts the rows of a file.
+    """
     n_files = {
         name: max(1, -(-domain["tokens"] // TOKENS_PER_FILE))
         for name, domain in manifest["domains"].items()

@@ -29,8 +29,8 @@ def write_parts(rows: DataFrame, folder: Path) -> tuple[dict[str, FileDigest], i
     """Write the rows, one file for each value of (domain, file).
 
     Args:
-        rows: (domain, file, doc_id, copy, n_tokens, text); each value of (domain, file) is in one
-            partition and sorted.
+        rows: (domain, file, doc_id, copy, n_tokens, text). All rows with the same (domain, file)
+            are in one partition, and the rows of a partition are sorted by (domain, file).
         folder: folder of the export, which every executor sees.
 
     Returns:
@@ -72,7 +72,7 @@ class _PartFile:
         self._n_rows += len(table)
 
     def finish(self) -> pa.RecordBatch:
-        """Write the rest, copy the file, and return the row about it."""
+        """Write the rows that are left, copy the file, and return the row about the file."""
         self._writer.close()
         with self._scratch as scratch:
             digest = write_recorded(self._path, lambda: read_chunks(Path(scratch.name)))
