@@ -32,7 +32,7 @@ class Table:
 
     ordered_by: tuple[str, ...] = ()
     """Columns by which `climb maintain` orders the rows, so that a reader of one cluster or domain
-    skips the files of the others."""
+    skips the files of other clusters or domains."""
 
     also_written_by: tuple[str, ...] = ()
     """Other jobs that write missing rows of this table, with the same function as `writer`."""

@@ -51,8 +51,8 @@ def name_recipe(path: str | None, vocab_size: int, sample_documents: int) -> str
     if path is None:
         return f"bpe-{vocab_size}-{sample_documents}"
     text = read_tokenizer(path)
-    # Earlier versions of climb did not split these special tokens, and used a name without mark.
-    # With the mark, the counts of earlier versions are not reused.
+    # `open_tokenizer` splits some special tokens. Earlier versions of climb did not split them, and
+    # used a name without mark. With the mark, the counts of earlier versions are not reused.
     mark = "split special tokens" if _has_special_pieces(text) else ""
     return f"file-{hashlib.sha256((text + mark).encode()).hexdigest()[:12]}"
 

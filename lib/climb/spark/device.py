@@ -64,7 +64,7 @@ def choose_device(address: str | None, visible: str | None, is_gpu_shared: bool)
 
 
 def is_local(master: str) -> bool:
-    """Whether the executors run in the driver's process. `local-cluster` starts processes."""
+    """Whether executors run in the driver's process. With `local-cluster`, they do not."""
     return master == "local" or master.startswith("local[")
 
 

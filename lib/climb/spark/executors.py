@@ -78,7 +78,7 @@ def _look_on_executors(
 def _build_look(names: list[str]) -> Callable[[object], Iterator[Found]]:
     """Build the function of the tasks.
 
-    It is a nested function, so Spark sends its code, and executors without climb can run it.
+    The function is nested, so Spark sends its code, and executors without climb can run it.
     """
 
     def look(_: object) -> Iterator[Found]:

@@ -53,7 +53,7 @@ class Folder(ABC):
 
     @abstractmethod
     def list_names(self) -> list[str]:
-        """List the names of the files and folders in it; none if it does not exist."""
+        """List names of files and folders in this folder; empty if the folder does not exist."""
 
     @abstractmethod
     def create(self) -> None:
@@ -61,7 +61,7 @@ class Folder(ABC):
 
     @abstractmethod
     def read(self, name: str) -> str | None:
-        """Read a small text file of the folder; None if it does not exist."""
+        """Read a small text file of the folder; None if the file does not exist."""
 
     @abstractmethod
     def write(self, name: str, text: str) -> None:
@@ -96,7 +96,7 @@ class LocalFolder(Folder):
         return self._folder.exists()
 
     def list_names(self) -> list[str]:
-        """List the names of the files and folders in it; none if it does not exist."""
+        """List names of files and folders in this folder; empty if the folder does not exist."""
         return sorted(path.name for path in self._folder.iterdir()) if self.exists() else []
 
     def create(self) -> None:
@@ -104,7 +104,7 @@ class LocalFolder(Folder):
         self._folder.mkdir(parents=True, exist_ok=True)
 
     def read(self, name: str) -> str | None:
-        """Read a small text file of the folder; None if it does not exist."""
+        """Read a small text file of the folder; None if the file does not exist."""
         path = self._folder / name
         return path.read_text(encoding="utf-8") if path.exists() else None
 
@@ -143,7 +143,7 @@ class HadoopFolder(Folder):
         return bool(self._system.exists(self._hadoop_path()))
 
     def list_names(self) -> list[str]:
-        """List the names of the files and folders in it; none if it does not exist."""
+        """List names of files and folders in this folder; empty if the folder does not exist."""
         if not self.exists():
             return []
         found = self._system.listStatus(self._hadoop_path())
@@ -155,7 +155,7 @@ class HadoopFolder(Folder):
             raise OSError(f"Mkdirs failed: {self.path}")
 
     def read(self, name: str) -> str | None:
-        """Read a small text file of the folder; None if it does not exist."""
+        """Read a small text file of the folder; None if the file does not exist."""
         path = self._hadoop_path(name)
         if not self._system.exists(path):
             return None

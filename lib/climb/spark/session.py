@@ -148,7 +148,7 @@ def _drop_gpus(conf: SparkConf) -> None:
 
 @contextlib.contextmanager
 def _hide_start_output() -> Iterator[None]:
-    """Redirect the output of Ivy and the JVM to a file while they start; print it if they fail.
+    """Redirect the output of Ivy and the JVM to a file while they start; print the file on failure.
 
     The JVM inherits the file as its standard error, so its later lines go there too; Python's own
     errors and progress bars do not. The file has no name: it is not needed after this process.

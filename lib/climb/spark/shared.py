@@ -27,7 +27,7 @@ def check_shared(session: SparkSession, folder: Path, key: str = "storage.files"
     Args:
         session: the session.
         folder: a folder that all nodes should mount.
-        key: the key that configures it, for the message.
+        key: the key that configures the folder, for the message.
 
     Raises:
         PreflightError: an executor does not see the file; the message names its host.

@@ -56,7 +56,7 @@ class Slots:
 
 
 def plan_slots(session: SparkSession, cfg: SparkConfig, tasks_per_gpu: int = 1) -> Slots:
-    """Plan the tasks that use a GPU where there is one, and a core elsewhere.
+    """Plan tasks on GPUs; if there is no GPU, plan tasks on cores.
 
     Args:
         session: of the cluster.
@@ -227,7 +227,7 @@ def read_configured_share(conf: Mapping[str, str]) -> GpuShare:
     cores = int(conf.get("spark.executor.cores", n_tasks * cpus))
     if n_tasks * cpus > cores:
         fits = f"set spark.task.cpus to {max(1, cores // n_tasks)}"
-        rounded = int(1e6 * gpus / cores) / 1e6  # down: 0.166667 is too much for a sixth task
+        rounded = int(1e6 * gpus / cores) / 1e6  # down: 6 * 0.166667 is more than one GPU
         fits += f" and {TASK_GPUS} to {rounded:g}" if n_tasks > cores else ""
         raise ConfigError(
             f"{TASK_GPUS} {amount:g} lets {n_tasks} tasks share the {gpus:g} GPUs of an executor, "
@@ -271,7 +271,7 @@ def _is_local(session: SparkSession) -> bool:
 
 
 def _count_slots(session: SparkSession, share: GpuShare | None, tasks_per_gpu: int) -> int:
-    """Count the tasks that run at the same time: on the GPUs, or on the cores if there are none."""
+    """Count the tasks that run at the same time: on GPUs, or on cores if there is no GPU."""
     conf = dict(session.sparkContext.getConf().getAll())
     if share is not None:
         return _count_executors(session, conf) * share.per_executor

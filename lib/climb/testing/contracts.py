@@ -190,7 +190,7 @@ def _check_fits(
 
 
 def _check_extra(predictor: Predictor) -> None:
-    """Check that an informative extra feature in another unit improves the predictions."""
+    """Check that an informative extra feature, with values near 50, improves the predictions."""
     random = np.random.default_rng(2)
     weights_TK = random.dirichlet(np.ones(5), size=96)
     waves_K = np.array([40.0, -25.0, 10.0, 0.0, 0.0])

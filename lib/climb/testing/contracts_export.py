@@ -124,7 +124,7 @@ def _check_files(name: str, one: Contents, other: Contents) -> None:
 
 
 def _check_shares(name: str, format: Format, contents: Contents) -> None:
-    """Check that `read_by_rule` uses the weights in the files: its samples have these shares."""
+    """Check that `read_by_rule` draws samples with the domain weights that the files have."""
     if format.unit == "tokens" and contents.kind == "mixed":
         return  # a sequence has text of several domains
     fixed_length = format.unit == "tokens"
@@ -148,7 +148,7 @@ def _list_lengths(groups: Iterable[list[dict[str, Any]]], domain: str) -> list[i
 
 
 def _check_without_validation(name: str, format: Format, contents: Contents) -> None:
-    """Check `read_by_rule` on an export without validation split, unless the format refuses it."""
+    """Check `read_by_rule` without a validation split, unless the format requires this split."""
     train = dataclasses.replace(contents, shards=tuple(contents.list_shards("train")))
     for shard in contents.list_shards("validation"):
         for file in shard.files:

@@ -30,8 +30,8 @@ def check_fidelity(fidelity: Fidelity, folder: Path, proxy: Proxy = _PROXY) -> N
     Args:
         fidelity: the plug-in to check.
         folder: an empty folder for files.
-        proxy: trains the base checkpoint, and a component (a model of one domain alone) for each
-            domain if the fidelity needs components.
+        proxy: used only if the fidelity needs components. The proxy then trains the base
+            checkpoint, and for each domain a component (a model of this domain alone).
 
     Raises:
         AssertionError: the fidelity breaks a rule, which the message states.

@@ -110,7 +110,7 @@ def draw_best_mixture(domains: tuple[str, ...]) -> dict[str, float]:
 
 
 def _make_metrics(target: Target, bpb: float) -> dict[str, float]:
-    """Return the metrics that a real proxy reports for such a target, all derived from bpb."""
+    """Return the metrics that a real proxy reports for the target, all derived from bpb."""
     values = {"bpb": bpb}
     if target.kind == "choices":
         values |= dict.fromkeys(("prob", "accuracy", "accuracy_norm"), 2.0**-bpb)

@@ -55,7 +55,7 @@ def draw_feasible_set(n_domains: int, seed: int) -> FeasibleSet:
 def _draw_epoch_limits(
     names: tuple[str, ...], epochs_K: Array, max_epochs: float, rng: np.random.Generator
 ) -> list[Constraint]:
-    """Draw epoch limits for the domains that need more than `max_epochs`, and for some others."""
+    """Draw epoch limits for all domains above `max_epochs`, and for some other domains."""
     constraints = []
     for name, epochs in zip(names, epochs_K.tolist(), strict=True):
         if epochs > max_epochs or rng.random() < 0.15:

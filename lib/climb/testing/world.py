@@ -53,7 +53,8 @@ class PlantedWorld:
         Args:
             n_domains: K.
             n_metrics: Q.
-            noise: standard deviation of the mean loss over seeds, divided by that over mixtures.
+            noise: standard deviation of the mean loss over seeds, divided by the standard
+                deviation of the mean loss over mixtures.
             seed: determines the world; other seeds give other best mixtures.
         """
         rng = np.random.default_rng([seed, n_domains, n_metrics])
@@ -93,7 +94,7 @@ class PlantedWorld:
         return np.asarray(-self.compute_losses(weights_MK).mean(axis=1))
 
     def compute_regret(self, weights_K: Array) -> float:
-        """Return the true score of the best mixture minus that of this one; 0 or more."""
+        """Return the best mixture's true score minus the true score of this mixture; 0 or more."""
         best, own = self.compute_scores(np.stack([self.best_K, weights_K]))
         return float(best - own)
 

@@ -78,7 +78,7 @@ class LiveRuns:
     def _log(self, uri: str, running: Sequence[tuple[PlannedTrial, RunProgress]]) -> None:
         from mlflow.entities import Metric
 
-        if not self._store.exists(tables.TRIALS):  # its id identifies the runs
+        if not self._store.exists(tables.TRIALS):  # the table's id identifies the runs
             return
         check_database(uri)
         with limit_mlflow():

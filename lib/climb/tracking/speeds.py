@@ -17,7 +17,7 @@ MAX_RUNS = 1000
 
 @dataclass(frozen=True)
 class TrialSpeed:
-    """Tokens per second of one device, and where they come from."""
+    """Number of tokens per second of one device, and the source of this number."""
 
     tokens_per_second: float
     source: str
@@ -59,7 +59,7 @@ def read_trial_speed(cfg: Config) -> TrialSpeed:
 
 
 def _find_trials(uri: str, experiment: str) -> list[Any]:
-    """Find the latest finished trials of an experiment; none if it does not exist."""
+    """Find the latest finished trials of an experiment; none if there is no such experiment."""
     with limit_mlflow():
         from mlflow import MlflowClient
 

@@ -64,7 +64,7 @@ class ParentRun:
 def select_trials(
     rows: Sequence[Mapping[str, Any]], search: str, plan: Mapping[str, PlannedRecord]
 ) -> list[Mapping[str, Any]]:
-    """Select the trials of a search, with the round, method and seed that they have in it.
+    """Select the trials of a search, with their round, method and seed in this search.
 
     Another search may have trained a trial of the plan, with another round, method or seed. Trials
     that this search stopped early are left out.

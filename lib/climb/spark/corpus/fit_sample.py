@@ -30,10 +30,10 @@ class SampleFit:
     def loss(self) -> float:
         """Estimate of the relative loss against a fit on all documents.
 
-        A fit on all documents would have a mean squared distance between `inside` and `outside`.
-        If a cluster has n sampled documents, `inside` is lower than that distance by about 1 / n
-        of the cluster's variance, and `outside` is higher by as much. So the loss is half of the
-        difference between `outside` and `inside`.
+        The mean squared distance of a fit on all documents would be a number between `inside` and
+        `outside`. If a cluster has n sampled documents, `inside` is lower than this number by about
+        1 / n of the cluster's variance, and `outside` is higher by as much. So the loss is half of
+        the difference between `outside` and `inside`.
         """
         return max(0.0, (self.outside - self.inside) / 2.0 / self.outside)
 

@@ -51,8 +51,8 @@ class Batch:
     rejected rows are added to table `rejected`; otherwise they replace all rows of this table."""
 
     is_unread: bool = False
-    """Whether no ingest, complete or killed, has read any of these rows. If so, a row with the text
-    of an existing document is a duplicate; otherwise, the document may come from this row."""
+    """True: no ingest, complete or killed, has read any of these rows, so a row with the text of an
+    existing document is a duplicate. False: that document may have been made from this row."""
 
 
 @dataclass(frozen=True)

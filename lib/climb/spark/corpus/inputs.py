@@ -57,7 +57,7 @@ class FoundInputs:
         return store.exists(tables.DOCUMENTS) and self.earlier == self.inputs
 
     def has_only_added_rows(self) -> bool:
-        """Whether no input is a file, and only appended rows differ from the last ingest."""
+        """Whether no input is a file, and only appended rows are new since the last ingest."""
         before = self.earlier["settings"] if self.earlier is not None else {}
         now = self.inputs["settings"]
         return (

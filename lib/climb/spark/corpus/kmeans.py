@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 class MLlibKMeans:
     """Spark MLlib's k-means with its block solver and k-means|| initialization.
 
-    MLlib adds the partial sums of a cluster's vectors in the order in which its tasks end. The last
+    MLlib adds the partial sums of a cluster's vectors in the order in which the tasks end. The last
     bits of a floating-point sum depend on the order. So the vectors are rounded to multiples of
     2^-16: sums of up to 2^36 such numbers are exact in double precision, and equal in every order.
 
@@ -40,7 +40,8 @@ class MLlibKMeans:
     """Iterations stop when no centroid moves by more than this distance."""
 
     partitions: int
-    """Partitions of the fit. Part of the recipe: another number draws other first centroids."""
+    """Number of partitions of the fit. It is part of the recipe, because another number draws other
+    first centroids."""
 
     def __post_init__(self) -> None:
         """Check the numbers here: MLlib would reject wrong ones in the middle of a job."""

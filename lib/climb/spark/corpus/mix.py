@@ -118,7 +118,8 @@ def describe_mix_inputs(
 
     This includes the weights, but not the version of table `mixtures`: other searches write to it.
     """
-    # The default adds no key, so tables that earlier versions wrote stay up to date.
+    # `mix.text: true`, the default, adds no key. So a table that an earlier version of climb wrote
+    # stays up to date.
     text = {} if cfg.mix.text else {"text": False}
     return store.history.describe_inputs(
         tables.DOCUMENTS,

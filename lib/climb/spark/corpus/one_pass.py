@@ -24,8 +24,9 @@ from climb.spark.slots import name_device, plan_profile
 def assign_without_vectors(store: Store, cfg: Config, clustering: Clustering) -> tuple[int, int]:
     """Embed and assign the documents that have neither an assignment nor a stored embedding.
 
-    A crash costs at most one commit. After the last commit, each document without a vector gets a
-    row in `embeddings` with a NULL embedding, so that the next call does not embed this document.
+    A crash loses the work of at most one commit. If the embedder returns no vector for a document,
+    the document has no assignment. After the last commit, each such document gets a row in
+    `embeddings` with a NULL embedding, so that the next call does not embed this document.
 
     Args:
         store: table `assignments` has rows of this clustering only.
@@ -33,7 +34,7 @@ def assign_without_vectors(store: Store, cfg: Config, clustering: Clustering) ->
         clustering: the centroids.
 
     Returns:
-        How many documents were embedded now, and how many of them have no vector.
+        How many documents were embedded now, and for how many the embedder returned no vector.
 
     Raises:
         ClimbError: a task raised it.

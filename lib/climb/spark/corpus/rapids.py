@@ -45,8 +45,8 @@ class RapidsKMeans:
     """The argument `tol` of cuML, above 0. It has another meaning than the tolerance of MLlib."""
 
     workers: int
-    """GPUs of the fit, each with a part of the vectors. Part of the recipe: another number draws
-    other first centroids."""
+    """Number of GPUs of the fit; each GPU has a part of the vectors. The number is part of the
+    recipe, because another number draws other first centroids."""
 
     samples_per_batch: int
     """Vectors whose distances to all centroids are computed at once: 32,768 with K = 1,000 need 131
@@ -102,7 +102,7 @@ class RapidsKMeans:
         )
 
     def _explain(self, error: Exception) -> Exception:
-        """Return a one-line error if the configuration or the image is to blame; else the error."""
+        """Return a one-line error if configuration or image is to blame, else `error` unchanged."""
         text = str(error)
         for module in ("cupy", "cuml"):
             if f"No module named '{module}" in text:

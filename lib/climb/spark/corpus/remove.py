@@ -41,7 +41,7 @@ def delete_documents(store: Store, ids: DataFrame) -> None:
 
     Later jobs find that their input tables have changed, and run again. Earlier versions of the
     tables still have the texts, until `climb maintain` deletes the files of these versions. Shards
-    that were packed before still have the texts, until their folders are deleted.
+    that were packed before still have the token ids of the texts, until their folders are deleted.
 
     Args:
         store: all tables.

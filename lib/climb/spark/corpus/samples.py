@@ -74,7 +74,7 @@ def sample_documents(store: Store, clusters: Sequence[int], n: int) -> list[list
 
 
 def select_examples(samples: Sequence[Sequence[Row]]) -> list[str]:
-    """Select up to N_EXAMPLES shortened texts: first the nearest of each cluster, then others."""
+    """Select up to N_EXAMPLES short texts: the nearest of each cluster, then the second nearest."""
     ranked = sorted(
         (rank, row["cluster"], " ".join(row["text"].split())[:EXAMPLE_CHARS])
         for rows in samples

@@ -136,7 +136,7 @@ def score_batches(
             that are not finite.
     """
     for texts in batches:
-        # Inside the loop: an empty partition loads no model.
+        # `load` is called inside the loop, so that an empty partition loads no model.
         scores = load()(texts.tolist())
         if set(scores) != set(scorer.names):
             raise ComponentError(

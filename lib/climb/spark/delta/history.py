@@ -23,7 +23,8 @@ from climb.errors import TableError
 from climb.tables import CHANGING, Table
 
 RECENT_COMMITS = 20
-"""The first query reads at least this many commits; if they have too few changes, all are read."""
+"""The first query reads at least this many commits. If it finds too few commits that changed rows,
+a second query reads all commits."""
 
 SCOPED_COMMITS = 1000
 """A scope is the part of a table that a commit replaced. The last commit of a scope is searched

@@ -114,8 +114,8 @@ def read_added(session: SparkSession, source: SourceTable, since: int) -> DataFr
     All commits after this version must only add rows.
 
     Returns:
-        The rows; None if they cannot be distinguished from the others. This is so if the log of the
-        older version was removed, two files share a name, or a column is called `_metadata`.
+        The rows; None if they cannot be distinguished from the older rows. This is so if the log of
+        the older version was removed, two files share a name, or a column is called `_metadata`.
     """
     try:
         before = set(_read_version(session, source.name, since).inputFiles())

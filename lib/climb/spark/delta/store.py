@@ -62,11 +62,11 @@ def _record_commit(session: SparkSession, metadata: str) -> AbstractContextManag
 
 @dataclass(frozen=True)
 class Variant:
-    """Tables that a method of a comparison has for itself, as its settings change their rows."""
+    """Tables that only one method of a comparison uses: its settings change their rows."""
 
     name: str
     tables: frozenset[str]
-    """Names of the method's own tables; for all others, the method uses the tables of the run."""
+    """Names of the method's own tables. All other tables of the method are those of the run."""
 
     def has(self, table: Table) -> bool:
         """Whether the method has this table for itself."""
@@ -110,7 +110,7 @@ class Store:
 
     def locate_file(self, name: str) -> Path:
         """Return the path of a file or folder that every node opens as a plain path."""
-        if self.variant is not None and name == "shards":  # they depend on the variant's own tables
+        if self.variant is not None and name == "shards":  # made from the variant's own tables
             return self.cfg.files_folder / "variants" / self.variant.name / name
         return self.cfg.files_folder / name
 
@@ -136,7 +136,7 @@ class Store:
         return self.session.table(self.locate(table))
 
     def read_at(self, table: Table, version: int) -> DataFrame:
-        """Return all rows of an earlier version; reading them fails if VACUUM deleted its files.
+        """Return all rows of an earlier version; reading fails if VACUUM deleted the files.
 
         Upkeep writes the same rows to other files, as a new version. The newest version with these
         rows is read, because VACUUM deletes the files of older versions first.
@@ -227,7 +227,7 @@ class Store:
         self.history.check_metadata(table, metadata)
 
     def delete(self, ids: DataFrame, table: Table) -> None:
-        """Delete the rows with these doc_ids, if the table exists and has any.
+        """Delete the rows with these doc_ids, if the table exists and has such rows.
 
         Args:
             ids: (doc_id), without repetition.
@@ -248,7 +248,7 @@ class Store:
         schema = parse_schema(table)
         names = schema.fieldNames()
         data = [{name: row[name] for name in names} for row in rows]
-        # Arrow needs no Python worker: a commit takes a quarter of the time.
+        # Arrow needs no Python worker: a commit takes a quarter of the time that it needs with one.
         arrow = pa.Table.from_pylist(data, schema=to_arrow_schema(schema))
         return self.session.createDataFrame(arrow, schema)
 

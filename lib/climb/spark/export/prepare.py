@@ -80,7 +80,7 @@ def _check_current(store: Store, cfg: Config, inputs: Inputs) -> None:
     """Check that table `corpus` was made from the present tables and recommendation.
 
     Raises:
-        TableError: it was not.
+        TableError: a table, the recommendation or a setting has changed since then.
     """
     named = {table.name: table for table in tables.TABLES}
     read = inputs["read"]

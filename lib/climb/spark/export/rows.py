@@ -57,7 +57,7 @@ def select_rows(corpus: DataFrame, kind: Kind, validation_share: float, seed: in
 
 
 def plan_shards(rows: DataFrame, format: Format) -> tuple[list[ShardKey], int]:
-    """Plan the shards; the bytes of text of each split and part determine how many it gets.
+    """Plan the shards: the number of shards of a split and part depends on its bytes of text.
 
     Args:
         rows: what `select_rows` returned.

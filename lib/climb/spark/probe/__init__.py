@@ -1,1 +1,1 @@
-"""Tests of what a platform supports, run on the platform, as its documentation is incomplete."""
+"""Tests of what a platform supports, because the documentation of platforms is incomplete."""

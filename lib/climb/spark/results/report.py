@@ -161,9 +161,9 @@ def _read_evaluations(store: Store, result: SearchResult) -> tuple[Evaluation, .
     """Read the metrics of the target models that were trained on the mixtures of the result.
 
     The table may also hold models of earlier recommendations, of other searches, of other settings
-    and of other shards. All models that are returned have the same settings and shards: those of
-    the model of the recommendation that was trained last. Models of baselines decide only if the
-    recommendation has no model, because another search may have trained the last of them.
+    and of other shards. All models that are returned have the settings and shards of one model: the
+    last model of the recommendation. If there is no such model, the last model of a baseline is
+    used. It is only the second choice, because another search may have trained it.
     """
     evaluations = _read_rows(store, tables.EVALUATIONS)
     rows = [

@@ -1,8 +1,9 @@
 """Train a comparison: the searches of all methods, then target models of their mixtures.
 
-Each search has its own name and uses the tables of the run, so a trial that several methods plan is
-trained once. Models are trained seed by seed, so an interrupted comparison has all methods for each
-finished seed. Each trial and each model is recorded when it ends; the next start trains the rest.
+Each search has its own name. All searches use table `trials` of the run, so a trial that several
+methods plan is trained once. Models are trained seed by seed, so an interrupted comparison has all
+methods for each finished seed. Each trial and each model is recorded when it ends; the next start
+trains those that are not recorded.
 """
 
 from __future__ import annotations
@@ -197,7 +198,7 @@ def _check_reported(cfg: Config) -> None:
     If the objective has metrics that only a plug-in measures, its targets are not checked.
 
     Raises:
-        ConfigError: a target lacks a `report` file, or all do.
+        ConfigError: no target has a `report` file, or a target of the objective has none.
     """
     reported = list_targets(cfg.proxy, "report")
     if not reported:
@@ -220,5 +221,5 @@ def _check_reported(cfg: Config) -> None:
 
 
 def _own_tables(method: Method) -> str | None:
-    """Return the name of a method with tables of its own; None: it reads those of the run."""
+    """Return the name of a method with own tables; None: the method reads the run's tables."""
     return method.name if method.first_job is not None else None

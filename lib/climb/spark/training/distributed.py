@@ -32,7 +32,7 @@ def check_processes(proxy: Proxy, processes: int) -> None:
     """Check that a plug-in can be trained in several processes.
 
     Raises:
-        ConfigError: it cannot.
+        ConfigError: the plug-in supports only one process.
     """
     if processes > 1 and not getattr(proxy, "supports_processes", False):
         raise ConfigError(

@@ -212,7 +212,7 @@ def _train_one(store: Store, cfg: Config, proxy: Proxy, named: tuple[str, ProxyR
     """Train one of the two models in a task, on a whole GPU if there is one; return the seconds.
 
     Raises:
-        ClimbError: it was not trained.
+        ClimbError: the model was not trained.
     """
     name, run = named
     slots = plan_slots(store.session, cfg.spark)

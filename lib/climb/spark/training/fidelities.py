@@ -1,10 +1,10 @@
 """The fidelities of a search: train their components, and measure mixtures, each only once.
 
 A component is a trial on a single domain, and the search keeps its model. The name of a component
-depends on the recipe and on the data. The folder of its model is used only if it is complete. The
-row of the component in `trials` is committed when its training ends. The metrics of the measured
-mixtures are in a file whose name depends on everything that could change the metrics. So a search
-that was interrupted finds the components and the measurements again.
+depends on the recipe and on the data. The folder of its model is used only if the folder is
+complete. The row of the component in `trials` is committed when its training ends. The metrics of
+the measured mixtures are in a file whose name depends on everything that could change the metrics.
+So a search that was interrupted finds the components and the measurements again.
 
 Axes: D measured mixtures, K domains, Q metrics.
 """
@@ -60,7 +60,7 @@ COMPONENT_SEED = 0
 
 
 def add_fidelities(study: Study) -> Study:
-    """Return the study with the estimates of its fidelities, or unchanged if it has no fidelity.
+    """Return the study with the estimates of its fidelities; without fidelities, the study itself.
 
     Raises:
         ClimbError: a component was not trained, or a mixture cannot be measured.
@@ -229,8 +229,8 @@ def measure_part(
     """Measure some mixtures: the body of a task.
 
     Returns:
-        The metrics (M, Q), or the exception that stops the search. If the task raised it, Spark
-        would repeat the task, and the repetition would fail too.
+        The metrics (M, Q), or the exception that stops the search. If the task raised this
+        exception, Spark would repeat the task, and the repetition would fail too.
 
     Raises:
         Exception: a worker, device or mount was lost; Spark repeats the task.

@@ -173,7 +173,7 @@ def _read_rows(study: Study) -> dict[tuple[str, int], tables.Row]:
 
 
 def find_end(planned: PlannedTrial, stopped: Mapping[str, int]) -> int | None:
-    """Return the tokens after which a planned trial was stopped; None if it was not.
+    """Return the tokens after which a planned trial was stopped; None if it was not stopped.
 
     A replicate of the recommendation may be the same run as a stopped proposal. The replicate is
     trained in full nevertheless.

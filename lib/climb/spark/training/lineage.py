@@ -74,11 +74,12 @@ def find_held_tables(store: Store) -> dict[str, str]:
 
 
 def read_reusable_runs(store: Store, cfg: Config, setup: TrainingSetup) -> ReusableRuns:
-    """Read the finished runs of the same recipe in other domains, mapped to the current domains.
+    """Read the finished runs of `setup.recipe` in other domains, mapped to the current domains.
 
-    Only runs with the same tokenizer and the same trial share (the part of each domain that a trial
-    may read) are reused. A run that repeats scarce text more often is not comparable. Only runs of
-    other corpora are read. This search adds no such runs, so every start reads the same ones.
+    A run is reused only if its tokenizer and its trial share (the part of each domain that a trial
+    may read) are those of this search. A run that repeats scarce text more often is not comparable.
+    Only runs of other corpora are read. This search adds no such runs, so every start reads the
+    same ones.
     """
     min_kept = cfg.search.reuse_min_kept
     if min_kept is None or not (store.exists(tables.TRIALS) and store.exists(tables.LINEAGE)):
@@ -100,7 +101,7 @@ def read_reusable_runs(store: Store, cfg: Config, setup: TrainingSetup) -> Reusa
 
 
 def _read_clustering(assignments: DataFrame) -> str:
-    """Return the name of the clustering; all rows have the same."""
+    """Return the name of the clustering; all rows have the same name."""
     return str(assignments.select("clustering").limit(1).collect()[0][0])
 
 

@@ -28,7 +28,7 @@ class FoundMixture:
     """Domain -> weight."""
 
     n_trials: float = 0.0
-    """The price in trials. Any other model counts as its tokens divided by those of a trial."""
+    """Price in trials. A model that is no trial counts as its tokens / the tokens of a trial."""
 
     n_tokens: float = 0.0
     trial_ids: tuple[str, ...] = ()
@@ -44,7 +44,7 @@ class MixtureMethod(Protocol):
     """
 
     def count_trials(self, cfg: Config) -> float:
-        """Return how many trials it will pay for. This is known before anything is trained."""
+        """Return how many trials the method will pay for; this is known before any training."""
 
     def find_mixture(self, store: Store, cfg: Config) -> FoundMixture:
         """Train what is missing, and return the mixture for the seed `cfg.search.seed`."""

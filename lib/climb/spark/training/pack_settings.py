@@ -21,7 +21,8 @@ TOKEN_KEYS: Mapping[Kind, tuple[str, ...]] = {
 
 def list_pack_settings(cfg: Config) -> dict[str, Any]:
     """List the settings that the commit of table `shards` records."""
-    # The default is left out of the inputs, so that shards of earlier versions stay up to date.
+    # `match_repetition: true`, the default, is left out. So shards that an earlier version of climb
+    # packed stay up to date.
     unmatched = {} if cfg.proxy.match_repetition else {"match_repetition": False}
     return {
         "tokenizer": [cfg.count.recipe, cfg.count.end_of_text],

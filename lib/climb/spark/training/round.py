@@ -118,7 +118,7 @@ def _train(
 
 
 class TrialCommits:
-    """Writes the rows of whole and failed trials to `trials`, and all others to `rungs`."""
+    """Writes rows of whole and failed trials to `trials`, and of trials at a rung to `rungs`."""
 
     def __init__(self, study: Study, rungs: Rungs, tokens: int | None) -> None:
         self._study, self._rungs = study, rungs

@@ -33,7 +33,7 @@ from climb.spark.training.study import PlannedTrial, Study
 
 EXTENDING = ("trials_per_round", "replicates", "min_expected_gain")
 """Settings of a search that determine how many trials it trains. They may change without a new
-name."""
+`search.name`."""
 
 
 def plan_round(study: Study, round_: int, earlier: Sequence[PlannedTrial]) -> list[PlannedTrial]:

@@ -92,7 +92,7 @@ class TrainingSetup:
 
     other_settings: str | None = None
     """Message of the error that stops training, because the shards were packed for other settings;
-    None: they were packed for these."""
+    None: the shards were packed for the current settings."""
 
     @cached_property
     def recipe(self) -> str:
@@ -221,9 +221,9 @@ def ensure_base_checkpoint(store: Store, setup: TrainingSetup, slots: Slots) -> 
 
     Raises:
         TableError: the shards were packed for other numbers of tokens.
-        TrialError: its loss became NaN.
+        TrialError: the loss became NaN.
         ResourceError: memory ran out.
-        InfrastructureError: its worker was lost; the next start continues it.
+        InfrastructureError: the worker was lost; the next start continues the training.
         PreflightError: an executor does not see the folder of files.
     """
     check_shared(store.session, store.cfg.files_folder)

@@ -103,7 +103,7 @@ def train_trials(
     """Train runs as `train_batches` does, in slots of `plan_trials`.
 
     The caller records a batch before it asks for the next: the memory that the first runs needed
-    decides how many of the others share a GPU.
+    decides how many of the later runs share a GPU.
 
     Raises:
         ClimbError, RuntimeError: as for `train_batches`.

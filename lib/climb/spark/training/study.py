@@ -132,7 +132,7 @@ def open_study(store: Store, cfg: Config) -> Study:
     """Read domains and shards, and build the feasible set.
 
     Raises:
-        MixtureError: no mixture satisfies the constraints, or they name an unknown domain.
+        MixtureError: no mixture satisfies the constraints, or one names an unknown domain.
         ConfigError: no targets are configured.
     """
     if not cfg.proxy.targets:
@@ -151,7 +151,7 @@ def read_space(store: Store, cfg: Config) -> FeasibleSet:
     """Read the domains, and build the feasible set of their mixtures.
 
     Raises:
-        MixtureError: no mixture satisfies the constraints, or they name an unknown domain.
+        MixtureError: no mixture satisfies the constraints, or one names an unknown domain.
     """
     tokens = {row["domain"]: row["n_tokens"] for row in store.read_rows(tables.DOMAINS)}
     names = tuple(sorted(tokens))

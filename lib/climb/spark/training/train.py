@@ -28,7 +28,7 @@ SECONDS_PER_COMMIT = 60.0
 
 
 def train_mixtures(store: Store, cfg: Config, setup: TrainingSetup) -> tuple[int, int, int]:
-    """Train every mixture of the search with every seed, unless it is recorded already.
+    """Train a model for each mixture of the search and each seed, unless the model is recorded.
 
     See `train_planned`.
     """
@@ -66,7 +66,7 @@ def train_planned(
 
 
 def has_all_models(store: Store, cfg: Config, setup: TrainingSetup) -> bool:
-    """Whether the search has mixtures, and a model of each is recorded with every seed."""
+    """Whether the search has mixtures, and models of all mixtures and seeds are recorded."""
     if not store.exists(tables.MIXTURES):
         return False
     planned = _plan_models(store, cfg, setup)

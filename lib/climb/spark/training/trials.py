@@ -78,10 +78,10 @@ def train_batches(
     recorded in one commit, and their slots wait for this commit only.
 
     If a run has one process and a device of its own, it halves its micro-batch when memory runs
-    out. On a shared device, other runs would decide whether a run halves, and so would change how
-    its numbers are rounded. There, no run halves its micro-batch at first. Runs that fail for lack
-    of memory are repeated at the end, one at a time, and may halve their micro-batch then. Runs of
-    several processes never halve it.
+    out. On a shared device, other runs would decide whether a run halves its micro-batch, and so
+    would change how its numbers are rounded. There, no run halves its micro-batch at first. Runs
+    that fail for lack of memory are repeated at the end, one at a time, and may halve their
+    micro-batch then. Runs of several processes never halve their micro-batch.
 
     Raises:
         ClimbError: a run failed because of a mistake that the user can fix, such as a missing
@@ -126,7 +126,7 @@ def train_required(
         what: name of the model in an error message.
 
     Raises:
-        ClimbError: it was not trained.
+        ClimbError: the model was not trained.
     """
     [outcome] = train_runs(session, proxy, [run], slots, watch)
     if outcome.status != "finished":
@@ -184,7 +184,7 @@ def _train_parallel(
                     todo.append(named)
             if ended:
                 yield ended
-            for future in done & active.keys():  # after the rows of the others are committed
+            for future in done & active.keys():  # after the rows of other runs are committed
                 future.result()  # raises
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -220,7 +220,7 @@ def _settle(
 ) -> Outcome | None:
     """Return the outcome of a run; None if it hung or lost a process, and is tried again.
 
-    On a cluster, Spark repeats a task that is lost for another reason; in local mode it does not.
+    If a task is lost for another reason, Spark repeats it on a cluster, but not in local mode.
     """
     name = outcome.name
     if outcome.status != "lost" or not (was_ended or slots.processes > 1):
