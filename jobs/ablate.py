@@ -3,7 +3,7 @@
 documents, embeddings, scores, domains, shards, tokenizers -> ablations, trials, rungs, mixtures,
 evaluations, embeddings (the last one only with `cluster.embeddings: sample`)
 
-Rerun it at any time: recorded searches and models stay, and the rest is trained.
+Rerun it at any time: recorded searches and models stay, and only missing ones are trained.
 """
 
 from climb import tables

@@ -2,7 +2,7 @@
 
 domains, shards, tokenizers -> comparisons, trials, rungs, mixtures, evaluations
 
-Rerun it at any time: recorded searches and models stay, and the rest is trained.
+Rerun it at any time: recorded searches and models stay, and only missing ones are trained.
 """
 
 from climb import tables

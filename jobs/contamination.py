@@ -1,4 +1,4 @@
-"""Find the documents that contain items of the targets, and drop them if so configured.
+"""Find documents that contain items of the targets; drop those that `contamination.drop` selects.
 
 documents -> contamination, dropped
 

@@ -34,7 +34,10 @@ def run(store: Store, cfg: Config) -> str:
 
 
 def _run_on_sample(store: Store, cfg: Config, recipe: str) -> str:
-    """Embed the sample, unless clusters are fitted already; job cluster embeds other documents."""
+    """Embed the sample, unless clusters are fitted already.
+
+    Job cluster embeds the documents outside of the sample.
+    """
     if is_fitted(store, cfg):
         return (
             "no document embedded: the clusters are fitted, and job cluster embeds new documents "
@@ -42,7 +45,7 @@ def _run_on_sample(store: Store, cfg: Config, recipe: str) -> str:
         )
     n_new, new = 0, 1
     while new:
-        # A document that gets no vector is replaced by another one, which may get none either.
+        # A document that gets no vector is replaced by another one, which may get no vector either.
         new, existing = _embed(store, cfg, select_fit_documents(store, cfg, recipe))
         n_new, n_old = n_new + new, existing - n_new
     return (
@@ -52,7 +55,7 @@ def _run_on_sample(store: Store, cfg: Config, recipe: str) -> str:
 
 
 def _embed(store: Store, cfg: Config, documents: DataFrame) -> tuple[int, int]:
-    """Embed the documents that have no row; return how many had none, and how many had one."""
+    """Embed the documents that have no row; return the numbers of new rows and of existing rows."""
     embedder = build_embedder(cfg.embed)
     profile = plan_profile(store.session, cfg.spark, embedder)
     return append_missing(

@@ -3,7 +3,7 @@
 files, exclusions, dropped -> documents, rejected, read_files
 
 Rerun it at any time: existing documents are skipped, and unchanged inputs are not read. If files
-were added and nothing else has changed, only these are read.
+were added and nothing else has changed, only the added files are read.
 """
 
 from climb import tables

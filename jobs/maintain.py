@@ -2,7 +2,7 @@
 
 all tables -> all tables
 
-Rerun it at any time: no row changes, and no other job runs again because of it.
+Rerun it at any time: no row changes, so no other job has to run again.
 """
 
 from climb.cli.start import main

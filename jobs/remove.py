@@ -15,7 +15,7 @@ from climb.spark.delta.store import Store
 
 
 def run(store: Store, cfg: Config) -> str:
-    """Remove the documents of the configured sources, or let ingest read these again."""
+    """Remove the documents of the configured sources, or let ingest read these sources again."""
     sources = sorted(set(cfg.remove.sources))
     if cfg.remove.undo:
         readmit_sources(store, cfg)

@@ -42,7 +42,7 @@ def run(store: Store, cfg: Config) -> str:
 
 
 def _describe_dataset(store: Store, cfg: Config, other: str) -> str:
-    """Return the path of the mixed dataset, or a hint if it is not from this recommendation."""
+    """Return the path of the mixed dataset, or a hint if the dataset was made from `other`."""
     path = cfg.mix.export or store.locate_folder("mixed")
     return f"run `climb mix`: {path} was made from {other}" if other else path
 

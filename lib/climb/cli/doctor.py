@@ -80,7 +80,10 @@ def _check_python() -> Check:
 
 
 def _check_package(name: str, project: str, prefix: str = "", other: str | None = None) -> Check:
-    """Check that a project, or another with the same module, is installed in the right version."""
+    """Check that a project is installed, and that its version starts with `prefix`.
+
+    If it is not installed, `other` is checked instead: a project that has the same module.
+    """
     fix = "make setup"
     for candidate in (project, other):
         try:
@@ -115,7 +118,7 @@ def _check_requirements() -> Check:
 
 
 def _check_delta_jar() -> Check:
-    """Say whether the first session has to download Delta's jar; fails only without delta-spark."""
+    """Say whether the first session downloads Delta's jar; a failure if delta-spark is missing."""
     try:
         jars = find_delta_jars()
     except importlib.metadata.PackageNotFoundError:
@@ -137,7 +140,7 @@ def _check_gpus() -> Check:
 
 
 def _check_memory() -> Check:
-    """Check the memory that this process may use: the machine's, or its container's limit."""
+    """Check the memory that this process may use: all of the machine, or the container's limit."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     limit = Path("/sys/fs/cgroup/memory.max")
     if limit.is_file() and (text := limit.read_text().strip()).isdigit():

@@ -102,7 +102,7 @@ def check_charset() -> Check:
 def check_hadoop_configuration() -> Check:
     """Say where HADOOP_CONF_DIR points to; this check never fails.
 
-    Whatever file system it configures, climb opens local paths as file: URIs.
+    climb opens local paths as file: URIs, whatever file system HADOOP_CONF_DIR configures.
     """
     folder = os.environ.get("HADOOP_CONF_DIR")
     if not folder:

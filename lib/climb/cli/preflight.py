@@ -35,7 +35,7 @@ def run_preflight(cfg: Config, jobs: Collection[str] | None = None, packages: bo
         cfg: the resolved configuration.
         jobs: names of the jobs that will run; only their needs are checked. None checks all jobs,
             but not whether lists are empty, and not the plans of compare and ablate.
-        packages: whether to check the packages of models. False where other machines load them.
+        packages: whether to check the packages of models. False if other machines load the models.
 
     Raises:
         PreflightError: something is missing or wrong; the message lists all problems in one line.
@@ -88,8 +88,8 @@ def _join_problems(problems: list[str]) -> str:
 def _check_spark() -> Iterator[str]:
     """Check that Spark's Python packages are installed, and that Java and the environment fit.
 
-    Nothing is checked on Databricks, which provides them. Under spark-submit, a JVM is running
-    already, so only the packages are checked.
+    Nothing is checked on Databricks, which provides the packages and Java. Under spark-submit, a
+    JVM is running already, so only the packages are checked.
     """
     if "DATABRICKS_RUNTIME_VERSION" in os.environ:
         return

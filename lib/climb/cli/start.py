@@ -42,8 +42,8 @@ PIPELINE = (
 """The jobs of `climb run`, in their order."""
 
 EXCLUSIVE = ("remove", "maintain", "contamination")
-"""Jobs that write tables of the pipeline. While one of them runs, no job of the pipeline runs, and
-no other job of this list."""
+"""Jobs that write tables of the pipeline. While one of these jobs runs, no job of the pipeline
+and no other job of this list can start."""
 
 
 class Unfinished(str):

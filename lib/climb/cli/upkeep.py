@@ -50,7 +50,8 @@ def remove(
     settings: tuple[str, ...],
 ) -> None:
     """Remove all documents of a source from every table, and report what changed."""
-    # Not JSON: it writes a character beyond U+FFFF as two surrogates, and YAML would keep these.
+    # The value of --set is YAML. JSON would not do: it writes a character beyond U+FFFF as two
+    # surrogates, which a YAML reader does not join.
     texts = yaml.safe_dump(
         list(sources), default_flow_style=True, default_style='"', width=1 << 31
     ).strip()

@@ -14,7 +14,7 @@ NAME = r"^[\w.-]+$"
 """Pattern of names that become part of the name of a search."""
 
 FIXED = ("name", "seed", "objective", "target_tokens", "reuse_min_kept")
-"""Keys of section `search` that a method cannot set; names are made from `compare.name`."""
+"""Keys of section `search` that a method cannot set. `compare.name` sets the names of searches."""
 
 _NO_REUSE = "runs of earlier domains are not reused, because no budget pays for them"
 
@@ -102,21 +102,21 @@ class CompareConfig(Section):
 
 
 class AblateConfig(Section):
-    """An ablation: the whole method with several values of one key, or of a few together."""
+    """An ablation: the whole method with several values of one key, or of a few keys together."""
 
     name: str = Field(pattern=NAME)
     """Key in table `ablations`, and first part of the names of its searches."""
 
     keys: tuple[str, ...]
-    """What varies, for example [search.trials_per_round]. Keys of the sections cluster, prune,
-    proxy and search."""
+    """The keys that vary, for example [search.trials_per_round]. They must be keys of the sections
+    cluster, prune, proxy and search."""
 
     values: dict[str, tuple[Any, ...]]
     """Name of a row -> a value per key. A mapping changes single fields of a plug-in."""
 
     budget: PositiveInt | None
-    """Trials of every row: `search.trials_per_round` is scaled to this number, as it is in section
-    `compare`. null: it is not scaled."""
+    """Trials of every row: `search.trials_per_round` is scaled to this number, as by
+    `compare.budget`. null: `search.trials_per_round` is not scaled."""
 
     seeds: PositiveInt
     """As `compare.seeds`."""

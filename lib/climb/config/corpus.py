@@ -84,9 +84,9 @@ class CountConfig(Section):
     """Number of documents that the BPE is trained on: those with the lowest hashes."""
 
     end_of_text: str | None
-    """Token at the end of every document in shards; null: the first of
+    """Token at the end of every document in shards. null: the first of
     `climb.tokenizer.USUAL_ENDS` (`<|endoftext|>`, `</s>`, ...) that is a special token of the
-    tokenizer, else the first that is any token of it."""
+    tokenizer. If none is a special token, the first that is in the vocabulary."""
 
     @property
     def recipe(self) -> str:

@@ -48,11 +48,11 @@ def load(
     """Load the configuration.
 
     Args:
-        paths: YAML files that change some keys of conf/default.yaml, in their order; a single one
-            need not be in a list, and None means no file.
+        paths: YAML files that change some keys of conf/default.yaml, applied in this order; a
+            single path need not be in a list, and None means no file.
         settings: `section.key=value` strings, applied last. A value is YAML, but the value of a
             string key is used as it is.
-        defaults: by section and key, in place of values of conf/default.yaml.
+        defaults: values by section and key that replace those of conf/default.yaml.
 
     Raises:
         ConfigError: a file or value cannot be read, a URI contains a user or a password, or keys or
@@ -209,7 +209,8 @@ def _parse_value(setting: str, value: str, annotation: Any) -> Any:
     """Parse the value of `--set` as YAML; the value of a string key is used as it is.
 
     YAML would read ` #` as the start of a comment, and `2024-01-01` as a date. A string may be in
-    quotes. It may be null if the key accepts null. One string is accepted for a list of strings.
+    quotes. The value may be null if the key accepts null. One string is accepted for a list of
+    strings.
     """
     quoted = value[:1] in ("'", '"') and value[:1] == value[-1:] and len(value) > 1
     is_null = value.strip() in ("null", "~", "") and annotation == str | None
@@ -243,8 +244,9 @@ def _merge(
 ) -> dict[str, Any]:
     """Merge two nested mappings; values of `above` take precedence.
 
-    A plug-in spec with another class replaces the whole spec. One with the same class replaces it
-    only if `keeps_fields` is false. A mapping under a key in `replaced` replaces the whole mapping.
+    A plug-in spec with `use` in `above` replaces the whole spec in `below` if the two classes
+    differ, or if `keeps_fields` is false. A mapping in `above` under a key in `replaced` replaces
+    the whole mapping in `below`.
     """
     merged = dict(below)
     for key, value in above.items():

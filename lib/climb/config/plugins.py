@@ -36,7 +36,7 @@ def build(spec: Mapping[str, Any], protocol: type, **offered: Any) -> Any:
         offered: values of fields, used if the class has the field; the spec takes precedence.
 
     Returns:
-        An instance of the frozen dataclass; pydantic has checked and converted its fields.
+        An instance of the class, a frozen dataclass; pydantic has checked and converted its fields.
 
     Raises:
         ConfigError: the module or class does not exist, a field is wrong or unknown, or the class
@@ -94,7 +94,8 @@ def recipe_of(plugin: Any) -> str:
 
     Two embedders with the same recipe give the same vectors, up to rounding. The digest leaves out
     fields with `speed_only` in their dataclass metadata, such as batch sizes. It also leaves out
-    fields with `omit_default` while they have their default value: later versions added them.
+    fields with `omit_default` while they have their default value: a later version of the class
+    added these fields, and must not change existing recipes.
     """
     cls = type(plugin)
     paths = find_model_paths(plugin)

@@ -22,7 +22,7 @@ class TargetTask(Section):
 
     report: str | None
     """File of the test items that job train measures target models on. The search leaves
-    out its own items that are in this file. null: target models are not measured."""
+    out its own items that are in this file. null: target models are not measured on this target."""
 
     limit: PositiveInt | None
     """Maximum number of items used from each file: those with the lowest hashes; null: all."""

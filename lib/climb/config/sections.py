@@ -110,7 +110,7 @@ class SearchConfig(Section):
 
     candidates: PositiveInt
     """Random mixtures that the predictor ranks in every round after the first, and for the
-    recommendation. A searcher may add others."""
+    recommendation. A searcher may add mixtures of its own."""
 
     scale: Literal["raw", "noise"]
     """raw: metrics enter the score in their own units. noise: each metric is divided by its
@@ -126,11 +126,11 @@ class SearchConfig(Section):
 
     min_expected_gain: NonNegativeFloat | None
     """If the expected gain of a round is below this, the round and all later rounds are skipped;
-    null: all rounds are trained. The estimate is biased low (docs/decisions/search.md)."""
+    null: all rounds are trained. The expected gain is biased low (docs/decisions/search.md)."""
 
     max_drop: NonNegativeFloat | None
     """Outcome constraint: no metric of the objective may be predicted worse than at the natural
-    mixture by more than this, in its own unit; null: no constraint."""
+    mixture by more than this, in the unit of the metric; null: no constraint."""
 
     concentration: tuple[PositiveFloat, PositiveFloat]
     """Range of the sum of the Dirichlet parameters, drawn log-uniformly; multiplied by K / 21 for

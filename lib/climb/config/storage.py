@@ -103,7 +103,8 @@ class TrackingConfig(Section):
 
     enabled: bool
     uri: str | None
-    """MLflow tracking URI; null: an SQLite file in storage.root; no tracking if root is a URI."""
+    """MLflow tracking URI. null: an SQLite file in storage.root, or no tracking if storage.root is
+    a URI."""
 
     experiment: str
     """Name of the experiment; on Databricks a path of the workspace, for example /Shared/climb."""

@@ -38,6 +38,7 @@ class ContaminationConfig(Section):
     """What job contamination does with documents that contain evaluation items."""
 
     drop: Literal["none", "report", "all", "undo"]
-    """Which documents are removed, and rejected by later ingests. none: no more documents. report:
-    those that share words with an item of a `report` file (docs/targets.md has the rule). all:
-    those that share words with any item. undo: the next ingest reads dropped documents again."""
+    """Which documents are removed, and rejected by later ingests. none: no documents; those that
+    were dropped before stay dropped. report: those that share words with an item of a `report` file
+    (docs/targets.md has the rule). all: those that share words with any item. undo: the next ingest
+    reads dropped documents again."""

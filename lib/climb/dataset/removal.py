@@ -42,11 +42,11 @@ class Removal:
     """Documents of pruned clusters."""
 
     repeated_rows: int
-    """Rows of `rejected` that repeat a removed text. Those of them that come from other sources
-    become documents with the next ingest."""
+    """Rows of `rejected` that repeat a removed text. Those that come from sources which are not
+    removed become documents with the next ingest."""
 
     stale: tuple[str, ...]
-    """Jobs whose results are out of date, because their inputs have changed; in their order."""
+    """Jobs whose results are out of date, because their inputs have changed; in pipeline order."""
 
     remaining: Mapping[str, str]
     """Place -> what part of the removed text is still there, and until when."""
@@ -75,7 +75,7 @@ class Removal:
         """Read what `to_json` wrote.
 
         Raises:
-            TableError: it is not the report of a removal.
+            TableError: the text is not the report of a removal.
         """
         fields: dict[str, Any] = json.loads(text)
         if fields.pop("format", None) != FORMAT:
@@ -135,14 +135,14 @@ def find_report(
 ) -> Removal | None:
     """Find the report of an earlier removal that covers all of these sources.
 
-    If no document is left, any such report counts. If documents are left, the removal was
-    interrupted, and goes on with all of its sources. Then its report counts only if none of them
-    was readmitted, or removed again, since then.
+    If no document of these sources is left, any such report counts. If documents are left, the
+    removal was interrupted, and this run continues it with all sources of its report. Then the
+    report counts only if none of its sources was readmitted, or removed again, after that removal.
 
     Args:
         removals: removed source -> report.
         names: the sources to remove.
-        is_complete: whether no document of them is left.
+        is_complete: whether no document of these sources is left.
     """
     if not removals.keys() >= set(names):
         return None

@@ -5,10 +5,10 @@ Axes: K domains, B hash buckets, N documents in hash order.
 Put a domain's documents in the order of a hash of their ids. If the dataset wants `wanted` tokens
 of a domain of `available` tokens, it takes `wanted // available` copies of every document, and a
 part of one more copy. This part ends at the cut, after `wanted % available` tokens. It has the
-documents whose middle token is before the cut. So a document that crosses the cut is taken if that
-brings the sum nearer to the cut. The sum misses `wanted` by at most half of one document. No domain
-is sorted as a whole. A histogram over the hash's leading bits finds the bucket with the cut, and
-only the documents of this bucket are sorted.
+documents whose middle token is before the cut. So a document that crosses the cut is taken if the
+part then ends nearer to the cut. The tokens that are taken of a domain differ from `wanted` by at
+most half of one document. No domain is sorted as a whole. A histogram over the hash's leading bits
+finds the bucket with the cut, and only the documents of this bucket are sorted.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ class CutBucket:
     """The hash bucket of a domain that contains the cut."""
 
     bucket: int
-    """All documents of the buckets before it are taken."""
+    """Number of the bucket. All documents of the buckets before this bucket are taken."""
 
     start: int
-    """Tokens of the buckets before it."""
+    """Tokens of all buckets before this bucket."""
 
 
 def allocate_tokens(

@@ -69,11 +69,12 @@ class Drift:
     """Share of the documents of the fit that were far from every centroid; at most FAR_SHARE."""
 
     far_share: float
-    """The same share of all documents now."""
+    """Share of all documents of today that are far from every centroid."""
 
     far_share_new: float | None
-    """The same share of the added documents; None if the corpus has not grown. It is computed from
-    differences of counts, so removed documents are subtracted from the added ones."""
+    """Share of the added documents that are far from every centroid; None if the corpus has not
+    grown. This share is computed from differences of counts, so removed documents are subtracted
+    from the added ones."""
 
     domain_shift: float
     """Total variation distance between the domains' document shares at the fit and now, 0 to 1."""

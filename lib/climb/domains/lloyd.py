@@ -86,7 +86,7 @@ def fit_centroids(
         rng: draws the directions in which clusters are split.
 
     Returns:
-        The fit, with at most C centroids: a cluster that is empty in the last iteration has none.
+        The fit, with at most C centroids: a cluster that is empty in the last iteration is dropped.
     """
     inertias: list[float] = []
     n_emptied = 0

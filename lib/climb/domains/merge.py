@@ -29,8 +29,8 @@ def merge(
 ) -> NDArray[np.int64]:
     """Merge similar clusters by Ward linkage of their centroids.
 
-    The dendrogram is cut at `height` or into `n_domains`. Groups of fewer than `min_documents` then
-    join the group with the nearest centroid, the smallest first.
+    The dendrogram is cut at `height` or into `n_domains`. Then each group of fewer than
+    `min_documents` joins the group with the nearest centroid; the smallest group is joined first.
 
     Args:
         centroids_CD: centroids of the kept clusters.
@@ -171,9 +171,10 @@ def _number_groups(group_C: NDArray[np.int64]) -> NDArray[np.int64]:
 def _count_merges(
     sizes_C: NDArray[np.int64], pairs: NDArray[np.int64], n_domains: int, min_documents: int
 ) -> int:
-    """Find the largest number of merges that leaves `n_domains` groups, or as many as possible.
+    """Find the largest number of merges that leaves `n_domains` groups.
 
-    Only groups of at least `min_documents` count.
+    Only groups of at least `min_documents` count. If no number of merges leaves so many groups, the
+    largest number of groups that occurs replaces `n_domains`.
     """
     group_C, size_C = np.arange(len(sizes_C)), sizes_C.copy()
     large = [int((size_C >= min_documents).sum())]

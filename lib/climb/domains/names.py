@@ -17,7 +17,7 @@ NAME_WORD_CHARS = 20
 
 KEPT_SHARE = 0.5
 """A domain keeps its name only if more than this share of its sampled documents stays together, and
-they are more than this share of the new domain's sampled documents."""
+these documents are more than this share of the new domain's sampled documents."""
 
 
 def name_groups(terms_K: Sequence[Sequence[str]], taken: Collection[str] = ()) -> list[str]:

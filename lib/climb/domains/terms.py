@@ -2,7 +2,7 @@
 
 No language model and no metadata is used. A word counts as a noun where it follows an article, a
 preposition or another content word, or begins with a capital letter after another word. Elsewhere,
-for example after `to` or a personal pronoun, it does not.
+for example after `to` or a personal pronoun, a word does not count as a noun.
 
 Axes: K groups (domains), V terms.
 """
@@ -80,8 +80,8 @@ def find_distinctive_terms(documents_K: Sequence[Sequence[str]], n_terms: int) -
 
     The weight of a term in a group is p * log(p / q), times the square of the noun factor of its
     last word, and times `PAIR_WEIGHT` for a pair. p is the share of the group's documents that have
-    the term, q that of all other documents. A term counts once per document, so one long document
-    cannot determine the terms of its group.
+    the term, and q is the share of the documents of all other groups that have the term. A term
+    counts once per document, so one long document cannot determine the terms of its group.
 
     Args:
         documents_K: the texts of each group; their order changes nothing.

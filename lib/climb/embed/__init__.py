@@ -61,5 +61,5 @@ def build_embedder(cfg: EmbedConfig) -> Embedder:
 
 
 def offer_batch_tokens(cfg: EmbedConfig) -> dict[str, int]:
-    """Return fields for embedders that have them: `batch_tokens`, or none if it is not set."""
+    """Return the field `batch_tokens` for embedders that have it; no field if the key is null."""
     return {} if cfg.batch_tokens is None else {"batch_tokens": cfg.batch_tokens}

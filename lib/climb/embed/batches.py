@@ -26,8 +26,8 @@ CHUNK_TEXTS = 256
 """Texts that are tokenised in one call: enough to keep all threads of the tokenizer busy."""
 
 FIRST_BATCHES, MAX_BATCHES = 2, 32
-"""Batches in the first window, and in the largest one. A window has twice as many as the one before
-it, so that the device starts early and later windows have little padding."""
+"""Batches in the first window, and in the largest one. A window has twice as many batches as the
+window before it, so that the device starts early and later windows have little padding."""
 
 AHEAD_WINDOWS = 3
 """Number of windows of the largest size that may be tokenised ahead of the device. Each text is
@@ -94,12 +94,12 @@ def split_batches(
     Args:
         lengths_N: tokens of each text.
         batch_tokens: maximum tokens of a batch with all its texts padded to the longest one. A
-            single text above this makes a batch of one.
+            text with more tokens is alone in its batch.
         exact: put only texts of equal length into a batch.
 
     Returns:
-        Numbers of the texts of each batch, the batch of the longest texts first. Every text is in
-        exactly one batch. Texts of equal length keep their order.
+        For each batch, the indices of its texts; the batch of the longest texts comes first. Every
+        text is in exactly one batch. Texts of equal length keep their order.
     """
     order_N = np.argsort(-lengths_N, kind="stable")
     sorted_N = lengths_N[order_N]

@@ -40,6 +40,6 @@ def find_max_tokens(model: Any) -> int | None:
             return int(n_rows if module.padding_idx is None else n_rows - module.padding_idx - 1)
     config = getattr(model, "config", None)
     longest = getattr(config, "max_position_embeddings", None)
-    # DeBERTa has relative positions instead of a table. In XLNet, this value is -1.
+    # DeBERTa has relative positions instead of a table. In XLNet, `longest` is -1: no limit.
     is_relative = getattr(config, "relative_attention", False)
     return None if longest is None or longest < 1 or is_relative else int(longest)

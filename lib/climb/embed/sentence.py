@@ -145,7 +145,7 @@ def _load_model(spec: SentenceEmbedder, device: str) -> Any:
     check_max_tokens("embed.embedder.max_tokens", spec.max_tokens, spec.model, transformer)
     with contextlib.suppress(AttributeError):  # a static model has no limit to set
         model.max_seq_length = spec.max_tokens
-    # sentence-transformers 6 renamed this method.
+    # sentence-transformers 6 renamed get_sentence_embedding_dimension.
     get_width = getattr(model, "get_embedding_dimension", None)
     width = int((get_width or model.get_sentence_embedding_dimension)())
     if width != spec.dim:

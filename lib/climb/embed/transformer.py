@@ -183,9 +183,9 @@ def normalize(vectors_BD: Any) -> Any:
 def wrap_model(
     model: Any, width: int, max_tokens: int, device: str, precision: str
 ) -> TokenModel | WholeModel:
-    """Choose the forward pass on token ids if it gives the same vectors as the model's own.
+    """Choose the forward pass on token ids, or the model's own forward pass.
 
-    Otherwise choose the model's own forward pass.
+    The forward pass on token ids is chosen if both give the same vectors.
 
     Args:
         model: the loaded sentence-transformers model.

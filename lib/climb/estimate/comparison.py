@@ -75,7 +75,7 @@ def _list_stages(stages: Sequence[Stage], cores: int | None) -> list[str]:
 
 
 def count_paid(method: Method) -> float:
-    """Count the trials that a method needs for each seed, also those that other methods share."""
+    """Count the trials of a method for each seed, including trials shared with other methods."""
     if method.mixture is None:
         return method.n_trials
     plugin: object = build(method.mixture, object, name=method.name)
@@ -114,7 +114,7 @@ def _identify_base(method: Method, model: PluginSpec, tokens: int) -> tuple[str,
 
 
 def _own_domains(method: Method) -> str:
-    """Return the name of a method with domains of its own; empty if it has those of the run."""
+    """Return the name of a method with domains of its own; empty if it uses the run's domains."""
     return method.name if method.first_job in ("cluster", "prune") else ""
 
 

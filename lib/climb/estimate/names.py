@@ -59,8 +59,8 @@ def parse_own(option: str, texts: Sequence[str], known: Sequence[str]) -> dict[s
         known: the names that an estimate uses.
 
     Raises:
-        ConfigError: a text has another form, or a name is unknown; the message lists the known
-            ones.
+        ConfigError: a text does not have the form NAME=VALUE, or a name is unknown; the message
+            lists the known names.
     """
     found = parse_assignments(texts, option)
     for name in found:

@@ -49,7 +49,8 @@ class Rates:
     by_name: Mapping[str, Rate]
     efficiency: Mapping[str, Efficiency]
     """`encode` and `train`: shares of the rate of a GPU in matrix products. `trial.cpu` and
-    `train.cpu`: multiples of the rates of the same names, which are those of a small model."""
+    `train.cpu`: multiples of the rates `trial.cpu` and `train.cpu`, which hold for a small
+    model."""
 
     def find(self, name: str, why: str) -> Rate:
         """Return a figure.
@@ -123,7 +124,7 @@ def parse_assignments(texts: Sequence[str], option: str) -> dict[str, float]:
     """Parse `NAME=VALUE` options.
 
     Raises:
-        ConfigError: a text has another form, or its value is not a finite number above 0.
+        ConfigError: a text is not NAME=VALUE, or its value is not a finite number above 0.
     """
     found: dict[str, float] = {}
     for text in texts:

@@ -25,7 +25,7 @@ TEXTLESS_SHARE = 0.01
 Source: docs/decisions/mixing.md."""
 
 SMALL_IDS = 1 << 16
-"""Largest vocabulary for which a token of a shard has two bytes; above it, four."""
+"""Largest vocabulary for which a token of a shard has two bytes; a larger one needs four."""
 
 
 def estimate_sizes(
@@ -34,7 +34,7 @@ def estimate_sizes(
     """Estimate the bytes of what a run leaves on disk.
 
     Earlier versions of tables, and checkpoints of trainings that have not ended, are not counted.
-    The sizes of vectors, token ids and model parameters are known. For the other tables, the rates
+    The sizes of vectors, token ids and model parameters are known. For all other data, the rates
     have measured bytes per document or per byte of text.
 
     Raises:

@@ -39,7 +39,7 @@ class Stage:
 
     name: str
     work: str
-    """What it processes, in words."""
+    """Text for the user: what the stage processes."""
 
     core_seconds: float = 0.0
     gpu_seconds: float = 0.0

@@ -102,7 +102,7 @@ def _list_sources(estimate: Estimate) -> list[str]:
 
 
 def _format_table(rows: Sequence[Sequence[str]]) -> str:
-    """Align the first column and the work of a stage to the left, the others to the right."""
+    """Align the first column and the column `work` to the left, all other columns to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:

@@ -26,7 +26,7 @@ cores of the machine. Small models use several cores poorly, so the rate of a co
 DOREMI_WORK = 4 / 3
 """Work of DoReMi / work of trials with the same number of tokens. DoReMi's proxy reads half of the
 tokens. For each of these, two more forward passes are needed: one of the proxy and one of the
-reference model. So such a token costs 5/3 of the work of another token."""
+reference model. So such a token costs 5/3 of the work of a token of a trial."""
 
 
 def estimate_training(
@@ -113,8 +113,8 @@ def count_models(cfg: Config) -> int:
     """Count the target models: the recommendation and the baselines, each with every seed.
 
     If targets are configured and none has a `report` file, there are no target models. A search
-    needs targets, so if none is configured, another --conf file will add them. They are then
-    assumed to have `report` files.
+    needs targets, so if none is configured, another --conf file will add them. The added
+    targets are assumed to have `report` files.
     """
     if cfg.proxy.targets and all(target.report is None for target in cfg.proxy.targets):
         return 0

@@ -14,7 +14,7 @@ from climb.files import escape_cell
 
 @dataclass(frozen=True)
 class Origin:
-    """A source or a licence, with its documents and tokens in the mixture, without copies."""
+    """A source or a licence, with its documents and tokens in the mixture. Copies do not count."""
 
     name: str
     documents: int

@@ -4,7 +4,8 @@ A loader that draws documents delivers the wanted shares of tokens if the probab
 is proportional to its weight / mean tokens per document. Pearson's chi-square test compares the
 number of samples of each domain with these probabilities. It does not use the lengths of the
 samples: their heavy tails would make a test of tokens invalid. If samples are documents, a second
-test compares their mean length with that in the export; it finds documents that were cut or joined.
+test compares their mean length with the mean length of the documents in the export. The second test
+finds documents that were cut or joined.
 A loader that balances its sources instead of drawing them at random gives a smaller statistic.
 
 Axis: K domains.
@@ -31,8 +32,8 @@ REJECTED_BELOW = 1e-4
 """Smaller p-values reject the hypothesis that the samples have the shares of the mixture."""
 
 LENGTH_STDS = 6.0
-"""Maximum difference between the mean length of samples and that in the export, in standard
-deviations."""
+"""Maximum difference between two mean lengths, of the samples and of the documents in the export,
+in standard deviations."""
 
 LEAST_EFFECTIVE = 200.0
 """Minimum effective number of samples for a test of their mean length. The effective number of n

@@ -126,7 +126,7 @@ class Contents:
         return [s for s in self.shards if s.split == split and domain in (None, s.domain)]
 
     def list_groups(self, split: Split = "train") -> Iterator[tuple[str, float, list[Shard]]]:
-        """Yield the name, share of tokens and shards of each group that a trainer weights.
+        """Yield (name, share of tokens, shards) of each group that a trainer weights.
 
         The groups are the domains of a recipe, or one group `mixed` with weight 1. A group without
         shards in the split is left out.

@@ -89,8 +89,9 @@ class Target:
     def is_current(self, plan: Mapping[str, Any]) -> bool:
         """Whether the folder has a complete export of this plan.
 
-        If so, the state folder is deleted. It exists if a process was killed after the last rename.
-        If the export was moved, the files that contain its absolute path are written again.
+        If the folder has such an export, the state folder is deleted. The state folder exists if a
+        process was killed after the last rename. If the export was moved, the files that contain
+        its absolute path are written again.
 
         Raises:
             ConfigError: the folder has files that are not an export, or the format cannot be used

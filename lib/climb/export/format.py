@@ -115,7 +115,7 @@ def needs_all_endings(format: Format) -> bool:
     """Return whether a shard of the user's own files needs one file for each of `endings`.
 
     `.bin` and `.idx` are an example. A format sets this with its optional attribute
-    `needs_all_endings`; the first of the endings is then that of the file with text or tokens.
+    `needs_all_endings`; then the file with text or tokens must have the first of the endings.
     Without this attribute, each file is a shard, and the endings are alternatives.
     """
     return bool(getattr(format, "needs_all_endings", False))

@@ -22,7 +22,7 @@ def escape_name(name: str) -> str:
 def list_weighted(
     contents: Contents, split: Split = "train"
 ) -> list[tuple[str, float, list[Shard]]]:
-    """List name, share of tokens and shards of the groups that have a positive weight."""
+    """List (name, share of tokens, shards) of each group that has a positive weight."""
     return [group for group in contents.list_groups(split) if group[1] > 0.0]
 
 

@@ -98,8 +98,7 @@ def _find_own_modules(use: str) -> str:
 def run_python(command: list[str]) -> subprocess.CompletedProcess[str]:
     """Run an interpreter, without a GPU and offline.
 
-    If it is another interpreter than the current one, it does not get the environment variables
-    PYTHON*.
+    Another interpreter than the current one does not get the environment variables PYTHON*.
 
     Args:
         command: the interpreter and its arguments. The folder of the interpreter is the first in

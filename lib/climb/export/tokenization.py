@@ -14,8 +14,8 @@ def describe_tokenizer(json: str, name: str, end_of_text: str | None) -> Tokeniz
     Args:
         json: text of its tokenizer.json.
         name: name of the tokenizer.
-        end_of_text: token that ends every document; None: the first of the usual end-of-text tokens
-            that the tokenizer has.
+        end_of_text: token that ends every document; None: one of the usual end-of-text tokens,
+            chosen as for `count.end_of_text`.
 
     Raises:
         ConfigError: the tokenizer has no end-of-text token.

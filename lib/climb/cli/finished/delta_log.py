@@ -26,12 +26,12 @@ UNPUBLISHED = ("_commits", "_staged_commits")
 
 @dataclass(frozen=True)
 class Change:
-    """A commit of a table. A table that was deleted and created again has other digests."""
+    """A commit of a table. If a table is deleted and created again, the digest changes."""
 
     version: int
     digest: str
     """Hash of what the commit records about itself: time, operation, inputs, transaction id. For a
-    table of other programs: hash of the commit file's size and time."""
+    table that other programs write: hash of the commit file's size and time."""
 
 
 def read_last_change(table: Path) -> Change | None:
@@ -75,7 +75,7 @@ def read_last_commit(table: Path) -> Change:
 
 
 def _list_commits(table: Path) -> dict[int, Path]:
-    """List the commit files of a table by version; none if it does not exist."""
+    """List the commit files of a table by version; no files if the table does not exist."""
     log = table / LOG
     try:
         names = {path.name: path for path in log.iterdir()} if log.is_dir() else {}

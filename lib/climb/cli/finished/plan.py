@@ -15,8 +15,8 @@ WIDTH = 12
 def describe_plan(names: Sequence[str], cfg: Config) -> str:
     """Describe for every job whether it is done or would run, and why.
 
-    A job whose own state is unchanged would still run if an earlier job changes a table that it
-    uses.
+    A job whose own state is unchanged would still run if it uses a table that an earlier job
+    changes.
     """
     lines: list[str] = []
     active: list[str] = []

@@ -51,7 +51,7 @@ class Verdict:
     is_done: bool
     reason: str
     """If the job is done: when it ended and what it wrote, or that a later job is up to date and
-    needs no files of it. Otherwise: why it has to run."""
+    does not need the files of this job. Otherwise: why the job has to run."""
 
     used: tuple[str, ...] = ()
     """Tables that the job reads or writes; empty if they are unknown."""
@@ -76,11 +76,11 @@ class RunningJob:
 
 @contextlib.contextmanager
 def record_job(name: str, cfg: Config) -> Iterator[RunningJob]:
-    """Delete the record of a job, and write it if the block ends without an error.
+    """Delete the old record of a job, and write a new one if the block ends without an error.
 
-    The record has the state of the inputs before the block, so the next start finds what others
-    change during the block. It has the state of the job's own tables and files after the block. No
-    record is written for a job that is not in SETTINGS, or that is not complete.
+    The new record has the state of the inputs before the block, so the next start finds what other
+    programs change during the block. For the job's own tables and files, it has the state after the
+    block. No record is written for a job that is not in SETTINGS, or that is not complete.
     """
     job = RunningJob()
     if name not in SETTINGS:

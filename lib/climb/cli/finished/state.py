@@ -42,7 +42,7 @@ SETTINGS: Mapping[str, tuple[str, ...]] = {
     "train": (*TRAINED, "train"),
     "report": (
         *("ingest", "count", "embed", "score", "cluster", "prune", "proxy", "search", "mix"),
-        *("export", "train", "report", "tracking", "spark", "storage"),  # it shows all of them
+        *("export", "train", "report", "tracking", "spark", "storage"),  # shown in the report
     ),
     "compare": (*TRAINED, "train", "compare"),
     "ablate": (*TRAINED, "train", "ablate", "cluster", "prune", "embed", "score"),
@@ -64,8 +64,9 @@ OUTPUTS: Mapping[str, tuple[str, ...]] = {
     "target_base": ("models/proxies/**/*",),
     "report": ("report.html", "figures/*.svg", "mlflow.mirrored", "mlflow.models"),
 }
-"""Job -> patterns of the files that it leaves below storage.files. `mix` is missing, because
-`mix.export` names its folder, and so is `pack`, which reports its folders (`Used.folders`)."""
+"""Job -> patterns of the files that it leaves below storage.files. Job `mix` is missing, because
+the key `mix.export` names its folder. Job `pack` is missing, because it reports its folders
+(`Used.folders`)."""
 
 
 @dataclass(frozen=True)

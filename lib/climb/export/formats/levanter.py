@@ -7,7 +7,8 @@
 Add `tokenizer` and `cache_dir` to the section. Levanter fills blocks of `mixture_block_size`
 sequences. The number of sequences of a domain in a block is its weight times the block size,
 rounded down. The domain with the largest weight also gets the sequences that remain. With
-Levanter's default of 2048, a domain with less than 0.05 % of the tokens would never be read.
+Levanter's default block size of 2048, a domain with less than 0.05 % of the tokens would never be
+read.
 
 Source: marin-levanter 0.2.20.dev202606180959 (PyPI), `data/text/datasets.py` and `data/mixture.py`.
 Running it showed that weights count sequences of a fixed length, each of one component. So the
@@ -163,7 +164,10 @@ class Levanter:
 
 
 def _count_sequences(weights: Sequence[float], size: int) -> NDArray[np.int64]:
-    """Count the sequences of each component in a block; the first of the largest gets the rest."""
+    """Count the sequences of each component in a block.
+
+    The component with the largest weight also gets the sequences that remain.
+    """
     weights_G = np.asarray(weights)
     counts_G: NDArray[np.int64] = (weights_G / weights_G.sum() * size).astype(np.int64)
     counts_G[counts_G.argmax()] += size - counts_G.sum()

@@ -1,7 +1,7 @@
 """Megatron-LM and Megatron-Bridge: `.bin` and `.idx` for each shard, and weighted lists of them.
 
     blend.txt    --data-args-path, with --split 1,0,0: weight prefix weight prefix ...
-    blend.json   --per-split-data-args-path: the same lists for train, valid and test
+    blend.json   --per-split-data-args-path: a list for each of train, valid and test
 
 The weights count samples of a fixed length, so they are shares of tokens. Megatron splits lists at
 white space, and rejects a weight of 0. `blend.json` needs all three keys; a split without documents

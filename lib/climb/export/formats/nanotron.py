@@ -177,7 +177,8 @@ def draw_samples(weights: list[float], lengths: list[int], seed: int) -> Iterato
     for source, length in enumerate(lengths):
         chosen_N = sources_N == source
         samples_N[chosen_N] = np.arange(chosen_N.sum()) % length
-    # Nanoset's shuffle has another generator, but the samples of each pass are the same.
+    # Nanoset shuffles with another generator. So the order here is not that of Nanoset, but a pass
+    # has the samples of a pass of Nanoset, if these are at most MOST_SAMPLES.
     order_N = np.random.default_rng(seed).permutation(n_samples)
     while True:
         yield from zip(sources_N[order_N].tolist(), samples_N[order_N].tolist(), strict=True)

@@ -113,7 +113,7 @@ class OlmoCore:
     def read_by_rule(self, folder: Path, contents: Contents) -> Iterator[Sample]:
         """Yield the instances of one epoch in random order.
 
-        If there are more than MOST_SAMPLES, that many are drawn at random instead.
+        If the epoch has more than MOST_SAMPLES instances, MOST_SAMPLES are drawn at random instead.
 
         Raises:
             ValueError: a source has too few tokens.

@@ -50,7 +50,7 @@ class Streaming:
     """MDS folders and a list of streams for MosaicML streaming and LLM Foundry."""
 
     shard_bytes: int = 1 << 26
-    """Bytes of text after which a file ends; at most 1 GiB, since a file has at most 4 GiB."""
+    """Bytes of text after which a file ends; at most 1 GiB, so that the file is below 4 GiB."""
 
     unit: ClassVar[Unit] = "documents"
     kinds: ClassVar[tuple[Kind, ...]] = ("recipe", "mixed")
