@@ -292,11 +292,11 @@ def test_maintenance_keeps_the_assignments_that_the_next_pack_reads(searched, tm
         "('delta.deletedFileRetentionDuration' = 'interval 0 hours')"
     )
     before = store.read_rows(tables.ASSIGNMENTS)
-    assert "old files stay" not in maintain.run(store, cfg)
+    assert "files of old versions are kept" not in maintain.run(store, cfg)
     assert search.run(store, cfg) == "the recommendation is up to date"
     cluster_again(store)
     assert "assignments: " in (line := maintain.run(store, cfg))
-    assert "old files stay: the next `climb pack` may read version 0" in line
+    assert "files of old versions are kept: the next `climb pack` may read version 0" in line
     kept = store.read_at(tables.ASSIGNMENTS, 0).orderBy("doc_id").collect()
     assert [row.asDict() for row in kept] == before
     cfg = config(tmp_path, AFTER, best)
@@ -306,7 +306,7 @@ def test_maintenance_keeps_the_assignments_that_the_next_pack_reads(searched, tm
     assert str(found).startswith(
         f"{TRIALS} finished runs of earlier domains, {TRIALS - 1} reusable"
     )
-    assert "old files stay" not in maintain.run(store, cfg)
+    assert "files of old versions are kept" not in maintain.run(store, cfg)
 
 
 def test_without_the_vacuumed_assignments_no_trial_is_reused_and_a_warning_is_printed(

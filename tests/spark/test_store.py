@@ -140,7 +140,7 @@ def test_maintain_compacts_orders_and_lists_unused_files_wherever_tables_are(sto
     assert (planned.table, planned.compacted, planned.unused) == ("assignments", 0, ())
     [done] = maintain_tables(store, {"assignments": "it is needed"}, dry_run=False)
     assert (done.files, done.compacted, done.added) == (len(files), len(files), 1)
-    assert str(done).endswith("files became 1; old files stay: it is needed")
+    assert str(done).endswith("files became 1; files of old versions are kept: it is needed")
     [planned] = maintain_tables(store, {}, dry_run=True)
     names = [{file.rsplit("/", 1)[-1] for file in found} for found in (planned.unused, files)]
     assert names[0] >= names[1]

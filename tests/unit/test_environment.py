@@ -134,7 +134,7 @@ def test_a_second_driver_of_a_job_is_told_who_runs_it_since_when(tmp_path):
         ):
             pass
         assert f"{tmp_path}/out beside remove, process {owner.pid} on " in str(error.value)
-        assert " UTC; wait until that ends, or use another storage.root" in str(error.value)
+        assert " UTC; wait until that process ends, or use another storage.root" in str(error.value)
         with hold_locks(folder, ["embed"], "embed"):
             pass
         owner.kill()

@@ -203,7 +203,7 @@ def test_shards_and_dataset_need_a_pass_over_all_documents(name):
     few, many = (estimate_paper(workload=Workload(n, 8e11, 4.0)) for n in (1e8, 1e10))
     more = find(many, name).core_hours - find(few, name).core_hours
     assert more == pytest.approx(find(many, "prune").core_hours * 0.99)
-    assert any("as in stage prune" in note for note in find(many, name).stage.notes)
+    assert any("as stage prune" in note for note in find(many, name).stage.notes)
 
 
 @dataclass(frozen=True, kw_only=True)

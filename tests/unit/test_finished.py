@@ -364,7 +364,7 @@ def test_tables_that_only_spark_can_read_are_never_done(world, setting, tmp_path
     changed = (*settings, f"storage.files={tmp_path}", setting)
     finish(changed)
     assert find_done(changed) == set()
-    assert "only Spark can check it" in check_job("pack", load(settings=changed)).reason
+    assert "only Spark can check this job" in check_job("pack", load(settings=changed)).reason
 
 
 def test_an_input_that_only_spark_can_read_leaves_ingest_to_spark(world):

@@ -121,7 +121,10 @@ def test_a_window_above_the_configured_one_names_the_remedy(tmp_path, read):
 @pytest.mark.parametrize(
     ("content", "remedy"),
     [
-        (json.dumps([{"text": "x"}]), "the first is a JSON array; to convert: jq -c '.[]' FILE"),
+        (
+            json.dumps([{"text": "x"}]),
+            "the first line is a JSON array; to convert: jq -c '.[]' FILE",
+        ),
         (json.dumps([{"text": "x"}], indent=1), "one value in several lines; .* jq -c '.\\[\\]'"),
         (json.dumps({"text": "x"}, indent=1), "one value in several lines; .* jq -c . FILE"),
         ('[\n{"text": "x"},\n{"text": "y"}\n]\n', "one value in several lines; .* jq -c '.\\[\\]'"),

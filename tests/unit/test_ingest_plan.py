@@ -112,11 +112,11 @@ REASONS = {
     "footer.parquet": ("unreadable_file", ""),
     "text.jsonl": (
         "unsupported_format",
-        "no JSON object in its first 100 lines (the first is invalid: Exp",
+        "no JSON object in its first 100 lines (the first line is invalid: Exp",
     ),
     "array.jsonl": (
         "unsupported_format",
-        "(the first is a JSON array; to convert: jq -c '.[]' FILE",
+        "(the first line is a JSON array; to convert: jq -c '.[]' FILE",
     ),
     "wide.jsonl": ("unsupported_format", "is UTF-16"),
     "wider.jsonl": ("unsupported_format", "is UTF-32"),

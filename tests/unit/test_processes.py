@@ -126,7 +126,9 @@ def test_a_process_that_sees_another_checkpoint_than_the_first_is_lost(run, tmp_
     checkpoints.save({"step": 3})
     _, second = call_together(train, 2)
     assert isinstance(second, InfrastructureError)
-    assert "process 1 finds none, but the first process finds the one of step 3" in str(second)
+    assert "process 1 finds none, but the first process finds the checkpoint of step 3" in str(
+        second
+    )
 
 
 def test_a_checkpoint_of_another_number_of_processes_is_not_continued(run):

@@ -127,7 +127,10 @@ def test_runs_that_hardly_repeat_text_say_nothing_about_its_cost(tmp_path):
     _, record, text = recommend_in(tmp_path, DECAY, tokens=(1e8,), n=24)
     assert record["repetition"]["n_repeating"] == 0
     assert record["repetition"]["decay"] is None
-    assert "What that costs is not measured: 0 mixtures of the runs repeat a domain" in text
+    assert (
+        "The cost of this repetition is not measured: 0 mixtures of the runs repeat a domain"
+        in text
+    )
 
 
 def test_runs_of_one_mixture_with_different_tokens_are_in_one_fold_and_are_no_replicates():

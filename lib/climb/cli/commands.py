@@ -32,7 +32,7 @@ JOB_HELP = {
     "count": "Count the tokens of every document.",
     "embed": "Embed every document.",
     "score": "Score the quality of every document.",
-    "prune": "Drop low-quality clusters, and merge the rest into domains.",
+    "prune": "Drop low-quality clusters, and merge the kept clusters into domains.",
     "pack": "Pack tokens of every domain into shards for training.",
     "base": "Train the checkpoint that all proxies continue.",
     "search": "Search for the best mixture by training small proxy models.",
@@ -52,7 +52,7 @@ RUNS = click.option(
     required=True,
     multiple=True,
     help="Input CSV, one run per row, columns weight.<domain> and metric.<name>. Repeat "
-    "--runs for other people's runs: these are used only if they help to predict the runs of the "
+    "--runs for other people's runs. Their runs are used only if they help to predict those of the "
     "first file.",
 )
 PRIOR = click.option(

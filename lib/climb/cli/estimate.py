@@ -87,7 +87,7 @@ def estimate(
 ) -> None:
     """Estimate stages, sizes, node-hours and price of a run.
 
-    Hours are those of one core or one H100; docs/scale.md has the method.
+    A core-hour is an hour of one core, and a GPU-hour of one H100 (docs/scale.md).
     """
     cfg, rates = load(conf, settings), load_rates()
     if own_trials:

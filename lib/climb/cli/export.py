@@ -116,7 +116,7 @@ def verify_export(folder: Path, n_samples: int, python: str) -> None:
     if result.other_lengths:
         raise MixtureError(
             f"{folder}: samples of {', '.join(result.other_lengths)} have other lengths than the "
-            "documents of the export: the loader cuts or joins them; report this"
+            "documents of the export: the loader cuts or joins documents; report this"
         )
     if not result.arrived:
         worst = max(result.domains, key=lambda row: abs(row.delivered - row.wanted))

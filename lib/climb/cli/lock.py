@@ -55,8 +55,8 @@ def _lock(stack: contextlib.ExitStack, folder: Path, job: str, running: str) -> 
     except BlockingIOError:
         name = owner.read_text(encoding="utf-8").strip() if owner.exists() else "another process"
         raise PreflightError(
-            f"job {job} cannot run on {folder.parent} beside {name}; wait until that ends, or use "
-            "another storage.root (and another storage.files, if it is set)"
+            f"job {job} cannot run on {folder.parent} beside {name}; wait until that process "
+            "ends, or use another storage.root (and another storage.files, if it is set)"
         ) from None
     except OSError as error:
         if not is_refused(error):

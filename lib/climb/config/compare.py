@@ -40,7 +40,7 @@ class MethodConfig(Section):
             raise ValueError("a method has either `mixture` or `search`, not both")
         fixed = [key for key in FIXED if key in self.search]
         if fixed:
-            remedy = "all methods share it; set it in the section `search` beside `compare`"
+            remedy = "all methods share this key; set it in section `search` of the configuration"
             if fixed[0] == "name":
                 remedy = "names are made from compare.name; remove it here"
             elif fixed[0] == "reuse_min_kept":

@@ -179,7 +179,9 @@ class SearchConfig(Section):
     def _check_rungs(cls, value: tuple[RungConfig, ...]) -> tuple[RungConfig, ...]:
         shares = [rung.share for rung in value]
         if shares != sorted(set(shares)):
-            raise ValueError(f"the shares are {shares}; each must be larger than the one before")
+            raise ValueError(
+                f"the shares are {shares}; each share must be larger than the share before it"
+            )
         return value
 
     @model_validator(mode="after")

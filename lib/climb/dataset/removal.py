@@ -104,8 +104,8 @@ class Removal:
         if self.repeated_rows:
             lines += [
                 "",
-                f"{self.repeated_rows:,} rejected rows repeat a removed text; those of other "
-                "sources become documents with the next `climb ingest`",
+                f"{self.repeated_rows:,} rejected rows repeat a removed text; those from "
+                "sources that are not removed become documents with the next `climb ingest`",
             ]
         lines += ["", f"out of date: {', '.join(self.stale)}; `climb run` brings them up to date"]
         if self.remaining:

@@ -113,8 +113,8 @@ class Drift:
         )
         return (
             f"drift since the fit, when there were {self.n_fit:,} documents: now {far}; at the "
-            f"fit, it was {self.far_share_fit:.1%}; the shares of the domains have changed by "
-            f"{self.domain_shift:.1%}; mean squared distance {self.distance_growth:+.1%}; {pays}"
+            f"fit, this share was {self.far_share_fit:.1%}; the shares of the domains have changed "
+            f"by {self.domain_shift:.1%}; mean squared distance {self.distance_growth:+.1%}; {pays}"
         )
 
 

@@ -121,7 +121,7 @@ def _encode(
         f"{tokens:.3g} tokens through {size.parameters:.3g} parameters",
         gpu_seconds=operations / (share * device.value),
         fixed_seconds=find_fixed(name, rates),
-        sources=(cite(device), f"{share:.0%} of it: {efficiency.source}"),
+        sources=(cite(device), f"{share:.0%} of this rate: {efficiency.source}"),
         notes=(
             f"parameters of {key} from {size.source}",
             "every document is counted with the mean length, but documents above max_tokens are "

@@ -17,7 +17,7 @@ from climb.search.halving import count_full_trials
 
 ALL_KEPT = "assumes that no cluster is pruned, so this is an upper bound"
 
-AS_PRUNE = "assumes that counting a document takes as long as in stage prune"
+AS_PRUNE = "assumes that this stage counts a document in the same time as stage prune"
 
 ONE_CORE = ("search", "train")
 """Stages in which each run has one core if there are no GPUs. A base checkpoint is trained on all
@@ -173,7 +173,7 @@ def estimate_runs(
         return Stage(name, work, operations / speed, 0.0, fixed, sources, notes)
     efficiency, device = rates.efficiency["train"], rates.find("gpu.h100", f"stage {name}")
     share = efficiency.at(size.parameters)
-    sources = (cite(device), f"{share:.0%} of it: {efficiency.source}")
+    sources = (cite(device), f"{share:.0%} of this rate: {efficiency.source}")
     return Stage(name, work, 0.0, operations / (share * device.value), fixed, sources, notes)
 
 
@@ -188,7 +188,7 @@ def _find_core_speed(name: str, rates: Rates, parameters: float) -> tuple[float,
     if efficiency is None:  # the user's figure is for their model
         return rate.value, (cite(rate),)
     factor = efficiency.at(parameters)
-    return rate.value * factor, (cite(rate), f"{factor:.2g} times it: {efficiency.source}")
+    return rate.value * factor, (cite(rate), f"{factor:.2g} times this rate: {efficiency.source}")
 
 
 def _estimate_pack(cfg: Config, workload: Workload, rates: Rates) -> Stage:

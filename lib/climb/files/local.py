@@ -184,7 +184,7 @@ def _copy_file(path: Path, copy: Path, digest: FileDigest) -> None:
         copy.unlink(missing_ok=True)
     raise ComponentError(
         f"shard {path} has SHA-256 {digest_file(path).sha256}, but its completion file records "
-        f"{digest.sha256}; delete the file and run `climb pack` again"
+        f"{digest.sha256}; delete this shard and run `climb pack` again"
     )
 
 

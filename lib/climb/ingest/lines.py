@@ -176,16 +176,16 @@ def _parse_object(line: bytes | LongLine, is_first: bool) -> dict[str, Any] | st
         DamagedFileError: the first line starts a value of several lines.
     """
     if isinstance(line, LongLine):
-        return f"the first has {line.n_bytes:,} bytes, too many"
+        return f"the first line has {line.n_bytes:,} bytes, which is too many"
     try:
         value = parse_line(line)
     except ValueError as error:
         if is_first:
             _refuse_several_lines(line)
-        return f"the first is invalid: {error}"
+        return f"the first line is invalid: {error}"
     if isinstance(value, list):
-        return "the first is a JSON array; to convert: jq -c '.[]' FILE > NEW.jsonl"
-    return value if isinstance(value, dict) else f"the first is {value!r:.40}"
+        return "the first line is a JSON array; to convert: jq -c '.[]' FILE > NEW.jsonl"
+    return value if isinstance(value, dict) else f"the first line is {value!r:.40}"
 
 
 def _refuse_several_lines(line: bytes) -> None:

@@ -96,8 +96,8 @@ def _check_quotes(unit: Unit, window_log: int) -> None:
         except csv.Error as error:
             detail = (
                 f"line {rows.line_num}: a quote is not closed, or a quote in a quoted cell is not "
-                f"doubled ({error}); double it (Spark: option escape='\"'), or use Parquet or "
-                "JSON Lines"
+                f"doubled ({error}); double every quote in a cell (Spark: option escape='\"'), or "
+                "use Parquet or JSON Lines"
             )
             raise DamagedFileError("unreadable_file", detail) from error
 

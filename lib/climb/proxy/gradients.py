@@ -212,7 +212,8 @@ def _checkpoint_activations(model: Any) -> None:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     except ValueError as error:
         raise ConfigError(
-            f"checkpoint_activations is true, but {one_line(error)}; set it to false"
+            f"checkpoint_activations is true, but {one_line(error)}; set checkpoint_activations to "
+            "false"
         ) from error
 
 

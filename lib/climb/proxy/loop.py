@@ -102,7 +102,7 @@ class TrainingLoop:
             state = checkpoints.load(step)
         found = 0 if state is None else state["step"]
         if found != step:
-            own, first = (f"the one of step {n}" if n else "none" for n in (found, step))
+            own, first = (f"the checkpoint of step {n}" if n else "none" for n in (found, step))
             raise InfrastructureError(
                 f"checkpoints in {self._run.checkpoints}: process {self._processes.rank} finds "
                 f"{own}, but the first process finds {first}; every node must see the same files"

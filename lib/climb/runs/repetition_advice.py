@@ -67,13 +67,13 @@ def describe_repeats(cost: RepetitionCost | None, result: SearchResult) -> list[
         )
     elif most >= REPEATED:
         lines.append(
-            f"{target}. What that costs is not measured: {cost.n_repeating} mixtures of the runs "
-            f"repeat a domain, but {MIN_REPEATING} are needed."
+            f"{target}. The cost of this repetition is not measured: {cost.n_repeating} mixtures "
+            f"of the runs repeat a domain, but {MIN_REPEATING} are needed."
         )
     if cost.n_repeating >= MIN_REPEATING and most >= max(REPEATED, _MORE * cost.max_epochs):
         lines.append(
-            f"{target}, more than any run (up to {cost.max_epochs:.2g} times): what that costs is "
-            + ("extrapolated." if cost.decay is not None else "not measured.")
+            f"{target}, more than any run (up to {cost.max_epochs:.2g} times): the cost of this "
+            "repetition is " + ("extrapolated." if cost.decay is not None else "not measured.")
         )
     return lines
 

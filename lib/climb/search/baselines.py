@@ -144,9 +144,9 @@ def build_baselines(specs: Sequence[Mapping[str, Any]]) -> tuple[Baseline, ...]:
         if (name == NATURAL and not is_natural) or (is_natural and not counts[NATURAL]):
             raise ConfigError(
                 f"search.baselines {name!r}: only a NaturalMixture may have the name {NATURAL!r}, "
-                "and one NaturalMixture must have it; change the name. The metrics of reused runs "
-                "are shifted by the change of the natural mixture's metrics from the earlier to "
-                "the present domains"
+                "and if there is a NaturalMixture, one must have it. Change the name. The metrics "
+                "of reused runs are shifted by the change of the natural mixture's metrics from "
+                "the earlier to the present domains"
             )
         if baseline.replicates is not None and baseline.replicates < 2:
             raise ConfigError(

@@ -119,7 +119,7 @@ def check_job(name: str, cfg: Config) -> Verdict:
 def _check_own(name: str, cfg: Config) -> Verdict:
     obstacle = find_obstacle(cfg)
     if obstacle is not None:
-        return Verdict(False, f"only Spark can check it: {obstacle}")
+        return Verdict(False, f"only Spark can check this job: {obstacle}")
     record = _read(name, cfg)
     if record is None:
         return Verdict(False, _explain_missing(name, cfg))
@@ -143,7 +143,7 @@ def _explain_missing(name: str, cfg: Config) -> str:
         describe_state(name, cfg, Used())
     except (ClimbError, OSError) as error:
         return str(error)
-    return "it has not run to its end yet"
+    return "the job has not run to its end yet"
 
 
 def _describe(name: str, cfg: Config, used: Used) -> State | None:

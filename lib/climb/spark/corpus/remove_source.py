@@ -185,7 +185,11 @@ def _list_remaining(store: Store, cfg: Config, rows: dict[str, int]) -> dict[str
         (tables.DOMAINS, "table domains", "examples, until the next `climb prune`"),
         (tables.TOKENIZERS, "table tokenizers", "was trained on a sample; stays"),
         (tables.REPEATED_NGRAMS, "table repeated_ngrams", "has hashes of passages; stays"),
-        (tables.CENTROIDS, "table centroids", "was fitted with it; run `climb cluster --refit`"),
+        (
+            tables.CENTROIDS,
+            "table centroids",
+            "was fitted with removed documents; run `climb cluster --refit`",
+        ),
     )
     places |= {place: what for table, place, what in stored if store.exists(table)}
     report = cfg.report.path or str(store.locate_file("report.html"))
@@ -194,9 +198,9 @@ def _list_remaining(store: Store, cfg: Config, rows: dict[str, int]) -> dict[str
             str(store.locate_file("shards")),
             "token ids, also in copies on nodes (storage.local_folder)",
         ),
-        (str(store.locate_file("models")), "checkpoints that were trained on it"),
+        (str(store.locate_file("models")), "checkpoints that were trained on removed texts"),
         (cfg.mix.export or store.locate_folder("mixed"), "text, until the next `climb mix`"),
-        (str(cfg.export_folder), "text or token ids; export it again"),
+        (str(cfg.export_folder), "texts or token ids; run `climb export` again"),
         (report, "examples of domains, until the next `climb report`"),
     )
     places |= {path: what for path, what in folders if _exists(store, path)}

@@ -60,7 +60,7 @@ class TableUpkeep:
             line += f"; {self.compacted:,} files became {self.added:,}"
         if self.unused:
             line += f"; {len(self.unused):,} unused files"
-        return line + (f"; old files stay: {self.held}" if self.held else "")
+        return line + (f"; files of old versions are kept: {self.held}" if self.held else "")
 
 
 def maintain_tables(store: Store, held: Mapping[str, str], dry_run: bool) -> list[TableUpkeep]:
