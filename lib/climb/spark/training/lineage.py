@@ -69,7 +69,8 @@ def find_held_tables(store: Store) -> dict[str, str]:
     version = inputs["read"].get("assignments") if inputs else None
     if version is None or version == store.history.read_version(tables.ASSIGNMENTS):
         return {}
-    reason = f"the next `climb pack` may read version {version}; run that job before `climb maintain`"
+    remedy = "run `climb pack` before `climb maintain`"
+    reason = f"the next `climb pack` may read version {version}; {remedy}"
     return {tables.ASSIGNMENTS.name: reason}
 
 
