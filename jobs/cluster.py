@@ -4,7 +4,7 @@ documents, embeddings -> centroids, assignments, fits
 
 Rerun it at any time: new documents are assigned to the existing clusters; assigned documents keep
 their cluster. With `cluster.embeddings: sample`, this job embeds the documents outside of the
-sample. At the end, it reports the drift since the fit, and whether clustering again pays.
+sample. At the end, it reports the drift since the fit, and whether a new clustering pays.
 """
 
 from pyspark.sql import functions as F

@@ -207,11 +207,11 @@ def test_baselines_do_not_depend_on_the_order_of_domains(recommendations):
         ([NATURAL | {"weights": {"d00": 1.0}}], "NaturalMixture' has no field 'weights'"),
         (
             [NATURAL | {"name": "tokens"}],
-            "'tokens': only a NaturalMixture may have the name 'natural', and if there is",
+            "'tokens': the name 'natural' is for a NaturalMixture",
         ),
         (
             [{"use": "climb.search.baselines:UniformMixture", "name": "natural"}],
-            "'natural': only a NaturalMixture may have the name 'natural', and if there is",
+            "'natural': the name 'natural' is for a NaturalMixture",
         ),
         ([{"use": NATURAL["use"]}], "NaturalMixture': name: "),
         (

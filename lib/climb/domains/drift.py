@@ -4,7 +4,7 @@ New documents are assigned to existing clusters, so the clusters become worse wh
 changes. Three figures measure this: the share of documents far from every centroid, the change of
 the domains' shares, and the growth of the mean squared distance. The mean squared distance is the
 loss of k-means per document. New centroids can reduce the loss by about as much as it has grown, so
-its growth decides whether clustering again pays (docs/decisions/clustering.md has the evidence).
+its growth decides whether a new clustering pays (docs/decisions/clustering.md has the evidence).
 
 Axes: C clusters, B bins of distances.
 """
@@ -23,10 +23,11 @@ FAR_SHARE = 0.01
 """Largest share of the documents of the fit that may count as far from every centroid."""
 
 PAYS_FROM = 0.02
-"""Clustering again pays if the mean squared distance has grown by at least this share."""
+"""A new clustering pays if the mean squared distance has grown by at least this share."""
 
 BINS = 1024
-"""Bins of distances, from 0 to the power of two above the largest distance of the fit."""
+"""Number of equally wide bins of distances. The first bin starts at 0. The last ends at the lowest
+power of 2 above the largest distance of the fit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +62,8 @@ class Drift:
     """What has changed since the centroids were fitted. Shares are parts of 1."""
 
     n_fit: int
-    """Documents of the fit: all documents of the first assignment after it."""
+    """Number of documents that were assigned right after the centroids were fitted. They are called
+    the documents of the fit."""
 
     n_now: int
 
@@ -84,7 +86,7 @@ class Drift:
 
     @property
     def pays(self) -> bool:
-        """Whether clustering again pays."""
+        """Whether a new clustering pays."""
         return self.distance_growth >= PAYS_FROM
 
     def figures(self) -> dict[str, float]:
@@ -102,14 +104,14 @@ class Drift:
         return {name: float(value) for name, value in values.items() if value is not None}
 
     def __str__(self) -> str:
-        """Describe the figures, and whether clustering again pays."""
+        """Describe the figures, and whether a new clustering pays."""
         far = f"{self.far_share:.1%} of {self.n_now:,} documents are far from every centroid"
         if self.far_share_new is not None:
             far += f" ({self.far_share_new:.1%} of the {self.n_now - self.n_fit:,} added ones)"
         pays = (
-            "clustering again pays: run `climb cluster --refit`"
+            "a new clustering pays: run `climb cluster --refit`"
             if self.pays
-            else f"clustering again pays from {PAYS_FROM:+.0%}"
+            else f"a new clustering pays from a growth of {PAYS_FROM:.0%}"
         )
         return (
             f"drift since the fit, when there were {self.n_fit:,} documents: now {far}; at the "

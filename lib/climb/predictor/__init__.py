@@ -64,7 +64,8 @@ class Predictor(Protocol):
             weights_TK: mixtures, shape (T, K), rows summing to 1.
             values_T: the metric, shape (T,).
             noise_T: standard deviation of each value, shape (T,): noise over seeds and, for reused
-                runs, the error of the mapping. 0 means unknown; the predictor then infers it.
+                runs, the error of mapping them to the present domains. 0 means unknown; the
+                predictor then infers it.
             extra: function for further features of mixtures, in any unit. The returned Predict
                 takes weights alone and calls `extra` itself.
         """

@@ -2,8 +2,8 @@
 
     metric = floor + scale * (base + sum_v coefficient_v * feature_v ^ exponent) ^ -decay
 
-It is the law of `climb.predictor.powerlaw`, fitted to all metrics by one batched
-Levenberg-Marquardt iteration. A common exponent makes powers of the features the same for all
+It is the law of `climb.predictor.powerlaw`. A batched Levenberg-Marquardt method fits it to all
+metrics at the same time. A common exponent makes powers of the features the same for all
 metrics of a group, so the sums over features are matrix products.
 
 Axes: T trials, V features (weights and their sums), Q metrics, M mixtures, P parameters: log

@@ -143,10 +143,10 @@ def build_baselines(specs: Sequence[Mapping[str, Any]]) -> tuple[Baseline, ...]:
         is_natural = isinstance(baseline, NaturalMixture)
         if (name == NATURAL and not is_natural) or (is_natural and not counts[NATURAL]):
             raise ConfigError(
-                f"search.baselines {name!r}: only a NaturalMixture may have the name {NATURAL!r}, "
-                "and if there is a NaturalMixture, one must have it. Change the name. The metrics "
-                "of reused runs are shifted by the change of the natural mixture's metrics from "
-                "the earlier to the present domains"
+                f"search.baselines {name!r}: the name {NATURAL!r} is for a NaturalMixture; a "
+                "list with a NaturalMixture needs one of this name; change the name. The "
+                "search finds the trials of the natural mixture by this name, when it corrects "
+                "the metrics of runs on earlier domains"
             )
         if baseline.replicates is not None and baseline.replicates < 2:
             raise ConfigError(

@@ -166,7 +166,9 @@ def _check_mixtures(own: Trials) -> None:
     """Raise a SearchError if the own runs are too few to judge other sets."""
     if (n_own := own.group_replicates().n_mixtures) < MIN_MIXTURES:
         text = f"the own runs have {n_own} distinct mixtures, but a test of other sets needs"
-        raise SearchError(f"{text} {MIN_MIXTURES} or more: add own runs, or remove the other files")
+        raise SearchError(
+            f"{text} {MIN_MIXTURES} or more: add runs to the first file, or remove the other files"
+        )
 
 
 def _judge(
