@@ -1,8 +1,10 @@
 """Files are written atomically, and models are identified by their content."""
 
+import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -12,6 +14,7 @@ from climb.files import (
     list_files,
     read_digest,
     resolve,
+    write,
     write_atomically,
     write_complete,
     write_file,
@@ -47,6 +50,41 @@ def test_a_process_killed_while_writing_leaves_the_old_file(tmp_path):
     done = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
     assert done.returncode == -signal.SIGKILL
     assert path.read_bytes() == b"old"
+
+
+def test_a_fifo_is_written_directly_and_stays_a_fifo(tmp_path):
+    fifo, received = tmp_path / "fifo", []
+    os.mkfifo(fifo)
+    reader = threading.Thread(target=lambda: received.append(fifo.read_bytes()), daemon=True)
+    reader.start()
+    write_file(fifo, lambda: [b"a", b"b"])
+    assert fifo.is_fifo()
+    reader.join(10)
+    assert received == [b"ab"]
+
+
+def test_a_link_stays_and_the_file_that_it_points_to_is_replaced(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "target").write_bytes(b"old")
+    for name, target in (("one", "folder/target"), ("two", "one"), ("new", "folder/new")):
+        (tmp_path / name).symlink_to(target)
+    for name, target in (("two", "target"), ("new", "new")):
+        write_file(tmp_path / name, lambda: [b"new"])
+        assert (tmp_path / name).is_symlink()
+        assert (tmp_path / "folder" / target).read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("can_rename", [True, False])
+@pytest.mark.parametrize("mode", [0o600, 0o666])
+def test_a_file_that_is_replaced_keeps_its_permissions(tmp_path, monkeypatch, mode, can_rename):
+    known = set() if can_rename else {tmp_path.stat().st_dev}
+    monkeypatch.setattr(write, "_without_rename", known)
+    path = tmp_path / "f"
+    path.write_bytes(b"old")
+    path.chmod(mode)
+    write_file(path, lambda: [b"new"])
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == mode
 
 
 @pytest.mark.parametrize("content", [[], [b""], [b"", b"a", b""]])

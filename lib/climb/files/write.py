@@ -13,6 +13,7 @@ import contextlib
 import errno
 import os
 import secrets
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -41,6 +42,9 @@ under their final names."""
 def write_file(path: Path, content: Content) -> None:
     """Write a file from its start to its end, and sync it if the file system supports this.
 
+    A link stays, and the file that it points to is replaced. The permissions of an older file
+    stay. A device or a FIFO is written directly.
+
     Args:
         path: the file; its folder is created.
         content: may be called twice.
@@ -49,35 +53,45 @@ def write_file(path: Path, content: Content) -> None:
         OSError: the file cannot be written. If the file system supports renames, the
             older file is unchanged.
     """
+    mode = _find_mode(path)
+    if mode is not None and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        write_new(path, content(), 0)
+        return
+    if path.is_symlink():
+        path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     device = path.parent.stat().st_dev
     if device not in _without_rename:
         temporary = path.parent / f".{path.name}.{secrets.token_hex(6)}"
         try:
-            write_new(temporary, content())
+            write_new(temporary, content(), mode=mode)
             if _rename(temporary, path):
                 return
         except BaseException:
             _unlink(temporary)
             raise
         _unlink(temporary)
-    write_over(path, content())
+    write_over(path, content(), mode)
     _without_rename.add(device)
 
 
-def write_over(path: Path, chunks: Iterable[Chunk]) -> None:
+def write_over(path: Path, chunks: Iterable[Chunk], mode: int | None = None) -> None:
     """Write a file under its final name, without a temporary file.
 
     An older file is deleted first, or truncated if it cannot be deleted.
     """
     _unlink(path)
-    write_new(path, chunks, os.O_TRUNC if path.exists() else os.O_EXCL)
+    write_new(path, chunks, os.O_TRUNC if path.exists() else os.O_EXCL, mode)
 
 
-def write_new(path: Path, chunks: Iterable[Chunk], flags: int = os.O_EXCL) -> None:
-    """Create a file and write it in one pass."""
+def write_new(
+    path: Path, chunks: Iterable[Chunk], flags: int = os.O_EXCL, mode: int | None = None
+) -> None:
+    """Create a file and write it in one pass; `mode` has its permissions (None: the usual ones)."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | flags, 0o666)
     try:
+        if mode is not None:
+            _set_permissions(handle, mode)
         for chunk in chunks:
             rest = memoryview(chunk)
             rest = rest.cast("B") if rest.nbytes else rest  # an empty view cannot be cast
@@ -127,7 +141,7 @@ def write_if_changed(path: Path, content: bytes) -> bool:
     Returns:
         Whether the file was written.
     """
-    if path.exists() and path.read_bytes() == content:
+    if path.is_file() and path.read_bytes() == content:
         return False
     write_file(path, lambda: [content])
     return True
@@ -156,6 +170,26 @@ def can_rename(folder: Path) -> bool:
     is_renamed = _rename(names[0], names[1])
     names[is_renamed].rmdir()
     return is_renamed
+
+
+def _find_mode(path: Path) -> int | None:
+    """Return the type and the permissions of a file, links followed; None if it is missing."""
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _set_permissions(handle: int, mode: int) -> None:
+    """Set the permissions of an open file, unless it has them or its mount does not keep any."""
+    permissions = stat.S_IMODE(mode)
+    if stat.S_IMODE(os.fstat(handle).st_mode) == permissions:
+        return
+    try:
+        os.fchmod(handle, permissions)
+    except OSError as error:
+        if not is_refused(error):
+            raise
 
 
 def _rename(source: Path, target: Path) -> bool:
