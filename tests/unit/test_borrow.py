@@ -112,6 +112,59 @@ def test_a_set_that_misleads_gets_no_weight():
 
 
 @pytest.mark.slow
+def round_weights(trials, decimals):
+    rounded_TK = trials.weights_TK.round(decimals)
+    return dataclasses.replace(
+        trials, weights_TK=rounded_TK / rounded_TK.sum(axis=1, keepdims=True)
+    )
+
+
+def test_a_copy_of_the_own_runs_with_rounded_weights_does_not_help_to_predict_noise():
+    noise_TQ = np.random.default_rng(4).normal(3.0, 0.1, OWN.metrics_TQ.shape)
+    own = dataclasses.replace(OWN, metrics_TQ=noise_TQ)
+    copy = match_domains(own, round_weights(own, 4), "copy", 0.5)
+    combined, [borrowed] = borrow(own, [copy], OBJECTIVE, PREDICTOR, 0)
+    assert borrowed.noise is None
+    assert len(combined) == len(own)
+
+
+class Recorder:
+    """Records the mixtures of each fit."""
+
+    def __init__(self):
+        self.fits = []
+
+    def fit(self, weights_TK, values_T, noise_T):
+        self.fits.append(weights_TK)
+        return lambda weights_MK: (np.zeros(len(weights_MK)), np.ones(len(weights_MK)))
+
+
+def list_held_out_fits(trials):
+    recorder = Recorder()
+    one_metric = Objective.from_metric(OWN.metric_names[0], OWN.metric_names)
+    surrogate = Surrogate.fit(trials, one_metric, recorder)
+    surrogate.predict_held_out(recorder, 0)
+    return recorder.fits[1:]
+
+
+def test_runs_whose_weights_are_rounded_differently_are_held_out_together():
+    trials = OWN.concatenate([round_weights(OWN, 4), round_weights(OWN, 5)])
+    fits = list_held_out_fits(trials)
+    assert len(fits) == 5
+    for fitted_TK in fits:
+        distance_TD = 0.5 * np.abs(trials.weights_TK[:, None] - fitted_TK).sum(axis=2)
+        is_copied_T = distance_TD.min(axis=1) < 0.001
+        assert is_copied_T.sum() == 48
+
+
+def test_many_mixtures_that_are_close_together_are_held_out_in_folds_of_equal_size():
+    weights_TK = np.zeros((2000, len(OWN.domains)))
+    weights_TK[:, 0] = np.linspace(0.0, 1.0, len(weights_TK))
+    weights_TK[:, 1] = 1.0 - weights_TK[:, 0]
+    trials = WORLD.make_trials([WORLD.make_row(w_K, 0, "proposal", 0) for w_K in weights_TK])
+    assert [len(fitted_TK) for fitted_TK in list_held_out_fits(trials)] == [1600] * 5
+
+
 def test_a_misleading_set_does_not_stop_a_helpful_one():
     wrong = dataclasses.replace(OTHER, metrics_TQ=OTHER.metrics_TQ[::-1])
     sets = [match_domains(OWN, runs, name, 0.5) for runs, name in ((wrong, "a"), (OTHER, "b"))]

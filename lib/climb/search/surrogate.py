@@ -13,6 +13,9 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 from climb.errors import SearchError
 from climb.mixture import SAME_DECIMALS
@@ -38,6 +41,10 @@ MIN_MIXTURES = 4
 
 _FOLDS = 5
 """Folds of the cross-validation."""
+
+_NEAR = 0.001
+"""Total variation distance up to which mixtures share a fold: weights that are rounded to 4
+decimals are within it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +184,8 @@ class Surrogate:
     def predict_held_out(self, predictor: Predictor, seed: int) -> tuple[Array, Array]:
         """Predict every distinct mixture by cross-validation: means and stds, (D, Q).
 
-        All runs of a mixture are in the same fold, also runs with different numbers of tokens.
+        All runs of a mixture are in the same fold, also runs with different numbers of tokens, and
+        runs whose weights are rounded differently.
         """
         inputs_DK = _list_inputs(self.replicates, self.repetition)
         folds_D = _assign_folds(self.replicates.weights_DK, seed)
@@ -239,12 +247,31 @@ def _list_inputs(replicates: Replicates, repetition: Repetition | None) -> Array
 
 
 def _assign_folds(weights_DK: Array, seed: int) -> NDArray[np.int64]:
-    """Return the fold of every row, shape (D,); rows of one mixture are in the same fold."""
+    """Return the fold of every row, shape (D,); rows of one group are in the same fold."""
     rounded_DK = np.round(weights_DK, SAME_DECIMALS)
-    mixtures, mixture_D = np.unique(rounded_DK, axis=0, return_inverse=True)
-    n = len(mixtures)
-    fold_N = np.random.default_rng([seed, n]).permutation(n) % min(_FOLDS, n)
-    return np.asarray(fold_N[mixture_D.reshape(-1)], dtype=np.int64)
+    mixtures_NK, mixture_D = np.unique(rounded_DK, axis=0, return_inverse=True)
+    group_D = _group_near(mixtures_NK)[mixture_D.reshape(-1)]
+    n = int(group_D.max()) + 1
+    fold_G = np.random.default_rng([seed, n]).permutation(n) % min(_FOLDS, n)
+    return np.asarray(fold_G[group_D], dtype=np.int64)
+
+
+def _group_near(mixtures_NK: Array) -> NDArray[np.int64]:
+    """Return the group of every mixture, shape (N,); mixtures within `_NEAR` share a group.
+
+    Files may round the weights of one run differently. If such copies were in different folds, the
+    value of a held-out run would be known. Many mixtures of few domains can be so close together
+    that few groups would be left, or one group with more than half of the mixtures. These are not
+    grouped.
+    """
+    n = len(mixtures_NK)
+    # The sum of absolute differences is twice the total variation distance.
+    pairs_P2 = cKDTree(mixtures_NK).query_pairs(2.0 * _NEAR, p=1.0, output_type="ndarray")
+    links_NN = sparse.coo_array((np.ones(len(pairs_P2)), tuple(pairs_P2.T)), shape=(n, n))
+    n_groups, group_N = connected_components(links_NN, directed=False)
+    if n_groups < MIN_MIXTURES or 2 * np.bincount(group_N).max() > n:
+        return np.arange(n)
+    return np.asarray(group_N, dtype=np.int64)
 
 
 def _fit(
