@@ -93,7 +93,6 @@ class SmallestChange:
         return [(self.domains[k], float(change_K[k])) for k in order]
 
 
-@use_one_blas_thread
 def _describe_best(improvement: float, amount: float) -> str:
     if improvement < 1e-6 * amount:
         return "no mixture found improves it; train more mixtures, or relax the constraints"
@@ -101,6 +100,7 @@ def _describe_best(improvement: float, amount: float) -> str:
     return f"{best}; use a smaller amount, or relax the constraints"
 
 
+@use_one_blas_thread
 def find_smallest_change(state: SearchState, metric: str, amount: float) -> SmallestChange:
     """Find the mixture nearest to the natural one among those that improve a metric by an amount.
 
