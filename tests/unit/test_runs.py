@@ -144,6 +144,24 @@ def test_a_recommendation_is_a_csv_file_a_json_file_and_printed_advice(files):
     assert "No mixture was trained twice" in printed
 
 
+@pytest.mark.parametrize("limit", [0.05, 1.0])
+def test_the_file_and_the_text_have_the_same_natural_mixture_also_if_it_is_not_feasible(
+    files, limit
+):
+    runs, prior, out = files
+    largest = WORLD.space.domains[int(WORLD.space.natural_K.argmax())]
+    bound = f"search.constraints=[{{name: a, domains: [{largest}], max_weight: {limit}}}]"
+    printed = recommend(
+        RunFiles([runs]), prior, out, load(settings=(*SETTINGS, bound)).search, MEAN
+    )
+    natural = {r["domain"]: float(r["natural"]) for r in read(out)}
+    mixtures = json.loads(out.with_suffix(".json").read_text())["result"]["mixtures"]
+    assert natural == pytest.approx(next(m["weights"] for m in mixtures if m["name"] == "natural"))
+    assert (natural[largest] == pytest.approx(limit)) == (limit < 1.0)
+    note = f"Note: the constraints exclude the token shares of {prior}"
+    assert (note in printed) == (limit < 1.0)
+
+
 def test_recommended_mixtures_are_much_better_than_uniform(files):
     """24 noisy runs may mislead, so this checks the mean over six files of runs."""
     runs, prior, out = files

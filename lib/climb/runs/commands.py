@@ -21,7 +21,7 @@ from climb.objective import Objective
 from climb.predictor import Predictor
 from climb.runs import advice
 from climb.runs.output import check_output_paths, write_numbers, write_rows, write_text
-from climb.runs.prior import note_epochs, read_prior
+from climb.runs.prior import note_epochs, note_natural, read_prior
 from climb.runs.repetition_advice import DiscountedRuns
 from climb.runs.sets import RunFiles, RunSets, read_run_sets
 from climb.runs.sheet import METRIC, WEIGHT, Sheet
@@ -193,14 +193,12 @@ def recommend(
     discounted = DiscountedRuns.measure(sets.trials, Problem.from_config(space, wanted, cfg))
     state = SearchState.from_trials(discounted.trials, discounted.problem)
     result = SearchResult.build(state, recommend_mixture(state))
+    about_epochs = note_epochs(space, prior, cfg.target_tokens, runs.target.tokens)
+    remarks = (sets.note, note_natural(space, prior), about_epochs)
+    change = _find_change(state, extras, result)
+    written = (out, result_path, *extras.outputs)
     notes = advice.Notes(
-        objective,
-        (sets.note, note_epochs(space, prior, cfg.target_tokens, runs.target.tokens)),
-        (out, result_path, *extras.outputs),
-        cfg.min_signal_to_noise,
-        sets.scale,
-        _find_change(state, extras, result),
-        discounted.cost,
+        objective, remarks, written, cfg.min_signal_to_noise, sets.scale, change, discounted.cost
     )
     if extras.front:
         write_front(state, extras.front)
@@ -246,7 +244,7 @@ def _format_contract(result: SearchResult, notes: advice.Notes) -> str:
 
 def _write_mixture(result: SearchResult, space: FeasibleSet, out: Path) -> None:
     """Write BEST.csv; the cell with a domain's epochs is empty if the epochs are unknown."""
-    recommended = result.recommended
+    recommended, natural_K = result.recommended, space.project(space.natural_K)
     rows = [
         [
             domain,
@@ -254,7 +252,7 @@ def _write_mixture(result: SearchResult, space: FeasibleSet, out: Path) -> None:
             natural,
             "" if recommended.epochs[domain] is None else recommended.epochs[domain],
         ]
-        for domain, natural in zip(space.domains, space.natural_K.tolist(), strict=True)
+        for domain, natural in zip(space.domains, natural_K.tolist(), strict=True)
     ]
     write_rows(out, ["domain", "weight", "natural", "epochs"], rows)
 

@@ -54,6 +54,16 @@ def read_prior(path: Path, domains: Sequence[str], cfg: SearchConfig) -> Feasibl
     return dataclasses.replace(space, tokens_K=unknown_K) if shares else space
 
 
+def note_natural(space: FeasibleSet, prior: Path) -> str:
+    """Return a note if the natural mixture is not feasible; empty if it is."""
+    if space.contains(space.natural_K):
+        return ""
+    return (
+        f'the constraints exclude the token shares of {prior}, so "natural" is the nearest mixture '
+        "that they admit"
+    )
+
+
 def note_epochs(
     space: FeasibleSet, prior: Path, target_tokens: float, predicted_tokens: float | None
 ) -> str:
