@@ -5,7 +5,9 @@ import json
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from climb.cli.commands import climb
 from climb.config import load
 from climb.errors import ClimbError, ConfigError, InputError, MixtureError
 from climb.runs.commands import Extras, predict, propose, recommend
@@ -218,6 +220,17 @@ def test_the_text_notes_that_shares_disable_the_constraint_on_epochs(files):
         propose(RunFiles([runs]), prior, out, 2, CFG, MEAN),
     ):
         assert f"Note: {prior} has token shares, not tokens: epochs are unknown" in printed
+
+
+@pytest.mark.parametrize("output", ["--out", "--pareto"])
+def test_an_output_cannot_be_standard_output(files, tmp_path, monkeypatch, output):
+    runs, prior, out = files
+    monkeypatch.chdir(tmp_path)
+    arguments = ["recommend", "--runs", runs, "--prior", prior, "--out", out, output, "-"]
+    result = CliRunner().invoke(climb, [str(argument) for argument in arguments])
+    assert isinstance(result.exception, InputError)
+    assert "cannot be written to standard output; name a file" in str(result.exception)
+    assert not (tmp_path / "-").exists()
 
 
 def test_an_output_never_overwrites_an_input_or_another_output(files, tmp_path):

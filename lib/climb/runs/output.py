@@ -11,14 +11,18 @@ from climb.runs.sheet import Array
 
 
 def check_output_paths(inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
-    """Check that no output overwrites an input or another output.
+    """Check that outputs are files, and that none overwrites an input or another output.
 
     Raises:
-        InputError: an output path is also an input or another output.
+        InputError: an output path is `-`, an input, or another output.
     """
     sources = {path.resolve() for path in inputs}
     seen: set[Path] = set()
     for path in outputs:
+        if str(path) == "-":
+            raise InputError(
+                "an output path is -, but results cannot be written to standard output; name a file"
+            )
         if path.resolve() in sources:
             raise InputError(
                 f"{path} is an input file, so it cannot be an output; choose another output path"
