@@ -233,6 +233,20 @@ def test_an_output_cannot_be_standard_output(files, tmp_path, monkeypatch, outpu
     assert not (tmp_path / "-").exists()
 
 
+@pytest.mark.parametrize("command", ["propose --n 2", "predict", "recommend"])
+def test_an_output_never_overwrites_a_file_of_the_configuration(files, tmp_path, command):
+    runs, prior, _ = files
+    conf = tmp_path / "conf.yaml"
+    conf.write_text("search: {candidates: 300}\n")
+    name, *more = command.split()
+    second = ["--mixtures", runs] if name == "predict" else ["--prior", prior]
+    arguments = [name, *more, "--runs", runs, *second, "--conf", conf, "--out", conf]
+    result = CliRunner().invoke(climb, [str(argument) for argument in arguments])
+    assert isinstance(result.exception, InputError)
+    assert f"{conf} is an input file" in str(result.exception)
+    assert conf.read_text() == "search: {candidates: 300}\n"
+
+
 def test_an_output_never_overwrites_an_input_or_another_output(files, tmp_path):
     runs, prior, out = files
     mixtures = write(tmp_path / "m.csv", HEADER[:4], [r[:4] for r in run_rows(3)])

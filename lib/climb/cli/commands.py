@@ -75,7 +75,8 @@ def add_run_options(command: Callable[..., None]) -> Callable[..., None]:
     ) -> None:
         from climb.runs.sets import RunFiles, Target
 
-        command(runs=RunFiles(runs, Target(params, tokens)), **arguments)
+        conf = [Path(path) for path in arguments["conf"]]
+        command(runs=RunFiles(runs, Target(params, tokens), conf), **arguments)
 
     for name, text in (
         (

@@ -87,7 +87,7 @@ def predict(
     Raises:
         ClimbError: a file or the objective cannot be used.
     """
-    check_output_paths([*runs.paths, mixtures], [out])
+    check_output_paths([*runs.inputs, mixtures], [out])
     # Every metric is predicted, also those that the objective does not use.
     sets = read_run_sets(runs, objective, cfg, "mean(*):min")
     weights_MK = Sheet.read(mixtures).read_mixtures(sets.trials.domains)
@@ -142,7 +142,7 @@ def propose(
     Raises:
         ClimbError: a file, the objective or a constraint cannot be used.
     """
-    check_output_paths([*runs.paths, prior], [out])
+    check_output_paths([*runs.inputs, prior], [out])
     sets = read_run_sets(runs, objective, cfg)
     trials = sets.trials
     space = read_prior(prior, trials.domains, cfg)
@@ -184,7 +184,7 @@ def recommend(
         ClimbError: a file, the objective or a constraint cannot be used.
     """
     result_path = _find_result_path(out)
-    check_output_paths([*runs.paths, prior], [out, result_path, *extras.outputs])
+    check_output_paths([*runs.inputs, prior], [out, result_path, *extras.outputs])
     sets = read_run_sets(runs, objective, cfg)
     space = read_prior(prior, sets.trials.domains, cfg)
     wanted = build_objective(objective, sets.own, cfg)

@@ -55,6 +55,13 @@ class RunFiles:
     """The file of the own runs, then files of other sets."""
 
     target: Target = LARGEST
+    conf: Sequence[Path] = ()
+    """Files of the configuration."""
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """All files; no output may overwrite one of them."""
+        return (*self.paths, *self.conf)
 
 
 @dataclass(frozen=True)
