@@ -247,6 +247,15 @@ def test_an_output_never_overwrites_a_file_of_the_configuration(files, tmp_path,
     assert conf.read_text() == "search: {candidates: 300}\n"
 
 
+@pytest.mark.filterwarnings("error")
+def test_token_counts_whose_sum_is_too_large_are_one_clear_error(files):
+    _, prior, _ = files
+    for count in ("1e308", "1e200"):
+        write(prior, ["domain", "tokens"], [[domain, count] for domain in WORLD.space.domains])
+        with pytest.raises(MixtureError, match="at most 1e\\+100"):
+            read_prior(prior, WORLD.space.domains, CFG)
+
+
 def test_an_output_never_overwrites_an_input_or_another_output(files, tmp_path):
     runs, prior, out = files
     mixtures = write(tmp_path / "m.csv", HEADER[:4], [r[:4] for r in run_rows(3)])

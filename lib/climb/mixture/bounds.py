@@ -20,6 +20,9 @@ from climb.mixture.support import TOLERANCE, Support, SupportBounds, find_widest
 
 Array = NDArray[np.float64]
 
+_MAX_TOKENS = 1e100
+"""Largest number of tokens of a domain: sums of larger numbers may be too large for a float."""
+
 SourcedValue = tuple[float, str]
 """A value, and the configuration key or reason that sets the value, for messages. The key is empty
 if nothing sets the value."""
@@ -179,8 +182,8 @@ def check_tokens(domains: Sequence[str], tokens_K: ArrayLike) -> Array:
     """Check names and token counts, and return the counts as an array of shape (K,).
 
     Raises:
-        MixtureError: duplicate names, a wrong number of counts, negative or non-finite counts, or
-            no tokens at all.
+        MixtureError: duplicate names, a wrong number of counts, counts that are negative, too large
+            or not numbers, or no tokens at all.
     """
     tokens = np.array(tokens_K, dtype=np.float64)
     duplicates = sorted({name for name in domains if list(domains).count(name) > 1})
@@ -192,9 +195,10 @@ def check_tokens(domains: Sequence[str], tokens_K: ArrayLike) -> Array:
             "at least one domain, and one count per domain"
         )
     for name, count in zip(domains, tokens.tolist(), strict=True):
-        if not (np.isfinite(count) and count >= 0.0):
+        if not 0.0 <= count <= _MAX_TOKENS:
             raise MixtureError(
-                f"domain {name!r} has {count} tokens; the number must be finite and at least 0"
+                f"domain {name!r} has {count} tokens; the number must be at least 0 and at most "
+                f"{_MAX_TOKENS:g}"
             )
     if not tokens.any():
         raise MixtureError("all domains have 0 tokens; at least one must have some")

@@ -15,7 +15,7 @@ import numpy as np
 
 from climb.errors import InputError
 from climb.mixture import FeasibleSet
-from climb.runs.sheet import SUM_TOLERANCE, Sheet
+from climb.runs.sheet import SUM_TOLERANCE, Sheet, sum_exactly
 
 if TYPE_CHECKING:
     from climb.config.sections import SearchConfig
@@ -45,7 +45,7 @@ def read_prior(path: Path, domains: Sequence[str], cfg: SearchConfig) -> Feasibl
         )
     by_name = dict(zip(names, tokens.tolist(), strict=True))
     tokens_K = np.array([by_name[domain] for domain in domains])
-    shares = abs(float(tokens_K.sum()) - 1.0) <= SUM_TOLERANCE
+    shares = abs(sum_exactly(tokens_K.tolist()) - 1.0) <= SUM_TOLERANCE
     constraints = cfg.mixture_constraints
     space = FeasibleSet.from_constraints(
         domains, tokens_K, constraints.without_epochs() if shares else constraints
