@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from climb.cli.commands import climb
 from climb.config import load
-from climb.errors import ClimbError, ConfigError, InputError, MixtureError
+from climb.errors import ClimbError, ConfigError, InputError, MixtureError, SearchError
 from climb.runs.commands import Extras, predict, propose, recommend
 from climb.runs.prior import read_prior
 from climb.runs.sets import RunFiles
@@ -254,6 +254,15 @@ def test_token_counts_whose_sum_is_too_large_are_one_clear_error(files):
         write(prior, ["domain", "tokens"], [[domain, count] for domain in WORLD.space.domains])
         with pytest.raises(MixtureError, match="at most 1e\\+100"):
             read_prior(prior, WORLD.space.domains, CFG)
+
+
+def test_too_many_proposals_for_the_constraints_name_the_option_and_the_constraints(files):
+    runs, prior, out = files
+    bound = [f"{{name: {d}, domains: [{d}], max_weight: 0.25}}" for d in WORLD.space.domains]
+    cfg = load(settings=(*SETTINGS, f"search.constraints=[{', '.join(bound)}]")).search
+    cfg = cfg.model_copy(update={"max_epochs": None, "max_share_ratio": None})
+    with pytest.raises(SearchError, match=r"search\.constraints.*climb propose: --n"):
+        propose(RunFiles([runs]), prior, out, 2, cfg, MEAN)
 
 
 def test_an_output_never_overwrites_an_input_or_another_output(files, tmp_path):

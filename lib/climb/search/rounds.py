@@ -144,7 +144,7 @@ def require_count(
     selected: NDArray[np.int64],
     n: int,
     space: FeasibleSet,
-    setting: str = "search.trials_per_round",
+    setting: str = "search.trials_per_round (climb propose: --n)",
 ) -> None:
     """Check that a selection has n mixtures.
 
@@ -152,7 +152,7 @@ def require_count(
         selected: indices of the mixtures.
         n: number that is needed.
         space: for the message.
-        setting: configuration key that sets n, for the message.
+        setting: what sets n, for the message.
 
     Raises:
         SearchError: the selection has fewer than n mixtures.
@@ -161,5 +161,6 @@ def require_count(
         raise SearchError(
             f"only {len(selected)} mixtures were found that differ from each other and from "
             f"earlier ones, but {n} are needed ({len(space.domains)} domains); relax the "
-            f"constraints (search.max_epochs, search.max_share_ratio), or lower {setting}"
+            "constraints (search.constraints, search.max_epochs, search.max_share_ratio), or lower "
+            f"{setting}"
         )
