@@ -819,6 +819,25 @@ def test_a_search_counts_invalid_rows_describes_three_and_says_how_to_fix_them(t
     assert "\n" not in line
 
 
+def test_a_row_of_empty_cells_is_in_the_list_and_an_empty_line_only_counts(climb, tmp_path):
+    text = "weight.a,weight.b,metric.m\n\n0.5,0.5,1\n,,\n0.4,0.6,2\n0.3,0.9,3\n"
+    write(tmp_path / "runs.csv", text)
+    assert climb("csv", "runs.csv", "--out", "o.csv")[0] == 0
+    found = [(row["row"], row["reason"]) for row in read(tmp_path / "o.rejected.csv")]
+    assert found == [("3", "no mixture"), ("5", "weights do not sum to 1")]
+    assert [row["metric.m"] for row in read(tmp_path / "o.csv")] == ["1", "2"]
+
+
+@pytest.mark.parametrize("blank", ["\n", ",\n", " , \n"])
+def test_mixtures_keep_the_row_numbers_of_their_file(tmp_path, blank):
+    text = f"\nweight.a,weight.b\n0.5,0.5\n{blank}0.4,0.6\n0.9,0.9\n"
+    sheet = Sheet.read(write(tmp_path / "m.csv", text.replace("0.9,0.9\n", "")))
+    assert sheet.numbers == (1, 3)
+    np.testing.assert_allclose(sheet.read_mixtures(("a", "b")), [[0.5, 0.5], [0.4, 0.6]])
+    with pytest.raises(InputError, match=r"1 of 3 rows are invalid .*: row 4: weights sum to 1\.8"):
+        Sheet.read(write(tmp_path / "m.csv", text)).read_mixtures(("a", "b"))
+
+
 def test_a_file_of_mixtures_with_invalid_rows_is_an_error_that_lists_them(tmp_path):
     text = "weight.a,weight.b\n0.5,0.5\n0.5,\n0.9,0.9\nx,1\n"
     sheet = Sheet.read(write(tmp_path / "m.csv", text))

@@ -83,6 +83,14 @@ def test_each_predicted_mixture_has_a_row_with_means_and_standard_deviations(fil
     assert f"wrote {out}" in printed
 
 
+def test_predictions_have_the_row_numbers_of_the_file_of_mixtures(files, tmp_path):
+    runs, _, out = files
+    rows = [r[:4] for r in run_rows(3, seed=9)]
+    mixtures = write(tmp_path / "m.csv", HEADER[:4], [rows[0], [], rows[1], [""] * 4, rows[2]])
+    predict(RunFiles([runs]), mixtures, out, CFG, MEAN)
+    assert [r["row"] for r in read(out)] == ["1", "3", "5"]
+
+
 def test_proposed_mixtures_are_feasible_and_distinct_and_their_number_is_n(files):
     runs, prior, out = files
     printed = propose(RunFiles([runs]), prior, out, 6, CFG, MEAN)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,15 +91,21 @@ def predict(
     check_output_paths([*runs.inputs, mixtures], [out])
     # Every metric is predicted, also those that the objective does not use.
     sets = read_run_sets(runs, objective, cfg, "mean(*):min")
-    weights_MK = Sheet.read(mixtures).read_mixtures(sets.trials.domains)
-    spearman = _write_predictions(sets, weights_MK, out, cfg, objective)
+    sheet = Sheet.read(mixtures)
+    weights_MK = sheet.read_mixtures(sets.trials.domains)
+    spearman = _write_predictions(sets, weights_MK, sheet.numbers, out, cfg, objective)
     notes = advice.Notes(objective, (sets.note,), (out,), scale=sets.scale)
     return advice.describe_predictions(len(weights_MK), len(sets.trials), spearman, notes)
 
 
 @use_one_blas_thread
 def _write_predictions(
-    sets: RunSets, weights_MK: Array, out: Path, cfg: SearchConfig, objective: str
+    sets: RunSets,
+    weights_MK: Array,
+    rows_M: Sequence[int],
+    out: Path,
+    cfg: SearchConfig,
+    objective: str,
 ) -> dict[str, float]:
     """Write `out`; return metric, or `score` -> rank correlation in cross-validation."""
     trials = sets.trials
@@ -111,7 +118,7 @@ def _write_predictions(
     surrogate = Surrogate.fit(trials, every, predictor)
     held_out = surrogate.predict_held_out(predictor, cfg.seed)
     means_MQ, stds_MQ = surrogate.predict_metrics(weights_MK)
-    header, columns = ["row"], [np.arange(1.0, len(weights_MK) + 1.0)]
+    header, columns = ["row"], [np.array(rows_M, dtype=np.float64)]
     spearman = {}
     for name in (*trials.metric_names, "score"):
         view = wanted if name == "score" else Objective.from_metric(name, trials.metric_names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -38,26 +39,29 @@ _MAX_NAMES = 20
 
 @dataclass(frozen=True, eq=False)
 class Sheet:
-    """A CSV file as text. Data rows are counted from 1, after the header."""
+    """A CSV file as text."""
 
     path: Path
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    numbers: tuple[int, ...]
+    """The number of each row in the file, counted from 1 after the header."""
 
     @classmethod
     def read(cls, path: Path, *, any_width: bool = False, any_names: bool = False) -> Sheet:
-        """Read a whole file; lines without text are skipped.
+        """Read a whole file; lines without text are skipped, but counted.
 
         Args:
             path: the file.
-            any_width: keep rows whose width differs from the header; the caller rejects them.
+            any_width: keep rows whose width differs from the header, and rows of empty cells; the
+                caller rejects them.
             any_names: accept repeated column names; the caller merges or refuses them.
 
         Raises:
             InputError: the file is missing, is not a CSV file in UTF-8 or has no header; a column
                 name is not unique or has a line break; or a row has a different width.
         """
-        lines = [line for line in _read_lines(path) if any(cell.strip() for cell in line)]
+        lines = list(itertools.dropwhile(lambda line: not _has_text(line), _read_lines(path)))
         if not lines:
             raise InputError(f"{path} is empty; the first line must be a header of column names")
         columns = tuple(cell.strip() for cell in lines[0])
@@ -67,7 +71,12 @@ class Sheet:
                 f"{path}: the column name {quote_cell(broken[0])} in the header contains a line "
                 "break; remove it"
             )
-        sheet = cls(path, columns, tuple(tuple(line) for line in lines[1:]))
+        rows = {
+            number: tuple(line)
+            for number, line in enumerate(lines[1:], start=1)
+            if _has_text(line) or (any_width and len(line) > 1)
+        }
+        sheet = cls(path, columns, tuple(rows.values()), tuple(rows))
         if not any_names:
             sheet.check_names()
         if not any_width:
@@ -93,7 +102,7 @@ class Sheet:
 
     def enumerate_rows(self) -> Iterator[tuple[int, tuple[str, ...]]]:
         """Iterate over pairs of row number and row."""
-        return enumerate(self.rows, start=1)
+        return zip(self.numbers, self.rows, strict=True)
 
     def select_names(self, prefix: str) -> tuple[str, ...]:
         """Select the columns that start with a prefix, and return their names without it."""
@@ -128,14 +137,14 @@ class Sheet:
         indices = [self.find_column(name) for name in names]
         values = np.full((len(self.rows), len(names)), np.nan)
         errors = []
-        for number, row in self.enumerate_rows():
+        for row_index, (number, row) in enumerate(self.enumerate_rows()):
             parsed = [parse_finite(row[index]) for index in indices]
             invalid = [i for i, value in enumerate(parsed) if value is None]
             if invalid:
                 i = invalid[0]
                 errors.append((number, describe_cell(f"column {names[i]!r}", row[indices[i]])))
             else:
-                values[number - 1] = parsed
+                values[row_index] = parsed
         self._raise_for_rows(errors)
         return values
 
@@ -152,12 +161,16 @@ class Sheet:
                 f"({compare_names(found, domains)}); add or rename columns weight.<domain>"
             )
         weights_MK = self.read_numbers([WEIGHT + domain for domain in domains])
-        rows = list(enumerate(weights_MK.tolist(), start=1))
+        rows = list(zip(self.numbers, weights_MK.tolist(), strict=True))
         self._raise_for_rows([(n, e) for n, weights in rows if (e := find_mixture_error(weights))])
         return np.array([normalize(weights) for _, weights in rows]).reshape(weights_MK.shape)
 
     def _raise_for_rows(self, errors: Sequence[tuple[int, str]]) -> None:
         raise_for_rows(self.path, len(self.rows), [(f"row {n}", error) for n, error in errors])
+
+
+def _has_text(line: Sequence[str]) -> bool:
+    return any(cell.strip() for cell in line)
 
 
 def _read_lines(path: Path) -> list[list[str]]:
