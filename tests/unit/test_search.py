@@ -1,6 +1,7 @@
 """The search: trials, rounds, the state of a search, calibration and the recommendation."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -314,6 +315,36 @@ def test_pattern_search_reaches_the_maximum_inside_the_set_and_never_gets_worse(
     for start_1K in (*starts_SK[:, None], BEST_K[None]):
         _, score_1 = pattern_search(start_1K, SPACE, score, np.random.default_rng(0))
         assert score_1[0] >= score(start_1K)[0]
+
+
+@pytest.mark.parametrize("min_weight", [0.5, 0.33, 0.25])
+def test_with_a_large_minimum_weight_the_best_set_of_domains_is_found(min_weight):
+    rng, domains, tokens_K = np.random.default_rng(0), tuple("abcdef"), np.arange(6.0, 0.0, -1.0)
+    limits = Constraints(
+        max_epochs=None, max_share_ratio=None, target_tokens=1.0, min_weight=min_weight
+    )
+    space = FeasibleSet.from_constraints(domains, tokens_K, limits)
+    use_K = np.array([1.0, 1.0, 1.0, 3.0, 3.0, 3.0])  # the largest domains help least
+    rows = [
+        {
+            **{"round": 0, "method": "proposal", "seed": 0, "metrics": {"m": (w_K - use_K) @ w_K}},
+            "weights": dict(zip(domains, w_K.tolist(), strict=True)),
+        }
+        for w_K in rng.dirichlet(np.ones(6), 40)
+    ]
+    cfg = load(settings=["search.candidates=200"]).search
+    objective = Objective.parse("m:min", ("m",))
+    problem = Problem(space, objective, BowlPredictor(), UCBSearcher(), cfg)
+    state = SearchState.from_trials(Trials.from_rows(rows, domains, ("m",)), problem)
+    best = -np.inf
+    for n in range(1, int(1.0 / min_weight) + 1):
+        for chosen in itertools.combinations(range(6), n):
+            tried_MK = np.zeros((200, 6))
+            part_MK = rng.dirichlet(np.ones(n), 200)
+            tried_MK[:, chosen] = min_weight + (1.0 - n * min_weight) * part_MK
+            best = max(best, float(state.penalized(tried_MK).max()))
+    found = float(state.penalized(UCBSearcher().recommend(state)[None])[0])
+    assert found >= best - 1e-3 * state.penalized.score_std
 
 
 def test_a_state_sorts_domains_and_can_restore_their_order(rows):

@@ -46,7 +46,8 @@ def maximize(
     logger.info("searching for the best mixture")
     space = score.space
     fixed = np.stack([space.project(space.natural_K), space.uniform_K])
-    pool_NK = np.vstack([fixed, space.project(trials_TK), drawn_NK])
+    supports_NK = _draw_supports(space, len(drawn_NK), random)
+    pool_NK = np.vstack([fixed, space.project(trials_TK), drawn_NK, supports_NK])
     best = np.argsort(-score(pool_NK), kind="stable")[: 10 * _STARTS]
     distant = best[select_distant(pool_NK[best], pool_NK[best[:1]], _STARTS - 1)]
     starts_SK = pool_NK[np.append(best[0], distant)]
@@ -56,6 +57,23 @@ def maximize(
     first = int((score_S >= score_S.max() - score.min_increase).argmax())
     order = np.argsort(-score_S, kind="stable")
     return np.asarray(optima_SK[np.append(first, order[order != first])])
+
+
+def _draw_supports(space: FeasibleSet, n: int, random: np.random.Generator) -> Array:
+    """Draw n mixtures of random sets of domains if no mixture can have all domains; else none.
+
+    With a large `min_weight`, a mixture has few domains. Projection keeps those with the largest
+    weights, so draws and steps around the natural mixture reach few other sets of domains.
+    """
+    n_domains, least = len(space.domains), space.min_weight
+    if least * n_domains <= 1.0:
+        return np.empty((0, n_domains))
+    (own_random,) = random.spawn(1)
+    size_N1 = own_random.integers(1, int(1.0 / least + 1e-9), size=(n, 1), endpoint=True)
+    chosen_NK = own_random.random((n, n_domains)).argsort(axis=1) < size_N1
+    part_NK = own_random.exponential(size=(n, n_domains)) * chosen_NK
+    part_NK /= part_NK.sum(axis=1, keepdims=True)
+    return space.project(least * chosen_NK + (1.0 - least * size_N1) * part_NK)
 
 
 def sample_around(
