@@ -19,13 +19,14 @@ def export(tmp_path):
     (tmp_path / "prior.csv").write_text("domain,tokens,documents\nlaw,1000,10\nweb,9000,30\n")
     (tmp_path / "tokenizer.json").write_text(train_json(["hello world foo bar"] * 3, 300))
 
-    def run(to, files, data="data"):
+    def run(to, files, data="data", sizes=None):
         for file in files:
             path = tmp_path / data / file
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(b"x" * 100)
+            path.write_bytes(b"x" * (sizes or {}).get(file, 100))
         out = tmp_path / "out"
         settings = [f"export.format={json.dumps(find_format(to))}", f"export.path={out}"]
+        settings.append("export.sequence_length=32")
         if to in ("megatron", "automodel", "olmo-core"):
             settings.append(f"export.tokenizer={tmp_path / 'tokenizer.json'}")
         cfg = load(None, tuple(settings))
@@ -90,3 +91,46 @@ def test_a_pair_of_files_is_one_shard(to, export, tmp_path):
     text = "".join(p.read_text() for p in [*out.glob("blend.txt"), *out.glob("automodel.yaml")])
     assert text.count(f"{tmp_path}/data/") == 2
     assert all(f"{tmp_path}/data/{name}" in text for name in ("law/a", "web/b/a"))
+
+
+SMALL = {"law/a": 10_000, "law/b": 10_000, "law/c": 20, "web/a": 100}
+
+
+@pytest.mark.parametrize("law_tokens", [2, 40, 10_010])
+def test_files_of_a_domain_are_weighted_by_their_sizes_also_if_the_prior_has_few_tokens(
+    law_tokens, export, tmp_path
+):
+    text = f"domain,tokens,documents\nlaw,{law_tokens},10\nweb,9000,30\n"
+    (tmp_path / "prior.csv").write_text(text)
+    files = [f"{stem}{ending}" for stem in SMALL for ending in (".bin", ".idx")]
+    sizes = {f"{stem}.bin": size for stem, size in SMALL.items()}
+    blend = (export("megatron", files, sizes=sizes) / "blend.txt").read_text().split()
+    weights = dict(zip(blend[1::2], map(float, blend[::2]), strict=True))
+    shares = {
+        "law/a": 0.2 * 500 / 1001,
+        "law/b": 0.2 * 500 / 1001,
+        "law/c": 0.2 / 1001,
+        "web/a": 0.8,
+    }
+    assert weights == pytest.approx({f"{tmp_path}/data/{stem}": w for stem, w in shares.items()})
+
+
+@pytest.mark.parametrize("law_tokens", [2, 10_010])
+def test_olmo_core_may_repeat_own_files_as_often_as_their_sizes_require(
+    law_tokens, export, tmp_path
+):
+    text = f"domain,tokens,documents\nlaw,{law_tokens},10\nweb,9000,30\n"
+    (tmp_path / "prior.csv").write_text(text)
+    sizes = {f"{stem}.npy": size for stem, size in SMALL.items()}
+    out = export("olmo-core", list(sizes), sizes=sizes)
+    law, _ = yaml.safe_load((out / "source_mixture.yaml").read_text())["sources"]
+    assert len(law["paths"]) == 3
+    target = json.loads((out / "export.json").read_text())["contents"]["target_tokens"]
+    needed = 0.2 * target / 10_010
+    assert needed <= law["max_repetition_ratio"]
+
+
+def test_olmo_core_refuses_own_files_that_are_all_shorter_than_a_sequence(export):
+    sizes = {"law/a.npy": 62, "law/b.npy": 62, "web/a.npy": 64}
+    with pytest.raises(ConfigError, match="no file of law has the 32 tokens of a sequence"):
+        export("olmo-core", list(sizes), sizes=sizes)

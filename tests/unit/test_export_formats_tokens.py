@@ -288,6 +288,15 @@ def test_olmo_core_reports_a_source_with_too_few_tokens(tmp_path):
         next(OlmoCore().read_by_rule(tmp_path, contents))
 
 
+@pytest.mark.parametrize("kind", ["recipe", "mixed"])
+def test_olmo_core_refuses_a_domain_whose_files_are_all_shorter_than_a_sequence(kind, tmp_path):
+    contents = write_export(OlmoCore(), tmp_path, kind=kind)
+    longest = max(s.sizes[0] // 2 for s in contents.list_shards("train"))
+    long = dataclasses.replace(contents, sequence_length=longest + 1)
+    with pytest.raises(ConfigError, match=f"the {longest + 1} tokens of a sequence, the longest"):
+        OlmoCore().describe(long)
+
+
 def test_a_chunk_of_litdata_is_one_file(tmp_path, rng):
     assert write_shard(LitData(), tmp_path, "part", make_documents(rng, 30, 5)) == ("part.bin",)
 

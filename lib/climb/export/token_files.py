@@ -64,14 +64,17 @@ def require_tokenization(tokenization: Tokenization | None) -> Tokenization:
 def weigh_shards(contents: Contents, split: Split = "train") -> list[TokenFile]:
     """Divide the weight of each domain between its shards, in proportion to their tokens.
 
-    Domains with weight 0 and shards without tokens are left out: some loaders reject a weight of 0.
+    The tokens of the user's own files are estimates, so the sizes of their files with tokens count
+    instead. Domains with weight 0 and shards without tokens are left out: some loaders reject a
+    weight of 0.
     """
     files = []
     for _, weight, shards in contents.list_groups(split):
-        total = sum(shard.tokens for shard in shards)
-        for shard in shards:
-            if weight > 0.0 and shard.tokens > 0:
-                share = weight * shard.tokens / total
+        counts = [shard.sizes[0] if contents.own_files else shard.tokens for shard in shards]
+        total = sum(counts)
+        for shard, count in zip(shards, counts, strict=True):
+            if weight > 0.0 and count > 0:
+                share = weight * count / total
                 files.append(TokenFile(shard.files, share))
     return files
 

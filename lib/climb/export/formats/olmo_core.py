@@ -4,8 +4,8 @@
 
 The target ratios are shares of the requested tokens, and sum to exactly 1. Documents are
 concatenated and cut to instances of the sequence length. The rest at the end of a file, which fills
-no instance, is never read. A source that would be repeated more often than `max_repetition_ratio`
-is an error.
+no instance, is never read, so a domain that has no file as long as a sequence is an error. A source
+that would be repeated more often than `max_repetition_ratio` is an error too.
 
 If `requested_tokens` is not a multiple of `global_batch_size`, OLMo-core fills the last batch
 evenly from all files. With many files and few batches, this changes the shares, so request whole
@@ -30,6 +30,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from climb.errors import ConfigError
 from climb.export.contents import Contents, ExportedDomain, Kind, Sample, Split, Tokenization
 from climb.export.format import ShardWriter, Unit
 from climb.export.token_files import (
@@ -80,7 +81,11 @@ class OlmoCore:
         return TokenWriter(path.with_name(path.name + ".npy"), dtype)
 
     def describe(self, contents: Contents) -> dict[str, str]:
-        """Return the list of sources; the paths are absolute."""
+        """Return the list of sources; the paths are absolute.
+
+        Raises:
+            ConfigError: no file of a domain is as long as a sequence.
+        """
         import yaml
 
         tokenization = require_tokenization(contents.tokenization)
@@ -134,25 +139,48 @@ class OlmoCore:
 
 
 def list_sources(contents: Contents) -> list[dict[str, Any]]:
-    """List the sources of a mixture as YAML values; domains without weight are left out."""
+    """List the sources of a mixture as YAML values; domains without weight are left out.
+
+    The tokens are counted from the sizes of the files: for the user's own files, `Shard.tokens` is
+    only an estimate.
+
+    Raises:
+        ConfigError: no file of a domain is as long as a sequence.
+    """
+    size = np.dtype(require_tokenization(contents.tokenization).dtype).itemsize
     groups = [(name, weight, shards) for name, weight, shards in contents.list_groups() if shards]
     ratios = round_exactly([weight for _, weight, _ in groups])
     domains = {domain.name: domain for domain in contents.domains}
     sources = []
     for (name, weight, shards), ratio in zip(groups, ratios, strict=True):
         if ratio > 0.0:
-            tokens = sum(shard.tokens for shard in shards)
+            counts = [shard.sizes[0] // size for shard in shards]
+            _check_length(name, max(counts), contents.sequence_length)
             domain = domains[name] if contents.kind == "recipe" else None
             source = {
                 "source_name": name,
                 "target_ratio": ratio,
                 "max_repetition_ratio": limit_repetition(
-                    domain, weight * contents.target_tokens / tokens
+                    domain, weight * contents.target_tokens / sum(counts)
                 ),
                 "paths": [str(Path(contents.folder, shard.files[0])) for shard in shards],
             }
             sources.append(source)
     return sources
+
+
+def _check_length(name: str, longest: int, length: int) -> None:
+    """Check that a domain has an instance, since OLMo-core never reads the rest of a file.
+
+    Raises:
+        ConfigError: its longest file is too short.
+    """
+    if longest < length:
+        raise ConfigError(
+            f"OLMo-core: no file of {name} has the {length} tokens of a sequence, the longest has "
+            f"{longest}, so the domain would never be read; lower export.sequence_length, raise "
+            "shard_bytes, or set the weight to 0"
+        )
 
 
 def limit_repetition(domain: ExportedDomain | None, needed: float) -> float:
