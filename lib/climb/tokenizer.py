@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,8 +24,8 @@ USUAL_ENDS = (
 )
 """Tokens that end a document in published tokenizers (the fifth is DeepSeek's). Climb uses the
 first of them that is a special token of the tokenizer. If none of them is a special token, it uses
-the first that is in the vocabulary. Special tokens have precedence, because Gemma has `</s>` as an
-ordinary token for an HTML tag."""
+the first that is in the vocabulary, and makes it a special token. Special tokens have precedence,
+because Gemma has `</s>` as an ordinary token for an HTML tag."""
 
 SAMPLE_CHARS = 20_000
 """The BPE is trained on at most this many characters from the start of a document, so that no long
@@ -51,9 +52,9 @@ def name_recipe(path: str | None, vocab_size: int, sample_documents: int) -> str
     if path is None:
         return f"bpe-{vocab_size}-{sample_documents}"
     text = read_tokenizer(path)
-    # `open_tokenizer` splits some special tokens. Earlier versions of climb did not split them, and
-    # used a name without mark. With the mark, the counts of earlier versions are not reused.
-    mark = "split special tokens" if _has_special_pieces(text) else ""
+    # Earlier versions of climb opened these tokenizers unchanged, and used a name without mark.
+    # With the mark, the counts of earlier versions are not reused.
+    mark = "split special tokens" if _is_changed(text) else ""
     return f"file-{hashlib.sha256((text + mark).encode()).hexdigest()[:12]}"
 
 
@@ -127,7 +128,8 @@ def open_tokenizer(text: str, max_tokens: int | None = None) -> Tokenizer:
     would lengthen them. Text that looks like a special token is encoded as plain text. Otherwise a
     document could contain the end-of-text token. Some models, such as Unigram, have a special
     token as an ordinary piece of their vocabulary. They get the text of this token in two parts, so
-    that they do not return the special token.
+    that they do not return the special token. If none of `USUAL_ENDS` is a special token, the one
+    that ends documents becomes a special token.
 
     Args:
         text: the JSON text of the file. Each process caches the open tokenizer.
@@ -142,18 +144,37 @@ def open_tokenizer(text: str, max_tokens: int | None = None) -> Tokenizer:
 
 
 def _open_untruncated(text: str) -> Tokenizer:
+    tokenizer = _load(text)
+    end = _find_usual_end(tokenizer)
+    if end is not None and end not in _list_special(tokenizer) and _is_made_from(tokenizer, end):
+        values, flags = json.loads(text), ("single_word", "lstrip", "rstrip", "normalized")
+        added = {"id": tokenizer.token_to_id(end), "content": end, **dict.fromkeys(flags, False)}
+        others = [token for token in values["added_tokens"] if token["content"] != end]
+        values["added_tokens"] = [*others, added | {"special": True}]
+        tokenizer = _load(json.dumps(values))
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def _load(text: str) -> Tokenizer:
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_str(text)
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    tokenizer.encode_special_tokens = True
     return tokenizer
 
 
 @functools.lru_cache(maxsize=4)
-def _has_special_pieces(text: str) -> bool:
-    return bool(_find_special_pieces(_open_untruncated(text)))
+def _is_changed(text: str) -> bool:
+    """Whether `open_tokenizer` changes which text becomes a special or end-of-text token."""
+    opened, plain = _open_untruncated(text), _load(text)
+    return _list_special(opened) != _list_special(plain) or bool(_find_special_pieces(opened))
+
+
+def _list_special(tokenizer: Tokenizer) -> list[str]:
+    added = sorted(tokenizer.get_added_tokens_decoder().items())
+    return [token.content for _, token in added if token.special]
 
 
 def _find_special_pieces(tokenizer: Tokenizer) -> list[str]:
@@ -161,16 +182,19 @@ def _find_special_pieces(tokenizer: Tokenizer) -> list[str]:
 
     Tokens of one character are left out, because they cannot be split.
     """
-    found = []
-    for id_, token in sorted(tokenizer.get_added_tokens_decoder().items()):
-        n_chars = len(token.content)
-        for before, after in (("", ""), ("a", "a"), ("a ", " a")) if token.special else ():
-            encoding = tokenizer.encode(before + token.content + after, add_special_tokens=False)
-            span = (len(before), len(before) + n_chars)
-            if n_chars > 1 and (id_, span) in zip(encoding.ids, encoding.offsets, strict=True):
-                found.append(token.content)
-                break
-    return found
+    split = [token for token in _list_special(tokenizer) if len(token) > 1]
+    return [token for token in split if _is_made_from(tokenizer, token)]
+
+
+def _is_made_from(tokenizer: Tokenizer, token: str, text: str | None = None) -> bool:
+    """Whether a document that contains a text, by default that of the token, gets the token."""
+    text = token if text is None else text
+    for before, after in (("", ""), ("a", "a"), ("a ", " a")):
+        encoding = tokenizer.encode(before + text + after, add_special_tokens=False)
+        wanted = (tokenizer.token_to_id(token), (len(before), len(before + text)))
+        if any(found == wanted for found in zip(encoding.ids, encoding.offsets, strict=True)):
+            return True
+    return False
 
 
 def _split_pieces(tokenizer: Tokenizer, pieces: Sequence[str]) -> None:
@@ -239,18 +263,37 @@ def find_end_of_text(
         key: configuration key of the token, for error messages.
 
     Raises:
-        ConfigError: the tokenizer lacks the configured token, or has none of the usual ones.
+        ConfigError: the tokenizer lacks the configured token, or has none of the usual ones; or it
+            also makes the token from the text of documents.
     """
-    if configured is not None:
-        if tokenizer.token_to_id(configured) is None:
-            raise ConfigError(f"{key} is {configured!r}, but the tokenizer has no such token")
-        return configured
-    added = tokenizer.get_added_tokens_decoder().values()
-    special = {token.content for token in added if token.special}
-    for token in sorted(USUAL_ENDS, key=lambda token: token not in special):
-        if tokenizer.token_to_id(token) is not None:
-            return token
-    raise ConfigError(
-        f"the tokenizer has none of the usual end-of-text tokens {list(USUAL_ENDS)}; set "
-        f"{key} to the token that ends a document (special tokens: {sorted(special)[:20]})"
-    )
+    if configured is not None and tokenizer.token_to_id(configured) is None:
+        raise ConfigError(f"{key} is {configured!r}, but the tokenizer has no such token")
+    special = _list_special(tokenizer)
+    token = _find_usual_end(tokenizer) if configured is None else configured
+    if token is None:
+        raise ConfigError(
+            f"the tokenizer has none of the usual end-of-text tokens {list(USUAL_ENDS)}; set "
+            f"{key} to the token that ends a document (special tokens: {sorted(special)[:20]})"
+        )
+    if token not in special:
+        _check_only_ends(tokenizer, token, key)
+    return token
+
+
+def _find_usual_end(tokenizer: Tokenizer) -> str | None:
+    special = _list_special(tokenizer)
+    usual = sorted(USUAL_ENDS, key=lambda token: token not in special)
+    return next((token for token in usual if tokenizer.token_to_id(token) is not None), None)
+
+
+def _check_only_ends(tokenizer: Tokenizer, token: str, key: str) -> None:
+    """Raise ConfigError if a token that is not special could also occur inside a document."""
+    id_ = tokenizer.token_to_id(token)
+    assert id_ is not None, "the token is one of the tokenizer"
+    decoded = tokenizer.decode([id_], skip_special_tokens=False)
+    if any(_is_made_from(tokenizer, token, text) for text in (token, decoded)):
+        raise ConfigError(
+            f"{key} is {token!r}, which is not a special token, so it would also occur inside "
+            f"documents; set {key} to a special token ({_list_special(tokenizer)[:20]}), or mark "
+            "this one as special in tokenizer.json"
+        )

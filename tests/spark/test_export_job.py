@@ -14,6 +14,7 @@ import pytest
 from climb.jobs import export
 from pyspark import cloudpickle
 from pyspark.sql import functions as F
+from tokenizers import Tokenizer
 
 from climb import tables
 from climb.config import load
@@ -259,13 +260,15 @@ def test_an_export_of_a_table_without_texts_reads_them_from_the_documents(
 
 @pytest.mark.slow
 def test_another_end_of_text_is_another_export(run, tmp_path):
-    (tmp_path / "tokenizer.json").write_text(train_json(list_texts(), 300))
+    tokenizer = Tokenizer.from_str(train_json(list_texts(), 300))
+    tokenizer.add_special_tokens(["<|other|>"])
+    (tmp_path / "tokenizer.json").write_text(tokenizer.to_str())
     use = {"use": "climb.export.formats.litdata:LitData"}
     tokens = f"export.tokenizer={tmp_path}"
     _, folder = run(tokens, **use)
     before = hash_files(folder)
     assert "up to date" in run(tokens, "export.end_of_text=<|endoftext|>", **use)[0]
-    assert "up to date" not in run(tokens, "export.end_of_text=a", **use)[0]
+    assert "up to date" not in run(tokens, "export.end_of_text=<|other|>", **use)[0]
     assert hash_files(folder) != before
 
 

@@ -65,9 +65,55 @@ def test_a_special_token_ends_documents_before_an_ordinary_one_of_another_tokeni
     tokenizer = Tokenizer.from_str(train_json(TEXTS, 300).replace("<|endoftext|>", "<eos>"))
     tokenizer.add_tokens(["</s>"])
     assert find_end_of_text(tokenizer, None) == "<eos>"
+    assert find_end_of_text(open_tokenizer(add_ordinary_end()), None) == "</s>"
+
+
+def add_ordinary_end():
+    """The JSON of a tokenizer that has `</s>` as an added token, but not as a special one."""
     ordinary = Tokenizer.from_str(train_json(TEXTS, 300).replace("<|endoftext|>", "<|other|>"))
     ordinary.add_tokens(["</s>"])
-    assert find_end_of_text(ordinary, None) == "</s>"
+    return ordinary.to_str()
+
+
+ORDINARY = {
+    "added": add_ordinary_end,
+    "word of the vocabulary": lambda: build_ordinary(
+        models.WordLevel({"[UNK]": 0, "</s>": 1, "a": 2}, unk_token="[UNK]")
+    ),
+    "piece of the vocabulary": lambda: build_ordinary(
+        models.Unigram([("<unk>", 0.0), ("</s>", 0.0), ("a", -5.0), ("\u2581", -5.0)], unk_id=0)
+    ),
+}
+
+
+def build_ordinary(model):
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return tokenizer.to_str()
+
+
+@pytest.mark.parametrize("name", ORDINARY)
+def test_an_ordinary_token_that_ends_documents_is_never_made_from_text(name, tmp_path):
+    text = ORDINARY[name]()
+    opened = open_tokenizer(text)
+    end = opened.token_to_id(find_end_of_text(opened, None))
+    assert end == Tokenizer.from_str(text).token_to_id("</s>")
+    assert end in Tokenizer.from_str(text).encode("a </s>").ids
+    for document in ("</s>", "a</s>a", "a </s> a </s>"):
+        assert end not in opened.encode(document).ids
+    (tmp_path / "tokenizer.json").write_text(text, encoding="utf-8")
+    old_name = f"file-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    assert name_recipe(str(tmp_path), 0, 0) != old_name
+
+
+@pytest.mark.parametrize("token", ["a", "\u0120", "</s>"])
+def test_a_configured_end_of_text_that_documents_contain_is_refused(token):
+    tokenizer = Tokenizer.from_str(train_json(TEXTS, 300))
+    tokenizer.add_tokens(["</s>"])
+    text = tokenizer.to_str()
+    with pytest.raises(ConfigError, match="not a special token, so it would also occur inside"):
+        find_end_of_text(open_tokenizer(text), token)
+    assert find_end_of_text(open_tokenizer(text), None) == "<|endoftext|>"
 
 
 def save_after_use(setting):
