@@ -134,3 +134,25 @@ def test_olmo_core_refuses_own_files_that_are_all_shorter_than_a_sequence(export
     sizes = {"law/a.npy": 62, "law/b.npy": 62, "web/a.npy": 64}
     with pytest.raises(ConfigError, match="no file of law has the 32 tokens of a sequence"):
         export("olmo-core", list(sizes), sizes=sizes)
+
+
+@pytest.mark.parametrize("name", ["a[1]", "a{1,2}", "a}", "a*", "a?", "a::b"])
+def test_own_files_that_levanter_takes_for_a_pattern_are_refused(name, export, tmp_path):
+    with pytest.raises(ConfigError, match=r"Levanter: the path .* contains .*; use another path"):
+        export("levanter", [f"law/{name}.jsonl.gz", "web/a.jsonl.gz"])
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("data", "mixture.csv", "prior.csv", "tokenizer.json")
+    }
+
+
+def test_hugging_face_reads_own_files_with_the_characters_of_patterns_by_their_names(export):
+    out = export("hf", ["law/a[1].parquet", "web/a*.parquet"])
+    paths = read_configurations(out)
+    assert [path.rsplit("/", 1)[1] for path in paths["law"] + paths["web"]] == [
+        *("a[[]1].parquet", "a[*].parquet")
+    ]
+
+
+def test_hugging_face_refuses_own_files_whose_names_it_takes_for_a_chain_of_file_systems(export):
+    with pytest.raises(ConfigError, match="contains '::'"):
+        export("hf", ["law/a::b.parquet", "web/a.parquet"])

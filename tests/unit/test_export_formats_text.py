@@ -278,7 +278,7 @@ def name_own_files(contents, folder, subfolders):
     for number, shard in enumerate(contents.list_shards("train")):
         subfolder = subfolders[number % len(subfolders)]
         (file,) = shard.files
-        path = folder / f"data [x]/{number // 3}" / subfolder / Path(file).name
+        path = folder / str(number // 3) / subfolder / Path(file).name
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(Path(contents.folder) / file, path)
         shards.append(dataclasses.replace(shard, files=(str(path),)))
@@ -289,7 +289,9 @@ def name_own_files(contents, folder, subfolders):
 @pytest.mark.parametrize("subfolders", [("train",), ("2020", "2021", "2022")])
 def test_all_files_of_the_user_are_read_whatever_their_folders(form, subfolders, tmp_path):
     contents = make_export(form, tmp_path / "export", "recipe")
-    own = name_own_files(contents, tmp_path, subfolders)
+    # Levanter refuses a folder with brackets, which it cannot read.
+    data = tmp_path / ("data x" if isinstance(form, Levanter) else "data [x]")
+    own = name_own_files(contents, data, subfolders)
     describe(form, tmp_path / "export", own)
     shutil.rmtree(tmp_path / "export" / "train")
     samples = list(itertools.islice(form.read_by_rule(tmp_path / "export", own), 40_000))
@@ -466,3 +468,34 @@ for name in {sorted({type(form).__module__ for form in FORMS})!r}:
 def test_a_writer_without_offsets_makes_one_file(tmp_path):
     JsonLinesWriter(tmp_path / "a", "none").close()
     assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+PATTERNS = {
+    HuggingFace: ("*", "?", "[1]", "]", "a::b"),
+    Torchtitan: ("*", "?", "[1]", "]", "a::b"),
+    Levanter: ("*", "?", "[1]", "a::b", "{a,b}", "}", "{", "a\\b"),
+}
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [(form(), text) for form, texts in PATTERNS.items() for text in texts],
+    ids=str,
+)
+def test_a_folder_that_a_trainer_takes_for_a_pattern_is_refused(form, text, tmp_path):
+    folder = tmp_path / f"mix{text}" / "out"
+    with pytest.raises(ConfigError, match=r"the path .* contains .*; use another path"):
+        check_early(form, str(folder), True)
+    contents = make_export(form, tmp_path / "mix", "recipe")
+    with pytest.raises(ConfigError, match=r"the path .* contains .*; use another path"):
+        form.describe(dataclasses.replace(contents, folder=str(folder)))
+
+
+def test_a_folder_with_the_name_of_the_script_of_hugging_face_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"has the name of its script load\.py"):
+        check_early(HuggingFace(), str(tmp_path / "load"), True)
+    check_early(HuggingFace(), str(tmp_path / "load" / "out"), True)
+
+
+def test_no_character_of_a_pattern_is_in_the_escaped_name_of_a_domain():
+    assert not set("*?[]{}\\:") & set(escape_name("a*?[1]{a,b}}\\::"))

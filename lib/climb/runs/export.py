@@ -55,16 +55,14 @@ def export_own(mixture: Path, prior: Path, data: Path, cfg: Config) -> str:
     shards = tuple(s for domain in domains for s in _find_shards(data, domain, format, folders))
     target = Target(follow_link(cfg.export_folder))
     contents = _describe_contents(domains, shards, target, cfg)
-    plan = {
-        "mixture": mixture.stem,
-        "format": cfg.export.format,
-        "contents": dump_contents(contents),
-    }
+    spec = cfg.export.format
+    plan = {"mixture": mixture.stem, "format": spec, "contents": dump_contents(contents)}
     if target.is_current(plan):
         return f"the export in {target.path} is up to date"
+    export = FinishedExport(spec, format, contents, plan, mixture.stem)
+    files = render_files(export, CardFacts(), {})
     target.start(plan)
-    export = FinishedExport(cfg.export.format, format, contents, plan, mixture.stem)
-    target.finish(render_files(export, CardFacts(), {}), {})
+    target.finish(files, {})
     return (
         f"wrote the weights of {len(domains)} domains and {len(shards)} files for {name} to "
         f"{target.path}"

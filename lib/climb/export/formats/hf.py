@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from climb.errors import ConfigError
 from climb.export.contents import SPLITS, Contents, Sample, Shard
 from climb.export.documents import (
     ParquetFolders,
@@ -34,7 +35,7 @@ from climb.export.documents import (
     weigh_documents,
 )
 from climb.export.format import Unit
-from climb.export.groups import escape_name, find_folder, list_weighted
+from climb.export.groups import check_pattern, escape_name, find_folder, list_weighted
 
 CARD, SCRIPT = "README.md", "load.py"
 
@@ -83,10 +84,29 @@ class HuggingFace(ParquetFolders):
     endings: ClassVar[tuple[str, ...]] = (".parquet",)
     loader: ClassVar[str] = "datasets"
 
+    def check_folder(self, folder: str, has_validation: bool) -> None:
+        """Check the path of the export; see `climb.export.format.check_early`.
+
+        Raises:
+            ConfigError: `datasets` would take the path for a pattern, or `load.py` for a script
+                that builds the dataset, as it does with `NAME/NAME.py`.
+        """
+        check_pattern(folder, "datasets")
+        if Path(folder).name == Path(SCRIPT).stem:
+            raise ConfigError(
+                f"datasets: the folder {folder} has the name of its script {SCRIPT}, so datasets "
+                "would run the script to build the dataset, and fail; use another folder"
+            )
+
     def describe(self, contents: Contents) -> dict[str, str]:
-        """Return the card with its header, and the script."""
+        """Return the card with its header, and the script.
+
+        Raises:
+            ConfigError: `datasets` cannot read the folder of the export.
+        """
         import yaml
 
+        self.check_folder(contents.folder, bool(contents.list_shards("validation")))
         files: dict[str, dict[str, str | list[str]]] = {}
         for split in SPLITS:
             for name, _, shards in contents.list_groups(split):
@@ -147,9 +167,15 @@ def _name_configuration(contents: Contents, group: str) -> str:
 
 
 def _describe_files(shards: Sequence[Shard]) -> str | list[str]:
-    """Return the pattern of a folder of the export, or one pattern for each file of the user."""
+    """Return the pattern of a folder of the export, or one pattern for each file of the user.
+
+    Raises:
+        ConfigError: the name of a file contains `::`, which cannot be escaped.
+    """
     files = list_files(shards, ".parquet")
     if all(Path(file).is_absolute() for file in files):
+        for file in files:
+            check_pattern(file, "datasets", "")
         return [glob.escape(file) for file in files]
     return f"{find_folder(shards)}/*.parquet"
 

@@ -37,12 +37,15 @@ from climb.export.documents import (
     take_next,
 )
 from climb.export.format import ShardWriter, Unit
-from climb.export.groups import escape_name, list_weighted
+from climb.export.groups import check_pattern, escape_name, list_weighted
 from climb.export.writers.jsonl import ENDINGS, JsonLinesWriter
 
 DATA = "data.yaml"
 
 MOST_BLOCK_SIZE = (1 << 16) - 1
+
+PATTERN = "*?[]{}\\"
+"""Characters with a meaning in URLs of Levanter: it expands braces and patterns."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,11 +84,20 @@ class Levanter:
         """Start a file."""
         return JsonLinesWriter(path, "gzip", level=6)
 
+    def check_folder(self, folder: str, has_validation: bool) -> None:
+        """Check the path of the export; see `climb.export.format.check_early`.
+
+        Raises:
+            ConfigError: Levanter would take the path for a pattern.
+        """
+        check_pattern(folder, "Levanter", PATTERN)
+
     def describe(self, contents: Contents) -> dict[str, str]:
         """Return the section `data` of a configuration.
 
         Raises:
-            ConfigError: a domain with a positive weight has no sequence in a block.
+            ConfigError: a domain with a positive weight has no sequence in a block, or Levanter
+                would take a path for a pattern.
         """
         import yaml
 
@@ -175,7 +187,10 @@ def _count_sequences(weights: Sequence[float], size: int) -> NDArray[np.int64]:
 
 
 def _list_urls(contents: Contents, shards: Sequence[Any]) -> list[str]:
-    return [str(Path(contents.folder, file)) for file in list_files(shards, ENDINGS["gzip"])]
+    urls = [str(Path(contents.folder, file)) for file in list_files(shards, ENDINGS["gzip"])]
+    for url in urls:
+        check_pattern(url, "Levanter", PATTERN)
+    return urls
 
 
 def _read_section(folder: Path) -> dict[str, Any]:

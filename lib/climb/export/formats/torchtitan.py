@@ -31,7 +31,7 @@ from climb.export.documents import (
     repeat_files,
 )
 from climb.export.format import Unit
-from climb.export.groups import find_folder, list_weighted
+from climb.export.groups import check_pattern, find_folder, list_weighted
 
 MODULE = "climb_data.py"
 
@@ -89,8 +89,21 @@ class Torchtitan(ParquetFolders):
     endings: ClassVar[tuple[str, ...]] = ()
     loader: ClassVar[str] = "torchtitan"
 
+    def check_folder(self, folder: str, has_validation: bool) -> None:
+        """Check the path of the export; see `climb.export.format.check_early`.
+
+        Raises:
+            ConfigError: `datasets`, with which torchtitan reads, would take it for a pattern.
+        """
+        check_pattern(folder, "datasets")
+
     def describe(self, contents: Contents) -> dict[str, str]:
-        """Return the module with the configuration."""
+        """Return the module with the configuration.
+
+        Raises:
+            ConfigError: `datasets` would take the path of the export for a pattern.
+        """
+        self.check_folder(contents.folder, bool(contents.list_shards("validation")))
         weights = {find_folder(shards): weight for _, weight, shards in list_weighted(contents)}
         text = json.dumps(weights, indent=4, ensure_ascii=False)
         return {MODULE: CONFIGURATION % {"weights": text, "seed": contents.seed}}
