@@ -8,6 +8,7 @@ import yaml
 from climb.config import load
 from climb.errors import ConfigError, InputError
 from climb.export.formats import find_format
+from climb.export.index import read_export
 from climb.runs.export import export_own
 from climb.tokenizer import train_json
 
@@ -156,3 +157,12 @@ def test_hugging_face_reads_own_files_with_the_characters_of_patterns_by_their_n
 def test_hugging_face_refuses_own_files_whose_names_it_takes_for_a_chain_of_file_systems(export):
     with pytest.raises(ConfigError, match="contains '::'"):
         export("hf", ["law/a::b.parquet", "web/a.parquet"])
+
+
+def test_a_moved_export_may_name_own_files_whose_path_begins_with_that_of_its_old_folder(
+    export, tmp_path
+):
+    files = ["law/a.bin", "law/a.idx", "web/a.bin", "web/a.idx"]
+    out = export("megatron", files, data="out-data")
+    out.rename(tmp_path / "moved")
+    read_export(tmp_path / "moved").check_files()

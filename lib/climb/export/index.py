@@ -38,6 +38,7 @@ class Export:
         """Check that a trainer can read the files, and that the tokens of samples can be counted.
 
         Raises:
+            ConfigError: the export was moved, and its format cannot be used in the new folder.
             InputError: the export is incomplete, has no numbers of tokens, or names files in the
                 folder from which it was moved.
         """
@@ -53,13 +54,23 @@ class Export:
                 "they cannot be checked; your own files can be checked only in formats that store "
                 "tokens"
             )
-        if self.written_to != self.contents.folder:
-            for file in sorted(folder.iterdir()):
-                if file.is_file() and file.name != INDEX and self.written_to in _read_text(file):
-                    raise InputError(
-                        f"{folder}: {file.name} names files in {self.written_to}, where the export "
-                        "was written; export again to the folder from which the trainer reads"
-                    )
+        if self.written_to != self.contents.folder and (name := self._find_outdated(folder)):
+            raise InputError(
+                f"{folder}: {name} names files in {self.written_to}, where the export was "
+                "written; export again to the folder from which the trainer reads"
+            )
+
+    def _find_outdated(self, folder: Path) -> str | None:
+        """Find a file of the format that names the old folder, where it should name the new one.
+
+        The old folder may also be part of the path of a file of the user, so a file is compared
+        with its new text. README.md has the data card after its text.
+        """
+        for name, text in sorted(self.load_format().describe(self.contents).items()):
+            found = _read_text(folder / name)
+            if not found.startswith(text) and self.written_to in found:
+                return name
+        return None
 
     def load_format(self) -> Format:
         """Create the format from its spec. Its fields are not checked: pydantic may be missing."""
@@ -99,7 +110,7 @@ def read_export(folder: Path) -> Export:
 
 
 def _read_text(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace")
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
 
 def read_json(path: Path) -> dict[str, Any]:
