@@ -241,6 +241,12 @@ def test_an_interpreter_that_does_not_exist_is_named(tmp_path):
         has_package("/nowhere/python", "datasets")
 
 
+@pytest.mark.parametrize("program", ["/bin/ls", "/bin/true"])
+def test_a_program_that_is_no_python_is_not_an_interpreter_without_the_package(program):
+    with pytest.raises(PreflightError, match=f"--python {program}: this is no Python interpreter"):
+        has_package(program, "datasets")
+
+
 def test_a_package_inside_another_is_found():
     assert has_package(sys.executable, "xml.etree")
     assert not has_package(sys.executable, "megatron_of_nobody.core")

@@ -43,7 +43,10 @@ main(sys.argv[1:])
 FIND = """
 import importlib.util, sys
 sys.path[:] = [path for path in sys.path if path]  # not the working directory
-sys.exit(importlib.util.find_spec(sys.argv[1]) is None)
+try:
+    print("climb-found:", importlib.util.find_spec(sys.argv[1]) is not None)
+except ModuleNotFoundError:  # a package above it is missing
+    print("climb-found:", False)
 """
 
 OUTPUT = "climb-counted: "
@@ -54,9 +57,18 @@ def has_package(python: str, package: str) -> bool:
     """Whether an interpreter can find a package, by the name under which it is imported.
 
     Raises:
-        PreflightError: the interpreter cannot be started.
+        PreflightError: the interpreter cannot be started, or is another program.
     """
-    return run_python([python, "-c", FIND, package]).returncode == 0
+    process = run_python([python, "-c", FIND, package])
+    answers = {"climb-found: True": True, "climb-found: False": False}
+    for line in process.stdout.splitlines():
+        if line in answers:
+            return answers[line]
+    reason = (process.stderr.strip().splitlines() or ["no output"])[-1]
+    raise PreflightError(
+        f"--python {python}: this is no Python interpreter that works ({reason}); name the one "
+        "that has the trainer"
+    )
 
 
 def run_loader(folder: Path, n_samples: int, python: str, by_rule: bool) -> dict[str, Counted]:
