@@ -132,6 +132,14 @@ def test_files_of_the_user_are_refused_also_after_a_kill(tmp_path):
     assert (path / "thesis.txt").read_text() == "mine"
 
 
+@pytest.mark.parametrize("path", ["notes.txt", "notes.txt/out", "notes.txt/a/out"])
+def test_a_file_is_no_folder_for_an_export(tmp_path, path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match=r"export.path: .*notes\.txt is a file; set export.path"):
+        export(tmp_path / path, PLAN)
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("notes.txt", "mine")]
+
+
 def test_folders_of_the_user_with_similar_names_stay(tmp_path):
     for name in ("out.old", "out.writing", "out.unfinished"):
         (tmp_path / name).mkdir()

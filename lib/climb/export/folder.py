@@ -71,8 +71,11 @@ class Target:
         """Read the plan of the export in the folder; None without a complete export.
 
         Raises:
-            ConfigError: the folder has files that are not an export.
+            ConfigError: the folder has files that are not an export, or it is a file or below one.
         """
+        existing = next(path for path in (self.path, *self.path.parents) if path.exists())
+        if not existing.is_dir():
+            raise ConfigError(f"export.path: {existing} is a file; set export.path to a folder")
         if not self.path.exists() or not any(self.path.iterdir()):
             return None
         values = read_json(self.path / INDEX)
@@ -94,8 +97,8 @@ class Target:
         its absolute path are written again.
 
         Raises:
-            ConfigError: the folder has files that are not an export, or the format cannot be used
-                in this folder.
+            ConfigError: the folder has files that are not an export, it is a file or below one, or
+                the format cannot be used in it.
         """
         if self._read_plan() != json.loads(_dump(plan)):
             return False
