@@ -258,6 +258,34 @@ def test_a_file_of_mds_cannot_be_configured_too_large():
         Streaming(shard_bytes=(1 << 30) + 1)
 
 
+@pytest.mark.parametrize("n_bytes", [0, -5])
+def test_shards_have_at_least_one_byte_in_every_format(form, n_bytes, tmp_path):
+    with pytest.raises(ConfigError, match=f"shard_bytes is {n_bytes}; it must be at least 1"):
+        check_early(dataclasses.replace(form, shard_bytes=n_bytes), str(tmp_path), True)
+
+
+@pytest.mark.parametrize(
+    ("form", "options", "message"),
+    [
+        (HuggingFace, {"group_bytes": 0}, "HuggingFace: group_bytes is 0"),
+        (Torchtitan, {"group_bytes": -1}, "Torchtitan: group_bytes is -1"),
+        (Nanochat, {"group_rows": 0}, "Nanochat: group_rows is 0"),
+        (Nanochat, {"validation_group_rows": -1}, "Nanochat: validation_group_rows is -1"),
+        (JsonLines, {"level": 99}, "level is 99; for compression zstd it must be -131072 to 22"),
+        (JsonLines, {"compression": "gzip", "level": 22}, "for compression gzip it must be -1 to"),
+    ],
+)
+def test_options_that_a_writer_cannot_use_are_refused_before_it_writes(form, options, message):
+    with pytest.raises(ConfigError, match=message):
+        form(**options)
+
+
+@pytest.mark.parametrize(("compression", "levels"), [("gzip", (-1, 9)), ("zstd", (-5, 22))])
+def test_the_first_and_last_level_of_a_compression_can_be_used(compression, levels, tmp_path):
+    for level in levels:
+        JsonLines(compression=compression, level=level).open_shard(tmp_path / "a", None).close()
+
+
 @pytest.mark.parametrize("name", [".", "..", "..."])
 def test_a_domain_of_dots_stays_in_its_split(name, form):
     if "recipe" in form.kinds:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from climb.export.contents import Contents, Kind, Sample, Shard, Split, Tokenization
-from climb.export.format import ShardWriter
+from climb.export.format import ShardWriter, check_positive
 from climb.export.groups import list_weighted
 from climb.export.units import convert_weights
 from climb.export.writers.parquet import COLUMNS, GROUP_BYTES, ParquetWriter
@@ -36,6 +36,14 @@ class ParquetFolders:
 
     kinds: ClassVar[tuple[Kind, ...]] = ("recipe", "mixed")
     stores_tokens: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        """Check the size of a row group.
+
+        Raises:
+            ConfigError: it is not positive.
+        """
+        check_positive(self, "group_bytes")
 
     def name_shard(self, split: Split, domain: str | None, index: int, count: int) -> str:
         """Return `SPLIT/DOMAIN/INDEX-of-COUNT`."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+from climb.errors import ConfigError
 from climb.export.contents import Contents, Kind, Sample, Split, Tokenization
 
 if TYPE_CHECKING:
@@ -121,6 +122,19 @@ def needs_all_endings(format: Format) -> bool:
     return bool(getattr(format, "needs_all_endings", False))
 
 
+def check_positive(format: object, *options: str) -> None:
+    """Check options of a format that are numbers of bytes or documents.
+
+    Raises:
+        ConfigError: an option is not at least 1.
+    """
+    for option in options:
+        if (value := getattr(format, option)) < 1:
+            raise ConfigError(
+                f"{type(format).__name__}: {option} is {value}; it must be at least 1"
+            )
+
+
 def check_early(format: Format, folder: str, has_validation: bool) -> None:
     """Check what can be checked before a shard is written.
 
@@ -133,7 +147,8 @@ def check_early(format: Format, folder: str, has_validation: bool) -> None:
         has_validation: whether there will be a validation split.
 
     Raises:
-        ConfigError: the format cannot be used for such an export.
+        ConfigError: the format cannot be used for such an export, or `shard_bytes` is not positive.
     """
+    check_positive(format, "shard_bytes")
     if check := getattr(format, "check_folder", None):
         check(folder, has_validation)

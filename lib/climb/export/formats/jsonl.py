@@ -27,7 +27,7 @@ from climb.export.documents import (
 )
 from climb.export.format import ShardWriter, Unit
 from climb.export.groups import list_weighted
-from climb.export.writers.jsonl import ENDINGS, Compression, JsonLinesWriter
+from climb.export.writers.jsonl import ENDINGS, Compression, JsonLinesWriter, check_level
 
 WEIGHTS = "weights.json"
 
@@ -50,6 +50,14 @@ class JsonLines:
     stores_tokens: ClassVar[bool] = False
     endings: ClassVar[tuple[str, ...]] = tuple(ENDINGS.values())
     loader: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        """Check the level of the compression.
+
+        Raises:
+            ConfigError: the compression has no such level.
+        """
+        check_level(self.compression, self.level)
 
     def name_shard(self, split: Split, domain: str | None, index: int, count: int) -> str:
         """Return `SPLIT/DOMAIN/INDEX-of-COUNT`."""

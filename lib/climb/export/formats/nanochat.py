@@ -24,7 +24,7 @@ from typing import ClassVar
 from climb.errors import ConfigError
 from climb.export.contents import Contents, Kind, Sample, Split, Tokenization
 from climb.export.documents import read_parquet, repeat_files
-from climb.export.format import ShardWriter, Unit
+from climb.export.format import ShardWriter, Unit, check_positive
 from climb.export.writers.parquet import ParquetWriter
 
 VALIDATION = "shard_99999"
@@ -55,6 +55,14 @@ class Nanochat:
     stores_tokens: ClassVar[bool] = False
     endings: ClassVar[tuple[str, ...]] = ()
     loader: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        """Check the sizes of row groups.
+
+        Raises:
+            ConfigError: one is not positive.
+        """
+        check_positive(self, "group_rows", "validation_group_rows")
 
     def name_shard(self, split: Split, domain: str | None, index: int, count: int) -> str:
         """Return `shard_INDEX`; the validation file has the last possible number.

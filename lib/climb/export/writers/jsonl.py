@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
+from climb.errors import ConfigError
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -24,6 +26,9 @@ Compression = Literal["none", "gzip", "zstd"]
 FIELDS = ("text", "domain", "doc_id", "n_tokens")
 
 ENDINGS: dict[Compression, str] = {"none": ".jsonl", "gzip": ".jsonl.gz", "zstd": ".jsonl.zst"}
+
+LEVELS: dict[Compression, tuple[int, int]] = {"gzip": (-1, 9), "zstd": (-(1 << 17), 22)}
+"""First and last level of each compression; -1 of gzip is its default."""
 
 CHUNK = 1 << 20
 """Bytes that a compressor gets at once, so that its output does not depend on batches."""
@@ -84,6 +89,20 @@ class JsonLinesWriter:
             chunk = bytes(self._pending[start : start + CHUNK])
             self._file.write(self._compressor.compress(chunk))
         del self._pending[:whole]
+
+
+def check_level(compression: Compression, level: int) -> None:
+    """Check that a compression has a level.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    least, most = LEVELS.get(compression, (level, level))
+    if not least <= level <= most:
+        raise ConfigError(
+            f"JsonLines: level is {level}; for compression {compression} it must be {least} to "
+            f"{most}"
+        )
 
 
 class _Compressor(Protocol):
