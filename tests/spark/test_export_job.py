@@ -19,11 +19,13 @@ from tokenizers import Tokenizer
 from climb import tables
 from climb.config import load
 from climb.errors import ConfigError, InputError, TableError
+from climb.export.formats.jsonl import JsonLines
+from climb.export.formats.litdata import LitData
 from climb.export.index import read_export
 from climb.files import is_complete
 from climb.spark.delta.store import Store
 from climb.spark.export.prepare import build_contents
-from climb.spark.export.rows import ShardKey
+from climb.spark.export.rows import ShardKey, plan_shards, select_rows
 from climb.spark.export.shards import DomainCounts, ShardRecord
 from climb.tokenizer import open_tokenizer, train_json
 
@@ -324,6 +326,20 @@ def test_an_export_replaces_no_files_of_others(run, tmp_path):
     with pytest.raises(ConfigError, match="are not an export of climb"):
         run()
     assert (tmp_path / "export" / "thesis.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("kind", ["recipe", "mixed"])
+def test_a_domain_whose_training_documents_have_no_tokens_is_refused_before_shards_are_written(
+    spark, kind
+):
+    rows = [("a", 0, "law", 5, "text"), ("b", 0, "tiny", 0, ""), ("c", 0, "tiny", 0, "")]
+    frame = spark.createDataFrame(
+        rows, "doc_id string, copy int, domain string, n_tokens int, text string"
+    )
+    selected = select_rows(frame, kind, 0.0, 7)
+    with pytest.raises(TableError, match="no document of tiny in the training split has tokens"):
+        plan_shards(selected, JsonLines())
+    assert plan_shards(selected, LitData())[1] == 3  # every document has its end-of-text token
 
 
 def test_a_kind_that_the_format_lacks_is_refused(run):

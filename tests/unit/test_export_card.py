@@ -66,6 +66,12 @@ def test_unknown_documents_of_files_of_the_user_are_unknown_in_the_card(contents
     assert "| unknown | unknown |" in card
 
 
+def test_a_domain_without_tokens_has_no_known_share_of_documents(contents):
+    domains = tuple(dataclasses.replace(d, tokens=0) for d in contents.domains)
+    empty = dataclasses.replace(contents, domains=domains)
+    assert "| unknown | unknown |" in render_card(empty, Lingua(), CardFacts(), {}, "x")
+
+
 def test_the_header_of_a_format_comes_before_the_card(tmp_path):
     contents = make_export(HuggingFace(), tmp_path, "recipe")
     export = FinishedExport(name_format(HuggingFace()), HuggingFace(), contents, {}, "mine")

@@ -69,8 +69,8 @@ def render_card(
 
 
 def list_document_shares(contents: Contents) -> dict[str, float]:
-    """Return domain -> share of documents; empty if a number of documents is unknown."""
-    if not all(domain.documents for domain in contents.domains):
+    """Return domain -> share of documents; empty if a number of tokens per document is unknown."""
+    if not all(domain.mean_tokens for domain in contents.domains):
         return {}
     return convert_weights(
         {domain.name: domain.weight for domain in contents.domains},

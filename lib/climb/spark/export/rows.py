@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from climb.errors import TableError
 from climb.export import Format, Kind, Split
 from climb.export.contents import SPLITS
 from climb.export.groups import escape_name
@@ -65,11 +67,20 @@ def plan_shards(rows: DataFrame, format: Format) -> tuple[list[ShardKey], int]:
 
     Returns:
         The shards, and the number of rows.
+
+    Raises:
+        TableError: the format stores text, and no training document of a domain has tokens.
     """
-    sizes = rows.groupBy("split", "part").agg(F.sum(F.octet_length("text")), F.count("*"))
-    groups = sorted(sizes.collect())
+    sums = [F.sum(F.octet_length("text")), F.sum("n_tokens"), F.count("*")]
+    groups = sorted(rows.groupBy("split", "part", "domain").agg(*sums).collect())
+    if not format.stores_tokens:
+        tokens = {domain: n for split, _, domain, _, n, _ in groups if split == SPLITS[0]}
+        _check_tokens(tokens)
+    sizes: Counter[tuple[Split, str]] = Counter()
+    for split, part, _, n_bytes, _, _ in groups:
+        sizes[split, part] += n_bytes
     keys: list[ShardKey] = []
-    for split, part, n_bytes, _ in groups:
+    for (split, part), n_bytes in sizes.items():
         count = max(1, -(-n_bytes // format.shard_bytes))
         for index in range(count):
             domain = part or None
@@ -77,6 +88,19 @@ def plan_shards(rows: DataFrame, format: Format) -> tuple[list[ShardKey], int]:
             stem = format.name_shard(split, name, index, count)
             keys.append(ShardKey(len(keys), split, domain, stem, index, count))
     return keys, sum(n_rows for *_, n_rows in groups)
+
+
+def _check_tokens(tokens: Mapping[str, int]) -> None:
+    """Check the tokens of each domain in the training split: a share of tokens needs some.
+
+    Raises:
+        TableError: a domain has none.
+    """
+    if empty := sorted(name for name, count in tokens.items() if not count):
+        raise TableError(
+            f"no document of {', '.join(empty)} in the training split has tokens; lower "
+            "export.validation_share"
+        )
 
 
 def divide_rows(
