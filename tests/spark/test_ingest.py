@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from killed import Killed, kill_after
 
 from climb import tables
 from climb.config import load
@@ -120,6 +121,36 @@ def test_a_rerun_writes_nothing_and_a_flipped_byte_adds_one_document(store, tmp_
         "1 new documents, 0 already ingested; 1 no longer in the inputs, kept; 0 of 1 rows rejected"
     )
     assert len(read_documents(store)) == 2
+
+
+@pytest.mark.parametrize("is_shorter", [True, False])
+def test_after_a_killed_ingest_the_earlier_inputs_are_read_again_and_only_their_documents_stay(
+    store, tmp_path, ingest, monkeypatch, is_shorter
+):
+    """The killed ingest has removed the documents of a file, or added those of a new one."""
+    settings = ("ingest.remove_missing=true",)
+    write_parquet(tmp_path / "in/a.parquet", GOOD[:4])
+    write_parquet(tmp_path / "in/b.parquet", GOOD[4:6])
+    ingest(*settings)
+    before = read_documents(store)
+    if is_shorter:
+        (tmp_path / "in/b.parquet").rename(tmp_path / "away.parquet")
+    else:
+        write_parquet(tmp_path / "in/c.parquet", GOOD[6:9])
+    with monkeypatch.context() as patch:
+        kill_after(patch, "replace", tables.REJECTED, 0)
+        with pytest.raises(Killed):
+            ingest(*settings)
+    assert len(read_documents(store)) == (4 if is_shorter else 9)
+    if is_shorter:
+        (tmp_path / "away.parquet").rename(tmp_path / "in/b.parquet")
+    else:
+        (tmp_path / "in/c.parquet").unlink()
+    line = ingest(*settings)
+    assert "2 new documents, 4 already" in line if is_shorter else "3 removed" in line
+    assert read_documents(store) == before
+    store.session.sql(f"OPTIMIZE {store.locate(tables.DOCUMENTS)}")
+    assert ingest(*settings) == "inputs unchanged, 6 documents up to date"
 
 
 def write_sited(path, texts, site):

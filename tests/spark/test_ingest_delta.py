@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+from killed import Killed, kill_after
 
 from climb import tables
 from climb.config import load
@@ -116,6 +117,22 @@ def test_after_an_append_only_the_new_rows_are_read(spark, table, ingest):
     assert "0 of 7 rows rejected" in line
     assert "rows added up to version 2" in line
     assert texts == sorted(set(read_delta(spark, path)))
+
+
+def test_after_a_killed_ingest_of_other_tables_all_rows_are_read_again(
+    spark, table, ingest, tmp_path, monkeypatch
+):
+    path = table()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.txt").write_text(TEXT.format(3))
+    ingest(path)
+    with monkeypatch.context() as patch:
+        kill_after(patch, "replace", tables.REJECTED, 0)
+        with pytest.raises(Killed):
+            ingest(tmp_path / "in", settings=["ingest.remove_missing=true"])
+    line, texts = ingest(path)
+    assert line.startswith("19 new documents, 1 already ingested")
+    assert texts == read_delta(spark, path)
 
 
 @pytest.mark.slow

@@ -130,14 +130,14 @@ def ingest_rows(store: Store, batch: Batch, cfg: IngestConfig, inputs: Inputs) -
                 # If two drivers run at once, Delta accepts only one commit of this name.
                 once = f"{inputs['settings']}{store.history.read_version(tables.DOCUMENTS)}"
                 name = hashlib.sha256(once.encode()).hexdigest()
-                documents = select_new_documents(rows, texts, n)
-                store.append(documents, tables.DOCUMENTS, once=name)
+                store.append(select_new_documents(rows, texts, n), tables.DOCUMENTS, once=name)
             if cfg.remove_missing and not batch.is_increment:
                 kept = texts.select(F.coalesce("existing_id", "best.doc_id").alias("doc_id"))
                 counts = replace(counts, removed=remove_missing_documents(store, kept))
             if batch.is_increment and store.exists(tables.REJECTED):
                 rejected = add_rejected_rows(store.read(tables.REJECTED), rejected)
-            store.replace(rejected, tables.REJECTED, inputs)
+            made_from = store.history.describe_inputs(tables.DOCUMENTS, **inputs["settings"])
+            store.replace(rejected, tables.REJECTED, made_from)
         finally:
             texts.unpersist()
     if batch.is_increment:  # all other documents may still be in the inputs

@@ -2,7 +2,8 @@
 
 Only the added rows of tables are read if the settings are those of the last ingest, no input is a
 file, and all commits since then only append. Only the added files are read if nothing else changed.
-With `ingest.remove_missing`, everything is read.
+If table `documents` is not as the last complete ingest left it, everything is read. With
+`ingest.remove_missing`, everything is read too.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ class FoundInputs:
     sources: tuple[SourceTable, ...]
     inputs: Inputs
     earlier: Inputs | None
-    """The inputs of the last complete ingest; None if there was none."""
+    """The inputs of the last complete ingest, and the version of `documents` after it; None if
+    there was none."""
 
     changes: Mapping[str, Changes]
     """Name of a table that the last ingest read -> what happened to it since then."""
@@ -53,13 +55,17 @@ class FoundInputs:
     """The files that were added since the last ingest; None if anything else has changed."""
 
     def is_current(self, store: Store) -> bool:
-        """Whether the last ingest has read the same inputs with the same settings."""
+        """Whether the last complete ingest has read the same inputs with the same settings.
+
+        If `documents` has changed since then, a later ingest was killed or documents were deleted.
+        """
         return store.exists(tables.DOCUMENTS) and self.earlier == self.inputs
 
     def has_only_added_rows(self) -> bool:
-        """Whether no input is a file, and only appended rows are new since the last ingest."""
-        before = self.earlier["settings"] if self.earlier is not None else {}
-        now = self.inputs["settings"]
+        """Whether no input is a file, and only appended rows differ from the last ingest."""
+        if self.earlier is None or self.earlier["read"] != self.inputs["read"]:
+            return False
+        before, now = self.earlier["settings"], self.inputs["settings"]
         return (
             all(before.get(key) == now.get(key) for key in KEYS)
             and not (self.listing.files or self.listing.problems)
@@ -78,6 +84,7 @@ def find_inputs(store: Store, cfg: IngestConfig) -> FoundInputs:
     listing = find_files(cfg.inputs, cfg.format)
     sources = tuple(find_source(store.session, name) for name in listing.tables)
     inputs = store.history.describe_inputs(
+        tables.DOCUMENTS,
         files=listing.digest(),
         tables={source.name: [source.table_id, source.version] for source in sources},
         rules=RULES_VERSION,

@@ -16,16 +16,15 @@ def record_files(store: Store, listing: FileListing, inputs: Inputs) -> None:
     """
     if not listing.files:
         return
-    recorded = store.history.read_inputs(tables.READ_FILES)
-    if recorded is not None and recorded["settings"]["inputs"] == inputs["settings"]:
+    made_from = store.history.describe_inputs(
+        tables.DOCUMENTS, inputs=inputs["settings"], others=_count_others(listing)
+    )
+    if store.history.is_current(tables.READ_FILES, made_from):
         return
     rows = [
         {"file": _encode_name(f.name), "n_bytes": f.size, "modified": f.mtime_ns}
         for f in listing.files
     ]
-    made_from = store.history.describe_inputs(
-        tables.DOCUMENTS, inputs=inputs["settings"], others=_count_others(listing)
-    )
     store.replace(store.create_frame(rows, tables.READ_FILES), tables.READ_FILES, made_from)
 
 
@@ -51,7 +50,7 @@ def find_new_files(
     before, now = ({**i["settings"], "files": None} for i in (earlier, inputs))
     same = (
         recorded["settings"] == {"inputs": earlier["settings"], "others": _count_others(listing)}
-        and recorded["read"] == {"documents": store.history.read_version(tables.DOCUMENTS)}
+        and recorded["read"] == inputs["read"]
         and before == now
     )
     if not same or listing.problems:
