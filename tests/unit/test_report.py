@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from small_search import small_search
 
+from climb.config import load
 from climb.dataset.card import DomainCounts
 from climb.report import (
     Cluster,
@@ -29,7 +30,7 @@ from climb.search.knowledge_gradient import FurtherRound
 from climb.search.records import Effect, EffectsRecord, HalvingRecord, MixtureRecord, RoundQuality
 from climb.search.reuse import ReuseSummary
 from climb.search.trials import RECOMMENDED
-from climb.spark.results.report import _read_evaluations
+from climb.spark.results.report import select_evaluations
 
 SEARCH = small_search()
 RESULT = SEARCH.result
@@ -123,25 +124,52 @@ def data():
     )
 
 
-def test_baselines_that_another_search_trained_later_do_not_hide_the_recommendation():
-    def list_rows(method, recipe, day):
-        return [
-            {"model": f"{recipe} {method}", "method": method, "seed": 0, "recipe": recipe}
+def model_rows(method, recipe, day, seeds=1):
+    """Rows of table `evaluations` of one mixture, each with its method."""
+    return [
+        (
+            method,
+            {"model": f"{recipe} {method} {seed}", "method": method, "seed": seed, "recipe": recipe}
             | {"corpus_digest": "d", "weights": SEARCH.mixture(method), "n_tokens": 1}
-            | {"metric": name, "value": value, "seconds": 1.0, "finished": day}
-            for name, value in SEARCH.metrics(method, 0).items()
-        ]
+            | {"metric": name, "value": value, "seconds": 1.0, "finished": day},
+        )
+        for seed in range(seeds)
+        for name, value in SEARCH.metrics(method, seed).items()
+    ]
 
-    own = [row for m in (RECOMMENDED, *RESULT.baselines) for row in list_rows(m, "own", 1)]
-    others = [row for m in RESULT.baselines for row in list_rows(m, "other", 2)]
+
+def rows_of_all(recipe, day, seeds=1):
+    methods = (RECOMMENDED, *RESULT.baselines)
+    return [row for method in methods for row in model_rows(method, recipe, day, seeds)]
+
+
+def test_baselines_that_another_search_trained_later_do_not_hide_the_recommendation():
+    own = rows_of_all("own", 1)
+    others = [row for m in RESULT.baselines for row in model_rows(m, "other", 2)]
 
     def read(rows):
-        store = SimpleNamespace(exists=lambda _: True, read_rows=lambda _: rows)
-        return _read_evaluations(store, RESULT)
+        return select_evaluations(rows, None, load())[0]
 
     assert {row.method for row in read(own)} == {RECOMMENDED, *RESULT.baselines}
     assert read([*own, *others]) == read(own)
     assert read(others) != ()  # without a model of the recommendation, its baselines are shown
+
+
+def test_the_report_shows_the_target_models_of_the_configuration_and_not_those_trained_last():
+    first, later = rows_of_all("first", 1, seeds=3), rows_of_all("later", 2)
+    two_seeds = load(settings=["train.seeds=2"])
+    shown, note = select_evaluations([*first, *later], ("first", "d"), two_seeds)
+    assert {row.model for row in shown} == {r["model"] for _, r in first if r["seed"] < 2}
+    assert note == ""
+
+
+def test_without_target_models_of_the_configuration_the_last_ones_are_shown_and_named_so(data):
+    rows = [*rows_of_all("first", 1), *rows_of_all("later", 2, seeds=3)]
+    shown, note = select_evaluations(rows, ("other", "d"), load(settings=["train.seeds=2"]))
+    assert {row.model for row in shown} == {r["model"] for _, r in rows if r["recipe"] == "later"}
+    assert note in page_of(replace(data, evaluations=shown, models_note=note))
+    assert "climb train" in note
+    assert note not in page_of(data)
 
 
 def change(data, **fields):

@@ -120,6 +120,9 @@ class ReportData:
     """One line that names the settings of section `search` that have changed since the result was
     made; empty if none has changed."""
 
+    models_note: str = ""
+    """One line that says that the target models are not those of the configuration; else empty."""
+
     @property
     def unique_trials(self) -> tuple[Trial, ...]:
         """The trials, each of them once."""

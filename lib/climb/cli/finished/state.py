@@ -152,6 +152,8 @@ def _identify_models(name: str, cfg: Config) -> dict[str, str]:
         ClimbError: a plug-in cannot be built, or a file does not exist.
     """
     started = {name, *STARTS.get(name, ())}
+    if name == "report":
+        started.add("train")  # it shows the models that job train would train
     files: dict[str, str | None] = {
         f"{plugin.key}.{field}": path
         for plugin in list_plugins(cfg)

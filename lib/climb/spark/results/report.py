@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from climb import tables
 from climb.config import Config, dump_yaml
 from climb.config.uris import hide_credentials
-from climb.errors import TableError
+from climb.errors import ClimbError, TableError
 from climb.mixture import is_same_mixture
 from climb.progress import log
 from climb.report import (
@@ -28,7 +28,13 @@ from climb.search.records import PlannedRecord
 from climb.search.trials import RECOMMENDED
 from climb.spark.corpus.mix import count_corpus, find_other_origin
 from climb.spark.delta.store import Store
+from climb.spark.training.setup import build_target_setup
 from climb.tables import Table
+
+OTHER_MODELS = (
+    "The target models were trained with other settings or shards than the configured ones; "
+    "run `climb train` to train those of the configuration."
+)
 
 READ = (
     tables.DOCUMENTS,
@@ -69,8 +75,9 @@ def read_report(store: Store, cfg: Config) -> ReportData:
     result = read_result(store, cfg.search.name)
     inputs = store.history.read_inputs(tables.MIXTURES, f"search = '{cfg.search.name}'")
     made, note = restore_settings(cfg, inputs["settings"].get("search") if inputs else None)
-    if note:
-        log("report", note)
+    evaluations, models_note = _read_evaluations(store, result, cfg)
+    for line in filter(None, (note, models_note)):
+        log("report", line)
     has_corpus = store.exists(tables.CORPUS)
     other = find_other_origin(store, cfg) if has_corpus else ""
     versions = {table.name: store.history.read_version(table) for table in READ}
@@ -78,7 +85,7 @@ def read_report(store: Store, cfg: Config) -> ReportData:
         result=result,
         domains=_read_domains(store),
         trials=_read_trials(store, result),
-        evaluations=_read_evaluations(store, result),
+        evaluations=evaluations,
         clusters=_read_clusters(store),
         rejections=_read_rejections(store),
         corpus=count_corpus(store) if has_corpus and not other else {},
@@ -89,6 +96,7 @@ def read_report(store: Store, cfg: Config) -> ReportData:
         versions={name: version for name, version in versions.items() if version is not None},
         configuration=hide_credentials(dump_yaml(made)),
         settings_note=note,
+        models_note=models_note,
     )
 
 
@@ -157,26 +165,62 @@ def _make_trial(part: PlannedRecord, row: Mapping[str, Any]) -> Trial:
     )
 
 
-def _read_evaluations(store: Store, result: SearchResult) -> tuple[Evaluation, ...]:
+def _read_evaluations(
+    store: Store, result: SearchResult, cfg: Config
+) -> tuple[tuple[Evaluation, ...], str]:
     """Read the metrics of the target models that were trained on the mixtures of the result.
 
-    The table may also hold models of earlier recommendations, of other searches, of other settings
-    and of other shards. All models that are returned have the settings and shards of one model: the
-    last model of the recommendation. If there is no such model, the last model of a baseline is
-    used. It is only the second choice, because another search may have trained it.
+    Returns:
+        The metrics, and a note; see `select_evaluations`.
     """
-    evaluations = _read_rows(store, tables.EVALUATIONS)
     rows = [
         (mixture.name, row)
+        for row in _read_rows(store, tables.EVALUATIONS)
         for mixture in result.mixtures
-        for row in evaluations
         if is_same_mixture(row["weights"], mixture.weights)
     ]
-    if not rows:
-        return ()
-    own = [pair for pair in rows if pair[0] == RECOMMENDED] or rows
-    _, last = max(own, key=lambda pair: (pair[1]["finished"], pair[1]["model"]))
-    return tuple(
+    return select_evaluations(rows, _identify_models(store, cfg), cfg) if rows else ((), "")
+
+
+def _identify_models(store: Store, cfg: Config) -> tuple[str, str] | None:
+    """Return the recipe and the corpus digest of the models that `climb train` would train.
+
+    The result is None if it could not train any: shards or files of items are missing.
+    """
+    try:
+        setup = build_target_setup(store, cfg)
+        return setup.recipe, setup.corpus_digest
+    except ClimbError:
+        return None
+
+
+def select_evaluations(
+    rows: Sequence[tuple[str, tables.Row]], configured: tuple[str, str] | None, cfg: Config
+) -> tuple[tuple[Evaluation, ...], str]:
+    """Select models with the same recipe and shards from all models of the mixtures of a result.
+
+    The models of the configured recipe, shards and seeds are selected. If the recommendation has
+    none, the models with the recipe and shards of its last trained model are selected. Models of
+    baselines decide only if the recommendation has no model, because another search may have
+    trained the last of them.
+
+    Args:
+        rows: methods, and rows of table `evaluations`; at least one.
+        configured: recipe and corpus digest; None: unknown.
+        cfg: `train.seeds` is the number of seeds.
+
+    Returns:
+        The metrics, and one line that says that they are not of the configured models; empty if
+        they are.
+    """
+    seeds = range(cfg.train.seeds)
+    own = [row for method, row in rows if method == RECOMMENDED] or [row for _, row in rows]
+    shown, note = configured, ""
+    if not any(_identify(row) == configured and row["seed"] in seeds for row in own):
+        last = max(own, key=lambda row: (row["finished"], row["model"]))
+        shown, note = _identify(last), OTHER_MODELS
+        seeds = range(max(row["seed"] for _, row in rows) + 1)
+    evaluations = tuple(
         Evaluation(
             model=row["model"],
             method=method,
@@ -187,8 +231,13 @@ def _read_evaluations(store: Store, result: SearchResult) -> tuple[Evaluation, .
             seconds=row["seconds"],
         )
         for method, row in sorted(rows, key=lambda p: (p[0], p[1]["seed"], p[1]["metric"]))
-        if all(row[name] == last[name] for name in ("recipe", "corpus_digest"))
+        if _identify(row) == shown and row["seed"] in seeds
     )
+    return evaluations, note
+
+
+def _identify(row: tables.Row) -> tuple[str, str]:
+    return row["recipe"], row["corpus_digest"]
 
 
 def _read_clusters(store: Store) -> tuple[Cluster, ...]:
