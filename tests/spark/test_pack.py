@@ -163,6 +163,22 @@ def test_a_copy_of_a_root_has_shards_of_its_own(packed, store, cfg, spark, tmp_p
     assert "up to date" in pack.run(copy, copied)
 
 
+def test_roots_with_one_folder_of_files_share_no_shards_of_different_documents(
+    packed, store, cfg, spark, tmp_path
+):
+    """The second root is a copy, whose tables keep their ids and go on with the same versions."""
+    shutil.copytree(Path(store.cfg.root) / "tables", tmp_path / "copy" / "tables")
+    settings = [f"storage.root={tmp_path}/copy", f"storage.files={store.cfg.root}"]
+    copy = Store(spark, load(settings=settings).storage)
+    inputs = {"read": {}, "settings": {"run": "one folder of files"}}
+    mine = pack_shards(store, cfg, inputs)
+    assert pack_shards(copy, cfg, inputs) == mine
+    swapped = "CASE domain WHEN 'alpha' THEN 'beta' WHEN 'beta' THEN 'alpha' END"
+    spark.sql(f"UPDATE {copy.locate(tables.CLUSTERS)} SET domain = {swapped}")
+    other = pack_shards(copy, cfg, inputs)
+    assert {row["path"] for row in mine}.isdisjoint(row["path"] for row in other)
+
+
 @pytest.mark.slow
 def test_partitioning_does_not_change_the_tokens(packed, store, cfg, spark):
     before = {key: row["sha256"] for key, row in read_shards(store).items()}
@@ -255,6 +271,8 @@ def test_packing_that_was_killed_goes_on_with_the_missing_files(
 ):
     unbroken, broken = ({"read": {}, "settings": {"run": name}} for name in ("whole", "killed"))
     expected = pack_shards(store, cfg, unbroken)
+    other = Path(expected[0]["path"]).parent
+    before = set(other.parent.iterdir())
 
     class KilledTask(PackTask):
         def write(self, batches):
@@ -267,14 +285,13 @@ def test_packing_that_was_killed_goes_on_with_the_missing_files(
         patch.setattr(packing, "PackTask", KilledTask)
         with pytest.raises(Exception, match=r"worker exited unexpectedly|crashed|EOF"):
             pack_shards(store, cfg, broken)
-    folder = packing._locate_folder(store, broken, packed[0])
+    (folder,) = set(other.parent.iterdir()) - before
     kept = {p: p.stat().st_mtime_ns for p in folder.rglob("*.npy") if is_complete(p)}
     assert len(kept) >= 2
     rows = pack_shards(store, cfg, broken)
     files = sorted(folder.rglob("*.npy"))
     assert len(kept) < len(files)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    other = packing._locate_folder(store, unbroken, packed[0])
     assert [file.relative_to(folder) for file in files] == [
         file.relative_to(other) for file in sorted(other.rglob("*.npy"))
     ]

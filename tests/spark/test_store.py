@@ -1,5 +1,6 @@
 """Tables record what they were made from, and a repeated write changes nothing."""
 
+import shutil
 from datetime import UTC, datetime
 
 import pytest
@@ -81,6 +82,22 @@ def test_a_table_has_the_versions_and_settings_that_it_was_made_from(store):
     assert not store.history.is_current(
         tables.TRIALS, store.history.describe_inputs(tables.TOKENS, k=3)
     )
+
+
+def test_a_table_that_was_deleted_and_made_again_is_another_input(spark, tmp_path):
+    store = Store(spark, load(settings=[f"storage.root={tmp_path}"]).storage)
+    store.append(make_token_rows(store, "a"), tables.TOKENS)
+    inputs = store.history.describe_inputs(tables.TOKENS)
+    rows = store.create_frame([{"recipe": "bpe", "tokenizer": "{}"}], tables.TOKENIZERS)
+    store.replace(rows, tables.TOKENIZERS, inputs)
+    shutil.rmtree(tmp_path / "tables" / "tokens")
+    store.append(make_token_rows(store, "b"), tables.TOKENS)
+    again = store.history.describe_inputs(tables.TOKENS)
+    assert again["read"] == inputs["read"]
+    assert not store.history.is_current(tables.TOKENIZERS, again)
+    # An earlier version of climb recorded no ids.
+    store.replace(rows, tables.TOKENIZERS, {"read": again["read"], "settings": {}})
+    assert store.history.is_current(tables.TOKENIZERS, again)
 
 
 def test_replacing_one_scope_keeps_the_rows_and_inputs_of_the_others(store):

@@ -30,7 +30,7 @@ from climb.errors import ComponentError, TableError
 from climb.progress import log
 from climb.spark.corpus.fit_sample import count_sample, select_lowest_hashes
 from climb.spark.corpus.vectors import stack_vectors
-from climb.spark.delta.history import Inputs
+from climb.spark.delta.history import Inputs, have_equal_tables
 from climb.spark.delta.store import Store
 from climb.spark.failures import reraise_task_errors
 
@@ -197,7 +197,7 @@ def _are_current(store: Store, settings: dict[str, Any]) -> bool:
 def _have_changed(store: Store, inputs: Inputs) -> bool:
     """Whether the embeddings have changed since the fit."""
     made_from = store.history.read_inputs(tables.CENTROIDS)
-    return made_from is None or made_from["read"] != inputs["read"]
+    return made_from is None or not have_equal_tables(made_from, inputs)
 
 
 def _fit_centroids(cfg: ClusterConfig, vectors: DataFrame, n_vectors: int) -> Array:

@@ -20,7 +20,7 @@ from climb.ingest.plan import plan_units
 from climb.spark.corpus.exclusions import list_excluded
 from climb.spark.corpus.ingest import Batch, Counts
 from climb.spark.corpus.read_files import find_new_files
-from climb.spark.delta.history import Inputs
+from climb.spark.delta.history import Inputs, are_equal, have_equal_tables
 from climb.spark.delta.source import (
     Changes,
     SourceTable,
@@ -59,11 +59,11 @@ class FoundInputs:
 
         If `documents` has changed since then, a later ingest was killed or documents were deleted.
         """
-        return store.exists(tables.DOCUMENTS) and self.earlier == self.inputs
+        return store.exists(tables.DOCUMENTS) and are_equal(self.earlier, self.inputs)
 
     def has_only_added_rows(self) -> bool:
         """Whether no input is a file, and only appended rows differ from the last ingest."""
-        if self.earlier is None or self.earlier["read"] != self.inputs["read"]:
+        if self.earlier is None or not have_equal_tables(self.earlier, self.inputs):
             return False
         before, now = self.earlier["settings"], self.inputs["settings"]
         return (

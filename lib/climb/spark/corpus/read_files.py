@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from climb import tables
 from climb.ingest.files import FileListing
-from climb.spark.delta.history import Inputs
+from climb.spark.delta.history import Inputs, have_equal_tables
 from climb.spark.delta.store import Store
 
 
@@ -50,7 +50,7 @@ def find_new_files(
     before, now = ({**i["settings"], "files": None} for i in (earlier, inputs))
     same = (
         recorded["settings"] == {"inputs": earlier["settings"], "others": _count_others(listing)}
-        and recorded["read"] == inputs["read"]
+        and have_equal_tables(recorded, inputs)
         and before == now
     )
     if not same or listing.problems:

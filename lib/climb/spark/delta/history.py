@@ -5,15 +5,16 @@
         return "up to date"
     store.replace(rows, tables.CLUSTERS, inputs)
 
-Inputs are the versions of the tables that a job reads and the settings that it uses. A commit
-contains them (Delta's userMetadata), so rows and their origin are written together or not at all.
+Inputs are the ids and versions of the tables that a job reads and the settings that it uses. A
+commit contains them (Delta's userMetadata), so rows and their origin are written together or not at
+all.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, TypedDict, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
@@ -39,6 +40,22 @@ class Inputs(TypedDict):
     """Table -> version that was read; None for a table that does not exist."""
 
     settings: dict[str, Any]
+    ids: NotRequired[dict[str, str]]
+    """Table -> its id, for each existing table that was read. A table that was made again has
+    another id. Commits of earlier versions of climb have no ids."""
+
+
+def are_equal(made_from: Inputs | None, inputs: Inputs) -> bool:
+    """Whether a commit was made from these inputs; its ids count only if it has any."""
+    if made_from is None:
+        return False
+    ids = made_from.get("ids", inputs.get("ids"))
+    return {**made_from, "ids": ids} == {**inputs, "ids": inputs.get("ids")}
+
+
+def have_equal_tables(made_from: Inputs, inputs: Inputs) -> bool:
+    """Whether a commit was made from these tables and versions, with whatever settings."""
+    return are_equal({**made_from, "settings": inputs["settings"]}, inputs)
 
 
 class TableHistory:
@@ -86,7 +103,7 @@ class TableHistory:
         return int(min(changes) - 1 if changes else max(later, default=version))
 
     def describe_inputs(self, *read: Table, **settings: Any) -> Inputs:
-        """Describe what a table is made from: the current versions of tables, and settings.
+        """Describe what a table is made from: the ids and versions of tables, and settings.
 
         Args:
             read: the tables that the job reads.
@@ -96,12 +113,14 @@ class TableHistory:
             key: value.model_dump(mode="json") if isinstance(value, Section) else value
             for key, value in settings.items()
         }
-        inputs = {"read": {t.name: self.read_version(t) for t in read}, "settings": values}
+        versions = {table.name: self.read_version(table) for table in read}
+        ids = {t.name: self.read_table_id(t) for t in read if versions[t.name] is not None}
+        inputs = {"read": versions, "ids": ids, "settings": values}
         return cast(Inputs, json.loads(json.dumps(inputs, sort_keys=True)))
 
     def is_current(self, table: Table, inputs: Inputs, scope: str | None = None) -> bool:
         """Whether the table (or the part that `scope` selects) was last made from these inputs."""
-        return self.read_inputs(table, scope) == inputs
+        return are_equal(self.read_inputs(table, scope), inputs)
 
     def read_inputs(self, table: Table, scope: str | None = None) -> Inputs | None:
         """Return the inputs of the newest commit that changed rows.

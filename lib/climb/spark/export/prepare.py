@@ -84,7 +84,11 @@ def _check_current(store: Store, cfg: Config, inputs: Inputs) -> None:
     """
     named = {table.name: table for table in tables.TABLES}
     read = inputs["read"]
-    changed = sorted(n for n in read if store.history.read_version(named[n]) != read[n])
+    now = store.history.describe_inputs(*(named[name] for name in read))
+    ids = inputs.get("ids", now["ids"])
+    changed = sorted(
+        n for n in read if (now["read"][n], now["ids"].get(n)) != (read[n], ids.get(n))
+    )
     origin = f"an earlier version of {', '.join(changed)}" if changed else ""
     if origin := origin or find_other_origin(store, cfg):
         raise TableError(f"table corpus was made from {origin}; run `climb mix` first")

@@ -16,7 +16,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,8 +123,8 @@ def pack_shards(store: Store, cfg: Config, inputs: Inputs) -> list[tables.Row]:
     Args:
         store: tables `documents`, `assignments`, `clusters`, `domains`, `tokens` are read.
         cfg: the configuration.
-        inputs: what the shards are made from. Their folder's name contains a hash of the inputs, so
-            shards of other inputs stay.
+        inputs: what the shards are made from. Their folder's name is a hash of the inputs and the
+            documents, so shards of other inputs stay.
 
     Raises:
         ConfigError: the tokenizer does not have the end-of-text token.
@@ -138,8 +138,9 @@ def pack_shards(store: Store, cfg: Config, inputs: Inputs) -> list[tables.Row]:
     numbers = plan.count_buckets([row["n_tokens"] for row in domains])
     buckets = {row["domain"]: n for row, n in zip(domains, numbers, strict=True)}
     documents = read_domain_documents(store, cfg).select("doc_id", "domain", "n_tokens")
-    tokens = _count_bucket_tokens(_order_documents(documents, buckets), buckets)
-    files = _plan_files(plan_shards(domains, cfg), tokens, _locate_folder(store, inputs, model))
+    tokens, digest = _count_bucket_tokens(_order_documents(documents, buckets), buckets)
+    made_from = [inputs, digest, hashlib.sha256(model.encode()).hexdigest()]
+    files = _plan_files(plan_shards(domains, cfg), tokens, _locate_folder(store, made_from))
     pending = [file for file in files if not is_complete(file.path)]
     if pending:
         task = PackTask({f.number: f for f in pending}, model, end_of_text)
@@ -151,14 +152,10 @@ def pack_shards(store: Store, cfg: Config, inputs: Inputs) -> list[tables.Row]:
     return _describe_shards(files)
 
 
-def _locate_folder(store: Store, inputs: Inputs, model: str) -> Path:
-    """Return the folder of the shards that are made from these inputs."""
-    # Versions alone do not identify rows: a table that was created again starts at version 0, and
-    # several runs may share one folder of files.
-    ids = [store.history.read_table_id(table) for table in (tables.DOCUMENTS, tables.ASSIGNMENTS)]
+def _locate_folder(store: Store, made_from: Sequence[Any]) -> Path:
+    """Return the folder of the shards that are made from these JSON values."""
     sizes = [plan.PART_TOKENS, plan.MAX_PARTS, plan.BUCKET_TOKENS, plan.MAX_BUCKETS]
-    made_from = [inputs, ids, hashlib.sha256(model.encode()).hexdigest(), sizes]
-    name = hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:12]
+    name = hashlib.sha256(json.dumps([*made_from, sizes]).encode()).hexdigest()[:12]
     return store.locate_file("shards") / name
 
 
@@ -191,14 +188,23 @@ def _order_documents(documents: DataFrame, buckets: Mapping[str, int]) -> DataFr
 
 def _count_bucket_tokens(
     ordered: DataFrame, buckets: Mapping[str, int]
-) -> dict[tuple[str, bool], NDArray[np.int64]]:
-    """Sum tokens, end-of-text tokens included, by bucket: (domain, from_top) -> tokens_B."""
-    sums = ordered.groupBy("domain", "from_top", "bucket").agg(F.sum(F.col("n_tokens") + 1))
+) -> tuple[dict[tuple[str, bool], NDArray[np.int64]], str]:
+    """Sum tokens, end-of-text tokens included, by bucket, and digest the documents.
+
+    The digest depends on every document and its domain. Ids and versions of tables do not identify
+    rows: two roots may share one folder of files, and a copy of a root has the ids of the original.
+
+    Returns:
+        (domain, from_top) -> tokens_B, and the digest.
+    """
+    hashed = F.bit_xor(F.xxhash64("doc_id", "n_tokens"))
+    sums = ordered.groupBy("domain", "from_top", "bucket").agg(F.sum(F.col("n_tokens") + 1), hashed)
+    rows = sorted(map(tuple, sums.collect()))
     tokens: dict[tuple[str, bool], NDArray[np.int64]] = {}
-    for domain, from_top, bucket, n in sums.collect():
+    for domain, from_top, bucket, n, _ in rows:
         empty_B = np.zeros(buckets[domain], dtype=np.int64)
         tokens.setdefault((domain, from_top), empty_B)[bucket] = n
-    return tokens
+    return tokens, hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def _plan_files(
