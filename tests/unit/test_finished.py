@@ -42,6 +42,8 @@ def world(tmp_path):
     (root / "mixed" / "part").write_text("rows")
     (root / "models" / "proxies" / "base-1").mkdir(parents=True)
     (root / "models" / "proxies" / "base-1" / "weights").write_text("1")
+    (root / "models" / "targets" / "ab").mkdir(parents=True)
+    (root / "models" / "targets" / "ab" / "weights").write_text("1")
     (root / "shards" / "ab").mkdir(parents=True)
     (root / "shards" / "ab" / "trial-law.npy").write_text("tokens")
     (root / "report.html").write_text("page")
@@ -159,6 +161,10 @@ def _delete_report(folder):
     (folder / "out" / "report.html").unlink()
 
 
+def _cut_model_short(folder):
+    (folder / "out" / "models" / "targets" / "ab" / "weights").write_text("")
+
+
 def _change_items(folder):
     (folder / "items.jsonl").write_text("{...}\n")
 
@@ -180,6 +186,7 @@ def _recreate_scores(folder):
         (_truncate_part, {"mix"}, "mix.export have changed"),
         (_leave_unfinished_export, {"mix"}, "mix.export have changed"),
         (_delete_report, {"report"}, "report.html have changed"),
+        (_cut_model_short, {"train"}, "models/targets/**/* have changed"),
         (_change_items, {"base", "search", "target_base", "train", "report"}, "proxy.targets t"),
         (_write_scores, set(PIPELINE), "table scores has changed (version 2, was version 1)"),
         (_recreate_scores, set(PIPELINE), "table scores has changed (version 1, was version 1)"),

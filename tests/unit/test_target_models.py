@@ -8,6 +8,7 @@ import pytest
 
 from climb.cli.start import Unfinished
 from climb.errors import InfrastructureError, TrialError
+from climb.files import write_folder
 from climb.spark.training import train
 from climb.spark.training.results import PlannedModel
 from climb.spark.training.task import Outcome
@@ -16,7 +17,7 @@ JOB = Path(__file__).resolve().parents[2] / "jobs" / "train.py"
 
 
 @pytest.fixture
-def train_models(monkeypatch):
+def train_models(monkeypatch, tmp_path):
     """Train models with given outcomes; returns the counts, and lists what was recorded."""
     recorded, curves = set(), []
 
@@ -33,8 +34,10 @@ def train_models(monkeypatch):
     )
     store = SimpleNamespace(session=None, create_frame=lambda rows, table: rows, append=append)
     cfg = SimpleNamespace(spark=None, search=SimpleNamespace(name="default"))
-    whole = SimpleNamespace(weights={"a": 1.0})
-    planned = {name: PlannedModel("default", name, 0, whole) for name in "abc"}
+    planned = {
+        name: PlannedModel("default", name, 0, SimpleNamespace(weights={"a": 1.0}, save=folder))
+        for name, folder in {"a": None, "b": f"{tmp_path}/b", "c": f"{tmp_path}/c"}.items()
+    }
 
     def run(**statuses):
         outcomes = [
@@ -61,6 +64,17 @@ def test_lost_models_end_the_job_after_the_others_are_recorded_and_the_next_star
         run(a="lost", b="finished", c="lost")
     assert curves[-1] == {"b"}
     assert run(a="finished", c="finished") == (2, 0, 1)
+
+
+def test_a_recorded_model_is_trained_again_if_its_folder_was_cut_short(train_models, tmp_path):
+    run, _ = train_models
+    run(a="finished", b="finished", c="finished")
+    assert run() == (0, 0, 3)  # no folder of these models exists
+    for name in "bc":
+        with write_folder(tmp_path / name) as folder:
+            (folder / "weights").write_text("1234")
+    (tmp_path / "c" / "weights").write_text("12")
+    assert run(c="finished") == (1, 0, 2)
 
 
 @pytest.fixture

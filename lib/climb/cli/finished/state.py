@@ -62,6 +62,7 @@ OUTPUTS: Mapping[str, tuple[str, ...]] = {
     "ablate": ("comparisons/ablate-*",),
     "base": ("models/proxies/**/*",),
     "target_base": ("models/proxies/**/*",),
+    "train": ("models/targets/**/*",),
     "report": ("report.html", "figures/*.svg", "mlflow.mirrored", "mlflow.models"),
 }
 """Job -> patterns of the files that it leaves below storage.files. Job `mix` is missing, because

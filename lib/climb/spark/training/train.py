@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 
 from climb import tables
 from climb.config import Config
 from climb.errors import InfrastructureError
+from climb.files import is_complete
 from climb.progress import log, show_progress
 from climb.spark.delta.store import Store
 from climb.spark.slots import plan_process_slots
@@ -40,7 +42,8 @@ def train_planned(
 ) -> tuple[int, int, int]:
     """Train the planned models (name of the run -> model) that are not recorded yet.
 
-    A model's card is written before its rows in `evaluations`, and its learning curve after them.
+    A recorded model is trained again if its folder exists but is not complete. A model's card is
+    written before its rows in `evaluations`, and its learning curve after them.
 
     Returns:
         How many models were trained now, how many failed, and how many were recorded already. A
@@ -52,10 +55,10 @@ def train_planned(
             user, or the cluster cannot run the configured processes.
         RuntimeError: a run raised an unexpected exception; the message has its traceback.
     """
-    recorded = _read_recorded(store)
-    todo = {name: model for name, model in planned.items() if name not in recorded}
+    done = _list_done(store, planned)
+    todo = {name: model for name, model in planned.items() if name not in done}
     n_failed, lost = _train_models(store, cfg, setup, todo) if todo else (0, [])
-    recorded = _read_recorded(store) if todo else recorded
+    recorded = _read_recorded(store) if todo else done
     commit_curves(store, {name: planned[name] for name in planned.keys() & recorded})
     if lost:
         raise InfrastructureError(
@@ -66,11 +69,26 @@ def train_planned(
 
 
 def has_all_models(store: Store, cfg: Config, setup: TrainingSetup) -> bool:
-    """Whether the search has mixtures, and models of all mixtures and seeds are recorded."""
+    """Whether the search has mixtures, and `train` would train none of their models."""
     if not store.exists(tables.MIXTURES):
         return False
     planned = _plan_models(store, cfg, setup)
-    return bool(planned) and planned.keys() <= _read_recorded(store)
+    return bool(planned) and planned.keys() == _list_done(store, planned)
+
+
+def _list_done(store: Store, planned: Mapping[str, PlannedModel]) -> set[str]:
+    """List the models that are recorded, and whose folder is complete or does not exist.
+
+    Earlier versions of climb kept no models, and a user may delete a folder that is not needed.
+    """
+    recorded = _read_recorded(store)
+    return {name for name in planned.keys() & recorded if not _is_cut_short(planned[name])}
+
+
+def _is_cut_short(model: PlannedModel) -> bool:
+    """Whether the folder of a kept model exists, but is not complete."""
+    folder = None if model.run.save is None else Path(model.run.save)
+    return folder is not None and folder.exists() and not is_complete(folder)
 
 
 def _read_recorded(store: Store) -> set[str]:
