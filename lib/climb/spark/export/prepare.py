@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -50,9 +50,8 @@ def prepare(store: Store, cfg: Config) -> Prepared:
     _check_current(store, cfg, inputs)
     check_tokenizer(format, cfg.export.tokenizer)
     json, tokenization = _read_tokenizer(store, cfg) if format.stores_tokens else (None, None)
-    read = (tables.CORPUS, tables.CLUSTERS, tables.DOCUMENTS, tables.REJECTED)
     plan = {
-        "inputs": dict(store.history.describe_inputs(*read, mixture=inputs["settings"])),
+        "inputs": _describe_inputs(store, inputs["settings"]),
         "format": dict(cfg.export.format),
         "kind": kind,
         "tokens": None if tokenization is None else asdict(tokenization),
@@ -74,6 +73,16 @@ def prepare(store: Store, cfg: Config) -> Prepared:
         dict(inputs["settings"]["weights"]),
         int(inputs["settings"]["tokens"]),
     )
+
+
+def _describe_inputs(store: Store, mixture: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe what an export is made from, without the ids of tables.
+
+    The ids are random. Files of an export contain its plan, and equal tables give equal files.
+    """
+    read = (tables.CORPUS, tables.CLUSTERS, tables.DOCUMENTS, tables.REJECTED)
+    made_from = store.history.describe_inputs(*read, mixture=mixture)
+    return {"read": made_from["read"], "settings": made_from["settings"]}
 
 
 def _check_current(store: Store, cfg: Config, inputs: Inputs) -> None:
