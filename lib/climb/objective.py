@@ -185,7 +185,8 @@ def _find_metric(pattern: _Pattern, names: tuple[str, ...], text: str) -> int:
     if not pattern.is_quoted and (number := _NUMBER.match(name)):
         raise ConfigError(
             f"objective {text!r}: {number[1]!r} is not a weight; write a weight without "
-            "sign and exponent, such as 0.5, and exchange min and max instead of a negative weight"
+            "sign and exponent, such as 0.5; for a negative weight, write max instead of min, or "
+            "min instead of max"
         )
     if not pattern.is_quoted and any(character in name for character in "*?["):
         raise ConfigError(

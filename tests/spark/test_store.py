@@ -242,7 +242,9 @@ def test_inputs_are_recorded_by_a_writer_that_drops_their_option(store, monkeypa
     assert store.session.conf.get(setting, None) is None
 
     monkeypatch.setattr("climb.spark.delta.store.COMMIT_METADATA", "spark.climb.ignored")
-    with pytest.raises(TableError, match=r"table tokenizers .* does not have the inputs .* 'None'"):
+    with pytest.raises(
+        TableError, match=r"table tokenizers .* lacks the record of the job's inputs .* 'None'"
+    ):
         store.replace(rows, tables.TOKENIZERS, store.history.describe_inputs(k=3))
 
 

@@ -203,7 +203,7 @@ def test_sets_without_a_common_domain_or_metric_and_too_few_own_runs_are_refused
     with pytest.raises(SearchError, match=r"^other: does not have metric 'task0\.bpb'"):
         match_domains(OWN, renamed, "other", 0.5)
     strange = dataclasses.replace(OTHER, domains=tuple("abcdefgh"))
-    with pytest.raises(SearchError, match=r"^other: does not have any domain of the own runs, "):
+    with pytest.raises(SearchError, match=r"^other: its runs have no domain of your runs, "):
         match_domains(OWN, strange, "other", 0.5)
     few = OWN.select(np.arange(len(OWN)) < 3)
     matched = match_domains(few, OTHER, "other", 0.5)

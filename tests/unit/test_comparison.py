@@ -109,7 +109,7 @@ def test_a_repetition_has_its_own_seed_and_search_and_reuses_no_earlier_runs():
         ("compare.methods.x={mixture: {use: a}, search: {candidates: 3}}", "either `mixture` or"),
         ("compare.methods.x={label: RegMix}", "'regmix' and 'x' both have the label 'RegMix'"),
         ("compare.methods.a b={}", "'a b' must consist of letters"),
-        ("compare.vary=search.searcher", "values has only"),
+        ("compare.vary=search.searcher", "`values` has only the keys"),
         ("ablate.keys=[train.tokens]", "an ablation varies keys of cluster, prune, proxy or"),
         ("ablate.keys=[search.reuse_min_kept]", "no budget pays for them; remove it from keys"),
         ("ablate.values={a: [1, 2]}", "values.a has 2 values for 1 keys"),

@@ -130,7 +130,7 @@ def test_files_of_a_nested_domain_and_of_a_linked_folder_belong_to_one_domain(ow
 
 def test_weights_of_documents_need_the_documents_of_every_domain(own):
     (own / "PRIOR.csv").write_text("domain,tokens\nlaw,40000\nweb,30000\nnone,5\n")
-    with pytest.raises(InputError, match="no column documents; JsonLines counts documents"):
+    with pytest.raises(InputError, match="no column `documents`; JsonLines counts documents"):
         invoke("--to", "jsonl", "--out", own / "out", *options(own))
 
 

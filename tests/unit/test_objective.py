@@ -51,7 +51,7 @@ def test_a_lower_loss_has_a_higher_score_and_metrics_of_weight_zero_may_be_nan()
         ('mean(x"pile_cc", *.bpb):min', "not of the form"),
         ("*.bpb:min", r"is a pattern; write mean\(\*\.bpb\)"),
         ("mean(*.f1):max", r"no metric matches '\*\.f1'"),
-        ("-1*pile_cc:min", r"'-1' is not a weight; .*exchange min and max instead of a negative"),
+        ("-1*pile_cc:min", r"'-1' is not a weight; .*for a negative weight, write max"),
         ("1e-3*pile_cc:min", "'1e-3' is not a weight"),
         ("mean(pile[cc]):min", r'no metric matches .*quote a name with "\[": "pile\[cc\]"'),
         ("pile_cc:min + pile_cc:max", "has no weight on any metric: its terms cancel out"),

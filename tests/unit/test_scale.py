@@ -270,7 +270,7 @@ def test_recommend_asks_for_the_runs_that_determine_the_level(files):
     )
     assert "extrapolation from other sizes" in text
     assert "No dependence of the best mixture on model size was found" in text
-    assert "Train 3 of the mixtures of your runs with 1e+09 parameters and 1.6e+10 tokens" in text
+    assert "Train 3 mixtures of your runs again, with 1e+09 parameters and 1.6e+10 tokens" in text
     assert "from 48 runs of 24 mixtures" in text
     assert "No mixture was trained twice" in text
     scale = json.loads((folder / "best.json").read_text())["scale"]
@@ -567,9 +567,9 @@ def test_checkpoints_of_replicates_that_have_no_name_are_refused(tmp_path):
     path = write_runs(tmp_path / "r.csv", twice)
     message = (
         r"r\.csv: it is unknown which rows are checkpoints of one run: for 24 mixtures, several "
-        r"rows have the same run, seed, params and tokens \(first: 2 rows of .*e\+09 tokens\), and "
-        "more rows have the same run, seed and params, but other tokens; give every run its own "
-        "name in column 'run'"
+        r"rows have the same run, seed, params and tokens \(first: 2 rows of .*e\+09 tokens\), like "
+        "several runs, and other rows differ from these only in tokens, like checkpoints; give "
+        "every run its own name in column 'run'"
     )
     with pytest.raises(InputError, match=message):
         read_trials(path)

@@ -97,7 +97,9 @@ class CompareConfig(Section):
     @model_validator(mode="after")
     def _check_vary(self) -> Self:
         if self.vary is not None and self.vary not in self.values:
-            raise ValueError(f"vary is {self.vary!r}, but values has only {sorted(self.values)}")
+            raise ValueError(
+                f"vary is {self.vary!r}, but `values` has only the keys {sorted(self.values)}"
+            )
         return self
 
 

@@ -15,7 +15,9 @@ PluginSpec = dict[str, Any]
 
 def _check_replicates(value: int) -> int:
     if value == 1:
-        raise ValueError("one seed shows no observation noise; set 0, or at least 2")
+        raise ValueError(
+            "one seed shows no observation noise; set this number to 0, or to at least 2"
+        )
     return value
 
 

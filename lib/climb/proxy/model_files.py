@@ -45,7 +45,8 @@ def open_model(folder: str | Path, n_ids: int) -> Any:
     if not hasattr(model.config, "vocab_size"):
         raise ConfigError(
             f"model {folder} ({model.config.model_type}) is not a model of text only: its config "
-            "has no vocab_size; save only its language model, and configure the new folder"
+            "has no vocab_size; save only its language model to a new folder, and use the path of "
+            "that folder"
         )
     if model.config.vocab_size < n_ids:
         raise ConfigError(

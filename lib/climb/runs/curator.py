@@ -161,8 +161,8 @@ class _ScriptFolders:
         if len(parents) > 1 and not all(round_ for round_, _ in pairs):
             raise InputError(
                 f"{results} has results from {len(parents)} folders ({list_names(parents)}), which "
-                "may have runs of equal names; pass the folder of mixture scripts of each results "
-                "folder, for example "
+                "may have runs of equal names; for each of these folders, pass the folder of its "
+                "mixture scripts, for example "
                 f"--mixtures {PurePosixPath(parents[0]).name}=FOLDER"
             )
         rounds = {}

@@ -47,7 +47,7 @@ def list_effects(result: SearchResult) -> list[str]:
         first, second = pair.metrics
         lines.append(
             f"{first} and {second} trade off (correlation {pair.correlation:.2f}): more "
-            f"{pair.domain} changes {first} by {pair.effects[0]:+.2g} and {second} by "
+            f"weight on {pair.domain} changes {first} by {pair.effects[0]:+.2g} and {second} by "
             f"{pair.effects[1]:+.2g}."
         )
     return lines

@@ -131,8 +131,8 @@ def _describe_domains(
         documents = _read_column(prior, "documents")
     elif format.unit == "documents":
         raise InputError(
-            f"{prior}: no column documents; {type(format).__name__} counts documents, so an export "
-            "needs the number of documents of each domain; add this column"
+            f"{prior}: no column `documents`; {type(format).__name__} counts documents, so an "
+            "export needs the number of documents of each domain; add this column"
         )
     names = sorted(name for name, weight in weights.items() if weight > 0.0)
     limits = cfg.search.mixture_constraints.find_epoch_limits(sorted(weights))

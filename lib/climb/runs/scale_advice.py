@@ -44,7 +44,7 @@ def list_scale_steps(scale: ScaleSummary) -> list[str]:
     steps = []
     if not scale.has_level:
         steps.append(
-            f"Train {max(MIN_LEVEL_RUNS - scale.n_at_size, 1)} of the mixtures of your runs with "
+            f"Train {max(MIN_LEVEL_RUNS - scale.n_at_size, 1)} mixtures of your runs again, with "
             f"{scale.target}: such runs determine the level of the metrics at this scale."
         )
     steps += [

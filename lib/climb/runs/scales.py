@@ -144,8 +144,9 @@ def _check_checkpoints(valid: ValidRuns, params_R: Array, tokens_R: Array) -> No
         raise InputError(
             f"{valid.path}: it is unknown which rows are checkpoints of one run: for {len(mixed)} "
             f"mixtures, several rows have the same run, seed, params and tokens (first: {n_rows} "
-            f"rows of {tokens:g} tokens{format_run(names[first])}), and more rows have the same "
-            f"run, seed and params, but other tokens; give every run its own name in column {RUN!r}"
+            f"rows of {tokens:g} tokens{format_run(names[first])}), like several runs, and other "
+            "rows differ from these only in tokens, like checkpoints; give every run its own name "
+            f"in column {RUN!r}"
         )
 
 

@@ -155,9 +155,9 @@ def _read_others(
     """Read the other sets, matched by name to the own runs, and the notes on their rows."""
     if cfg.reuse_min_kept is None:
         raise InputError(
-            f"--runs names {len(files.paths)} files, but search.reuse_min_kept is null, so other "
-            "runs are not reused; leave the other files out, or set search.reuse_min_kept=0.5, "
-            "for example"
+            f"--runs names {len(files.paths)} files, but search.reuse_min_kept is null, so only "
+            "the runs of the first file are used; leave the other files out, or set "
+            "search.reuse_min_kept=0.5, for example"
         )
     others, notes = [], []
     for path in files.paths[1:]:

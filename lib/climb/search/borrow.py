@@ -111,12 +111,14 @@ def match_domains(
 def _find_common_domains(own: Trials, other: Trials, name: str) -> list[str]:
     if missing := sorted(set(own.metric_names) - set(other.metric_names)):
         remedy = "leave this file out, or remove the metric from your runs"
-        raise SearchError(f"{name}: does not have metric {missing[0]!r} of the own runs; {remedy}")
+        raise SearchError(
+            f"{name}: its runs lack metric {missing[0]!r}, which your runs have; {remedy}"
+        )
     # Sorted, because the rounding of a sum over these columns depends on their order.
     known = sorted(set(own.domains) & set(other.domains))
     if not known:
-        found = f"any domain of the own runs, such as {own.domains[0]!r}"
-        raise SearchError(f"{name}: does not have {found}; leave this file out")
+        found = f"no domain of your runs, such as {own.domains[0]!r}"
+        raise SearchError(f"{name}: its runs have {found}; leave this file out")
     return known
 
 

@@ -126,8 +126,8 @@ def find_smallest_change(state: SearchState, metric: str, amount: float) -> Smal
     improvement = float(_predict_improvements(state, q, found_K[None])[0])
     if float(near(found_K[None])[0]) <= -INFEASIBLE:
         raise SearchError(
-            f"no mixture is predicted to improve {metric} by {amount:g} within the constraints: "
-            f"{_describe_best(improvement, amount)} (search.max_drop included)"
+            f"no mixture is predicted to improve {metric} by {amount:g} within the constraints "
+            f"(search.max_drop included): {_describe_best(improvement, amount)}"
         )
     restore_K = state.restore_K
     return SmallestChange(

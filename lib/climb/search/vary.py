@@ -74,8 +74,8 @@ def vary_fits(trials: Trials, problem: Problem, cfg: Config, key: str) -> list[V
     if section != "search" or name not in KEYS:
         raise ConfigError(
             f"compare.vary is {key!r}, but only the keys {', '.join(KEYS)} of section search can "
-            "be varied on the trials of a finished search; to vary another key, train searches "
-            "(compare.methods or ablate.keys)"
+            "be varied on the trials of a finished search; to vary another key, run a search "
+            "with each value (compare.methods or ablate.keys)"
         )
     states, found = dict[str, SearchState](), dict[str, Recommendation]()
     for label, value in cfg.compare.values[key].items():

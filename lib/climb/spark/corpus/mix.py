@@ -225,7 +225,7 @@ def _find_cuts(documents: DataFrame, quotas: Sequence[DomainQuota]) -> list[Cut]
         if tokens_B.sum() != quota.available_tokens:
             raise TableError(
                 f"domain {quota.domain} has {tokens_B.sum():,} tokens in its documents, but table "
-                f"clusters records {quota.available_tokens:,}; run `climb prune` again"
+                f"`clusters` has {quota.available_tokens:,}; run `climb prune` again"
             )
         position = LOWEST
         if quota.cut:

@@ -152,9 +152,10 @@ class TableHistory:
         if not any(commit["userMetadata"] == metadata for commit in commits):
             found = commits[0]["userMetadata"] if commits else None
             raise TableError(
-                f"table {table.name} ({self._locate(table)}) was written, but its history does not "
-                f"have the inputs (userMetadata is {str(found)[:80]!r}), so every job would run "
-                "again; use another version of Delta, or set storage.catalog to null if it is set"
+                f"table {table.name} ({self._locate(table)}) was written, but its history lacks "
+                f"the record of the job's inputs (userMetadata is {str(found)[:80]!r}), so every "
+                "start would run the job again; use another version of Delta, or set "
+                "storage.catalog to null if it is set"
             )
 
     def _read_changes(self, table: Table, n: int) -> list[dict[str, Any]]:

@@ -83,7 +83,7 @@ class _OpenFile:
         for i, ids in enumerate(encode_texts(self._tokenizer, texts)):
             if len(ids) != counts[i]:
                 raise TableError(
-                    f"table tokens records {counts[i]:,} tokens for document "
+                    f"table `tokens` has a count of {counts[i]:,} tokens for document "
                     f"{rows['doc_id'][i].as_py()}, but the tokenizer returns {len(ids):,}; the "
                     "counts are from another version of package tokenizers: delete table tokens, "
                     "and run `climb count` again"
