@@ -10,7 +10,7 @@ ClimbError
 |-- SearchError           the trials do not support a recommendation
 |
 |   A failure of a training run is of one of four kinds (`climb.spark.failures`):
-|-- TrialError            deterministic: the loss became NaN; a retry would fail too
+|-- TrialError            deterministic: the loss or a metric became NaN; a retry would fail too
 |-- ResourceError         resource: memory ran out; the run may succeed alone on the machine
 `-- InfrastructureError   infrastructure: a worker or a mount was lost; a retry may succeed
                           bug: every other exception; it keeps its own class and traceback

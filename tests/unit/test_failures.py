@@ -3,6 +3,7 @@
 import errno
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from climb import errors
@@ -163,3 +164,43 @@ def test_a_task_returns_a_mistake_of_the_user_and_a_bug_so_that_spark_does_not_r
     assert type(bug) is RuntimeError
     assert str(bug).startswith("run a raised an unexpected exception in a worker:\nTraceback")
     assert str(bug).strip().endswith("KeyError: 'weights'")
+
+
+class Returning:
+    """A proxy that returns some metrics."""
+
+    def __init__(self, metrics):
+        self.metrics = metrics
+
+    def train(self, run, device):
+        return self.metrics
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf"), np.float32("inf")])
+def test_a_run_with_a_metric_that_is_not_finite_has_failed(value):
+    outcome = train_one(Returning({"a.bpb": 1.0, "b.prob": value}), "a", RUN)
+    assert (outcome.status, outcome.kind, outcome.metrics) == ("failed", "deterministic", {})
+    assert outcome.error == f"metric b.prob is {float(value)} at the end of the run"
+
+
+@pytest.mark.parametrize(
+    ("metrics", "found"),
+    [
+        (None, "NoneType"),
+        ([("a.bpb", 1.0)], "list"),
+        ({3: 1.0}, "an entry 3: float"),
+        ({"a.bpb": "1.0"}, "an entry 'a.bpb': str"),
+    ],
+)
+def test_a_proxy_that_does_not_return_numbers_by_name_is_a_mistake_of_the_user(metrics, found):
+    error = train_one(Returning(metrics), "a", RUN)
+    assert type(error) is errors.ComponentError
+    assert str(error).startswith(f"run a: Returning.train returned {found}; it must return a dict")
+    assert "\n" not in str(error)
+
+
+def test_a_proxy_that_calls_sys_exit_has_a_bug_in_a_named_run():
+    bug = train_one(Failing(SystemExit(3)), "a", RUN)
+    assert type(bug) is RuntimeError
+    assert str(bug).startswith("run a raised an unexpected exception in a worker:\nTraceback")
+    assert str(bug).strip().endswith("SystemExit: 3")

@@ -113,7 +113,7 @@ class Proxy(Protocol):
     """
 
     def train(self, run: ProxyRun, device: str) -> dict[str, float]:
-        """Train, measure and return the metrics by name.
+        """Train, measure and return the metrics by name; a metric that is NaN fails the trial.
 
         Raises:
             TrialError: the loss became NaN or infinite: the trial is recorded as failed.

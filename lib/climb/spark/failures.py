@@ -4,7 +4,7 @@ A training run fails in one of four ways:
 
 | kind           | cause                       | consequence                                      |
 |----------------|-----------------------------|--------------------------------------------------|
-| deterministic  | the loss became NaN         | recorded as failed; never retried                |
+| deterministic  | loss or metric became NaN   | recorded as failed; never retried                |
 | resource       | memory ran out              | repeated alone; then recorded if it fails again  |
 | infrastructure | lost worker, device, mount  | Spark and the next start repeat it; not recorded |
 | bug            | every other exception       | stops the search with the worker's traceback     |

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from climb.errors import InfrastructureError, one_line
+from climb.errors import ClimbError, ComponentError, InfrastructureError, TrialError, one_line
 from climb.files import is_complete, mark_complete
 from climb.proxy import Proxy, ProxyRun
 from climb.proxy.data import hold_local_shards
@@ -24,8 +27,8 @@ class Outcome:
 
     name: str
     status: Literal["finished", "failed", "lost"]
-    """failed: the loss became NaN, or memory ran out. lost: the worker died or the run hung, and
-    retries failed too."""
+    """failed: the loss or a metric became NaN, or memory ran out. lost: the worker died or the run
+    hung, and retries failed too."""
 
     seconds: float
     metrics: dict[str, float] = field(default_factory=dict)
@@ -67,10 +70,10 @@ def train_one(
         limit_threads()
         device = device or get_task_device(is_gpu_shared)
         with hold_local_shards(run) as local, track_gpu_memory(device) as memory:
-            metrics = proxy.train(local, device)
+            metrics = _check_metrics(proxy.train(local, device), proxy, name)
         if run.save is not None and not is_complete(Path(run.save)):  # plug-ins do not mark it
             mark_complete(Path(run.save))
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a plug-in may call sys.exit()
         return _describe_failure(error, name, time.monotonic() - began)
     finally:
         release_gpu_memory()
@@ -78,10 +81,33 @@ def train_one(
     return Outcome(name, "finished", seconds, metrics, gpu_share=memory.share)
 
 
-def _describe_failure(error: Exception, name: str, seconds: float) -> Outcome | Exception:
+def _check_metrics(metrics: Any, proxy: Proxy, name: str) -> dict[str, float]:
+    """Return the metrics of a run.
+
+    Raises:
+        ComponentError: `train` did not return numbers by name.
+        TrialError: a metric is NaN or infinite.
+    """
+    where = f"run {name}: {type(proxy).__name__}.train"
+    remedy = "it must return a dict from the name of a metric to a number; fix the plug-in"
+    if not isinstance(metrics, Mapping):
+        raise ComponentError(f"{where} returned {type(metrics).__name__}; {remedy}")
+    for metric, value in metrics.items():
+        if not (isinstance(metric, str) and isinstance(value, Real)):
+            entry = f"{metric!r}: {type(value).__name__}"
+            raise ComponentError(f"{where} returned an entry {entry}; {remedy}")
+        if not math.isfinite(value):
+            raise TrialError(f"metric {metric} is {float(value)} at the end of the run")
+    return dict(metrics)
+
+
+def _describe_failure(
+    error: Exception | SystemExit, name: str, seconds: float
+) -> Outcome | Exception:
     """Return what `train_one` returns for an exception, or raise an InfrastructureError."""
     kind = classify_failure(error)
     if kind is None:
+        assert isinstance(error, ClimbError)
         return error
     if kind == "infrastructure":
         reason = f"{type(error).__name__}: {one_line(error)}"
