@@ -155,3 +155,61 @@ def test_predictions_of_fits_that_share_parameters_are_checked_too():
             ComponentError, match=r"mean has shape \(12, 2\) and 24 values that are not"
         ):
             predict(WEIGHTS_TK)
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Predicts the same values for all mixtures."""
+
+    prediction: tuple
+
+    def fit(self, weights_TK, values_T, noise_T):
+        return lambda weights_MK: self.prediction
+
+
+@pytest.mark.parametrize(
+    ("prediction", "found"),
+    [
+        ((np.zeros(()), np.ones(())), r"the predictor's mean has shape \(\)"),
+        ((np.zeros(5), np.ones(5)), r"the predictor's mean has shape \(5,\)"),
+        (np.zeros(12), "the predictor returned ndarray where it must return two arrays"),
+        (None, "the predictor returned NoneType where it must return two arrays"),
+        (("a" * 12, np.ones(12)), "the predictor's mean is no array of numbers"),
+    ],
+)
+def test_an_invalid_prediction_is_an_error_of_the_plug_in_for_means_too(prediction, found):
+    predicts = fit_metrics(Fixed(prediction), WEIGHTS_TK, VALUES_TQ, NOISE_TQ)
+    for predict in (predicts.predict, predicts.predict_means):
+        with pytest.raises(ComponentError, match=found):
+            predict(WEIGHTS_TK)
+
+
+def test_a_prediction_may_be_any_two_arrays():
+    class Generates:
+        def fit(self, weights_TK, values_T, noise_T):
+            return lambda weights_MK: (np.full(len(weights_MK), value) for value in (2.0, 0.1))
+
+    predicts = fit_metrics(Generates(), WEIGHTS_TK, VALUES_TQ, NOISE_TQ)
+    np.testing.assert_array_equal(predicts.predict_means(WEIGHTS_TK), np.full((12, 2), 2.0))
+
+
+@pytest.mark.parametrize(
+    ("joint", "found"),
+    [
+        ((np.zeros(12), np.ones(12)), r"the predictor's covariance has shape \(12,\)"),
+        ((np.zeros(12), np.full((12, 12), np.nan)), "and 144 values that are not finite"),
+        (None, "the predictor returned NoneType where it must return two arrays"),
+    ],
+)
+def test_an_invalid_covariance_is_an_error_of_the_plug_in(joint, found):
+    class Joint(_Exploded):
+        def joint(self, weights_MK):
+            return joint
+
+    class Invalid:
+        def fit(self, weights_TK, values_T, noise_T):
+            return Joint(1.0, 0.0)
+
+    predicts = fit_metrics(Invalid(), WEIGHTS_TK, VALUES_TQ, NOISE_TQ)
+    with pytest.raises(ComponentError, match=found):
+        predicts.predict_covariance(0, WEIGHTS_TK)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 
-from climb.errors import ComponentError
+from climb.errors import ComponentError, one_line
 from climb.predictor import (
     Array,
     ExportablePredict,
@@ -74,7 +74,7 @@ class SeparatePredicts:
     predicts_Q: tuple[Predict, ...]
 
     def predict_means(self, weights_MK: Array) -> Array:
-        """Predict the mean of every metric, shape (M, Q)."""
+        """Predict the mean of every metric, shape (M, Q); raises as `predict` does."""
         return np.stack([predict_mean(p, weights_MK) for p in self.predicts_Q], axis=1)
 
     def predict(self, weights_MK: Array) -> tuple[Array, Array]:
@@ -91,8 +91,15 @@ class SeparatePredicts:
 
 
 def predict_mean(predict: Predict, weights_MK: Array) -> Array:
-    """Predict the mean of one metric; a `JointPredict` computes no standard deviation for this."""
-    return predict.mean(weights_MK) if isinstance(predict, JointPredict) else predict(weights_MK)[0]
+    """Predict the mean of one metric; a `JointPredict` computes no standard deviation for this.
+
+    Raises:
+        ComponentError: see `SeparatePredicts.predict`.
+    """
+    shape = (len(weights_MK),)
+    if isinstance(predict, JointPredict):
+        return _check("mean", predict.mean(weights_MK), shape)
+    return _check_both(predict(weights_MK), shape)[0]
 
 
 def fit_metrics(
@@ -190,11 +197,15 @@ class BoundedPredicts:
         """Predict the covariance of one metric's errors, shape (M, M).
 
         If the predictor has no covariances, errors of different mixtures count as independent.
+
+        Raises:
+            ComponentError: see `predict`.
         """
-        predict, bounds = self.fitted.predicts_Q[q], self.bounds_Q[q]
+        predict, bounds, shape = self.fitted.predicts_Q[q], self.bounds_Q[q], (len(weights_MK),)
         if isinstance(predict, JointPredict):
-            return bounds.clip_covariance(predict.joint(weights_MK)[1])
-        std_M = bounds.clip(*predict(weights_MK))[1]
+            _, covariance_MM = _unpack(predict.joint(weights_MK), "covariance")
+            return bounds.clip_covariance(_check("covariance", covariance_MM, 2 * shape))
+        std_M = bounds.clip(*_check_both(predict(weights_MK), shape))[1]
         return np.diag(np.square(std_M))
 
     @property
@@ -231,13 +242,30 @@ class MetricBounds:
         return np.asarray(covariance_MM * np.outer(scale_M, scale_M))
 
 
-def _check_both(prediction: tuple[Array, Array], shape: tuple[int, ...]) -> tuple[Array, Array]:
-    mean, std = prediction
+def _check_both(prediction: Any, shape: tuple[int, ...]) -> tuple[Array, Array]:
+    mean, std = _unpack(prediction, "std")
     return _check("mean", mean, shape), _check("std", std, shape, 0.0)
 
 
-def _check(name: str, values: Array, shape: tuple[int, ...], lower: float = -np.inf) -> Array:
-    values = np.asarray(values, dtype=np.float64)
+def _unpack(prediction: Any, second: str) -> tuple[Any, Any]:
+    try:
+        mean, other = prediction
+    except (TypeError, ValueError) as error:
+        raise ComponentError(
+            f"the predictor returned {type(prediction).__name__} where it must return two arrays, "
+            f"mean and {second}; fix the predictor in search.predictor"
+        ) from error
+    return mean, other
+
+
+def _check(name: str, values: Any, shape: tuple[int, ...], lower: float = -np.inf) -> Array:
+    try:
+        values = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ComponentError(
+            f"the predictor's {name} is no array of numbers: {one_line(error)}; fix the predictor "
+            "in search.predictor"
+        ) from error
     invalid = ~(np.isfinite(values) & (values >= lower))
     if values.shape != shape or invalid.any():
         raise ComponentError(
@@ -246,4 +274,4 @@ def _check(name: str, values: Array, shape: tuple[int, ...], lower: float = -np.
             f"have shape {shape} and finite values (for a std, at least 0); fix the predictor "
             "in search.predictor"
         )
-    return values
+    return np.asarray(values)
