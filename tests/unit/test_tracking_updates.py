@@ -4,7 +4,7 @@ import math
 
 import pytest
 from small_search import small_search
-from tracked_rows import Rows, finished, runs_by_kind
+from tracked_rows import Rows, finished, runs_by_kind, trial
 
 from climb import tables
 from climb.config import load
@@ -54,6 +54,21 @@ def test_a_run_that_ended_before_its_score_was_known_gets_it_once(store, tmp_pat
     done = [run for run in early if run.info.status == "FINISHED"]
     assert {len(client.get_metric_history(run.info.run_id, "score")) for run in done} == {2}
     assert all(runs[run.info.run_id].info.end_time == run.info.end_time for run in early)
+
+
+def test_the_scores_of_all_runs_are_those_of_the_present_objective(store, tmp_path, client):
+    """The first objective ends an interrupted search, and the second one continues it."""
+    store.put(tables.TRIALS, [trial(i) for i in range(3)])
+    mirror(store, load(settings=[f"storage.root={tmp_path}"]))
+    store.put(tables.TRIALS, [trial(i) for i in range(4)])
+    objectives = ("piqa.accuracy:max", "piqa.bpb:min", "piqa.accuracy:max")
+    for objective in objectives:  # the last one has a score that was logged before
+        settings = [f"storage.root={tmp_path}", f"search.objective={objective}"]
+        mirror(store, load(settings=settings))
+        name, _, goal = objective.partition(":")
+        for run in runs_by_kind(client, "trial"):
+            value = run.data.metrics[f"metric.{name}"]
+            assert run.data.metrics["score"] == pytest.approx(value if goal == "max" else -value)
 
 
 def test_the_weights_of_domains_that_vanished_are_unknown_and_the_others_sum_to_one(

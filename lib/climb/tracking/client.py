@@ -204,9 +204,8 @@ class MirroredSearch:
     def log_missing_trials(self, parent: str, runs: list[ChildRun], stopped: Sequence[str]) -> int:
         """Log the trials without an ended run; a run that is still open is completed.
 
-        An ended run that was logged before its score was known gets the score. `stopped` has the
-        ids of the trials that halving stopped. If such a trial has an open run, the run ends as
-        killed.
+        An ended run whose score has changed gets the new score. `stopped` has the ids of the trials
+        that halving stopped. If such a trial has an open run, the run ends as killed.
         """
         ended, left_open = {}, {}
         for run in self.find_runs("trial"):
@@ -217,7 +216,7 @@ class MirroredSearch:
                 ended[trial_id] = run
         for run in runs:
             if run.trial_id in ended:
-                self._log_known_score(ended[run.trial_id], run)
+                self._update_score(ended[run.trial_id], run)
         missing = [run for run in runs if run.trial_id not in ended]
         for run in missing:
             run_id = left_open.get(run.trial_id)
@@ -232,13 +231,16 @@ class MirroredSearch:
             self.client.set_terminated(left_open[trial_id], "KILLED")
         return len(missing)
 
-    def _log_known_score(self, logged: Any, run: ChildRun) -> None:
-        """Log the score of an ended run that has the score NaN, if the score is known now."""
-        score = run.metrics["score"]
-        if math.isnan(logged.data.metrics.get("score", 0.0)) and not math.isnan(score):
+    def _update_score(self, logged: Any, run: ChildRun) -> None:
+        """Log the score of an ended run if it has changed, and is known now.
+
+        It changes with the objective, and with every trial if metrics are in units of noise.
+        """
+        score, old = run.metrics["score"], logged.data.metrics.get("score", math.nan)
+        if not math.isnan(score) and not math.isclose(score, old, rel_tol=1e-12):
             # MLflow shows the newest value. Of two values with equal step and time, it shows the
             # larger one, so this value gets a later time.
-            time_ms = run.ended_ms + 1
+            time_ms = max(run.ended_ms + 1, int(1000 * time.time()))
             log_values(self.client, logged.info.run_id, {}, [("score", score, 0)], time_ms)
 
 
