@@ -209,6 +209,9 @@ def test_a_target_model_like_the_proxies_needs_no_base_checkpoint_of_its_own():
     text = describe_comparison("compare", change(cfg, {"train": alike}, "x"), 2)
     assert read_stage(text, "target_base") == (0.0, "nothing: it is the checkpoint of `base`")
     assert read_stage(describe_comparison("compare", cfg, 2), "target_base")[0] > 0.0
+    distributed = change(cfg, {"train": {**alike, "processes": 2}}, "x")  # it rounds differently
+    text = describe_comparison("compare", distributed, 2)
+    assert read_stage(text, "target_base")[0] == pytest.approx(read_stage(text, "base")[0])
 
 
 def test_methods_that_train_no_proxies_need_a_base_checkpoint_of_the_target_model_alone():

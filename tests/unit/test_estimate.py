@@ -113,12 +113,17 @@ def test_components_of_fidelities_count_as_the_trials_that_have_as_many_tokens()
 def test_a_target_model_like_the_proxies_has_their_base_checkpoint():
     cfg = load(PAPER)
     alike = {"model": cfg.proxy.model, "base_tokens": cfg.proxy.base_tokens}
-    shared = cfg.model_copy(update={"train": cfg.train.model_copy(update=alike)})
-    hours = [
-        find(compute_estimate(c, WORKLOAD, Machines(), load_rates()), "target_base").gpu_hours
-        for c in (cfg, shared)
+    shared, distributed = (
+        cfg.model_copy(update={"train": cfg.train.model_copy(update=update)})
+        for update in (alike, {**alike, "processes": 2})
+    )
+    estimates = [
+        compute_estimate(c, WORKLOAD, Machines(), load_rates()) for c in (cfg, shared, distributed)
     ]
+    hours = [find(estimate, "target_base").gpu_hours for estimate in estimates]
     assert hours[0] > 0.0 == hours[1]
+    assert hours[2] == find(estimates[2], "base").gpu_hours  # its name has the processes
+    assert estimates[2].sizes["models"] > estimates[1].sizes["models"]
 
 
 @pytest.mark.parametrize("matched", ["true", "false"])

@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 
 from climb.config import Config, build
-from climb.config.section import PluginSpec
+from climb.config.proxy import ProxyConfig
+from climb.config.results import TrainConfig
 from climb.errors import ConfigError
 from climb.estimate.cost import HOUR
 from climb.estimate.rates import Rates, load_rates
@@ -91,10 +92,10 @@ def _estimate_stages(
         raise ConfigError("no target has a `report` file; set `report` in proxy.targets")
     given = (cfg, load_rates(), dict[str, float](), on_gpu)
     searching = [m for m in methods if count_paid(m)]  # the others train no proxies
-    bases = {_identify_base(m, m.cfg.proxy.model, m.cfg.proxy.base_tokens): m for m in searching}
-    targets = {_identify_base(m, m.cfg.train.model, m.cfg.train.base_tokens) for m in methods}
+    bases = {_identify_base(m, m.cfg.proxy): m for m in searching}
+    targets = {_identify_base(m, m.cfg.train, m.cfg.train.processes) for m in methods}
     train, n_models = cfg.train, float(seeds * len(methods))
-    # A target model continues the proxies' checkpoint if it has the same model and base tokens.
+    # A target model continues the proxies' checkpoint if both are trained in the same way.
     n_targets = float(len(targets - bases.keys()))
     target_base = Stage("target_base", "nothing: it is the checkpoint of `base`")
     if n_targets:
@@ -108,9 +109,12 @@ def _estimate_stages(
     ]
 
 
-def _identify_base(method: Method, model: PluginSpec, tokens: int) -> tuple[str, ...]:
-    """Identify a base checkpoint: methods share it if model, tokens and domains are equal."""
-    return (_own_domains(method), json.dumps(model, sort_keys=True), str(tokens))
+def _identify_base(
+    method: Method, cfg: ProxyConfig | TrainConfig, processes: int = 1
+) -> tuple[str, ...]:
+    """Identify a base checkpoint by domains, model, tokens and number of processes."""
+    model = json.dumps(cfg.model, sort_keys=True)
+    return (_own_domains(method), model, str(cfg.base_tokens), str(processes))
 
 
 def _own_domains(method: Method) -> str:

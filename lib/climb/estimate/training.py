@@ -72,9 +72,12 @@ def estimate_training(
 
 
 def shares_base(cfg: Config) -> bool:
-    """Whether the target models continue the base checkpoint of the proxies."""
+    """Whether the target models continue the base checkpoint of the proxies.
+
+    Several processes round gradients differently, so they train a checkpoint of their own.
+    """
     proxy, train = cfg.proxy, cfg.train
-    return (proxy.model, proxy.base_tokens) == (train.model, train.base_tokens)
+    return (proxy.model, proxy.base_tokens, 1) == (train.model, train.base_tokens, train.processes)
 
 
 def count_extra_tokens(cfg: Config) -> float:
