@@ -126,6 +126,50 @@ def test_a_configuration_with_the_path_of_a_shard_is_found(tmp_path):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class WritesOutside(Lingua):
+    """Names a further file, or all shards."""
+
+    path: str = "file"
+    stem: str = ""
+
+    def name_shard(self, split, domain, index, count):
+        return self.stem + super().name_shard(split, domain, index, count)
+
+    def describe(self, contents):
+        return {**super().describe(contents), self.path: "text"}
+
+
+@pytest.mark.parametrize("path", ["../file", "a/../../file", "{tmp_path}/file", ""])
+def test_a_configuration_outside_the_folder_is_found(tmp_path, path):
+    form = WritesOutside(path=path.format(tmp_path=tmp_path))
+    with pytest.raises(AssertionError, match="describe returned the path"):
+        check_format(form, tmp_path / "check")
+
+
+@pytest.mark.parametrize("stem", ["../", "{tmp_path}/"])
+def test_a_shard_outside_the_folder_is_found(tmp_path, stem):
+    form = WritesOutside(stem=stem.format(tmp_path=tmp_path))
+    with pytest.raises(AssertionError, match="name_shard must return a path in the folder"):
+        check_format(form, tmp_path / "check")
+
+
+@dataclasses.dataclass
+class NotFrozen:
+    """A format that `climb export` refuses."""
+
+    unit, kinds, stores_tokens, endings, loader = "documents", ("recipe",), False, (), ""
+    shard_bytes, compression, level = 1 << 28, "none", 3
+    name_shard, open_shard = JsonLines.name_shard, JsonLines.open_shard
+    describe = JsonLines.describe
+    read_samples, read_by_rule = JsonLines.read_samples, JsonLines.read_by_rule
+
+
+def test_a_format_that_is_not_frozen_is_found(tmp_path):
+    with pytest.raises(AssertionError, match="a format must be a frozen dataclass"):
+        check_format(NotFrozen(), tmp_path)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class NamesOfDomains(Lingua):
     """Looks for folders of the names of domains, which are escaped in paths."""
 
@@ -137,8 +181,45 @@ class NamesOfDomains(Lingua):
 
 
 def test_names_that_are_not_escaped_are_found(tmp_path):
-    with pytest.raises(ValueError, match="no documents in its files"):
+    with pytest.raises(AssertionError, match="no documents in its files"):
         check_format(NamesOfDomains(), tmp_path)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Breaks(Lingua):
+    """Breaks one rule."""
+
+    rule: str
+
+    @property
+    def kinds(self):
+        return {"a string": "recipe", "unknown": ("recipes",)}.get(self.rule, ("recipe",))
+
+    def name_shard(self, split, domain, index, count):
+        stem = super().name_shard(split, domain, index, count)
+        return {"no name": None, "one name": f"{split}/x.{index}"}.get(self.rule, stem)
+
+    def open_shard(self, path, tokenization):
+        return None if self.rule == "no writer" else super().open_shard(path, tokenization)
+
+    def describe(self, contents):
+        return None if self.rule == "no files" else super().describe(contents)
+
+
+@pytest.mark.parametrize(
+    ("rule", "stated"),
+    [
+        ("a string", "kinds is 'recipe'; it must be a tuple"),
+        ("unknown", r"kinds is \('recipes',\); it must be a tuple"),
+        ("no name", "name_shard must return a path in the folder; found None"),
+        ("one name", "must give each shard a path of its own; x.0 is there"),
+        ("no writer", "kind recipe must not fail; found AttributeError"),
+        ("no files", "describe returned NoneType"),
+    ],
+)
+def test_the_check_of_a_format_states_the_broken_rule(tmp_path, rule, stated):
+    with pytest.raises(AssertionError, match=stated):
+        check_format(Breaks(rule=rule), tmp_path)
 
 
 def test_an_unknown_format_is_named_with_the_nearest():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from text_export import make_export, name_format
 
-from climb.errors import ConfigError
+from climb.errors import ComponentError, ConfigError
 from climb.export import folder
 from climb.export.card import CardFacts
 from climb.export.folder import Target
@@ -175,6 +175,32 @@ def export_text(path, plan, form):
     export = FinishedExport(name_format(form), form, contents, plan, "search")
     target.finish(render_files(export, CardFacts(), digests), digests)
     return True
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Describes(Lingua):
+    """Returns the files that it is told to."""
+
+    files: object
+
+    def describe(self, contents):
+        return self.files
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        ({"../other/data.yaml": "x"}, r"the path '\.\./other/data\.yaml'; it must"),
+        ({"/data.yaml": "x"}, "the path '/data.yaml'; it must"),
+        ({"data.yaml": b"x"}, "'data.yaml': bytes; it must"),
+        (None, "NoneType; it must"),
+    ],
+)
+def test_a_format_whose_files_are_not_texts_in_the_folder_is_refused(tmp_path, files, found):
+    contents = make_export(Lingua(), tmp_path / "made", "recipe")
+    export = FinishedExport({}, Describes(files=files), contents, PLAN, "search")
+    with pytest.raises(ComponentError, match=f"^Describes.describe returned {found}"):
+        render_files(export, CardFacts(), {})
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ top; it imports other packages inside functions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from climb.errors import ConfigError
+from climb.errors import ComponentError, ConfigError
 from climb.export.contents import Contents, Kind, Sample, Split, Tokenization
 
 if TYPE_CHECKING:
@@ -110,6 +110,33 @@ class Format(Protocol):
 
         Weights and shards are read from the files, and sources are drawn as the trainer draws them.
         """
+
+
+def describe_files(format: Format, contents: Contents) -> dict[str, str]:
+    """Return what `describe` returns.
+
+    Raises:
+        ComponentError: it is not a text for each path, or a path is outside the folder.
+    """
+    described: Any = format.describe(contents)
+    name = f"{type(format).__name__}.describe"
+    remedy = "it must return a dict from paths in the folder to texts; fix the export format"
+    if not isinstance(described, Mapping):
+        raise ComponentError(f"{name} returned {type(described).__name__}; {remedy}")
+    for path, text in described.items():
+        if not isinstance(text, str):
+            raise ComponentError(f"{name} returned {path!r}: {type(text).__name__}; {remedy}")
+        if not is_inside(path):
+            raise ComponentError(f"{name} returned the path {path!r}; {remedy}")
+    return dict(described)
+
+
+def is_inside(path: Any) -> bool:
+    """Return whether this is a relative path without `..`, so that it is inside the folder."""
+    if not isinstance(path, str):
+        return False
+    parts = PurePath(path).parts
+    return bool(parts) and ".." not in parts and not PurePath(path).is_absolute()
 
 
 def needs_all_endings(format: Format) -> bool:

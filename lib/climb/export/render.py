@@ -9,7 +9,7 @@ from typing import Any
 from climb.export.card import CardFacts, render_card
 from climb.export.contents import Contents
 from climb.export.croissant import render_croissant
-from climb.export.format import Format
+from climb.export.format import Format, describe_files
 from climb.export.index import INDEX, render_index
 from climb.files import FileDigest
 
@@ -47,8 +47,11 @@ def render_files(
 
     Returns:
         Path in the folder -> text.
+
+    Raises:
+        ComponentError: see `describe_files`.
     """
-    files = dict(export.format.describe(export.contents))
+    files = describe_files(export.format, export.contents)
     card = render_card(export.contents, export.format, facts, export.versions or {}, export.name)
     files["README.md"] = files.get("README.md", "") + card
     files[INDEX] = render_index(export.spec, export.contents, export.plan)

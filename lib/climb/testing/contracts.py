@@ -17,7 +17,6 @@ import math
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -27,6 +26,7 @@ from climb.predictor.gp import GPPredictor
 from climb.proxy import Proxy, ProxyRun, Target
 from climb.proxy.heartbeat import read_progress
 from climb.search import Problem, Searcher, SearchState, Trials
+from climb.testing.rules import check_recipe
 from climb.testing.world import PlantedWorld
 from climb.tokenizer import TokenizerFile, train_json
 
@@ -160,14 +160,6 @@ def _reverse(trials: Trials) -> Trials:
         seeds_T=trials.seeds_T[::-1].copy(),
         tv_distance_T=trials.tv_distance_T[::-1].copy(),
     )
-
-
-def check_recipe(plugin: Any, kind: str) -> None:
-    """Check that the plug-in is an immutable recipe that can be pickled."""
-    frozen = getattr(getattr(plugin, "__dataclass_params__", None), "frozen", False)
-    assert frozen, f"a {kind} must be a frozen dataclass: its fields are its recipe"
-    same = pickle.loads(pickle.dumps(plugin)) == plugin
-    assert same, f"a {kind} must be equal to its pickled copy: workers use the copy"
 
 
 def _check_fits(

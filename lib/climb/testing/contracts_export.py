@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-import pickle
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,9 @@ from climb.errors import ConfigError
 from climb.export import Contents, ExportedDomain, Format, Kind, Shard, Split, Tokenization
 from climb.export.check import compare_shares
 from climb.export.contents import count_samples
+from climb.export.format import describe_files, is_inside
 from climb.export.groups import escape_name
+from climb.testing.rules import call_plugin, check_recipe
 
 WEIGHTS = {"café/old letters": 0.5, "novels": 0.3, "notes": 0.2}
 MEAN_TOKENS = {"café/old letters": 60, "novels": 400, "notes": 20}
@@ -46,17 +47,20 @@ def check_format(format: Format, folder: Path) -> None:
     """
     name = type(format).__name__
     assert isinstance(format, Format), f"{name} lacks a method or property of climb.export.Format"
-    assert pickle.loads(pickle.dumps(format)) == format, f"{name} must be equal to its pickled copy"
+    check_recipe(format, "format")
     assert format.unit in ("tokens", "documents"), (
         f"{name}.unit is {format.unit!r}; it must be 'tokens' or 'documents'"
     )
-    assert format.kinds, f"{name}.kinds is empty; it must list 'mixed', 'recipe' or both"
+    kinds: Any = format.kinds
+    known = isinstance(kinds, tuple) and 0 < len(kinds) == len({"mixed", "recipe"} & set(kinds))
+    assert known, f"{name}.kinds is {kinds!r}; it must be a tuple of 'mixed', 'recipe' or both"
     for kind in format.kinds:
-        contents = write_small_export(format, folder / kind / "export", kind, batch=7)
-        again = write_small_export(format, folder / kind / "again", kind, batch=1000)
-        _check_files(name, contents, again)
-        _check_shares(name, format, contents)
-        _check_without_validation(name, format, contents)
+        with call_plugin(f"{name}, kind {kind}"):
+            contents = write_small_export(format, folder / kind / "export", kind, batch=7)
+            again = write_small_export(format, folder / kind / "again", kind, batch=1000)
+            _check_files(name, contents, again)
+            _check_shares(name, format, contents)
+            _check_without_validation(name, format, contents)
 
 
 def write_small_export(format: Format, folder: Path, kind: Kind, batch: int) -> Contents:
@@ -80,7 +84,7 @@ def write_small_export(format: Format, folder: Path, kind: Kind, batch: int) -> 
             for index in range(count):
                 part = own[len(own) * index // count : len(own) * (index + 1) // count]
                 escaped = None if domain is None else escape_name(domain)
-                stem = format.name_shard(split, escaped, index, count)  # type: ignore[arg-type]
+                stem = _name_shard(format, split, escaped, index, count)
                 files = _write_shard(format, folder / stem, part, batch)
                 names = tuple(sorted(file.relative_to(folder).as_posix() for file in files))
                 sizes = tuple((folder / file).stat().st_size for file in names)
@@ -100,10 +104,17 @@ def write_small_export(format: Format, folder: Path, kind: Kind, batch: int) -> 
     return contents
 
 
+def _name_shard(format: Format, *shard: Any) -> str:
+    with call_plugin("name_shard"):
+        stem = format.name_shard(*shard)
+    assert is_inside(stem), f"name_shard must return a path in the folder; found {stem!r}"
+    return stem
+
+
 def _write_description(format: Format, contents: Contents) -> None:
     """Write the files that `describe` returns."""
     folder, name = Path(contents.folder), type(format).__name__
-    described = format.describe(contents)
+    described = describe_files(format, contents)
     files = {file for shard in contents.shards for file in shard.files}
     twice = sorted(files & {os.path.normpath(path) for path in described})
     assert not twice, f"{name}: describe replaces {', '.join(twice)}, which is a file of a shard"
@@ -214,7 +225,9 @@ def _write_shard(format: Format, path: Path, rows: list[dict[str, Any]], batch: 
         ]
         writer.write(part, ids_N if tokens else None)
     writer.close()
-    return sorted(file for file in set(path.parent.rglob("*")) - before if file.is_file())
+    files = sorted(file for file in set(path.parent.rglob("*")) - before if file.is_file())
+    assert files, f"name_shard must give each shard a path of its own; {path.name} is there already"
+    return files
 
 
 def _describe_domain(name: str, lengths_N: list[int]) -> ExportedDomain:

@@ -17,7 +17,8 @@ from climb.fidelity import Array, Fidelity, FidelityInputs
 from climb.proxy import Proxy, ProxyRun
 from climb.proxy.llama import LlamaProxy
 from climb.proxy.metrics import list_metrics
-from climb.testing.contracts import build_tiny_run, check_recipe
+from climb.testing.contracts import build_tiny_run
+from climb.testing.rules import check_recipe
 
 _PROXY = LlamaProxy(hidden=8, layers=1, heads=2, sequence=32, batch=4, learning_rate=1e-2)
 _ROUNDING = 1e-6
