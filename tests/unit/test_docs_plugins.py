@@ -13,9 +13,10 @@ from climb.export import Format
 from climb.fidelity import Fidelity
 from climb.predictor import Predictor
 from climb.search import Problem, Searcher, SearchState, propose, recommend
-from climb.testing.contracts import check_predictor, check_searcher
+from climb.testing.contracts import check_searcher
 from climb.testing.contracts_export import check_format
 from climb.testing.contracts_fidelity import check_fidelity
+from climb.testing.contracts_predictor import check_predictor
 from climb.testing.world import PlantedWorld
 
 ROOT = Path(__file__).resolve().parents[2]

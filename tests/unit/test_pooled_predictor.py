@@ -12,7 +12,7 @@ from climb.predictor.law_steps import evaluate, make_prior
 from climb.predictor.metrics import SeparatePredicts
 from climb.predictor.pooled import PooledPredictor, PooledPredicts
 from climb.predictor.shared_lengths import fit_parameters, group_metrics
-from climb.testing.contracts import check_predictor
+from climb.testing.contracts_predictor import check_predictor
 
 RANDOM = np.random.default_rng(0)
 WEIGHTS_TK = RANDOM.dirichlet(np.full(8, 0.5), size=60)

@@ -24,7 +24,7 @@ from climb.predictor.sample import Scaling
 from climb.predictor.stack import StackPredictor
 from climb.predictor.xgboost import XGBoostPredictor
 from climb.search import calibration
-from climb.testing.contracts import check_predictor
+from climb.testing.contracts_predictor import check_predictor
 
 QUICK_TREES = XGBoostPredictor(trees=200, rate=0.09, members=3)
 QUICK_LEAVES = LightGBMPredictor(trees=300, rate=0.05, members=2)

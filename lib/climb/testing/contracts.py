@@ -1,7 +1,7 @@
-"""Contract checks of proxies, predictors and searchers, for built-in and external plug-ins.
+"""Contract checks of proxies and searchers, for built-in and external plug-ins.
 
-    def test_my_predictor_keeps_the_contract():
-        check_predictor(MyPredictor(power=0.5))
+    def test_my_searcher_keeps_the_contract():
+        check_searcher(MySearcher(factor=0.5))
 
 Each check raises AssertionError with the rule that the plug-in breaks.
 """
@@ -9,19 +9,16 @@ Each check raises AssertionError with the rule that the plug-in breaks.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import gzip
-import inspect
 import json
 import math
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from climb.config import load
-from climb.predictor import Array, Predict, Predictor
+from climb.predictor import Array, Predictor
 from climb.predictor.gp import GPPredictor
 from climb.proxy import Proxy, ProxyRun, Target
 from climb.proxy.heartbeat import read_progress
@@ -66,27 +63,6 @@ def check_proxy(proxy: Proxy, folder: Path, device: str = "cpu", n_tokens: int =
     assert first == again, "a run that stopped and continues must equal one that did not stop"
     other = dataclasses.replace(continued, weights={"letters": 0.0, "numbers": 1.0})
     assert proxy.train(other, device) != first, "another mixture must give other metrics"
-
-
-def check_predictor(predictor: Predictor) -> None:
-    """Fit a predictor to a small generated metric, in two orders of trials, with and without noise.
-
-    If its `fit` takes `extra`, an informative extra feature must improve the predictions.
-
-    Raises:
-        AssertionError: the predictor breaks a rule, which the message states.
-    """
-    required = "a predictor must have a method fit(weights_TK, values_T, noise_T)"
-    assert isinstance(predictor, Predictor), required
-    check_recipe(predictor, "predictor")
-    random = np.random.default_rng(0)
-    weights_TK = random.dirichlet(np.full(5, 0.5), size=24)
-    values_T = 1.0 + weights_TK[:, 0] - weights_TK[:, 1] ** 2 + 0.01 * random.normal(size=24)
-    unseen_MK = random.dirichlet(np.ones(5), size=7)
-    for noise_T in (np.zeros(24), np.full(24, 0.01)):
-        _check_fits(predictor.fit, (weights_TK, values_T, noise_T), unseen_MK)
-    if "extra" in inspect.signature(predictor.fit).parameters:
-        _check_extra(predictor)
 
 
 def check_searcher(searcher: Searcher, predictor: Predictor | None = None) -> None:
@@ -160,54 +136,6 @@ def _reverse(trials: Trials) -> Trials:
         seeds_T=trials.seeds_T[::-1].copy(),
         tv_distance_T=trials.tv_distance_T[::-1].copy(),
     )
-
-
-def _check_fits(
-    fit: Callable[..., Predict], trials: tuple[Array, Array, Array], unseen_MK: Array
-) -> None:
-    """Check that predictions are finite and deterministic, and that arguments stay unchanged."""
-    passed = tuple(array.copy() for array in trials)
-    mean_M, std_M = fit(*passed)(unseen_MK)
-    for name, values in (("mean", mean_M), ("std", std_M)):
-        shape = (len(unseen_MK),)
-        assert values.shape == shape, f"the {name} must have shape {shape}; found {values.shape}"
-        assert np.isfinite(values).all(), f"the {name} must be finite"
-    assert (std_M >= 0.0).all(), "the std must not be negative"
-    for before, after in zip(trials, passed, strict=True):
-        assert np.array_equal(before, after), "fit must not change its arguments"
-    order_T = np.random.default_rng(1).permutation(len(trials[0]))
-    again_M, std_again_M = fit(*(array[order_T] for array in trials))(unseen_MK)
-    assert np.array_equal(mean_M, again_M), "the mean must not depend on the order of trials"
-    assert np.array_equal(std_M, std_again_M), "the std must not depend on the order of trials"
-
-
-def _check_extra(predictor: Predictor) -> None:
-    """Check that an informative extra feature, with values near 50, improves the predictions."""
-    random = np.random.default_rng(2)
-    weights_TK = random.dirichlet(np.ones(5), size=96)
-    waves_K = np.array([40.0, -25.0, 10.0, 0.0, 0.0])
-
-    def extra(weights_MK: Array) -> Array:
-        return np.asarray(50.0 + 3.0 * np.sin(weights_MK @ waves_K)[:, None])
-
-    values_T = weights_TK[:, 0] + extra(weights_TK)[:, 0] + 0.1 * random.normal(size=96)
-    trials = (weights_TK[:64], values_T[:64], np.zeros(64))
-    unseen_MK, unseen_M = weights_TK[64:], values_T[64:]
-    _check_fits(functools.partial(predictor.fit, extra=extra), trials, unseen_MK)
-    without_M, _ = predictor.fit(*trials)(unseen_MK)
-    with_M, _ = predictor.fit(*trials, extra=extra)(unseen_MK)
-    r_without, r_with = (_correlate(mean_M, unseen_M) for mean_M in (without_M, with_M))
-    assert r_with > r_without, (
-        "an informative extra feature must improve the predictions: the correlation with unseen "
-        f"trials is {r_with:.3f} with it and {r_without:.3f} without"
-    )
-
-
-def _correlate(one_M: Array, other_M: Array) -> float:
-    """Return Pearson's correlation; 0 if either is constant."""
-    one_M, other_M = one_M - one_M.mean(), other_M - other_M.mean()
-    norm = float(np.linalg.norm(one_M) * np.linalg.norm(other_M))
-    return float(one_M @ other_M) / norm if norm > 0.0 else 0.0
 
 
 def _check_metrics(metrics: dict[str, float], run: ProxyRun) -> None:
