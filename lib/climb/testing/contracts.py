@@ -8,12 +8,15 @@ Each check raises AssertionError with the rule that the plug-in breaks.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import gzip
 import json
 import math
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +26,7 @@ from climb.predictor.gp import GPPredictor
 from climb.proxy import Proxy, ProxyRun, Target
 from climb.proxy.heartbeat import read_progress
 from climb.search import Problem, Searcher, SearchState, Trials
-from climb.testing.rules import check_recipe
+from climb.testing.rules import call_plugin, check_recipe
 from climb.testing.world import PlantedWorld
 from climb.tokenizer import TokenizerFile, train_json
 
@@ -43,26 +46,26 @@ def check_proxy(proxy: Proxy, folder: Path, device: str = "cpu", n_tokens: int =
     assert isinstance(proxy, Proxy), "a proxy must have a method train(run, device)"
     check_recipe(proxy, "proxy")
     base = dataclasses.replace(build_tiny_run(folder, n_tokens), heartbeat=str(folder / "beat"))
-    _check_metrics(proxy.train(base, device), base)
-    assert base.save is not None
-    assert any(Path(base.save).iterdir()), "the trained model must be in the folder `save`"
+    _train(proxy, base, device)
+    saved = Path(base.save or "")
+    is_saved = saved.is_dir() and any(saved.iterdir())
+    assert is_saved, "the trained model must be in the folder `save`"
     assert not Path(base.checkpoints).exists(), "a finished run must remove its checkpoints"
 
     if getattr(proxy, "reports_progress", False):
         assert read_progress(folder / "beat"), "a proxy with reports_progress must write heartbeats"
 
     continued = dataclasses.replace(base, start=base.save, save=None, seed=1)
-    first = proxy.train(continued, device)
-    _check_metrics(first, continued)
-    again = proxy.train(continued, device)
+    first = _train(proxy, continued, device)
+    again = _train(proxy, continued, device)
     assert first == again, f"equal runs must give equal metrics; found {first} and {again}"
-    partial = proxy.train(dataclasses.replace(continued, stop_tokens=n_tokens // 2), device)
-    _check_metrics(partial, continued)
+    stopped = dataclasses.replace(continued, stop_tokens=n_tokens // 2)
+    partial = _train(proxy, stopped, device)
     assert partial != first, "a run must stop and be measured after `stop_tokens`"
-    again = proxy.train(continued, device)
+    again = _train(proxy, continued, device)
     assert first == again, "a run that stopped and continues must equal one that did not stop"
     other = dataclasses.replace(continued, weights={"letters": 0.0, "numbers": 1.0})
-    assert proxy.train(other, device) != first, "another mixture must give other metrics"
+    assert _train(proxy, other, device) != first, "another mixture must give other metrics"
 
 
 def check_searcher(searcher: Searcher, predictor: Predictor | None = None) -> None:
@@ -102,20 +105,24 @@ def _ask_checked(
     def ask(searcher: Searcher, own: Trials) -> Array:
         # A new state for each call, because a state keeps its fitted surrogate.
         state = SearchState(own, problem, np.arange(len(own.domains)))
-        if round_ is None or n is None:
-            return np.asarray(searcher.recommend(state))
-        return np.asarray(searcher.propose(state, round_, n))
+        with call_plugin("recommend" if round_ is None else "propose"):
+            if round_ is None or n is None:
+                return np.asarray(searcher.recommend(state))
+            return np.asarray(searcher.propose(state, round_, n))
 
     name = "the recommendation" if round_ is None else f"the proposal for round {round_}"
     shape = tuple(size for size in (n, len(trials.domains)) if size is not None)
-    before = trials.weights_TK.copy(), trials.metrics_TQ.copy()
+    before = copy.deepcopy(trials)
     mixtures = ask(problem.searcher, trials)
+    is_numeric = np.issubdtype(mixtures.dtype, np.number)
+    assert is_numeric, f"{name} must be an array of numbers; found {mixtures.dtype}"
     assert mixtures.shape == shape, f"{name} must have shape {shape}; found {mixtures.shape}"
     assert np.isfinite(mixtures).all(), f"{name} must be finite"
     assert (mixtures >= 0.0).all(), f"{name} must not have a negative weight"
     assert mixtures.any(axis=-1).all(), f"{name} must not have a mixture of zeros"
-    for old, new in zip(before, (trials.weights_TK, trials.metrics_TQ), strict=True):
-        assert np.array_equal(old, new), f"{name} must not change the trials"
+    for field in dataclasses.fields(trials):
+        same = np.array_equal(getattr(before, field.name), getattr(trials, field.name))
+        assert same, f"{name} must not change the trials"
     again = ask(pickle.loads(pickle.dumps(problem.searcher)), trials)
     same = again.tobytes() == mixtures.tobytes()
     assert same, f"{name} must depend on the seed and the trials alone"
@@ -138,7 +145,19 @@ def _reverse(trials: Trials) -> Trials:
     )
 
 
-def _check_metrics(metrics: dict[str, float], run: ProxyRun) -> None:
+def _train(proxy: Proxy, run: ProxyRun, device: str) -> dict[str, float]:
+    """Train a run, and check its metrics."""
+    before = dict(run.weights)
+    with call_plugin("train"):
+        metrics = proxy.train(run, device)
+    assert run.weights == before, "train must not change the weights of the run"
+    _check_metrics(metrics, run)
+    return metrics
+
+
+def _check_metrics(metrics: Any, run: ProxyRun) -> None:
+    found = type(metrics).__name__
+    assert isinstance(metrics, Mapping), f"train must return a dict of metrics; found {found}"
     names = ("bpb", "prob", "accuracy", "accuracy_norm")
     required = {"letters.bpb", *(f"numbers.{name}" for name in names)}
     missing = sorted(required - set(metrics))

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from climb.proxy import Proxy, ProxyRun
 from climb.proxy.llama import LlamaProxy
 from climb.proxy.metrics import list_metrics
 from climb.testing.contracts import build_tiny_run
-from climb.testing.rules import check_recipe
+from climb.testing.rules import call_plugin, check_recipe
 
 _PROXY = LlamaProxy(hidden=8, layers=1, heads=2, sequence=32, batch=4, learning_rate=1e-2)
 _ROUNDING = 1e-6
@@ -40,12 +41,12 @@ def check_fidelity(fidelity: Fidelity, folder: Path, proxy: Proxy = _PROXY) -> N
     required = "a fidelity must have mixtures, component_tokens, list_metrics(run) and load(...)"
     assert isinstance(fidelity, Fidelity), required
     check_recipe(fidelity, "fidelity")
-    assert fidelity.mixtures >= 4, f"mixtures must be at least 4; found {fidelity.mixtures}"
+    for name, lowest in (("mixtures", 4), ("component_tokens", 0)):
+        value = getattr(fidelity, name)
+        valid = isinstance(value, int) and value >= lowest
+        assert valid, f"{name} must be at least {lowest}, and an integer; found {value!r}"
     inputs = build_tiny_inputs(fidelity, folder, proxy)
-    names = fidelity.list_metrics(inputs.run)
-    unknown = sorted(set(names) - set(list_metrics(inputs.run.targets)))
-    assert names, "list_metrics must list at least one metric"
-    assert not unknown, f"list_metrics must list metrics of a proxy; unknown: {', '.join(unknown)}"
+    names = _list_metrics(fidelity, inputs.run)
 
     weights_MK = np.array([[1.0, 0.0], [0.5, 0.5], [0.1, 0.9]])
     before_MK = weights_MK.copy()
@@ -60,6 +61,18 @@ def check_fidelity(fidelity: Fidelity, folder: Path, proxy: Proxy = _PROXY) -> N
     alone_MQ = np.vstack([_measure(fidelity, inputs, row[None]) for row in weights_MK[::-1]])[::-1]
     close = np.allclose(metrics_MQ, alone_MQ, rtol=_ROUNDING, atol=0.0)
     assert close, "the metrics of a mixture must not depend on the other mixtures"
+
+
+def _list_metrics(fidelity: Fidelity, run: ProxyRun) -> Sequence[str]:
+    """List the metrics of a fidelity, and check their names."""
+    with call_plugin("list_metrics"):
+        names: Any = fidelity.list_metrics(run)
+    unique = isinstance(names, tuple | list) and len(set(names)) == len(names)
+    assert unique, f"list_metrics must return a tuple of different names; found {names!r}"
+    unknown = sorted(set(names) - set(list_metrics(run.targets)))
+    assert names, "list_metrics must list at least one metric"
+    assert not unknown, f"list_metrics must list metrics of a proxy; unknown: {', '.join(unknown)}"
+    return list(names)
 
 
 def build_tiny_inputs(fidelity: Fidelity, folder: Path, proxy: Proxy = _PROXY) -> FidelityInputs:
@@ -88,4 +101,5 @@ def _train_component(proxy: Proxy, run: ProxyRun, domain: str, folder: Path) -> 
 
 
 def _measure(fidelity: Fidelity, inputs: FidelityInputs, weights_MK: Array) -> Array:
-    return np.asarray(fidelity.load(inputs, "cpu")(weights_MK))
+    with call_plugin("load, or the function that it returns,"):
+        return np.asarray(fidelity.load(inputs, "cpu")(weights_MK), dtype=np.float64)

@@ -7,7 +7,7 @@ def test_my_embedder_keeps_the_contract():
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from climb.config.plugins import recipe_of
 from climb.embed import Embedder
 from climb.quality import Scorer
+from climb.testing.rules import call_plugin
 
 TEXTS: tuple[str, ...] = (
     "The court heard the oral argument on Tuesday and reserved its judgment.",
@@ -45,9 +46,20 @@ def check_embedder(
     Raises:
         AssertionError: the embedder breaks a rule, which the message states.
     """
-    _check_recipe(embedder)
-    embed = embedder.load(device)
-    vectors_ND = embed(list(texts))
+    with call_plugin(type(embedder).__name__):
+        _check_recipe(embedder)
+        embed = _guard_texts(embedder, embedder.load(device))
+        _check_vectors(embedder, embed, texts, tolerance)
+
+
+def _check_vectors(
+    embedder: Embedder,
+    embed: Callable[[Sequence[str]], Any],
+    texts: Sequence[str],
+    tolerance: float,
+) -> None:
+    """Check the vectors of one batch, and compare them with those of other batches."""
+    vectors_ND = embed(texts)
     _require(isinstance(vectors_ND, np.ndarray), embedder, "must return a NumPy array")
     _require(vectors_ND.dtype == np.float32, embedder, f"returns {vectors_ND.dtype}, not float32")
     shape = (len(texts), embedder.dim)
@@ -58,7 +70,7 @@ def check_embedder(
     _require(bool(unit.all()), embedder, f"returns norms {norms_N}; they must be 1 or 0")
     _require(embed([]).shape == (0, embedder.dim), embedder, "must accept an empty batch")
     single_ND = np.concatenate([embed([text]) for text in texts])
-    reversed_ND = embed(list(texts)[::-1])[::-1]
+    reversed_ND = embed(texts[::-1])[::-1]
     for other_ND, how in ((single_ND, "a batch of one"), (reversed_ND, "a reversed batch")):
         change = float(np.abs(other_ND - vectors_ND).max())
         _require(change <= tolerance, embedder, f"changes a vector by {change:.2g} in {how}")
@@ -81,18 +93,29 @@ def check_scorer(
     Raises:
         AssertionError: the scorer breaks a rule, which the message states.
     """
-    _check_recipe(scorer)
-    unique = len(set(scorer.names)) == len(scorer.names) > 0
-    _require(unique, scorer, f"must have one or more unique names; found {scorer.names}")
-    score = scorer.load(device)
-    scores = score(list(texts))
+    with call_plugin(type(scorer).__name__):
+        unique = isinstance(scorer.names, tuple) and len(set(scorer.names)) == len(scorer.names) > 0
+        _require(unique, scorer, f"must have a tuple of unique names; found {scorer.names!r}")
+        _check_recipe(scorer)
+        score = _guard_texts(scorer, scorer.load(device))
+        _check_scores(scorer, score, texts, tolerance)
+
+
+def _check_scores(
+    scorer: Scorer, score: Callable[[Sequence[str]], Any], texts: Sequence[str], tolerance: float
+) -> None:
+    """Check the scores of one batch, and compare them with those of other batches."""
+    scores = score(texts)
+    found = type(scores).__name__
+    _require(isinstance(scores, Mapping), scorer, f"returns {found}, not a dict of arrays")
     singles = [score([text]) for text in texts]
     empty = score([])
-    reversed_ = score(list(texts)[::-1])
+    reversed_ = score(texts[::-1])
     complete = set(scores) == set(scorer.names)
     _require(complete, scorer, f"returns scores {set(scores)}, not {scorer.names}")
     for name, values_N in scores.items():
         shape, what = (len(texts),), f"score {name!r}"
+        _require(isinstance(values_N, np.ndarray), scorer, f"{what} is no NumPy array")
         _require(values_N.dtype == np.float32, scorer, f"{what} is {values_N.dtype}, not float32")
         _require(values_N.shape == shape, scorer, f"{what} is {values_N.shape}, not {shape}")
         _require(bool(np.isfinite(values_N).all()), scorer, f"{what} has NaN or inf")
@@ -101,6 +124,21 @@ def check_scorer(
         for other_N in (single_N, reversed_[name][::-1]):
             change = float(np.abs(other_N - values_N).max())
             _require(change <= tolerance, scorer, f"{what} changes by {change:.2g} between batches")
+
+
+def _guard_texts(
+    plugin: Any, function: Callable[[list[str]], Any]
+) -> Callable[[Sequence[str]], Any]:
+    """Return the function of a loaded plug-in, which must not change a batch."""
+
+    def call(texts: Sequence[str]) -> Any:
+        passed = list(texts)
+        with call_plugin(f"{type(plugin).__name__}: a batch of {len(passed)} texts"):
+            result = function(passed)
+        _require(passed == list(texts), plugin, "must not change the list of texts")
+        return result
+
+    return call
 
 
 def _check_recipe(plugin: Any) -> None:
