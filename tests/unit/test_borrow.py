@@ -200,7 +200,7 @@ def test_a_domain_that_the_other_set_lacks_has_weight_zero():
 
 def test_sets_without_a_common_domain_or_metric_and_too_few_own_runs_are_refused():
     renamed = dataclasses.replace(OTHER, metric_names=("x", "task1.bpb", "task2.bpb"))
-    with pytest.raises(SearchError, match=r"^other: does not have metric 'task0\.bpb'"):
+    with pytest.raises(SearchError, match=r"^other: its runs lack metric 'task0\.bpb'"):
         match_domains(OWN, renamed, "other", 0.5)
     strange = dataclasses.replace(OTHER, domains=tuple("abcdefgh"))
     with pytest.raises(SearchError, match=r"^other: its runs have no domain of your runs, "):

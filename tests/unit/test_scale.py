@@ -567,9 +567,9 @@ def test_checkpoints_of_replicates_that_have_no_name_are_refused(tmp_path):
     path = write_runs(tmp_path / "r.csv", twice)
     message = (
         r"r\.csv: it is unknown which rows are checkpoints of one run: for 24 mixtures, several "
-        r"rows have the same run, seed, params and tokens \(first: 2 rows of .*e\+09 tokens\), like "
-        "several runs, and other rows differ from these only in tokens, like checkpoints; give "
-        "every run its own name in column 'run'"
+        r"rows have the same run, seed, params and tokens \(first: 2 rows of .*e\+09 tokens\), "
+        "like several runs, and other rows differ from these only in tokens, like checkpoints; "
+        "give every run its own name in column 'run'"
     )
     with pytest.raises(InputError, match=message):
         read_trials(path)

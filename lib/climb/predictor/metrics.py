@@ -268,10 +268,10 @@ def _check(name: str, values: Any, shape: tuple[int, ...], lower: float = -np.in
         ) from error
     invalid = ~(np.isfinite(values) & (values >= lower))
     if values.shape != shape or invalid.any():
+        wrong = "not finite" if np.isneginf(lower) else "not finite or are negative"
         raise ComponentError(
             f"the predictor's {name} has shape {values.shape} and {int(invalid.sum())} values "
-            f"that are not finite (or, for a std, negative), for {shape[0]} mixtures; it must "
-            f"have shape {shape} and finite values (for a std, at least 0); fix the predictor "
-            "in search.predictor"
+            f"that are {wrong}; for {shape[0]} mixtures, the shape must be {shape}; fix the "
+            "predictor in search.predictor"
         )
     return np.asarray(values)

@@ -152,7 +152,7 @@ def _check_functions(
 
 
 def _check_extra(predictor: Predictor) -> None:
-    """Check that an informative extra feature in another unit improves the predictions."""
+    """Check that an informative extra feature, with values near 50, improves the predictions."""
     random = np.random.default_rng(2)
     weights_TK = random.dirichlet(np.ones(5), size=96)
     waves_K = np.array([40.0, -25.0, 10.0, 0.0, 0.0])
@@ -170,7 +170,7 @@ def _check_extra(predictor: Predictor) -> None:
     r_without, r_with = (_correlate(mean_M, unseen_M) for mean_M in means)
     assert r_with > r_without, (
         "an informative extra feature must improve the predictions: the correlation with unseen "
-        f"trials is {r_with:.3f} with it and {r_without:.3f} without"
+        f"trials is {r_with:.3f} with the feature and {r_without:.3f} without"
     )
 
 
