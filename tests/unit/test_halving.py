@@ -140,7 +140,7 @@ def test_without_any_trial_that_went_on_the_error_names_the_setting():
 @pytest.mark.parametrize(
     ("rungs", "message"),
     [
-        ("[{share: 0.5, keep: 0.5}, {share: 0.25, keep: 0.5}]", "each must be larger"),
+        ("[{share: 0.5, keep: 0.5}, {share: 0.25, keep: 0.5}]", "each share must be larger"),
         ("[{share: 1.0, keep: 0.5}]", "less than 1"),
         ("[{share: 0.5, keep: 0}]", "greater than 0"),
     ],

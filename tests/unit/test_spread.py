@@ -186,4 +186,4 @@ def test_the_record_and_the_advice_say_how_much_errors_differ(tmp_path):
     advice = recommend(RunFiles((runs,)), prior, out, load(settings=settings).search, "mean(*):min")
     spread = json.loads(out.with_suffix(".json").read_text())["result"]["calibration"]["spread"]
     assert 2.0 < spread < 10.0
-    assert f"their standard deviation varies by a factor of {spread:.2g}" in advice
+    assert f"standard deviation of this error varies by a factor of {spread:.2g}" in advice

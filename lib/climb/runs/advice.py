@@ -215,8 +215,8 @@ def _list_noise(result: SearchResult) -> list[str]:
         lines = [f"Observation noise of one run (standard deviation): {_describe_noise(result)}."]
     if result.calibration.spread > 1.0:
         lines.append(
-            "The errors of predictions depend on the mixture. For most mixtures of the runs, the "
-            "standard deviation of the error is within a factor of "
+            "The error of a prediction depends on the mixture: over most mixtures of the runs, the "
+            "standard deviation of this error varies by a factor of "
             f"{result.calibration.spread:.2g}. Intervals take this into account."
         )
     return lines
