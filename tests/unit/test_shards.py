@@ -230,7 +230,9 @@ def test_documents_after_the_cut_are_not_encoded(tmp_path, model, monkeypatch):
 
 
 def test_a_count_that_differs_from_the_tokenizer_is_an_error_of_one_line(tmp_path, model):
-    with pytest.raises(TableError, match=r"a count of \d+ tokens for document d0, but .* run `climb"):
+    with pytest.raises(
+        TableError, match=r"a count of \d+ tokens for document d0, but .* run `climb"
+    ):
         pack(tmp_path, model, ["one", "two"], 3, extra=1)
     assert not (tmp_path / "x.npy").exists()
 
