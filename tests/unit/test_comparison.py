@@ -104,14 +104,17 @@ def test_a_repetition_has_its_own_seed_and_search_and_reuses_no_earlier_runs():
     ("setting", "message"),
     [
         ("compare.methods.x={search: {seed: 3}}", "a method cannot set search.seed"),
-        ("compare.methods.x={search: {reuse_min_kept: 0.5}}", "no budget pays for them; remove it"),
+        (
+            "compare.methods.x={search: {reuse_min_kept: 0.5}}",
+            "trials beyond the budget; remove it",
+        ),
         ("compare.methods.x={search: {objektive: a}}", "objektive"),
         ("compare.methods.x={mixture: {use: a}, search: {candidates: 3}}", "either `mixture` or"),
         ("compare.methods.x={label: RegMix}", "'regmix' and 'x' both have the label 'RegMix'"),
         ("compare.methods.a b={}", "'a b' must consist of letters"),
         ("compare.vary=search.searcher", "`values` has only the keys"),
         ("ablate.keys=[train.tokens]", "an ablation varies keys of cluster, prune, proxy or"),
-        ("ablate.keys=[search.reuse_min_kept]", "no budget pays for them; remove it from keys"),
+        ("ablate.keys=[search.reuse_min_kept]", "trials beyond the budget; remove it from keys"),
         ("ablate.values={a: [1, 2]}", "values.a has 2 values for 1 keys"),
     ],
 )
@@ -340,7 +343,7 @@ def start_training(*settings):
     "objective", ["0.3*a.bpb:min + 0.7*b.bpb:min", "mean(*.bpb):min", "mean(a.bpb, b.bpb):min"]
 )
 def test_a_target_of_the_objective_without_items_to_report_on_is_found_before_training(objective):
-    with pytest.raises(ConfigError, match="uses the targets b, which have no `report` file"):
+    with pytest.raises(ConfigError, match="uses b, but proxy.targets has no `report` file"):
         start_training(f"search.objective='{objective}'")
 
 

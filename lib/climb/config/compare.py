@@ -1,4 +1,4 @@
-"""Sections of the jobs compare and ablate. Their values are in conf/default.yaml."""
+"""Configuration sections `compare` and `ablate`. Their values are in conf/default.yaml."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAME = r"^[\w.-]+$"
 FIXED = ("name", "seed", "objective", "target_tokens", "reuse_min_kept")
 """Keys of section `search` that a method cannot set. `compare.name` sets the names of searches."""
 
-_NO_REUSE = "runs of earlier domains are not reused, because no budget pays for them"
+_NO_REUSE = "a comparison reuses no runs of earlier domains: they would be trials beyond the budget"
 
 
 class MethodConfig(Section):
@@ -114,7 +114,8 @@ class AblateConfig(Section):
     cluster, prune, proxy and search."""
 
     values: dict[str, tuple[Any, ...]]
-    """Name of a row -> a value per key. A mapping changes single fields of a plug-in."""
+    """Name of a row -> a value per key. If a key names a plug-in, its value
+    may be a mapping with some of the plug-in's fields; its other fields then stay."""
 
     budget: PositiveInt | None
     """Trials of every row: `search.trials_per_round` is scaled to this number, as by

@@ -22,9 +22,9 @@ from climb.proxy import Proxy, ProxyRun
 FORMAT = "climb-checkpoint-1"
 
 ARITHMETIC = {"cuda": 2}
-"""Version of the meaning of `auto` in `precision` and `compile`, by kind of device. Another version
-changes the digest of a run, so older checkpoints are ignored. A kind that is not listed
-has version 1, which is not hashed."""
+"""Kind of device -> version number. It is raised when `auto`, as a value of `precision` or
+`compile`, gets another meaning on this kind of device. Another version changes the digest of a run,
+so older checkpoints are ignored. A kind that is not listed has version 1, which is not hashed."""
 
 
 def compute_run_digest(

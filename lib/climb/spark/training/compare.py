@@ -214,9 +214,9 @@ def _check_reported(cfg: Config) -> None:
     missing = {name.rpartition(".")[0] for name in set(used) - set(list_metrics(reported))}
     if missing:
         raise ConfigError(
-            f"search.objective {text!r} uses the targets {', '.join(sorted(missing))}, which have "
-            "no `report` file, so target models have no such score; set `report` of each in "
-            "proxy.targets, or leave them out of the objective"
+            f"search.objective {text!r} uses {', '.join(sorted(missing))}, but proxy.targets "
+            "has no `report` file for these, so the models that `climb compare` trains would have no "
+            "score; set `report` for each, or leave them out of the objective"
         )
 
 
