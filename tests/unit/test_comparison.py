@@ -343,7 +343,7 @@ def start_training(*settings):
     "objective", ["0.3*a.bpb:min + 0.7*b.bpb:min", "mean(*.bpb):min", "mean(a.bpb, b.bpb):min"]
 )
 def test_a_target_of_the_objective_without_items_to_report_on_is_found_before_training(objective):
-    with pytest.raises(ConfigError, match="uses b, but proxy.targets has no `report` file"):
+    with pytest.raises(ConfigError, match=r"uses b, but proxy\.targets has no `report` file"):
         start_training(f"search.objective='{objective}'")
 
 
