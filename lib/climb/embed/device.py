@@ -142,8 +142,9 @@ def choose_batching(
             size; needed on a GPU if `batch_tokens` is None.
 
     Returns:
-        The division. On a CPU, only texts of equal length share a batch, because padding costs
-        time on a CPU, and small batches do not make it slower.
+        The division. On a CPU, only texts of equal length share a batch, so nothing is padded,
+        which saves time. The batches are then smaller, but on a CPU, smaller batches are not
+        slower.
     """
     if not device.startswith("cuda"):
         return Batching(batch_tokens or CPU_BATCH_TOKENS, exact=True)

@@ -31,13 +31,18 @@ from climb.files import resolve
 
 @dataclass(frozen=True, kw_only=True)
 class SentenceEmbedder:
-    """Sentence vectors of norm 1. CLIMB uses NovaSearch/stella_en_400M_v5, dim 1024, 512 tokens.
+    """Sentence vectors of norm 1.
+
+    The paper of CLIMB (arXiv 2504.13161) uses the model NovaSearch/stella_en_400M_v5 with
+    `dim: 1024` and `max_tokens: 512`.
 
     On a GPU, a vector depends slightly on the other texts of its batch: they change it by about
     1e-6 in float32, and in the third digit in half precision. So with another partitioning of a
-    table, a text near the border of two clusters may be assigned to the other cluster. Decisions
-    about whole clusters do not change. On a CPU, only texts of equal length share a batch, and a
-    vector does not depend on the other texts (exceptions: docs/decisions/embedding.md).
+    table, a text near the border of two clusters may be assigned to the other cluster. Job
+    `prune` decides which clusters are kept and which are merged. These decisions depend on means
+    and sums over all texts of a cluster. A few texts hardly change these means and sums. On a CPU,
+    only texts of equal length share a batch, and a vector does not depend on the other texts
+    (exceptions: docs/decisions/embedding.md).
     """
 
     needs: ClassVar[tuple[str, ...]] = ("torch", "sentence_transformers")

@@ -74,8 +74,9 @@ def cut_text(text: str, n_chars: int) -> str:
 
     Args:
         text: the whole text.
-        n_chars: maximum length. If the second half of this length has no space, the text is cut at
-            the next space.
+        n_chars: number of characters to keep. The text is cut at the last space among the
+            characters from `n_chars // 2` to `n_chars`. If there is no space among them, the text
+            is cut at the first space after `n_chars` characters, so the result is longer.
 
     Returns:
         The start of the text, or the whole text where it has no more than `n_chars` characters.

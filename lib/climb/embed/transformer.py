@@ -1,4 +1,7 @@
-"""Forward passes of sentence-transformers models, for texts that are tokenised already.
+"""Two forward passes of sentence-transformers models: one on token ids, and the model's own.
+
+The forward pass on token ids is for texts that climb has tokenised already. The model's own forward
+pass tokenises the texts itself. `wrap_model` compares the vectors of both, and chooses one.
 
 Axes: B texts of a batch, L tokens of each padded text, D width.
 """
@@ -21,8 +24,9 @@ CHECK_TEXTS = ("A cell divides.", "The court heard the oral argument on Tuesday,
 token ids."""
 
 CHECK_TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1, "float16": 0.02}
-"""Precision -> tolerance. Two vectors of a text, one from each forward pass, count as equal if
-their distance is at most this."""
+"""Precision -> tolerance. `wrap_model` computes two vectors of a text: one with the forward pass on
+token ids, and one with the model's own forward pass. They count as equal if their distance is at
+most the tolerance."""
 
 MIN_TOKENS = 16
 """Minimum number of tokens in a batch; in a smaller batch, the texts are repeated. A CPU adds up
@@ -205,8 +209,9 @@ def wrap_model(
 def _agree(tokens: TokenModel, whole: WholeModel, tolerance: float) -> bool:
     """Whether the vectors of both forward passes agree, with and without padding.
 
-    On a GPU, one of the texts has the maximum length, since the masks of some models change only
-    the vectors of long texts.
+    On a GPU, one of the texts has the maximum length. In some models, a mask changes only the
+    vectors of long texts. So if the two forward passes use different masks, only a long text shows
+    this.
     """
     from torch import OutOfMemoryError
 
@@ -217,8 +222,8 @@ def _agree(tokens: TokenModel, whole: WholeModel, tolerance: float) -> bool:
         ids_B = tokens.encode(texts)
         padded_BD = tokens.forward(ids_B, max(map(len, ids_B))).cpu().numpy()
         alone = [tokens.forward([ids], len(ids)).cpu().numpy() for ids in ids_B]
-    except OutOfMemoryError:  # a RuntimeError too, but the inputs are not the reason
-        raise
+    except OutOfMemoryError:
+        raise  # a RuntimeError too, but it does not mean that the model rejects the inputs
     except (TypeError, ValueError, KeyError, AttributeError, IndexError, RuntimeError):
         return False  # the model does not accept the inputs that most models accept
     distances_2B = [

@@ -6,7 +6,7 @@
 
 rates     throughputs: throughputs.yaml is kept by hand, measured.json is written by a benchmark
 names     names of rates and models that the user may set
-models    parameters of the configured models
+models    number of parameters of each configured model
 corpus    work of the stages from ingest to prune, in seconds of a core or a GPU
 training  work of the stages that pack, train and write the dataset
 sizes     bytes of tables and files

@@ -95,7 +95,7 @@ def _estimate_stages(
     bases = {_identify_base(m, m.cfg.proxy): m for m in searching}
     targets = {_identify_base(m, m.cfg.train, m.cfg.train.processes) for m in methods}
     train, n_models = cfg.train, float(seeds * len(methods))
-    # A target model continues the proxies' checkpoint if both are trained in the same way.
+    # A base checkpoint of target models is trained only if it differs from those of the proxies.
     n_targets = float(len(targets - bases.keys()))
     target_base = Stage("target_base", "nothing: it is the checkpoint of `base`")
     if n_targets:
@@ -118,7 +118,7 @@ def _identify_base(
 
 
 def _own_domains(method: Method) -> str:
-    """Return the name of a method with domains of its own; empty if it uses the run's domains."""
+    """Return the method's name if the method has its own domains; otherwise an empty string."""
     return method.name if method.first_job in ("cluster", "prune") else ""
 
 
@@ -131,7 +131,10 @@ def _estimate_bases(methods: Sequence[Method], given: Given) -> Stage:
 
 
 def _estimate_searches(methods: Sequence[Method], seeds: int, given: Given) -> Stage:
-    """Estimate the trials of all seeds, and the other models of a search, which all seeds share."""
+    """Estimate searches: the trials of each seed, and the models of `_list_extra`.
+
+    All seeds share the models of `_list_extra`, so these are counted once.
+    """
     tokens, parts = 0.0, list[Stage]()
     for m in methods:
         if n := seeds * count_paid(m):
@@ -152,11 +155,12 @@ def _estimate_searches(methods: Sequence[Method], seeds: int, given: Given) -> S
 
 
 def _list_extra(methods: Sequence[Method]) -> dict[tuple[str, ...], tuple[Method, float]]:
-    """List the models of DoReMi and the components of fidelities, with their tokens.
+    """List the models other than trials that searches train, with the sum of their tokens.
 
-    The tokens of DoReMi are multiplied by `DOREMI_WORK`. These models do not depend on the seed of
-    the search, so the searches of all seeds share them. Searches with the same proxy, domains and
-    tokens share them too.
+    These are the models of DoReMi, and the components of fidelities: models that are each trained
+    on one domain (`Fidelity.component_tokens`). The tokens of DoReMi are multiplied by
+    `DOREMI_WORK`. These models do not depend on the seed of the search, so the searches of all
+    seeds share them. Searches with the same proxy, domains and tokens share them too.
     """
     found = dict[tuple[str, ...], tuple[Method, float]]()
     for m in methods:
@@ -176,7 +180,11 @@ def _add_up(name: str, work: str, parts: Sequence[Stage]) -> Stage:
 
 
 def _tokens(method: Method) -> int:
-    """Return the mean tokens of a method's trials; a plug-in trains each of its trials in full."""
+    """Return the mean tokens of a method's trials.
+
+    If a plug-in makes the method's mixture, every trial counts with all of its tokens. In a search,
+    successive halving stops some trials early, so their mean is lower.
+    """
     if method.mixture is not None:
         return method.cfg.proxy.trial_tokens
     return round(count_mean_tokens(method.cfg))

@@ -181,12 +181,12 @@ def _estimate_cluster(cfg: Config, workload: Workload, rates: Rates) -> Stage:
 
 
 def _move_embedding(embed: Stage, cluster: Stage, share: float) -> tuple[Stage, Stage]:
-    """Count the embedding of documents outside the sample as work of job cluster, not of job embed.
+    """Move the embedding of documents outside the sample from stage `embed` to stage `cluster`.
 
     Args:
         embed: the embedding of all documents.
         cluster: the fit and the assignment.
-        share: share of the documents that are in the sample; job embed embeds only these.
+        share: share of the documents that are in the sample; job `embed` embeds only these.
     """
     rest = 1.0 - share
     return (

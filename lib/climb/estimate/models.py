@@ -1,4 +1,4 @@
-"""Parameters of the configured models."""
+"""Number of parameters of each configured model."""
 
 from __future__ import annotations
 

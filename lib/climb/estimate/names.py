@@ -45,7 +45,7 @@ def list_rates(cfg: Config, rates: Rates) -> list[str]:
 
 
 def list_models(cfg: Config) -> list[str]:
-    """List the keys of the configured models that have parameters."""
+    """List the configuration keys of models, such as `proxy.model`, that --parameters accepts."""
     scorers = (f"score.scorers.{index}" for index in range(len(cfg.score.scorers)))
     return ["embed.embedder", "proxy.model", *scorers, "train.model"]
 

@@ -31,10 +31,17 @@ class Rate:
 
 @dataclass(frozen=True)
 class Efficiency:
-    """Rates that models of several sizes reach / the rate of a device or of a small model."""
+    """The rate that a model reaches, divided by the rate of a device or of a small model.
+
+    The quotients were measured for models of several sizes.
+    """
 
     parameters: tuple[float, ...]
+    """Numbers of parameters of the measured models."""
+
     factors: tuple[float, ...]
+    """Quotient of each measured model."""
+
     source: str
 
     def at(self, parameters: float) -> float:
@@ -48,9 +55,10 @@ class Rates:
 
     by_name: Mapping[str, Rate]
     efficiency: Mapping[str, Efficiency]
-    """`encode` and `train`: shares of the rate of a GPU in matrix products. `trial.cpu` and
-    `train.cpu`: multiples of the rates `trial.cpu` and `train.cpu`, which hold for a small
-    model."""
+    """`encode` and `train`: the rate that a model reaches on a GPU, divided by the rate of the GPU
+    in matrix products. `trial.cpu` and `train.cpu`: the rate that a model reaches on a core,
+    divided by the rate of a small model. The rate of the small model is in `by_name`, under the
+    same name."""
 
     def find(self, name: str, why: str) -> Rate:
         """Return a figure.
@@ -84,8 +92,9 @@ class Rates:
         for name, value in given.items():
             unit = self.by_name[name].unit if name in self.by_name else "tokens or bytes per second"
             changed[name] = Rate(name, value, unit, "not stated", source)
-        # A replaced figure, such as `trial.cpu`, loses its efficiency. A rate for stage `train`
-        # replaces no figure, so the efficiency `train`, which is for GPUs, is kept.
+        # If the user replaces a figure of `by_name`, such as `trial.cpu`, the efficiency with the
+        # same name is removed. `by_name` has no figure `train`: this is only the name of an
+        # efficiency for GPUs. So this efficiency is kept if the user adds a rate for stage `train`.
         replaced = changed.keys() & self.by_name.keys()
         efficiency = {name: one for name, one in self.efficiency.items() if name not in replaced}
         return replace(self, by_name={**self.by_name, **changed}, efficiency=efficiency)

@@ -34,8 +34,8 @@ def estimate_sizes(
     """Estimate the bytes of what a run leaves on disk.
 
     Earlier versions of tables, and checkpoints of trainings that have not ended, are not counted.
-    The sizes of vectors, token ids and model parameters are known. For all other data, the rates
-    have measured bytes per document or per byte of text.
+    The sizes of vectors, token ids and model parameters are known. For all other data, `rates`
+    contains measured numbers of bytes per document or per byte of text.
 
     Raises:
         ConfigError: a rate or the size of a model is unknown.

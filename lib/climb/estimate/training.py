@@ -74,7 +74,9 @@ def estimate_training(
 def shares_base(cfg: Config) -> bool:
     """Whether the target models continue the base checkpoint of the proxies.
 
-    Several processes round gradients differently, so they train a checkpoint of their own.
+    They do so if they need a base checkpoint with the same model and the same number of tokens, and
+    are trained in one process, as proxies are. Several processes round gradients differently. So
+    target models that are trained in several processes have a base checkpoint of their own.
     """
     proxy, train = cfg.proxy, cfg.train
     return (proxy.model, proxy.base_tokens, 1) == (train.model, train.base_tokens, train.processes)
@@ -115,9 +117,10 @@ def count_mean_tokens(cfg: Config) -> float:
 def count_models(cfg: Config) -> int:
     """Count the target models: the recommendation and the baselines, each with every seed.
 
-    If targets are configured and none has a `report` file, there are no target models. A search
-    needs targets, so if none is configured, another --conf file will add them. The added
-    targets are assumed to have `report` files.
+    Target models are evaluated on the `report` files of `proxy.targets`. So if entries of
+    `proxy.targets` are configured and none has a `report` file, no target model is trained. If no
+    entry is configured, the user is assumed to add entries with `report` files in another --conf
+    file, because a search needs them.
     """
     if cfg.proxy.targets and all(target.report is None for target in cfg.proxy.targets):
         return 0
@@ -127,9 +130,9 @@ def count_models(cfg: Config) -> int:
 def count_packed_tokens(cfg: Config, workload: Workload) -> float:
     """Count the tokens of the shards of all kinds, as `pack` plans them.
 
-    If repetition is not matched, a trial can read all of its tokens from one domain. So the shard
-    of every domain then has as many tokens as a trial. The number of domains is `prune.domains`; if
-    this is not set, the upper bound `cluster.k` is used.
+    If `proxy.match_repetition` is false, a trial can read all of its tokens from one domain. So the
+    shard of every domain then has as many tokens as a trial. The number of domains is
+    `prune.domains`; if this is not set, the upper bound `cluster.k` is used.
     """
     target = float(cfg.search.target_tokens)
     most = cfg.proxy.trial_tokens * (cfg.prune.domains or cfg.cluster.k)

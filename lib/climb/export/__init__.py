@@ -4,9 +4,9 @@ contents, index      what an export contains; `export.json`, the file that store
 units                weights in tokens -> weights in documents
 writers              shards of documents: JSON Lines, Parquet, MDS, tokens
 format, formats      the interface of a format; one module per trainer: shards, index files, loader
-groups               what all formats use: groups of shards, and names of folders
-documents            what formats that store text use
-token_files, tokenization                what formats that store tokens use
+groups               functions for all formats: groups of shards, and names of folders
+documents            functions for the formats that store text
+token_files, tokenization                functions for the formats that store tokens
 folder               the output folder; an export that was killed is resumed
 card, croissant, render                  the data card for people and for machines
 loader, check        samples of a trainer's loader, and the test of their shares

@@ -33,7 +33,11 @@ class Dropped:
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What the card says besides the mixture; empty for files that the user already has."""
+    """What the card says besides the mixture.
+
+    All fields are empty if the export only lists the user's own files, because these facts come
+    from climb's tables.
+    """
 
     sources: Sequence[Origin] = ()
     licences: Sequence[Origin] = ()

@@ -59,9 +59,9 @@ class Shard:
     documents: int
     tokens: int
     """In formats that store tokens, the export's tokenizer counts them, with end-of-text tokens. In
-    formats of text, job `count` counts them. For the user's own files, the domain's tokens in
-    PRIOR.csv (the natural mixture) are divided among its shards, in proportion to the size of the
-    file with text or tokens."""
+    formats of text, job `count` counts them. For the user's own files, PRIOR.csv (the natural
+    mixture) has the number of tokens of each domain. It is divided among the shards of the domain,
+    in proportion to the sizes of their data files. The sizes of index files do not count."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Contents:
         return [s for s in self.shards if s.split == split and domain in (None, s.domain)]
 
     def list_groups(self, split: Split = "train") -> Iterator[tuple[str, float, list[Shard]]]:
-        """Yield (name, share of tokens, shards) of each group that a trainer weights.
+        """Yield (name, share of tokens, shards) of each group to which a trainer gives a weight.
 
         The groups are the domains of a recipe, or one group `mixed` with weight 1. A group without
         shards in the split is left out.

@@ -71,7 +71,8 @@ class Target:
         """Read the plan of the export in the folder; None without a complete export.
 
         Raises:
-            ConfigError: the folder has files that are not an export, or it is a file or below one.
+            ConfigError: the folder has files that are not an export, or the path of the folder, or
+                one of its parents, is a file.
         """
         existing = next(path for path in (self.path, *self.path.parents) if path.exists())
         if not existing.is_dir():
@@ -92,13 +93,13 @@ class Target:
     def is_current(self, plan: Mapping[str, Any]) -> bool:
         """Whether the folder has a complete export of this plan.
 
-        If the folder has such an export, the state folder is deleted. The state folder exists if a
-        process was killed after the last rename. If the export was moved, the files that contain
-        its absolute path are written again.
+        If the folder has such an export, the state folder is deleted. A process that was killed can
+        have left it: either after this export was complete, or while it wrote an export of another
+        plan. If the export was moved, the files that contain its absolute path are written again.
 
         Raises:
-            ConfigError: the folder has files that are not an export, it is a file or below one, or
-                the format cannot be used in it.
+            ConfigError: the folder has files that are not an export; the path of the folder, or one
+                of its parents, is a file; or the format cannot be used in this folder.
         """
         if self._read_plan() != json.loads(_dump(plan)):
             return False

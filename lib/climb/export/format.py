@@ -1,8 +1,8 @@
-"""What a format is: a plug-in of one file.
+"""The interface of a format. A format is a plug-in that is written as one Python file.
 
 A format is a frozen dataclass. The trainer's interpreter imports the module of the format too, to
-run the trainer's loader. So this module imports only climb, the standard library and NumPy at its
-top; it imports other packages inside functions.
+run the trainer's loader. So the module of every format must import only climb, the standard library
+and NumPy at its top; it must import other packages inside functions.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Groups of an export that a trainer weights: their folders, and names of domains in paths."""
+"""Groups of shards, and their folders; names of domains in paths.
+
+A trainer gives a weight to each group. The groups are the domains, or one group with all domains.
+"""
 
 from __future__ import annotations
 

@@ -61,10 +61,11 @@ class Export:
             )
 
     def _find_outdated(self, folder: Path) -> str | None:
-        """Find a file of the format that names the old folder, where it should name the new one.
+        """Find a file of `describe` that still contains the path from which the export was moved.
 
-        The old folder may also be part of the path of a file of the user, so a file is compared
-        with its new text. README.md has the data card after its text.
+        The path of a user's file may contain this old path, and be correct. So a file is outdated
+        only if it also differs from the text that `describe` returns for the new folder. Only the
+        start of a file is compared with this text, because the data card follows it in README.md.
         """
         for name, text in sorted(self.load_format().describe(self.contents).items()):
             found = _read_text(folder / name)

@@ -64,9 +64,9 @@ def require_tokenization(tokenization: Tokenization | None) -> Tokenization:
 def weigh_shards(contents: Contents, split: Split = "train") -> list[TokenFile]:
     """Divide the weight of each domain between its shards, in proportion to their tokens.
 
-    The tokens of the user's own files are estimates, so the sizes of their files with tokens count
-    instead. Domains with weight 0 and shards without tokens are left out: some loaders reject a
-    weight of 0.
+    If the files are the user's own, the numbers of tokens of the shards are only estimates. So the
+    weight is then divided in proportion to the sizes of the shards' data files. Domains with weight
+    0 and shards without tokens are left out: some loaders reject a weight of 0.
     """
     files = []
     for _, weight, shards in contents.list_groups(split):

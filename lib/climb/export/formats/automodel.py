@@ -3,8 +3,9 @@
     automodel.yaml   dataset and validation_dataset, for a configuration of Automodel
 
 `paths` lists weight, prefix, weight, prefix, ... of each split. The weights count samples of a
-fixed length, so they are shares of tokens. Automodel needs a number of training steps to use them:
-`step_scheduler.max_steps`. Without `index_mapping_dir`, it writes index files beside the prefixes.
+fixed length, so they are shares of tokens. Automodel uses the weights only if its configuration
+sets the number of training steps, `step_scheduler.max_steps`. If `index_mapping_dir` is not set,
+Automodel writes index files beside the prefixes.
 
 Source: components/datasets/loader.py, components/datasets/llm/megatron_dataset.py and
 components/datasets/llm/megatron/ in nemo_automodel 0.7.0. The loader compiles its helpers with

@@ -88,8 +88,9 @@ class HuggingFace(ParquetFolders):
         """Check the path of the export; see `climb.export.format.check_early`.
 
         Raises:
-            ConfigError: `datasets` would take the path for a pattern, or `load.py` for a script
-                that builds the dataset, as it does with `NAME/NAME.py`.
+            ConfigError: the path has characters of a pattern, or the folder is named `load`. In a
+                folder NAME, `datasets` takes a file NAME.py for a script that builds the dataset,
+                so it would take `load/load.py` for one.
         """
         check_pattern(folder, "datasets")
         if Path(folder).name == Path(SCRIPT).stem:

@@ -93,7 +93,8 @@ class Nanochat:
         """Check that there is a validation file; see `climb.export.format.check_early`.
 
         Raises:
-            ConfigError: there is no validation file; nanochat would read a training file as one.
+            ConfigError: there is no validation file; nanochat would use a training file for
+                validation.
         """
         if not has_validation:
             raise ConfigError(

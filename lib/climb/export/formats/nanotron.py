@@ -95,7 +95,7 @@ class Nanotron:
         return metadata | {FILE: yaml.safe_dump(stage, sort_keys=False, width=1000)}
 
     def read_samples(self, folder: Path, contents: Contents) -> Iterator[Sample]:
-        """Yield endless samples of datatrove's folder datasets, in the order of a Nanoset.
+        """Yield endless samples of datatrove's folder datasets, as `draw_samples` draws them.
 
         Raises:
             ImportError: datatrove or torch is not installed.
@@ -121,7 +121,7 @@ class Nanotron:
             yield Sample(names[source], len(datasets[source][index]["input_ids"]))
 
     def read_by_rule(self, folder: Path, contents: Contents) -> Iterator[Sample]:
-        """Yield endless samples in the order of a Nanoset.
+        """Yield endless samples, as `draw_samples` draws them.
 
         Raises:
             ValueError: a file does not match its index or metadata, or a folder has no sample.
@@ -156,7 +156,7 @@ class DatatroveWriter(TokenWriter):
 
 
 def draw_samples(weights: list[float], lengths: list[int], seed: int) -> Iterator[tuple[int, int]]:
-    """Yield endless pairs (index of a folder, index of a sample in it), in a Nanoset's order.
+    """Yield endless pairs (index of a folder, index of a sample in it) by the rules of a Nanoset.
 
     Args:
         weights: weight of each folder.
@@ -177,8 +177,9 @@ def draw_samples(weights: list[float], lengths: list[int], seed: int) -> Iterato
     for source, length in enumerate(lengths):
         chosen_N = sources_N == source
         samples_N[chosen_N] = np.arange(chosen_N.sum()) % length
-    # Nanoset shuffles with another generator. So the order here is not that of Nanoset, but a pass
-    # has the samples of a pass of Nanoset, if these are at most MOST_SAMPLES.
+    # Nanoset shuffles with another random generator, so the order here differs from Nanoset's. But
+    # a pass here and a pass of Nanoset contain the same samples, if a pass of Nanoset has no more
+    # than MOST_SAMPLES samples.
     order_N = np.random.default_rng(seed).permutation(n_samples)
     while True:
         yield from zip(sources_N[order_N].tolist(), samples_N[order_N].tolist(), strict=True)

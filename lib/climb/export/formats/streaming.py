@@ -114,7 +114,10 @@ class Streaming:
             yield from map(parse_sample, dataset)
 
     def read_by_rule(self, folder: Path, contents: Contents) -> Iterator[Sample]:
-        """Draw documents with the proportions of `streams.yaml` from the files of the indices."""
+        """Draw documents with the proportions of `streams.yaml`.
+
+        The documents are read from the MDS files that the `index.json` of each stream lists.
+        """
         import yaml
 
         values = yaml.safe_load((folder / STREAMS).read_text(encoding="utf-8"))
