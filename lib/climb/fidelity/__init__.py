@@ -46,7 +46,7 @@ class Fidelity(Protocol):
     """Configuration of a cheap estimate: a frozen dataclass.
 
     The search uses a fidelity once, to measure `mixtures` mixtures, and interpolates between them.
-    So one measurement may take a second, but not as long as a trial.
+    So measuring one mixture may take a second, but must take less time than a trial.
     """
 
     @property

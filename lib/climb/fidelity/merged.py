@@ -140,7 +140,7 @@ class ModelMerger:
         return cls(base.to(device), start, differences)
 
     def merge(self, weights_K: Array) -> None:
-        """Replace the parameters of the model with those of a mixture."""
+        """Set the parameters of `model` to the merged parameters for the weights of one mixture."""
         for name, parameter in self.model.named_parameters():
             merged = self.base[name].clone()
             for weight, difference in zip(weights_K, self.differences, strict=True):

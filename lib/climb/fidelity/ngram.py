@@ -200,9 +200,10 @@ class NGramModel:
 
     queries: Queries
     counts: tuple[tuple[Array, Array], ...]
-    """For n = 1, 2, ...: two arrays of shape (K, U), in occurrences per token of a domain. The
-    first has the counts of the n tokens of `Queries.ngrams`. The second has the counts of the first
-    n - 1 of these tokens."""
+    """For n = 1, 2, ...: two arrays of shape (K, U), in occurrences per token of a domain. Both
+    have one column for each of the longest n-grams. The first array has the count of the n-gram
+    that consists of the last n tokens of the longest n-gram. The second has the count of the same
+    n-gram without its last token."""
 
     fixed_K: Array
     """Number of tokens of each domain that the base checkpoint has read; equal for all mixtures."""

@@ -1,10 +1,13 @@
 """Every file that is not a Delta table: paths, writing, completeness, and copies on a node.
 
-paths     URIs and local paths, model paths, digests
-write     files on disks and on mounts that refuse fsync, rename, append, seek, truncate, chmod
-complete  files and folders that count as existing only when everything is written
-local     copies of shards on the local disk of a node
-text_tables   CSV, and cells of Markdown tables
+The modules:
+
+`paths`:        URIs and local paths, paths of models, and digests of files and folders.
+`write`:        Writing of files, also on mounts that refuse fsync, rename, append, seek, truncate
+                or chmod.
+`complete`:     Files and folders that count as existing only after all their bytes are written.
+`local`:        Copies of shards on the local disk of a node.
+`text_tables`:  CSV, and cells of Markdown tables.
 """
 
 from climb.files.complete import (

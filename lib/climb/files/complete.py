@@ -33,7 +33,8 @@ def write_complete(path: Path, content: Content) -> None:
 
     Args:
         path: the file; its folder is created.
-        content: may be called twice.
+        content: function that returns the content of the file. It is called again if a rename is
+            refused.
     """
     locate_mark(path).unlink(missing_ok=True)
     _write_mark(locate_mark(path), {path.name: write_recorded(path, content)})
@@ -110,7 +111,7 @@ def is_complete(path: Path) -> bool:
 
 
 def read_digest(path: Path) -> str:
-    """Return the digest of `hash_content` for a file or folder.
+    """Return the digest that `hash_content` computes for a file or folder.
 
     If the target is complete, the digest comes from its completion file, so that no large file is
     read again.
@@ -142,7 +143,7 @@ def digest_file(path: Path) -> FileDigest:
 
 
 def _record(chunks: Iterable[Chunk], digests: list[FileDigest]) -> Iterator[Chunk]:
-    """Pass chunks on, and append the digest of all of them at the end."""
+    """Yield the chunks unchanged. After the last one, append their joint digest to `digests`."""
     total, size = hashlib.sha256(), 0
     for chunk in chunks:
         total.update(chunk)

@@ -74,7 +74,8 @@ def resolve(path: str) -> Path:
 def hash_content(path: Path) -> str:
     """Hash a file, or the names and bytes of a folder's files in order of name (SHA-256).
 
-    The file COMPLETE of a folder is left out, since it follows from the others.
+    The completion file of a folder (its name is the constant COMPLETE) is not hashed, because its
+    content is determined by the other files.
     """
     files = [path]
     if path.is_dir():
@@ -86,8 +87,12 @@ def hash_content(path: Path) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _hash_files(path: Path, stamp: tuple[tuple[str, int, int], ...]) -> str:
-    """Hash the files of `stamp`. A result is reused in this process while names, sizes and times in
-    `stamp` are equal, because a model may have gigabytes."""
+    """Hash the files of `stamp`.
+
+    A model may have gigabytes, which take long to hash. So the result is cached in this process. It
+    is used again if a later call has the same path and, in `stamp`, the same names, sizes and
+    times.
+    """
     digests = {}
     for name, _, _ in stamp:
         file = Path(name)

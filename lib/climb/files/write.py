@@ -21,7 +21,8 @@ from typing import BinaryIO
 
 Chunk = bytes | memoryview
 Content = Callable[[], Iterable[Chunk]]
-"""Returns the content of a file in parts; it is called again if a rename is refused."""
+"""Function that returns the content of a file in parts. `write_file` calls it again if a rename is
+refused."""
 
 CHUNK_BYTES = 1 << 23
 
@@ -47,7 +48,8 @@ def write_file(path: Path, content: Content) -> None:
 
     Args:
         path: the file; its folder is created.
-        content: may be called twice.
+        content: function that returns the content of the file. It is called again if a rename is
+            refused.
 
     Raises:
         OSError: the file cannot be written. If the file system supports renames, the

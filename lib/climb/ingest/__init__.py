@@ -32,7 +32,7 @@ class InputFile:
     """Path inside that file system."""
 
     name: str
-    """Path or URI of the file in messages and tables."""
+    """Path or URI by which messages and tables name the file."""
 
     kind: str
     """parquet, jsonl, csv, tsv, arrow or text."""

@@ -28,7 +28,8 @@ from dataclasses import dataclass
 from typing import Any
 
 RULES_VERSION = 3
-"""Version of these steps. Raise it with every change, so that unchanged files are read again."""
+"""Version of the steps above. Raise it whenever a step changes. Otherwise input files that have not
+changed would not be read again with the new steps."""
 
 SUSPECT_PATTERN = r"[\x00-\x08\x0b-\x1f]|\xef\xbf[\xbe\xbf]|\A\xef\xbb\xbf"
 """RE2 pattern that matches every valid UTF-8 text that needs a repair. It reads about 500 MB/s."""

@@ -1,8 +1,9 @@
 """Find the configured columns in Arrow data and in JSON objects, and read their cells.
 
-A name is a column, or else a path into structs: `doc.text` is field `text` of column `doc`. A
-text may be a list of paragraphs. A name that is not a column may be a partition in the path
-(`lang=en/`).
+A configured name is looked up as the name of a column first. If there is no such column, the name
+is read as a path into structs: `doc.text` is field `text` of column `doc`. If there is no such
+field either, a name other than that of the text may be the key of a partition, which is part of a
+folder's name (`lang` in the folder `lang=en/`). A text may be a list of paragraphs.
 """
 
 from __future__ import annotations
@@ -167,7 +168,7 @@ def convert_batch(batch: Any, name: str, cfg: IngestConfig, partitions: Partitio
 
     Args:
         batch: has the configured columns.
-        name: name of the file or table in messages.
+        name: path or URI by which messages name the file or table.
         cfg: section ingest.
         partitions: columns in the names of the file's folders.
 

@@ -1,7 +1,7 @@
 """Open files as streams of uncompressed bytes.
 
-The first bytes of a file determine its compression, not its name. So a file that is called .gz but
-is not compressed (an HTTP server unpacked it) is read too.
+The compression of a file is detected from its first bytes; its name does not matter. So a file that
+is called .gz but is not compressed (an HTTP server unpacked it) is read too.
 """
 
 from __future__ import annotations

@@ -133,12 +133,16 @@ def _name_entry(root: str, path: str) -> str:
     if scheme not in AZURE:
         return f"{scheme}://{path}"
     container, _, inner = path.partition("/")
-    # container@account/path, account@container/path or account.domain/container/path
+    # After `scheme://`, an Azure URI may have these forms: container@account/path,
+    # account@container/path, account.domain/container/path.
     return f"{scheme}://{host}/{inner if container in host.split('@') else path}"
 
 
 def _name_table_folder(text: str, root: str, path: str) -> str:
-    """Name a Delta table with the scheme of the input: Spark may open only s3a, not Arrow's s3."""
+    """Return the path or URI of a Delta table, with the URI scheme that the input has.
+
+    Arrow's URIs have the scheme s3. Some installations of Spark can open s3a, but not s3.
+    """
     scheme, name = text.partition("://")[0], _name_entry(root, path)
     return f"{scheme}://{name.partition('://')[2]}" if root else name
 
@@ -182,9 +186,10 @@ def _expand_input(text: str) -> tuple[str, list[Entry]]:
 
 
 def _check_whole_table(text: str, root: str, path: str, table: tuple[str, str] | None) -> None:
-    """Raise an InputError for a part of a Delta table, and for any other kind of table.
+    """Raise an InputError for a part of a Delta table, and for other kinds of table, whole or not.
 
-    The log of a table decides which of its rows exist.
+    The files of a table also contain deleted rows. Only the log of the whole table shows which rows
+    are deleted, and climb can use only the logs of Delta tables.
     """
     if table is None or (table[0] == path.rstrip("/") and table[1] == "Delta"):
         return
@@ -198,7 +203,11 @@ def _check_whole_table(text: str, root: str, path: str, table: tuple[str, str] |
 
 
 def _split_root(text: str) -> tuple[str, str]:
-    """Split an input into root and path: a URI is its own root, a local path becomes absolute."""
+    """Split an input into the URI of its file system (the root), and the path in that file system.
+
+    For a local input, the root is empty and the path is absolute. For a URI, the root is the URI
+    itself; if it has a wildcard, the root ends with the last folder before the wildcard.
+    """
     from pyarrow import fs
 
     text = re.sub(r"^s3[an]://", "s3://", text)  # Hadoop's scheme names for Arrow's s3

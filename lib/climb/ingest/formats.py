@@ -21,7 +21,8 @@ ENDINGS = {
 per line, as Spark, C4 and Dolma write it."""
 
 COMPRESSIONS = (".gz", ".gzip", ".zst", ".zstd", ".bz2", ".xz")
-"""Endings that may follow the ending of a text format. The first bytes show the compression."""
+"""Endings of compressed files. They may follow the ending of a kind in COMPRESSED_KINDS. The ending
+does not decide how the file is unpacked: `climb.ingest.compression` looks at its first bytes."""
 
 COMPRESSED_KINDS = ("jsonl", "csv", "tsv", "text")
 

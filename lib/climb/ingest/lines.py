@@ -30,14 +30,14 @@ MAX_SKIPPED_BYTES = 1 << 30
 
 @dataclass(frozen=True)
 class LongLine:
-    """A line that exceeds the limit; its bytes are hashed and not kept."""
+    """A line of more bytes than `max_bytes` of `read_lines`. Its bytes are hashed, and not kept."""
 
     n_bytes: int
     digest: str
 
 
 def compute_max_line_bytes(max_chars: int) -> int:
-    """Compute the limit of a line in bytes: 12 per character, plus 1 MiB. JSON may write one
+    """Compute `max_bytes` of `read_lines`: 12 bytes per character, plus 1 MiB. JSON may write one
     character as two escapes of 6 bytes."""
     return 12 * max_chars + (1 << 20)
 

@@ -1,9 +1,9 @@
 """Check every input file on the driver, and split the files into units of work.
 
-The check reads Parquet footers, headers, and the first rows of JSON Lines. A wrong schema of
-a file with rows raises an error, also with `skip_corrupt`. A file that cannot be read raises an
-error, or is listed in `rejected` if `skip_corrupt` is set. A file without rows is listed in
-`rejected` with 0 rows.
+The check reads the footers of Parquet files, the headers of CSV and TSV files, the schemas of Arrow
+files, and the first rows of JSON Lines. A wrong schema of a file with rows raises an error, also
+with `skip_corrupt`. A file that cannot be read raises an error, or is listed in `rejected` if
+`skip_corrupt` is set. A file without rows is listed in `rejected` with 0 rows.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from climb.ingest.tabular import read_arrow_schema, read_header
 from climb.ingest.walk import open_input_file
 
 UNIT_BYTES = 64 << 20
-"""Target size of a unit: seconds of work, and thousands of units per terabyte."""
+"""Target size of a unit in bytes. A task reads such a unit in seconds, and a terabyte of input has
+thousands of such units."""
 
 OPENING_COST_BYTES = 64 << 10
 """Opening a file costs as much time as reading this many bytes. This number is added to the bytes
@@ -164,8 +165,10 @@ def _check_text(file: InputFile, cfg: IngestConfig) -> _FileCheck:
 
 def _check_jsonl(file: InputFile, cfg: IngestConfig) -> _FileCheck:
     start = read_start(file, cfg.max_chars, cfg.zstd_window_log)
+    # If `skip_corrupt` is set and there are rows before the damage, no error is raised, because
+    # these rows are used.
     if start.damage is not None and not (start.objects and cfg.skip_corrupt):
-        raise start.damage  # with skip_corrupt, the rows before the damage are used
+        raise start.damage
     if not start.objects:
         return _make_empty_check(file)
     mistakes = find_missing_keys(start.objects, cfg, dict(file.partitions))
@@ -223,7 +226,7 @@ def _check_parquet(file: InputFile, cfg: IngestConfig) -> _FileCheck:
 
 
 def _split_row_groups(file: InputFile, sizes: Sequence[tuple[int, int]]) -> list[Unit]:
-    """Split a file into ranges of row groups of about UNIT_BYTES.
+    """Split a file into ranges of consecutive row groups. Each range has about UNIT_BYTES.
 
     Args:
         file: a Parquet file.

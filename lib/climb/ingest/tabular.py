@@ -140,7 +140,10 @@ def _restore_batch(batch: Any) -> Any:
 
 
 def list_columns(cfg: IngestConfig) -> list[str]:
-    """List the columns that a configured name may be in: `doc.text` and `doc` for `doc.text`."""
+    """List the names of all columns that may hold the data of a configured name.
+
+    For the configured name `doc.text`, these are a column `doc.text` and a struct column `doc`.
+    """
     names = list_names(cfg)
     return list(dict.fromkeys([*names, *(name.split(".")[0] for name in names)]))
 

@@ -74,8 +74,8 @@ def describe_path(root: str, path: str) -> Entry | None:
 def list_below(root: str, folder: str) -> list[Entry]:
     """List everything below a folder, sorted by path; empty if the folder does not exist.
 
-    The folder itself is the first entry. In the entries of a table's folder and of everything
-    below it, `table` is this folder.
+    The folder itself is the first entry. If one of the listed folders is a table, its entry and all
+    entries below it have the path of the table's folder as `table`.
     """
     if root:
         entries = list(_list_remote(root, folder))
@@ -157,7 +157,9 @@ def _list_local(folder: Path, above: tuple[tuple[int, int], ...], ignored: bool)
     if is_hub and not ignored:
         _check_snapshots(folder)
     for path in paths:
-        # The Hugging Face hub's cache has the content in blobs/ and readable names in snapshots/.
+        # A cache of the Hugging Face hub has the content of every file in blobs/, and the same
+        # files under readable names in snapshots/. So blobs/ is ignored. Folder refs/ is ignored
+        # too, because it has no documents.
         hidden = ignored or bool(IGNORED_NAMES.fullmatch(path.name))
         hidden = hidden or (is_hub and path.name in {"blobs", "refs"})
         entry = _describe_local(path)
@@ -200,7 +202,11 @@ def _describe_local(path: Path) -> Entry:
 
 
 def _find_tables(entries: list[Entry]) -> dict[str, str]:
-    """Find the tables among these entries by their marks; return folder of a table -> its kind."""
+    """Find the tables among these entries; return folder of a table -> its kind.
+
+    A table's folder contains a name of TABLE_MARKS or, for an Iceberg table, data/ and
+    metadata/*.metadata.json.
+    """
     tables = {}
     folders = {entry.path for entry in entries if entry.kind == "folder"}
     for entry in entries:

@@ -41,10 +41,11 @@ class DomainBounds:
 
     domains: tuple[str, ...]
     lower_K: Array
-    """Smallest weight; a domain whose lower bound is above 0 is in every mixture."""
+    """Lower bound of each domain's weight. A domain whose lower bound is above 0 is in every
+    mixture."""
 
     upper_K: Array
-    """Largest weight."""
+    """Upper bound of each domain's weight."""
 
     min_weight: float = 0.0
     """A feasible weight is 0, or at least this."""

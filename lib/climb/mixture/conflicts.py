@@ -172,7 +172,7 @@ def _find_with_min_weight(bounds: DomainBounds) -> Iterator[str]:
 
 
 def _lower_bound(bounds: DomainBounds, k: int) -> float:
-    """Return a domain's lower bound, which is at least `min_weight` if it is above 0."""
+    """Return a domain's lower bound; a bound above 0 is raised to `min_weight` if it is smaller."""
     lower = float(bounds.lower_K[k])
     return max(lower, bounds.min_weight) if lower > 0.0 else 0.0
 

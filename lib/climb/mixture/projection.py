@@ -5,13 +5,14 @@ arrays and calls this arithmetic.
 
 If only single domains have bounds, the nearest mixture in KL divergence (min sum w' log(w' / w)) is
 w' = clip(factor * w, lower, upper), with the same factor for all domains. A pool is a set of
-domains whose sum of weights has bounds too. A pool whose sum is at a bound needs a factor of its
-own.
+domains whose sum of weights has bounds too. In the nearest mixture, a pool whose sum is at a bound
+has a factor of its own.
 
-Narrower bounds of the pool's domains have the same effect. The new lower bounds are
-clip(factor * w, lower, upper) with the factor at which they sum to the lower bound of the pool. The
-new upper bounds are computed in the same way, from the upper bound of the pool. With the narrowed
-bounds, the same factor for all domains gives exactly the nearest mixture.
+This module does not compute a factor for each pool. It narrows the bounds of the pool's domains,
+which gives the same result. The new lower bounds are clip(factor * w, lower, upper) with the factor
+at which they sum to the lower bound of the pool. The new upper bounds are computed in the same way,
+from the upper bound of the pool. With the narrowed bounds, the same factor for all domains gives
+exactly the nearest mixture.
 """
 
 from __future__ import annotations
@@ -57,16 +58,16 @@ def project_onto_bounds(
 ) -> Array:
     """Find the nearest mixtures, in KL divergence, under bounds of domains and of pools.
 
-    A domain of weight 0 gets its lower bound, and no more as long as the other domains can take the
-    rest of the mixture. If the others cannot reach the lower bound of a pool or the total of 1,
-    domains of weight 0 share what is missing in proportion to `natural_K`.
+    A domain of weight 0 gets its lower bound. It gets no more as long as the domains with positive
+    weights can take the rest of the mixture. If they cannot reach the lower bound of a pool or the
+    total of 1, domains of weight 0 share what is missing in proportion to `natural_K`.
 
     Args:
         weights_MK: non-negative weights.
         natural_K: token shares.
-        lower_MK: smallest weights.
-        upper_MK: largest weights. For each row, a mixture within the bounds of domains and pools
-            exists.
+        lower_MK: lower bounds of the weights.
+        upper_MK: upper bounds of the weights. For each row, a mixture within the bounds of domains
+            and pools exists.
         pools: every domain is in exactly one of them.
 
     Returns:

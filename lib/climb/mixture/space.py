@@ -125,8 +125,9 @@ class FeasibleSet:
 
         Then weights below `min_weight` become 0, and the larger weights are scaled again. If the
         larger weights cannot sum to 1, or to the lower bound of a group, the largest of the small
-        weights are raised to `min_weight` instead. If these domains admit no mixture either, the
-        domains that `find_widest_support` chooses are used.
+        weights are raised to `min_weight` instead. If no feasible mixture has exactly the domains
+        of the larger and the raised weights, the domains that `find_widest_support` chooses are
+        used.
 
         Args:
             weights_MK: non-negative, shape (M, K) or (K,); rows need not sum to 1.

@@ -1,12 +1,15 @@
-"""The support of a mixture (its domains with weights above 0), if small weights are forbidden.
+"""Choose the support of a mixture: its domains with weights above 0.
 
-Axes: M mixtures, K domains, P pools, N numbers of domains, O options (see `find_widest_support`).
+Axes: M mixtures, K domains, P pools, O options (see `find_widest_support`). Axis N: 0, 1, 2, ...
+domains of one pool in a support.
+
+If `search.min_weight` is 0, every domain may be in the support, so there is nothing to choose. If
+it is above 0, weights between 0 and this minimum are forbidden.
 
 A pool is a set of domains whose sum of weights has bounds. A support admits a mixture if two
-conditions hold in every pool. The lower bounds of its domains sum to at most the upper bound of the
-pool, and their upper bounds sum to at least the lower bound of the pool. Both conditions must also
-hold for all domains together, with 1 as both bounds of the sum. Without a smallest weight, every
-domain may be in the support, so there is nothing to choose.
+conditions hold for those domains of every pool that are in the support. Their lower bounds sum to
+at most the upper bound of the pool, and their upper bounds sum to at least the lower bound of the
+pool. Both conditions must also hold for all domains together, with 1 as both bounds of the sum.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ TOLERANCE = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class SupportBounds:
-    """Bounds of each domain in the support, and of pools of domains."""
+    """The bounds that each domain's weight has if the domain is in the support, and the pools."""
 
     lower_K: Array
     upper_K: Array
@@ -90,8 +93,8 @@ def project_with_support(
         weights_MK: mixtures inside or outside the bounds.
         natural_K: token shares.
         bounds: the bounds.
-        fallback_K: a support that admits a mixture, from `find_widest_support`; None where there
-            is no smallest weight, so that there is no support to choose.
+        fallback_K: a support that admits a mixture, from `find_widest_support`; None if
+            `search.min_weight` is 0, so that there is no support to choose.
 
     Returns:
         Mixtures that satisfy the bounds, shape (M, K).
@@ -114,7 +117,8 @@ def choose_support(weights_MK: Array, bounds: SupportBounds, fallback_K: Bools) 
     weights are added. If that support does not admit a mixture either, the fallback is used.
 
     Args:
-        weights_MK: mixtures that satisfy all bounds; only the smallest weight may be violated.
+        weights_MK: mixtures that satisfy all bounds, except that positive weights may be below
+            `search.min_weight`.
         bounds: the bounds.
         fallback_K: a support that admits a mixture, from `find_widest_support`.
     """
@@ -158,10 +162,10 @@ def _extend_support(weights_MK: Array, support_MK: Bools, bounds: SupportBounds)
 
 @dataclass(frozen=True, eq=False)
 class Support:
-    """The support that leaves the most room around 1, and the range of sums over all supports.
+    """The support with the most room, and how small and how large the sums of bounds can be.
 
-    The room is the smaller of two differences: 1 minus the sum of the lower bounds, and the sum of
-    the upper bounds minus 1.
+    The room of a support is the smaller of two differences: 1 minus the sum of its lower bounds,
+    and the sum of its upper bounds minus 1.
     """
 
     chosen_K: Bools
@@ -177,12 +181,12 @@ class Support:
 def find_widest_support(bounds: SupportBounds) -> Support:
     """Find a support that admits a mixture, if there is one; the search is exact.
 
-    All domains of a pool have the same smallest weight, except the required ones. So if n domains
-    of a pool are in the support, the best n are the required ones and those with the largest upper
-    bounds. It remains to choose n for each pool. The pools are added one by one. After each, an
-    option is a choice of n for every pool so far, with the sums of its lower and upper bounds. An
-    option is dropped if the lower sum of another option is equal or smaller, and the upper sum of
-    that other option is equal or larger.
+    All domains that can be in a support have the same lower bound, `search.min_weight`, except the
+    required ones. So if n domains of a pool are in the support, the best n are the required ones
+    and those with the largest upper bounds. It remains to choose n for each pool. The pools are
+    added one by one. After each, an option is a choice of n for every pool so far, with the sums of
+    its lower and upper bounds. An option is dropped if the lower sum of another option is equal or
+    smaller, and the upper sum of that other option is equal or larger.
     """
     lower_O, upper_O, picks_OP = np.zeros(1), np.zeros(1), np.zeros((1, 0), dtype=np.int64)
     orders = [_order_by_upper_bound(pool, bounds) for pool in bounds.pools]
@@ -221,7 +225,7 @@ def _order_by_upper_bound(pool: Pool, bounds: SupportBounds) -> NDArray[np.int64
 def _find_feasible_numbers(
     pool: Pool, order: NDArray[np.int64], bounds: SupportBounds
 ) -> tuple[NDArray[np.int64], Array, Array]:
-    """Find how many of the pool's domains a support can have: 0, 1, ... of the first in `order`.
+    """Find the numbers n for which the first n domains in `order` satisfy the bounds of the pool.
 
     Returns:
         The possible numbers, and for each the smallest and the largest sum of the pool's weights.

@@ -63,9 +63,10 @@ class Predictor(Protocol):
         Args:
             weights_TK: mixtures, shape (T, K), rows summing to 1.
             values_T: the metric, shape (T,).
-            noise_T: standard deviation of each value, shape (T,): noise over seeds and, for reused
-                runs, the error of mapping them to the present domains. 0 means unknown; the
-                predictor then infers it.
+            noise_T: standard deviation of the noise of each value, shape (T,). It includes the
+                noise over seeds. Trials may be reused runs: runs of an earlier domain set, whose
+                mixtures are mapped to the current domains. The noise of a reused run includes the
+                error of this mapping too. 0 means unknown; the predictor then infers the noise.
             extra: function for further features of mixtures, in any unit. The returned Predict
                 takes weights alone and calls `extra` itself.
         """

@@ -102,7 +102,9 @@ class _BoTorchModel:
 
     @property
     def noise(self) -> float:
-        # The minimum, because the noise of a reused run includes the error of its mapping.
+        # If the noise is fixed, each trial has its own. The noise of a reused run (see
+        # `climb.predictor.Predictor.fit`) includes the error of its mapping. So the smallest noise
+        # is nearest to the observation noise alone.
         return float(self.model.likelihood.noise.detach().min().sqrt())
 
     def predict(self, features_MF: Array) -> tuple[Array, Array]:

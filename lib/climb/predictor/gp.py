@@ -70,8 +70,9 @@ class GPPredict(UnscaledPredict):
         """Return the parameters of the mean.
 
         f = (weights ^ power - offset) / feature_scale / lengths, and metric = center + scale *
-        (prior_mean + variance * sum_t alpha_t matern52(|f - points_t|)). Empty for a fit with extra
-        features, because the function that computes them cannot be exported.
+        (prior_mean + variance * sum_t alpha_t matern52(|f - points_t|)). If the fit has extra
+        features, the returned dictionary is empty, because the function that computes these
+        features cannot be exported.
         """
         if self.features.extra is not None:
             return {}

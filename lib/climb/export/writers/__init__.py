@@ -1,1 +1,4 @@
-"""Writers of shards: JSON Lines, Parquet, MDS and token ids. The formats use them."""
+"""Writers of shard files: JSON Lines, Parquet, MDS and token ids.
+
+The classes in `climb.export.formats` use these writers.
+"""

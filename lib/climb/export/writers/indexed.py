@@ -1,9 +1,16 @@
 """Write and read the pair of files that Megatron calls an indexed dataset: `.bin` and `.idx`.
 
-`.bin` has the token ids. `.idx` has, little-endian: MMIDIDX and two zero bytes, the version 1 (8
-bytes), the code of the dtype (1 byte), the number N of sequences and N + 1 (8 bytes each), then the
-lengths of the sequences (int32), their offsets in bytes (int64), and the index of each document's
-first sequence, with N at the end (int64). climb writes each document as one sequence.
+`.bin` has the token ids. climb writes each document as one sequence. `.idx` has these parts, all
+numbers little-endian:
+
+1.  the seven letters `MMIDIDX`, and two zero bytes
+2.  the version, which is 1 (8 bytes)
+3.  the code of the dtype (1 byte)
+4.  the number N of sequences (8 bytes)
+5.  the number of entries in part 8, which is N + 1 (8 bytes)
+6.  the length of each sequence in tokens (int32)
+7.  the offset of each sequence in `.bin`, in bytes (int64)
+8.  the index of each document's first sequence, and N as the last entry (int64)
 
 Source: megatron/core/datasets/indexed_dataset.py of megatron-core 0.16.1.
 """
@@ -44,7 +51,9 @@ class IndexedWriter(TokenWriter):
             for lengths_N in self.read_lengths():
                 file.write(lengths_N.astype("<i4").tobytes())
             file.write(np.zeros(min(self.n_documents, 1), dtype="<i8").tobytes())
-            left = self.n_documents - 1  # no document starts at the end of the last one
+            # A document starts where the one before it ends. The end of the last document of the
+            # file is not written, because no document starts there.
+            left = self.n_documents - 1
             for ends_N in self.read_ends():
                 file.write((ends_N[:left] * self.dtype.itemsize).astype("<i8").tobytes())
                 left -= len(ends_N)

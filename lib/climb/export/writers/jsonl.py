@@ -28,7 +28,7 @@ FIELDS = ("text", "domain", "doc_id", "n_tokens")
 ENDINGS: dict[Compression, str] = {"none": ".jsonl", "gzip": ".jsonl.gz", "zstd": ".jsonl.zst"}
 
 LEVELS: dict[Compression, tuple[int, int]] = {"gzip": (-1, 9), "zstd": (-(1 << 17), 22)}
-"""First and last level of each compression; -1 of gzip is its default."""
+"""Lowest and highest level of each compression. For gzip, level -1 means the default of zlib."""
 
 CHUNK = 1 << 20
 """Bytes that a compressor gets at once, so that its output does not depend on batches."""
@@ -92,10 +92,10 @@ class JsonLinesWriter:
 
 
 def check_level(compression: Compression, level: int) -> None:
-    """Check that a compression has a level.
+    """Check that a level is in the range that a compression supports.
 
     Raises:
-        ConfigError: it does not.
+        ConfigError: the level is outside the range.
     """
     least, most = LEVELS.get(compression, (level, level))
     if not least <= level <= most:
