@@ -36,7 +36,10 @@ class CorpusScorer(Scorer, Protocol):
         """An n-gram in at least this many documents counts as repeated."""
 
     def hash_ngrams(self, text: str) -> NDArray[np.uint64]:
-        """Return the hashes of those n-grams of a text that are counted, one per occurrence."""
+        """Return the hashes of the n-grams of a text, one hash per occurrence.
+
+        A scorer may select a sample of the n-grams, and return only the hashes of this sample.
+        """
 
     def load_repeated(self, repeated: NDArray[np.uint64]) -> Score:
         """Return the function that scores texts, given the sorted hashes of repeated n-grams."""

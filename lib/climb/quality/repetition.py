@@ -24,10 +24,10 @@ from climb.quality.ngrams import hash_ngrams, hash_word, split_words
 class RepetitionScorer:
     """Score `unrepeated`: the share of a document's word n-grams that few documents contain.
 
-    The score is 1 if none of the text's sampled n-grams occurs in `min_documents` or more
-    documents. It is also 1 if the text has fewer than n words. The n-grams of the corpus are
-    counted once, when the corpus is first scored. Documents that are added later are compared with
-    the same list of repeated n-grams.
+    Only a sample of all n-grams is examined, about one in `sample`. The score is 1 if none of the
+    text's sampled n-grams occurs in `min_documents` or more documents. It is also 1 if the text has
+    fewer than n words. The n-grams of the corpus are counted once, when the corpus is first scored.
+    Documents that are added later are compared with the same list of repeated n-grams.
 
     Source:
         Rae et al., arXiv 2112.11446, section A.1.3, and DCLM find near-duplicates with 13-grams.

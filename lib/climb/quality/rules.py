@@ -65,9 +65,12 @@ FINEWEB: Mapping[str, Limits] = {
     "repeated line characters": {"duplicate_line_chars": (0, nextafter(0.10, 0))},
     "short lines": {"short_lines": (0, nextafter(0.67, 0))},
 }
-"""Source: Penedo et al., arXiv 2406.17557, section 3.6; a value at the threshold is a violation."""
+"""Source: Penedo et al., arXiv 2406.17557, section 3.6. In this paper, a value that equals a
+threshold violates the rule. So each limit that is written with `nextafter` is the accepted
+floating-point number nearest to the paper's threshold."""
 
 FAMILIES: Mapping[str, Mapping[str, Limits]] = {"gopher": GOPHER, "c4": C4, "fineweb": FINEWEB}
+"""Family -> rules. A family is the rule set of one paper."""
 
 MAX_SCORE = 5.0
 """Scores range from 0 to 5 as in CLIMB, so that CLIMB's threshold of 3 applies."""
@@ -111,7 +114,7 @@ class RuleScorer:
 
 
 def find_violated_rules(text: str) -> list[tuple[str, str]]:
-    """Return the rules that a text violates as (family, rule), in the order of FAMILIES."""
+    """Return a pair (family, rule) for each rule that a text violates, in the order of FAMILIES."""
     values = compute_text_statistics(text)
     return [
         (family, rule)

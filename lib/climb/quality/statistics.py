@@ -21,7 +21,9 @@ BULLETS = ("•", "‣", "▪", "◦", "●", "- ", "* ")
 ELLIPSES = ("...", "…")
 QUOTES = "\"'\u201d\u2019"
 END_MARKS = (".", "?", "!", *QUOTES)
-"""End of a line in C4 and FineWeb: full stop, question mark, exclamation mark or closing quote."""
+"""Marks with which a complete line of text ends: full stop, question mark, exclamation mark or
+closing quote. C4 removes lines that end without such a mark. FineWeb requires that enough lines end
+with such a mark."""
 
 REMOVED_LINES = (
     *("javascript", "terms of use", "privacy policy", "cookie policy"),
@@ -102,7 +104,7 @@ def compute_ngram_statistics(words: Sequence[str]) -> dict[str, float]:
 def _count_top_chars(hashes: NDArray[np.uint64], ends: NDArray[np.int64], n: int) -> int:
     """Count the characters in all occurrences of the most frequent n-gram.
 
-    Of equally frequent n-grams, the longest one counts.
+    If several n-grams are the most frequent, the one with the most characters counts.
     """
     if len(hashes) == 0:
         return 0

@@ -147,9 +147,10 @@ def _open_model(path: str) -> tuple[Any, Any]:
 
 
 def parse_label_numbers(id2label: dict[int, str], path: str) -> NDArray[np.float32]:
-    """Convert the label of each output to a number, shape (L,). The label of a single output is 1.
+    """Convert the label of each output to a number, shape (L,).
 
-    The labels `3` and `LABEL_3` become the number 3.
+    The labels `3` and `LABEL_3` become the number 3. If the model has only one output, its label is
+    ignored and the number 1 is returned, so that the score is the output itself.
 
     Raises:
         ComponentError: a label is not a number.

@@ -43,7 +43,8 @@ def mixture_chart(mixtures: Sequence[MixtureRecord], domains: Sequence[Domain]) 
 
     Args:
         mixtures: the recommendation, then the first baseline, which is the reference.
-        domains: the domains with their terms. The chart shows the terms below the domain's name.
+        domains: the domains. Below each domain's name, the chart shows its first five `terms`: the
+            most distinctive nouns and word pairs of its texts.
     """
     recommended, reference = mixtures[0], mixtures[1]
     rows = _mixture_rows(recommended.weights, reference.weights, domains)

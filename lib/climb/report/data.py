@@ -74,7 +74,7 @@ class Cluster:
 
 @dataclass(frozen=True, kw_only=True)
 class Rejection:
-    """Rows that ingest rejected for one reason."""
+    """The rows that the job `ingest` rejected for the same reason."""
 
     reason: str
     n_rows: int

@@ -14,8 +14,9 @@ from climb.search.gains import Gain
 from climb.search.result import WEAK_RANKING
 
 NEGLIGIBLE = 0.01
-"""A further round is reported as no help if its expected gain is 0 in four decimals, and is also at
-most this share of the recommendation's gain over the first baseline."""
+"""The report says that a further round would not help if two conditions hold. The round's expected
+gain, rounded to four decimals, is 0.0000. And the unrounded expected gain is at most this share of
+the recommendation's gain over the first baseline."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Verdict:
     headline: str
     summary: str
     reasons: tuple[str, ...] = ()
-    """Why there is no gain, or why the evidence is weak; empty if it is strong."""
+    """The reasons why a gain over a baseline was not found, then the reasons why the evidence is
+    weak. Empty if there are no such reasons."""
 
 
 def conclude(data: ReportData, held_out: Measured) -> Verdict:

@@ -1,1 +1,1 @@
-"""Runs from CSV files: importers of formats, and the commands predict, propose and recommend."""
+"""Runs in CSV files: importers of formats, and the commands `predict`, `propose`, `recommend`."""

@@ -1,4 +1,7 @@
-"""The CSV commands: predict mixtures, propose the next ones, recommend the best one.
+"""The CSV commands `predict`, `propose` and `recommend`.
+
+`predict` predicts the metrics of the mixtures in a file. `propose` writes the mixtures to train
+next. `recommend` writes the best mixture.
 
 Axes: T runs, M mixtures, K domains, Q metrics.
 """

@@ -141,15 +141,16 @@ def _join_scripts(
 class _ScriptFolders:
     """The folders of scripts. Each folder of scripts belongs to one round of the search.
 
-    The models of one round have their results in one folder, which the results file names.
+    The models of one round have their results in one folder, which the results file names. In
+    `--mixtures RESULTS=FOLDER`, RESULTS is the name of a round: the end of the path of its folder
+    of results. With `--mixtures FOLDER`, all results belong to one round, and its name is empty.
     """
 
     folders: tuple[tuple[str, Path], ...]
-    """Pairs of a round and its folder of scripts. The folder of the pair ("", folder) has the
-    scripts of all results."""
+    """Pairs of the name of a round and a folder with scripts of this round."""
 
     rounds: Mapping[str, str]
-    """Folder of results -> round."""
+    """Folder of results -> name of its round."""
 
     @classmethod
     def from_options(

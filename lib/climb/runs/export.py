@@ -215,7 +215,10 @@ def _find_shards(
 def _group_files(
     files: Sequence[Path], endings: Sequence[str], needs_all: bool
 ) -> dict[str, list[Path]]:
-    """Group files by their path without its ending; without `needs_all`, one file is a group.
+    """Group the files that form one shard.
+
+    With `needs_all`, files form a group if their paths differ only in the ending. Without
+    `needs_all`, every file is a group of its own.
 
     Raises:
         InputError: with `needs_all`, a group lacks a file with one of the endings.

@@ -37,7 +37,8 @@ MIXTURES_PER_DOMAIN = 3
 """If there are fewer mixtures per domain than this, a message says that the mixtures are few."""
 
 _MAX_ROWS = 5
-"""Maximum number of rows per reason that messages list; RUNS.rejected.csv has all of them."""
+"""For each reason of rejection, a message lists at most this many rejected rows. RUNS.rejected.csv
+lists all rejected rows."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,8 @@ def _write_rejected(path: Path, rejected: Sequence[RejectedRow]) -> None:
 def _describe(at: Location, r: RejectedRow) -> str:
     """Describe what was found in the rejected row `r`.
 
-    If `at` is the other row of the same run, the description also names the rejected row.
+    A run that was joined from two files has one row in each file. `r` is the row with the error. If
+    `at` is the run's row in the other file, the description also states the location of `r`.
     """
     return r.found if at == r.location else f"{_locate(r)}: {r.found}"
 

@@ -1,6 +1,9 @@
 """Runs with their weights in one file and their metrics in another: join both by the run's name.
 
 Every row without exactly one match in the other file is rejected with its reason.
+
+The weights of a run can also come from a mixture script: a file that has the weights of only this
+run (`climb.runs.curator`). The script then takes the place of a row.
 """
 
 from __future__ import annotations
@@ -40,7 +43,8 @@ class RunPart:
 
     cells: tuple[str, ...]
     error: str = ""
-    """Why the file of this part is invalid; empty if the reader found no error."""
+    """Why the mixture script of this part is invalid. Empty if the script is valid, or if the part
+    is a row of a CSV file."""
 
 
 def read_parts(
@@ -78,8 +82,9 @@ def join_parts(
     """Join the parts of each run.
 
     Returns:
-        Runs in the order of `weights`, and the rejected parts with their reasons. If the script of
-        a run is invalid, the run's row of metrics is the `partner` of the rejected script.
+        Runs in the order of `weights`, and the rejected parts with their reasons. If the mixture
+        script of a run is invalid, the script is rejected, and `partner` of this rejection is the
+        location of the run's row of metrics.
     """
     unique = [_drop_duplicates(side) for side in (weights, metrics)]
     rejected = [r for _, duplicates in unique for r in duplicates]

@@ -67,7 +67,7 @@ def note_natural(space: FeasibleSet, prior: Path) -> str:
 def note_epochs(
     space: FeasibleSet, prior: Path, target_tokens: float, predicted_tokens: float | None
 ) -> str:
-    """Return a note if epochs are unknown, or if epochs and metrics are those of different runs.
+    """Return a note if epochs are unknown, or if epochs and metrics are for runs of unequal length.
 
     Args:
         space: the feasible set; epochs are unknown if the tokens of its domains are NaN.

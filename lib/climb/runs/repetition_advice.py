@@ -34,8 +34,9 @@ class DiscountedRuns:
     def measure(cls, trials: Trials, problem: Problem) -> DiscountedRuns:
         """Measure the cost of repetition.
 
-        If no cost is found or measured, runs of one mixture count as replicates even if they read
-        different numbers of tokens.
+        If a cost is measured, runs of one mixture are replicates only if they read the same number
+        of tokens. If the cost is unknown, or if the runs show no cost, the numbers of tokens are
+        removed. Then runs of one mixture are replicates even if these numbers differ.
         """
         cost = measure_repetition(trials, problem)
         if cost is None or cost.decay is None:

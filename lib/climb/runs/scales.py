@@ -1,4 +1,9 @@
-"""Express the runs of one file at one scale: the runs may differ in model size and tokens.
+"""Express runs at the target scale: convert their metrics to one model size and token count.
+
+A scale is a model size and a number of training tokens. The runs of one file may differ in both.
+Their metrics are converted to those that runs of the target's size and tokens would have. The own
+runs are those of the first file that the user names. The runs of each further file are converted
+too, and later shifted to the level of the own runs (`climb.search.borrow`).
 
 Axes: R rows (checkpoints of runs), T trials, N model sizes, K domains, Q metrics.
 """
@@ -32,8 +37,11 @@ the sum of two parts:
 * `_PER_SIZE` times the rank of the trial's model size. The size nearest to the target has rank 0.
   This part only ensures that trials of different sizes are not replicates.
 * `_PER_LOG_TOKENS` times d - min(d). Here d is the distance of the trial's nearest checkpoint from
-  the target's tokens, in log tokens, and min(d) is the smallest d of all trials. If d - min(d) is
-  1, the error is 0.3 standard deviations: `_PER_LOG_TOKENS` times `STD_PER_TV_DISTANCE`."""
+  the target's tokens, in log tokens, and min(d) is the smallest d of all trials.
+
+The fit of a predictor assumes an error in each metric of a trial: `STD_PER_TV_DISTANCE` times the
+trial's `scale_distance`. The unit is the standard deviation of the metric over mixtures. So if
+d - min(d) is 1, the second part adds an assumed error of 0.15 * 2 = 0.3 standard deviations."""
 
 _SAME_TOKENS = 0.1
 """Trials count as equally long if their tokens differ by at most this share. So two runs of one
@@ -53,8 +61,8 @@ def express(
     """
     n, valid = len(valid.runs), _sort_runs(valid)
     params_R, tokens_R = (read_scales(valid, column) for column in (PARAMS, TOKENS))
-    # Other sets are shifted to the level of the own runs, so a size or a number of tokens that only
-    # one file states is ignored.
+    # Model sizes (or tokens) are ignored if this file or the file of the own runs lacks them. Then
+    # the metrics of the two files may differ in level, but this difference is removed later.
     if params_R is None or target.params == UNKNOWN:
         params_R, target = np.full(n, UNKNOWN), dataclasses.replace(target, params=UNKNOWN)
     if tokens_R is None or target.tokens == UNKNOWN:
@@ -117,7 +125,10 @@ def read_scales(valid: ValidRuns, column: str) -> Array | None:
 
 
 def _add_tokens(valid: ValidRuns) -> Trials:
-    """Return the runs of one scale as trials, all with the median tokens if the file has tokens."""
+    """Return the runs as trials with unchanged metrics.
+
+    If the file has tokens, every trial gets the median number of tokens of all runs.
+    """
     trials, tokens_R = valid.to_trials(), read_scales(valid, TOKENS)
     if tokens_R is None or not len(trials):
         return trials
@@ -179,10 +190,11 @@ def _build_trials(
 
 
 def _rank_sizes(expressed: ExpressedTrials) -> Array:
-    """Rank the model size of every trial by its distance from the size nearest to the target.
+    """Return the rank of every trial's model size, shape (T,).
 
-    The size nearest to the target has rank 0. If this size has too few trials for a fit, distances
-    are counted from the size with the most trials instead, which then has rank 0.
+    The size nearest to the target has rank 0. If this size has too few trials for a fit, the size
+    with the most trials has rank 0 instead. The other sizes are ranked by their distance from the
+    size of rank 0: the number of steps between the two in the sorted list of sizes.
     """
     params_N, size_T, counts_N = np.unique(
         expressed.params_T, return_inverse=True, return_counts=True
@@ -195,7 +207,11 @@ def _rank_sizes(expressed: ExpressedTrials) -> Array:
 
 
 def _group_tokens(expressed: ExpressedTrials) -> tuple[Array, Array]:
-    """Give trials of nearly equal tokens one distance from the target, and one number of tokens."""
+    """Return the distance from the target's tokens, and the tokens, of every trial: both (T,).
+
+    Trials with nearly the same number of tokens (see `_SAME_TOKENS`) get the same distance and the
+    same number of tokens, so that they can be replicates.
+    """
     distance_T, tokens_T = expressed.distance_T.copy(), expressed.tokens_T.copy()
     todo_T = np.ones(len(tokens_T), dtype=np.bool_)
     while todo_T.any():

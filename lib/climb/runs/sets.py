@@ -1,5 +1,7 @@
 """Read the runs of a CSV command: own runs, runs of other sets, runs of several scales.
 
+The own runs are those of the first file. Every further file is another set of runs.
+
 Axes: R rows (checkpoints of runs), Q metrics.
 """
 
@@ -75,8 +77,8 @@ class ScaleSummary:
     """Each model size with its number of trials."""
 
     level_stds: dict[str, float | None]
-    """Metric, or `score` for the objective -> standard deviation of the level that all mixtures
-    share; None: unknown."""
+    """Metric, or `score` for the objective -> standard deviation of its level, the part of its
+    value that is the same for all mixtures; None: unknown."""
 
     dependence: tuple[Dependence, ...]
 
@@ -87,7 +89,11 @@ class ScaleSummary:
 
     @property
     def has_level(self) -> bool:
-        """Whether enough runs of the target's size determine the level."""
+        """Whether the level of the score at the target's model size is known.
+
+        This needs at least `MIN_LEVEL_RUNS` trials of this size, and a standard deviation of the
+        level.
+        """
         return self.n_at_size >= MIN_LEVEL_RUNS and self.level_stds["score"] is not None
 
     def to_json(self) -> dict[str, Any]:
@@ -121,7 +127,8 @@ def read_run_sets(
         files: own runs and other sets.
         objective: defines the score.
         cfg: predictor, seed, `reuse_min_kept`, and how the objective is reweighted.
-        needed: objective whose predictions another set must improve; None: `objective`.
+        needed: the objective that decides whether another set is used. The set is used only if it
+            improves the predictions of this objective and its metrics. None: `objective`.
 
     Raises:
         InputError: a file cannot be used.
@@ -152,7 +159,12 @@ def read_run_sets(
 def _read_others(
     files: RunFiles, own: Trials, target: Scale, predictor: Predictor, cfg: SearchConfig
 ) -> tuple[list[tuple[Trials, BorrowedSet]], list[str]]:
-    """Read the other sets, matched by name to the own runs, and the notes on their rows."""
+    """Read the other sets, and map them to the domains and metrics of the own runs, by name.
+
+    Returns:
+        The trials and the record of each set, and for each set a note on the ignored rows and
+        columns of its file.
+    """
     if cfg.reuse_min_kept is None:
         raise InputError(
             f"--runs names {len(files.paths)} files, but search.reuse_min_kept is null, so only "

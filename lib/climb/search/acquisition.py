@@ -1,7 +1,7 @@
-"""What a round maximizes: the penalized score of the surrogate, and how a batch is selected.
+"""The penalized score, which a search maximizes, and functions that select a set of mixtures.
 
-Axes: M mixtures, N candidates, T existing mixtures, K domains, D mixtures of the trials, Q metrics
-of the objective.
+Axes: M mixtures, N candidates, T finished trials, D distinct mixtures of these trials, K domains,
+Q metrics of the objective.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ MIN_DISTANCE = 1e-3
 of their weights. Nearer mixtures add no information."""
 
 INFEASIBLE = 1e200
-"""A mixture that violates an outcome constraint has the score -INFEASIBLE * (1 + violation), below
-the scores of all other mixtures. The constant is so large because a score has the unit of the
-metrics: a metric that is a sum over a corpus may be far above 1e9."""
+"""A mixture that violates an outcome constraint has the score -INFEASIBLE * (1 + violation). This
+score is below those of all mixtures that satisfy the outcome constraints. The constant is so large
+because a score has the unit of the metrics: a metric that is a sum over a corpus may be far above
+1e9."""
 
 _ROUNDING = 1e-9
-"""Relative rounding error: predictions of one mixture in two batches may differ by this share."""
+"""Relative rounding error of a prediction. If the same mixture is predicted twice, in arrays with
+different numbers of mixtures, the two predictions may differ by this share."""
 
 _MIN_INCREASE = 1e-8
 """Two scores are tied if they differ by less than this. The unit is the standard deviation of the
@@ -129,9 +131,10 @@ def select_batch(
 ) -> NDArray[np.int64]:
     """Select a batch of up to n candidates by upper confidence bounds with diversity.
 
-    The candidate with the highest mean is selected first, unless it is near an existing mixture.
-    Each further selected candidate has the highest mean + std. The std shrinks near a selected
-    candidate, because a trial there would add the same information as the selected candidate.
+    The candidate with the highest mean is selected first, unless it is near the mixture of an
+    existing trial. Each further selected candidate has the highest mean + std. The std shrinks near
+    a selected candidate, because a trial there would add the same information as the selected
+    candidate.
 
     Returns:
         Indices into `pool_NK`, in the order of selection.

@@ -1,7 +1,8 @@
 """Baselines: mixtures that are trained for comparison with the recommendation.
 
-A baseline is data: a plug-in of `search.baselines` with a name, a function that makes its mixture,
-and a number of replicates. The first is the reference baseline.
+The list `search.baselines` of the configuration has one plug-in for each baseline. Such a plug-in
+has a name, a method that makes the mixture, and a number of replicates. The first baseline of the
+list is the reference baseline.
 
     baselines:
       - {use: "climb.search.baselines:NaturalMixture", name: natural}
