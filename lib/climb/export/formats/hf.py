@@ -96,7 +96,7 @@ class HuggingFace(ParquetFolders):
         if Path(folder).name == Path(SCRIPT).stem:
             raise ConfigError(
                 f"datasets: the folder {folder} has the name of its script {SCRIPT}, so datasets "
-                "would run the script to build the dataset, and fail; use another folder"
+                "would take the script for a dataset script, and refuse it; use another folder"
             )
 
     def describe(self, contents: Contents) -> dict[str, str]:
