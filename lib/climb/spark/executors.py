@@ -25,7 +25,7 @@ RAPIDS = (
     "conda-forge -c nvidia cuml=26.06), or climb.spark.corpus.lloyd:ExactKMeans, which needs no GPU"
 )
 FROM_IMAGE = {"cupy": RAPIDS, "cuml": RAPIDS}
-"""Packages that no environment from PyPI has, and what to do about them."""
+"""Packages that neither climb nor its extras install -> what to do if executors lack them."""
 
 Found = tuple[str, str, str | None, list[str]]
 """Host, path of Python, version of climb, and the missing packages."""

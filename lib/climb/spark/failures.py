@@ -87,7 +87,8 @@ def _is_out_of_memory(error: BaseException) -> bool:
 def is_worker_lost(text: str) -> bool:
     """Whether Spark's message reports a lost worker, and not an exception of Python code.
 
-    A task that raises InfrastructureError counts as lost: Spark's retries of the task failed too.
+    If a task raised an InfrastructureError, this counts as a lost worker too: the error reaches the
+    driver only after all of Spark's retries of the task have failed.
     """
     if "SparkException" not in text:  # an error of the driver, such as a failed pickling
         return False

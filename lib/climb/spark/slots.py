@@ -148,9 +148,10 @@ def check_barrier(conf: Mapping[str, str], processes: int) -> None:
 
 
 def plan_profile(session: SparkSession, cfg: SparkConfig, plugin: object) -> ResourceProfile | None:
-    """Return the profile of tasks that run a plug-in, with a whole GPU; None without profiles.
+    """Return the profile of tasks that run a plug-in; it requests a whole GPU for each task.
 
-    A plug-in with `uses_gpu = False` needs no profile: its tasks run on every core.
+    The result is None if Spark schedules no GPUs, or if tasks do not use resource profiles. It is
+    also None for a plug-in with `uses_gpu = False`, because its tasks run on every core.
 
     Raises:
         ConfigError: the shares of GPUs and cores do not fit the executors.

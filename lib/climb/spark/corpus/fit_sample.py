@@ -30,15 +30,18 @@ class SampleFit:
     def loss(self) -> float:
         """Estimate of the relative loss against a fit on all documents.
 
-        The mean squared distance of a fit on all documents would be a number between `inside` and
-        `outside`. If a cluster has n sampled documents, `inside` is lower than this number by about
-        1 / n of the cluster's variance, and `outside` is higher by as much. So the loss is half of
-        the difference between `outside` and `inside`.
+        The mean squared distance of a fit on all documents would be between `inside` and `outside`.
+        If every cluster has about n sampled documents, `inside` is below that distance by about
+        1 / n of the variance within the clusters, and `outside` is above it by the same amount. So
+        the loss is half of the difference between `outside` and `inside`, divided by `outside`.
         """
         return max(0.0, (self.outside - self.inside) / 2.0 / self.outside)
 
     def describe(self) -> str:
-        """Describe the loss in one line for the log, and what to do about a large one."""
+        """Describe the distances and the loss in one line for the log.
+
+        If the loss exceeds MAX_LOSS, the line is a warning that names the setting to raise.
+        """
         line = (
             f"mean squared distance {self.inside:.5f} in the sample of {self.n_inside:,}, "
             f"{self.outside:.5f} in the other {self.n_outside:,} documents: the fit is about "
@@ -68,11 +71,12 @@ def select_lowest_hashes(rows: DataFrame, n: int, seed: int) -> DataFrame:
 
 
 def select_fit_documents(store: Store, cfg: Config, recipe: str) -> DataFrame:
-    """Select the documents that must be embedded for the fit; some may have an embedding already.
+    """Select the documents whose embeddings the fit needs, stored already or not.
 
-    These are the documents with the lowest hashes. Their number is the number that the fit uses,
-    plus the number of selected documents whose stored embedding is NULL. So the fit uses the same
-    documents as it would if all documents were embedded.
+    These are the documents with the lowest hashes. A stored embedding is NULL if the embedder
+    returned no vector for the document. The fit cannot use such documents, so as many further
+    documents are selected. So the fit uses the same documents as it would if all documents were
+    embedded.
 
     Args:
         store: tables `documents` and `embeddings`; the latter may not exist yet.

@@ -24,7 +24,7 @@ from climb.spark.delta.history import Inputs
 from climb.spark.delta.store import Store
 
 BROADCAST_IDS = 1_000_000
-"""Up to this many row ids are sent to every task (16 MB); with more, the text is shuffled."""
+"""Maximum number of row ids that `select_new_documents` broadcasts for its join (16 MB)."""
 
 UNREAD = ("truncated_file", "unreadable_file", "unsupported_format")
 """Reasons in `rejected` for files that cannot be read completely, so some rows are unknown."""
@@ -227,9 +227,9 @@ def add_digests(documents: DataFrame) -> DataFrame:
 def select_new_documents(rows: DataFrame, texts: DataFrame, n: TextCounts) -> DataFrame:
     """Select the kept rows whose text is not in `documents` yet, with the columns of that table.
 
-    The rows are joined with the ids to keep or with the ids to leave out, whichever are fewer:
-    usually the ids to leave out in a first ingest, and the ids to keep in later ingests. A short
-    list is broadcast, so the text is not shuffled.
+    The rows are joined with the ids to keep or with the ids to leave out, whichever are fewer. In a
+    first ingest, the ids to leave out are usually fewer; in later ingests, the ids to keep are. Up
+    to BROADCAST_IDS ids are broadcast; with more, Spark shuffles the rows together with their text.
     """
     accepted = rows.where("reason IS NULL")
     new = texts.where("existing_id IS NULL").select(F.col("best.row_id").alias("row_id"))

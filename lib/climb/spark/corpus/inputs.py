@@ -57,7 +57,8 @@ class FoundInputs:
     def is_current(self, store: Store) -> bool:
         """Whether the last complete ingest has read the same inputs with the same settings.
 
-        If `documents` has changed since then, a later ingest was killed or documents were deleted.
+        The result is False if `documents` has changed since that ingest, because then a later
+        ingest was killed or documents were deleted.
         """
         return store.exists(tables.DOCUMENTS) and are_equal(self.earlier, self.inputs)
 

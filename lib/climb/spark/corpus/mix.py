@@ -239,14 +239,14 @@ def _find_cuts(documents: DataFrame, quotas: Sequence[DomainQuota]) -> list[Cut]
 
 
 def _find_last_documents(bucketed: DataFrame, ranges: Sequence[BucketRange]) -> dict[str, Any]:
-    """Find the last document before each cut in the cut's bucket, if there is one.
+    """For each cut, find the last document before it in the bucket that contains the cut.
 
     Args:
         bucketed: (doc_id, domain, n_tokens, position, bucket).
         ranges: one per domain that has a cut.
 
     Returns:
-        Domain -> (position, doc_id).
+        Domain -> (position, doc_id); without the domains that have no such document.
     """
     schema = "domain STRING, bucket INT, start BIGINT, cut BIGINT"
     rows = [(r.domain, r.bucket, r.start, r.cut) for r in ranges]

@@ -1,8 +1,8 @@
 """Embed and assign documents in one pass that stores no vectors.
 
-Before this pass, the centroids are fitted to a sample of documents whose vectors are stored. The
-centroids and assignments are the same as if all vectors were stored, if equal texts get equal
-vectors.
+Before this pass, the centroids are fitted to a sample of documents whose vectors are stored. If the
+embedder returns the same vector each time that it embeds the same text, the centroids and the
+assignments are the same as those of a run that stores all vectors.
 """
 
 from __future__ import annotations

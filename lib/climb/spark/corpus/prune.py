@@ -33,7 +33,8 @@ from climb.spark.delta.store import Store
 Array = NDArray[np.float64]
 
 SCORE_BITS = 20
-"""Scores are added as multiples of 2^-20: a sum of whole numbers is the same in every order."""
+"""Each score is multiplied by 2^20 and rounded to a whole number. These whole numbers are added, so
+the sum does not depend on the order of the documents."""
 
 
 EMPTY = "no documents"

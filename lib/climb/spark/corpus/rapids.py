@@ -27,9 +27,11 @@ MAX_SEED = 2**31 - 1
 class RapidsKMeans:
     """cuML's k-means with k-means|| initialization, one GPU per worker.
 
-    The rows have a fixed distribution and order, the vectors are quantized, and the centroids are
-    stored once. But cuML adds in single precision and in no fixed order: two fits may differ in
+    The rows have a fixed distribution and order, and the vectors are quantized, so every fit gets
+    the same input. But cuML adds in single precision and in no fixed order: two fits may differ in
     some clusters. So this is the only clusterer that may return other centroids in another run.
+    Table `centroids` stores the fit, and later runs with the same settings read it, unless
+    `cluster.refit` makes a new fit.
 
     Source:
         KMeans of spark-rapids-ml 26.6.

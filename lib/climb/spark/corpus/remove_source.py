@@ -48,10 +48,12 @@ def remove_sources(store: Store, cfg: Config) -> tuple[Removal, bool]:
     `remove.sources`.
 
     Returns:
-        The report, and whether anything was left to remove.
+        The report, and whether this call found any document of the sources. If it found none, the
+        sources were removed before.
 
     Raises:
-        ConfigError: one of the sources is empty, or has no document and was not removed before.
+        ConfigError: one of the sources is the empty string, or no document has this source and it
+            was not removed before.
         TableError: no document would be left.
     """
     names = sorted(set(cfg.remove.sources))
@@ -146,7 +148,10 @@ def _measure_removal(store: Store, cfg: Config, names: list[str], ids: DataFrame
 
 
 def _count_domains(store: Store, cfg: Config, ids: DataFrame) -> dict[str | None, Counted]:
-    """Count the documents and tokens of every domain; None is the key of pruned clusters."""
+    """Count each domain's documents and tokens, in total and in the documents with these ids.
+
+    The key None has the counts of the pruned clusters.
+    """
     needed = (tables.ASSIGNMENTS, tables.TOKENS, tables.CLUSTERS)
     if not all(store.exists(table) for table in needed):
         return {}

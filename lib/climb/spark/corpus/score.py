@@ -25,7 +25,8 @@ from climb.spark.device import get_task_device, shares_local_gpu
 from climb.spark.threads import limit_threads
 
 MAX_NGRAMS = 5_000_000
-"""Maximum repeated n-grams; the most frequent ones are kept: 40 MB in every Python worker."""
+"""Maximum number of repeated n-grams that are kept. If there are more, the most frequent ones are
+kept. This many n-grams need 40 MB in every Python worker."""
 
 
 def build_scorers(specs: Sequence[PluginSpec]) -> list[Scorer]:
@@ -65,8 +66,9 @@ def ensure_repeated_ngrams(
     )
     if not known:
         rows = _count_ngrams(documents, scorer).withColumn("recipe", F.lit(recipe))
+        # This row is always written, even if no n-gram is repeated. It shows later calls that the
+        # n-grams of this recipe were counted.
         marker = store.create_frame([{"recipe": recipe, "ngram": 0}], tables.REPEATED_NGRAMS)
-        # If no n-gram is repeated, only the marker is written; it prevents another count.
         once = f"{recipe}:{version}"
         store.append(rows.unionByName(marker), tables.REPEATED_NGRAMS, once=once)
     rows = store.read(tables.REPEATED_NGRAMS).where(F.col("recipe") == recipe)

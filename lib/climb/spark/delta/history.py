@@ -29,7 +29,9 @@ a second query reads all commits."""
 
 SCOPED_COMMITS = 1000
 """A scope is the part of a table that a commit replaced. The last commit of a scope is searched
-among this many newest changes of the table. A comparison writes one commit per method and seed."""
+among this many of the newest commits that changed rows. It may be far back, because other scopes
+are committed after it: a comparison commits one scope for each search, and may run one search for
+each method and seed."""
 
 
 class Inputs(TypedDict):

@@ -40,8 +40,9 @@ COMMIT_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 catalogs `saveAsTable` ignores that option (delta-io/delta#2037)."""
 
 SKIP_EMPTY_COMMITS = "spark.databricks.delta.skipRecordingEmptyCommits"
-"""Whether Delta skips a commit that changes no file. `replace` sets it to false: otherwise an empty
-table that is replaced by no rows would keep the inputs of its earlier version."""
+"""Whether Delta skips a commit that changes no file. `replace` sets it to false. Otherwise, if an
+empty table is overwritten with zero rows, Delta would skip the commit, and the new inputs would not
+be recorded."""
 
 
 def find_write_error(error: Exception) -> str | None:
@@ -170,7 +171,9 @@ class Store:
         return table.select_first(r.asDict(recursive=True) for r in frame.orderBy(*order).collect())
 
     def select_missing(self, rows: DataFrame, table: Table, **equals: str) -> DataFrame:
-        """Select the rows whose doc_id is in no row of the table that has the values of `equals`.
+        """Select those of `rows` whose doc_id is missing in the table.
+
+        If `equals` has values, rows of the table with other values are ignored.
 
         Args:
             rows: with a column doc_id.

@@ -1,6 +1,6 @@
 """Write table `corpus` in the format of a trainer, from Spark tasks.
 
-job      the steps of job export
+job      the steps of the job `export`
 prepare  the plan and the contents
 rows     which documents are in which shard, by hashes
 shards   the body of the tasks

@@ -53,7 +53,10 @@ def _average_scores(clusters: Sequence[tables.Row]) -> dict[str, float]:
 
 
 def _find_licence() -> Column:
-    """Return the metadata value whose name matches LICENCE (the smallest of several), else null."""
+    """Return the value of the metadata column whose name matches LICENCE; null if none matches.
+
+    If several names match, the smallest of their values is returned.
+    """
     named = F.map_filter("metadata", lambda name, _: F.lower(name).rlike(LICENCE))
     return F.try_element_at(F.array_sort(F.map_values(named)), F.lit(1)).alias("licence")
 
@@ -73,7 +76,7 @@ def _count_origins(joined: DataFrame, column: str) -> list[Origin]:
 
 
 def _count_rejected(store: Store) -> list[Dropped]:
-    """Count the rows that job ingest rejected, per reason."""
+    """Count the rows that the job `ingest` rejected, per reason."""
     if not store.exists(tables.REJECTED):
         return []
     counts = store.read(tables.REJECTED).groupBy("reason").agg(F.sum("n_rows"))

@@ -1,4 +1,4 @@
-"""The steps of job export."""
+"""The steps of the job `export`."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def prepare(store: Store, cfg: Config) -> Prepared:
     """Read the mixture of table `corpus` and the tokenizer, and make the plan.
 
     Raises:
-        TableError: job mix has not run, or the tables that it reads have changed since then.
+        TableError: the job `mix` has not run, or the tables that it reads have changed since then.
         ConfigError: the format does not support `export.kind`, or the tokenizer cannot be used.
     """
     format: Format = build(cfg.export.format, Format)
@@ -78,7 +78,8 @@ def prepare(store: Store, cfg: Config) -> Prepared:
 def _describe_inputs(store: Store, mixture: Mapping[str, Any]) -> dict[str, Any]:
     """Describe what an export is made from, without the ids of tables.
 
-    The ids are random. Files of an export contain its plan, and equal tables give equal files.
+    The inputs are part of the plan, and the plan is written into files of the export. The ids are
+    random: with them, equal tables would give different files.
     """
     read = (tables.CORPUS, tables.CLUSTERS, tables.DOCUMENTS, tables.REJECTED)
     made_from = store.history.describe_inputs(*read, mixture=mixture)
@@ -170,7 +171,7 @@ def _sum_training(written: Sequence[tuple[ShardKey, ShardRecord]]) -> dict[str, 
 
 
 def _read_tokenizer(store: Store, cfg: Config) -> tuple[str, Tokenization]:
-    """Read the tokenizer: `export.tokenizer`, or that of job count."""
+    """Read `export.tokenizer`; if it is not set, read the tokenizer of the job `count`."""
     if cfg.export.tokenizer is not None:
         return read_own_tokenizer(cfg.export.tokenizer, cfg.export.end_of_text)
     json, end = read_tokenizer_json(store, cfg), cfg.export.end_of_text or cfg.count.end_of_text

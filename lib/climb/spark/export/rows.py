@@ -91,7 +91,9 @@ def plan_shards(rows: DataFrame, format: Format) -> tuple[list[ShardKey], int]:
 
 
 def _check_tokens(tokens: Mapping[str, int]) -> None:
-    """Check the tokens of each domain in the training split: a share of tokens needs some.
+    """Check that each domain has tokens in the training split.
+
+    The mixture gives each domain a share of the tokens; a domain without tokens cannot supply it.
 
     Raises:
         TableError: a domain has none.

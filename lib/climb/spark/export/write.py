@@ -55,7 +55,8 @@ def write_shards(
         divided = divide_rows(rows, keys, pending)
         divided.mapInArrow(lambda batches: task.write(batches), WRITTEN).collect()
         finished = read_records(target.records, keys, target.data)
-    # With long documents, the range of a shard may have no row; such a shard is not written.
+    # Each shard gets the rows of one range of hashes, and the number of shards depends on the bytes
+    # of text. If the documents are few and long, a range may have no row. Its shard is not written.
     written = [(key, finished[key.number]) for key in keys if key.number in finished]
     n_written = sum(d.documents for _, record in written for d in record.domains.values())
     assert n_written == n_rows, (n_written, n_rows)

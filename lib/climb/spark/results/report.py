@@ -185,7 +185,8 @@ def _read_evaluations(
 def _identify_models(store: Store, cfg: Config) -> tuple[str, str] | None:
     """Return the recipe and the corpus digest of the models that `climb train` would train.
 
-    The result is None if it could not train any: shards or files of items are missing.
+    The result is None if `climb train` could not train a model, for example because shards or item
+    files are missing.
     """
     try:
         setup = build_target_setup(store, cfg)
@@ -197,12 +198,13 @@ def _identify_models(store: Store, cfg: Config) -> tuple[str, str] | None:
 def select_evaluations(
     rows: Sequence[tuple[str, tables.Row]], configured: tuple[str, str] | None, cfg: Config
 ) -> tuple[tuple[Evaluation, ...], str]:
-    """Select models with the same recipe and shards from all models of the mixtures of a result.
+    """From the models of a result's mixtures, select those with one recipe and one set of shards.
 
-    The models of the configured recipe, shards and seeds are selected. If the recommendation has
-    none, the models with the recipe and shards of its last trained model are selected. Models of
-    baselines decide only if the recommendation has no model, because another search may have
-    trained the last of them.
+    The models of the configured recipe, shards and seeds are selected if one of them is a model of
+    the recommendation. Otherwise, the last trained model of the recommendation determines the
+    recipe and the shards, and models of all seeds are selected. If the recommendation has no model,
+    the models of the baselines take its place in both rules. They do so only then, because the last
+    model of a baseline may come from another search.
 
     Args:
         rows: methods, and rows of table `evaluations`; at least one.
@@ -210,8 +212,7 @@ def select_evaluations(
         cfg: `train.seeds` is the number of seeds.
 
     Returns:
-        The metrics, and one line that says that they are not of the configured models; empty if
-        they are.
+        The metrics, and a note; it is empty if these are metrics of the configured models.
     """
     seeds = range(cfg.train.seeds)
     own = [row for method, row in rows if method == RECOMMENDED] or [row for _, row in rows]

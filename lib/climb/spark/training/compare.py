@@ -44,7 +44,8 @@ class Progress:
     """Target models that failed; the next start tries them again."""
 
     n_paid: float
-    """Sum of the trials that the methods pay for."""
+    """Price of the mixtures of all methods, in trials: the sum of `FoundMixture.n_trials` over the
+    methods and seeds. A trial that several methods share counts for each of them."""
 
     n_shared: int
     """Repetitions: a trial that occurs n times in the plans of searches counts n - 1 times."""
@@ -176,7 +177,9 @@ class Trainer:
             variant = Variant(f"{method.comparison}.{method.name}", own)
             store = Store(self.store.session, self.store.cfg, variant)
             if jobs[0] == "cluster" and method.cfg.cluster.embeddings == "sample":
-                jobs = ("embed", *jobs)  # the fit of another K needs the vectors of another sample
+                # With other settings, such as another cluster.k, the centroids may be fitted to
+                # another sample of documents, whose vectors are perhaps not stored yet.
+                jobs = ("embed", *jobs)
             for job in jobs:
                 log(job, f"{method.label}: {self.jobs[job](store, method.cfg)}")
             self._stores[method.name] = store
@@ -193,9 +196,10 @@ class Trainer:
 
 
 def _check_reported(cfg: Config) -> None:
-    """Check that target models are measured on every target that the objective uses.
+    """Check that each entry of `proxy.targets` that the objective uses has a `report` file.
 
-    If the objective has metrics that only a plug-in measures, its targets are not checked.
+    Target models are measured on the items of these files. If the objective uses a metric that only
+    a plug-in measures, none of the entries that the objective uses is checked.
 
     Raises:
         ConfigError: no target has a `report` file, or a target of the objective has none.
