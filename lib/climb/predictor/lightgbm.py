@@ -19,10 +19,12 @@ from climb.predictor.trees import Booster, Rows, TreesPredict, fit_bootstrap
 class LightGBMPredictor:
     """Gradient boosting on raw weights with early stopping on held-out trials.
 
-    The defaults are those of NVIDIA's recipe. CLIMB's paper and RegMix use other values:
+    The defaults are those of NVIDIA's recipe. With them, the patience (number of rounds without
+    improvement after which a fit stops) is at most the number of held-out trials. CLIMB's paper and
+    RegMix use other values:
 
         search:
-          predictor:           # the paper: patience of 20 rounds, even if fewer trials are held out
+          predictor:           # the paper: the patience is 20 for any number of held-out trials
             use: climb.predictor.lightgbm:LightGBMPredictor
             patience_within_held: false
 
@@ -38,10 +40,10 @@ class LightGBMPredictor:
             patience_within_held: false
 
     Values are scaled to standard deviation 1 first, so the penalties do not depend on a metric's
-    unit. Early stopping uses a part of the trials that `fit` receives. RegMix instead uses the
-    runs for which it also reports the rank correlation of its predictions. The standard deviation
-    of a prediction is that of the predictions of `members` bootstrap fits. It does not increase
-    with distance from the trials.
+    unit. Early stopping uses a part of the trials that `fit` receives. RegMix's notebook uses its
+    held-out runs for early stopping, and reports the rank correlation of predictions on the same
+    runs. The standard deviation of a prediction is that of the predictions of `members` bootstrap
+    fits. It does not increase with distance from the trials.
 
     Source:
         NVIDIA: NeMo Curator, tutorials/text/nemotron-climb-data-curation/8_predict.py.

@@ -37,7 +37,7 @@ ExtrasByMetric = Sequence[ExtraFeatures | None]
 
 
 class MetricsPredict(Protocol):
-    """Fitted functions of all metrics."""
+    """For each metric, a fitted function that predicts the metric from the weights."""
 
     @property
     def predicts_Q(self) -> tuple[Predict, ...]:
@@ -234,7 +234,10 @@ class MetricBounds:
         return np.clip(mean_M, self.low, self.high), np.minimum(std_M, self.max_std)
 
     def clip_covariance(self, covariance_MM: Array) -> Array:
-        """Scale rows and columns whose standard deviation is larger than the maximum."""
+        """Reduce predicted standard deviations above `max_std` to `max_std`; keep correlations.
+
+        The standard deviation of a mixture is the root of its element on the diagonal.
+        """
         std_M = np.sqrt(np.maximum(np.diag(covariance_MM), 0.0))
         if (std_M <= self.max_std).all():
             return covariance_MM

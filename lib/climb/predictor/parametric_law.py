@@ -237,8 +237,8 @@ class _Fit:
         # Degrees of freedom of the fit: the number of parameters that the data determine.
         n_fitted = len(mean_P) - float((np.square(root_PP).sum(axis=1) / std_P**2).sum())
         scale = len(noise_var_T) / max(len(noise_var_T) - n_fitted, 1.0)
-        # The noise stated for reused runs is often too large, so the values with the least stated
-        # noise count most.
+        # Some trials may be reused runs of an earlier domain set. The noise given for them is often
+        # too large. So the estimate gives most weight to the values whose given noise is smallest.
         share_T = noise_var_T**-2.0 / (noise_var_T**-2.0).sum()
         excess_T = scale * np.square(mean_T - problem.values_T) - problem.noise_var_T
         residual_var = max(float(share_T @ excess_T), MIN_NOISE_VAR)

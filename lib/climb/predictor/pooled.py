@@ -2,7 +2,8 @@
 
 The metrics of a group share parameters.
 
-Axes: T trials, D distinct mixtures, K domains, Q metrics, M mixtures, P members.
+Axes: T trials, D distinct mixtures, K domains, Q metrics, M mixtures, P members (process, law,
+and the metric's mean).
 """
 
 from __future__ import annotations
@@ -37,16 +38,17 @@ class PooledPredictor:
     laws of a group share their exponent. Features are the weights and the total weights of groups
     of domains. The process models the logarithm of a metric whose values are all positive.
 
-    The share of the process in the average (0 to 1) comes from a least-squares fit of measured
-    values on held-out predictions. A common share is fitted to all metrics, then one share per
-    metric, which is drawn towards the common one. The average is then shrunk towards the metric's
-    mean, by the factor of `climb.predictor.shrinkage`. So a metric that cannot be predicted has no
-    influence on which mixtures a search prefers.
+    The share of the process in the average is fitted by least squares: the average of the held-out
+    predictions of process and law should be near the measured values. Each share is clipped to
+    0..1. A common share is fitted to all metrics, then one share per metric, which is drawn towards
+    the common one. The average is then shrunk towards the metric's mean, by the factor of
+    `climb.predictor.shrinkage`. So a metric that cannot be predicted has no influence on which
+    mixtures a search prefers.
 
     Source:
-        Stacked regressions with non-negative weights: Breiman (1996). Groups of metrics, features
-        and shares were chosen on training runs of RegMix and of Olmix
-        (docs/decisions/predictor.md).
+        Stacked regressions with non-negative weights: Breiman (1996). The features, the way of
+        grouping the metrics, and the way of fitting the shares were chosen on training runs of
+        RegMix and of Olmix (docs/decisions/predictor.md).
     """
 
     metric_groups: int = 8
@@ -58,8 +60,9 @@ class PooledPredictor:
     share_std: float = 0.15
     """Standard deviation of the normal prior on each metric's share. The prior's mean is the
     common share. The common share itself has a normal prior with mean 0 and the same standard
-    deviation. This prior of the common share counts once for each metric. Its mean of 0 favours the
-    law, which is better far from the trials."""
+    deviation. In the fit of the common share, the term of this prior is added once for each metric.
+    So the prior does not become weaker, relative to the values, if there are more metrics. Its mean
+    of 0 favours the law, which is better far from the trials."""
 
     folds: int = 5
     """Folds of the cross-validation."""

@@ -177,10 +177,11 @@ class PooledProcesses:
 
 
 _QUIET_VAR, _MIN_QUIET = 0.05, 40
-"""Length scales are fitted to the trials with little noise. For such a trial, the noise variance
-of a metric divided by the metric's variance over the trials is at most `_QUIET_VAR`, in the mean
-over the metrics. If there are fewer such trials than `_MIN_QUIET`, length scales are fitted to the
-`_MIN_QUIET` least noisy trials."""
+"""Length scales are fitted to the trials with little noise. The noise of a trial is measured as
+follows. For each metric, the noise variance is divided by the metric's variance over the trials.
+The noise of the trial is the mean of these quotients over the metrics. A trial has little noise if
+this mean is at most `_QUIET_VAR`. If there are fewer such trials than `_MIN_QUIET`, length scales
+are fitted to the `_MIN_QUIET` least noisy trials."""
 
 
 def _select_quiet(noise_var_T: Array) -> Array:
@@ -200,7 +201,11 @@ class ProcessPredict:
 
     @property
     def noise(self) -> float:
-        """Standard deviation of one trial's observation noise, at the trials' mean value."""
+        """Standard deviation of one trial's observation noise, in the unit of the metric.
+
+        If the process models the logarithm of the metric, this noise is proportional to the
+        metric's value. It is then returned for the geometric mean of the trials' values.
+        """
         return float(self.get_slope(np.zeros(1))[0] * self.process.noise)
 
     def __call__(self, weights_MK: Array) -> tuple[Array, Array]:

@@ -24,9 +24,9 @@ class PowerLawPredictor(LawPredictor):
     the misfit. Extra features of a mixture add a linear term.
 
     Source:
-        The form follows scaling laws of mixed data (Data Mixing Laws, arXiv 2403.16952, has an
-        exponential of the weights instead). Form, priors and `exponent` were chosen on RegMix's
-        published training runs (docs/decisions/predictor.md).
+        The form is like that of scaling laws of mixed data. The paper Data Mixing Laws (arXiv
+        2403.16952) has another form: an exponential function of the weights. Form, priors and
+        `exponent` were chosen on RegMix's published training runs (docs/decisions/predictor.md).
     """
 
     exponent: float = 0.5

@@ -209,8 +209,8 @@ class _Fits:
         fitted_Q = var_QP.shape[1] - (var_QP / prior_std_P**2).sum(axis=1)
         n_trials = self.values_QT.shape[1]
         scale_Q = n_trials / np.maximum(n_trials - fitted_Q, 1.0)
-        # The noise stated for reused runs is often too large, so the values with the least stated
-        # noise count most.
+        # Some trials may be reused runs of an earlier domain set. The noise given for them is often
+        # too large. So the estimate gives most weight to the values whose given noise is smallest.
         share_QT = self.noise_var_QT**-2.0
         share_QT /= share_QT.sum(axis=1, keepdims=True)
         square_QT = np.square(self.means_QT - self.values_QT)

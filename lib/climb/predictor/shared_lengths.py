@@ -1,9 +1,9 @@
-"""Length scales that metrics share: MAP parameters of one Gaussian process per metric.
+"""MAP parameters of one Gaussian process per metric; a group of metrics has common length scales.
 
 Metrics of related tasks depend on the same domains. So the length scales of a group of metrics are
-fitted to the values of the whole group: many values for few parameters. The fit assumes, for each
-metric, that all trials have the same noise. So one eigendecomposition of the kernel is enough for
-all metrics.
+fitted to the values of the whole group: many values for few parameters. All other parameters are
+fitted for each metric. The fit assumes, for each metric, that all trials have the same noise. So
+one eigendecomposition of the kernel is enough for all metrics that are fitted together.
 
 Axes: T trials, F features, Q metrics, P parameters.
 """
@@ -46,7 +46,9 @@ class _Prior:
     mean_F: Array
     std: float
     is_log_normal: bool
-    """Whether the density is that of the length scales instead of their logarithms."""
+    """If true, `cost` uses the density of the length scales, which is log-normal. If false, it uses
+    the density of their logarithms, which is normal. The negative log densities differ by the sum
+    of the log length scales."""
 
     def cost(self, log_lengths_F: Array) -> tuple[float, Array]:
         """Return the negative log density (up to a constant) and its gradient (F,)."""

@@ -37,9 +37,9 @@ class Shrinkage:
     def fit(cls, held_out_TQ: Array, values_TQ: Array, noise_TQ: Array) -> Self:
         """Fit the slope of measured values on held-out predictions, and shrink it towards 0.
 
-        The slope is a least-squares fit with a normal prior, between 0 and 1. It is multiplied by
-        1 - CHANCE / t^2, or by 0 if this factor or t is negative. Here t is the slope without the
-        prior, divided by its standard error.
+        The slope is fitted by least squares with a normal prior, and then clipped to 0..1. The
+        clipped slope is multiplied by 1 - CHANCE / t^2, or by 0 if this factor or t is negative.
+        Here t is the slope without the prior, divided by its standard error.
 
         Args:
             held_out_TQ: for each value, the prediction of a fit that did not use this value.

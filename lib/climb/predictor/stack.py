@@ -1,6 +1,6 @@
 """Stacked regression of a Gaussian process, a power law and the mean, with cross-validated shares.
 
-Axes: T trials, D distinct mixtures, K domains, P members, M mixtures.
+Axes: T trials, D distinct mixtures, K domains, P members (models that are averaged), M mixtures.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class StackPredictor:
     """Average of a Gaussian process, a power law and the mean, weighted by cross-validation.
 
     The process fits any surface near the trials. The law is better far from the trials and under
-    noise. The share of the process is a least-squares fit, between 0 and 1, of measured values on
-    the held-out predictions of process and law. A normal prior draws the share towards 0, so few or
-    noisy trials give the law more weight. The average is then shrunk towards the metric's mean
-    (`climb.predictor.shrinkage`), so a metric that cannot be predicted has no influence on which
-    mixtures a search prefers.
+    noise. The share of the process in the average of process and law is fitted by least squares:
+    the average of their held-out predictions should be near the measured values. The fitted share
+    is clipped to 0..1. A normal prior draws it towards 0, so few or noisy trials give the law more
+    weight. The average is then shrunk towards the metric's mean (`climb.predictor.shrinkage`), so a
+    metric that cannot be predicted has no influence on which mixtures a search prefers.
 
     Source:
         Stacked regressions with non-negative weights: Breiman (1996). Members, folds and the prior

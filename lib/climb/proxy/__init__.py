@@ -117,8 +117,9 @@ class Proxy(Protocol):
 
         Raises:
             TrialError: the loss became NaN or infinite: the trial is recorded as failed.
-            ResourceError: memory ran out: the run is repeated while no other run trains, and
-                recorded as failed if it fails again.
+            ResourceError: memory ran out: the run is tried once more, while no other run trains. If
+                memory runs out again, or if no other run trained at the first try, the run is
+                recorded as failed.
             InfrastructureError: a worker, device or mount was lost: the run is repeated.
             Every other exception stops the search.
         """

@@ -24,7 +24,8 @@ FORMAT = "climb-checkpoint-1"
 ARITHMETIC = {"cuda": 2}
 """Kind of device -> version number. It is raised when `auto`, as a value of `precision` or
 `compile`, gets another meaning on this kind of device. Another version changes the digest of a run,
-so older checkpoints are ignored. A kind that is not listed has version 1, which is not hashed."""
+so older checkpoints are ignored. Kinds of device that are not listed have version 1. For such a
+device, the version is not part of the digest."""
 
 
 def compute_run_digest(

@@ -70,7 +70,7 @@ class DoremiProxy:
 
     @property
     def recipe(self) -> TrainingRecipe:
-        """The recipe of the run: weighted losses are not compiled."""
+        """The recipe `training` without compilation, because weighted losses are never compiled."""
         return replace(self.training, compile="eager")
 
     def make_loop(

@@ -101,7 +101,11 @@ class GradientModel:
                 torch._foreach_copy_(self._copies, self._parameters)
 
     def clear(self) -> None:
-        """Forget the gradients, before a batch."""
+        """Forget the gradients of the previous batch, before a batch.
+
+        If the copy has bfloat16 weights, the gradients in the model's own parameters stay. The
+        first micro-batch then replaces or removes them.
+        """
         self._is_first = True
         for parameter in self._copies if self._has_weights else self._parameters:
             parameter.grad = None
@@ -167,7 +171,9 @@ class GradientModel:
             for parameter, twin in zip(self._parameters, self._copies, strict=True)
             if twin.grad is not None
         ]
-        if self._is_first:  # a parameter without a new gradient still has an old one
+        if self._is_first:
+            # The parameters may have gradients of the previous batch. New gradients replace them
+            # below. If a parameter has no new gradient, its old one is removed here.
             for parameter, twin in zip(self._parameters, self._copies, strict=True):
                 if twin.grad is None:
                     parameter.grad = None

@@ -4,7 +4,8 @@
     heartbeat.beat(n_tokens, run.n_tokens, loss)     # after a step; most calls only read a clock
 
 A file works on every cluster, because every run already needs a shared folder for its checkpoints.
-Spark itself reports the accumulators of Python tasks only when the tasks end.
+Spark's accumulators cannot replace the file: Spark sends the accumulators of a Python task to the
+driver only when the task ends.
 """
 
 from __future__ import annotations

@@ -71,9 +71,10 @@ def read_records(target: Target) -> Iterator[Record]:
 
 
 def check_first_items(target: Target) -> None:
-    """Check the first lines of a target, and with `where` the lines up to the first selected item.
+    """Check the first lines of a target, so that wrong files are found before anything is trained.
 
-    This finds wrong files before anything is trained.
+    The first `CHECKED_ITEMS` items are checked. If `target.where` is set, all lines up to the first
+    item that it selects are checked too.
 
     Raises:
         InputError: the file cannot be read, a checked line is not a valid item, or there is no
@@ -88,8 +89,9 @@ def check_first_items(target: Target) -> None:
 def identify(values: dict[str, Any], kind: str) -> str:
     """Identify an item by the words of its text, or of its context and its right choice.
 
-    Bits per byte are measured on these parts. Case, white space, the other choices, and the
-    punctuation of a part that has words do not change the identity.
+    Bits per byte are measured on these parts. The identity does not depend on the other choices, on
+    case, or on the white space and punctuation between words. But if a part has punctuation only,
+    without any word, the identity depends on this punctuation.
     """
     if kind == "text":
         parts = [values["text"]]

@@ -18,15 +18,16 @@ from climb.tokenizer import TokenizerFile
 TOKENIZER_FILE = "tokenizer.json"
 
 LARGE_LOGIT = 1e4
-"""A logit at which soft caps have an effect. The logits of a new model are too small for that."""
+"""A logit that soft caps change. A soft cap hardly changes the small logits of a new model, so soft
+caps are detected with logits of this size."""
 
 
 def open_model(folder: str | Path, n_ids: int) -> Any:
     """Open a local checkpoint in float32.
 
     Attention is computed by SDPA where the architecture supports it, whatever config.json names.
-    Settings of text generation and `output_attentions` are dropped: proxies use neither. With some
-    of their values, transformers refuses to save the trained model.
+    Settings of text generation and `output_attentions` are dropped, because proxies use neither.
+    With some values of these settings, transformers refuses to save the trained model.
 
     Args:
         folder: folder of the checkpoint.
@@ -68,7 +69,8 @@ def _load(folder: str | Path) -> tuple[Any, list[str]]:
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         config.output_attentions = False
-        config._attn_implementation = None  # transformers chooses SDPA, else its own attention
+        # With None, transformers uses SDPA if the architecture supports it, else `eager`.
+        config._attn_implementation = None
         model, loading = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,

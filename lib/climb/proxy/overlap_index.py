@@ -25,14 +25,16 @@ N_WORDS = 13
 """Number of words of an n-gram, as in GPT-3's check of overlaps (arXiv 2005.14165, appendix C)."""
 
 MIN_WORDS = 5
-"""Minimum words of an item that is looked up. Shorter items ("4 3 7") match by chance."""
+"""If the question and the right choice of an item have fewer than N_WORDS words together, but at
+least this many, all their words are one n-gram. Even fewer words, such as "4 3 7", would match by
+chance, so they are no n-gram."""
 
 RULES_VERSION = 2
 """Increased when the rules of this module change, so that documents are checked again."""
 
 PROMPT = re.compile(r"\A\s*Question:|\bAnswer:\s*\Z")
 """Words that a prompt adds to a question. A document may quote the question with these words or
-without them, so both forms of the question are looked up."""
+without them, so the index contains both forms of the question."""
 
 CHUNK_ITEMS = 2_000
 FILTER_BITS_PER_NGRAM = 16
@@ -65,7 +67,7 @@ class Ngrams:
         return cls(hash_G, item_G, np.packbits(bits, bitorder="little"))
 
     def find(self, hash_G: Hashes) -> NDArray[np.int64]:
-        """Return the positions of the hashes that an n-gram of an item has too."""
+        """Return the positions in the argument of those hashes that `self.hash_G` contains."""
         bit_G = _find_bits(hash_G, 8 * len(self.filter))
         passed = np.flatnonzero(self.filter[bit_G >> 3] >> (bit_G & 7).astype(np.uint8) & 1)
         own_G = hash_G[passed]
@@ -99,7 +101,7 @@ class OverlapIndex:
     """Field `id` of each item, or the number of its line."""
 
     ngrams: Mapping[int, Ngrams]
-    """Number of words -> the n-grams with that many words, in ascending order."""
+    """Number of words -> the n-grams with that many words. The keys are in ascending order."""
 
     texts: bytes
     """Words of the items; the question and each choice have a line each."""
@@ -108,7 +110,7 @@ class OverlapIndex:
     """End of each item in `texts`."""
 
     n_short: int
-    """Number of items that are too short to be looked up."""
+    """Number of items whose question and right choice together have fewer than MIN_WORDS words."""
 
     def contains(self, item: int, words: str) -> bool:
         """Whether an item contains these words in this order; `words` separates them by spaces."""
@@ -147,7 +149,7 @@ def build_index(groups: Sequence[tuple[str, Target]]) -> OverlapIndex:
 
 @dataclass(frozen=True)
 class _Parts:
-    """The parts of an item that are looked up."""
+    """The parts of an item from which its n-grams are made."""
 
     context: str
     choices: Sequence[str]

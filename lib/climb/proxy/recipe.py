@@ -16,8 +16,9 @@ from climb.proxy.numerics import (
 )
 
 LATER = {"omit_default": True}
-"""Metadata of fields that were added later. A recipe in which they have their defaults keeps its
-identifier."""
+"""Metadata of fields that were added to the class when recipes already had identifiers. Such a
+field is not part of the identifier while it has its default value, so the identifiers of older
+recipes do not change."""
 
 POSITIVE = ("batch", "learning_rate", "micro_batch")
 """Numbers that must not be 0."""

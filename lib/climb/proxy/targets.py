@@ -36,10 +36,12 @@ class Item:
     each with one continuation."""
 
     n_bytes: tuple[int, ...]
-    """UTF-8 bytes of each choice as it is scored (truncated to the sequence), or of the text."""
+    """Multiple choice: UTF-8 bytes of each choice as it is scored. A choice is truncated to the
+    maximum input of the model. Text: UTF-8 bytes of the text."""
 
     n_characters: tuple[int, ...]
-    """Characters of each choice as it is scored, after its leading white space, or of the text."""
+    """Multiple choice: characters of each choice as it is scored, without its leading white space.
+    Text: characters of the text."""
 
     label: int
     """Index of the right choice; 0 for a text."""
@@ -136,7 +138,9 @@ class _PassageBuilder:
         """
         encoded, skipped = self._encode(context + choice), len(context)
         ids, offsets = encoded.ids[len(before) :], encoded.offsets[len(before) :]
-        if not ids:  # the tokenizer has one token for the end of the context and the choice
+        if not ids:
+            # No token is left for the choice: one token covers both the context's last characters
+            # and the whole choice. So the choice is encoded alone.
             encoded, skipped = self._encode(choice), 0
             ids, offsets = encoded.ids, encoded.offsets
         if len(ids) <= self.sequence:

@@ -125,7 +125,7 @@ class Updater:
     def load(
         self, model: Mapping[str, Any], optimizer: dict[str, Any], micro_batch: int | None
     ) -> None:
-        """Continue from the states of a checkpoint, before the first step.
+        """Load the states of a checkpoint; to be called before the first step is taken.
 
         Args:
             model: state of the model.
@@ -174,7 +174,9 @@ class Updater:
         import torch
 
         self._gradients.clear()
-        if not len(ids_BL):  # without a pass, gradients that `clear` keeps would remain
+        if not len(ids_BL):
+            # With bfloat16 weights, `clear` leaves the previous batch's gradients in the model, and
+            # the first backward pass replaces them. Without sequences, there is no backward pass.
             self.optimizer.zero_grad()
         n_predicted = n_batch * (ids_BL.shape[1] - 1)
         total = torch.zeros((), device=ids_BL.device)
