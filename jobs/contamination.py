@@ -17,7 +17,10 @@ from climb.spark.delta.store import Store
 
 
 def run(store: Store, cfg: Config) -> str:
-    """Check documents that are not checked for the items yet; count those that contain items."""
+    """Check the documents that were not checked yet, and drop documents if so configured.
+
+    All documents that contain items are counted, also those that an earlier run has checked.
+    """
     drop = cfg.contamination.drop
     if drop == "undo":
         return f"the next `climb ingest` reads {readmit_documents(store):,} dropped documents again"

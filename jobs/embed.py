@@ -45,7 +45,8 @@ def _run_on_sample(store: Store, cfg: Config, recipe: str) -> str:
         )
     n_new, new = 0, 1
     while new:
-        # A document that gets no vector is replaced by another one, which may get no vector either.
+        # A document without a vector does not count in the sample, so the next selection adds
+        # another one. That one may get no vector either: repeat until no document is left to embed.
         new, existing = _embed(store, cfg, select_fit_documents(store, cfg, recipe))
         n_new, n_old = n_new + new, existing - n_new
     return (

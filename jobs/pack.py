@@ -18,7 +18,10 @@ from climb.spark.training.pack_settings import list_pack_settings
 
 
 def run(store: Store, cfg: Config) -> str:
-    """Write the shards of base checkpoints, trials and target runs, and record the lineage."""
+    """Write the shards (token arrays), and record the lineage.
+
+    Shards are packed for trials, for target runs, and for the base checkpoints of both.
+    """
     inputs = store.history.describe_inputs(
         tables.DOCUMENTS,
         tables.TOKENS,

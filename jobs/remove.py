@@ -2,7 +2,7 @@
 
 documents, tokens, assignments, clusters, rejected -> exclusions
 
-Rerun it at any time: an interrupted removal continues, and reports the same numbers.
+Rerun it at any time: an interrupted removal continues, and its report counts the whole removal.
 """
 
 from pathlib import Path

@@ -21,7 +21,10 @@ from climb.tracking.uri import format_open_command
 
 
 def run(store: Store, cfg: Config) -> str:
-    """Render the tables, write what changed, mirror the runs to MLflow, and summarize."""
+    """Write the report and its figures, mirror the runs to MLflow, and return a summary.
+
+    A file that has the same content already is not written again.
+    """
     data = read_report(store, cfg)
     page = render(data).encode("utf-8", errors="replace")
     path = Path(cfg.report.path) if cfg.report.path else store.locate_file("report.html")
@@ -42,7 +45,11 @@ def run(store: Store, cfg: Config) -> str:
 
 
 def _describe_dataset(store: Store, cfg: Config, other: str) -> str:
-    """Return the path of the mixed dataset, or a hint if the dataset was made from `other`."""
+    """Return the path of the mixed dataset; if the dataset is out of date, a hint to make it again.
+
+    If it is out of date, `other` says what it was made from, for example an earlier recommendation.
+    Otherwise `other` is empty.
+    """
     path = cfg.mix.export or store.locate_folder("mixed")
     return f"run `climb mix`: {path} was made from {other}" if other else path
 

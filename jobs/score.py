@@ -22,7 +22,7 @@ from climb.spark.slots import plan_profile
 
 
 def run(store: Store, cfg: Config) -> str:
-    """Score the documents that have no score of a scorer yet."""
+    """For each scorer, score the documents that this scorer has not scored yet."""
     documents = store.read(tables.DOCUMENTS)
     lines = []
     for scorer in build_scorers(cfg.score.scorers):

@@ -1,9 +1,12 @@
-"""Search the mixture: propose, train proxies, fit, repeat, and recommend with an interval.
+"""Search for the best mixture, and recommend one with an interval of its gain over a baseline.
 
 domains, shards, lineage, tokenizers, base checkpoint -> trials, rungs,
 mixtures
 
 Rerun it at any time: a recorded trial is never trained again.
+
+In each round, mixtures are proposed, and proxies are trained on them. Predictors are fitted to all
+trials, for the proposals of the next round and for the recommendation.
 """
 
 from dataclasses import replace

@@ -102,7 +102,8 @@ def check_charset() -> Check:
 def check_hadoop_configuration() -> Check:
     """Say where HADOOP_CONF_DIR points to; this check never fails.
 
-    climb opens local paths as file: URIs, whatever file system HADOOP_CONF_DIR configures.
+    climb passes local paths to Spark as URIs with the scheme `file`. So Spark opens them on the
+    local disk or a mount, even if HADOOP_CONF_DIR configures another file system.
     """
     folder = os.environ.get("HADOOP_CONF_DIR")
     if not folder:

@@ -65,8 +65,8 @@ def export(
 ) -> None:
     """Export the mixture in the format of a trainer.
 
-    With --verify alone, check an existing export. With --mixture, --prior and --data, the trainer
-    reads files of your own: the export only names these files and gives their weights.
+    With --verify but not --to, check an existing export. With --mixture, --prior and --data, write
+    an export that only names files of your own and gives weights: the trainer reads these files.
     """
     chosen: dict[str, object] = {"kind": kind, "tokenizer": tokenizer, "path": out}
     chosen["format"] = None if to is None else json.dumps(find_format(to))

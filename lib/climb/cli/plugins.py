@@ -107,7 +107,8 @@ def list_task_packages(cfg: Config, jobs: Collection[str]) -> dict[str, str]:
             continue
         built = plugin.build()
         needs = getattr(built, "needs", ()) if plugin.in_tasks else ()
-        # What only tasks import: the driver of a GPU job may have neither a GPU nor its libraries.
+        # `needs_in_tasks` lists the packages that the tasks need. `needs` may have fewer of them,
+        # because the driver of a GPU job may have no GPU and no libraries for GPUs.
         for name in (*needs, *getattr(built, "needs_in_tasks", ())):
             found.setdefault(name, plugin.key)
     return found

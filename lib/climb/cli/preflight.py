@@ -33,8 +33,8 @@ def run_preflight(cfg: Config, jobs: Collection[str] | None = None, packages: bo
 
     Args:
         cfg: the resolved configuration.
-        jobs: names of the jobs that will run; only their needs are checked. None checks all jobs,
-            but not whether lists are empty, and not the plans of compare and ablate.
+        jobs: names of the jobs that will run; only their needs are checked. None: the needs of all
+            jobs are checked, except what `_find_empty` and `_check_comparisons` check.
         packages: whether to check the packages of models. False if other machines load the models.
 
     Raises:
@@ -69,7 +69,10 @@ def run_preflight(cfg: Config, jobs: Collection[str] | None = None, packages: bo
 
 
 def _find_empty(cfg: Config, jobs: Collection[str]) -> Iterator[str]:
-    """Yield a problem for each empty list that these jobs need; such lists have no default."""
+    """Yield a problem for each key that one of these jobs needs, and whose list is empty.
+
+    In conf/default.yaml, the lists of these keys are empty.
+    """
     if "ingest" in jobs and not cfg.ingest.inputs:
         yield "ingest.inputs is empty; set it to files, folders or globs of documents"
     if not {"search", "contamination"}.isdisjoint(jobs) and not cfg.proxy.targets:

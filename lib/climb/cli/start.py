@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from climb.spark.delta.store import Store
 
 SUGGESTED = "megatron"
-"""The format that the last line of a run names as an example."""
+"""Export format in the example command that a run prints at its end (`suggest_export`)."""
 
 Job = Callable[["Store", Config], str]
 """A job reads and writes tables, and returns text. The first line says what it wrote and what it

@@ -14,13 +14,14 @@ NAME = r"^[\w.-]+$"
 """Pattern of names that become part of the name of a search."""
 
 FIXED = ("name", "seed", "objective", "target_tokens", "reuse_min_kept")
-"""Keys of section `search` that a method cannot set. `compare.name` sets the names of searches."""
+"""Keys of section `search` that a method cannot set. `name` is one of them, because `compare.name`
+determines the names of a comparison's searches."""
 
 _NO_REUSE = "a comparison reuses no runs of earlier domains: they would be trials beyond the budget"
 
 
 class MethodConfig(Section):
-    """A method of a comparison: a search with other settings, or a plug-in for its mixture."""
+    """A method of a comparison: a search with other settings, or a plug-in that gives a mixture."""
 
     label: str | None = None
     """Name of the method that tables show; null: its key in `methods`. May be left out."""

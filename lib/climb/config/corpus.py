@@ -1,4 +1,4 @@
-"""Sections of the jobs from ingest to prune. Their values are in conf/default.yaml."""
+"""Configuration sections of the jobs `ingest` to `prune`. Their values are in conf/default.yaml."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ class EmbedConfig(Section):
 
     embedder: PluginSpec
     batch_tokens: PositiveInt | None
-    """Maximum tokens of a batch, padding included, for embedders that have such batches; null: as
-    many as fit the device. Changes the speed; on a GPU, also the last bits of a transformer's
-    vectors."""
+    """Maximum tokens of a batch, padding included. Embedders without this field ignore it. null: on
+    a GPU, as many as fit into its memory; on a CPU, a fixed number. Changes the speed; on a GPU,
+    also the last bits of a transformer's vectors."""
 
 
 class CountConfig(Section):
@@ -128,9 +128,9 @@ class ClusterConfig(Section):
     recommended). A hash selects the documents; null: all documents."""
 
     embeddings: Literal["all", "sample"]
-    """Which vectors table `embeddings` keeps. all: those of all documents. sample: those of the
-    sample; job cluster embeds and assigns the other documents in one pass. The clusters and the
-    assignments are the same (docs/clustering.md)."""
+    """Says which vectors are kept in table `embeddings`. all: those of all documents. sample: those
+    of the sample; job cluster embeds and assigns the other documents in one pass. Both values give
+    the same clusters and assignments (docs/clustering.md)."""
 
     seed: int
 
@@ -173,8 +173,8 @@ class PruneConfig(Section):
     """YAML file with your names of domains: generated name -> new name; null: none."""
 
     weighted: bool
-    """Whether the linkage weights each centroid by the number of documents of its cluster. NVIDIA's
-    recipe: false."""
+    """Whether each centroid has a weight in the linkage that is proportional to the number of
+    documents of its cluster. false: all weights are equal, as in NVIDIA's recipe."""
 
     terms: PositiveInt
     """Number of distinctive terms per domain."""

@@ -50,8 +50,8 @@ def load(
     Args:
         paths: YAML files that change some keys of conf/default.yaml, applied in this order; a
             single path need not be in a list, and None means no file.
-        settings: `section.key=value` strings, applied last. A value is YAML, but the value of a
-            string key is used as it is.
+        settings: `section.key=value` strings, applied last. A value is parsed as YAML, but not
+            for a key of the type `str`; see `_parse_value`.
         defaults: values by section and key that replace those of conf/default.yaml.
 
     Raises:
@@ -124,7 +124,9 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         """Check all mappings before any is constructed: construction replaces merge keys (`<<`)."""
         root = super().get_single_node()
         left: list[yaml.Node | None] = [root]
-        seen: set[int] = set()  # an alias is its anchor's node, which may contain the alias
+        # PyYAML represents an alias by its anchor's node, and a node can contain its own alias.
+        # Without `seen`, the loop would then not end.
+        seen: set[int] = set()
         while left:
             node = left.pop()
             if id(node) in seen:
@@ -206,11 +208,11 @@ def _parse_setting(setting: str) -> dict[str, Any]:
 
 
 def _parse_value(setting: str, value: str, annotation: Any) -> Any:
-    """Parse the value of `--set` as YAML; the value of a string key is used as it is.
+    """Parse the value of `--set` as YAML; for a key of the type `str`, use the value as it is.
 
-    YAML would read ` #` as the start of a comment, and `2024-01-01` as a date. A string may be in
-    quotes. The value may be null if the key accepts null. One string is accepted for a list of
-    strings.
+    YAML would read ` #` as the start of a comment, and `2024-01-01` as a date. A value in quotes is
+    always parsed as YAML, which removes the quotes. If the key accepts null, `null`, `~` and an
+    empty value mean null. For a list of strings, one string without quotes is accepted.
     """
     quoted = value[:1] in ("'", '"') and value[:1] == value[-1:] and len(value) > 1
     is_null = value.strip() in ("null", "~", "") and annotation == str | None

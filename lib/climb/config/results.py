@@ -1,4 +1,4 @@
-"""Sections of the jobs train, doremi and report. Their values are in conf/default.yaml."""
+"""Configuration sections `train`, `doremi` and `report`. Their values are in conf/default.yaml."""
 
 from __future__ import annotations
 

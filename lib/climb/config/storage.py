@@ -1,4 +1,7 @@
-"""Sections for storage, Spark and tracking. Their values are in conf/default.yaml."""
+"""Configuration sections `storage`, `spark` and `tracking`.
+
+Their values are in conf/default.yaml.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,8 @@ class StorageConfig(Section):
     no copies."""
 
     commit_documents: PositiveInt
-    """Documents per commit of count, embed and score. A crash loses at most one commit."""
+    """Approximate number of documents in one commit of a job that computes a row per document, such
+    as job count, embed or score. A crash loses the work of at most one commit."""
 
     _check_root = field_validator("root")(check_path)
     _check_plain = field_validator("files", "local_folder")(check_plain_path)

@@ -1,4 +1,7 @@
-"""Sections of the jobs remove, maintain and contamination; values are in conf/default.yaml."""
+"""Configuration sections `remove`, `maintain` and `contamination`.
+
+Their values are in conf/default.yaml.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from climb.config.section import Section, check_plain_path
 
 
 class RemoveConfig(Section):
-    """Which sources job remove removes. `climb remove` sets these values."""
+    """The sources whose documents are deleted by job `remove`. `climb remove` sets these values."""
 
     sources: tuple[str, ...]
     """Values of `documents.source`."""
@@ -28,14 +31,14 @@ class RemoveConfig(Section):
 
 
 class MaintainConfig(Section):
-    """What job maintain does."""
+    """What job `maintain` does."""
 
     dry_run: bool
     """Whether the files that VACUUM would delete are only listed, and no table changes."""
 
 
 class ContaminationConfig(Section):
-    """What job contamination does with documents that contain evaluation items."""
+    """What job `contamination` does with documents that contain evaluation items."""
 
     drop: Literal["none", "report", "all", "undo"]
     """Which documents are removed, and rejected by later ingests. none: no documents; those that

@@ -16,7 +16,9 @@ AZURE = ("abfs", "abfss", "wasb", "wasbs")
 """Schemes of Azure, whose URIs have `container@account` in place of a user."""
 
 _PASSWORD = r"[^/@:\s]*:(?!\d+(?:/|\s|$))"
-"""User and colon of `user:password`; `host:port` does not match. A password may contain a slash."""
+"""Pattern for the part `user:` of `user:password@`. It does not match the part `host:` of
+`host:port`. A password may contain a slash, so the functions that use this pattern look for the `@`
+after slashes too."""
 
 
 def hide_credentials(text: str) -> str:

@@ -14,8 +14,8 @@ FORMAT = "climb-mixture-1"
 """Marks a folder as an export of climb, which a newer export may replace."""
 
 MAX_DEVIATION = 0.01
-"""Largest deviation of a domain from its planned tokens without a warning, as a share of the
-planned tokens of all domains."""
+"""Largest difference between a domain's tokens and its planned tokens that causes no warning. It is
+a share of the planned tokens of all domains."""
 
 ABOUT = (
     "Text mixed in the proportions that a CLIMB search (arXiv 2504.13161) recommends. A domain is "
@@ -77,7 +77,10 @@ def build_manifest(
 
 
 def list_deviations(manifest: Mapping[str, Any]) -> list[str]:
-    """Describe domains that deviate from the mixture, because documents are selected as a whole."""
+    """Describe the domains whose tokens differ from the planned ones by more than `MAX_DEVIATION`.
+
+    They can differ because only whole documents are selected.
+    """
     allowed = MAX_DEVIATION * manifest["wanted_tokens"]
     return [
         f"{name} has {domain['tokens']:,} tokens instead of {domain['wanted_tokens']:,}, because "

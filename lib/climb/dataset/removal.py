@@ -135,9 +135,10 @@ def find_report(
 ) -> Removal | None:
     """Find the report of an earlier removal that covers all of these sources.
 
-    If no document of these sources is left, any such report counts. If documents are left, the
-    removal was interrupted, and this run continues it with all sources of its report. Then the
-    report counts only if none of its sources was readmitted, or removed again, after that removal.
+    If no document of these sources is left, every report that covers them is valid. If documents
+    are left, a report is valid only if none of its sources was readmitted, or removed again, after
+    its removal. That removal is then taken as interrupted, and this run continues it with all
+    sources of the report.
 
     Args:
         removals: removed source -> report.

@@ -131,9 +131,10 @@ class NearestCentroid:
     def _compute_margin(self, lengths_B: Array) -> Array:
         """Compute twice the largest rounding error of a score.
 
-        The error of a single-precision dot product of D terms is at most D u |x| |c|, u = 2^-24, in
-        any order of summation (N. Higham, Accuracy and Stability, section 3.1). Four more terms
-        account for the rounding of the half squares and of this margin.
+        The error of a single-precision dot product of n terms is at most n u |x| |c|, u = 2^-24, in
+        any order of summation (N. Higham, Accuracy and Stability, section 3.1). A score has E
+        terms: D products, and -|c|^2 / 2. The bound uses n = E + 4. The added 4 covers the rounding
+        of |c|^2 / 2 and of the margin itself.
         """
         n_terms = len(self.weights_EC) + 4
         size_B = lengths_B * self.max_length + self.max_length**2 / 2

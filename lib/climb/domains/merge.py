@@ -171,10 +171,11 @@ def _number_groups(group_C: NDArray[np.int64]) -> NDArray[np.int64]:
 def _count_merges(
     sizes_C: NDArray[np.int64], pairs: NDArray[np.int64], n_domains: int, min_documents: int
 ) -> int:
-    """Find the largest number of merges that leaves `n_domains` groups.
+    """Find how many merges leave `n_domains` groups of at least `min_documents` documents.
 
-    Only groups of at least `min_documents` count. If no number of merges leaves so many groups, the
-    largest number of groups that occurs replaces `n_domains`.
+    Smaller groups do not count. A merge with a smaller group can leave the number of counted groups
+    unchanged, so several numbers of merges can leave `n_domains` of them; the largest is returned.
+    If no number of merges leaves so many, the largest count that occurs replaces `n_domains`.
     """
     group_C, size_C = np.arange(len(sizes_C)), sizes_C.copy()
     large = [int((size_C >= min_documents).sum())]
@@ -196,7 +197,8 @@ def _join_small_groups(
 ) -> NDArray[np.int64]:
     """Join every group with fewer than `least` documents to the one with the nearest centroid.
 
-    Small groups that join each other may become large enough, so that more than `n_domains` groups
+    A small group may join another small one. If both together have `least` documents, they remain
+    as a group that the cut of the dendrogram did not count, and more than `n_domains` groups may
     remain. If `n_domains` is given, the smallest groups then join others until at most `n_domains`
     remain.
     """

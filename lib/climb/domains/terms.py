@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 TOKEN = re.compile(r"(?:[^\W\d_]|[\u0300-\u036f\u0900-\u0dff])+(?:['\u2019]\w+)?|[^\s\w]|\n|\d+")
-"""Words, and everything that separates words into phrases. The scripts of India write vowels as
-marks, which Python does not count as letters."""
+"""Pattern that matches words, and also the punctuation marks, line ends and numbers at which a
+phrase of words ends. The scripts of India write vowels as marks, which Python does not count as
+letters."""
 
 APOSTROPHES = frozenset("'\u2019")
 """A word with one of these characters is in no term: contractions such as `I'm` name no topic."""
@@ -55,7 +56,7 @@ PAIR_WEIGHT = 1.6
 
 NOUN_SHARE = 0.5
 """The noun factor of a word (see `_measure_nouns`) is 1 if at least this share of its occurrences
-is in the place of a noun. The share is smoothed."""
+is in the place of a noun. The measured share of a word is smoothed before it is compared."""
 
 MIN_DOCUMENT_SHARE = 0.02
 """A term must occur in at least this share of its group's documents, and in at least two."""
@@ -66,13 +67,13 @@ class _Counts:
     """Counts over a group of documents."""
 
     documents: Counter[str] = field(default_factory=Counter)
-    """Term -> documents that have it."""
+    """Term -> number of documents that have it."""
 
     as_noun: Counter[str] = field(default_factory=Counter)
-    """Word -> occurrences in the place of a noun."""
+    """Word -> number of occurrences in the place of a noun."""
 
     all: Counter[str] = field(default_factory=Counter)
-    """Word -> occurrences."""
+    """Word -> number of occurrences."""
 
 
 def find_distinctive_terms(documents_K: Sequence[Sequence[str]], n_terms: int) -> list[list[str]]:
@@ -91,8 +92,8 @@ def find_distinctive_terms(documents_K: Sequence[Sequence[str]], n_terms: int) -
         A list of terms per group; ties are in alphabetical order.
 
     Source:
-        p * log(p / q) is the term's part of the Kullback-Leibler divergence; phrases between
-        function words are those of RAKE (Rose et al., 2010).
+        p * log(p / q) is the term's part of the Kullback-Leibler divergence. The idea to take
+        phrases between function words is from RAKE (Rose et al., 2010).
     """
     counts_K = [_count(texts) for texts in documents_K]
     total: Counter[str] = sum((counts.documents for counts in counts_K), Counter())
@@ -114,13 +115,13 @@ def find_distinctive_terms(documents_K: Sequence[Sequence[str]], n_terms: int) -
 def compute_divergence(
     own_V: NDArray[np.float64], all_V: NDArray[np.float64], n_own: int, n_all: int
 ) -> NDArray[np.float64]:
-    """Compute p * log(p / q) of V terms from the documents that have them.
+    """Compute p * log(p / q) of V terms from the numbers of documents that have them.
 
     Args:
-        own_V: documents of the group with the term.
-        all_V: documents of all groups with the term.
-        n_own: documents of the group.
-        n_all: documents of all groups.
+        own_V: how many documents of the group have the term.
+        all_V: how many documents of all groups have the term.
+        n_own: number of documents of the group.
+        n_all: number of documents of all groups.
 
     Returns:
         The weights; 0 for a term that is not more frequent in the group than elsewhere.

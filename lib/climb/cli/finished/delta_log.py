@@ -88,7 +88,7 @@ def _list_commits(table: Path) -> dict[int, Path]:
 
 
 def _read_commit_info(path: Path) -> dict[str, Any]:
-    """Read the line `commitInfo` of a commit, which Spark writes first.
+    """Read the line `commitInfo` of a commit file; Spark writes it as the first line of the file.
 
     Raises:
         TableError: the file cannot be read, or has no such line.

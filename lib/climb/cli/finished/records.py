@@ -78,9 +78,10 @@ class RunningJob:
 def record_job(name: str, cfg: Config) -> Iterator[RunningJob]:
     """Delete the old record of a job, and write a new one if the block ends without an error.
 
-    The new record has the state of the inputs before the block, so the next start finds what other
-    programs change during the block. For the job's own tables and files, it has the state after the
-    block. No record is written for a job that is not in SETTINGS, or that is not complete.
+    The new record has the state of the inputs from before the block. If another program changes an
+    input during the block, the next start sees a difference, and runs the job again. For the job's
+    own tables and files, the record has the state after the block. No record is written for a job
+    that is not in SETTINGS, or that is not complete.
     """
     job = RunningJob()
     if name not in SETTINGS:

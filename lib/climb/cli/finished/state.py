@@ -154,7 +154,9 @@ def _identify_models(name: str, cfg: Config) -> dict[str, str]:
     """
     started = {name, *STARTS.get(name, ())}
     if name == "report":
-        started.add("train")  # it shows the models that job train would train
+        # The report selects the target models that job train would train. For this, it computes
+        # their recipe from the plug-ins of job train and their model files.
+        started.add("train")
     files: dict[str, str | None] = {
         f"{plugin.key}.{field}": path
         for plugin in list_plugins(cfg)
