@@ -59,6 +59,11 @@ def test_a_field_may_be_set_before_the_class_that_has_it():
     assert load(settings=settings).embed.embedder == {"use": "a.b:C", "size": 3}
 
 
+@pytest.mark.parametrize("text", ["a #1.jsonl", "'a #1.jsonl'", '["a #1.jsonl"]'])
+def test_one_string_is_accepted_for_a_list_of_strings_with_and_without_quotes(text):
+    assert load(settings=[f"ingest.inputs={text}"]).ingest.inputs == ("a #1.jsonl",)
+
+
 def test_every_mistake_is_reported_at_once_with_its_path_and_the_nearest_key():
     with pytest.raises(ConfigError) as caught:
         load(settings=["search.seeed=1", "cluster.k=none", "nonsense.key=1"])

@@ -62,7 +62,7 @@ def load(
     files = [paths] if isinstance(paths, str | Path) else list(paths or ())
     for path in files:
         values = _merge(values, _read_extended(Path(path)), REPLACED)
-    # A class (`.use`) is set first, because it discards all fields that were set before it.
+    # A class (`.use`) is set first, because it discards the fields that were set before it.
     for setting in sorted(settings, key=lambda text: not _read_key(text).endswith(".use")):
         key = _read_key(setting)
         replaced = REPLACED if key.endswith(REPLACED) else ()
@@ -212,19 +212,18 @@ def _parse_value(setting: str, value: str, annotation: Any) -> Any:
 
     YAML would read ` #` as the start of a comment, and `2024-01-01` as a date. A value in quotes is
     always parsed as YAML, which removes the quotes. If the key accepts null, `null`, `~` and an
-    empty value mean null. For a list of strings, one string without quotes is accepted.
+    empty value mean null. For a list of strings, one string is accepted.
     """
     quoted = value[:1] in ("'", '"') and value[:1] == value[-1:] and len(value) > 1
     is_null = value.strip() in ("null", "~", "") and annotation == str | None
     is_list = annotation == tuple[str, ...] and value.lstrip()[:1] != "["
-    if annotation in (str, str | None) and not quoted and not is_null:
-        return value
-    if is_list and not quoted:
-        return [value]
+    if not quoted and (is_list or (annotation in (str, str | None) and not is_null)):
+        return [value] if is_list else value
     try:
-        return yaml.safe_load(value)
+        parsed = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {setting!r}: the value is not YAML") from error
+    return [parsed] if is_list and isinstance(parsed, str) else parsed
 
 
 def _find_annotation(parts: Sequence[str]) -> Any:
