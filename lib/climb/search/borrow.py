@@ -55,7 +55,7 @@ class BorrowedSet:
     noise."""
 
     def __str__(self) -> str:
-        """Return one line for the summary of a command."""
+        """Return what was done with this set, as part of the notes that a command prints."""
         runs = f"{self.name}: {self.n_runs} runs"
         if self.n_dropped:
             runs += f" ({self.n_dropped} more dropped: too much weight on other domains)"
@@ -103,7 +103,8 @@ def match_domains(
         tv_distance_T=np.maximum(1.0 - kept_T[keep_T], 0.0),
         methods_T=(REUSED,) * len(weights_TK),
         rounds_T=np.full(len(weights_TK), -1),
-        tokens_T=None,  # the other set had its own text, so its epochs are unknown
+        # The other runs read other text, so it is unknown how often they repeated it.
+        tokens_T=None,
     )
     return matched, BorrowedSet(name, len(matched), len(other) - len(matched), None, 0.0)
 
@@ -145,7 +146,7 @@ def borrow(
         SearchError: fewer than 4 distinct own mixtures.
     """
     _check_mixtures(own)
-    # The order of columns must not change the folds, because the chosen noise depends on them.
+    # Domains are sorted, so that their order in the files does not change the folds and the result.
     order_K = np.argsort(own.domains)
     in_order = combined = own.reorder_domains(order_K)
     done, errors_D = [], _measure_errors(in_order, objective, predictor, seed)
@@ -187,8 +188,9 @@ def _judge(
 def _measure_errors(trials: Trials, objective: Objective, predictor: Predictor, seed: int) -> Array:
     """Return the squared error of each held-out own mixture, shape (D,).
 
-    It is the mean of two parts. One is the squared error of the score, divided by the variance of
-    the score over own mixtures. The other is the mean of the same ratio over the metrics.
+    It is the mean of two parts. The first part is the squared error of the score, divided by the
+    variance of the score over own mixtures. For the second part, the squared error of each metric
+    is divided by the variance of this metric, and the results are averaged over the metrics.
     """
     surrogate = Surrogate.fit(trials, objective, predictor)
     own_D = surrogate.replicates.tv_distance_D == 0.0
@@ -233,6 +235,10 @@ def _shift(own: Trials, other: Trials, objective: Objective, predictor: Predicto
 
 
 def _add_noise(other: Trials, noise: float) -> Trials:
-    """Convert the noise to a total variation distance, and include it in `tv_distance_T`."""
+    """Include the noise in `tv_distance_T`, the field from which a fit computes the runs' errors.
+
+    A fit multiplies this field by `STD_PER_TV_DISTANCE`, and the result is an error in standard
+    deviations of the metric. The noise has this unit already, so it is divided by the same number.
+    """
     least = noise / STD_PER_TV_DISTANCE
     return dataclasses.replace(other, tv_distance_T=np.hypot(other.tv_distance_T, least))

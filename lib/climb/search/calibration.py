@@ -1,5 +1,9 @@
 """Calibration of predictions by cross-validation: slope, inflation factor, rank correlation.
 
+The inflation factor is the real standard deviation of prediction errors, divided by the predicted
+one. It depends on the predicted value. The level is the factor at the mean of the predictions. The
+trend is the change of the factor's logarithm per standard deviation of the predictions.
+
 Axes: D distinct mixtures, Q metrics of the objective, M mixtures.
 """
 
@@ -23,11 +27,12 @@ from climb.search.trials import Replicates, Trials
 Array = NDArray[np.float64]
 
 _TREND_STD = 0.25
-"""Standard deviation of the normal prior on the trend (see `Inflation`); its mean is 0."""
+"""Standard deviation of the normal prior on the trend; the mean of the prior is 0."""
 
 _LEVEL_STD = 1.0
-"""Standard deviation of the normal prior on the log of the level; its mean is 0. Where seed
-noise explains all errors, the prior keeps the level away from its lower bound."""
+"""Standard deviation of the normal prior on the log of the level; the mean of the prior is 0.
+Without this prior, the fitted level would be at its lower bound if the errors are no larger than
+seed noise."""
 
 _FACTOR_BOUNDS = (0.1, 1000.0)
 """Bounds of the inflation factor, and of the level."""
@@ -35,7 +40,7 @@ _FACTOR_BOUNDS = (0.1, 1000.0)
 
 @dataclass(frozen=True)
 class Inflation:
-    """Ratio of the errors' real standard deviation to the predicted one, by predicted value.
+    """The inflation factor as a function of the predicted value.
 
     Errors are often larger where losses are larger. So a constant factor would overestimate the
     uncertainty of the best mixtures. Errors are modeled by a Student t distribution, scaled to have
@@ -204,8 +209,9 @@ class CalibratedScore:
     """Standard deviation of one run over seeds; 0 without replicates."""
 
     inferred_noise: float
-    """Noise that the predictors infer, if replicates show none; else 0. The calibration includes
-    this noise."""
+    """Standard deviation of one run over seeds, as the predictors infer it; 0 if replicates show
+    noise. The calibration is fitted to predicted standard deviations that include this noise, so
+    `predict_new_run` adds it before the inflation."""
 
     predicted_D: Array
     measured_D: Array

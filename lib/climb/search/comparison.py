@@ -3,8 +3,9 @@
     for method in plan_comparison(cfg):
         method.configure(seed)          # the configuration of its search with this seed
 
-A method needs no code: section `compare` has its name and its own values of keys of section
-`search`. An ablation is a comparison whose methods have different values of one key or a few keys.
+A method needs no code. Section `compare` lists the names of the methods. Under each name, it sets
+the keys of section `search` whose values differ for this method. An ablation is a comparison whose
+methods have different values of one key or a few keys.
 """
 
 from __future__ import annotations
@@ -32,11 +33,15 @@ class Method:
     """Plug-in that makes the method's mixture; None: the mixture is searched."""
 
     first_job: str | None = None
-    """First job that runs again for this method and writes tables of its own; None: the method
-    reads the tables of the run."""
+    """The pipeline is run again for this method from this job on, and writes tables that only this
+    method uses. None: no job is run again, and the method reads the tables of the main pipeline."""
 
     def configure(self, seed: int) -> Config:
-        """Return the configuration with the name and the seed of one repetition."""
+        """Return the configuration of one search with this method.
+
+        A comparison repeats the search with several values of `seed`. Each value is added to the
+        configured seed, and becomes part of the name of the search.
+        """
         search = self.cfg.search
         named = {"name": f"{self.comparison}.{self.name}.{seed}", "seed": search.seed + seed}
         return self.cfg.model_copy(update={"search": search.model_copy(update=named)})

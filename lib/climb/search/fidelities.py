@@ -2,7 +2,8 @@
 
 A fidelity is a plug-in that measures some mixtures, at lower cost than proxies. Between these
 mixtures, a Gaussian process interpolates each metric, so an estimate costs microseconds. The
-estimates are extra features of the predictor. They also decide which draws the first round keeps.
+estimates are extra features of the predictor. They are also used to choose the first round: of the
+mixtures that are drawn at random for it, only those with the highest estimated scores are kept.
 
 Axes: D measured mixtures, K domains, Q metrics, M mixtures.
 """

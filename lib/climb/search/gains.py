@@ -90,8 +90,9 @@ def paired_gain(
 ) -> Gain | None:
     """Compare two mixtures over the seeds that both were trained with.
 
-    Both continue the same base checkpoint. With the same seed, both read the windows of a domain in
-    the same order, so most of the effect of the seed cancels in the difference.
+    The runs of both mixtures continue the same base checkpoint. Two runs with the same seed read
+    the windows of a domain in the same order, so most of the effect of the seed cancels in the
+    difference.
 
     If all differences are equal, their standard deviation is 0. This happens by chance with
     accuracies on few items. In this case, the absolute difference is used as the standard

@@ -1,7 +1,7 @@
 """The expected gain of a further round, before it is trained.
 
-Axes: C candidates for the recommendation, N trials of the round, M trials and candidates, Q
-metrics, Z simulated outcomes.
+Axes: C candidates for the recommendation, N trials of the round, M = N + C mixtures (the trials of
+the round, then the candidates), Q metrics, Z simulated outcomes.
 """
 
 from __future__ import annotations
@@ -103,7 +103,8 @@ def _estimate_gain(
     candidates_CK = candidates_CK[score(candidates_CK) > -INFEASIBLE]
     logger.info("simulating %d outcomes of a round", _OUTCOMES)
     root_CN = predict_changes(surrogate, candidates_CK, proposed_NK, calibration)
-    # Antithetic pairs have mean 0; without them, a single candidate would seem to gain or lose.
+    # Every random number is used with both signs, so the mean change of a candidate's score is 0.
+    # Otherwise, a single candidate could have a gain, although no other candidate can replace it.
     normal_NZ = state.problem.random(STAGE_FURTHER).normal(size=(n, _OUTCOMES // 2))
     normal_NZ = np.hstack([normal_NZ, -normal_NZ])
     # The slope shrinks predictions to what cross-validation supports. The KL penalty is exact, so

@@ -28,9 +28,10 @@ _MAX_ITERATIONS = 50
 """Maximum number of steps of one run of the optimizer."""
 
 _CONVERGED = 1e-4
-"""A gain in standard deviations of the score over mixtures. If the changes of single domains in a
-round gain at most this much, the round is the last. Only single changes that gain more than this
-are combined with others."""
+"""A threshold for increases of the score. Its unit is the standard deviation of the score over the
+trials' mixtures. If the changes of single domains in a round increase the score by at most this
+much, the round is the last. Only single changes that increase it by more are combined with
+others."""
 
 _TOLERANCE = 1e-9
 """The optimizer stops if the score changes by less than this number of standard deviations."""
@@ -116,7 +117,11 @@ def _optimize_smooth(current_K: Array, score: PenalizedScore) -> Array:
 
 
 def _change_domains(current_K: Array, value: float, score: PenalizedScore) -> Array:
-    """Remove or add domains, and return the best single change and joint changes, (N, K)."""
+    """Remove or add domains, and return the changed mixtures, (N, K).
+
+    The first one has the best change of a single domain. The others have joint changes, one for
+    each number in `_JOINT_CHANGES`.
+    """
     bounds = score.space.bounds.support_bounds
     # The positive weights are counted. A search for a weight of 1 could fail, because the weight of
     # a mixture's only domain may differ from 1 by rounding.
@@ -138,7 +143,8 @@ def _change_domains(current_K: Array, value: float, score: PenalizedScore) -> Ar
     better = order[increase_N[order] > _CONVERGED * score.score_std]
     joint_NK = np.repeat(current_K[None], len(_JOINT_CHANGES), axis=0)
     for row, n in enumerate(_JOINT_CHANGES):
-        some = better[:n][::-1]  # best last: if a domain has two changes, the better one holds
+        # A domain may have several changes. The best one is assigned last and replaces the others.
+        some = better[:n][::-1]
         joint_NK[row, column_N[some]] = weight_N[some]
     joint_NK = joint_NK[joint_NK.any(axis=1)]
     return np.vstack([tried_NK[order[:1]], score.space.project(joint_NK)])

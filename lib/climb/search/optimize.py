@@ -62,8 +62,9 @@ def maximize(
 def _draw_supports(space: FeasibleSet, n: int, random: np.random.Generator) -> Array:
     """Draw n mixtures of random sets of domains if no mixture can have all domains; else none.
 
-    With a large `min_weight`, a mixture has few domains. Projection keeps those with the largest
-    weights, so draws and steps around the natural mixture reach few other sets of domains.
+    With a large `min_weight`, a mixture has few domains. Projection keeps the domains with the
+    largest weights. For mixtures near the natural mixture, these are nearly always the same
+    domains. So random sets of domains are drawn here, too.
     """
     n_domains, least = len(space.domains), space.min_weight
     if least * n_domains <= 1.0:

@@ -4,8 +4,9 @@ Trees have no gradient, and a Gaussian process has many local optima. So steps o
 tried from several starts at once, and each step is projected into the feasible set. The search ends
 near an optimum, at a mixture that depends on its path; `climb.search.local_search` continues there.
 
-A difference within rounding has no effect: an increase below `min_increase` is not taken. A start
-uses the same random numbers whatever happens to the other starts and to the caller's generator.
+A step is taken only if it increases the score by more than `min_increase`, and by more than
+rounding can change it. A start uses the same random numbers whatever happens to the other starts
+and to the caller's generator.
 
 Axes: S starts, J steps that are tried from each start, K domains.
 """

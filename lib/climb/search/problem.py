@@ -95,7 +95,11 @@ class Problem:
 
     @property
     def repetition(self) -> Repetition | None:
-        """Effective weights at the target run's tokens; None: all text counts as new."""
+        """Converts weights to effective weights, which count repeated text less than new text.
+
+        Text is repeated as often as in a target run of `search.target_tokens`. None: all text
+        counts as new.
+        """
         if self.decay is None:
             return None
         return Repetition(self.decay, self.space.tokens_K, self.cfg.target_tokens)

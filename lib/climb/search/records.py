@@ -62,8 +62,10 @@ class CalibrationRecord(Record):
     inflation: float
     inflation_trend: float
     spread: float
-    """Largest standard deviation of errors divided by the smallest one, over most trials, if errors
-    depend on the mixture (see `climb.search.spread`); else 1."""
+    """If errors depend on the mixture, each mixture has a factor for the standard deviation of its
+    errors (see `climb.search.spread`). This field is the largest factor divided by the smallest,
+    without the 5 % of mixtures with the largest factors and the 5 % with the smallest. If errors do
+    not depend on the mixture, the field is 1."""
 
     scores: tuple[PredictedScore, ...]
 
@@ -130,7 +132,7 @@ class HalvingRecord(Record):
         return self.n_tokens / self.n_tokens_in_full
 
     def __str__(self) -> str:
-        """Return a part of a sentence."""
+        """Return a phrase about the saved tokens, for a sentence of the run log or the report."""
         return (
             f"{self.n_stopped} trial{'' if self.n_stopped == 1 else 's'} stopped early, so "
             f"{self.n_tokens:,} of "

@@ -55,7 +55,8 @@ WITHOUT_TABLES: Mapping[str, Any] = {
     "reuse": None,
     "read_versions": {},
 }
-"""Fields that only a search over tables fills, with their values in a search without tables."""
+"""Fields that only job `search` fills, because it reads tables. The values here are those that
+`climb recommend` stores, because it reads CSV files."""
 
 WEAK_RANKING = 0.6
 """Spearman correlation below which the order of predicted mixtures is weak evidence."""
@@ -120,12 +121,12 @@ class SearchResult(Record):
     def build(
         cls, state: SearchState, recommendation: Recommendation, **search_fields: Any
     ) -> Self:
-        """Write the record of a recommendation.
+        """Build the record of a recommendation.
 
         Args:
             state: what the recommendation was computed from.
             recommendation: of this state.
-            search_fields: fields that only a search over tables has: search, measured_gains, plan,
+            search_fields: fields that only job `search` fills: search, measured_gains, plan,
                 n_failed, halving, reuse, read_versions.
         """
         problem, ratios = state.problem, recommendation.signal_to_noise
@@ -200,7 +201,7 @@ class SearchResult(Record):
 def measure_quality_by_round(
     state: SearchState, recommendation: Recommendation
 ) -> tuple[RoundQuality, ...]:
-    """Measure the rank correlations of the predictors that could be fitted after each round."""
+    """Fit predictors to the trials up to each round, and measure their rank correlations."""
     problem = state.problem
     last = int(state.trials.rounds_T.max())
     rounds = []

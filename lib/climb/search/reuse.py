@@ -9,6 +9,10 @@ only those parts of a new domain that were in the old domains. `tv_distance` (to
 distance) measures this error. It is the share of the run's text that a run of the mapped mixture
 would replace by other text.
 
+The earlier runs belong to another corpus than this search: they continued another base checkpoint,
+so their metrics may all be higher or lower. Before reuse, this difference is removed (see
+`ReusableTrials.align_with`).
+
     overlap = Overlap.from_clusters(old_tokens, new_tokens)
     mapped = ReusableTrials.from_trials(old, overlap, min_kept=0.5)
     trials = ReusableRuns((mapped,), n_finished=80).add_to(own)
@@ -31,10 +35,11 @@ from climb.search.trials import NATURAL, REUSED, Trials
 Array = NDArray[np.float64]
 
 MAX_NATURAL_DISTANCE = 0.25
-"""Largest total variation distance between the natural mixture of an earlier search and the one of
-this search. The difference of their metrics is used as the difference between two corpora, so the
-two mixtures must be similar. A distance of 0.25 causes an error of up to 0.5 standard deviations
-(see `STD_PER_TV_DISTANCE`)."""
+"""Earlier runs are reused only if the natural mixtures of their corpus and of the current corpus
+have at most this total variation distance. The metrics of the reused runs are shifted by the
+difference between the metrics of these two mixtures. The shift should contain only the effect of
+the other corpus, so the two mixtures must be similar. A distance of 0.25 causes an error of up to
+0.5 standard deviations (see `STD_PER_TV_DISTANCE`)."""
 
 TokenTable = Mapping[tuple[str | None, int | None], float]
 """Tokens by (domain, cluster). Domain None: pruned. Cluster None: documents without a cluster."""
@@ -128,7 +133,7 @@ def map_mixtures(weights_TJ: Array, overlap: Overlap) -> MappedMixtures:
 
 
 def regroup(tokens: TokenTable, moved_BC: Array) -> dict[tuple[str | None, int | None], float]:
-    """Convert tokens by domain and old cluster to tokens by domain and new cluster.
+    """Convert a table of tokens by (domain, old cluster) to a table by (domain, new cluster).
 
     The tokens of an old cluster are distributed over new clusters in the same proportions for every
     domain.
@@ -184,13 +189,15 @@ class ReusableTrials:
         return cls(moved.select(keep_T), mapped.kept_T[keep_T])
 
     def align_with(self, own: Trials) -> Trials | None:
-        """Return these runs with the metrics of `own`, as method `reused` in round -1.
+        """Return these runs in a form that can be added to `own`, the trials of this search.
 
-        Another corpus has another base checkpoint, so the metrics of its runs have another level.
-        The metrics of these runs are shifted by the difference between the natural mixtures'
-        metrics. The result is None if `own` or these runs have no trial of the natural mixture, if
-        the distance between the two natural mixtures is above `MAX_NATURAL_DISTANCE`, or if these
-        runs lack a metric.
+        Only the metrics that `own` has are kept. All runs get the method `reused` and the round -1.
+
+        These runs belong to another corpus and continued another base checkpoint, so their metrics
+        may all be higher or lower. So each metric is shifted by its value for the natural mixture
+        of `own`, minus its value for the natural mixture of these runs. The result is None if `own`
+        or these runs have no trial of the natural mixture, if the distance between the two natural
+        mixtures is above `MAX_NATURAL_DISTANCE`, or if these runs lack a metric.
         """
         here, there = own.with_method(NATURAL), self.trials.with_method(NATURAL)
         if len(here) and len(there):

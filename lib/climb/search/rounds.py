@@ -20,8 +20,9 @@ from climb.search.trials import Trials
 Array = NDArray[np.float64]
 
 _DRAWS_PER_TRIAL = 16
-"""Draws per trial of the first round. With more draws, the selection would contain only corners of
-the space."""
+"""Number of random mixtures that are drawn per trial of the first round. The trials are selected
+from them so that they are far from each other. From many more draws, only extreme mixtures (corners
+of the space) would be selected."""
 
 _DRAWS_PER_MEASURED = 4
 """Draws for each mixture that a fidelity measures."""

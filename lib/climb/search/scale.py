@@ -4,18 +4,17 @@ A trial is expressed at a scale if its metrics are converted to what a run at th
 
     metric(w, N, D) = curve(N, D) * exp(effect(w))
 
-The effect of a mixture w is the same at all model sizes N. It may change during training, so the
-checkpoints whose tokens D are nearest to the target's count most. Each size has an offset from the
-curve, so runs of the target's size determine the level of the predictions at this size. If a metric
-has values of 0 or less, the effect is added to the curve instead.
+The effect of a mixture w is the same at all model sizes N. It may change during training, so it is
+averaged over a trial's checkpoints. Those with tokens D nearest to the target's have most weight.
+Each size has an offset from the curve, so runs of the target's size determine the level of the
+predictions. If a metric has values of 0 or less, the effect is added to the curve instead.
 
     expressed = express_at(runs, Scale(1e9, 1e12), predictor)
 
-Shared effects, offsets and `TOKEN_WIDTH` were chosen on published runs of two sizes
-(docs/decisions/predictor.md).
+Tests on published runs of two sizes led to this form of the model (all sizes share the effects, and
+each size has an offset) and to the value of `TOKEN_WIDTH` (docs/decisions/predictor.md).
 
-Axes: R rows (checkpoints of runs), T trials, N model sizes, S settings (pairs of size and tokens),
-K domains, Q metrics.
+Axes: R rows, T trials, N model sizes, S settings (pairs of size and tokens), K domains, Q metrics.
 """
 
 from __future__ import annotations
@@ -61,8 +60,8 @@ class ScaledRuns:
     params_R: Array
     tokens_R: Array
     run_R: Index
-    """Rows with the same number here and the same mixture and model size are checkpoints of one
-    trial. Rows that also have the same tokens are replicates."""
+    """Rows with the same number, mixture and model size, but different tokens, are checkpoints of
+    one trial. Rows that also have the same tokens belong to different trials (replicates)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,7 +226,8 @@ class Offsets:
         mean_NQ, _ = _average(square_TQ, rows.size_T, np.ones(len(rest_TQ)))
         own_NQ = np.sqrt(mean_NQ * (counts_N / np.maximum(counts_N - 1, 1))[:, None])
         pooled_Q = np.sqrt(square_TQ.mean(axis=0))
-        # The fitted size has too small residuals. A size with few trials has uncertain residuals.
+        # The effects were fitted to one size, so its residuals are too small. Residuals of a size
+        # with few trials are uncertain. So the residuals of all sizes are used if they are larger.
         error_NQ = np.maximum(own_NQ, pooled_Q) / np.sqrt(counts_N)[:, None]
         return cls(offset_NQ, error_NQ, effects_TQ)
 

@@ -82,7 +82,7 @@ class ScaleCurves:
         # If all sizes, or all tokens, are equal, the curve has no term for them.
         varies_3 = np.array([True, varies(params_S), varies(tokens_S)])
         n_free = max(len(means_SQ) - int(varies_3.sum()), 1)
-        # A metric that is 0 in every run has no scale of its own, so the floor is absolute.
+        # The residual variance is at least a share of the metric's mean square, or of 1 if it is 0.
         size_Q = np.square(means_SQ).mean(axis=0)
         floor_Q = _MIN_ERROR**2 * np.where(size_Q > 0.0, size_Q, 1.0) * n_free
         coefficients, inverses, variances, costs = [], [], [], []

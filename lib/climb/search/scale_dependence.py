@@ -78,7 +78,10 @@ def measure_dependence(
 
 
 def _remove_scaling(scores_P2: Array) -> Array:
-    """Return the differences of two scores without the part that is proportional to their mean."""
+    """Return the change of every mixture's score between two scales, apart from scaling.
+
+    The part of the changes that is proportional to the mean of a mixture's two scores is removed.
+    """
     change_P, mean_P = scores_P2[:, 1] - scores_P2[:, 0], scores_P2.mean(axis=1)
     if len(scores_P2) < MIN_PAIRS:
         return change_P

@@ -39,7 +39,7 @@ class SignalToNoise:
 
     @classmethod
     def measure(cls, trials: Trials, objective: Objective) -> Self:
-        """Measure the ratio of every metric that the objective weights."""
+        """Measure the ratio of every metric that has a weight in the objective."""
         replicates = trials.group_replicates().select_metrics(objective.weighted_columns)
         seeds_Q = np.square(replicates.noise_Q)
         mixtures_Q = np.zeros_like(seeds_Q)
@@ -59,15 +59,15 @@ class SignalToNoise:
 
 
 def build_objective(text: str, trials: Trials, cfg: SearchConfig) -> Objective:
-    """Build the objective that scores trials: the text's metrics, with the configured reweighting.
+    """Build the objective that scores trials, and change its weights as configured.
 
     Args:
-        text: see `climb.objective`.
+        text: the objective as text; see `climb.objective`.
         trials: with the metrics, and with the replicates of round 0 that a reweighting needs.
         cfg: `scale`, `down_weight` and `min_signal_to_noise` are used.
 
     Raises:
-        ConfigError: the text names a metric that the trials lack.
+        ConfigError: `text` names a metric that the trials lack.
         SearchError: see `reweight_objective`.
     """
     return reweight_objective(Objective.parse(text, trials.metric_names), trials, cfg)

@@ -25,7 +25,11 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class NearNatural(PenalizedScore):
-    """A score: minus the KL divergence from the natural mixture, constrained by `min_metrics_Q`."""
+    """A score that is highest for the feasible mixture nearest to the natural mixture.
+
+    It is minus the KL divergence of a mixture from the natural mixture. A mixture is infeasible if
+    a predicted metric is worse than its bound in `min_metrics_Q`.
+    """
 
     @classmethod
     def of(cls, score: PenalizedScore, q: int, amount: float) -> Self:

@@ -4,6 +4,10 @@ Observation noise may differ between mixtures by a large factor: 25 was reported
 proxies (github.com/marin-community/marin, issue 2345). One noise for all mixtures makes the
 intervals of mixtures with little noise too wide, and those of noisy mixtures too narrow.
 
+So the standard deviation of a mixture's errors is multiplied by a factor that depends on the
+mixture. The logarithm of the factor (the log factor) is a linear function of the weights, and each
+domain has a slope.
+
     spread = Spread.fit(weights_DK, Errors(squared_D, ratio_D, degrees_D))
     std_M = spread.factor_at(weights_MK) * std_M
 
@@ -39,12 +43,13 @@ _ORDERS = 999
 """Number of random orders of the errors in the permutation test."""
 
 _RANGE = (0.05, 0.95)
-"""The log factor stays between these quantiles of its values at the trials, because the extreme
-values are overfitted."""
+"""The log factor of every mixture is clipped to the range between these quantiles of the log
+factors of the fitted mixtures, because the extreme values are overfitted."""
 
 _PRIOR_STD = 0.7
-"""Prior standard deviation of the log factor over mixtures. The normal prior of every domain's
-slope follows from it."""
+"""Prior standard deviation of the log factor over mixtures. From it, the standard deviation of the
+normal prior of the slopes is computed: it is the same for all domains, after their weights are
+scaled to a standard deviation of 1."""
 
 _LEVEL_STD = 1.0
 """Standard deviation of the normal prior on the log factor at the mean mixture."""

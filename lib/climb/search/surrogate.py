@@ -43,8 +43,8 @@ _FOLDS = 5
 """Folds of the cross-validation."""
 
 _NEAR = 0.001
-"""Total variation distance up to which mixtures share a fold: weights that are rounded to 4
-decimals are within it."""
+"""Total variation distance up to which mixtures share a fold. A mixture and its copy with weights
+rounded to 4 decimals are nearer to each other than this, unless there are many domains."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,8 @@ class Surrogate:
     """Weight of each metric in the score."""
 
     repetition: Repetition | None = None
-    """Effective weights of mixtures that repeat text; None: all text counts as new."""
+    """Converts weights to effective weights, which count repeated text less than new text; None:
+    all text counts as new."""
 
     extras_Q: ExtrasByMetric = ()
     """Cheap estimates of every metric; empty without fidelities."""
@@ -79,7 +80,7 @@ class Surrogate:
         repetition: Repetition | None = None,
         fidelities: Fidelities | None = None,
     ) -> Self:
-        """Fit one predictor per metric that the objective weights.
+        """Fit one predictor to each metric that has a weight in the objective.
 
         Args:
             trials: to fit to.
@@ -171,8 +172,9 @@ class Surrogate:
     def infer_noise(self, view: Objective) -> float:
         """Return the noise of one run's score that the predictors infer; 0 if they infer none.
 
-        Inferred noise contains the errors of the fits. These errors differ between metrics, so
-        metrics are treated as independent here.
+        The noise that a predictor infers contains errors of its fit. The fits of different metrics
+        have different errors. So the noises are treated as independent here, and their variances
+        are added.
         """
         weights_Q = view.weights_Q[list(self.objective.weighted_columns)]
         return float(np.linalg.norm(weights_Q * self.predicts.noise_Q))
@@ -261,8 +263,8 @@ def _group_near(mixtures_NK: Array) -> NDArray[np.int64]:
 
     Files may round the weights of one run differently. If such copies were in different folds, the
     value of a held-out run would be known. Many mixtures of few domains can be so close together
-    that few groups would be left, or one group with more than half of the mixtures. These are not
-    grouped.
+    that few groups would be left, or one group with more than half of the mixtures. In both cases,
+    no mixtures are grouped: every mixture gets a group of its own.
     """
     n = len(mixtures_NK)
     # The sum of absolute differences is twice the total variation distance.

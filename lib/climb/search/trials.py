@@ -23,8 +23,9 @@ RECOMMENDED, PROPOSAL, REUSED = "recommended", "proposal", "reused"
 the search, and runs of earlier domains or of other CSV files."""
 
 NATURAL = "natural"
-"""Name of the baseline with the token shares of the corpus. The metrics of reused trials are
-shifted by the difference of the natural mixtures' metrics."""
+"""Name of the baseline with the token shares of the corpus. The metrics of trials that are reused
+from another corpus are shifted. The shift is the difference between the metrics of this baseline in
+this search and those of the same baseline on the other corpus."""
 
 _ROUNDING = 1e-12
 """Noise below this share of a metric's size is rounding and counts as 0."""
@@ -51,7 +52,8 @@ class Trials:
     seeds_T: NDArray[np.int64]
     tv_distance_T: Array
     """Share of a reused run's text that a run of its mapped mixture would replace; 0 for own runs.
-    Noise of borrowed sets, and conversion errors of stopped trials, are included in this unit."""
+    The noise of borrowed sets and the conversion errors of stopped trials are errors in standard
+    deviations. They are divided by `STD_PER_TV_DISTANCE` and included in this field."""
 
     tokens_T: Array | None = None
     """Tokens that each run read, if `climb.search.repetition` needs them; NaN: unknown. Runs of one
@@ -112,7 +114,10 @@ class Trials:
         return self.select([name != RECOMMENDED for name in self.methods_T])
 
     def reorder_domains(self, order_K: NDArray[np.int64]) -> Trials:
-        """Return the same trials with their domains in another order, sorted again."""
+        """Return the same trials with their domains in another order.
+
+        The trials are sorted again, because their order depends on the order of the domains.
+        """
         domains = tuple(self.domains[k] for k in order_K)
         weights_TK = self.weights_TK[:, order_K]
         return dataclasses.replace(self, domains=domains, weights_TK=weights_TK)._sort()

@@ -71,7 +71,11 @@ class SingleDomainSearcher(RandomSearcher):
     """Best single domain: each trial of round 0 has the largest feasible weight on one domain."""
 
     def propose(self, state: SearchState, round_: int, n: int) -> Array:
-        """Propose one domain per trial in round 0, the largest first; draw the rest at random."""
+        """Propose mixtures of one domain each in round 0, for the largest domains first.
+
+        If round 0 has more trials than there are domains, the other trials are drawn at random. All
+        trials of later rounds are drawn at random, too.
+        """
         space = state.problem.space
         largest = np.argsort(-space.natural_K, kind="stable")[:n]
         single_MK = space.project(np.eye(len(space.domains))[largest])

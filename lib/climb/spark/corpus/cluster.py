@@ -100,10 +100,12 @@ def ensure_centroids(store: Store, cfg: Config, vectors: DataFrame, n_vectors: i
 
 
 def is_fitted(store: Store, cfg: Config) -> bool:
-    """Return whether centroids of these settings exist. If so, no fit needs embeddings.
+    """Return whether centroids of these settings exist, so that no fit is needed.
 
-    Centroids that were fitted to fewer documents than K do not count, because more documents lead
-    to a new fit. With `cluster.refit`, no centroids count.
+    If so, table `embeddings` need not have vectors for a fit.
+
+    The result is false for centroids that were fitted to fewer documents than K, because more
+    documents lead to a new fit. With `cluster.refit`, the result is always false.
     """
     if cfg.cluster.refit:
         return False

@@ -40,9 +40,9 @@ def ensure_tokenizer(store: Store, cfg: Config) -> str:
         The tokenizer as JSON.
     """
     recipe = cfg.count.recipe
-    # The commit's name contains the table's version, so a row that a user deleted can be written
-    # again. The version is read before the row. So two drivers that find no row use the same name
-    # for their commits, and Delta skips the second commit.
+    # Delta skips a second commit of the same name. The name contains the table's version. If a user
+    # deletes the row, the version changes, so the row can be written again. The version is read
+    # before the row. So two drivers that find no row use the same name, and only one can write.
     version = store.history.read_version(tables.TOKENIZERS)
     if store.exists(tables.TOKENIZERS):
         rows = store.read_rows(tables.TOKENIZERS, recipe=recipe)

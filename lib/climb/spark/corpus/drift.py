@@ -101,7 +101,8 @@ def _count_distances(assigned: DataFrame, n_clusters: int, far_distance: float) 
 def _read_domains(store: Store, n_clusters: int) -> NDArray[np.int64]:
     """Return the index of each cluster's domain; all pruned clusters share one index.
 
-    Until job `prune` has merged these clusters into domains, each cluster counts as a domain.
+    After a new clustering, job `prune` merges the new clusters into domains. Until then, each new
+    cluster counts as a domain.
     """
     made_from = store.history.read_inputs(tables.CLUSTERS)
     version = store.history.read_version(tables.CENTROIDS)

@@ -18,7 +18,7 @@ REASON = "removed_source"
 rows of the source; its column `n_rows` has the number of the rows of the source."""
 
 CONTAMINATED = "contaminated"
-"""Reason in table `rejected` for texts that job contamination has dropped."""
+"""Reason in table `rejected` for texts that were dropped by job `contamination`."""
 
 
 def read_exclusions(store: Store) -> dict[str, Removal]:
@@ -56,7 +56,7 @@ def list_excluded(store: Store) -> list[str]:
 
 
 def reject_excluded(rows: DataFrame, excluded: Sequence[str]) -> DataFrame:
-    """Reject the staged rows of removed sources: columns reason, digest and detail change.
+    """Reject the staged rows of removed sources, by changing columns reason, digest and detail.
 
     All rows of a source get the same digest, so `rejected` has one row for the source.
     """
@@ -73,7 +73,7 @@ def reject_excluded(rows: DataFrame, excluded: Sequence[str]) -> DataFrame:
 
 
 def reject_dropped(rows: DataFrame, store: Store) -> DataFrame:
-    """Reject the staged rows whose text job contamination has dropped, whatever their source."""
+    """Reject the staged rows whose text was dropped by job `contamination`, from any source."""
     if not store.exists(tables.DROPPED):
         return rows
     dropped = store.read(tables.DROPPED).select("digest", F.col("detail").alias("dropped"))
