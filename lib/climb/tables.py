@@ -35,7 +35,8 @@ class Table:
     skips the files of other clusters or domains."""
 
     also_written_by: tuple[str, ...] = ()
-    """Other jobs that write missing rows of this table, with the same function as `writer`."""
+    """Other jobs that also write missing rows of this table. These jobs call the same Python
+    function as job `writer`."""
 
     @property
     def column_names(self) -> tuple[str, ...]:

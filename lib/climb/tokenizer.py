@@ -52,8 +52,8 @@ def name_recipe(path: str | None, vocab_size: int, sample_documents: int) -> str
     if path is None:
         return f"bpe-{vocab_size}-{sample_documents}"
     text = read_tokenizer(path)
-    # Earlier versions of climb opened these tokenizers unchanged, and used a name without mark.
-    # With the mark, the counts of earlier versions are not reused.
+    # If `open_tokenizer` changes the tokenizer, its name gets a mark. Earlier versions of climb did
+    # not change it, and gave it a name without mark. So their counts are not reused.
     mark = "split special tokens" if _is_changed(text) else ""
     return f"file-{hashlib.sha256((text + mark).encode()).hexdigest()[:12]}"
 
@@ -128,8 +128,8 @@ def open_tokenizer(text: str, max_tokens: int | None = None) -> Tokenizer:
     would lengthen them. Text that looks like a special token is encoded as plain text. Otherwise a
     document could contain the end-of-text token. Some models, such as Unigram, have a special
     token as an ordinary piece of their vocabulary. They get the text of this token in two parts, so
-    that they do not return the special token. If none of `USUAL_ENDS` is a special token, the one
-    that ends documents becomes a special token.
+    that they do not return the special token. If none of `USUAL_ENDS` is a special token, the first
+    of them in the vocabulary is made special if plain text would otherwise be encoded as it.
 
     Args:
         text: the JSON text of the file. Each process caches the open tokenizer.
@@ -187,7 +187,7 @@ def _find_special_pieces(tokenizer: Tokenizer) -> list[str]:
 
 
 def _is_made_from(tokenizer: Tokenizer, token: str, text: str | None = None) -> bool:
-    """Whether a document that contains a text, by default that of the token, gets the token."""
+    """Whether `text` inside a document is encoded as `token`; None: check the token's own text."""
     text = token if text is None else text
     for before, after in (("", ""), ("a", "a"), ("a ", " a")):
         encoding = tokenizer.encode(before + text + after, add_special_tokens=False)

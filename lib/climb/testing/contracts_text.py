@@ -129,7 +129,10 @@ def _check_scores(
 def _guard_texts(
     plugin: Any, function: Callable[[list[str]], Any]
 ) -> Callable[[Sequence[str]], Any]:
-    """Return the function of a loaded plug-in, which must not change a batch."""
+    """Wrap the function of a loaded plug-in.
+
+    The wrapper raises an error if a call of the function changes the list of texts.
+    """
 
     def call(texts: Sequence[str]) -> Any:
         passed = list(texts)

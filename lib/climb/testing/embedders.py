@@ -16,7 +16,7 @@ from climb.embed import Embed
 class HashedWords:
     """Each word has a random direction; a text has the normalized sum of its words' directions.
 
-    Texts with common words have similar vectors. A text without words has the zero vector.
+    Texts that share words have similar vectors. A text without words has the zero vector.
     """
 
     dim: int

@@ -13,7 +13,8 @@ from climb.mixture import Constraint, Constraints, FeasibleSet
 Array = NDArray[np.float64]
 
 _MIN_WEIGHTS = (0.0, 2e-4, 0.01, 0.3)
-"""Smallest weights. Most sets divide them by the square root of the number of domains."""
+"""`draw_feasible_set` chooses one of these values for the constraint `min_weight`. For most sets,
+it then divides the value by the square root of the number of domains."""
 
 
 def draw_feasible_set(n_domains: int, seed: int) -> FeasibleSet:
@@ -55,7 +56,11 @@ def draw_feasible_set(n_domains: int, seed: int) -> FeasibleSet:
 def _draw_epoch_limits(
     names: tuple[str, ...], epochs_K: Array, max_epochs: float, rng: np.random.Generator
 ) -> list[Constraint]:
-    """Draw epoch limits for all domains above `max_epochs`, and for some other domains."""
+    """Draw epoch limits for some domains.
+
+    These are all domains that the hidden mixture reads more than `max_epochs` times, and some
+    others.
+    """
     constraints = []
     for name, epochs in zip(names, epochs_K.tolist(), strict=True):
         if epochs > max_epochs or rng.random() < 0.15:

@@ -53,8 +53,8 @@ class PlantedWorld:
         Args:
             n_domains: K.
             n_metrics: Q.
-            noise: standard deviation of the mean loss over seeds, divided by the standard
-                deviation of the mean loss over mixtures.
+            noise: how much the mean of all losses of a trial depends on the seed: its standard
+                deviation over seeds, divided by its standard deviation over mixtures.
             seed: determines the world; other seeds give other best mixtures.
         """
         rng = np.random.default_rng([seed, n_domains, n_metrics])
@@ -63,7 +63,8 @@ class PlantedWorld:
         space = FeasibleSet.from_constraints(
             names, tokens_K, Constraints(target_tokens=2e8, max_epochs=4.0, max_share_ratio=15.0)
         )
-        # The mean loss has its unconstrained minimum at `best_K`, which therefore must be feasible.
+        # `needs_QK` makes `best_K` the mixture with the lowest mean loss of all mixtures, feasible
+        # or not. So `best_K` must be chosen among the feasible mixtures to be the best of them.
         inside = replace(
             space, bounds=replace(space.bounds, upper_K=np.minimum(space.upper_K, 0.9))
         )

@@ -202,10 +202,11 @@ class MirroredSearch:
         return self.create_run({**tags, **kind}, **options)
 
     def log_missing_trials(self, parent: str, runs: list[ChildRun], stopped: Sequence[str]) -> int:
-        """Log the trials without an ended run; a run that is still open is completed.
+        """Log each trial that has no ended run in MLflow, and return how many were logged.
 
-        An ended run whose score has changed gets the new score. `stopped` has the ids of the trials
-        that halving stopped. If such a trial has an open run, the run ends as killed.
+        If a trial has an open run, the trial is logged to this run, and the run is ended. An ended
+        run whose score has changed gets the new score. `stopped` has the ids of the trials that
+        halving stopped. If such a trial has an open run, the run ends as killed.
         """
         ended, left_open = {}, {}
         for run in self.find_runs("trial"):
@@ -234,7 +235,8 @@ class MirroredSearch:
     def _update_score(self, logged: Any, run: ChildRun) -> None:
         """Log the score of an ended run if it has changed, and is known now.
 
-        It changes with the objective, and with every trial if metrics are in units of noise.
+        The score of a trial changes if the objective changes. If metrics are divided by their
+        noise, the score also changes whenever another trial changes the estimate of the noise.
         """
         score, old = run.metrics["score"], logged.data.metrics.get("score", math.nan)
         if not math.isnan(score) and not math.isclose(score, old, rel_tol=1e-12):

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
 
 def log_drift(store: Store, cfg: Config, clustering: str, drift: Drift) -> None:
-    """Log the figures of `Drift.figures` with the number of documents as the step. Never raises.
+    """Log the numbers of `Drift.figures` as metrics of an MLflow run. Never raises.
 
-    Figures that are logged already are not logged again.
+    The step of the metrics is the number of documents. Numbers that are logged already are not
+    logged again.
     """
     attempt(cfg, lambda uri: _update(store, cfg, uri, clustering, drift))
 

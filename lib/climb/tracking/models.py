@@ -138,7 +138,9 @@ def _make_run(
 
 
 def log_missing_models(mirrored: MirroredSearch, parent: str, runs: Sequence[ModelRun]) -> int:
-    """Log the models without an ended run; a run that a crash left open is completed.
+    """Log each target model that has no ended run in MLflow.
+
+    If a crash left the run of a model open, the model is logged to this run, and the run is ended.
 
     Args:
         mirrored: the runs of the search.

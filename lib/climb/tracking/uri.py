@@ -32,8 +32,8 @@ def check_database(uri: str) -> None:
     If the file cannot be opened, MLflow would retry for a long time.
 
     Raises:
-        PreflightError: the file is not a database, it cannot be read or written, or MLflow has no
-            SQLite store.
+        PreflightError: the file is not a database, or it cannot be read or written; or the
+            installed MLflow (mlflow-skinny) cannot use SQLite files.
         InfrastructureError: another process writes to the file.
     """
     if uri.startswith("sqlite:") and importlib.util.find_spec("sqlalchemy") is None:

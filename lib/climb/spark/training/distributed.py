@@ -80,7 +80,9 @@ def train_process(proxy: Proxy, name: str, run: ProxyRun, backend: str) -> Outco
 
     Raises:
         InfrastructureError: another process or a mount was lost.
-        SystemExit: this process failed on a GPU. The others wait until Spark ends their tasks.
+        SystemExit: this process failed for good, and the run uses GPUs. The other processes of the
+            run wait for this one until Spark ends their tasks. Spark does so because of this exit;
+            if this process returned a result, it would not.
     """
     if (failure := read_failure(run)) is not None:
         return failure

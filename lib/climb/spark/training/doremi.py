@@ -92,7 +92,7 @@ def train_doremi(
         n_trials: budget in trials, instead of `doremi.trials`.
 
     Raises:
-        ConfigError: the proxy is a plug-in with a training loop of its own.
+        ConfigError: `proxy.model` is not a `Recipe`, so DoReMi cannot change how it is trained.
         ClimbError: a model was not trained; the next start continues its training.
     """
     trials = n_trials or cfg.doremi.count_trials(cfg.search.trials_per_round)
@@ -130,7 +130,7 @@ def plan_doremi(cfg: Config, setup: TrainingSetup, n_trials: int) -> DoremiPlan:
     """Plan both runs: each has half of the tokens of `n_trials` trials.
 
     Raises:
-        ConfigError: the proxy is a plug-in with a training loop of its own.
+        ConfigError: `proxy.model` is not a `Recipe`, so DoReMi cannot change how it is trained.
     """
     if not isinstance(setup.proxy, Recipe):
         raise ConfigError(
@@ -155,8 +155,8 @@ def plan_doremi(cfg: Config, setup: TrainingSetup, n_trials: int) -> DoremiPlan:
         name,
         replace(first.build_run(setup.natural, doremi.seed), save=str(reference)),
         proxy,
-        # The name of the checkpoints is a hash of all settings. The name that `build_run` chooses
-        # does not depend on the step size and the smoothing.
+        # `build_run` names the checkpoints, but its name does not depend on the step size and the
+        # smoothing. So it is replaced by a name with a hash of all settings.
         replace(
             second.build_run(uniform, doremi.seed),
             checkpoints=str(setup.files / "checkpoints" / f"doremi-{name}"),

@@ -1,10 +1,11 @@
 """The fidelities of a search: train their components, and measure mixtures, each only once.
 
-A component is a trial on a single domain, and the search keeps its model. The name of a component
-depends on the recipe and on the data. The folder of its model is used only if the folder is
-complete. The row of the component in `trials` is committed when its training ends. The metrics of
-the measured mixtures are in a file whose name depends on everything that could change the metrics.
-So a search that was interrupted finds the components and the measurements again.
+A component is a trial on a single domain, and the search keeps its model. Some fidelities use the
+models of all components to measure each mixture. The name of a component depends on the recipe and
+on the data. The folder of its model is used only if the folder is complete. The row of the
+component in `trials` is committed when its training ends. The metrics of the measured mixtures are
+in a file whose name depends on everything that could change the metrics. So a search that was
+interrupted finds the components and the measurements again.
 
 Axes: D measured mixtures, K domains, Q metrics.
 """
@@ -56,7 +57,8 @@ COMPONENT = "component"
 """In table `trials`, the method of the rows that are components. No plan contains this method."""
 
 COMPONENT_SEED = 0
-"""A component is shared by all mixtures, so it has one seed."""
+"""Seed of every component. One seed is enough, because all mixtures are measured with the same
+components."""
 
 
 def add_fidelities(study: Study) -> Study:

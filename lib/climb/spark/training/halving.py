@@ -94,7 +94,10 @@ class Rungs:
     def read_finished(
         cls, study: Study, plan: Sequence[PlannedTrial], stopped: Mapping[str, int]
     ) -> Trials:
-        """Read the trials of a finished search as `read_trials` does, without the configured rungs.
+        """Read the trials of a finished search, and combine them as `read_trials` does.
+
+        `read_trials` finds the stopped trials by the setting `search.halving`. Here, the caller
+        passes them as an argument, because the setting may have changed since the search.
 
         Args:
             study: its setting `search.halving` is not used.

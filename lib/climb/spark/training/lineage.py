@@ -4,8 +4,9 @@ A trial names its corpus by `corpus_digest`. Table `lineage` has the number of t
 corpus by domain and cluster, in about as many rows as there are clusters. If domains change or
 documents are added, the clusters stay the same. These rows are then enough to compute what two
 corpora have in common. If the clusters are fitted again, every corpus is mapped to the new clusters
-once. For this, the old and new cluster of each document are compared. At that time, the table of
-assignments is already replaced, but Delta still has the version that the last `pack` read.
+once. For this, the old and new cluster of each document are compared. The first `climb pack` after
+the new clustering does this. By then, table `assignments` has only the new clusters. The old
+clusters are read from the earlier version of this table that the previous `climb pack` read.
 
 Axes: N pairs of clusters, B clusters before, C clusters now.
 """
@@ -62,8 +63,8 @@ def record_lineage(store: Store, cfg: Config, shards: Sequence[Mapping[str, Any]
 def find_held_tables(store: Store) -> dict[str, str]:
     """Find the tables whose old versions are still needed: table -> why.
 
-    After a new clustering, the next `pack` reads the version of the assignments that the last
-    `pack` read. VACUUM must keep this version until then.
+    After a new clustering, the next `climb pack` reads the version of the assignments that the
+    previous `climb pack` read. VACUUM must keep this version until then.
     """
     inputs = store.history.read_inputs(tables.SHARDS)
     version = inputs["read"].get("assignments") if inputs else None
@@ -78,9 +79,9 @@ def read_reusable_runs(store: Store, cfg: Config, setup: TrainingSetup) -> Reusa
     """Read the finished runs of `setup.recipe` in other domains, mapped to the current domains.
 
     A run is reused only if its tokenizer and its trial share (the part of each domain that a trial
-    may read) are those of this search. A run that repeats scarce text more often is not comparable.
-    Only runs of other corpora are read. This search adds no such runs, so every start reads the
-    same ones.
+    may read) are those of this search. The smaller the trial share, the more often a run repeats
+    scarce text, so runs with different trial shares are not comparable. Only runs of other corpora
+    are read. This search adds no such runs, so every start reads the same ones.
     """
     min_kept = cfg.search.reuse_min_kept
     if min_kept is None or not (store.exists(tables.TRIALS) and store.exists(tables.LINEAGE)):
@@ -144,7 +145,9 @@ def _map_corpora(store: Store, cfg: Config, corpora: Sequence[str], clustering: 
         assignments = store.read_at(tables.ASSIGNMENTS, version)
         before = _read_clustering(assignments)
         if before == clustering:
-            # these corpora use an older clustering, whose assignments are not available
+            # The previous `climb pack` already read the current clustering. So the corpora that
+            # have no rows in it are from an older clustering. They are mapped only from the
+            # clustering that the previous `climb pack` read, so they cannot be mapped any more.
             return
         lineage = store.read(tables.LINEAGE).where(F.col("clustering") == before)
         rows = lineage.where(F.col("corpus_digest").isin(*corpora)).collect()
@@ -199,7 +202,7 @@ def _count_moved_tokens(store: Store, cfg: Config, assignments: DataFrame) -> Ar
 
 
 def _append(store: Store, rows: Sequence[Mapping[str, Any]], name: str) -> None:
-    # The commit's name contains the table version, so rows that a user deleted can be written
-    # again.
+    # Delta makes a commit with this name only once. If a user deletes rows, the table's version
+    # changes, and with it the name, so the rows can be written again.
     once = f"{name}:{store.history.read_version(tables.LINEAGE)}"
     store.append(store.create_frame(rows, tables.LINEAGE), tables.LINEAGE, once=once)

@@ -41,7 +41,8 @@ Kind = Literal["base", "trial", "target-base", "target"]
 KINDS: tuple[Kind, ...] = ("base", "trial", "target-base", "target")
 
 ROUNDING = 1.0 + 1e-12
-"""Factor on the last position that a filter keeps, so that rounding does not drop a document."""
+"""`_select_ends` selects documents up to a maximum position (a hash from 0 to 1). The maximum is
+multiplied by this number, so that rounding does not drop a document."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def compute_trial_share(cfg: Config) -> float:
 
 
 def _compute_share(kind: Kind, total: int, cfg: Config) -> float:
-    """Return the share of every domain in the shards of a kind, from 0 to 1."""
+    """Return which part of each domain's tokens, from 0 to 1, its shard of this kind gets."""
     if kind == "trial":
         return compute_trial_share(cfg)
     if kind == "target":
@@ -191,8 +192,11 @@ def _count_bucket_tokens(
 ) -> tuple[dict[tuple[str, bool], NDArray[np.int64]], str]:
     """Sum tokens, end-of-text tokens included, by bucket, and digest the documents.
 
-    The digest depends on every document and its domain. Ids and versions of tables do not identify
-    rows: two roots may share one folder of files, and a copy of a root has the ids of the original.
+    The digest depends on every document and its domain. The name of the shards' folder depends on
+    the digest, and on the ids and versions of the tables. Ids and versions alone would not suffice.
+    If a storage root is a copy of another, the ids of its tables are the same, and the versions may
+    be the same too. If both roots share one folder of files, they could then use the same shards
+    for different documents.
 
     Returns:
         (domain, from_top) -> tokens_B, and the digest.

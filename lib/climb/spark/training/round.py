@@ -32,7 +32,7 @@ class TrainedRound:
     """Trials of the round that successive halving stopped, now or earlier."""
 
     def __str__(self) -> str:
-        """Return the end of a line of the run log."""
+        """Return the numbers as text for the run log, such as `3 trained, 1 failed`."""
         failed = f", {self.n_failed} failed" if self.n_failed else ""
         stopped = f", {self.n_stopped} stopped early" if self.n_stopped else ""
         return f"{self.n_trained} trained{failed}{stopped}"

@@ -91,8 +91,7 @@ class TrainingSetup:
     """Folder of the trained models; None: they are not kept."""
 
     other_settings: str | None = None
-    """Message of the error that stops training, because the shards were packed for other settings;
-    None: the shards were packed for the current settings."""
+    """Error message that stops training if the shards were packed for other settings; else None."""
 
     @cached_property
     def recipe(self) -> str:
@@ -103,7 +102,7 @@ class TrainingSetup:
         return f"{model}-{digest_values(trained)}"
 
     def _describe_processes(self) -> list[Any]:
-        """Describe the number of processes; empty for one, so that existing names stay valid."""
+        """Describe several processes; [] for one, so that names of earlier versions stay valid."""
         return [] if self.processes == 1 else [f"{self.processes} processes"]
 
     @cached_property
@@ -282,7 +281,8 @@ def _write_tokenizer(store: Store, cfg: Config) -> TokenizerFile:
     tokenizer = open_tokenizer(read_tokenizer_json(store, cfg))
     # Models are saved with this file, so it has no truncation or padding of the original file.
     text = tokenizer.to_str().encode()
-    # Named by content: runs that share this folder may use different tokenizers of one recipe.
+    # The name has a hash of the content, because storage roots may share this folder, and may have
+    # trained different tokenizers, on different documents, with the same `count.recipe`.
     name = f"{cfg.count.recipe}-{hashlib.sha256(text).hexdigest()[:12]}.json"
     path = store.locate_file("shards") / name
     write_if_changed(path, text)
@@ -290,7 +290,7 @@ def _write_tokenizer(store: Store, cfg: Config) -> TokenizerFile:
 
 
 def _describe_target(target: Target) -> list[Any]:
-    """Describe a target; empty `where` or `excluded` add nothing, so existing names stay valid."""
+    """Describe a target; empty `where` or `excluded` add nothing, so older names stay valid."""
     described = [target.name, target.kind, target.limit, hash_content(resolve(target.path))]
     return [*described, *(field for field in (target.where, target.excluded) if field)]
 

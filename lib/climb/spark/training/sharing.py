@@ -85,7 +85,8 @@ def choose_trials_per_gpu(share: float | None, max_trials: int) -> int:
     Args:
         share: largest share of a GPU's memory that a finished trial needed; None: trials use no
             GPU through torch, so their memory is unknown.
-        max_trials: cores for each GPU; a trial needs one core.
+        max_trials: maximum trials for each GPU. This is the number of CPU cores for each GPU,
+            because each trial needs a core.
     """
     if share is None:
         return 1

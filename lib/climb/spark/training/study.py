@@ -118,8 +118,8 @@ def drop_repetitions(plan: Sequence[PlannedTrial]) -> list[PlannedTrial]:
     """Keep one entry for each trial: a run that is counted twice would understate the noise.
 
     Baselines with equal mixtures share their trials. If one of them is the natural mixture,
-    the shared trial keeps the method `natural`, by which mixture reuse finds it. Every other trial
-    keeps the method of its first entry.
+    the shared trial keeps the method `natural`, because `climb.search.reuse` looks for trials with
+    this method. Every other trial keeps the method of its first entry.
     """
     kept: dict[str, PlannedTrial] = {}
     for planned in plan:
@@ -132,7 +132,8 @@ def open_study(store: Store, cfg: Config) -> Study:
     """Read domains and shards, and build the feasible set.
 
     Raises:
-        MixtureError: no mixture satisfies the constraints, or one names an unknown domain.
+        MixtureError: no mixture satisfies the constraints, or a constraint names a domain that does
+            not exist.
         ConfigError: no targets are configured.
     """
     if not cfg.proxy.targets:
@@ -151,7 +152,8 @@ def read_space(store: Store, cfg: Config) -> FeasibleSet:
     """Read the domains, and build the feasible set of their mixtures.
 
     Raises:
-        MixtureError: no mixture satisfies the constraints, or one names an unknown domain.
+        MixtureError: no mixture satisfies the constraints, or a constraint names a domain that does
+            not exist.
     """
     tokens = {row["domain"]: row["n_tokens"] for row in store.read_rows(tables.DOMAINS)}
     names = tuple(sorted(tokens))

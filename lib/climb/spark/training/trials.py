@@ -7,8 +7,9 @@ from their checkpoints; in local mode, the next start continues them. `climb.spa
 describes the kinds of failure and what happens after each.
 
 A run that makes no progress for `hung_minutes` is ended and tried again, from its last checkpoint.
-After HUNG_TRIES tries it counts as lost. If the caller stops, or an error ends the job, active
-runs are cancelled. Their checkpoints stay, and the next start continues them.
+After HUNG_TRIES tries it counts as lost. If the caller stops, or an error ends `climb`, the Spark
+jobs of the active runs are cancelled. The checkpoints of these runs stay, and the next start of
+`climb` continues the runs.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ REQUIRED_ERRORS: dict[FailureKind | None, type[ClimbError]] = {
 """Error to raise if a required model was not trained, by kind of failure."""
 
 HUNG_TRIES = 3
-"""Largest number of tries of a run at one start of the job. A try ends if the run hangs or loses
-one of several processes; after the last try, the run counts as lost."""
+"""A run counts as lost after this many tries. A try ends if the run hangs or loses one of several
+processes. The next start of `climb` tries a lost run again."""
 
 
 def train_runs(
@@ -160,7 +161,7 @@ def _train_parallel(
 ) -> Iterator[list[Outcome]]:
     """Train the runs, one per slot; cancel the active ones when the caller stops.
 
-    The caller commits outcomes before the next runs take the cores that the commit needs.
+    Outcomes are yielded before new runs are submitted, so the caller's commit gets free cores.
     """
     group = f"climb-{uuid.uuid4()}"
     pool = ThreadPoolExecutor(max(1, len(runs)))  # a thread for each run that can be active

@@ -114,7 +114,8 @@ class RunDisplay:
         self._stage = stage
         self._is_terminal = sys.stderr.isatty() if is_terminal is None else is_terminal
         self._bars: dict[str, tuple[int, Any]] = {}
-        """Name -> (number of lines below the bar of all trials, bar of the run)."""
+        """Name of a run -> (line of its bar, the bar). Line 1 is the first line below the bar of
+        `show_progress`, which counts the runs that have ended."""
         self._printed: dict[str, tuple[float, float]] = {}
 
     def update(self, running: Mapping[str, RunProgress]) -> None:
