@@ -56,7 +56,10 @@ class Proxy:
     def __init__(self, stage, want):
         self.stage, self.want = stage, want
     def train(self, run, device):
-        return {"seen": meet(self.stage, device, self.want)}
+        row = meet(self.stage, device, self.want)
+        with (Path(FOLDER) / f"rows-{self.stage}").open("a") as stream:
+            stream.write(json.dumps(row) + chr(10))
+        return {"active": row[1]}
 
 class Patient:
     # All but the first trial end only after a Spark job of the driver has.
@@ -94,8 +97,9 @@ for stage, share, n in (("whole", 1, 4), ("quarter", 4, 8)):
     slots = plan_slots(session, cfg, share)
     result[stage + " slots"] = slots.count, slots.has_own_gpu
     runs = [name_run(f"t{i}") for i in range(n)]
-    outcomes = train_runs(session, Proxy(stage, slots.count), runs, slots)
-    result[stage] = [o.metrics["seen"] for o in outcomes]
+    assert sum(1 for _ in train_runs(session, Proxy(stage, slots.count), runs, slots)) == n
+    lines = (Path(FOLDER) / f"rows-{stage}").read_text().splitlines()
+    result[stage] = [json.loads(line) for line in lines]
 waited = {}
 runs = [name_run(name) for name in ("first", "b", "c")]
 for o in train_runs(session, Patient(), runs, plan_slots(session, cfg)):
