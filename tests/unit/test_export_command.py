@@ -306,7 +306,7 @@ def test_a_folder_in_the_working_directory_is_no_package(tmp_path, monkeypatch):
 
 
 def test_options_that_change_nothing_are_refused(own):
-    with pytest.raises(ConfigError, match="do not change an existing export"):
+    with pytest.raises(ConfigError, match="need --to FORMAT, which writes the export again"):
         invoke("--verify", "--out", own, "--kind", "mixed")
     with pytest.raises(ConfigError, match="your files are not mixed"):
         invoke("--to", "jsonl", "--kind", "mixed", "--out", own / "out", *options(own))

@@ -85,7 +85,7 @@ def export(
         run_jobs(import_jobs(["export"]), conf, settings)
     elif kind is not None or tokenizer is not None:
         raise ConfigError(
-            "--kind and --tokenizer do not change an existing export; add --to to write it again"
+            "--kind and --tokenizer need --to FORMAT, which writes the export again with them"
         )
     if verify:
         verify_export(follow_link(cfg.export_folder), samples, python)

@@ -141,9 +141,10 @@ def _join_scripts(
 class _ScriptFolders:
     """The folders of scripts. Each folder of scripts belongs to one round of the search.
 
-    The models of one round have their results in one folder, which the results file names. In
-    `--mixtures RESULTS=FOLDER`, RESULTS is the name of a round: the end of the path of its folder
-    of results. With `--mixtures FOLDER`, all results belong to one round, and its name is empty.
+    The file of results contains the path of a results folder for each model. All models of one
+    round have the same results folder. In `--mixtures RESULTS=FOLDER`, RESULTS is the last part of
+    this path, or its last parts, and serves as the name of the round. With `--mixtures FOLDER`, all
+    results belong to one round, and its name is empty.
     """
 
     folders: tuple[tuple[str, Path], ...]

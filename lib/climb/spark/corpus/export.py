@@ -7,8 +7,8 @@
 
 The folder is written under another name and then renamed, so it is complete or does not exist. On a
 mount that refuses renames, the folder is written in place, and an empty folder of the other name
-exists until the dataset is complete. Hadoop's file system reads and writes the files of a URI, but
-not the files of a path.
+exists until the dataset is complete. If the folder is a URI, its files are read and written through
+Hadoop's file system; if it is a path, Python opens them.
 """
 
 from __future__ import annotations
