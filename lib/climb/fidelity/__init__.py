@@ -17,7 +17,7 @@ from climb.proxy import ProxyRun
 Array = NDArray[np.float64]
 
 MeasureMixtures = Callable[[Array], Array]
-"""weights_MK -> metrics_MQ, all finite. Other mixtures do not affect the metrics of a mixture."""
+"""weights_MK -> metrics_MQ, all finite. The metrics of one row do not depend on the other rows."""
 
 
 @dataclass(frozen=True, kw_only=True)

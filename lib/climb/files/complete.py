@@ -154,8 +154,8 @@ def _record(chunks: Iterable[Chunk], digests: list[FileDigest]) -> Iterator[Chun
 
 def _write_mark(path: Path, recorded: Mapping[str, FileDigest]) -> None:
     values = {name: asdict(digest) for name, digest in sorted(recorded.items())}
-    # No temporary file is needed, because a truncated completion file is not valid JSON and so
-    # counts as missing. A killed process would leave a temporary file behind.
+    # Not written to a temporary file first, because a killed process would leave that file behind.
+    # A truncated completion file is not valid JSON, so it counts as missing.
     write_over(path, [json.dumps({"files": values}, indent=1).encode() + b"\n"])
 
 

@@ -103,10 +103,11 @@ def _hash_files(path: Path, stamp: tuple[tuple[str, int, int], ...]) -> str:
 
 
 def combine_digests(digests: Mapping[str, str]) -> str:
-    """Combine the SHA-256 of a folder's files into the digest of the folder.
+    """Combine the SHA-256 of files into one digest: that of a folder, or of a single file.
 
     Args:
-        digests: path inside the folder -> hexadecimal SHA-256; the path of a single file is empty.
+        digests: path inside the folder -> hexadecimal SHA-256. For a single file that is not part
+            of a folder, the path is empty.
     """
     total = hashlib.sha256()
     for name, digest in sorted(digests.items(), key=lambda item: Path(item[0])):

@@ -114,7 +114,7 @@ def sync(handle: int) -> None:
 
 
 def is_refused(error: OSError) -> bool:
-    """Whether the file system does not implement the operation."""
+    """Whether an error means that the file system does not implement the failed operation."""
     return error.errno in REFUSED
 
 

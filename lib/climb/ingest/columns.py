@@ -2,8 +2,9 @@
 
 A configured name is looked up as the name of a column first. If there is no such column, the name
 is read as a path into structs: `doc.text` is field `text` of column `doc`. If there is no such
-field either, a name other than that of the text may be the key of a partition, which is part of a
-folder's name (`lang` in the folder `lang=en/`). A text may be a list of paragraphs.
+field either, the name may be the key of a partition, which is part of a folder's name (`lang` in
+the folder `lang=en/`). Source and metadata can come from a partition, but the text cannot. A text
+may be a list of paragraphs.
 """
 
 from __future__ import annotations

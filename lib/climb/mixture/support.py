@@ -1,7 +1,7 @@
 """Choose the support of a mixture: its domains with weights above 0.
 
-Axes: M mixtures, K domains, P pools, O options (see `find_widest_support`). Axis N: 0, 1, 2, ...
-domains of one pool in a support.
+Axes: M mixtures, K domains, P pools, O options (see `find_widest_support`). On axis N, element n
+belongs to supports with n domains of one pool (n = 0, 1, 2, ...).
 
 If `search.min_weight` is 0, every domain may be in the support, so there is nothing to choose. If
 it is above 0, weights between 0 and this minimum are forbidden.

@@ -18,8 +18,8 @@ from climb.tokenizer import TokenizerFile
 TOKENIZER_FILE = "tokenizer.json"
 
 LARGE_LOGIT = 1e4
-"""A logit that soft caps change. A soft cap hardly changes the small logits of a new model, so soft
-caps are detected with logits of this size."""
+"""Largest logit of the test that detects soft caps. A soft cap changes such large logits, but
+hardly changes the small logits of a new model."""
 
 
 def open_model(folder: str | Path, n_ids: int) -> Any:

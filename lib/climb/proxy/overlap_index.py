@@ -67,7 +67,7 @@ class Ngrams:
         return cls(hash_G, item_G, np.packbits(bits, bitorder="little"))
 
     def find(self, hash_G: Hashes) -> NDArray[np.int64]:
-        """Return the positions in the argument of those hashes that `self.hash_G` contains."""
+        """Find hashes that `self.hash_G` contains, and return their positions in the argument."""
         bit_G = _find_bits(hash_G, 8 * len(self.filter))
         passed = np.flatnonzero(self.filter[bit_G >> 3] >> (bit_G & 7).astype(np.uint8) & 1)
         own_G = hash_G[passed]
@@ -255,7 +255,7 @@ def list_groups(cfg: ProxyConfig) -> list[tuple[str, Target]]:
 
 
 def name_recipe(groups: Sequence[tuple[str, Target]]) -> str:
-    """Name the check of documents, with a hash of its rules and of the files of items."""
+    """Return an identifier of the check of documents; it changes with the rules and item files."""
     described = [
         [split, target.name, target.kind, target.where, hash_content(resolve(target.path))]
         for split, target in groups

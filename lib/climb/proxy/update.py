@@ -54,7 +54,7 @@ class Updater:
         ]
         self._numerics = recipe.resolve_numerics(model)
         if processes.count > 1 and self._numerics.compile == "step":
-            # The graph would contain sums over processes, in which processes wait for each other.
+            # No CUDA graph: it would contain sums over processes, which wait for each other.
             self._numerics = replace(self._numerics, compile="layers")
         is_captured = self._numerics.compile == "step"
         self.optimizer = torch.optim.AdamW(

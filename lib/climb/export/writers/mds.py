@@ -33,7 +33,7 @@ COLUMNS = {"doc_id": "str", "domain": "str", "n_tokens": "int", "text": "str"}
 COLUMN_SIZES = (None, None, 8, None)
 
 SIZE_LIMIT = 1 << 26
-"""Limit of a file's size that MDSWriter writes to the header; readers do not use it."""
+"""MDSWriter writes this maximum size of a file to the header of the file. Readers ignore it."""
 
 MOST_BYTES = (1 << 32) - 1
 """Largest size of a file, because offsets have 32 bits."""

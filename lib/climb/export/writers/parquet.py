@@ -1,4 +1,4 @@
-"""Write documents as Parquet, with row groups that do not depend on batches.
+"""Write documents as Parquet. The row groups do not depend on the batches passed to `write`.
 
 A row group ends after a number of documents or of bytes of text, whichever comes first.
 """
