@@ -35,7 +35,7 @@ class MethodRuns:
     name: str
     label: str
     n_trials: float
-    """Number of trials that were used to find the method's mixture: a mean over seeds."""
+    """Mean over seeds of the number of trials that were used to find the method's mixture."""
 
     n_tokens: float
     metrics: Mapping[int, Mapping[str, float]]

@@ -44,7 +44,8 @@ class EffectsTable:
 
     percent: str
     columns: tuple[str, ...]
-    """The score, and the metrics that other tables of the page show outside collapsed sections."""
+    """Names of the columns: the score, then metrics. The other tables of metrics on the page have
+    all further metrics in collapsed sections."""
 
     rows: tuple[tuple[str, tuple[Cell, ...]], ...]
     n_domains: int

@@ -82,7 +82,7 @@ def collect_evaluations(evaluations: Sequence[Evaluation]) -> list[Run]:
 
 
 def objective_of(result: SearchResult, runs: Sequence[Run]) -> Objective | None:
-    """Return the result's objective over the metrics that all runs have.
+    """Build the objective of the result for the metrics that all runs have.
 
     None if there are no runs, or if a run lacks a metric of the objective.
     """

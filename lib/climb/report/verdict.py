@@ -14,9 +14,9 @@ from climb.search.gains import Gain
 from climb.search.result import WEAK_RANKING
 
 NEGLIGIBLE = 0.01
-"""The report says that a further round would not help if two conditions hold. The round's expected
-gain, rounded to four decimals, is 0.0000. And the unrounded expected gain is at most this share of
-the recommendation's gain over the first baseline."""
+"""If two conditions hold, the report says that a further round would not help. First, the round's
+expected gain, rounded to four decimals, is 0.0000. Second, the unrounded expected gain is at most
+this share of the recommendation's gain over the first baseline."""
 
 
 @dataclass(frozen=True)

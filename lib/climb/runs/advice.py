@@ -142,7 +142,7 @@ def _format_mixture(result: SearchResult, space: FeasibleSet) -> list[str]:
     recommended, reference = result.mixtures[0], result.mixtures[1]
     caps = dict(zip(space.domains, space.upper_K.tolist(), strict=True))
     ordered = sorted(recommended.weights.items(), key=lambda item: -item[1])
-    # If only one domain is beyond the maximum, it is listed: a sum would need a line as well.
+    # Further domains are summed in one line. If there is only one, it is listed instead of a sum.
     n_listed = _MAX_DOMAINS if len(ordered) > _MAX_DOMAINS + 1 else len(ordered)
     listed, rest = ordered[:n_listed], ordered[n_listed:]
     rest_title = f"{len(rest)} smaller domains"

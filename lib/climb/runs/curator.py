@@ -194,7 +194,7 @@ class _ScriptFolders:
         return scripts
 
     def find_key(self, path: str) -> str:
-        """Return the key that joins results at a path with their script; '' for an empty path."""
+        """Return the key that a model's results and script have in common; '' for an empty path."""
         model = PurePosixPath(path)
         return _join_key(self.rounds[str(model.parent)], model.name) if path else ""
 

@@ -95,8 +95,8 @@ class RunRow:
     weights_location: Location
     metrics_location: Location
     seed: str | None = None
-    """The cell of the seed; None if the table has no column of seeds. `params` and `tokens` are the
-    cells of these two columns; None if the table does not have the column."""
+    """The cell in column `seed`; None if the table does not have this column. In the same way,
+    `params` and `tokens` are the cells in the columns `params` and `tokens`."""
 
     params: str | None = None
     tokens: str | None = None

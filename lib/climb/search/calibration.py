@@ -209,9 +209,9 @@ class CalibratedScore:
     """Standard deviation of one run over seeds; 0 without replicates."""
 
     inferred_noise: float
-    """Standard deviation of one run over seeds, as the predictors infer it; 0 if replicates show
-    noise. The calibration is fitted to predicted standard deviations that include this noise, so
-    `predict_new_run` adds it before the inflation."""
+    """Standard deviation of one run over seeds, as the predictors infer it. If `noise` is above 0,
+    `noise` is used instead, and this field is 0. The calibration is fitted to predicted standard
+    deviations that include this field, so `predict_new_run` adds it before the inflation."""
 
     predicted_D: Array
     measured_D: Array

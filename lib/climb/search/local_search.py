@@ -123,8 +123,8 @@ def _change_domains(current_K: Array, value: float, score: PenalizedScore) -> Ar
     each number in `_JOINT_CHANGES`.
     """
     bounds = score.space.bounds.support_bounds
-    # The positive weights are counted. A search for a weight of 1 could fail, because the weight of
-    # a mixture's only domain may differ from 1 by rounding.
+    # The only domain of a mixture cannot be removed. It is recognized by the number of positive
+    # weights, because its weight may differ from 1 by rounding.
     is_alone = np.count_nonzero(current_K) == 1
     removable_K = (current_K > 0.0) & ~bounds.required_K & ~is_alone
     column, weight = [np.flatnonzero(removable_K)], [np.zeros(removable_K.sum())]

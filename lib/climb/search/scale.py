@@ -226,8 +226,8 @@ class Offsets:
         mean_NQ, _ = _average(square_TQ, rows.size_T, np.ones(len(rest_TQ)))
         own_NQ = np.sqrt(mean_NQ * (counts_N / np.maximum(counts_N - 1, 1))[:, None])
         pooled_Q = np.sqrt(square_TQ.mean(axis=0))
-        # The effects were fitted to one size, so its residuals are too small. Residuals of a size
-        # with few trials are uncertain. So the residuals of all sizes are used if they are larger.
+        # Residuals are too small at the size that the effects were fitted to, and uncertain at a
+        # size with few trials. So a size gets the residuals of all sizes if they exceed its own.
         error_NQ = np.maximum(own_NQ, pooled_Q) / np.sqrt(counts_N)[:, None]
         return cls(offset_NQ, error_NQ, effects_TQ)
 

@@ -82,7 +82,8 @@ class ScaleCurves:
         # If all sizes, or all tokens, are equal, the curve has no term for them.
         varies_3 = np.array([True, varies(params_S), varies(tokens_S)])
         n_free = max(len(means_SQ) - int(varies_3.sum()), 1)
-        # The residual variance is at least a share of the metric's mean square, or of 1 if it is 0.
+        # The lower bound of the residual variance is a share of the metric's mean square. If the
+        # mean square is 0, the bound is the same share of 1.
         size_Q = np.square(means_SQ).mean(axis=0)
         floor_Q = _MIN_ERROR**2 * np.where(size_Q > 0.0, size_Q, 1.0) * n_free
         coefficients, inverses, variances, costs = [], [], [], []

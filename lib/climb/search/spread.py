@@ -163,6 +163,7 @@ def _compute_p_value(features_DF: Array, slope_D: Array) -> float:
     random = np.random.default_rng(len(slope_D))
     random.permuted(orders[1:], axis=1, out=orders[1:])
     strength = np.square(orders @ features_DF).sum(axis=1)
-    # Rounding must not decide: an order that changes nothing counts as equally strong.
+    # An order counts as equally strong if its strength differs from that of the real order only by
+    # rounding.
     n_stronger = int((strength[1:] >= strength[0] * (1.0 - 1e-9)).sum())
     return (1 + n_stronger) / (1 + _ORDERS)

@@ -115,7 +115,8 @@ class RegMixSearcher(RandomSearcher):
     def recommend(self, state: SearchState) -> Array:
         """Return the mean of the simulated mixtures with the highest predicted scores, shape (K,).
 
-        `simulated` mixtures are drawn, and the best `averaged` of them are averaged.
+        The field `simulated` is the number of mixtures that are drawn. The field `averaged` is the
+        number of the best mixtures that are averaged.
         """
         random = state.problem.random(STAGE_RECOMMEND)
         drawn_NK = random.dirichlet(_dirichlet_parameters(state.problem.space), self.simulated)

@@ -104,7 +104,7 @@ def export(store: Store, path: str, manifest: Mapping[str, Any]) -> None:
 
 
 def _open_export(store: Store, path: str) -> Folder:
-    """Open the folder of the export, or the target of a link: renames would replace the link."""
+    """Open the folder, or its target if it is a link, because a rename would replace the link."""
     if not is_uri(path) and Path(path).is_symlink():
         path = str(Path(path).resolve())
     return open_folder(store.session, path)
