@@ -24,8 +24,8 @@ USUAL_ENDS = (
 )
 """Tokens that end a document in published tokenizers (the fifth is DeepSeek's). Climb uses the
 first of them that is a special token of the tokenizer. If none of them is a special token, it uses
-the first that is in the vocabulary, and makes it a special token. Special tokens have precedence,
-because Gemma has `</s>` as an ordinary token for an HTML tag."""
+the first that is in the vocabulary (see `open_tokenizer`). Special tokens have precedence, because
+Gemma has `</s>` as an ordinary token for an HTML tag."""
 
 SAMPLE_CHARS = 20_000
 """The BPE is trained on at most this many characters from the start of a document, so that no long
@@ -129,7 +129,8 @@ def open_tokenizer(text: str, max_tokens: int | None = None) -> Tokenizer:
     document could contain the end-of-text token. Some models, such as Unigram, have a special
     token as an ordinary piece of their vocabulary. They get the text of this token in two parts, so
     that they do not return the special token. If none of `USUAL_ENDS` is a special token, the first
-    of them in the vocabulary is made special if plain text would otherwise be encoded as it.
+    of them in the vocabulary ends a document by default. If plain text would be encoded as this
+    token too, the token is made special.
 
     Args:
         text: the JSON text of the file. Each process caches the open tokenizer.
@@ -263,8 +264,8 @@ def find_end_of_text(
         key: configuration key of the token, for error messages.
 
     Raises:
-        ConfigError: the tokenizer lacks the configured token, or has none of the usual ones; or it
-            also makes the token from the text of documents.
+        ConfigError: the tokenizer lacks the configured token, or has none of the usual ones, or
+            would encode text inside a document as the token.
     """
     if configured is not None and tokenizer.token_to_id(configured) is None:
         raise ConfigError(f"{key} is {configured!r}, but the tokenizer has no such token")

@@ -74,9 +74,9 @@ def select_fit_documents(store: Store, cfg: Config, recipe: str) -> DataFrame:
     """Select the documents whose embeddings the fit needs, stored already or not.
 
     These are the documents with the lowest hashes. A stored embedding is NULL if the embedder
-    returned no vector for the document. The fit cannot use such documents, so as many further
-    documents are selected. So the fit uses the same documents as it would if all documents were
-    embedded.
+    returned no vector for the document. The fit cannot use such documents. For each of
+    them, one more document is selected. So the fit uses the same documents as it would if all
+    documents were embedded.
 
     Args:
         store: tables `documents` and `embeddings`; the latter may not exist yet.

@@ -52,8 +52,7 @@ def remove_sources(store: Store, cfg: Config) -> tuple[Removal, bool]:
         sources were removed before.
 
     Raises:
-        ConfigError: one of the sources is the empty string, or no document has this source and it
-            was not removed before.
+        ConfigError: a source is the empty string, or has no document and was not removed before.
         TableError: no document would be left.
     """
     names = sorted(set(cfg.remove.sources))

@@ -57,9 +57,9 @@ def ensure_repeated_ngrams(
         Their hashes, sorted.
     """
     recipe = recipe_of(scorer)
-    # The commit's name contains the table's version, so rows that a user deleted can be written
-    # again. The version is read before the rows. So two drivers that find no row use the same name,
-    # and Delta skips the second commit.
+    # Delta skips a commit whose name was used before. The name contains the table's version: if a
+    # user deletes the rows, the version changes, and the rows can be written again. The version is
+    # read before the rows. So two drivers that find no row use one name, and one commit is skipped.
     version = store.history.read_version(tables.REPEATED_NGRAMS)
     known = store.exists(tables.REPEATED_NGRAMS) and not (
         store.read(tables.REPEATED_NGRAMS).where(F.col("recipe") == recipe).isEmpty()

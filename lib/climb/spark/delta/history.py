@@ -48,7 +48,7 @@ class Inputs(TypedDict):
 
 
 def are_equal(made_from: Inputs | None, inputs: Inputs) -> bool:
-    """Whether a commit was made from these inputs; its ids count only if it has any."""
+    """Whether a commit was made from these inputs; ids are compared only if the commit has ids."""
     if made_from is None:
         return False
     ids = made_from.get("ids", inputs.get("ids"))

@@ -145,9 +145,9 @@ def _map_corpora(store: Store, cfg: Config, corpora: Sequence[str], clustering: 
         assignments = store.read_at(tables.ASSIGNMENTS, version)
         before = _read_clustering(assignments)
         if before == clustering:
-            # The previous `climb pack` already read the current clustering. So the corpora that
-            # have no rows in it are from an older clustering. They are mapped only from the
-            # clustering that the previous `climb pack` read, so they cannot be mapped any more.
+            # Corpora can only be mapped from the clustering that the previous `climb pack` read.
+            # Here, this is already the current clustering. So the corpora that have no rows in the
+            # current clustering are from an older one, and cannot be mapped any more.
             return
         lineage = store.read(tables.LINEAGE).where(F.col("clustering") == before)
         rows = lineage.where(F.col("corpus_digest").isin(*corpora)).collect()
