@@ -3,8 +3,8 @@
 New documents are assigned to existing clusters, so the clusters become worse while the corpus
 changes. Three figures measure this: the share of documents far from every centroid, the change of
 the domains' shares, and the growth of the mean squared distance. The mean squared distance is the
-loss of k-means per document. The more it has grown, the more new centroids usually reduce it. So its
-growth decides whether a new clustering pays (docs/decisions/clustering.md has the evidence).
+loss of k-means per document. The more it has grown, the more new centroids usually reduce it. So
+its growth decides whether a new clustering pays (docs/decisions/clustering.md has the evidence).
 
 Axes: C clusters, B bins of distances.
 """
