@@ -33,7 +33,7 @@ def run(store: Store, cfg: Config) -> str:
     if store.history.is_current(tables.SHARDS, inputs):
         rows = store.read_rows(tables.SHARDS)
         # In tables that were copied from another storage root, the paths are those of that root.
-        # The shards there may be deleted, so only shards below this root count.
+        # The shards there may be deleted, so only shards below the current root count.
         own = store.locate_file("shards")
         paths = [Path(row["path"]) for row in rows]
         if all(path.is_relative_to(own) and is_complete(path) for path in paths):

@@ -118,7 +118,7 @@ def _check_requirements() -> Check:
 
 
 def _check_delta_jar() -> Check:
-    """Say whether the first session downloads Delta's jar; a failure if delta-spark is missing."""
+    """Say whether the first session downloads Delta's jar; fail if delta-spark is missing."""
     try:
         jars = find_delta_jars()
     except importlib.metadata.PackageNotFoundError:

@@ -45,7 +45,7 @@ def check_user() -> Check:
 
 
 def check_spark_home() -> Check:
-    """Check that SPARK_HOME, if it is set, is the version of the installed PySpark."""
+    """Check that SPARK_HOME, if set, has Spark with the same minor version as PySpark."""
     home = os.environ.get("SPARK_HOME")
     if not home:
         return Check("SPARK_HOME", True, "not set; Spark is in the package pyspark")

@@ -25,8 +25,8 @@ def hold_locks(folder: Path, jobs: Sequence[str], running: str) -> Iterator[None
     Args:
         folder: folder of the lock files, the same for every driver of a storage root.
         jobs: names of the jobs.
-        running: what this process runs; it may lock more jobs than that. Another process that
-            cannot get a lock quotes this text in its error message.
+        running: text that says what this process runs, such as `ingest to report`. It need not
+            name all of `jobs`. Another process that cannot get a lock quotes it in its message.
 
     Raises:
         PreflightError: a lock file cannot be written, or another process holds the lock of a job;

@@ -173,8 +173,8 @@ class PruneConfig(Section):
     """YAML file with your names of domains: generated name -> new name; null: none."""
 
     weighted: bool
-    """Whether each centroid has a weight in the linkage that is proportional to the number of
-    documents of its cluster. false: all weights are equal, as in NVIDIA's recipe."""
+    """Whether the linkage weights each centroid in proportion to the number of documents of its
+    cluster. false: all weights are equal, as in NVIDIA's recipe."""
 
     terms: PositiveInt
     """Number of distinctive terms per domain."""

@@ -75,7 +75,7 @@ def load(
 def change(cfg: Config, values: Mapping[str, Any], where: str) -> Config:
     """Return a configuration with other values, merged like those of a file, with one exception.
 
-    A plug-in spec with `use` replaces the whole spec, even one of the same class.
+    A plug-in spec with `use` replaces the whole old spec, even if both have the same class.
 
     Args:
         cfg: the configuration.

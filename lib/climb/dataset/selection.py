@@ -6,9 +6,9 @@ Put a domain's documents in the order of a hash of their ids. If the dataset wan
 of a domain of `available` tokens, it takes `wanted // available` copies of every document, and a
 part of one more copy. This part ends at the cut, after `wanted % available` tokens. It has the
 documents whose middle token is before the cut. So a document that crosses the cut is taken if the
-part then ends nearer to the cut. The tokens that are taken of a domain differ from `wanted` by at
-most half of one document. No domain is sorted as a whole. A histogram over the hash's leading bits
-finds the bucket with the cut, and only the documents of this bucket are sorted.
+part ends nearer to the cut with it than without it. The tokens that are taken of a domain differ
+from `wanted` by at most half of one document. No domain is sorted as a whole. A histogram over the
+hash's leading bits finds the bucket with the cut, and only the documents of this bucket are sorted.
 """
 
 from __future__ import annotations

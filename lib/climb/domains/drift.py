@@ -130,7 +130,10 @@ def choose_bin_width(largest: float) -> float:
 
 
 def find_far_distance(counts_B: NDArray[np.int64], width: float) -> float:
-    """Find the smallest distance that at most FAR_SHARE of the documents of the fit reach.
+    """Find the distance from which a document counts as far from every centroid.
+
+    At most FAR_SHARE of the documents of the fit have this distance or a larger one. It is the
+    smallest such edge of a bin.
 
     Args:
         counts_B: documents whose distance is in [b, b + 1) times the width.

@@ -38,7 +38,7 @@ def merge(
         height: Ward height of the cut. Without weights, the height of two single clusters is
             their Euclidean distance; for groups, it also grows with their size.
         n_domains: number of domains, instead of a height; fewer remain if no cut leaves so many.
-        weighted: weights are document counts divided by their mean over clusters; false: all 1.
+        weighted: a cluster's weight is its document count / the mean count; false: all are 1.
         min_documents: minimum number of documents of a domain.
 
     Returns:
@@ -108,9 +108,9 @@ def compute_weighted_ward_linkage(
     """Compute Ward linkage of clusters with unequal weights, such as numbers of documents.
 
     A merge of two groups with total weights m and n has the squared height 2 m n / (m + n) d^2,
-    where d is the distance between the group centroids. Weights of 1 give
-    `compute_ward_linkage`. The algorithm is the nearest-neighbor chain with Lance-Williams updates,
-    O(C^2).
+    where d is the distance between the group centroids. If all weights are 1, the result
+    is that of `compute_ward_linkage`. The algorithm is the nearest-neighbor chain with
+    Lance-Williams updates, O(C^2).
 
     Returns:
         Pairs, shape (C - 1, 2), and heights, shape (C - 1,), as `compute_ward_linkage`.
@@ -174,8 +174,9 @@ def _count_merges(
     """Find how many merges leave `n_domains` groups of at least `min_documents` documents.
 
     Smaller groups do not count. A merge with a smaller group can leave the number of counted groups
-    unchanged, so several numbers of merges can leave `n_domains` of them; the largest is returned.
-    If no number of merges leaves so many, the largest count that occurs replaces `n_domains`.
+    unchanged. So several numbers of merges may leave `n_domains` counted groups; the largest of
+    these numbers is returned. If no number of merges leaves `n_domains` counted groups, the largest
+    number of counted groups that occurs replaces `n_domains`.
     """
     group_C, size_C = np.arange(len(sizes_C)), sizes_C.copy()
     large = [int((size_C >= min_documents).sum())]
@@ -197,10 +198,9 @@ def _join_small_groups(
 ) -> NDArray[np.int64]:
     """Join every group with fewer than `least` documents to the one with the nearest centroid.
 
-    A small group may join another small one. If both together have `least` documents, they remain
-    as a group that the cut of the dendrogram did not count, and more than `n_domains` groups may
-    remain. If `n_domains` is given, the smallest groups then join others until at most `n_domains`
-    remain.
+    A small group may join another small one, and both together may have `least` documents. The cut
+    of the dendrogram did not count this new group, so there may be more than `n_domains` groups. If
+    `n_domains` is given, the smallest groups then join others until at most `n_domains` remain.
     """
     labels_C = labels_C.copy()
     weighted_CD = centroids_CD * sizes_C[:, None]

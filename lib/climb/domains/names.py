@@ -16,8 +16,8 @@ NAME_WORD_CHARS = 20
 """Maximum characters of a word in a name: domain names become folder and column names."""
 
 KEPT_SHARE = 0.5
-"""A domain keeps its name only if more than this share of its sampled documents stays together, and
-these documents are more than this share of the new domain's sampled documents."""
+"""A new domain takes the name of an earlier one only if it has more than this share of the earlier
+domain's sampled documents, and if these are more than this share of its own sampled documents."""
 
 
 def name_groups(terms_K: Sequence[Sequence[str]], taken: Collection[str] = ()) -> list[str]:

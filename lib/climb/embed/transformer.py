@@ -223,7 +223,7 @@ def _agree(tokens: TokenModel, whole: WholeModel, tolerance: float) -> bool:
         padded_BD = tokens.forward(ids_B, max(map(len, ids_B))).cpu().numpy()
         alone = [tokens.forward([ids], len(ids)).cpu().numpy() for ids in ids_B]
     except OutOfMemoryError:
-        raise  # a RuntimeError too, but it does not mean that the model rejects the inputs
+        raise  # a kind of RuntimeError, but it does not mean that the model rejects the inputs
     except (TypeError, ValueError, KeyError, AttributeError, IndexError, RuntimeError):
         return False  # the model does not accept the inputs that most models accept
     distances_2B = [

@@ -21,7 +21,8 @@ AS_PRUNE = "assumes that this stage counts a document in the same time as stage 
 
 ONE_CORE = ("search", "train")
 """Stages in which each run has one core if there are no GPUs. A base checkpoint is trained on all
-cores of the machine. Small models use several cores poorly, so the rate of a core is then lower."""
+cores of the machine. Small models use several cores poorly, so each core is then slower than a core
+that trains a model alone."""
 
 DOREMI_WORK = 4 / 3
 """Work of DoReMi / work of trials with the same number of tokens. DoReMi's proxy reads half of the

@@ -21,8 +21,8 @@ Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "validation")
 
 MIXED = "mixed"
-"""Name of the only group in an export of kind `mixed`. Sequences from this group have the name as
-their domain."""
+"""Name of the only group in an export of kind `mixed`. In formats that store tokens, this name is
+the `Sample.domain` of the sequences of this group, because they contain several domains."""
 
 
 @dataclass(frozen=True)

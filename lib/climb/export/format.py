@@ -91,8 +91,8 @@ class Format(Protocol):
     def describe(self, contents: Contents) -> dict[str, str]:
         """Return the index and configuration files: path in the folder -> text.
 
-        The files may contain the absolute path `contents.folder`, but README.md must not: the data
-        card is appended to README.md, so it is not written again after the folder was moved.
+        The files may contain the absolute path `contents.folder`, but README.md must not: because
+        the data card is appended to it, README.md is not written again after the folder was moved.
         """
 
     def read_samples(self, folder: Path, contents: Contents) -> Iterator[Sample]:
