@@ -133,7 +133,7 @@ def test_olmo_core_may_repeat_own_files_as_often_as_their_sizes_require(
 
 def test_olmo_core_refuses_own_files_that_are_all_shorter_than_a_sequence(export):
     sizes = {"law/a.npy": 62, "law/b.npy": 62, "web/a.npy": 64}
-    with pytest.raises(ConfigError, match="no file of law has the 32 tokens of a sequence"):
+    with pytest.raises(ConfigError, match="a sequence has 32 tokens, but the longest file of law"):
         export("olmo-core", list(sizes), sizes=sizes)
 
 

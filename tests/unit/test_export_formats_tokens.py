@@ -293,7 +293,7 @@ def test_olmo_core_refuses_a_domain_whose_files_are_all_shorter_than_a_sequence(
     contents = write_export(OlmoCore(), tmp_path, kind=kind)
     longest = max(s.sizes[0] // 2 for s in contents.list_shards("train"))
     long = dataclasses.replace(contents, sequence_length=longest + 1)
-    with pytest.raises(ConfigError, match=f"the {longest + 1} tokens of a sequence, the longest"):
+    with pytest.raises(ConfigError, match=f"a sequence has {longest + 1} tokens, but the longest"):
         OlmoCore().describe(long)
 
 

@@ -222,7 +222,7 @@ def read_configured_share(conf: Mapping[str, str]) -> GpuShare:
             "spark.task.cpus to spark.executor.cores, or use conf/spark/cpu-cluster.conf for jobs "
             "without a GPU"
         )
-    # Spark gives a task whole GPUs, or a share of one GPU: it never joins the rests of two.
+    # Spark gives a task whole GPUs, or a share of one GPU. It never joins free shares of two GPUs.
     n_tasks = int(gpus) * int(1 / amount + 1e-9) if amount <= 1 else int(gpus / amount)
     n_tasks = max(1, n_tasks)
     cores = int(conf.get("spark.executor.cores", n_tasks * cpus))

@@ -177,7 +177,7 @@ def _check_length(name: str, longest: int, length: int) -> None:
     """
     if longest < length:
         raise ConfigError(
-            f"OLMo-core: no file of {name} has the {length} tokens of a sequence, the longest has "
+            f"OLMo-core: a sequence has {length} tokens, but the longest file of {name} has only "
             f"{longest}, so the domain would never be read; lower export.sequence_length, raise "
             "shard_bytes, or set the weight to 0"
         )

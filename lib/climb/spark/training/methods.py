@@ -28,7 +28,8 @@ class FoundMixture:
     """Domain -> weight."""
 
     n_trials: float = 0.0
-    """Price in trials. A model that is no trial counts as its tokens / the tokens of a trial."""
+    """Price of the mixture in trials. A model that is not a trial has a price too: its number of
+    tokens divided by the number of tokens of a trial."""
 
     n_tokens: float = 0.0
     trial_ids: tuple[str, ...] = ()
@@ -37,10 +38,10 @@ class FoundMixture:
 
 @runtime_checkable
 class MixtureMethod(Protocol):
-    """A plug-in of `compare.methods` that trains models for its mixture: a frozen dataclass.
+    """A plug-in of `compare.methods` that trains models to find a mixture.
 
-    Its work must be resumable. Its mixture must depend only on the configuration and on the tables
-    that `pack` and the jobs before it write.
+    The plug-in is a frozen dataclass. Its work must be resumable. Its mixture must depend only on
+    the configuration and on the tables that `pack` and the jobs before it write.
     """
 
     def count_trials(self, cfg: Config) -> float:
