@@ -27,9 +27,9 @@ class MethodConfig(Section):
     """Name of the method that tables show; null: its key in `methods`. May be left out."""
 
     search: dict[str, Any] = Field(default={})
-    """Keys of section `search` with other values for this method. `trials_per_round` gives only
-    the ratio of the rounds: it is scaled so that the method has `compare.budget` trials in total.
-    May be left out."""
+    """Keys of section `search` with other values for this method. Of `trials_per_round`,
+    only the ratios between the rounds matter: it is scaled so that the method has `compare.budget`
+    trials in total. May be left out."""
 
     mixture: PluginSpec | None = None
     """A baseline (`climb.search.baselines`), or a `MixtureMethod`

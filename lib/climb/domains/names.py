@@ -16,8 +16,8 @@ NAME_WORD_CHARS = 20
 """Maximum characters of a word in a name: domain names become folder and column names."""
 
 KEPT_SHARE = 0.5
-"""A new domain takes the name of an earlier one only if it has more than this share of the earlier
-domain's sampled documents, and if these are more than this share of its own sampled documents."""
+"""A new domain takes the name of an earlier domain only if the sampled documents that both contain
+are more than this share of the sampled documents of each of the two (see `match_earlier`)."""
 
 
 def name_groups(terms_K: Sequence[Sequence[str]], taken: Collection[str] = ()) -> list[str]:
@@ -77,10 +77,10 @@ def match_earlier(
 ) -> dict[int, str]:
     """Find the new domains that are continuations of earlier ones, by their documents.
 
-    A new domain takes the name of an earlier domain on two conditions. It has more than
-    `KEPT_SHARE` of the earlier domain's sampled documents. These are more than `KEPT_SHARE` of all
-    sampled documents in the new domain. So if a domain is split into halves, or if two domains of
-    equal size are merged, no name is kept.
+    A new domain takes the name of an earlier domain on two conditions. It contains more than
+    `KEPT_SHARE` of the earlier domain's sampled documents. Of the new domain's documents that were
+    sampled in any earlier domain, more than `KEPT_SHARE` are from this earlier domain. So if a
+    domain is split into halves, or if two domains of equal size are merged, no name is kept.
 
     Args:
         earlier: name -> ids of sampled documents of the earlier domain.

@@ -157,9 +157,9 @@ def _list_local(folder: Path, above: tuple[tuple[int, int], ...], ignored: bool)
     if is_hub and not ignored:
         _check_snapshots(folder)
     for path in paths:
-        # A cache of the Hugging Face hub has the content of every file in blobs/, and the same
-        # files under readable names in snapshots/. So blobs/ is ignored. Folder refs/ is ignored
-        # too, because it has no documents.
+        # In a cache of the Hugging Face hub, folder blobs/ has the content of all files, and
+        # folder snapshots/ has the same files under readable names. So blobs/ is ignored. Folder
+        # refs/ is ignored too, because it has no documents.
         hidden = ignored or bool(IGNORED_NAMES.fullmatch(path.name))
         hidden = hidden or (is_hub and path.name in {"blobs", "refs"})
         entry = _describe_local(path)

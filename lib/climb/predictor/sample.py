@@ -178,7 +178,7 @@ class ScaledModel(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class UnscaledPredict:
-    """A `ScaledModel` as a function of weights, in the metric's unit; a `JointPredict`."""
+    """A `JointPredict` made of a `ScaledModel`: from weights, it predicts in the metric's unit."""
 
     model: ScaledModel
     features: ScaledFeatures

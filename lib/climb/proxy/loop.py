@@ -132,7 +132,7 @@ class TrainingLoop:
             self.read_losses()
 
     def _weigh_sequences(self, ids_BL: Tensor) -> Tensor | None:
-        """Return the factor of each sequence's loss in the next step, (B,); None: 1."""
+        """Return the factor of each sequence's loss in the next step, (B,); None: all are 1."""
         return None
 
     def _compute_rate(self, step: int) -> float:

@@ -71,7 +71,7 @@ class SearchResult(Record):
 
     objective: str
     metric_weights: dict[str, float]
-    """Change of the score per unit of each metric, after `search.scale` and `down_weight`."""
+    """Change of the score per unit of each metric; `search.scale` and `down_weight` are applied."""
 
     domains: tuple[str, ...]
     mixtures: tuple[MixtureRecord, ...] = Field(min_length=1)
@@ -207,7 +207,7 @@ def measure_quality_by_round(
     rounds = []
     for round_ in range(last + 1):
         earlier = state.trials.select_before(round_ + 1)
-        if round_ == last:  # with all trials, the recommendation has the quality already
+        if round_ == last:  # `recommendation.quality` is from all trials
             quality = recommendation.quality
         else:
             try:

@@ -60,7 +60,7 @@ def plan_slots(session: SparkSession, cfg: SparkConfig, tasks_per_gpu: int = 1) 
 
     Args:
         session: of the cluster.
-        cfg: section spark; `parallel_trials` sets the count.
+        cfg: section spark; `parallel_trials`, unless it is null, is the number of slots.
         tasks_per_gpu: number of tasks that share a GPU; unused if the configuration sets the share.
 
     Raises:

@@ -115,7 +115,7 @@ def describe_state(name: str, cfg: Config, used: Used) -> State:
 
 
 def read_changes(cfg: Config, names: Collection[str]) -> dict[str, list[Any] | None]:
-    """Read the newest change of each table as a state records it; None: no such table."""
+    """Read the newest change of each table, in the form that a state has; None: no such table."""
     folder = Path(cfg.storage.root).absolute() / "tables"
     return {name: _format_change(read_last_change(folder / name)) for name in names}
 

@@ -32,7 +32,7 @@ WRITE_ERRORS = (
     *("Permission denied", "Read-only file system", "No space left", "Mkdirs failed"),
     *("Not a directory", "not a directory", "Access denied", "AccessDenied", "quota"),
 )
-"""Words with which a file system refuses a write, as opposed to an error of this program."""
+"""If a line of an error contains one of these texts, the file system has refused a write."""
 
 
 COMMIT_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
@@ -57,13 +57,13 @@ def find_write_error(error: Exception) -> str | None:
 
 
 def _record_commit(session: SparkSession, metadata: str) -> AbstractContextManager[None]:
-    """Give the commits in the block these metadata; also record commits that change no file."""
+    """Write these metadata to all commits in the block; record commits that change no file too."""
     return apply_settings(session, {COMMIT_METADATA: metadata, SKIP_EMPTY_COMMITS: "false"})
 
 
 @dataclass(frozen=True)
 class Variant:
-    """Tables that only one method of a comparison uses: its settings change their rows."""
+    """Tables whose rows depend on the settings of one method of a comparison; only it uses them."""
 
     name: str
     tables: frozenset[str]
