@@ -211,8 +211,8 @@ def _parse_value(setting: str, value: str, annotation: Any) -> Any:
     """Parse the value of `--set` as YAML; for a key of the type `str`, use the value as it is.
 
     YAML would read ` #` as the start of a comment, and `2024-01-01` as a date. A value in quotes is
-    always parsed as YAML, which removes the quotes. If the key accepts null, `null`, `~` and an
-    empty value mean null. For a list of strings, one string is accepted.
+    always parsed as YAML, which removes the quotes. A key that may be null becomes null with the
+    value `null` or `~`, or with an empty value. For a list of strings, one string is accepted.
     """
     quoted = value[:1] in ("'", '"') and value[:1] == value[-1:] and len(value) > 1
     is_null = value.strip() in ("null", "~", "") and annotation == str | None

@@ -38,7 +38,7 @@ def merge(
         height: Ward height of the cut. Without weights, the height of two single clusters is
             their Euclidean distance; for groups, it also grows with their size.
         n_domains: number of domains, instead of a height; fewer remain if no cut leaves so many.
-        weighted: a cluster's weight is its document count / the mean count; false: all are 1.
+        weighted: whether weights are proportional to `sizes_C`, with mean 1; false: all are 1.
         min_documents: minimum number of documents of a domain.
 
     Returns:

@@ -77,7 +77,8 @@ def prune_to_share(
     order_C = np.argsort(-mean_C, kind="stable")
     before_C = np.concatenate([[0], np.cumsum(tokens_C[order_C])[:-1]])
     kept_C = np.zeros(len(mean_C), dtype=bool)
-    # A product that is rounded up would keep one cluster too many if the share is met exactly.
+    # `share * tokens_C.sum()` may be rounded up. If some clusters together have exactly the wanted
+    # share, one more cluster would then be kept. The factor 1 - 1e-12 prevents this.
     kept_C[order_C] = before_C < share * tokens_C.sum() * (1 - 1e-12)
     worst = mean_C[kept_C].min(initial=np.inf)
     explanation = (

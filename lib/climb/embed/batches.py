@@ -34,7 +34,8 @@ AHEAD_WINDOWS = 3
 counted with the largest number of tokens that it can have."""
 
 AHEAD_CHARS = 32_000_000
-"""Characters of texts that may wait for the tokenizer; the last batch read may exceed this."""
+"""Characters of texts that may wait for the tokenizer. The list of texts that is read last may
+bring their number above this."""
 
 IN_FLIGHT = 2
 """Batches on the device at a time: one computes while the next one is prepared."""
@@ -126,12 +127,13 @@ def run_model(model: TextModel, texts: Sequence[str], batching: Batching) -> NDA
 def stream_model(
     model: TextModel, batches: Iterable[Sequence[str]], batching: Batching
 ) -> Iterator[NDArray[np.float32]]:
-    """Compute the values of each batch, in the order of the batches; read batches ahead.
+    """Compute the values of each list of texts, in the order of the lists; read lists ahead.
 
     Args:
         model: computes the values.
         batches: lists of texts. At least one window is read before the first result.
-        batching: how texts are divided into batches for the device, across the lists.
+        batching: how texts are divided into batches for the device. Such a batch may have texts of
+            several lists.
 
     Yields:
         values_ND of each list, float32.
@@ -173,7 +175,7 @@ class _Reader:
             self._read_batch()
 
     def iterate_windows(self) -> Iterator[_Window]:
-        """Yield the encoded texts of all batches in windows of growing size."""
+        """Yield the encoded texts of all lists in windows of growing size."""
         n_batches = FIRST_BATCHES
         while True:
             encoded: list[Any] = []

@@ -20,14 +20,15 @@ ALL_KEPT = "assumes that no cluster is pruned, so this is an upper bound"
 AS_PRUNE = "assumes that this stage counts a document in the same time as stage prune"
 
 ONE_CORE = ("search", "train")
-"""Stages in which each run has one core if there are no GPUs. A base checkpoint is trained on all
-cores of the machine. Small models use several cores poorly, so each core is then slower than a core
-that trains a model alone."""
+"""Stages in which each run has one core if there are no GPUs. The other stages that train models
+train a base checkpoint on all cores of the machine. A small model uses several cores poorly. So
+these other stages reach a lower rate per core than the stages in `ONE_CORE`."""
 
 DOREMI_WORK = 4 / 3
-"""Work of DoReMi / work of trials with the same number of tokens. DoReMi's proxy reads half of the
-tokens. For each of these, two more forward passes are needed: one of the proxy and one of the
-reference model. So such a token costs 5/3 of the work of a token of a trial."""
+"""Work of DoReMi, divided by the work of trials with the same number of tokens. DoReMi's reference
+model reads half of the tokens. Each of these tokens costs as much work as a token of a trial.
+DoReMi's proxy reads the other half. Each of its tokens costs 5/3 as much, because it needs two more
+forward passes: one of the proxy and one of the reference model."""
 
 
 def estimate_training(
@@ -75,9 +76,10 @@ def estimate_training(
 def shares_base(cfg: Config) -> bool:
     """Whether the target models continue the base checkpoint of the proxies.
 
-    They do so if they need a base checkpoint with the same model and the same number of tokens, and
-    are trained in one process, as proxies are. Several processes round gradients differently. So
-    target models that are trained in several processes have a base checkpoint of their own.
+    They do so under two conditions. The base checkpoint that they need has the same model and the
+    same number of tokens as that of the proxies, and they are trained in one process, as proxies
+    are. Several processes round gradients differently. So target models that are trained in several
+    processes have a base checkpoint of their own.
     """
     proxy, train = cfg.proxy, cfg.train
     return (proxy.model, proxy.base_tokens, 1) == (train.model, train.base_tokens, train.processes)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Unit = Literal["tokens", "documents"]
-"""What the weights of a trainer count. It is `tokens` if they count samples of a fixed length."""
+"""What the weights of a trainer count. Weights that count samples of a fixed length have the unit
+`tokens`, because every sample has the same number of tokens."""
 
 
 class ShardWriter(Protocol):
@@ -60,7 +61,7 @@ class Format(Protocol):
 
     @property
     def endings(self) -> tuple[str, ...]:
-        """Endings of files of the user that an export can list, for example `.bin` and `.idx`.
+        """Endings of the user's own files that an export can list, for example `.bin` and `.idx`.
 
         Empty if the trainer needs files that only climb writes. See `needs_all_endings`.
         """

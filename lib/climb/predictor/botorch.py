@@ -102,9 +102,9 @@ class _BoTorchModel:
 
     @property
     def noise(self) -> float:
-        # If the noise is fixed, each trial has its own. The noise of a reused run (see
-        # `climb.predictor.Predictor.fit`) includes the error of its mapping. So the smallest noise
-        # is nearest to the observation noise alone.
+        # If the noise is fixed, each trial has its own noise variance. The variance of a reused run
+        # (see `climb.predictor.Predictor.fit`) also includes the error of its mapping, so it is
+        # larger than that of the observation noise. So the smallest variance is used.
         return float(self.model.likelihood.noise.detach().min().sqrt())
 
     def predict(self, features_MF: Array) -> tuple[Array, Array]:

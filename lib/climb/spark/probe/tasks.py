@@ -23,7 +23,8 @@ from climb.spark.probe.rows import Row, ask
 T = TypeVar("T")
 
 MOST_SECONDS = 120
-"""Tasks that do not end within this time are cancelled: Spark waits without end for cores."""
+"""Tasks that do not end within this time are cancelled. Without this limit, a test could hang,
+because Spark waits for free cores without a time limit."""
 
 NAMES = (
     "python",

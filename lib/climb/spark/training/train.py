@@ -26,7 +26,7 @@ from climb.spark.training.trials import train_runs
 from climb.spark.training.watch import WatchSettings
 
 SECONDS_PER_COMMIT = 60.0
-"""Shortest time between two commits of learning curves, except for the last one."""
+"""Minimum seconds between two commits of learning curves. Only the last commit may come sooner."""
 
 
 def train_mixtures(store: Store, cfg: Config, setup: TrainingSetup) -> tuple[int, int, int]:
