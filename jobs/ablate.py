@@ -1,4 +1,4 @@
-"""Ablate keys: run the whole method with each of several values, and write one table of results.
+"""Ablation: run the method with several values of configuration keys, and write one table.
 
 documents, embeddings, scores, domains, shards, tokenizers -> ablations, trials, rungs, mixtures,
 evaluations, embeddings (the last one only with `cluster.embeddings: sample`)

@@ -21,8 +21,9 @@ class TargetTask(Section):
     """File (.jsonl, .jsonl.gz) of the items that the search uses: training or validation items."""
 
     report: str | None
-    """File of the test items that job train measures target models on. The search leaves
-    out its own items that are in this file. null: target models are not measured on this target."""
+    """File of the test items that job train measures target models on. The search does not use
+    items of `search` that are also in the `report` file of any target. null: target models are not
+    measured on this target."""
 
     limit: PositiveInt | None
     """Maximum number of items used from each file: those with the lowest hashes; null: all."""

@@ -124,7 +124,8 @@ def sum_clusters(blocks: Iterable[NDArray[np.float32]], centroids_CD: Array) -> 
         members_CN = csr_matrix((np.ones(n), (labels_N, np.arange(n))), shape=(n_clusters, n))
         sums_CD += members_CN @ vectors_ND.astype(np.float64)
         counts_C += np.bincount(labels_N, minlength=n_clusters)
-        # Distances are rounded roots. Their squares are off by less than half a unit.
+        # The exact squared distances are whole multiples of 1 / SQUARE. The distances are roots
+        # with a rounding error. It is so small that `rint` gives the exact multiples.
         squares_N = np.rint(distances_N * distances_N * SQUARE).astype(np.int64)
         np.add.at(squares_C, labels_N, squares_N)
     return ClusterSums(sums_CD, counts_C, squares_C)

@@ -1,4 +1,4 @@
-"""What formats of text have in common: weights in documents, paths of shards, reading of files.
+"""What formats of text have in common: shares of documents, paths of shards, reading of files.
 
 Functions that read files yield one `Sample` per document: each row of a file has the domain of its
 document and the number of tokens.

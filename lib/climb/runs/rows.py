@@ -78,7 +78,9 @@ class RejectedRow:
     reason: str
     found: str
     partner: Location | None = None
-    """The row of the same run in the other file; None if the run has only this row."""
+    """The weights and the metrics of a run may be in two files. Then `location` is the run's row in
+    one file, and `partner` is its row in the other. None if there is no such row, or if it is
+    unknown."""
 
 
 @dataclass(frozen=True)

@@ -241,7 +241,10 @@ class Replicates:
 
     @property
     def noise_DQ(self) -> Array:
-        """Standard deviation of each mean's error from seeds (0 if unknown), reuse and scale."""
+        """Standard deviation of the error of each mean.
+
+        The error has three causes: seeds (0 if unknown), reuse, and another scale.
+        """
         seeds_DQ = self.known_noise_Q / np.sqrt(self.counts_D)[:, None]
         std_Q = np.std(self.means_DQ, axis=0)
         distance_D = np.hypot(self.tv_distance_D, self.scale_distance_D)

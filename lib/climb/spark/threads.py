@@ -21,7 +21,8 @@ def limit_threads() -> None:
     context = TaskContext.get()
     n_threads = max(1, context.cpus()) if context is not None else 1
     os.environ["TOKENIZERS_PARALLELISM"] = "true" if n_threads > 1 else "false"
-    # Spark sets OMP_NUM_THREADS to spark.task.cpus, but a resource profile may set other cores.
+    # Spark sets OMP_NUM_THREADS to spark.task.cpus. But with a resource profile, a task may have
+    # another number of cores.
     os.environ["RAYON_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = str(n_threads)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(n_threads)

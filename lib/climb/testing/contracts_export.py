@@ -135,7 +135,10 @@ def _check_files(name: str, one: Contents, other: Contents) -> None:
 
 
 def _check_shares(name: str, format: Format, contents: Contents) -> None:
-    """Check that `read_by_rule` draws samples with the domain weights that the files have."""
+    """Check that `read_by_rule` draws the domains with the weights of the export.
+
+    It must read the weights from the export's files, and not from its argument `contents`.
+    """
     if format.unit == "tokens" and contents.kind == "mixed":
         return  # a sequence has text of several domains
     fixed_length = format.unit == "tokens"

@@ -9,8 +9,8 @@ from pyspark.sql.types import NumericType, StringType, StructType
 from climb.tables import Table
 
 PROPERTIES = {
-    # How long Delta keeps the commits of a table, which have the inputs of its rows. The default of
-    # 30 days would make jobs run again a month later.
+    # How long Delta keeps the commits of a table. A commit records the inputs of the job that wrote
+    # it. After Delta's default of 30 days, this record would be lost, and the job would run again.
     "delta.logRetentionDuration": "interval 3650 days",
     # A checkpoint of the log takes as long as four commits, and the search commits each trial. The
     # default is a checkpoint after every 10 commits.

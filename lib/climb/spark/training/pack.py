@@ -81,7 +81,10 @@ def compute_trial_share(cfg: Config) -> float:
 
 
 def _compute_share(kind: Kind, total: int, cfg: Config) -> float:
-    """Return which part of each domain's tokens, from 0 to 1, its shard of this kind gets."""
+    """Return the share of a domain's tokens, from 0 to 1, that its shard of this kind may contain.
+
+    The share is the same for all domains.
+    """
     if kind == "trial":
         return compute_trial_share(cfg)
     if kind == "target":
@@ -124,8 +127,8 @@ def pack_shards(store: Store, cfg: Config, inputs: Inputs) -> list[tables.Row]:
     Args:
         store: tables `documents`, `assignments`, `clusters`, `domains`, `tokens` are read.
         cfg: the configuration.
-        inputs: what the shards are made from. Their folder's name is a hash of the inputs and the
-            documents, so shards of other inputs stay.
+        inputs: what the shards are made from. The name of the shards' folder is a hash of the
+            inputs and the documents, so shards of other inputs are in other folders and stay.
 
     Raises:
         ConfigError: the tokenizer does not have the end-of-text token.
