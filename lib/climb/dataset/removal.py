@@ -136,10 +136,10 @@ def find_report(
     """Find the report of an earlier removal that covers all of these sources.
 
     If no document of these sources is left, every report that covers them is valid. If documents
-    are left, a report is valid only if every source that it lists still has this report. A source
-    that was readmitted has none, and a source that was removed again has another. If documents are
-    left and a valid report is found, its removal is taken as interrupted, and this run continues it
-    with all sources of the report.
+    are left, a report is valid only if it is still in `removals` for every source that it lists. A
+    source that was readmitted has no report there, and a source that was removed again has a newer
+    one. If documents are left and a valid report is found, its removal is taken as interrupted, and
+    this run continues it with all sources of the report.
 
     Args:
         removals: removed source -> report.

@@ -114,8 +114,8 @@ class Target:
         export = read_export(self.path)
         format, contents = export.load_format(), export.contents
         old = format.describe(replace(contents, folder=export.written_to))
-        # README.md is not written again: it never contains the absolute path, and the text of
-        # `describe` lacks the data card.
+        # README.md is not written again, because it never contains the absolute path. `describe`
+        # returns README.md without the data card, so writing it again would delete the card.
         texts = {
             name: text
             for name, text in format.describe(contents).items()

@@ -31,7 +31,7 @@ _CANDIDATES = 300
 """Number of mixtures whose scores are compared after each simulated outcome."""
 
 _EXPLORATION = 2.0
-"""Standard deviations added to the mean when the candidates are selected."""
+"""Number of standard deviations added to the mean when the candidates are selected."""
 
 _OUTCOMES = 1024
 """Number of simulated outcomes of the round."""
@@ -104,7 +104,7 @@ def _estimate_gain(
     logger.info("simulating %d outcomes of a round", _OUTCOMES)
     root_CN = predict_changes(surrogate, candidates_CK, proposed_NK, calibration)
     # Every random number is used with both signs, so the mean change of a candidate's score is 0.
-    # Otherwise, a single candidate could have a gain, although no other candidate can replace it.
+    # Otherwise, the gain could be above 0 even if there were only one mixture to recommend.
     normal_NZ = state.problem.random(STAGE_FURTHER).normal(size=(n, _OUTCOMES // 2))
     normal_NZ = np.hstack([normal_NZ, -normal_NZ])
     # The slope shrinks predictions to what cross-validation supports. The KL penalty is exact, so

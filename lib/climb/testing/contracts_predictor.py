@@ -62,7 +62,7 @@ def check_predictor(predictor: Predictor) -> None:
 def _fit(
     predictor: Predictor, weights_TK: Array, values_T1: Array, noise_T1: Array, **extra: Any
 ) -> BoundedPredicts:
-    """Fit one metric; the result checks predictions as the search does, and has no bounds."""
+    """Fit one metric; the result checks predictions as the search does, but does not clip them."""
     with call_plugin("fit"):
         predict = predictor.fit(weights_TK, values_T1[:, 0], noise_T1[:, 0], **extra)
     assert callable(predict), f"fit must return a function; found {type(predict).__name__}"

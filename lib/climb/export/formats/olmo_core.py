@@ -170,10 +170,12 @@ def list_sources(contents: Contents) -> list[dict[str, Any]]:
 
 
 def _check_length(name: str, longest: int, length: int) -> None:
-    """Check that a domain has an instance, since OLMo-core never reads the rest of a file.
+    """Check that the longest file of a domain has at least as many tokens as a sequence.
+
+    OLMo-core would read nothing of a domain whose files are all shorter.
 
     Raises:
-        ConfigError: its longest file is too short.
+        ConfigError: the longest file is too short.
     """
     if longest < length:
         raise ConfigError(
@@ -192,7 +194,7 @@ def limit_repetition(domain: ExportedDomain | None, needed: float) -> float:
     Args:
         domain: the domain of the source, which may have a limit `max_epochs`; None for a mixed
             export, whose documents are repeated already.
-        needed: tokens that the target run reads from the source / tokens of the source.
+        needed: tokens that the target run reads from the source, divided by the source's tokens.
     """
     if domain is not None and domain.max_epochs is not None:
         limit = max(domain.max_epochs, 1.0)

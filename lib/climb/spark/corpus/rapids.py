@@ -104,7 +104,7 @@ class RapidsKMeans:
         )
 
     def _explain(self, error: Exception) -> Exception:
-        """Return a one-line error if configuration or image is to blame, else `error` unchanged."""
+        """Return a one-line error if settings or missing packages are the cause; else `error`."""
         text = str(error)
         for module in ("cupy", "cuml"):
             if f"No module named '{module}" in text:
