@@ -69,9 +69,9 @@ def run_preflight(cfg: Config, jobs: Collection[str] | None = None, packages: bo
 
 
 def _find_empty(cfg: Config, jobs: Collection[str]) -> Iterator[str]:
-    """Yield a problem for each key that one of these jobs needs, and whose list is empty.
+    """Yield a problem for each list of the configuration that is empty, but needed by these jobs.
 
-    In conf/default.yaml, the lists of these keys are empty.
+    These lists have no default: they are empty in conf/default.yaml.
     """
     if "ingest" in jobs and not cfg.ingest.inputs:
         yield "ingest.inputs is empty; set it to files, folders or globs of documents"
@@ -89,7 +89,7 @@ def _join_problems(problems: list[str]) -> str:
 
 
 def _check_spark() -> Iterator[str]:
-    """Check that Spark's Python packages are installed, and that Java and the environment fit.
+    """Check the Python packages, the Java and the environment variables that Spark needs.
 
     Nothing is checked on Databricks, which provides the packages and Java. Under spark-submit, a
     JVM is running already, so only the packages are checked.

@@ -96,8 +96,9 @@ class SearchConfig(Section):
     `climb.search.baselines`."""
 
     replicates: Replicates
-    """Number of seeds for each baseline, and for the recommendation at the end. At least 2, because
-    one seed shows no observation noise; 0: these mixtures are predicted, and not trained."""
+    """Number of seeds for each baseline, and for the recommendation at the end: 0, or at least 2.
+    0: these mixtures are predicted, and not trained. 1 is refused, because one seed shows no
+    observation noise."""
 
     predictor: PluginSpec
 

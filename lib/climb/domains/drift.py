@@ -132,8 +132,8 @@ def choose_bin_width(largest: float) -> float:
 def find_far_distance(counts_B: NDArray[np.int64], width: float) -> float:
     """Find the distance from which a document counts as far from every centroid.
 
-    At most FAR_SHARE of the documents of the fit have this distance or a larger one. It is the
-    smallest such edge of a bin.
+    It is the smallest edge of a bin with this property: at most FAR_SHARE of the documents of the
+    fit are at this distance or farther.
 
     Args:
         counts_B: documents whose distance is in [b, b + 1) times the width.

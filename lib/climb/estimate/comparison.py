@@ -155,7 +155,7 @@ def _estimate_searches(methods: Sequence[Method], seeds: int, given: Given) -> S
 
 
 def _list_extra(methods: Sequence[Method]) -> dict[tuple[str, ...], tuple[Method, float]]:
-    """List the models other than trials that searches train, with the sum of their tokens.
+    """List the models that searches train besides their trials; sum the tokens of each kind.
 
     These are the models of DoReMi, and the components of fidelities: models that are each trained
     on one domain (`Fidelity.component_tokens`). The tokens of DoReMi are multiplied by
@@ -182,8 +182,9 @@ def _add_up(name: str, work: str, parts: Sequence[Stage]) -> Stage:
 def _tokens(method: Method) -> int:
     """Return the mean tokens of a method's trials.
 
-    If a plug-in makes the method's mixture, every trial counts with all of its tokens. In a search,
-    successive halving stops some trials early, so their mean is lower.
+    If a plug-in makes the method's mixture, all trials are trained in full, so the mean is
+    `proxy.trial_tokens`. In a search, successive halving may stop trials early, which lowers the
+    mean.
     """
     if method.mixture is not None:
         return method.cfg.proxy.trial_tokens

@@ -14,7 +14,10 @@ from climb.files import escape_cell
 
 @dataclass(frozen=True)
 class Origin:
-    """A source or a licence, with its documents and tokens in the mixture. Copies do not count."""
+    """A source or a licence, with its documents and tokens in the mixture.
+
+    A document that the mixture contains several times is counted once.
+    """
 
     name: str
     documents: int

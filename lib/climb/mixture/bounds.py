@@ -51,7 +51,8 @@ class DomainBounds:
     """A feasible weight is 0, or at least this."""
 
     groups: tuple[Constraint, ...] = ()
-    """Constraints on the sum of several weights, patterns resolved; groups share no domain."""
+    """Constraints on the sum of several weights. They name domains, and contain no patterns. No
+    domain is in two groups."""
 
     reasons: tuple[tuple[str, str], ...] = ()
     """What sets the lower and the upper bound of each domain, for messages; may be empty."""

@@ -128,7 +128,7 @@ def _fit_lines(new_TQ: Array, partial_PQ: Array, final_PQ: Array) -> tuple[Array
     """
     n = len(partial_PQ)
     x_PQ, y_PQ = partial_PQ - partial_PQ.mean(axis=0), final_PQ - final_PQ.mean(axis=0)
-    # einsum adds in a fixed order, so equal trials give equal bits.
+    # einsum adds in a fixed order, so the same trials always give exactly the same line.
     sum_Q = np.einsum("pq,pq->q", x_PQ, x_PQ)
     slope_Q, n_fitted = np.ones(len(sum_Q)), 1
     if n >= MIN_PAIRS:

@@ -54,5 +54,5 @@ def _list_vanished(logged: Mapping[str, float], new: Mapping[str, float]) -> dic
 
 
 def _is_equal(logged: float | None, value: float) -> bool:
-    """Compare two metrics; NaN means unknown and equals NaN, so that it is logged once."""
+    """Compare two metrics. Two NaNs count as equal, so an unknown value is not logged again."""
     return logged == value or (logged is not None and math.isnan(logged) and math.isnan(value))

@@ -73,7 +73,7 @@ def select_trials(
     for row in rows:
         planned = plan.get(row["trial_id"])
         if planned is not None and planned.stopped_at is not None:
-            continue  # another search trained it in full
+            continue  # stopped early here; the row is from another search, which trained it in full
         if planned is not None:
             part = {"round": planned.round, "method": planned.method, "seed": planned.seed}
             selected.append({**row, **part, "search": search})

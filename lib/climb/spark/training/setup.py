@@ -216,7 +216,7 @@ def ensure_base_checkpoint(store: Store, setup: TrainingSetup, slots: Slots) -> 
     Args:
         store: has the session.
         setup: what is trained.
-        slots: with whole GPUs, or with cores; the run takes one slot.
+        slots: what `plan_slots` or `plan_process_slots` returned; the run takes one slot.
 
     Raises:
         TableError: the shards were packed for other numbers of tokens.
