@@ -17,8 +17,8 @@ from climb.spark.training.setup import build_trial_setup, ensure_base_checkpoint
 def run(store: Store, cfg: Config) -> str:
     """Train the base checkpoint, unless it exists or is not needed.
 
-    The proxies of job search need it. If the recommendation of job search is up to date, no proxy
-    has to be trained.
+    The proxies of job `search` need it. If the recommendation of job `search` is up to date, no
+    proxy has to be trained.
     """
     setup = build_trial_setup(store, cfg)
     if store.history.is_current(tables.MIXTURES, *describe_search(store, cfg, setup)):

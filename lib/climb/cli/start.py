@@ -188,7 +188,7 @@ def _open_store(cfg: Config, names: Sequence[str]) -> Store:
 
     started = time.monotonic()
     session = start_session(cfg.spark, cfg.storage.files_folder)
-    if names != ["probe"]:  # job probe itself reports what executors lack, and continues
+    if names != ["probe"]:  # job `probe` itself reports what executors lack, and continues
         check_executors(session, list_task_packages(cfg, add_started(names)))
     sql = ", Spark SQL on GPUs (RAPIDS)" if uses_sql_plugin(session) else ""
     master = session.sparkContext.master

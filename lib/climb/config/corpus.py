@@ -129,8 +129,8 @@ class ClusterConfig(Section):
 
     embeddings: Literal["all", "sample"]
     """Says which vectors are kept in table `embeddings`. all: those of all documents. sample: those
-    of the sample; job cluster embeds and assigns the other documents in one pass. Both values give
-    the same clusters and assignments (docs/clustering.md)."""
+    of the sample; job `cluster` embeds and assigns the other documents in one pass. Both values
+    give the same clusters and assignments (docs/clustering.md)."""
 
     seed: int
 

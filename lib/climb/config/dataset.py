@@ -41,7 +41,7 @@ class ExportConfig(Section):
 
     tokenizer: str | None
     """A tokenizer.json, or a folder with one, for formats that store tokens; null: the tokenizer of
-    job count."""
+    job `count`."""
 
     end_of_text: str | None
     """Token at the end of every document in formats that store tokens; null: chosen as for

@@ -21,7 +21,7 @@ class TargetTask(Section):
     """File (.jsonl, .jsonl.gz) of the items that the search uses: training or validation items."""
 
     report: str | None
-    """File of the test items that job train measures target models on. The search does not use
+    """File of the test items that job `train` measures target models on. The search does not use
     items of `search` that are also in the `report` file of any target. null: target models are not
     measured on this target."""
 

@@ -41,7 +41,7 @@ class TrainConfig(Section):
 
 class DoremiConfig(Section):
     """DoReMi (arXiv 2305.10429): a mixture from two models, without targets. It is computed by job
-    doremi, and by job search if `search.baselines` has `climb.search.baselines:DoremiMixture`."""
+    doremi, and by job `search` if `search.baselines` has `climb.search.baselines:DoremiMixture`."""
 
     trials: PositiveInt | None
     """Budget: the reference model and the proxy together have the tokens of this many trials, half

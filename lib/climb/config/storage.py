@@ -39,8 +39,8 @@ class StorageConfig(Section):
     no copies."""
 
     commit_documents: PositiveInt
-    """Approximate number of documents in one commit of a job that computes a row per document, such
-    as job count, embed or score. A crash loses the work of at most one commit."""
+    """Approximate number of documents in one commit. It applies to jobs that compute one row per
+    document, such as `count`, `embed` and `score`. A crash loses the work of at most one commit."""
 
     _check_root = field_validator("root")(check_path)
     _check_plain = field_validator("files", "local_folder")(check_plain_path)
@@ -96,10 +96,10 @@ class SparkConfig(Section):
     checkpoint, the target models and `embed` always get a whole GPU."""
 
     resource_profiles: bool | None
-    """Whether tasks that use a GPU request it with a resource profile; all other tasks then use one
-    core each. false: spark.task.resource.gpu.amount and spark.task.cpus apply to every task. null:
-    true where Spark supports it (standalone, YARN and Kubernetes, without dynamic allocation);
-    false on Databricks, where it is not tested."""
+    """true: a task that uses a GPU requests this GPU with a resource profile, and every other task
+    uses one core. false: spark.task.resource.gpu.amount and spark.task.cpus apply to every task.
+    null: true where Spark supports it (standalone, YARN and Kubernetes, without dynamic
+    allocation); false on Databricks, where it is not tested."""
 
 
 class TrackingConfig(Section):

@@ -115,7 +115,7 @@ def open_shard(path: str, domain: str) -> TokenIds | JoinedShard:
     """Open the shard of a domain without reading it.
 
     Args:
-        path: an .npy file, or a folder that job pack has completed.
+        path: an .npy file, or a folder that job `pack` has completed.
         domain: name of the domain, for messages.
 
     Raises:

@@ -205,8 +205,8 @@ class Offsets:
     """Standard error of each offset."""
 
     effects_TQ: Array
-    """Fitted effect of each trial's mixture, without the trial's error. It makes settings with
-    different mixtures comparable."""
+    """Fitted effect of each trial's mixture, without the trial's error. Metrics minus this effect
+    can be compared between settings, even if the settings have different mixtures."""
 
     @classmethod
     def fit(cls, raw_TQ: Array, rows: Rows, predictor: Predictor) -> Self:

@@ -1,6 +1,6 @@
 """The target models of a search in MLflow: a run for each, with its learning curve.
 
-    mirror_models(store, cfg)       # after job train, and with the report
+    mirror_models(store, cfg)       # after job `train`, and with the report
 
 Metrics of the curve (`curve.loss`, `curve.learning_rate`, `curve.<task>.<metric>`) are logged with
 their training steps. `metric.<task>.<metric>` is the value at the end of training.

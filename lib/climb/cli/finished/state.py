@@ -154,8 +154,8 @@ def _identify_models(name: str, cfg: Config) -> dict[str, str]:
     """
     started = {name, *STARTS.get(name, ())}
     if name == "report":
-        # The report selects the target models that job train would train. For this, it computes
-        # their recipe from the plug-ins of job train and their model files.
+        # The report selects the target models that job `train` would train. For this, it computes
+        # their recipe from the plug-ins of job `train` and their model files.
         started.add("train")
     files: dict[str, str | None] = {
         f"{plugin.key}.{field}": path

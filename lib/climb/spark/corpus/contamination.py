@@ -164,7 +164,7 @@ def _read_contaminated(store: Store, recipe: str) -> DataFrame:
     has cached, so Spark reads the rows again. At the fixed version, they still exist.
 
     Raises:
-        TableError: job contamination has not run.
+        TableError: job `contamination` has not run.
     """
     version = store.history.read_version(tables.CONTAMINATION)
     if version is None:

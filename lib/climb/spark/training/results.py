@@ -1,4 +1,4 @@
-"""What job train writes for each model: a model card, and the rows of its learning curve."""
+"""What job `train` writes for each model: a model card, and the rows of its learning curve."""
 
 from __future__ import annotations
 
