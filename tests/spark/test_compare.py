@@ -108,7 +108,7 @@ def test_the_files_have_a_row_per_method_and_a_second_start_writes_nothing(compa
     store, cfg, text = compared
     page, table = (store.locate_file("comparisons") / f"compare-small.{e}" for e in ("html", "csv"))
     rows = list(csv.DictReader(io.StringIO(table.read_text())))
-    assert [row["method"] for row in rows] == ["natural", "uniform", "RegMix", "climb (default)"]
+    assert [row["label"] for row in rows] == ["natural", "uniform", "RegMix", "climb (default)"]
     assert float(rows[3]["gain.natural"]) > 0.1
     assert rows[3]["gain.climb"] == ""
     assert "climb (default) has the highest " in page.read_text()
