@@ -318,7 +318,7 @@ def test_an_empty_partition_loads_no_model():
 def test_the_contract_check_names_the_violated_rule(vectors, message, monkeypatch):
     from climb.testing import contracts_text
 
-    monkeypatch.setattr(contracts_text, "_check_recipe", lambda plugin: None)
+    monkeypatch.setattr(contracts_text, "_check_recipe", lambda *_: None)
     with pytest.raises(AssertionError, match=message):
         check_embedder(FixedVectors(vectors))
 

@@ -28,7 +28,7 @@ from text_export import (
 
 from climb.errors import ConfigError, InputError
 from climb.export import Contents, Format, Sample, documents
-from climb.export.format import check_early
+from climb.export.format import check_early, describe_files
 from climb.export.formats import nanochat
 from climb.export.formats.energon import Energon
 from climb.export.formats.hf import HuggingFace
@@ -228,7 +228,7 @@ def drop_validation(contents):
 def test_nanochat_needs_a_validation_file(tmp_path):
     contents = make_export(Nanochat(), tmp_path, "mixed", n_shards=2)
     with pytest.raises(ConfigError, match="validation split"):
-        Nanochat().describe(drop_validation(contents))
+        describe_files(Nanochat(), drop_validation(contents))
     with pytest.raises(ConfigError, match="validation split"):
         check_early(Nanochat(), str(tmp_path), False)
     check_early(Nanochat(), str(tmp_path), True)
@@ -516,7 +516,7 @@ def test_a_folder_that_a_trainer_takes_for_a_pattern_is_refused(form, text, tmp_
         check_early(form, str(folder), True)
     contents = make_export(form, tmp_path / "mix", "recipe")
     with pytest.raises(ConfigError, match=r"the path .* contains .*; use another path"):
-        form.describe(dataclasses.replace(contents, folder=str(folder)))
+        describe_files(form, dataclasses.replace(contents, folder=str(folder)))
 
 
 def test_a_folder_with_the_name_of_the_script_of_hugging_face_is_refused(tmp_path):

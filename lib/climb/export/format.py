@@ -114,11 +114,13 @@ class Format(Protocol):
 
 
 def describe_files(format: Format, contents: Contents) -> dict[str, str]:
-    """Return what `describe` returns.
+    """Return what `describe` returns, after the checks of `check_early`.
 
     Raises:
+        ConfigError: see `check_early`.
         ComponentError: it is not a text for each path, or a path is outside the folder.
     """
+    check_early(format, contents.folder, bool(contents.list_shards("validation")))
     described: Any = format.describe(contents)
     name = f"{type(format).__name__}.describe"
     remedy = "it must return a dict from paths in the folder to texts; fix the export format"

@@ -15,7 +15,7 @@ import numpy as np
 from climb.config.plugins import recipe_of
 from climb.embed import Embedder
 from climb.quality import Scorer
-from climb.testing.rules import call_plugin
+from climb.testing.rules import call_plugin, check_recipe
 
 TEXTS: tuple[str, ...] = (
     "The court heard the oral argument on Tuesday and reserved its judgment.",
@@ -47,7 +47,7 @@ def check_embedder(
         AssertionError: the embedder breaks a rule, which the message states.
     """
     with call_plugin(type(embedder).__name__):
-        _check_recipe(embedder)
+        _check_recipe(embedder, "embedder")
         embed = _guard_texts(embedder, embedder.load(device))
         _check_vectors(embedder, embed, texts, tolerance)
 
@@ -96,7 +96,7 @@ def check_scorer(
     with call_plugin(type(scorer).__name__):
         unique = isinstance(scorer.names, tuple) and len(set(scorer.names)) == len(scorer.names) > 0
         _require(unique, scorer, f"must have a tuple of unique names; found {scorer.names!r}")
-        _check_recipe(scorer)
+        _check_recipe(scorer, "scorer")
         score = _guard_texts(scorer, scorer.load(device))
         _check_scores(scorer, score, texts, tolerance)
 
@@ -144,12 +144,10 @@ def _guard_texts(
     return call
 
 
-def _check_recipe(plugin: Any) -> None:
+def _check_recipe(plugin: Any, kind: str) -> None:
     """Check that the plug-in is an immutable recipe that can be pickled and hashed."""
-    frozen = getattr(getattr(plugin, "__dataclass_params__", None), "frozen", False)
-    _require(frozen, plugin, "must be a frozen dataclass")
+    check_recipe(plugin, kind)
     copy = pickle.loads(pickle.dumps(plugin))
-    _require(copy == plugin, plugin, "must be equal to its pickled copy")
     _require(hash(copy) == hash(plugin), plugin, "must have the hash of its pickled copy")
     _require(recipe_of(copy) == recipe_of(plugin), plugin, "must have the recipe of its copy")
 

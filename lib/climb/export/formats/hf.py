@@ -103,11 +103,10 @@ class HuggingFace(ParquetFolders):
         """Return the card with its header, and the script.
 
         Raises:
-            ConfigError: `datasets` cannot read the folder of the export.
+            ConfigError: `datasets` would take the path of a file of the user for a pattern.
         """
         import yaml
 
-        self.check_folder(contents.folder, bool(contents.list_shards("validation")))
         files: dict[str, dict[str, str | list[str]]] = {}
         for split in SPLITS:
             for name, _, shards in contents.list_groups(split):

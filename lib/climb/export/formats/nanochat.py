@@ -103,12 +103,7 @@ class Nanochat:
             )
 
     def describe(self, contents: Contents) -> dict[str, str]:
-        """Return no files: nanochat has no configuration file for its data.
-
-        Raises:
-            ConfigError: there is no validation file.
-        """
-        self.check_folder(contents.folder, bool(contents.list_shards("validation")))
+        """Return no files: nanochat has no configuration file for its data."""
         return {}
 
     def read_samples(self, folder: Path, contents: Contents) -> Iterator[Sample]:

@@ -98,12 +98,7 @@ class Torchtitan(ParquetFolders):
         check_pattern(folder, "datasets")
 
     def describe(self, contents: Contents) -> dict[str, str]:
-        """Return the module with the configuration.
-
-        Raises:
-            ConfigError: `datasets` would take the path of the export for a pattern.
-        """
-        self.check_folder(contents.folder, bool(contents.list_shards("validation")))
+        """Return the module with the configuration."""
         weights = {find_folder(shards): weight for _, weight, shards in list_weighted(contents)}
         text = json.dumps(weights, indent=4, ensure_ascii=False)
         return {MODULE: CONFIGURATION % {"weights": text, "seed": contents.seed}}

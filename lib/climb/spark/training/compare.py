@@ -219,7 +219,7 @@ def _check_reported(cfg: Config) -> None:
     if missing:
         raise ConfigError(
             f"search.objective {text!r} uses {', '.join(sorted(missing))}, but proxy.targets "
-            "has no `report` file for these, so the models of `climb compare` would have no "
+            "has no `report` file for these, so the models that are compared would have no "
             "score; set `report` for each, or leave them out of the objective"
         )
 
